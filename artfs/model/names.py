@@ -1,0 +1,86 @@
+"""Owns the rules for names: collections, aliases, versions, distributed ids, entries of users' trees.
+
+Must not know what exists: a name is legal or not by itself. ``latest`` is a legal alias name here; that
+it is computed and can't be set is the catalog's business. Pure functions: any thread may call them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from artfs.errors import InvalidName
+
+RESERVED = b".artfs"
+"""Names that begin so belong to artfs, at every level of every tree."""
+
+MAX_NAME = 255
+"""The longest file name in bytes: NAME_MAX of Linux. A longer one is ENAMETOOLONG at a mount, not EINVAL."""
+
+LATEST = "latest"
+PENDING = "pending"
+
+_COLLECTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LIKE_VERSION = re.compile(r"v[0-9]+")
+# 18 digits keep a number within 64 bits, and int() away from its limit on digits.
+_VERSION = re.compile(r"v(0|[1-9][0-9]{0,17})")
+
+
+def check_collection(name: str) -> str:
+    """Returns the name if a collection may bear it, else raises InvalidName."""
+    return _matching("a collection", name)
+
+
+def check_alias(name: str) -> str:
+    """Returns the name if an alias may bear it, else raises InvalidName."""
+    if name == PENDING:
+        raise InvalidName("an alias", name, "the name is taken by the directory of pending versions")
+    if _LIKE_VERSION.fullmatch(name):
+        raise InvalidName("an alias", name, "v and digits name versions")
+    return _matching("an alias", name)
+
+
+def check_distributed_id(name: bytes) -> bytes:
+    """Returns the name if a pending version may bear it, else raises InvalidName."""
+    _check_file_name("a pending version", name)
+    if name.startswith(b"."):
+        raise InvalidName("a pending version", name, "it must not begin with a dot")
+    return name
+
+
+def check_entry_name(name: bytes) -> bytes:
+    """Returns the name if an entry of a user's tree may bear it, else raises InvalidName."""
+    _check_file_name("an entry", name)
+    if name in (b".", b".."):
+        raise InvalidName("an entry", name, "'.' and '..' are no names")
+    if name.startswith(RESERVED):
+        raise InvalidName("an entry", name, "names that begin with .artfs belong to artfs")
+    return name
+
+
+def version_name(number: int) -> str:
+    """Names the version of a number: ``v3``."""
+    if number < 0:
+        raise ValueError(f"{number} is no version's number")
+    return f"v{number}"
+
+
+def parse_version(name: str) -> int | None:
+    """Returns the number of a version's name, None for anything else (``v01`` too: each has one name)."""
+    match = _VERSION.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def _matching(what: str, name: str) -> str:
+    if not _COLLECTION.fullmatch(name):
+        rule = "use 1 to 128 letters, digits, '_', '.' and '-', and begin with a letter, a digit or '_'"
+        raise InvalidName(what, name, rule)
+    return name
+
+
+def _check_file_name(what: str, name: bytes) -> None:
+    if not name:
+        raise InvalidName(what, name, "a name is not empty")
+    if b"/" in name or b"\0" in name:
+        raise InvalidName(what, name, "a name holds no '/' and no NUL")
+    if len(name) > MAX_NAME:
+        raise InvalidName(what, name, f"a name has at most {MAX_NAME} bytes")
