@@ -1,0 +1,115 @@
+"""A daemon in the background: the command that starts it returns when the mount answers, or says why it
+doesn't.
+
+Owns the pipe between the two processes. Knows neither pyfuse3 nor trio. ``start`` runs in the command's
+process, ``reporting`` in the daemon's.
+
+The daemon is the same program in the foreground, in a session of its own. It finds the pipe's descriptor in
+its environment, and writes one line to it: ``ready``, or ``error`` and the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from artfs.errors import ArtfsError, MountError
+
+_VARIABLE = "ARTFS_READY_FD"
+_READY = b"ready"
+_ERROR = b"error "
+_LOG_LIMIT = 16 * 1024 * 1024
+
+
+def start(arguments: Sequence[str], log_file: Path) -> int:
+    """Starts ``artfs ARGUMENTS`` as a daemon and waits until it is ready; returns its pid.
+
+    The arguments are those of the mount in the foreground. The daemon's messages are appended to
+    ``log_file``.
+
+    Raises:
+        MountError: it ended before it was ready; the text is the reason that it gave.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log_file.stat().st_size > _LOG_LIMIT:
+            log_file.rename(log_file.with_name(log_file.name + ".old"))
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as answers, open(log_file, "ab") as messages:
+        logged_before = messages.tell()
+        try:
+            daemon = subprocess.Popen(
+                [sys.executable, "-m", "artfs", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+                pass_fds=[theirs],
+                env={**os.environ, _VARIABLE: str(theirs)},
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        try:
+            answer = answers.readline().strip()
+            if answer == _READY:
+                daemon.returncode = 0  # It goes on alone: the object's end is no reason for a warning.
+                return daemon.pid
+            status = daemon.wait()
+        except BaseException:
+            daemon.terminate()
+            raise
+    if answer.startswith(_ERROR):
+        raise MountError(answer[len(_ERROR) :].decode(errors="replace"))
+    raise MountError(
+        _last_words(log_file, logged_before) or f"the daemon ended with status {status}; see {log_file}"
+    )
+
+
+class Report:
+    """The daemon's end of the pipe; without a parent that listens it does nothing."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def ready(self) -> None:
+        """Tells that the mount answers. A daemon in the background leaves its working directory then."""
+        if self._fd is not None:
+            os.chdir("/")
+            self._tell(_READY)
+
+    def failed(self, error: Exception) -> None:
+        """Tells why there will be no mount."""
+        self._tell(_ERROR + " ".join(str(error).split()).encode(errors="replace"))
+
+    def _tell(self, line: bytes) -> None:
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        with contextlib.suppress(OSError):  # The parent may have been killed.
+            os.write(fd, line + b"\n")
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[Report]:
+    """Gives the way to tell a parent; what artfs or the system refuses meanwhile is told, and raised
+    again."""
+    fd = os.environ.pop(_VARIABLE, None)
+    report = Report(int(fd) if fd else None)
+    if fd:
+        os.set_inheritable(int(fd), False)
+    try:
+        yield report
+    except (ArtfsError, OSError) as error:
+        report.failed(error)
+        raise
+
+
+def _last_words(log_file: Path, start: int) -> str:
+    with open(log_file, "rb") as messages:
+        messages.seek(start)
+        lines = messages.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,125 @@
+"""The mount table, and mounting's opposite: which mounts there are here, and how to take one away.
+
+Knows nothing of pyfuse3. Any thread may call it; nothing here touches a mounted filesystem, so nothing here
+hangs when its daemon does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+FILESYSTEM_TYPE = "fuse.artfs"
+
+_TABLE = "/proc/self/mountinfo"
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+# linux/mount.h
+_MNT_FORCE, _MNT_DETACH, _UMOUNT_NOFOLLOW = 1, 2, 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of the table. ``id`` is unique while the mount stands; ``device`` names the filesystem."""
+
+    id: int
+    device: tuple[int, int]
+    point: Path
+    type: str
+    source: str
+
+    @property
+    def ours(self) -> bool:
+        return self.type == FILESYSTEM_TYPE
+
+
+def table() -> list[Mount]:
+    """All mounts of this process's namespace, a covered one before the one that covers it."""
+    with open(_TABLE, "rb") as file:
+        return [_parse(line) for line in file]
+
+
+def at(point: Path) -> Mount | None:
+    """The topmost mount at exactly this resolved path."""
+    return next((mount for mount in reversed(table()) if mount.point == point), None)
+
+
+def holding(path: Path) -> Mount | None:
+    """The mount that a resolved path lies in."""
+    found = None
+    for mount in table():
+        if path.is_relative_to(mount.point) and (
+            found is None or len(mount.point.parts) >= len(found.point.parts)
+        ):
+            found = mount
+    return found
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """An absolute path without symlinks, found without asking a mount that stands at its very end."""
+    absolute = Path(os.path.abspath(path))
+    candidate = Path(os.path.realpath(absolute.parent)) / absolute.name
+    return candidate if at(candidate) else Path(os.path.realpath(absolute))
+
+
+def detach(point: Path, *, force: bool = False) -> None:
+    """Takes the topmost mount away from ``point``, also when it is in use or its daemon is dead.
+
+    With ``force`` requests that wait for an answer fail now (root only: others get a plain detaching).
+
+    Raises:
+        OSError: there is no mount, or this user may not take it away.
+    """
+    flags = _MNT_DETACH | _UMOUNT_NOFOLLOW | (_MNT_FORCE if force else 0)
+    if _libc.umount2(os.fsencode(point), flags) == 0:
+        return
+    error = ctypes.get_errno()
+    helper = shutil.which("fusermount3")
+    if os.geteuid() == 0 or helper is None:
+        raise OSError(error, os.strerror(error), str(point))
+    result = subprocess.run(
+        [helper, "-u", "-z", "--", os.fspath(point)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise OSError(error, last_line(result.stderr) or os.strerror(error), str(point))
+
+
+def syncfs(fd: int) -> None:
+    """Writes what the kernel holds back of the filesystem that ``fd`` lies in."""
+    if _libc.syncfs(fd) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def last_line(output: bytes) -> str:
+    """The last line that a helper program wrote."""
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _parse(line: bytes) -> Mount:
+    # proc_pid_mountinfo(5): id parent major:minor root point options [optional...] - type source options
+    before, _, after = line.partition(b" - ")
+    fields, rest = before.split(b" "), after.split(b" ")
+    major, _, minor = fields[2].partition(b":")
+    return Mount(
+        id=int(fields[0]),
+        device=(int(major), int(minor)),
+        point=Path(_text(fields[4])),
+        type=_text(rest[0]),
+        source=_text(rest[1]),
+    )
+
+
+def _text(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))

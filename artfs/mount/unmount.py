@@ -1,0 +1,113 @@
+"""Takes a mount away and waits for its daemon's end.
+
+Knows neither pyfuse3 nor trio; runs in the process of a command. Nothing here asks the mounted filesystem, so
+a dead or hanging daemon doesn't hang it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from artfs.errors import MountError, printable
+from artfs.mount import mounts
+from artfs.mount.mounts import Mount
+from artfs.store.locks import Lock
+
+TIMEOUT = 60.0
+"""Longer than a daemon may take to end."""
+
+_PAUSE = 0.02
+
+
+def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> None:
+    """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
+
+    Asks the daemon, where it can be seen from here, so that it ends in order. Otherwise, and if it doesn't
+    end in time, the mount is detached from here.
+
+    Raises:
+        MountError: it is no mount of artfs, or this user may not take it away.
+    """
+    point = mounts.resolve(mountpoint)
+    mount = _ours(point)
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        daemon = _open_daemon(mount)
+        if daemon is not None:
+            stack.callback(os.close, daemon)
+            if _signal(daemon) and not _ends(daemon, deadline):
+                raise MountError(
+                    f"the daemon of {_shown(point)} did not end in {timeout:.0f} seconds; see its log"
+                )
+        # A daemon that ends on its own has detached before; one that was killed meanwhile has not.
+        if _stands(mount):
+            try:
+                mounts.detach(point)
+            except OSError as error:
+                raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+        while _stands(mount):
+            if time.monotonic() > deadline:
+                raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
+            time.sleep(_PAUSE)
+
+
+def _ours(point: Path) -> Mount:
+    mount = mounts.at(point)
+    if mount is not None and mount.ours:
+        return mount
+    holder = mounts.holding(point)
+    if holder is not None and holder.ours:
+        raise MountError(f"{_shown(point)} is not a mount but lies in one: unmount {_shown(holder.point)}")
+    what = f"a mount of type {mount.type}" if mount is not None else "no mount"
+    raise MountError(f"nothing to unmount: {_shown(point)} is {what}, not one of artfs")
+
+
+def _stands(mount: Mount) -> bool:
+    return any(other.id == mount.id and other.device == mount.device for other in mounts.table())
+
+
+def _open_daemon(mount: Mount) -> int | None:
+    """A pidfd of the daemon, if the volume's lock names one that runs here and has this mount."""
+    try:
+        directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        owner = Lock(directory, b"mount").read_owner()
+        if owner is None or owner.mountpoint != str(mount.point):
+            return None
+        pidfd = os.pidfd_open(owner.pid)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    # Asked after the pidfd was opened: the pid can't have gone to another process in between.
+    if owner.alive():
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _signal(daemon: int) -> bool:
+    try:
+        signal.pidfd_send_signal(daemon, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+def _ends(daemon: int, deadline: float) -> bool:
+    poller = select.poll()
+    poller.register(daemon, select.POLLIN)
+    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _shown(path: Path) -> str:
+    return printable(os.fsencode(path))
