@@ -1,0 +1,208 @@
+"""The aliases of one collection: one small file each, with the name of a version or of another alias.
+
+Owns ``aliases/``, and that ``latest`` is computed. Must not know what a version holds. Blocking; any thread
+may call it, and several processes work on the same directory. Nothing is cached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from artfs.catalog import files
+from artfs.catalog.versions import Home, Versions
+from artfs.errors import (
+    AliasNotFound,
+    AlreadyExists,
+    Damaged,
+    InvalidCommand,
+    InvalidName,
+    LostRace,
+    VersionNotFound,
+)
+from artfs.model.names import LATEST, check_alias, parse_version
+from artfs.store import durable
+
+MAX_CHAIN = 40
+"""Aliases that lead to each other: as many links as the kernel follows (path_resolution(7))."""
+
+
+class Leads(NamedTuple):
+    """Where a name leads. ``held``: it holds the version; what leads through ``latest`` only follows."""
+
+    number: int
+    held: bool
+
+
+class Aliases:
+    def __init__(self, home: Home, versions: Versions) -> None:
+        self._home, self._versions = home, versions
+
+    def names(self) -> list[str]:
+        """Returns the names of all aliases, sorted, without reading them; not ``latest``."""
+        with self._home.opened(b"aliases") as fd:
+            names = (os.fsdecode(entry) for entry in os.listdir(fd))
+            return sorted(name for name in names if _legal(name))
+
+    def targets(self) -> dict[str, str]:
+        """Returns what each alias names, as it was given: a version, ``latest`` or another alias."""
+        with self._home.opened(b"aliases") as fd:
+            found = {name: self._read(fd, name) for name in self.names()}
+        return {name: _target(raw) for name, raw in found.items() if raw is not None}
+
+    def target(self, name: str) -> str:
+        """Raises AliasNotFound."""
+        if name == LATEST:
+            newest = self._versions.newest()
+            if newest is None:
+                raise AliasNotFound(self._home.name, name)
+            return newest.version
+        raw = None
+        if _legal(name):
+            with self._home.opened(b"aliases") as fd:
+                raw = self._read(fd, name)
+        if raw is None:
+            raise AliasNotFound(self._home.name, name)
+        return _target(raw)
+
+    def resolve(self, ref: str) -> int:
+        """Returns the number of the version that a version's name, ``latest`` or an alias leads to.
+
+        Raises VersionNotFound, and InvalidCommand for aliases that lead back to themselves.
+        """
+        if parse_version(ref) is not None or ref == LATEST:
+            return self._follow(ref, lambda _: None).number
+        with self._home.opened(b"aliases") as fd:
+            return self._follow(ref, lambda name: self._read(fd, name)).number
+
+    def leading(self) -> dict[str, Leads]:
+        """Returns where each alias leads, ``latest`` last. Leaves out those that lead nowhere.
+
+        Raises Damaged if one can't be read: it might hold any version.
+        """
+        with self._home.opened(b"aliases") as fd:
+            found = {name: self._read(fd, name) for name in self.names()}
+        leading = {}
+        for name in (*found, LATEST):
+            try:
+                leading[name] = self._follow(name, found.get)
+            except (VersionNotFound, InvalidCommand):
+                continue
+        return leading
+
+    def set(self, name: str, target: str, *, replace: bool = True) -> int:
+        """Sets or moves an alias, durably; returns the number of the version that it leads to then.
+
+        Raises InvalidName, VersionNotFound, InvalidCommand if it would lead back to itself, and, without
+        ``replace``, AlreadyExists if there is one.
+        """
+        self._check_settable(name)
+        data = f"{target}\n".encode("utf-8", "surrogateescape")
+        with self._home.opened(b"aliases") as fd:
+            while True:
+                before = self._read(fd, name)
+                if before is not None and not replace:
+                    raise AlreadyExists(f"'{self._home.name}' has an alias '{name}' already")
+                self._leads_with(fd, name, target)
+                try:
+                    if before != data:
+                        durable.replace_if_unchanged(fd, name.encode(), before, data, label="alias")
+                    break
+                except LostRace:
+                    continue
+            # Only now can a deletion, or another alias that closes a circle, not miss this one any more:
+            # look again, and take it back if they came first.
+            try:
+                leads = self._leads_with(fd, name, target)
+                if leads.held:
+                    self._versions.keep(leads.number)
+            except (VersionNotFound, InvalidCommand, Damaged):
+                self._take_back(fd, name, data, before)
+                raise
+        return leads.number
+
+    def remove(self, name: str) -> None:
+        """Removes an alias, durably. Others that lead to it lead nowhere then. Raises AliasNotFound."""
+        self._check_settable(name)
+        with self._home.opened(b"aliases") as fd:
+            while True:
+                before = self._read(fd, name)
+                if before is None:
+                    raise AliasNotFound(self._home.name, name)
+                try:
+                    durable.replace_if_unchanged(fd, name.encode(), before, None, label="alias")
+                    return
+                except LostRace:
+                    continue
+
+    def rename(self, old: str, new: str, *, replace: bool = True) -> None:
+        """Gives ``new`` what ``old`` names, then removes ``old``: between, both are there (``ln -sfn``)."""
+        self._check_settable(old)
+        if old != new:
+            self.set(new, self.target(old), replace=replace)
+            self.remove(old)
+
+    # --- inside ---
+
+    def _check_settable(self, name: str) -> None:
+        check_alias(name)
+        if name == LATEST:
+            raise InvalidName("an alias", name, "it always names the newest version by itself")
+
+    def _leads_with(self, fd: int, name: str, target: str) -> Leads:
+        """Tells where an alias leads that names ``target``, whatever it names now."""
+        return self._follow(target, lambda other: self._read(fd, other), (name,))
+
+    def _follow(self, ref: str, read: Callable[[str], bytes | None], passed: Collection[str] = ()) -> Leads:
+        chain = [*passed]
+        while True:
+            if ref == LATEST:
+                newest = self._versions.newest()
+                if newest is None:
+                    raise self._nowhere(chain, ref)
+                return Leads(newest.number, held=False)
+            number = parse_version(ref)
+            if number is not None:
+                if not self._versions.exists(number):
+                    raise self._nowhere(chain, ref)
+                return Leads(number, held=True)
+            if ref in chain or len(chain) > MAX_CHAIN:
+                circle = " -> ".join([*chain[:MAX_CHAIN], ref])
+                raise InvalidCommand(f"aliases of '{self._home.name}' lead back to themselves: {circle}")
+            raw = read(ref) if _legal(ref) else None
+            if raw is None:
+                raise self._nowhere(chain, ref)
+            chain.append(ref)
+            ref = _target(raw)
+
+    def _nowhere(self, chain: list[str], ref: str) -> VersionNotFound:
+        return VersionNotFound(self._home.name, " -> ".join([*chain, ref]))
+
+    def _read(self, fd: int, name: str) -> bytes | None:
+        """Returns the file's bytes after a look at them: a legal target and a newline."""
+        what = self._home.what(b"aliases", name.encode())
+        raw = files.read(fd, name.encode(), what)
+        if raw is not None:
+            target = raw.removesuffix(b"\n").decode("utf-8", "replace")
+            if not raw.endswith(b"\n") or not (_legal(target) or parse_version(target) is not None):
+                raise Damaged(what, "it names no version or alias")
+        return raw
+
+    def _take_back(self, fd: int, name: str, data: bytes, before: bytes | None) -> None:
+        try:
+            durable.replace_if_unchanged(fd, name.encode(), data, before, label="alias")
+        except LostRace:
+            pass  # Moved by somebody else, who looks for himself.
+
+
+def _target(raw: bytes) -> str:
+    return raw.decode().removesuffix("\n")
+
+
+def _legal(name: str) -> bool:
+    try:
+        check_alias(name)
+    except InvalidName:
+        return False
+    return True

@@ -1,0 +1,205 @@
+"""The collections of a volume, and the counter of serial numbers.
+
+Owns ``collections/`` and ``serial``. Must not know what is in a collection beyond whether it is empty.
+Blocking; any thread may call it, and several processes work on the same volume.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from contextlib import suppress
+
+from artfs.catalog import files, records
+from artfs.catalog.collection import Collection
+from artfs.errors import (
+    AlreadyExists,
+    CollectionNotFound,
+    Damaged,
+    InvalidName,
+    LostRace,
+    NotEmpty,
+    printable,
+)
+from artfs.model.names import check_collection
+from artfs.store import durable
+
+_INSIDE = (b"versions", b"notes", b"aliases", b"ids")
+_PENDING = b"pending"
+
+
+class Catalog:
+    def __init__(self, root_fd: int) -> None:
+        """``root_fd`` is the volume's directory; it must stay open while this is used. See ``close``."""
+        self._root_fd = root_fd
+        self._fd = files.open_directory(root_fd, b"collections", "collections")
+        self._kept: dict[str, Collection] = {}
+        self._counting = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the one descriptor that it holds. Collections got from it can't be used any more."""
+        os.close(self._fd)
+
+    def names(self) -> list[str]:
+        """Returns the names of all collections, sorted. What is no collection is passed over."""
+        with os.scandir(self._fd) as entries:
+            return sorted(e.name for e in entries if _legal(e.name) and e.is_dir(follow_symlinks=False))
+
+    def collection(self, name: str) -> Collection:
+        """Raises CollectionNotFound, also for a name that none can have; Damaged."""
+        if not _legal(name):
+            raise CollectionNotFound(name)
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            self._kept.pop(name, None)
+            raise CollectionNotFound(name) from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise Damaged(files.shown(b"collections", name.encode()), "it is not a directory")
+        return self._kept.setdefault(name, Collection(self._fd, name))
+
+    def collections(self) -> list[Collection]:
+        """Returns all collections, sorted by name."""
+        found = []
+        for name in self.names():
+            with suppress(CollectionNotFound):  # Removed since.
+                found.append(self.collection(name))
+        return found
+
+    def create(
+        self,
+        name: str,
+        mode: int = 0o755,
+        uid: int | None = None,
+        gid: int | None = None,
+        *,
+        collection_type: str = "",
+    ) -> Collection:
+        """Makes a collection, durably and whole or not at all. Owner and group are the process's by default.
+
+        Raises InvalidName, AlreadyExists, InvalidCommand for the type.
+        """
+        check_collection(name)
+        records.check_type(collection_type)
+        if files.identity(self._fd, name.encode()) is not None:
+            raise AlreadyExists(f"there is a collection '{name}' already")
+        temp = durable.temp_name()
+        os.mkdir(temp, 0o700, dir_fd=self._fd)
+        try:
+            self._fill(temp, mode, uid, gid, collection_type)
+            durable.move(self._fd, temp, self._fd, name.encode(), label="collection")
+        except FileExistsError:
+            self._purge(temp)
+            raise AlreadyExists(f"there is a collection '{name}' already") from None
+        except Exception:
+            self._purge(temp)
+            raise
+        return self.collection(name)
+
+    def remove(self, name: str) -> None:
+        """Removes a collection that has no version and nothing pending; else NotEmpty.
+
+        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. For the
+        instant in which it is looked through for the last time, others don't find it.
+        """
+        self._refuse_unless_empty(self.collection(name))
+        # The name is kept in the temp's, so that `sweep` can give back what a crash left hidden.
+        temp = durable.temp_name() + b"." + name.encode()
+        try:
+            durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
+        except FileNotFoundError:
+            raise CollectionNotFound(name) from None
+        self._kept.pop(name, None)
+        self._finish_removal(temp, name)
+
+    def sweep(self) -> None:
+        """Ends or undoes what processes that died left half made or half removed."""
+        for entry in map(os.fsencode, os.listdir(self._fd)):
+            with suppress(FileNotFoundError):
+                status = os.stat(entry, dir_fd=self._fd, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode) or not durable.is_stale_temp(entry, status.st_ctime):
+                    continue
+                name = os.fsdecode(entry[len(durable.TEMP_PREFIX) :]).split(".", 2)[2:]
+                if name and _legal(name[0]):
+                    with suppress(NotEmpty, Damaged):
+                        self._finish_removal(entry, name[0])
+                else:
+                    self._purge(entry)
+
+    def next_serial(self) -> int:
+        """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""
+        with self._counting:
+            while True:
+                raw = files.read(self._root_fd, b"serial", "serial")
+                text = b"0" if raw is None else raw.removesuffix(b"\n")
+                if not text.isdigit() or len(text) > 18:
+                    raise Damaged("serial", f"it holds no number: '{printable(text[:40])}'")
+                serial = int(text) + 1
+                try:
+                    data = b"%d\n" % serial
+                    durable.replace_if_unchanged(self._root_fd, b"serial", raw, data, label="serial")
+                    return serial
+                except LostRace:
+                    continue
+
+    # --- inside ---
+
+    def _fill(self, temp: bytes, mode: int, uid: int | None, gid: int | None, collection_type: str) -> None:
+        fd = durable.open_directory(self._fd, temp)
+        try:
+            for sub in (*_INSIDE, _PENDING):
+                os.mkdir(sub, 0o700, dir_fd=fd)
+            if collection_type:
+                durable.create(fd, b"type", f"{collection_type}\n".encode(), label="collection-type")
+            # What the mount shows of the collection and of its `pending` is what these two have. The owner
+            # comes first: chown(2) clears bits of the mode.
+            with_pending = durable.open_directory(fd, _PENDING)
+            try:
+                for shown in (with_pending, fd):
+                    if uid is not None or gid is not None:
+                        os.fchown(shown, -1 if uid is None else uid, -1 if gid is None else gid)
+                    os.fchmod(shown, mode)
+                    durable.sync_dir(shown, label="collection")
+            finally:
+                os.close(with_pending)
+        finally:
+            os.close(fd)
+
+    def _finish_removal(self, temp: bytes, name: str) -> None:
+        """Deletes a collection that was moved aside, or gives it its name back and raises NotEmpty."""
+        try:
+            self._refuse_unless_empty(Collection(self._fd, os.fsdecode(temp)), name)
+            # The last word: it fails if something was started since, and nothing can be started after.
+            with Collection(self._fd, os.fsdecode(temp)).opened() as fd:
+                os.rmdir(_PENDING, dir_fd=fd)
+        except Exception as error:
+            with suppress(FileExistsError):
+                durable.move(self._fd, temp, self._fd, name.encode(), label="collection-removal")
+            if isinstance(error, OSError):
+                raise NotEmpty(f"'{name}' has pending versions") from None
+            raise
+        self._purge(temp)
+
+    def _refuse_unless_empty(self, collection: Collection, name: str | None = None) -> None:
+        name = name or collection.name
+        if numbers := collection.numbers():
+            raise NotEmpty(f"'{name}' has versions ({len(numbers)}): remove them first")
+        with collection.opened(_PENDING) as fd:
+            if os.listdir(fd):
+                raise NotEmpty(f"'{name}' has pending versions: finish or discard them first")
+
+    def _purge(self, temp: bytes) -> None:
+        # A mode without w or x would keep an ordinary user from emptying it.
+        with suppress(OSError):
+            os.chmod(temp, 0o700, dir_fd=self._fd)
+        shutil.rmtree(temp, ignore_errors=True, dir_fd=self._fd)
+
+
+def _legal(name: str) -> bool:
+    try:
+        check_collection(name)
+    except InvalidName:
+        return False
+    return True

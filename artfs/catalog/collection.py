@@ -1,0 +1,368 @@
+"""One collection: its type, versions, aliases, notes and finished ids, as everything above sees it.
+
+Owns how these fit together: what a deletion takes along, what a commit brings with it, what users are shown
+of a version. Must not know pending trees and objects. Blocking; any thread may call it, and several
+processes work on the same collection. It holds no descriptor and no state but a cache of decoded records.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from msgspec.structs import replace
+
+from artfs.catalog import files, records
+from artfs.catalog.aliases import Aliases
+from artfs.catalog.records import Notes, VersionRecord
+from artfs.catalog.versions import Home, Versions
+from artfs.errors import (
+    AlreadyFinished,
+    ArtfsError,
+    Busy,
+    Damaged,
+    InvalidCommand,
+    LostRace,
+    VersionNotFound,
+)
+from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
+from artfs.store import durable
+
+
+class Collection:
+    def __init__(self, collections_fd: int, name: str) -> None:
+        """``collections_fd`` must stay open while this is used; ``name`` is a legal one."""
+        self.name = name
+        self._home = Home(collections_fd, name)
+        self._versions = Versions(self._home)
+        self._aliases = Aliases(self._home, self._versions)
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r})"
+
+    def opened(self, sub: bytes | None = None) -> AbstractContextManager[int]:
+        """Opens the collection's directory or one in it (``b"pending"``) for a ``with`` block's time."""
+        return self._home.opened(sub)
+
+    # --- type and description ---
+
+    @property
+    def type(self) -> str:
+        """The type; empty if none was set."""
+        return self._text(b"type")
+
+    def set_type(self, text: str) -> None:
+        """Raises Busy if there are versions and it would be another type; InvalidCommand."""
+        records.check_type(text)
+        if text == self.type:
+            return
+        if self.newest() is not None:
+            raise Busy(f"'{self.name}' has versions of the type '{self.type}': it can't be changed any more")
+        self._set_text(b"type", text)
+
+    @property
+    def description(self) -> str:
+        return self._text(b"description")
+
+    def set_description(self, text: str) -> None:
+        self._set_text(b"description", records.check_description(text))
+
+    # --- versions ---
+
+    def versions(self) -> list[VersionRecord]:
+        """Returns all records, oldest first. Raises Damaged rather than leave one out (gc relies on it)."""
+        return self._versions.all()
+
+    def numbers(self) -> list[int]:
+        """Returns the numbers of all versions, oldest first, also of those whose record is damaged."""
+        return self._versions.numbers()
+
+    def record(self, number: int) -> VersionRecord:
+        """Raises VersionNotFound if there is none or it was deleted, and Damaged."""
+        return self._versions.record(number)
+
+    def newest(self) -> VersionRecord | None:
+        """Returns the record of the highest number that is not deleted."""
+        return self._versions.newest()
+
+    def next_number(self) -> int:
+        """Returns the number for the next commit: one more than was ever used."""
+        return self._versions.next_number()
+
+    def commit(self, record: VersionRecord) -> bool:
+        """Makes the version exist, durably, in one atomic step. False if its number is not the next one.
+
+        Raises InvalidCommand or InvalidName, before anything was done, for texts that are not legal.
+        """
+        records.check_notes(records.initial_notes(record))
+        for alias in record.aliases:
+            check_alias(alias)
+        return self._versions.commit(record)
+
+    def complete(self, record: VersionRecord) -> None:
+        """Sets what a commit brings with it: the finished id and the aliases. Can be repeated."""
+        self.record_finished(record.id, record.number)
+        for alias in record.aliases:
+            if alias != LATEST:
+                self.set_alias(alias, record.version)
+
+    def delete_version(self, number: int) -> None:
+        """Puts a tombstone in the version's place and drops its notes and ids. The number stays used.
+
+        Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
+        """
+        self._versions.delete(number, lambda: self._holders(number))
+        self._drop_what_belonged_to(number)
+
+    # --- aliases ---
+
+    def resolve(self, ref: str) -> int:
+        """Returns the number of ``latest``, ``vN`` or an alias.
+
+        Raises VersionNotFound, and InvalidCommand for aliases that lead back to themselves.
+        """
+        return self._aliases.resolve(ref)
+
+    def alias_names(self) -> list[str]:
+        """Returns the names of the aliases, sorted, without ``latest`` and without reading them."""
+        return self._aliases.names()
+
+    def aliases(self) -> dict[str, str]:
+        """Returns what each alias names, without ``latest``: a version, ``latest`` or another alias."""
+        return self._aliases.targets()
+
+    def alias_target(self, name: str) -> str:
+        """Returns what one alias names; for ``latest`` the newest version. Raises AliasNotFound."""
+        return self._aliases.target(name)
+
+    def set_alias(self, name: str, target: str, *, replace: bool = True) -> int:
+        """Sets or moves an alias and returns the number it leads to; raises what ``Aliases.set`` does."""
+        return self._aliases.set(name, target, replace=replace)
+
+    def remove_alias(self, name: str) -> None:
+        """Raises AliasNotFound."""
+        self._aliases.remove(name)
+
+    def rename_alias(self, old: str, new: str, *, replace: bool = True) -> None:
+        self._aliases.rename(old, new, replace=replace)
+
+    def aliases_of(self, number: int) -> list[str]:
+        """Returns the aliases that lead to a version, sorted, ``latest`` last."""
+        return [name for name, leads in self._aliases.leading().items() if leads.number == number]
+
+    # --- finished ids ---
+
+    def finished(self, distributed_id: bytes) -> int | None:
+        """Returns the version that an id was finished as, None if it wasn't or the version was deleted."""
+        check_distributed_id(distributed_id)
+        with self._home.opened(b"ids") as fd:
+            number = self._finished(fd, distributed_id)[1]
+        return number if number is not None and self._versions.exists(number) else None
+
+    def record_finished(self, distributed_id: bytes, number: int) -> None:
+        """Notes durably that an id was finished as a version. Again with the same version: nothing happens.
+
+        Raises AlreadyFinished if it is finished as another one.
+        """
+        check_distributed_id(distributed_id)
+        data = f"{version_name(number)}\n".encode()
+        with self._home.opened(b"ids") as fd:
+            while True:
+                raw, before = self._finished(fd, distributed_id)
+                if before == number:
+                    return
+                if before is not None and self._versions.exists(before):
+                    raise AlreadyFinished(self.name, distributed_id, version_name(before))
+                try:
+                    durable.replace_if_unchanged(fd, distributed_id, raw, data, label="finished-id")
+                    return
+                except LostRace:
+                    continue
+
+    # --- notes ---
+
+    def notes(self, number: int) -> Notes:
+        """Returns what can change of a version. Raises VersionNotFound, Damaged."""
+        record = self.record(number)
+        with self._home.opened(b"notes") as fd:
+            notes = self._notes(fd, record)[1]
+        # A caller that changes the object must not change the cached record.
+        return replace(notes, metadata=copy.deepcopy(notes.metadata))
+
+    def update_notes(self, number: int, **changes: Any) -> Notes:
+        """Sets fields of the notes, durably, and returns them. Others' changes of other fields are kept.
+
+        Raises VersionNotFound, InvalidCommand.
+        """
+        if not changes.keys() <= {*Notes.__struct_fields__} - {"updated_at"}:
+            raise InvalidCommand(f"no such notes: {', '.join(sorted(changes))}")
+        if "tags" in changes:
+            changes["tags"] = records.check_tags(changes["tags"])
+        return self.change_notes(number, lambda notes: replace(notes, **changes))
+
+    def change_notes(self, number: int, change: Callable[[Notes], Notes]) -> Notes:
+        """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""
+        record = self.record(number)
+        with self._home.opened(b"notes") as fd:
+            while True:
+                raw, before = self._notes(fd, record)
+                notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
+                if notes == before:
+                    return notes
+                notes = replace(notes, updated_at=records.timestamp())
+                try:
+                    data = records.encode(notes)
+                    durable.replace_if_unchanged(fd, _notes_file(number), raw, data, label="notes")
+                    break
+                except LostRace:
+                    continue
+        if not self._versions.exists(number):
+            self._drop_what_belonged_to(number)
+            raise VersionNotFound(self.name, version_name(number))
+        return notes
+
+    def add_used_by(self, number: int, run: str) -> None:
+        """Notes that a run read the version."""
+        self.change_notes(number, lambda notes: replace(notes, used_by=_with(notes.used_by, run)))
+
+    def add_run(self, number: int, run: str) -> None:
+        """Notes that a run produced the version, or the same content again."""
+        if run not in self.record(number).runs:
+            self.change_notes(number, lambda notes: replace(notes, runs=_with(notes.runs, run)))
+
+    # --- what users see ---
+
+    def describe(self, number: int) -> dict[str, Any]:
+        """Returns the JSON of one version's ``status``. Raises VersionNotFound, Damaged."""
+        record = self.record(number)
+        with self._home.opened(b"notes") as fd:
+            notes = self._notes(fd, record)[1]
+        return records.describe(
+            record, notes, self.aliases_of(number), collection=self.name, collection_type=self.type
+        )
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """Returns ``describe`` of all versions, oldest first, with each alias read once."""
+        text = self.type
+        aliases: dict[int, list[str]] = {}
+        for name, leads in self._aliases.leading().items():
+            aliases.setdefault(leads.number, []).append(name)
+        found = []
+        with self._home.opened(b"notes") as fd:
+            for record in self.versions():
+                held = aliases.get(record.number, [])
+                notes = self._notes(fd, record)[1]
+                found.append(
+                    records.describe(record, notes, held, collection=self.name, collection_type=text)
+                )
+        return found
+
+    def problems(self) -> Iterator[Damaged]:
+        """Yields everything in the collection's directory that is damaged or doesn't belong there."""
+        yield from self._versions.problems()
+        checks: dict[bytes, Callable[[int, bytes], object]] = {
+            b"aliases": self._check_alias_file,
+            b"ids": self._finished,
+            b"notes": self._check_notes_file,
+        }
+        for sub, check in checks.items():
+            with self._home.opened(sub) as fd:
+                for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
+                    try:
+                        if not files.is_internal(name):
+                            check(fd, name)
+                    except Damaged as error:
+                        yield error
+                    except ArtfsError as error:
+                        yield Damaged(self._home.what(sub, name), str(error))
+
+    # --- inside ---
+
+    def _holders(self, number: int) -> list[str]:
+        leading = self._aliases.leading().items()
+        return [name for name, leads in leading if leads.held and leads.number == number]
+
+    def _drop_what_belonged_to(self, number: int) -> None:
+        """Removes notes and ids of a deleted version; an id that is left behind counts as none anyway."""
+        with self._home.opened(b"notes") as fd:
+            _remove(fd, _notes_file(number), "notes")
+        with self._home.opened(b"ids") as fd:
+            for distributed_id in map(os.fsencode, os.listdir(fd)):
+                if files.is_internal(distributed_id):
+                    continue
+                try:
+                    raw, found = self._finished(fd, distributed_id)
+                except Damaged:
+                    continue  # `problems` tells.
+                if found == number:
+                    try:
+                        durable.replace_if_unchanged(fd, distributed_id, raw, None, label="finished-id")
+                    except LostRace:
+                        continue  # Finished anew.
+
+    def _finished(self, fd: int, distributed_id: bytes) -> tuple[bytes | None, int | None]:
+        what = self._home.what(b"ids", distributed_id)
+        raw = files.read(fd, distributed_id, what)
+        if raw is None:
+            return None, None
+        number = parse_version(raw.removesuffix(b"\n").decode("ascii", "replace"))
+        if number is None or not raw.endswith(b"\n"):
+            raise Damaged(what, "it names no version")
+        return raw, number
+
+    def _notes(self, fd: int, record: VersionRecord) -> tuple[bytes | None, Notes]:
+        name = _notes_file(record.number)
+        what = self._home.what(b"notes", name)
+        raw = files.read(fd, name, what)
+        return raw, records.initial_notes(record) if raw is None else records.decode(raw, Notes, what)
+
+    def _check_alias_file(self, _: int, name: bytes) -> None:
+        self._aliases.resolve(check_alias(os.fsdecode(name)))
+
+    def _check_notes_file(self, fd: int, name: bytes) -> None:
+        what = self._home.what(b"notes", name)
+        text = name.decode("ascii", "replace")
+        number = parse_version(text.removesuffix(".json"))
+        if number is None or not text.endswith(".json"):
+            raise Damaged(what, "no such file belongs there")
+        raw = files.read(fd, name, what)
+        if raw is not None:
+            records.decode(raw, Notes, what)
+
+    def _text(self, name: bytes) -> str:
+        with self._home.opened() as fd:
+            raw = files.read(fd, name, self._home.what(name))
+        try:
+            return (raw or b"").decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise Damaged(self._home.what(name), "it is not UTF-8") from None
+
+    def _set_text(self, name: bytes, text: str) -> None:
+        data = f"{text}\n".encode()
+        with self._home.opened() as fd:
+            while True:
+                before = files.read(fd, name, self._home.what(name))
+                try:
+                    if before != data:
+                        durable.replace_if_unchanged(fd, name, before, data, label=name.decode())
+                    return
+                except LostRace:
+                    continue
+
+
+def _notes_file(number: int) -> bytes:
+    return f"{version_name(number)}.json".encode()
+
+
+def _with(words: tuple[str, ...], word: str) -> tuple[str, ...]:
+    return words if word in words else (*words, word)
+
+
+def _remove(fd: int, name: bytes, label: str) -> None:
+    try:
+        durable.remove(fd, name, label=label)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,395 @@
+"""The JSON of versions: what is written once (the record), what may change (the notes), what is shown.
+
+Owns the byte format of those files and the rules for the texts in them. Knows no directory. Pure; any
+thread may call it. The formats are in ``store/FORMAT.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import Meta, Struct
+
+from artfs.errors import Damaged, InvalidCommand, printable
+from artfs.model import digest
+from artfs.model.entry import MAX_INT, DirEntry
+from artfs.model.names import version_name
+
+METADATA_LIMIT = 16 << 20
+"""Bytes of the JSON of one version's metadata."""
+
+TEXT_LIMIT = 1 << 20
+"""Bytes of a description."""
+
+WORD_LIMIT = 256
+"""Bytes of a tag, a type or the name of a run."""
+
+Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Owner = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+VersionText = Annotated[str, Meta(pattern=r"^v(0|[1-9][0-9]*)\Z")]
+OctalMode = Annotated[str, Meta(pattern=r"^[01][0-7]{3}\Z")]
+OctalReach = Annotated[str, Meta(pattern=r"^0[0145]{3}\Z")]
+
+
+class Root(Struct, frozen=True, kw_only=True):
+    """The root directory of a version: a ``DirEntry`` without its (empty) name. Modes are octal text."""
+
+    mode: OctalMode
+    uid: Owner
+    gid: Owner
+    mtime_ns: Annotated[int, Meta(ge=-MAX_INT - 1, le=MAX_INT)]
+    tree: str
+    content: str
+    entries: Count
+    files: Count
+    bytes: Count
+    reach: OctalReach
+    xattrs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, entry: DirEntry) -> Root:
+        return cls(
+            mode=f"{entry.mode:04o}",
+            uid=entry.uid,
+            gid=entry.gid,
+            mtime_ns=entry.mtime_ns,
+            tree=digest.text(entry.tree),
+            content=digest.text(entry.content),
+            entries=entry.entries,
+            files=entry.files,
+            bytes=entry.bytes,
+            reach=f"{entry.reach:04o}",
+            xattrs=tuple((name.hex(), value.hex()) for name, value in entry.xattrs),
+        )
+
+    def entry(self) -> DirEntry:
+        """Returns the entry. Raises ValueError if a digest or xattr in it is not one."""
+        return DirEntry(
+            name=b"",
+            mode=int(self.mode, 8),
+            uid=self.uid,
+            gid=self.gid,
+            mtime_ns=self.mtime_ns,
+            tree=digest.parse_tree(self.tree),
+            content=digest.parse_content(self.content),
+            entries=self.entries,
+            files=self.files,
+            bytes=self.bytes,
+            reach=int(self.reach, 8),
+            xattrs=tuple((bytes.fromhex(name), bytes.fromhex(value)) for name, value in self.xattrs),
+        )
+
+
+class VersionRecord(Struct, frozen=True, kw_only=True):
+    """One version, as it was committed. Never changes, but for ``deleting``, until a tombstone replaces it.
+
+    ``distributed_id`` is percent-encoded (see ``encode_id``). ``seal`` is the nonce of the seal that made
+    the version: a recovering seal knows its own commit by it. ``serial`` is unique in the volume.
+    ``metadata``, ``tags`` and ``description`` are what the notes begin with. ``deleting`` marks a deletion
+    that has begun and may still be refused.
+    """
+
+    version: VersionText
+    serial: Count
+    digest: str
+    size: Count
+    file_count: Count
+    created_at: str
+    created_by: str
+    distributed_id: str
+    seal: str
+    root: Root
+    base: str | None = None
+    runs: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    metadata: dict[str, Any] = {}
+    deleting: str | None = None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        number: int,
+        serial: int,
+        root: DirEntry,
+        distributed_id: bytes,
+        seal: str,
+        created_by: str,
+        created_at: str | None = None,
+        base: str | None = None,
+        runs: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        description: str = "",
+        metadata: dict[str, Any] | None = None,
+    ) -> VersionRecord:
+        """Builds the record of a version from its root; sizes and digest are the root's."""
+        return cls(
+            version=version_name(number),
+            serial=serial,
+            digest=digest.text(root.content),
+            size=root.bytes,
+            file_count=root.files,
+            created_at=created_at or timestamp(),
+            created_by=created_by,
+            distributed_id=encode_id(distributed_id),
+            seal=seal,
+            root=Root.of(root),
+            base=base,
+            runs=tuple(runs),
+            aliases=tuple(aliases),
+            tags=tuple(tags),
+            description=description,
+            metadata=metadata or {},
+        )
+
+    @property
+    def number(self) -> int:
+        return int(self.version[1:])
+
+    @property
+    def id(self) -> bytes:
+        """The distributed id as it is on the mount."""
+        return decode_id(self.distributed_id)
+
+
+class Tombstone(Struct, frozen=True, kw_only=True):
+    """What stands in the place of a deleted version's record, so that its number is never used again."""
+
+    version: VersionText
+    deleted_at: str
+
+
+class Notes(Struct, frozen=True, kw_only=True):
+    """What may be changed of a version. No part of its content.
+
+    ``ttl`` is null or whole seconds. ``used_by`` are the runs that read the version, ``runs`` those that
+    produced the same content again after it was committed.
+    """
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    ttl: Count | None = None
+    metadata: dict[str, Any] = {}
+    used_by: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    updated_at: str | None = None
+
+
+def initial_notes(record: VersionRecord) -> Notes:
+    """Returns the notes of a version of which nothing was changed yet. They share the record's metadata."""
+    return Notes(description=record.description, tags=record.tags, metadata=record.metadata)
+
+
+def describe(
+    record: VersionRecord, notes: Notes, aliases: Sequence[str], *, collection: str, collection_type: str
+) -> dict[str, Any]:
+    """Returns what users see of a version: the keys of its ``status`` and of a line of ``versions``.
+
+    ``distributed_id`` is text decoded with surrogateescape, so it is not always valid UTF-8.
+    """
+    return {
+        "state": "sealed",
+        "version": record.version,
+        "collection": collection,
+        "type": collection_type,
+        "digest": record.digest,
+        "size": record.size,
+        "file_count": record.file_count,
+        "created_at": record.created_at,
+        "created_by": record.created_by,
+        "distributed_id": record.id.decode("utf-8", "surrogateescape"),
+        "base": record.base,
+        "runs": list(dict.fromkeys((*record.runs, *notes.runs))),
+        "used_by": list(notes.used_by),
+        "aliases": list(aliases),
+        "tags": list(notes.tags),
+        "ttl": notes.ttl,
+    }
+
+
+def timestamp() -> str:
+    """Returns the present time as ISO 8601 in UTC with microseconds and a ``Z``."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06d}Z"
+
+
+# --- bytes ---
+
+
+def encode(value: Struct) -> bytes:
+    """Returns the file of a record, tombstone, notes or run: pretty JSON with a newline at its end.
+
+    Raises InvalidCommand if a text in it is not valid Unicode or a number is none that JSON has.
+    """
+    document = msgspec.to_builtins(value)
+    if document.get("deleting", "") is None:
+        del document["deleting"]
+    return dump(document).encode() + b"\n"
+
+
+def dump(document: object) -> str:
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        # UnicodeEncodeError is a ValueError: a lone surrogate.
+        raise InvalidCommand(f"not representable as JSON: {error}") from None
+    return text
+
+
+AnyStruct = TypeVar("AnyStruct", bound=Struct)
+
+
+def decode(data: bytes, kind: type[AnyStruct], what: str) -> AnyStruct:
+    """Reads such a file back; keys that it does not know are left out. Raises Damaged, naming ``what``."""
+    return _convert(_load(data, what), kind, what)
+
+
+def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombstone:
+    """Reads a record or tombstone and checks that it is the one of ``number`` and agrees with itself."""
+    document = _load(data, what)
+    found: VersionRecord | Tombstone
+    if isinstance(document, dict) and "deleted_at" in document:
+        found = _convert(document, Tombstone, what)
+    else:
+        found = _convert(document, VersionRecord, what)
+    if found.version != version_name(number):
+        raise Damaged(what, f"it is the record of {found.version}")
+    if isinstance(found, VersionRecord):
+        root = found.root
+        if (found.digest, found.size, found.file_count) != (root.content, root.bytes, root.files):
+            raise Damaged(what, "its digest or sizes are not those of its root")
+        try:
+            root.entry()
+            found.id  # noqa: B018
+        except ValueError as error:
+            raise Damaged(what, str(error)) from None
+    return found
+
+
+def _load(data: bytes, what: str) -> Any:
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(what, f"it is not JSON ({error})") from None
+
+
+def _convert(document: Any, kind: type[AnyStruct], what: str) -> AnyStruct:
+    try:
+        return msgspec.convert(document, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Damaged(what, str(error)) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+# --- distributed ids ---
+
+
+def encode_id(distributed_id: bytes) -> str:
+    """Returns the id as text that is valid UTF-8: what is printable stays, all else and ``%`` become %XX."""
+    return "".join(
+        char if char.isprintable() and char != "%" else _percent(char)
+        for char in distributed_id.decode("utf-8", "surrogateescape")
+    )
+
+
+def decode_id(text: str) -> bytes:
+    """Undoes ``encode_id``. Raises ValueError for a text that it can't have made."""
+    distributed_id = unquote_to_bytes(text)
+    if encode_id(distributed_id) != text:
+        raise ValueError(f"'{printable(text)}' is not an encoded distributed id")
+    return distributed_id
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+# --- rules for texts; each returns what it was given ---
+
+
+def check_word(what: str, word: str) -> str:
+    """Checks a non-empty word without white space or control characters, of at most 256 bytes."""
+    data = _utf8(what, word)
+    if not word or len(data) > WORD_LIMIT:
+        raise InvalidCommand(f"{what} has 1 to {WORD_LIMIT} bytes, not {len(data)}")
+    if any(char.isspace() or not char.isprintable() for char in word):
+        raise InvalidCommand(f"{what} holds no white space or control characters: '{printable(word)}'")
+    return word
+
+
+def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Checks tags and drops repeated ones; their order stays."""
+    return tuple(dict.fromkeys(check_word("a tag", tag) for tag in tags))
+
+
+def check_description(text: str) -> str:
+    data = _utf8("a description", text)
+    if "\0" in text:
+        raise InvalidCommand("a description holds no NUL")
+    if len(data) > TEXT_LIMIT:
+        raise InvalidCommand(f"a description has at most {TEXT_LIMIT} bytes, not {len(data)}")
+    return text
+
+
+def check_type(text: str) -> str:
+    """Checks the type of a collection; empty is none."""
+    return check_line("a type", text)
+
+
+def check_line(what: str, text: str) -> str:
+    """Checks one line of at most 256 bytes, without control characters and without blanks around it."""
+    data = _utf8(what, text)
+    if len(data) > WORD_LIMIT or text != text.strip() or not text.isprintable():
+        raise InvalidCommand(f"{what} is one line of at most {WORD_LIMIT} bytes: '{printable(text)}'")
+    return text
+
+
+def check_ttl(ttl: int | None) -> int | None:
+    if ttl is not None and (type(ttl) is not int or not 0 <= ttl < 1 << 63):
+        raise InvalidCommand("a ttl is null or a number of whole seconds")
+    return ttl
+
+
+def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Checks that metadata is a JSON object of at most 16 MiB, with texts that are valid Unicode."""
+    given: Any = metadata  # Callers pass on what users gave them.
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise InvalidCommand("metadata is a JSON object")
+    size = len(dump(metadata).encode())
+    if size > METADATA_LIMIT:
+        raise InvalidCommand(f"metadata has at most {METADATA_LIMIT} bytes of JSON, not {size}")
+    return metadata
+
+
+def check_notes(notes: Notes) -> Notes:
+    """Checks everything that a user gave in notes."""
+    check_description(notes.description)
+    check_ttl(notes.ttl)
+    check_metadata(notes.metadata)
+    for run in (*notes.used_by, *notes.runs):
+        check_word("a run", run)
+    return msgspec.structs.replace(notes, tags=check_tags(notes.tags))
+
+
+def _utf8(what: str, text: str) -> bytes:
+    given: Any = text
+    if not isinstance(given, str):
+        raise InvalidCommand(f"{what} is text")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidCommand(f"{what} is valid UTF-8: '{printable(text)}'") from None

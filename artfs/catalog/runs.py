@@ -1,0 +1,166 @@
+"""Runs: one JSON file each, with what a job read and wrote.
+
+Owns ``runs/``. Must not know collections: inputs and outputs are texts like ``model:v3``. Blocking; any
+thread may call it, and several processes work on the same run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from artfs.catalog import files, records
+from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
+from artfs.store import durable
+
+MAX_ID = 200
+"""Bytes of a run's id. Its file's name has a suffix, and a temp's name is longer still."""
+
+_SUFFIX = ".json"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word."""
+
+    id: str
+    project: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    host: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    state: str = "running"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+def check_run_id(run: str) -> str:
+    """Returns the id if a run may bear it: a word that is a file name and begins with no dot."""
+    try:
+        records.check_word("the id of a run", run)
+    except InvalidCommand as error:
+        raise InvalidName("a run", run, str(error)) from None
+    if "/" in run or run.startswith(".") or len(run.encode()) > MAX_ID:
+        raise InvalidName("a run", run, f"it has at most {MAX_ID} bytes, no '/' and no dot at its beginning")
+    return run
+
+
+class Runs:
+    def __init__(self, runs_fd: int) -> None:
+        """``runs_fd`` is the directory's descriptor; it must stay open while this is used."""
+        self._fd = runs_fd
+
+    def ids(self) -> list[str]:
+        """Returns the ids of all runs, sorted. What is no run's file is passed over."""
+        return sorted(run for name in os.listdir(self._fd) if (run := _run(name)) is not None)
+
+    def read(self, run: str) -> Run:
+        """Raises RunNotFound, Damaged."""
+        found = self._read(check_run_id(run))[1]
+        if found is None:
+            raise RunNotFound(run)
+        return found
+
+    def create(self, run: Run) -> Run:
+        """Makes a run, durably; it starts now if it says no time. Raises AlreadyExists, InvalidName."""
+        run = _checked(run if run.started_at else replace(run, started_at=records.timestamp()))
+        if not durable.create(self._fd, _file(run.id), records.encode(run), label="run"):
+            raise AlreadyExists(f"there is a run '{run.id}' already")
+        return run
+
+    def apply(self, run: str, document: Mapping[str, Any]) -> Run:
+        """Makes or updates a run from a JSON object with any of a run's keys; returns it.
+
+        Inputs and outputs are added to those there are; all else is set. Applying it again changes nothing.
+        Raises InvalidName, InvalidCommand.
+        """
+        check_run_id(run)
+        try:
+            given = msgspec.convert({**document, "id": document.get("id", run)}, Run)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise InvalidCommand(f"no JSON of a run: {error}") from None
+        if unknown := sorted(document.keys() - {*Run.__struct_fields__}):
+            raise InvalidCommand(f"a run has no {', '.join(unknown)}")
+        if given.id != run:
+            raise InvalidCommand(f"the JSON of run '{run}' says it is '{given.id}'")
+        plain = {key: getattr(given, key) for key in document if key not in ("inputs", "outputs")}
+
+        def change(before: Run | None) -> Run:
+            after = before or Run(id=run, started_at=records.timestamp())
+            inputs = _union(after.inputs, given.inputs)
+            return replace(after, **plain, inputs=inputs, outputs=_union(after.outputs, given.outputs))
+
+        return self._change(run, change)
+
+    def record_input(self, run: str, version: str) -> Run:
+        """Notes durably that the run read a version. Raises RunNotFound."""
+        return self.change(run, lambda before: replace(before, inputs=_union(before.inputs, (version,))))
+
+    def record_output(self, run: str, version: str) -> Run:
+        """Notes durably that the run made a version. Raises RunNotFound."""
+        return self.change(run, lambda before: replace(before, outputs=_union(before.outputs, (version,))))
+
+    def end(self, run: str, state: str = "finished") -> Run:
+        """Notes durably that the run ended now. Raises RunNotFound."""
+        return self.change(run, lambda before: replace(before, state=state, ended_at=records.timestamp()))
+
+    def change(self, run: str, change: Callable[[Run], Run]) -> Run:
+        """Replaces a run by what ``change`` makes of it; it is called again if another came first."""
+
+        def known(before: Run | None) -> Run:
+            if before is None:
+                raise RunNotFound(run)
+            return change(before)
+
+        return self._change(check_run_id(run), known)
+
+    def _change(self, run: str, change: Callable[[Run | None], Run]) -> Run:
+        while True:
+            raw, before = self._read(run)
+            after = _checked(change(before))
+            if after == before:
+                return after
+            try:
+                durable.replace_if_unchanged(self._fd, _file(run), raw, records.encode(after), label="run")
+                return after
+            except LostRace:
+                continue
+
+    def _read(self, run: str) -> tuple[bytes | None, Run | None]:
+        what = files.shown(b"runs", _file(run))
+        raw = files.read(self._fd, _file(run), what)
+        if raw is None:
+            return None, None
+        found = records.decode(raw, Run, what)
+        if found.id != run:
+            raise Damaged(what, "it is the file of another run")
+        return raw, found
+
+
+def _checked(run: Run) -> Run:
+    check_run_id(run.id)
+    for key, value in msgspec.structs.asdict(run).items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if text is not None:
+                records.check_line(f"{key} of a run", text)
+    return run
+
+
+def _union(before: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before, *more)))
+
+
+def _file(run: str) -> bytes:
+    return f"{run}{_SUFFIX}".encode()
+
+
+def _run(name: str) -> str | None:
+    """Returns the id that a file's name stands for, None if it stands for none."""
+    try:
+        return check_run_id(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
+    except InvalidName:
+        return None

@@ -1,0 +1,257 @@
+"""The numbered records of one collection: committed once each, never changed, at last a tombstone.
+
+Owns ``versions/``. Must not know aliases, notes and ids. Blocking; any thread may call it, and several
+processes work on the same directory.
+
+Numbers follow each other without a gap, since a commit needs its predecessor and a tombstone keeps the
+number. So the highest one is found by looking whether the next exists, without listing thousands. Decoded
+records are kept, and believed only while the file under the name is still the same one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from msgspec.structs import replace
+
+from artfs.catalog import files, records
+from artfs.catalog.records import Tombstone, VersionRecord
+from artfs.errors import CollectionNotFound, Damaged, HeldByAlias, LostRace, VersionNotFound
+from artfs.model.names import parse_version, version_name
+from artfs.store import durable
+
+SUFFIX = ".json"
+
+
+class Home:
+    """The directory of one collection, reached by name at each use: it may be removed and made anew."""
+
+    def __init__(self, collections_fd: int, name: str) -> None:
+        self.name = name
+        self._collections_fd = collections_fd
+
+    @contextmanager
+    def opened(self, sub: bytes | None = None) -> Iterator[int]:
+        """Opens the collection's directory, or one in it, for the block's time.
+
+        Raises CollectionNotFound, and Damaged if what is there can't be that directory.
+        """
+        name = self.name.encode()
+        fd = -1
+        try:
+            try:
+                fd = files.open_directory(self._collections_fd, name, self.what())
+            except FileNotFoundError:
+                raise CollectionNotFound(self.name) from None
+            if sub is not None:
+                outer, fd = fd, -1
+                try:
+                    fd = files.open_directory(outer, sub, self.what(sub))
+                except FileNotFoundError:
+                    if files.identity(self._collections_fd, name) is None:
+                        raise CollectionNotFound(self.name) from None
+                    raise Damaged(self.what(sub), "it is missing") from None
+                finally:
+                    os.close(outer)
+            yield fd
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def what(self, *parts: bytes) -> str:
+        """Names a file of the collection in an error."""
+        return files.shown(b"collections", self.name.encode(), *parts)
+
+
+class Versions:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._highest = -1
+        self._decoded: dict[int, tuple[files.Identity, VersionRecord | None]] = {}
+
+    def next_number(self) -> int:
+        with self._opened() as fd:
+            return self._find_highest(fd) + 1
+
+    def numbers(self) -> list[int]:
+        """Returns the numbers of all versions but the deleted ones. Damaged records count as versions."""
+        with self._opened() as fd:
+            return [n for n in range(self._find_highest(fd) + 1) if not self._deleted(fd, n)]
+
+    def all(self) -> list[VersionRecord]:
+        """Returns the records, oldest first. One that is damaged or missing makes it raise Damaged.
+
+        So what relies on seeing all versions, as gc does, never misses one.
+        """
+        with self._opened() as fd:
+            found = (self._load(fd, n) for n in range(self._find_highest(fd) + 1))
+            return [record for record in found if record is not None]
+
+    def newest(self) -> VersionRecord | None:
+        with self._opened() as fd:
+            for n in range(self._find_highest(fd), -1, -1):
+                if record := self._load(fd, n):
+                    return record
+        return None
+
+    def record(self, number: int) -> VersionRecord:
+        """Raises VersionNotFound if there is no such version (any more)."""
+        with self._opened() as fd:
+            if files.identity(fd, _file(number)) is None and number > self._find_highest(fd):
+                raise self._not_found(number)
+            record = self._load(fd, number)
+        if record is None:
+            raise self._not_found(number)
+        return record
+
+    def exists(self, number: int) -> bool:
+        try:
+            self.record(number)
+        except VersionNotFound:
+            return False
+        return True
+
+    def commit(self, record: VersionRecord) -> bool:
+        """Makes the version exist, with one atomic step. False: its number is taken, or not the next one."""
+        data = records.encode(record)
+        number = record.number
+        with self._opened() as fd:
+            if number > 0 and files.identity(fd, _file(number - 1)) is None:
+                return False
+            return durable.create(fd, _file(number), data, label="commit")
+
+    def delete(self, number: int, held_by: Callable[[], Sequence[str]]) -> None:
+        """Puts a tombstone in the record's place, unless ``held_by`` names aliases then: HeldByAlias.
+
+        The record is marked first and replaced only if the mark is still there. ``keep`` takes the mark
+        away. So of a deletion and an alias that is set at the same time, one sees the other, in whatever
+        order their steps fall, and no lock is held between. A mark that a crash left behind means nothing.
+
+        A damaged record can be deleted too; no alias can be set to it meanwhile, since ``keep`` refuses.
+        """
+        tombstone = records.encode(Tombstone(version=version_name(number), deleted_at=records.timestamp()))
+        with self._opened() as fd:
+            while True:
+                raw, record = self._read_for_change(fd, number)
+                self._refuse_if_held(number, held_by)
+                try:
+                    if record is not None:
+                        mark = records.encode(replace(record, deleting=secrets.token_hex(8)))
+                        self._swap(fd, number, raw, mark, "deletion-mark")
+                        try:
+                            self._refuse_if_held(number, held_by)
+                        except Exception:
+                            unmarked = records.encode(replace(record, deleting=None))
+                            self._swap(fd, number, mark, unmarked, "deletion-mark")
+                            raise
+                        raw = mark
+                    self._swap(fd, number, raw, tombstone, "tombstone")
+                    return
+                except LostRace:
+                    continue
+
+    def keep(self, number: int) -> None:
+        """Makes deletions that have begun look again who holds the version. Raises VersionNotFound."""
+        with self._opened() as fd:
+            while True:
+                raw, record = self._read_for_change(fd, number)
+                if record is None:
+                    self._load(fd, number)
+                elif record.deleting is not None:
+                    try:
+                        self._swap(fd, number, raw, records.encode(replace(record, deleting=None)), "keep")
+                    except LostRace:
+                        continue
+                return
+
+    def problems(self) -> Iterator[Damaged]:
+        """Yields what is wrong with the records, and files among them that don't belong there."""
+        with self._opened() as fd:
+            for number in range(self._find_highest(fd) + 1):
+                try:
+                    self._load(fd, number)
+                except Damaged as error:
+                    yield error
+            for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
+                if _number(name) is None and not files.is_internal(name):
+                    yield Damaged(self._what(name), "no such file belongs there")
+
+    # --- inside ---
+
+    def _opened(self) -> AbstractContextManager[int]:
+        return self._home.opened(b"versions")
+
+    def _find_highest(self, fd: int) -> int:
+        """Returns the highest number that was ever used, -1 if none was."""
+        highest = self._highest
+        # Not there: the collection was removed and made anew.
+        if highest < 0 or files.identity(fd, _file(highest)) is None:
+            numbers = (_number(os.fsencode(name)) for name in os.listdir(fd))
+            highest = max((n for n in numbers if n is not None), default=-1)
+        while files.identity(fd, _file(highest + 1)) is not None:
+            highest += 1
+        self._highest = highest
+        return highest
+
+    def _load(self, fd: int, number: int) -> VersionRecord | None:
+        """Returns the record, None for a tombstone. Raises Damaged, also if there is neither."""
+        name = _file(number)
+        kept = self._decoded.get(number)
+        if kept is not None and kept[0] == files.identity(fd, name):
+            return kept[1]
+        found = files.read_with_identity(fd, name, self._what(name))
+        if found is None:
+            raise Damaged(self._what(name), "it is missing")
+        identity, data = found
+        decoded = records.decode_version(data, number, self._what(name))
+        record = decoded if isinstance(decoded, VersionRecord) else None
+        self._decoded[number] = identity, record
+        return record
+
+    def _deleted(self, fd: int, number: int) -> bool:
+        try:
+            return self._load(fd, number) is None
+        except Damaged:
+            return False
+
+    def _read_for_change(self, fd: int, number: int) -> tuple[bytes | None, VersionRecord | None]:
+        """Returns the record's bytes, None if missing, and the record, None if damaged."""
+        # A tombstone is no version: VersionNotFound.
+        name = _file(number)
+        raw = files.read(fd, name, self._what(name))
+        if raw is None:
+            if number > self._find_highest(fd):
+                raise self._not_found(number)
+            return None, None
+        try:
+            decoded = records.decode_version(raw, number, self._what(name))
+        except Damaged:
+            return raw, None
+        if isinstance(decoded, Tombstone):
+            raise self._not_found(number)
+        return raw, decoded
+
+    def _swap(self, fd: int, number: int, expected: bytes | None, data: bytes, label: str) -> None:
+        durable.replace_if_unchanged(fd, _file(number), expected, data, label=label)
+
+    def _refuse_if_held(self, number: int, held_by: Callable[[], Sequence[str]]) -> None:
+        if aliases := held_by():
+            raise HeldByAlias(version_name(number), aliases)
+
+    def _not_found(self, number: int) -> VersionNotFound:
+        return VersionNotFound(self._home.name, version_name(number))
+
+    def _what(self, name: bytes) -> str:
+        return self._home.what(b"versions", name)
+
+
+def _file(number: int) -> bytes:
+    return f"{version_name(number)}{SUFFIX}".encode()
+
+
+def _number(name: bytes) -> int | None:
+    text = name.decode("ascii", "replace")
+    return parse_version(text.removesuffix(SUFFIX)) if text.endswith(SUFFIX) else None
