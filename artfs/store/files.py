@@ -1,0 +1,167 @@
+"""The bytes of one file: opened safely, hashed, compared, copied.
+
+Owns: how object files and files on their way to become objects are read. Must not know ids and where
+objects stand. Any thread may call it; reading and hashing release the GIL. A given descriptor's offset is
+left alone unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+
+from artfs.model.digest import Algorithm
+from artfs.store import syscalls
+
+BLOCK = 1 << 20
+
+_buffers = threading.local()
+_modes = threading.Lock()
+
+
+def _buffer(which: str) -> bytearray:
+    """Returns this thread's block: a fresh MiB for each small file would cost more than hashing it."""
+    buffer = getattr(_buffers, which, None)
+    if buffer is None:
+        buffer = bytearray(BLOCK)
+        setattr(_buffers, which, buffer)
+    return buffer
+
+
+def open_regular(dir_fd: int, path: bytes) -> int:
+    """Opens a regular file for reading, and nothing else.
+
+    The owner may lack the permission to read (an object is often a link to a user's file of any mode): then
+    it is given for the moment of opening. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is
+    no regular file; PermissionError if another user owns it.
+    """
+    # O_NONBLOCK: a fifo in the place of a file must not hang the caller.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, dir_fd=dir_fd)
+    except PermissionError:
+        fd = _open_unreadable(dir_fd, path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
+    # By way of O_PATH and /proc, so that the inode that is changed is the one that is opened.
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        link = f"/proc/self/fd/{handle}"
+        for _ in range(10):  # another process may put the mode back between our two calls
+            with _modes:
+                info = os.fstat(handle)
+                if not stat.S_ISREG(info.st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
+                mode = stat.S_IMODE(info.st_mode)
+                os.chmod(link, mode | stat.S_IRUSR)
+                try:
+                    return os.open(link, flags & ~os.O_NOFOLLOW)
+                except PermissionError:
+                    continue
+                finally:
+                    # The inode may still have a name in a pending tree, where the user sees its mode.
+                    os.chmod(link, mode)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    finally:
+        os.close(handle)
+
+
+def hash_fd(algorithm: Algorithm, fd: int) -> bytes:
+    """Returns the digest of all bytes of a file, from 0 to where reading ends."""
+    return measure_fd(algorithm, fd)[0]
+
+
+def measure_fd(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+    """Returns digest and number of the bytes that were read, for a file that may be growing."""
+    hasher, buffer, offset = algorithm.hasher(), _buffer("a"), 0
+    view = memoryview(buffer)
+    while count := os.preadv(fd, [buffer], offset):
+        hasher.update(view if count == BLOCK else view[:count])
+        offset += count
+    return hasher.digest(), offset
+
+
+def same_bytes(a_fd: int, b_fd: int) -> bool:
+    """Compares two files byte by byte; one inode equals itself unread."""
+    a, b = os.fstat(a_fd), os.fstat(b_fd)
+    if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
+        return True
+    if a.st_size != b.st_size:
+        return False
+    left, right, offset = _buffer("a"), _buffer("b"), 0
+    while True:
+        count, other = os.preadv(a_fd, [left], offset), os.preadv(b_fd, [right], offset)
+        count = min(count, other)
+        # A short read of one side is read on from there; at the end of one the other must end too.
+        if count == 0:
+            return not os.pread(a_fd, 1, offset) and not os.pread(b_fd, 1, offset)
+        # Whole bytearrays compare by memcmp; memoryviews go item by item.
+        if (left != right) if count == BLOCK else (left[:count] != right[:count]):
+            return False
+        offset += count
+
+
+def copy_fd(src_fd: int, dst_fd: int) -> None:
+    """Copies a whole file into an empty one: shares the extents where it can, keeps holes.
+
+    Moves both descriptors' offsets. Each byte is as it was at some moment of the copying; hash the result
+    if the source may be written meanwhile.
+    """
+    if syscalls.reflink(dst_fd, src_fd):
+        return
+    size = os.fstat(src_fd).st_size
+    os.ftruncate(dst_fd, size)
+    offset = 0
+    while offset < size:
+        start, end = _next_data(src_fd, offset, size)
+        offset = start
+        while offset < end:
+            count = _copy_range(src_fd, dst_fd, offset, end - offset)
+            if count == 0:  # the source was cut meanwhile
+                os.ftruncate(dst_fd, offset)
+                return
+            offset += count
+
+
+def _next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
+    try:
+        start = os.lseek(fd, offset, os.SEEK_DATA)
+        return start, os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size, size
+        if error.errno in (errno.EINVAL, errno.ENOTSUP):
+            return offset, size
+        raise
+
+
+def _copy_range(src_fd: int, dst_fd: int, offset: int, count: int) -> int:
+    try:
+        if copied := os.copy_file_range(src_fd, dst_fd, min(count, 1 << 30), offset, offset):
+            return copied
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+    # Also after a 0: procfs and some network filesystems answer so for files that do have bytes.
+    data = os.pread(src_fd, min(count, BLOCK), offset)
+    written = 0
+    while written < len(data):
+        written += os.pwrite(dst_fd, data[written:], offset + written)
+    return len(data)
+
+
+def unlink_quietly(dir_fd: int, path: bytes) -> None:
+    """Removes a file that may be gone, or a temp whose removal may fail without harm."""
+    with contextlib.suppress(OSError):
+        os.unlink(path, dir_fd=dir_fd)

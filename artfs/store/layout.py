@@ -1,0 +1,259 @@
+"""Where everything of a volume stands, and how one is made and opened.
+
+Owns: the names at the top of a volume, artfs.json, the checks at opening. Must not know what collections,
+runs and pending trees hold. Any thread may call it. FORMAT.md is the authority on the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+
+import msgspec
+
+from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
+from artfs.model.digest import Algorithm
+from artfs.store import durable
+from artfs.store.locks import Lock
+
+FORMAT = 1
+CONFIG = b"artfs.json"
+# Stands from the first to the last moment of init. It has a temp's name, so that one left beside a finished
+# artfs.json is swept like any other.
+UNFINISHED = durable.TEMP_PREFIX + b"init"
+
+LOCKS, OBJECTS, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH = (
+    b"locks",
+    b"objects",
+    b"damaged",
+    b"collections",
+    b"runs",
+    b"logs",
+    b"trash",
+)
+BLOBS, TREES = b"objects/blobs", b"objects/trees"
+DIRECTORIES = (LOCKS, OBJECTS, BLOBS, TREES, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH)
+SERIAL = b"serial"
+MOUNT_LOCK, OBJECTS_LOCK = b"mount", b"objects"
+SHARDS = tuple(b"%02x" % number for number in range(256))
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What artfs.json says; unknown keys are let pass."""
+
+    format: int
+    hash: str
+    id: str
+    created_at: str
+
+
+def encode_config(config: Config) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+
+
+class Layout:
+    """An open volume's root directory and what artfs.json says of it.
+
+    ``fd`` stays open until :meth:`close`; everything in the volume is reached from it, so the volume may be
+    renamed meanwhile. ``path`` is for messages.
+    """
+
+    def __init__(self, path: str, fd: int, config: Config) -> None:
+        self.path, self.fd, self.config = path, fd, config
+        self.algorithm = Algorithm.named(config.hash)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Layout:
+        """Opens a volume.
+
+        Raises NotAVolume (nothing there, no artfs.json, half made, unreadable JSON), VolumeTooNew, and
+        VolumeError when it may not be read.
+        """
+        path = os.fspath(path)
+        fd = _open_root(path)
+        try:
+            return cls(path, fd, _read_config(path, fd))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Layout:
+        """Makes a volume in a new or empty directory, durably, or completes one that was half made.
+
+        Raises VolumeExists for a volume, for a directory that holds anything else, and for a file; NotAVolume
+        if the directory above is not there. artfs.json is written last: what is not whole is no volume.
+        """
+        path = os.fspath(path)
+        try:
+            os.mkdir(path, 0o700)
+            _sync_parent(path)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise VolumeExists(path, "there is a file of that name") from None
+        except FileNotFoundError:
+            raise NotAVolume(path, "the directory above it does not exist") from None
+        except PermissionError:
+            raise VolumeError(f"{path}: no permission to make a directory there") from None
+        fd = _open_root(path)
+        try:
+            with durable.directory_lock(fd):
+                _make(path, fd, algorithm)
+            return cls(path, fd, _read_config(path, fd))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @property
+    def format(self) -> int:
+        return self.config.format
+
+    @property
+    def id(self) -> str:
+        return self.config.id
+
+    @property
+    def created_at(self) -> str:
+        return self.config.created_at
+
+    def open_directory(self, name: bytes) -> int:
+        """Opens one of :data:`DIRECTORIES`, or one below; the caller closes it."""
+        return durable.open_directory(self.fd, name)
+
+    def directory(self, name: bytes) -> contextlib.AbstractContextManager[int]:
+        """Opens one of :data:`DIRECTORIES` for the time of a with block."""
+        return durable.directory(self.fd, name)
+
+    def mount_lock(self) -> Lock:
+        """Held exclusively by the daemon that serves the volume."""
+        return Lock(self.fd, LOCKS + b"/" + MOUNT_LOCK)
+
+    def objects_lock(self) -> Lock:
+        """Held shared from ingest to commit and by check, exclusively by gc."""
+        return Lock(self.fd, LOCKS + b"/" + OBJECTS_LOCK)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Layout:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_volume(path: str | os.PathLike[str]) -> bool:
+    """Tells whether a directory looks like a volume, without opening it."""
+    return os.path.isfile(os.path.join(os.fspath(path), os.fsdecode(CONFIG)))
+
+
+def _open_root(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotAVolume(path, "there is no such directory; 'artfs init' makes a volume") from None
+    except NotADirectoryError:
+        raise NotAVolume(path, "it is not a directory") from None
+    except PermissionError:
+        raise VolumeError(f"{path}: no permission to read it; a volume belongs to one user") from None
+
+
+def _read_config(path: str, fd: int) -> Config:
+    try:
+        data = durable.read(fd, CONFIG)
+    except FileNotFoundError:
+        with contextlib.suppress(OSError):
+            os.stat(UNFINISHED, dir_fd=fd)
+            raise NotAVolume(path, "its init was cut short; run 'artfs init' again to complete it") from None
+        raise NotAVolume(path) from None
+    except PermissionError:
+        raise VolumeError(f"{path}: no permission to read artfs.json; a volume belongs to one user") from None
+    except OSError as error:
+        raise NotAVolume(path, f"artfs.json can't be read: {error.strerror}") from None
+    try:
+        # The format first: a newer one may have changed the meaning of all other keys.
+        version = msgspec.json.decode(data, type=dict[str, object]).get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise VolumeTooNew(path, version, FORMAT)
+        config = msgspec.json.decode(data, type=Config)
+        Algorithm.named(config.hash)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise NotAVolume(path, f"artfs.json is damaged: {error}") from None
+    if config.format != FORMAT:
+        raise NotAVolume(path, f"artfs.json has the unknown format {config.format}")
+    return config
+
+
+def _make(path: str, fd: int, algorithm: Algorithm) -> None:
+    names = {os.fsencode(name) for name in os.listdir(fd)}
+    if CONFIG in names:
+        raise VolumeExists(path, "it is a volume already")
+    if names and UNFINISHED not in names:
+        raise VolumeExists(path, "the directory is not empty")
+    try:
+        os.fchmod(fd, 0o700)
+        durable.create(fd, UNFINISHED, b"", label="init-marker")
+        for name in DIRECTORIES:
+            _make_directory(fd, name)
+        for parent in (BLOBS, TREES):
+            with durable.directory(fd, parent) as parent_fd:
+                for shard in SHARDS:
+                    _make_directory(parent_fd, shard)
+                durable.sync_dir(parent_fd, label="init-shards")
+        with durable.directory(fd, OBJECTS) as objects_fd:
+            durable.sync_dir(objects_fd, label="init-objects")
+        durable.sync_dir(fd, label="init-directories")
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        config = Config(format=FORMAT, hash=algorithm.label, id=str(uuid.uuid4()), created_at=now)
+        durable.create(fd, CONFIG, encode_config(config), label="init-config")
+        durable.remove(fd, UNFINISHED, label="init-done")
+    except PermissionError:
+        raise VolumeError(f"{path}: no permission to make a volume there; it must belong to you") from None
+
+
+def _make_directory(dir_fd: int, name: bytes) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+
+
+def _sync_parent(path: str) -> None:
+    try:
+        parent = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):  # a directory may be writable and not readable
+            return
+        raise
+    try:
+        durable.sync_dir(parent, label="init-root")
+    finally:
+        os.close(parent)
+
+
+def catalog_directories(layout: Layout) -> Iterator[bytes]:
+    """Yields the directories, besides the objects', in which small files are written by way of temps.
+
+    As paths from the volume's root: fixed ones, and those of each collection down to a pending version's
+    state, never its tree.
+    """
+    yield from (b".", LOCKS, DAMAGED, COLLECTIONS, RUNS, LOGS)
+    for collection in _subdirectories(layout.fd, COLLECTIONS):
+        yield collection
+        for child in _subdirectories(layout.fd, collection):
+            yield child
+            if child.rpartition(b"/")[2] == b"pending":
+                yield from _subdirectories(layout.fd, child)
+
+
+def _subdirectories(dir_fd: int, path: bytes) -> list[bytes]:
+    try:
+        with durable.directory(dir_fd, path) as fd, os.scandir(fd) as entries:
+            names = [os.fsencode(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [path + b"/" + name for name in sorted(names)]

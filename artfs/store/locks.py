@@ -1,0 +1,157 @@
+"""Locks between processes and threads, with owners that can be seen to be dead.
+
+Owns: lock files, taken with flock(2), and the JSON of the owner in them. Must not know what is guarded.
+Any thread may call it. Each acquisition has a descriptor of its own, so that threads of one process exclude
+each other too; the kernel drops the lock when its holder ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import os
+import socket
+from types import TracebackType
+
+import msgspec
+
+from artfs.errors import Busy, printable
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who holds a lock, for people and for other hosts; the lock itself is the truth on this one."""
+
+    pid: int
+    host: str
+    mountpoint: str | None = None
+    started_at: str = ""
+    boot: str = ""
+    ticks: int = 0
+
+    def alive(self) -> bool | None:
+        """Tells whether the process runs; None if that can't be known: another host."""
+        if self.boot and self.boot != _boot():
+            return False if self.host == socket.gethostname() else None
+        if self.host != socket.gethostname():
+            return None
+        return process_ticks(self.pid) == self.ticks if self.ticks else process_ticks(self.pid) != 0
+
+    def __str__(self) -> str:
+        where = f", mounted at {printable(self.mountpoint)}" if self.mountpoint else ""
+        return f"process {self.pid} on {printable(self.host)}{where}"
+
+
+def this_process(mountpoint: str | None = None) -> Owner:
+    now = datetime.datetime.now(datetime.UTC)
+    return Owner(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        mountpoint=mountpoint,
+        started_at=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        boot=_boot(),
+        ticks=process_ticks(os.getpid()),
+    )
+
+
+def process_ticks(pid: int) -> int:
+    """Returns when a process began, in clock ticks since boot (proc(5), field 22); 0 if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command in parentheses may hold anything, parentheses too.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+class Held:
+    """One acquisition of a lock: a context manager, or released by hand, from any thread."""
+
+    def __init__(self, fd: int, *, exclusive: bool) -> None:
+        self._fd, self.exclusive = fd, exclusive
+
+    def write_owner(self, owner: Owner) -> None:
+        """Writes the owner into the lock file. Not durable: after a crash of the machine nobody holds it."""
+        if not self.exclusive:
+            raise ValueError("a shared holder is not the owner")
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, msgspec.json.encode(owner) + b"\n", 0)
+
+    def release(self) -> None:
+        """Gives the lock back; the second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            if self.exclusive:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, 0)
+            os.close(fd)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Lock:
+    """A lock file in a directory. The descriptor of the directory must outlive it; nothing else is kept."""
+
+    def __init__(self, dir_fd: int, name: bytes) -> None:
+        self._dir_fd, self._name = dir_fd, name
+
+    def shared(self, *, blocking: bool = True) -> Held:
+        """Takes the lock beside other shared holders. Unless ``blocking``, raises Busy if it is taken."""
+        return self._take(fcntl.LOCK_SH, blocking)
+
+    def exclusive(self, *, blocking: bool = True) -> Held:
+        """Takes the lock alone. Unless ``blocking``, raises Busy if somebody has it."""
+        return self._take(fcntl.LOCK_EX, blocking)
+
+    def _take(self, how: int, blocking: bool) -> Held:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(self._name, flags, 0o600, dir_fd=self._dir_fd)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self._name, flags, dir_fd=self._dir_fd)
+        try:
+            fcntl.flock(fd, how if blocking else how | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise Busy(f"the lock '{printable(self._name)}' is held by {self.owner()}") from None
+            raise
+        except BaseException:
+            os.close(fd)
+            raise
+        return Held(fd, exclusive=how == fcntl.LOCK_EX)
+
+    def owner(self) -> Owner | str:
+        """Returns the owner that is written in the file, else "another process"."""
+        return self.read_owner() or "another process"
+
+    def read_owner(self) -> Owner | None:
+        """Returns what the exclusive holder wrote; None if there is nothing, or half of it."""
+        try:
+            fd = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._dir_fd)
+        except FileNotFoundError:
+            return None
+        try:
+            return msgspec.json.decode(os.pread(fd, 65536, 0), type=Owner)
+        except msgspec.MsgspecError:
+            return None
+        finally:
+            os.close(fd)

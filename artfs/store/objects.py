@@ -1,0 +1,401 @@
+"""Blobs and tree pages by id: looked up, linked in, read, made durable.
+
+Owns: ``objects/`` of a volume, the choice of a blob's collision counter, the cache of pages. Must not know
+versions or pending trees. Any thread may call it, and any number of processes on one volume.
+
+Nothing that is linked or put is durable before :meth:`ObjectStore.sync`: after a crash an object may be
+missing, short or hold zeros. So no object is trusted because it is there. Whoever brings the same bytes
+again compares them with the stored ones, and replaces those if they don't match their name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from artfs.errors import Damaged, LostRace
+from artfs.model import pages
+from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, counter_of, digest_of, text, tree_id
+from artfs.model.tree import TreeReader
+from artfs.store import durable, files, layout
+from artfs.store.flush import Flush
+from artfs.store.marks import Marks
+
+# Where a hard link can't be had and a copy is as good: too many links to the inode (65,000 on ext4: the
+# *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
+# fs.protected_hardlinks for a file of another user.
+_COPY_INSTEAD = (errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS)
+_NAME = re.compile(r"[0-9a-f]+(?:-[1-9][0-9]{0,9})?")
+
+
+def blob_path(blob: BlobId) -> bytes:
+    """Returns where a blob stands below ``objects/blobs``: ``ab/cdef...`` with ``-N`` for a counter N."""
+    digest = digest_of(blob)
+    path = f"{digest[:1].hex()}/{digest[1:].hex()}"
+    return (path if len(blob) == len(digest) + 1 else f"{path}-{counter_of(blob)}").encode()
+
+
+def tree_path(tree: TreeId) -> bytes:
+    """Returns where a page stands below ``objects/trees``."""
+    digest = digest_of(tree)
+    return f"{digest[:1].hex()}/{digest[1:].hex()}".encode()
+
+
+class ObjectStore:
+    """The objects of one volume. It keeps descriptors of its own; ``root_fd`` may be closed."""
+
+    def __init__(self, root_fd: int, algorithm: Algorithm, *, cached_entries: int = 200_000) -> None:
+        self.algorithm = algorithm
+        self.blobs_fd = durable.open_directory(root_fd, layout.BLOBS)
+        self.trees_fd = durable.open_directory(root_fd, layout.TREES)
+        self._damaged_fd = durable.open_directory(root_fd, layout.DAMAGED)
+        self.marks = Marks(self._damaged_fd)
+        self.reader = TreeReader(self.page)
+        self._flush = Flush((self.blobs_fd, self.trees_fd))
+        self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
+        self._cache_lock = threading.Lock()
+        self._cached, self._cached_most = 0, cached_entries
+
+    def close(self) -> None:
+        """Closes the store's descriptors. Nobody may be using it."""
+        for fd in (self.blobs_fd, self.trees_fd, self._damaged_fd):
+            os.close(fd)
+
+    def hash_fd(self, fd: int) -> bytes:
+        """Returns the digest of a file's bytes."""
+        return files.hash_fd(self.algorithm, fd)
+
+    # --- blobs
+
+    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+        """Finds the id of a file's bytes, whose digest is given, and tells whether they are stored.
+
+        Stored means: compared byte by byte just now, or one inode. That is so for SHA-256 too: its digest
+        can be trusted, the disk can't. If the bytes differ, the stored blob is hashed. Is it damaged,
+        the answer is its id and "not stored", and :meth:`link` will replace it; is it sound, the two collide
+        and the next counter is tried.
+        """
+        counter = 0
+        while True:
+            blob = blob_id(self.algorithm, digest, counter)
+            state = self._compare(blob, fd)
+            if state is None:
+                counter += 1
+                continue
+            if state:
+                self._flush.note(self.blobs_fd, blob_path(blob))
+                self._unmark(blob)
+            return blob, state
+
+    def link(self, blob: BlobId, dir_fd: int, name: bytes, *, fd: int | None = None) -> None:
+        """Links the regular file at (``dir_fd``, ``name``) into the store, so that it *is* the blob.
+
+        The caller has hashed the file and no one writes it any more. ``fd``, if given, is that very file:
+        then it's known to be what was linked. Where a hard link can't be had, a copy is stored, and hashed.
+        A damaged blob of this id is replaced atomically. One that came meanwhile is fine if it has the same
+        bytes. Raises LostRace if it has not, or if the file is no longer what was hashed: resolve again.
+        """
+        path = blob_path(blob)
+        durable.step("objects:link")
+        try:
+            os.link(name, path, src_dir_fd=dir_fd, dst_dir_fd=self.blobs_fd, follow_symlinks=False)
+        except FileExistsError:
+            self._link_over(blob, path, dir_fd, name, fd)
+        except OSError as error:
+            if error.errno not in _COPY_INSTEAD:
+                raise
+            with _source(dir_fd, name, fd) as source:
+                self._copy_in(blob, source)
+        else:
+            found = os.stat(path, dir_fd=self.blobs_fd, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) or (fd is not None and not _same_inode(found, os.fstat(fd))):
+                os.unlink(path, dir_fd=self.blobs_fd)
+                raise LostRace(f"the file to become {text(blob)} was replaced meanwhile")
+        self._flush.note(self.blobs_fd, path)
+        self._unmark(blob)
+
+    def add_file(self, fd: int) -> BlobId:
+        """Stores a copy of a file that others may be writing: hashes exactly the bytes that are stored."""
+        with self._temp(self.blobs_fd) as (temp, temp_fd):
+            files.copy_fd(fd, temp_fd)
+            while True:
+                blob, stored = self.resolve(self.hash_fd(temp_fd), temp_fd)
+                if stored:
+                    return blob
+                with contextlib.suppress(LostRace):
+                    self.link(blob, self.blobs_fd, temp, fd=temp_fd)
+                    return blob
+
+    def open_blob(self, blob: BlobId, size: int | None = None) -> int:
+        """Opens a blob for reading and returns the descriptor.
+
+        Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes. Its bytes are
+        not verified: that is check's work. PermissionError if the file belongs to another user.
+        """
+        if blob in self.marks:
+            raise Damaged(f"blob {text(blob)}", "a check found other bytes than its digest says")
+        try:
+            fd = files.open_regular(self.blobs_fd, blob_path(blob))
+        except OSError as error:
+            raise _damaged_or(error, f"blob {text(blob)}") from None
+        if size is not None and (found := os.fstat(fd).st_size) != size:
+            os.close(fd)
+            raise Damaged(f"blob {text(blob)}", f"it has {found} bytes instead of {size}")
+        return fd
+
+    def verify_blob(self, blob: BlobId) -> tuple[bytes | None, int, str]:
+        """Reads a whole blob: what digest it really has (None if it can't be read), its size, what is wrong.
+
+        The last is empty for a sound one. Marks make no difference.
+        """
+        try:
+            fd = files.open_regular(self.blobs_fd, blob_path(blob))
+        except FileNotFoundError:
+            return None, 0, "it is missing"
+        except OSError as error:
+            return None, 0, f"it can't be opened: {error.strerror}"
+        try:
+            digest, size = files.measure_fd(self.algorithm, fd)
+        except OSError as error:
+            return None, 0, f"it can't be read: {error.strerror}"
+        finally:
+            os.close(fd)
+        return digest, size, "" if digest == digest_of(blob) else "it has other bytes than its digest says"
+
+    # --- pages of trees
+
+    def put(self, tree: TreeId, data: bytes) -> None:
+        """Stores a page under the id its bytes have: ``put`` for ``model.tree``. Replaces a damaged page."""
+        path = tree_path(tree)
+        durable.step("objects:put")
+        try:
+            stored: bytes | None = durable.read(self.trees_fd, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EIO, errno.EACCES):
+                raise
+            stored = None
+        if stored != data:
+            with self._temp(self.trees_fd) as (temp, fd):
+                durable.write_all(fd, data)
+                os.rename(temp, path, src_dir_fd=self.trees_fd, dst_dir_fd=self.trees_fd)
+        self._flush.note(self.trees_fd, path)
+
+    def put_tree(self, data: bytes) -> TreeId:
+        """Stores a page and returns its id."""
+        tree = tree_id(self.algorithm, data)
+        self.put(tree, data)
+        return tree
+
+    def page(self, tree: TreeId) -> pages.Page:
+        """Returns a page, from the cache or read and verified. Raises Damaged."""
+        with self._cache_lock:
+            if (page := self._cache.get(tree)) is not None:
+                self._cache.move_to_end(tree)
+                return page
+        page = self.read_page(tree)
+        with self._cache_lock:
+            if tree not in self._cache:
+                self._cache[tree] = page
+                self._cached += len(page) + 1
+                while self._cached > self._cached_most and len(self._cache) > 1:
+                    self._cached -= len(self._cache.popitem(last=False)[1]) + 1
+        return page
+
+    def read_page(self, tree: TreeId) -> pages.Page:
+        """Reads and verifies a page past the cache. Raises Damaged."""
+        what = f"tree {text(tree)}"
+        try:
+            data = durable.read(self.trees_fd, tree_path(tree))
+        except OSError as error:
+            raise _damaged_or(error, what) from None
+        if tree_id(self.algorithm, data) != tree:
+            raise Damaged(what, "it has other bytes than its digest says")
+        return pages.decode(data, what)
+
+    # --- both
+
+    def sync(self) -> None:
+        """Makes durable all that was linked, put or found stored before the call, by whichever thread.
+
+        One syncfs(2) on ext4, xfs and btrfs, which takes the data of linked files along; elsewhere an
+        fsync of each file and each directory. Raises OSError: then nothing is known to be durable.
+        """
+        durable.step("objects:sync")
+        self._flush.flush()
+
+    def blobs(self) -> Iterator[BlobId]:
+        """Yields the ids of all stored blobs, shard by shard. What comes or goes meanwhile may be missed."""
+        for shard, name in _scan(self.blobs_fd):
+            with contextlib.suppress(ValueError):
+                digest, _, counter = name.partition("-")
+                yield blob_id(self.algorithm, bytes.fromhex(shard + digest), int(counter or 0))
+
+    def trees(self) -> Iterator[TreeId]:
+        """Yields the ids of all stored pages."""
+        size = 2 * self.algorithm.size - 2
+        for shard, name in _scan(self.trees_fd):
+            if len(name) == size:
+                yield TreeId(self.algorithm.prefix + bytes.fromhex(shard + name))
+
+    def blob_size(self, blob: BlobId) -> int | None:
+        """Returns the size of a blob's file, None if it is missing or no file."""
+        return _size(self.blobs_fd, blob_path(blob))
+
+    def tree_size(self, tree: TreeId) -> int | None:
+        """Returns the size of a page's file, None if it is missing or no file."""
+        return _size(self.trees_fd, tree_path(tree))
+
+    def remove_blob(self, blob: BlobId) -> None:
+        """Removes a blob and its mark. Only gc may, under the exclusive lock."""
+        durable.step("objects:unlink")
+        os.unlink(blob_path(blob), dir_fd=self.blobs_fd)
+        self._unmark(blob)
+
+    def remove_tree(self, tree: TreeId) -> None:
+        """Removes a page. Only gc may, under the exclusive lock."""
+        durable.step("objects:unlink")
+        os.unlink(tree_path(tree), dir_fd=self.trees_fd)
+        with self._cache_lock:
+            if (page := self._cache.pop(tree, None)) is not None:
+                self._cached -= len(page) + 1
+
+    def sweep_temps(self, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+        """Removes temps that were left behind; all of them for who holds the exclusive lock."""
+        # Temps stand only here, never in the shards.
+        return sum(
+            durable.sweep_temps(fd, all_of_them=all_of_them, dry_run=dry_run)
+            for fd in (self.blobs_fd, self.trees_fd)
+        )
+
+    # --- within
+
+    def _compare(self, blob: BlobId, fd: int) -> bool | None:
+        """True: stored with the bytes of ``fd``. False: missing or damaged. None: sound, of other bytes."""
+        path = blob_path(blob)
+        try:
+            found = os.stat(path, dir_fd=self.blobs_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        given = os.fstat(fd)
+        if _same_inode(found, given):
+            return True
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        try:
+            stored = files.open_regular(self.blobs_fd, path)
+        except FileNotFoundError:
+            return False
+        try:
+            try:
+                if files.same_bytes(stored, fd):
+                    return True
+                failed = None
+            except OSError as error:
+                failed = error  # whose? the stored file's, if it can't be hashed either
+            try:
+                sound = self.hash_fd(stored) == digest_of(blob)
+            except OSError:
+                return False
+            if failed is not None and sound:
+                raise failed
+            return None if sound else False
+        finally:
+            os.close(stored)
+
+    def _link_over(self, blob: BlobId, path: bytes, dir_fd: int, name: bytes, fd: int | None) -> None:
+        """Links to an id that is there: compares, and replaces what is damaged."""
+        with _source(dir_fd, name, fd) as source:
+            state = self._compare(blob, source)
+            if state is None:
+                raise LostRace(f"another file became {text(blob)} meanwhile")
+            if state:
+                return
+            temp = durable.temp_name()
+            try:
+                os.link(name, temp, src_dir_fd=dir_fd, dst_dir_fd=self.blobs_fd, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _COPY_INSTEAD:
+                    raise
+                self._copy_in(blob, source)
+                return
+            try:
+                linked = os.stat(temp, dir_fd=self.blobs_fd, follow_symlinks=False)
+                if not _same_inode(linked, os.fstat(source)):
+                    raise LostRace(f"the file to become {text(blob)} was replaced meanwhile")
+                os.rename(temp, path, src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
+            finally:
+                # Also after a rename: between two names of one inode it does nothing (POSIX).
+                files.unlink_quietly(self.blobs_fd, temp)
+
+    def _copy_in(self, blob: BlobId, source: int) -> None:
+        """Stores a copy under an id that is missing or damaged, after a look at the copy's digest."""
+        with self._temp(self.blobs_fd) as (temp, fd):
+            files.copy_fd(source, fd)
+            if self.hash_fd(fd) != digest_of(blob):
+                raise LostRace(f"the file to become {text(blob)} was changed while it was copied")
+            if self._compare(blob, fd) is None:
+                raise LostRace(f"another file became {text(blob)} meanwhile")
+            os.rename(temp, blob_path(blob), src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
+
+    @contextlib.contextmanager
+    def _temp(self, dir_fd: int) -> Iterator[tuple[bytes, int]]:
+        """Yields a new empty file, name and descriptor; removes the name at the end if it is still there."""
+        name = durable.temp_name()
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+        try:
+            yield name, fd
+        finally:
+            os.close(fd)
+            files.unlink_quietly(dir_fd, name)
+
+    def _unmark(self, blob: BlobId) -> None:
+        if blob in self.marks:
+            self.marks.remove(blob)
+
+
+@contextlib.contextmanager
+def _source(dir_fd: int, name: bytes, fd: int | None) -> Iterator[int]:
+    if fd is not None:
+        yield fd
+        return
+    opened = files.open_regular(dir_fd, name)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _same_inode(a: os.stat_result, b: os.stat_result) -> bool:
+    return a.st_ino == b.st_ino and a.st_dev == b.st_dev
+
+
+def _damaged_or(error: OSError, what: str) -> Exception:
+    """Tells damage from what the backing filesystem refuses, which stays as it is."""
+    if error.errno == errno.ENOENT:
+        return Damaged(what, "it is missing")
+    if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
+        return Damaged(what, "it is not a regular file")
+    return error
+
+
+def _scan(root: int) -> Iterator[tuple[str, str]]:
+    for shard in layout.SHARDS:
+        with durable.directory(root, shard) as fd:
+            names = os.listdir(fd)
+        for name in names:
+            if _NAME.fullmatch(name):
+                yield shard.decode(), name
+
+
+def _size(root: int, path: bytes) -> int | None:
+    try:
+        found = os.stat(path, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -1,0 +1,108 @@
+"""Linux system calls that Python's ``os`` lacks.
+
+Owns: the ctypes signatures and the constants. Must not know what the calls are used for.
+Any thread may call it; the calls release the GIL. Names are bytes, directories are descriptors, and a
+failure is an ``OSError`` with the kernel's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+UTIME_NOW = (1 << 30) - 1
+UTIME_OMIT = (1 << 30) - 2
+# _IOW(0x94, 9, int); not so on mips, powerpc and sparc, which have no reflink here.
+_FICLONE = 0x40049409
+
+# f_type of statfs(2), from linux/magic.h
+EXT4_MAGIC = 0xEF53
+XFS_MAGIC = 0x58465342
+BTRFS_MAGIC = 0x9123683E
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
+
+
+def _raise(*names: bytes) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), *(names[:1]), *((None, names[1]) if len(names) > 1 else ()))
+
+
+def _renameat2_number() -> int:
+    return {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
+
+
+def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
+    """Renames with RENAME_NOREPLACE or RENAME_EXCHANGE.
+
+    Raises EINVAL where the filesystem has no such rename (NFS), ENOSYS where the kernel has none.
+    """
+    if hasattr(_libc, "renameat2"):
+        result = _libc.renameat2(src_dir, src, dst_dir, dst, ctypes.c_uint(flags))
+    else:  # musl before 1.2.6
+        result = _libc.syscall(
+            ctypes.c_long(_renameat2_number()), src_dir, src, dst_dir, dst, ctypes.c_uint(flags)
+        )
+    if result != 0:
+        _raise(src, dst)
+
+
+def syncfs(fd: int) -> None:
+    """Writes back the whole filesystem that holds ``fd``.
+
+    Raises EIO also for a writeback error that any file of it had since ``fd`` was opened (Linux 5.8).
+    """
+    if _libc.syncfs(fd) != 0:
+        _raise()
+
+
+def filesystem_type(fd: int) -> int:
+    """Returns statfs(2)'s f_type of the filesystem that holds ``fd``."""
+    buffer = (ctypes.c_long * 64)()  # struct statfs has 120 bytes on 64 bit; f_type comes first
+    if _libc.fstatfs(fd, buffer) != 0:
+        _raise()
+    return int(buffer[0]) & 0xFFFFFFFF
+
+
+def _timespecs(atime_ns: int | None, mtime_ns: int | None) -> ctypes.Array[_Timespec]:
+    values = (atime_ns, mtime_ns)
+    return (_Timespec * 2)(
+        *(_Timespec(0, UTIME_OMIT) if v is None else _Timespec(*divmod(v, 1_000_000_000)) for v in values)
+    )
+
+
+def utimensat(
+    dir_fd: int, name: bytes, atime_ns: int | None, mtime_ns: int | None, *, follow: bool = False
+) -> None:
+    """Sets times in nanoseconds; None leaves that one as it is."""
+    flags = 0 if follow else AT_SYMLINK_NOFOLLOW
+    if _libc.utimensat(dir_fd, name, _timespecs(atime_ns, mtime_ns), flags) != 0:
+        _raise(name)
+
+
+def futimens(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """Sets the times of an open file in nanoseconds; None leaves that one as it is."""
+    if _libc.futimens(fd, _timespecs(atime_ns, mtime_ns)) != 0:
+        _raise()
+
+
+def reflink(dst_fd: int, src_fd: int) -> bool:
+    """Makes ``dst_fd`` share all of ``src_fd``'s extents; False where that can't be done."""
+    try:
+        fcntl.ioctl(dst_fd, _FICLONE, src_fd)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
