@@ -392,8 +392,8 @@ def show(result: dict[str, Any], systems: Sequence[str]) -> None:
     sizes, machine = result["sizes"], result["machine"]
     console.print(table)
     console.print(
-        f"{result['rounds']} rounds on {machine['cpus']} CPUs (load {machine['load_at_start']:.1f} at the start), "
-        f"{machine['backing']}, Linux {machine['kernel']}; trees of {sizes['files']:,} files, "
+        f"{result['rounds']} rounds on {machine['cpus']} CPUs "
+        f"(load {machine['load_at_start']:.1f} at the start), {machine['backing']}, Linux {machine['kernel']}; trees of {sizes['files']:,} files, "
         f"{sizes['created']:,} created, "
         f"streams of {sizes['stream_large'] // MIB} and {sizes['stream_small'] // MIB} MiB.",
         highlight=False,
