@@ -212,11 +212,11 @@ def encode(page: Page, algorithm: Algorithm) -> tuple[bytes, Summary]:
 
     Raises ValueError if :func:`decode` would refuse the bytes: what can't be read must not be written.
     """
-    data = page.encode()
     try:
+        data = page.encode()
         reason = _fault(_decoder.decode(data), page.keys)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        reason = str(error)
+    except (msgspec.DecodeError, OverflowError) as error:
+        data, reason = b"", str(error)
     if reason:
         raise ValueError(f"no legal page of a tree: {reason}")
     return data, page.summary(tree_id(algorithm, data), algorithm)
@@ -231,7 +231,7 @@ def decode(data: bytes, what: str = "a page of a tree") -> Page:
     """
     try:
         raw = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Damaged(what, str(error)) from error
     if isinstance(raw, _LeafBytes):
         keys = [entry.name for entry in raw.entries]
@@ -261,7 +261,6 @@ def _fault(raw: _LeafBytes | _IndexBytes, keys: Sequence[bytes]) -> str:
     if reason := _fault_of_names(keys):
         return reason
     if isinstance(raw, _LeafBytes):
-        # A leaf can be at most LEAF_MAX long, for ONE_PAGE is less.
         if len(raw.entries) > LEAF_MAX:
             return "a leaf has too many entries"
         for entry in raw.entries:

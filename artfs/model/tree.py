@@ -307,7 +307,7 @@ def _pages(level: int, left: list[Any], source: Iterator[Any], emit: _Emit) -> I
             raise ValueError("the entries of a directory are not sorted, or not unique, or one has no name")
         last = keys[-1]
         left += more
-        more = list(islice(source, 2 * LEAF_MAX))
+        more = list(islice(source, LEAF_MAX))
         yield from _complete(level, left, not more, emit)
         if not more:
             return

@@ -1,0 +1,85 @@
+"""Which names are legal where."""
+
+from __future__ import annotations
+
+import pytest
+
+from artfs.errors import InvalidName
+from artfs.model import names
+
+
+@pytest.mark.parametrize("name", ["m", "model", "7b", "_x", "a.b-c_D", "v", "v1x", "x" * 128, "CON", "a..b"])
+def test_names_of_collections_and_aliases(name):
+    assert names.check_collection(name) == name
+    assert names.check_alias(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".artfs", "-x", ".x", "x" * 129, "a/b", "a b", "a\n", "é", "a\0", "\udc80", "a:v1", "٣"],
+)
+def test_names_of_no_collection_and_no_alias(name):
+    for check in (names.check_collection, names.check_alias):
+        with pytest.raises(InvalidName) as caught:
+            check(name)
+        assert caught.value.name == name
+
+
+@pytest.mark.parametrize("name", ["pending", "v0", "v1", "v01", "v123456789012345678901234567890"])
+def test_an_alias_is_told_from_a_version_and_from_pending(name):
+    assert names.check_collection(name) == name
+    with pytest.raises(InvalidName):
+        names.check_alias(name)
+
+
+def test_latest_is_an_alias_name():
+    assert names.check_alias(names.LATEST) == "latest"
+
+
+@pytest.mark.parametrize("name", [b"job-42", b"a%2Fb", b"\xff\xfe", b"a b", b"v0", b"~", b"x" * 255, b"a\n"])
+def test_distributed_ids(name):
+    assert names.check_distributed_id(name) == name
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b".x", b".artfs", b"a/b", b"/", b"a\0", b"x" * 256])
+def test_names_that_are_no_distributed_ids(name):
+    with pytest.raises(InvalidName):
+        names.check_distributed_id(name)
+
+
+@pytest.mark.parametrize(
+    "name", [b"a", b".a", b"...", b".art", b".ARTFS", b"x.artfs", b"\xff", b" ", b"x" * 255]
+)
+def test_names_of_entries(name):
+    assert names.check_entry_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b".", b"..", b".artfs", b".artfs-x", b".artfsx", b"a/b", b"\0", b"x" * 256]
+)
+def test_names_of_no_entry(name):
+    with pytest.raises(InvalidName):
+        names.check_entry_name(name)
+
+
+def test_versions_have_one_name_each():
+    for number in (0, 1, 9, 10, 10**17):
+        assert names.parse_version(names.version_name(number)) == number
+    for name in (
+        "",
+        "v",
+        "0",
+        "v01",
+        "v00",
+        "V1",
+        "v-1",
+        "v+1",
+        "v1 ",
+        "v1\n",
+        "v1_0",
+        "v٣",
+        "v" + "9" * 5000,
+    ):
+        assert names.parse_version(name) is None
+    with pytest.raises(ValueError):
+        names.version_name(-1)
