@@ -128,10 +128,12 @@ class Layout:
         """Opens one of :data:`DIRECTORIES` for the time of a with block."""
         return durable.directory(self.fd, name)
 
+    @property
     def mount_lock(self) -> Lock:
         """Held exclusively by the daemon that serves the volume."""
         return Lock(self.fd, LOCKS + b"/" + MOUNT_LOCK)
 
+    @property
     def objects_lock(self) -> Lock:
         """Held shared from ingest to commit and by check, exclusively by gc."""
         return Lock(self.fd, LOCKS + b"/" + OBJECTS_LOCK)
