@@ -152,7 +152,7 @@ class ObjectStore:
     def replace_blob(self, blob: BlobId, fd: int) -> None:
         """Puts a copy of a file in the place of a missing or damaged blob; its mark stays until it's durable.
 
-        Raises LostRace if the file has other bytes than the id says, or if the stored blob is sound and differs.
+        Raises LostRace if the file's bytes are not those of the id, or the stored blob is sound and differs.
         """
         self._copy_in(blob, fd)
         self._flush.note(self.blobs_fd, blob_path(blob))

@@ -1,0 +1,103 @@
+"""Deletes whole trees, whatever their users made of them.
+
+Owns: how ``trash/`` is emptied. Must not know whose trees these were. Any thread may call it; several at
+once, in several processes, get in each other's way without harm. Nothing here is durable: what a crash
+brings back is deleted by the next sweep.
+
+Directories are moved up to the top of the trash before they are emptied. So no depth needs more than two
+descriptors, and none is too deep for a path or a stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from artfs.store import durable
+
+
+def sweep(trash_fd: int, *, dry_run: bool = False) -> int:
+    """Removes all that is in the trash; returns how many names were at its top before.
+
+    What can't be removed (an immutable file, a mount point) stays, and everything else goes.
+    """
+    names = [os.fsencode(name) for name in os.listdir(trash_fd)]
+    if not dry_run:
+        for name in names:
+            with contextlib.suppress(OSError):
+                remove(trash_fd, name)
+    return len(names)
+
+
+def remove(trash_fd: int, name: bytes) -> None:
+    """Removes one file or tree at the top of the trash.
+
+    Raises OSError for what can't be removed, after everything beside it is gone.
+    """
+    todo, failed = [name], None
+    while todo:
+        top = todo.pop()
+        try:
+            if not _is_directory(trash_fd, top):
+                os.unlink(top, dir_fd=trash_fd)
+                continue
+            _make_writable(trash_fd, top)
+            with durable.directory(trash_fd, top) as fd:
+                for text in os.listdir(fd):
+                    try:
+                        if moved := _unlink_or_move(fd, os.fsencode(text), trash_fd):
+                            todo.append(moved)
+                    except FileNotFoundError:
+                        pass
+                    except OSError as error:
+                        failed = error
+            os.rmdir(top, dir_fd=trash_fd)
+        except FileNotFoundError:  # somebody else is at it
+            pass
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _unlink_or_move(fd: int, name: bytes, trash_fd: int) -> bytes | None:
+    if not _is_directory(fd, name):
+        os.unlink(name, dir_fd=fd)
+        return None
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=fd)
+        return None
+    _make_writable(fd, name)  # a directory that gets another parent must be writable itself
+    moved = durable.temp_name()
+    os.rename(name, moved, src_dir_fd=fd, dst_dir_fd=trash_fd)
+    return moved
+
+
+def _make_writable(dir_fd: int, name: bytes) -> None:
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=dir_fd)
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{fd}", mode | stat.S_IRWXU)
+    finally:
+        os.close(fd)
+
+
+def _is_directory(dir_fd: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+
+
+def sweep_stale_directories(dir_fd: int, *, dry_run: bool = False) -> int:
+    """Removes the directories among a directory's stale temps; returns how many there were."""
+    count = 0
+    for text in os.listdir(dir_fd):
+        name = os.fsencode(text)
+        with contextlib.suppress(OSError):
+            info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode) and durable.is_stale_temp(name, info.st_ctime):
+                count += 1
+                if not dry_run:
+                    remove(dir_fd, name)
+    return count
