@@ -3,36 +3,37 @@
 Owns how the mount waits for requests. Knows nothing of what the requests are. Everything here runs on the
 loop's thread.
 
-pyfuse3 waits for each request by a lock, a checkpoint and epoll, which cost two rounds of trio's scheduler
-and a sleep of the CPU. Here a task that has answered a request without blocking looks for the next one at
-once: for a short window by poll(2) without a timeout, which lets other threads have the GIL, and only then in
-trio. Twice as many requests a second pass this way when client and daemon sit on two CPUs. Bounds:
+pyfuse3 waits for each request by a lock, a checkpoint and epoll, which cost two rounds of trio's scheduler and
+a sleep of the CPU. Here a task that has answered a request without blocking looks for the next one at once:
+for a short window by poll(2) without a timeout, which lets other threads have the GIL, and only then in trio.
+Two to four times as many requests a second pass this way when client and daemon sit on two CPUs. Bounds:
 
 - The window opens after a request, closes after ``SPIN`` seconds, and shrinks to nothing when requests come
   less often than that, so an idle or slow mount costs no CPU.
-- Every ``SLICE`` seconds the task yields to trio, so timers, signals and finished threads are served while
-  requests come without end.
+- The task yields to trio every ``SLICE`` seconds, so timers, signals and background tasks are served while
+  requests come without end. While other requests wait for threads it does so more often, also within the
+  window, so that they hear of their results.
 
-pyfuse3 looks its module attribute ``trio`` up at each use, and ``pyfuse3.asyncio`` replaces it in the same
-way.
+pyfuse3 looks its module attribute ``trio`` up at each use, and ``pyfuse3.asyncio`` replaces it in the same way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 from typing import Any
 
 import pyfuse3
 import trio
 
-SPIN = 0.0002
+SPIN = 0.0001
 SLICE = 0.002
+SLICE_BESIDE_OTHERS = 0.0001
 
 
-@contextmanager
+@contextlib.contextmanager
 def quick_loop() -> Iterator[None]:
     """Makes pyfuse3 use this module's waiting while the context lasts."""
     original = pyfuse3.trio  # type: ignore[attr-defined]
@@ -57,21 +58,24 @@ class QuickTrio:
         self._closing = False
         self._window = SPIN
         self._yielded_at = 0.0
+        # Tasks that are with a request are those that live and have no turn nor wait for one.
+        self._living = 0
+        self._turning = 0
 
     def Lock(self) -> _Turn:  # noqa: N802 (trio's name)
-        return _Turn()
+        return _Turn(self)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def open_nursery(self) -> AsyncIterator[_Nursery]:
         async with trio.open_nursery() as nursery:
-            yield _Nursery(nursery)
+            yield _Nursery(self, nursery)
 
     def notify_closing(self, fd: int) -> None:
         self._closing = True
         trio.lowlevel.notify_closing(fd)
 
     async def wait_readable(self, fd: int) -> None:
-        """Returns when a request can be read.
+        """Returns when a request can be read; the caller has the turn.
 
         Raises:
             trio.ClosedResourceError: the loop shall end.
@@ -82,27 +86,31 @@ class QuickTrio:
             self._poller.register(fd, select.POLLIN)
             self._polled_fd = fd
         started = perf_counter()
-        if started - self._yielded_at > SLICE:
+        others = self._living > self._turning
+        if started - self._yielded_at > (SLICE_BESIDE_OTHERS if others else SLICE):
             await trio.lowlevel.checkpoint()
             started = self._yielded_at = perf_counter()
         if self._closing:
             raise trio.ClosedResourceError
-        if self._spin(started):
+        if await self._spin(started, others):
             return
         await trio.lowlevel.wait_readable(fd)
         self._yielded_at = perf_counter()
         if self._yielded_at - started < SPIN:
             self._window = SPIN
 
-    def _spin(self, started: float) -> bool:
+    async def _spin(self, started: float, others: bool) -> bool:
         poll = self._poller.poll
         if poll(0):
             return True
         deadline = started + self._window
-        while perf_counter() < deadline:
+        while (now := perf_counter()) < deadline:
             if poll(0):
                 self._window = SPIN
                 return True
+            if others and now - self._yielded_at > SLICE_BESIDE_OTHERS:
+                await trio.lowlevel.checkpoint()
+                self._yielded_at = perf_counter()
         self._window /= 2
         return False
 
@@ -110,21 +118,28 @@ class QuickTrio:
 class _Turn:
     """The lock around the device: first come, first served would cost a switch of tasks for each request.
 
-    The task that leaves wakes a waiting one but may come back before that one runs; then it is the waiting
-    one that goes on waiting. It has its turn as soon as the first task blocks.
+    The task that leaves wakes a waiting one but may come back before that one runs; then it is the waiting one
+    that goes on waiting. It has its turn as soon as the first task blocks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: QuickTrio) -> None:
+        self._loop = loop
         self._taken = False
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> None:
-        while self._taken:
-            await self._waiting.park()
+        self._loop._turning += 1
+        try:
+            while self._taken:
+                await self._waiting.park()
+        except BaseException:
+            self._loop._turning -= 1
+            raise
         self._taken = True
 
     async def __aexit__(self, *_: object) -> None:
         self._taken = False
+        self._loop._turning -= 1
         if self._waiting:
             self._waiting.unpark()
 
@@ -132,16 +147,18 @@ class _Turn:
 class _Nursery:
     """A nursery whose tasks outlive a request that went away before it was read (EAGAIN)."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self, loop: QuickTrio, nursery: trio.Nursery) -> None:
+        self._loop, self._nursery = loop, nursery
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any, name: object = None) -> None:
         async def run() -> None:
-            while True:
-                try:
-                    await function(*args)
-                except BlockingIOError:
-                    continue
-                return
+            try:
+                while True:
+                    with contextlib.suppress(BlockingIOError):
+                        await function(*args)
+                        return
+            finally:
+                self._loop._living -= 1
 
+        self._loop._living += 1
         self._nursery.start_soon(run, name=name)
