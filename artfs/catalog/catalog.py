@@ -171,8 +171,10 @@ class Catalog:
         """Deletes a collection that was moved aside, or gives it its name back and raises NotEmpty."""
         try:
             self._refuse_unless_empty(Collection(self._fd, os.fsdecode(temp)), name)
-            # The last word: it fails if something was started since, and nothing can be started after.
             with Collection(self._fd, os.fsdecode(temp)).opened() as fd:
+                with durable.directory(fd, _PENDING) as pending_fd:
+                    _remove_stale(pending_fd)
+                # The last word: it fails if something was started since, and nothing can be started after.
                 os.rmdir(_PENDING, dir_fd=fd)
         except Exception as error:
             with suppress(FileExistsError):
@@ -187,7 +189,7 @@ class Catalog:
         if numbers := collection.numbers():
             raise NotEmpty(f"'{name}' has versions ({len(numbers)}): remove them first")
         with collection.opened(_PENDING) as fd:
-            if os.listdir(fd):
+            if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
                 raise NotEmpty(f"'{name}' has pending versions: finish or discard them first")
 
     def _purge(self, temp: bytes) -> None:
@@ -195,6 +197,19 @@ class Catalog:
         with suppress(OSError):
             os.chmod(temp, 0o700, dir_fd=self._fd)
         shutil.rmtree(temp, ignore_errors=True, dir_fd=self._fd)
+
+
+def _remove_stale(dir_fd: int) -> None:
+    """Removes temps, also directories, of processes that died, and nothing else."""
+    for entry in map(os.fsencode, os.listdir(dir_fd)):
+        with suppress(FileNotFoundError):
+            status = os.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
+            if not durable.is_stale_temp(entry, status.st_ctime) and entry != durable.LOCK_FILE:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(entry, ignore_errors=True, dir_fd=dir_fd)
+            else:
+                os.unlink(entry, dir_fd=dir_fd)
 
 
 def _legal(name: str) -> bool:

@@ -165,7 +165,8 @@ class Collection:
     def record_finished(self, distributed_id: bytes, number: int) -> None:
         """Notes durably that an id was finished as a version. Again with the same version: nothing happens.
 
-        Raises AlreadyFinished if it is finished as another one.
+        Raises AlreadyFinished if it is finished as another one, VersionNotFound if the version is deleted
+        meanwhile: then nothing is noted, and whoever would drop the pending tree for it still has it.
         """
         check_distributed_id(distributed_id)
         data = f"{version_name(number)}\n".encode()
@@ -173,14 +174,16 @@ class Collection:
             while True:
                 raw, before = self._finished(fd, distributed_id)
                 if before == number:
-                    return
+                    break
                 if before is not None and self._versions.exists(before):
                     raise AlreadyFinished(self.name, distributed_id, version_name(before))
                 try:
                     durable.replace_if_unchanged(fd, distributed_id, raw, data, label="finished-id")
-                    return
+                    break
                 except LostRace:
                     continue
+        # A deletion drops ids after its tombstone: it saw this one, or this sees the tombstone.
+        self._versions.record(number)
 
     # --- notes ---
 
@@ -265,7 +268,7 @@ class Collection:
         yield from self._versions.problems()
         checks: dict[bytes, Callable[[int, bytes], object]] = {
             b"aliases": self._check_alias_file,
-            b"ids": self._finished,
+            b"ids": self._check_id_file,
             b"notes": self._check_notes_file,
         }
         for sub, check in checks.items():
@@ -321,6 +324,9 @@ class Collection:
 
     def _check_alias_file(self, _: int, name: bytes) -> None:
         self._aliases.resolve(check_alias(os.fsdecode(name)))
+
+    def _check_id_file(self, fd: int, name: bytes) -> None:
+        self._finished(fd, check_distributed_id(name))
 
     def _check_notes_file(self, fd: int, name: bytes) -> None:
         what = self._home.what(b"notes", name)

@@ -1,0 +1,156 @@
+"""What the tests of the catalog share: a volume's directories, records, other processes, crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artfs.catalog.catalog import Catalog
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.model.digest import Algorithm, content_digest, tree_id
+from artfs.model.entry import DirEntry
+from artfs.store import durable
+
+if TYPE_CHECKING:  # The other processes start sooner without it.
+    import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def root_entry(content: str = "tree") -> DirEntry:
+    return DirEntry(
+        name=b"",
+        mode=0o1750,
+        uid=1000,
+        gid=100,
+        mtime_ns=1_700_000_000_123_456_789,
+        tree=tree_id(Algorithm.XXH128, content.encode()),
+        content=content_digest(Algorithm.XXH128, content.encode()),
+        entries=5,
+        files=3,
+        bytes=4096,
+        reach=0o550,
+        xattrs=((b"user.a", b"\0\xff"),),
+    )
+
+
+def version(number: int, **changes: Any) -> VersionRecord:
+    given: dict[str, Any] = {
+        "number": number,
+        "serial": number + 1,
+        "root": root_entry(f"tree {number}"),
+        "distributed_id": b"job-%d" % number,
+        "seal": f"seal-{number}",
+        "created_by": "ada",
+    }
+    return VersionRecord.make(**{**given, **changes})
+
+
+def commit(collection: Collection, **changes: Any) -> VersionRecord:
+    record = version(collection.next_number(), **changes)
+    assert collection.commit(record)
+    collection.complete(record)
+    return record
+
+
+class Volume:
+    """The part of a volume that the catalog uses; `open` is as good as another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "collections").mkdir()
+        (path / "runs").mkdir()
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.catalogs: list[Catalog] = []
+
+    def open(self) -> Catalog:
+        self.catalogs.append(Catalog(self.fd))
+        return self.catalogs[-1]
+
+    def close(self) -> None:
+        for catalog in self.catalogs:
+            catalog.close()
+        os.close(self.fd)
+
+    def files(self, name: str) -> Path:
+        return self.path / "collections" / name
+
+
+@contextlib.contextmanager
+def volume(path: Path) -> Iterator[Volume]:
+    opened = Volume(path)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+_PREAMBLE = """
+import json, os, sys
+from artfs import errors
+from artfs.catalog.catalog import Catalog
+from artfs.catalog.runs import Runs
+from tests.unit.catalogs import version
+me = int(sys.argv[2])
+root_fd = os.open(sys.argv[1], os.O_RDONLY)
+catalog = Catalog(root_fd)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def in_processes(path: Path, script: str, count: int = 4) -> list[Any]:
+    """Runs a script in several processes, from the same moment on; returns the JSON that each prints."""
+    top = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": top}
+    command = [sys.executable, "-c", _PREAMBLE + script, str(path)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=top,
+        )
+        for n in range(count)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * count
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return [json.loads(output) for output in outputs]
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing cleans up after it."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> list[str]:
+    """Makes the nth durable step (from 0) end the process; returns the list of those that were reached."""
+    reached: list[str] = []
+
+    def step(label: str) -> None:
+        reached.append(label)
+        if len(reached) == nth + 1:
+            raise Crash(label)
+
+    monkeypatch.setattr(durable, "step", step)
+    return reached

@@ -1,0 +1,245 @@
+"""The collections of a volume and its serial numbers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog.catalog import Catalog
+from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidCommand, InvalidName, NotEmpty
+from artfs.store import durable
+from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, volume
+
+
+@pytest.fixture
+def vol(tmp_path: Path) -> Iterator[Volume]:
+    with volume(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def catalog(vol: Volume) -> Catalog:
+    return vol.open()
+
+
+def pending_of(vol: Volume, name: str) -> Path:
+    return vol.files(name) / "pending"
+
+
+def test_collections(vol, catalog):
+    assert catalog.names() == []
+    for name in ("model", "data", "7b"):
+        assert catalog.create(name).name == name
+    assert vol.open().names() == ["7b", "data", "model"]
+    assert [collection.name for collection in vol.open().collections()] == ["7b", "data", "model"]
+    assert catalog.collection("model") is catalog.collection("model")
+    with pytest.raises(AlreadyExists):
+        catalog.create("model")
+    for name in ("other", ".git", "a b", "", "..", "\udcff", "x" * 300):
+        with pytest.raises(CollectionNotFound):
+            catalog.collection(name)
+    for name in (".git", "a b", "", "..", "\udcff", ".artfs-tmp.1.x"):
+        with pytest.raises(InvalidName):
+            catalog.create(name)
+    with pytest.raises(InvalidCommand):
+        catalog.create("bad", collection_type="a\nb")
+    assert sorted(os.listdir(vol.path / "collections")) == ["7b", "data", "model"]
+
+
+def test_a_collection_and_its_pending_show_the_given_mode_and_owner(vol, catalog):
+    uid, gid = (1234, 5678) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    catalog.create("model", 0o2775, uid, gid, collection_type="t")
+    for path in (vol.files("model"), pending_of(vol, "model")):
+        status = path.stat()
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o2775, uid, gid)
+    assert (vol.files("model") / "versions").stat().st_mode & 0o777 == 0o700
+    assert vol.open().collection("model").type == "t"
+
+
+def test_the_mode_is_not_cut_by_the_umask(vol, catalog):
+    before = os.umask(0o077)
+    try:
+        catalog.create("model", 0o777)
+    finally:
+        os.umask(before)
+    assert vol.files("model").stat().st_mode & 0o777 == 0o777
+
+
+def test_only_empty_collections_are_removed(vol, catalog):
+    model = catalog.create("model")
+    pending = pending_of(vol, "model") / "job"
+    pending.mkdir()
+    with pytest.raises(NotEmpty):
+        catalog.remove("model")
+    pending.rmdir()
+    commit(model)
+    with pytest.raises(NotEmpty):
+        catalog.remove("model")
+    model.delete_version(0)
+    vol.open().remove("model")
+    assert catalog.names() == []
+    for call in (catalog.collection, catalog.remove):
+        with pytest.raises(CollectionNotFound):
+            call("model")
+    with pytest.raises(CollectionNotFound):
+        model.versions()
+    assert os.listdir(vol.path / "collections") == []
+    assert catalog.create("model").next_number() == 0
+
+
+def test_a_collection_in_which_something_starts_while_it_is_removed_stays(vol, catalog, monkeypatch):
+    catalog.create("model", 0o711)
+
+    def step(label):
+        if label == "collection-removal:rename":
+            (pending_of(vol, "model") / "job").mkdir()
+            monkeypatch.setattr(durable, "step", lambda _: None)
+
+    monkeypatch.setattr(durable, "step", step)
+    with pytest.raises(NotEmpty):
+        catalog.remove("model")
+    assert (pending_of(vol, "model") / "job").is_dir()
+    assert catalog.collection("model").numbers() == []
+    assert vol.files("model").stat().st_mode & 0o777 == 0o711
+
+
+def test_old_temps_in_pending_keep_nothing_from_being_removed(vol, catalog, monkeypatch):
+    catalog.create("model")
+    (pending_of(vol, "model") / ".artfs-tmp.0.x").mkdir()
+    with pytest.raises(NotEmpty):
+        catalog.remove("model")
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
+    catalog.remove("model")
+    assert os.listdir(vol.path / "collections") == []
+
+
+def test_foreign_files_beside_collections(vol, catalog, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (vol.path / "collections" / "link").symlink_to(outside)
+    (vol.path / "collections" / "file").write_text("")
+    (vol.path / "collections" / ".hidden").mkdir()
+    assert catalog.names() == []
+    for name in ("link", "file"):
+        with pytest.raises(Damaged, match=f"collections/{name}"):
+            catalog.collection(name)
+        with pytest.raises(Damaged):
+            catalog.remove(name)
+        with pytest.raises(AlreadyExists):
+            catalog.create(name)
+    assert os.listdir(outside) == []
+
+
+def test_a_volume_without_its_collections(tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        (tmp_path / "collections").symlink_to("/")
+        with pytest.raises(Damaged):
+            Catalog(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_creation_that_crashes_leaves_all_or_nothing(vol, monkeypatch):
+    for nth in range(100):
+        with monkeypatch.context() as patch:
+            crash_at(patch, nth)
+            try:
+                vol.open().create("model", collection_type="t")
+            except Crash:
+                pass
+            else:
+                break
+        there = vol.open()
+        if there.names():
+            assert there.collection("model").type == "t"
+            commit(there.collection("model"))
+            there.collection("model").delete_version(0)
+            there.remove("model")
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
+            there.sweep()
+        assert os.listdir(vol.path / "collections") == []
+    assert nth > 5
+
+
+def test_a_removal_that_crashes_is_ended_or_undone_by_a_sweep(vol, monkeypatch):
+    crashed = 0
+    for nth in range(100):
+        catalog = vol.open()
+        catalog.create("model")
+        with monkeypatch.context() as patch:
+            crash_at(patch, nth)
+            try:
+                catalog.remove("model")
+            except Crash:
+                crashed += 1
+            else:
+                break
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
+            vol.open().sweep()
+        for name in vol.open().names():
+            vol.open().remove(name)
+        assert os.listdir(vol.path / "collections") == []
+    assert crashed >= 2
+
+
+def test_a_sweep_gives_back_what_was_hidden_with_something_in_it(vol, catalog, monkeypatch):
+    commit(catalog.create("model"))
+    hidden = vol.path / "collections" / ".artfs-tmp.0.x.model"
+    vol.files("model").rename(hidden)
+    catalog.sweep()
+    assert hidden.exists()  # It is too young.
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
+    catalog.sweep()
+    assert vol.open().collection("model").numbers() == [0]
+
+
+def test_serial_numbers(vol, catalog):
+    assert [catalog.next_serial() for _ in range(3)] == [1, 2, 3]
+    assert vol.open().next_serial() == 4
+    assert (vol.path / "serial").read_bytes() == b"4\n"
+
+
+def test_serial_numbers_of_many_processes(vol):
+    parts = in_processes(vol.path, "print(json.dumps([catalog.next_serial() for _ in range(25)]))")
+    assert sorted(n for part in parts for n in part) == list(range(1, 101))
+
+
+def test_serial_numbers_of_many_threads(catalog):
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.extend([catalog.next_serial() for _ in range(10)]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(1, 41))
+
+
+@pytest.mark.parametrize("data", [b"", b"-1\n", b"x\n", b"1 2\n", b"\xb2\n", b"9" * 40])
+def test_a_serial_that_is_none(vol, catalog, data):
+    (vol.path / "serial").write_bytes(data)
+    with pytest.raises(Damaged, match="serial"):
+        catalog.next_serial()
+
+
+def test_one_collection_made_by_many_processes(vol):
+    script = """
+made = 0
+for n in range(10):
+    try:
+        catalog.create(f"c{n}", collection_type=str(me))
+        made += 1
+    except errors.AlreadyExists:
+        pass
+print(made)
+"""
+    assert sum(in_processes(vol.path, script)) == 10
+    assert sorted(os.listdir(vol.path / "collections")) == [f"c{n}" for n in range(10)]

@@ -1,0 +1,783 @@
+"""One collection: versions, aliases, ids, notes; by several processes, after crashes, with foreign files."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import Notes
+from artfs.errors import (
+    AliasNotFound,
+    AlreadyExists,
+    AlreadyFinished,
+    Busy,
+    CollectionNotFound,
+    Damaged,
+    HeldByAlias,
+    InvalidCommand,
+    InvalidName,
+    VersionNotFound,
+)
+from artfs.store import durable
+from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
+
+
+@pytest.fixture
+def vol(tmp_path: Path) -> Iterator[Volume]:
+    with volume(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def model(vol: Volume) -> Collection:
+    return vol.open().create("model", collection_type="checkpoint")
+
+
+@pytest.fixture
+def again(vol: Volume, model: Collection) -> Collection:
+    """The same collection as another process has it."""
+    return vol.open().collection("model")
+
+
+# --- versions ---
+
+
+def test_versions_are_committed_one_after_the_other(model, again):
+    assert model.next_number() == 0
+    assert model.newest() is None
+    assert model.versions() == again.versions() == []
+    first = commit(model)
+    second = commit(again)
+    assert model.versions() == again.versions() == [first, second]
+    assert model.newest() == again.newest() == second
+    assert again.record(0) == first
+    assert model.next_number() == again.next_number() == 2
+
+
+def test_a_number_is_taken_once_and_none_is_left_out(model, again):
+    assert model.commit(version(0, seal="mine"))
+    assert not again.commit(version(0, seal="other"))
+    assert not again.commit(version(2))
+    assert again.record(0).seal == "mine"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tags": ["a b"]}, {"description": "\0"}, {"metadata": {"a": float("inf")}}, {"created_by": "\udcff"}],
+)
+def test_what_is_not_legal_is_not_committed(model, wrong):
+    with pytest.raises(InvalidCommand):
+        model.commit(version(0, **wrong))
+    with pytest.raises(InvalidName):
+        model.commit(version(0, aliases=["v1"]))
+    assert model.next_number() == 0
+
+
+def test_unknown_versions(model):
+    commit(model)
+    for number in (1, 10**15):
+        with pytest.raises(VersionNotFound):
+            model.record(number)
+        with pytest.raises(VersionNotFound):
+            model.delete_version(number)
+
+
+def test_a_deleted_version_is_gone_for_all_and_its_number_is_not_used_again(vol, model, again):
+    for _ in range(3):
+        commit(model)
+    assert len(again.versions()) == 3
+    model.delete_version(1)
+    model.delete_version(2)
+    for seen in (model, again, vol.open().collection("model")):
+        assert [record.version for record in seen.versions()] == ["v0"]
+        assert seen.numbers() == [0]
+        assert seen.newest().version == "v0"
+        assert seen.resolve("latest") == 0
+        assert seen.next_number() == 3
+        for call in (seen.record, seen.delete_version, seen.notes, seen.describe):
+            with pytest.raises(VersionNotFound):
+                call(1)
+    model.delete_version(0)
+    assert again.newest() is None
+    assert commit(again).version == "v3"
+    assert [record.version for record in model.versions()] == ["v3"]
+
+
+def test_a_deletion_takes_notes_and_ids_along(vol, model, again):
+    commit(model)
+    commit(model)
+    model.record_finished(b"same-content", 0)
+    model.update_notes(0, description="x")
+    model.delete_version(0)
+    assert again.finished(b"job-0") is None
+    assert again.finished(b"same-content") is None
+    assert again.finished(b"job-1") == 1
+    assert os.listdir(vol.files("model") / "ids") == ["job-1"]
+    assert os.listdir(vol.files("model") / "notes") == []
+
+
+def test_a_collection_that_was_made_anew_is_not_taken_for_the_old_one(vol, model, again):
+    for _ in range(3):
+        commit(model)
+    assert again.newest().number == 2
+    for number in range(3):
+        model.delete_version(number)
+    other = vol.open()
+    other.remove("model")
+    with pytest.raises(CollectionNotFound):
+        again.versions()
+    other.create("model")
+    assert again.next_number() == 0
+    record = commit(again, seal="new")
+    assert model.versions() == [record]
+
+
+def test_many_versions_are_read_once(model, again, monkeypatch):
+    for number in range(20):
+        assert model.commit(version(number))
+    assert len(again.versions()) == 20
+    monkeypatch.setattr("artfs.catalog.records.decode_version", None)
+    assert len(again.versions()) == 20
+    assert again.resolve("latest") == 19
+
+
+def test_versions_of_many_processes(vol, model):
+    script = """
+collection = catalog.collection("model")
+made = []
+while len(made) < 10:
+    name = f"{me}-{len(made)}"
+    record = version(collection.next_number(), seal=name, distributed_id=name.encode())
+    if collection.commit(record):
+        collection.complete(record)
+        made.append(record.number)
+print(json.dumps(made))
+"""
+    made = in_processes(vol.path, script)
+    assert sorted(number for numbers in made for number in numbers) == list(range(40))
+    assert model.numbers() == list(range(40))
+    for me, numbers in enumerate(made):
+        for n, number in enumerate(numbers):
+            assert model.record(number).seal == f"{me}-{n}"
+            assert model.finished(b"%d-%d" % (me, n)) == number
+
+
+# --- aliases ---
+
+
+def test_aliases(model, again):
+    commit(model)
+    commit(model, aliases=["best", "latest"])
+    assert model.set_alias("prod", "best") == 1
+    assert model.set_alias("edge", "latest") == 1
+    assert again.aliases() == {"best": "v1", "edge": "latest", "prod": "best"}
+    assert again.alias_names() == ["best", "edge", "prod"]
+    assert again.aliases_of(1) == ["best", "edge", "prod", "latest"]
+    assert again.aliases_of(0) == []
+    assert again.alias_target("prod") == "best"
+    assert again.alias_target("latest") == "v1"
+    for ref in ("best", "prod", "edge", "latest", "v1"):
+        assert again.resolve(ref) == 1
+    again.set_alias("best", "v0")
+    assert model.resolve("prod") == 0
+    commit(again)
+    assert model.resolve("edge") == 2
+    assert model.describe(2)["aliases"] == ["edge", "latest"]
+    model.remove_alias("best")
+    with pytest.raises(VersionNotFound, match="prod -> best"):
+        again.resolve("prod")
+    assert again.alias_target("prod") == "best"
+    assert again.aliases_of(0) == []
+
+
+def test_an_alias_is_a_small_file_for_cat(vol, model):
+    commit(model, aliases=["best"])
+    assert (vol.files("model") / "aliases" / "best").read_bytes() == b"v0\n"
+    assert (vol.files("model") / "ids" / "job-0").read_bytes() == b"v0\n"
+    assert (vol.files("model") / "type").read_bytes() == b"checkpoint\n"
+
+
+def test_names_that_no_alias_bears(model):
+    commit(model)
+    for name in ("latest", "pending", "v0", "v01", "../x", "", ".x", "a b", "a\n"):
+        with pytest.raises(InvalidName):
+            model.set_alias(name, "v0")
+    for ref in ("../versions", "", "v00", "v0\n", "a/b", "none", "v7", "\udcff", "v" + "9" * 30):
+        with pytest.raises(VersionNotFound):
+            model.resolve(ref)
+        with pytest.raises(VersionNotFound):
+            model.set_alias("best", ref)
+    for name in ("none", "../versions", "\udcff"):
+        with pytest.raises(AliasNotFound):
+            model.alias_target(name)
+    with pytest.raises(AliasNotFound):
+        model.remove_alias("none")
+    assert model.aliases() == {}
+
+
+def test_latest_of_nothing(model):
+    with pytest.raises(VersionNotFound):
+        model.resolve("latest")
+    with pytest.raises(AliasNotFound):
+        model.alias_target("latest")
+
+
+def test_an_alias_that_stands_is_moved_only_on_purpose(model):
+    commit(model)
+    commit(model, aliases=["best"])
+    with pytest.raises(AlreadyExists):
+        model.set_alias("best", "v0", replace=False)
+    model.set_alias("tmp", "v0", replace=False)
+    with pytest.raises(AlreadyExists):
+        model.rename_alias("tmp", "best", replace=False)
+    model.rename_alias("tmp", "best")
+    assert model.aliases() == {"best": "v0"}
+    model.rename_alias("best", "best")
+    assert model.aliases() == {"best": "v0"}
+    with pytest.raises(AliasNotFound):
+        model.rename_alias("none", "best")
+
+
+def test_aliases_never_lead_back_to_themselves(model):
+    commit(model, aliases=["a"])
+    model.set_alias("b", "a")
+    for target in ("a", "b"):
+        with pytest.raises(InvalidCommand, match="back to themselves"):
+            model.set_alias("a", target)
+    with pytest.raises(InvalidCommand):
+        model.rename_alias("b", "a")
+    assert model.aliases() == {"a": "v0", "b": "a"}
+
+
+def test_a_held_version_is_not_deleted(vol, model):
+    commit(model, aliases=["best"])
+    model.set_alias("prod", "best")
+    before = (vol.files("model") / "versions" / "v0.json").read_bytes()
+    with pytest.raises(HeldByAlias) as caught:
+        model.delete_version(0)
+    assert caught.value.aliases == ("best", "prod")
+    assert (vol.files("model") / "versions" / "v0.json").read_bytes() == before
+    model.remove_alias("best")
+    model.delete_version(0)
+
+
+def test_what_leads_through_latest_holds_nothing(model):
+    commit(model)
+    commit(model)
+    model.set_alias("edge", "latest")
+    model.delete_version(1)
+    assert model.resolve("edge") == 0
+
+
+def on_step(monkeypatch, label, action):
+    """Does something once, just before the first step of that label."""
+
+    def step(found):
+        if found == label:
+            monkeypatch.setattr(durable, "step", lambda _: None)
+            action()
+
+    monkeypatch.setattr(durable, "step", step)
+
+
+def test_an_alias_that_is_set_while_a_deletion_is_deciding_wins(model, again, monkeypatch):
+    commit(model)
+    on_step(monkeypatch, "tombstone:lock", lambda: again.set_alias("best", "v0"))
+    with pytest.raises(HeldByAlias):
+        model.delete_version(0)
+    assert again.resolve("best") == 0
+    assert again.record(0).deleting is None
+
+
+def test_a_deletion_that_decides_while_an_alias_is_set_wins(model, again, monkeypatch):
+    commit(model)
+    commit(model, aliases=["best"])
+    on_step(monkeypatch, "alias:lock", lambda: again.delete_version(0))
+    with pytest.raises(VersionNotFound):
+        model.set_alias("best", "v0")
+    assert again.aliases() == {"best": "v1"}
+    on_step(monkeypatch, "alias:lock", lambda: again.delete_version(1))
+    with pytest.raises(HeldByAlias):
+        model.set_alias("new", "v1")
+    assert again.aliases() == {"best": "v1"}
+
+
+def test_two_aliases_that_close_a_circle_at_once(model, again, monkeypatch):
+    commit(model, aliases=["a", "b"])
+    on_step(monkeypatch, "alias:lock", lambda: again.set_alias("b", "a"))
+    with pytest.raises(InvalidCommand):
+        model.set_alias("a", "b")
+    assert again.aliases() == {"a": "v0", "b": "a"}
+
+
+def test_deletions_and_aliases_of_many_processes(vol, model):
+    for _ in range(30):
+        commit(model)
+    script = """
+collection = catalog.collection("model")
+done = []
+for n in range(30):
+    try:
+        if (n + me) % 2:
+            collection.delete_version(n)
+            done.append(["deleted", n])
+        else:
+            collection.set_alias(f"a{n}-{me}", f"v{n}")
+            done.append(["set", n])
+    except (errors.VersionNotFound, errors.HeldByAlias):
+        pass
+print(json.dumps(done))
+"""
+    done = [tuple(one) for part in in_processes(vol.path, script) for one in part]
+    deleted = {n for what, n in done if what == "deleted"}
+    held = {n for what, n in done if what == "set"}
+    assert not deleted & held
+    assert deleted | held == set(range(30))
+    assert len([one for one in done if one[0] == "deleted"]) == len(deleted)
+    for target in model.aliases().values():
+        assert model.resolve(target) in held
+    assert all(record.deleting is None for record in model.versions())
+
+
+def test_one_alias_by_many_processes(vol, model):
+    for _ in range(4):
+        commit(model)
+    script = """
+collection = catalog.collection("model")
+print(json.dumps([collection.set_alias("best", f"v{me}") for _ in range(20)]))
+"""
+    assert in_processes(vol.path, script) == [[me] * 20 for me in range(4)]
+    assert model.resolve("best") in range(4)
+
+
+# --- finished ids ---
+
+
+def test_finished_ids(model, again):
+    commit(model)
+    commit(model)
+    for name in (b"a b", b"\xff\xfe", b"x" * 255, b"v0", b"%2F"):
+        assert again.finished(name) is None
+        model.record_finished(name, 1)
+        model.record_finished(name, 1)
+        assert again.finished(name) == 1
+    with pytest.raises(AlreadyFinished) as caught:
+        again.record_finished(b"v0", 0)
+    assert caught.value.version == "v1"
+    for name in (b"", b".", b"..", b".hidden", b"a/b", b"../aliases/x", b"x" * 256):
+        with pytest.raises(InvalidName):
+            model.finished(name)
+        with pytest.raises(InvalidName):
+            model.record_finished(name, 0)
+
+
+def test_an_id_can_be_finished_anew_after_a_deletion(vol, model):
+    commit(model)
+    (vol.files("model") / "ids" / "left-behind").write_bytes(b"v0\n")
+    model.delete_version(0)
+    (vol.files("model") / "ids" / "left-behind").write_bytes(b"v0\n")
+    commit(model)
+    assert model.finished(b"left-behind") is None
+    model.record_finished(b"left-behind", 1)
+    assert model.finished(b"left-behind") == 1
+
+
+def test_an_id_is_not_finished_as_a_version_that_is_deleted_at_that_moment(model, again, monkeypatch):
+    commit(model)
+    on_step(monkeypatch, "finished-id:lock", lambda: again.delete_version(0))
+    with pytest.raises(VersionNotFound):
+        model.record_finished(b"other", 0)
+    assert again.finished(b"other") is None
+
+
+# --- notes ---
+
+
+def test_notes_begin_with_what_the_record_says(model, again):
+    commit(model, tags=["t"], description="d", metadata={"a": {"b": 1}})
+    assert again.notes(0) == Notes(description="d", tags=("t",), metadata={"a": {"b": 1}})
+    again.notes(0).metadata["a"]["b"] = 2
+    assert again.notes(0).metadata == {"a": {"b": 1}}
+    model.update_notes(0, tags=["x", "y", "x"], ttl=60)
+    notes = again.notes(0)
+    assert (notes.description, notes.tags, notes.ttl, notes.metadata) == (
+        "d",
+        ("x", "y"),
+        60,
+        {"a": {"b": 1}},
+    )
+    assert notes.updated_at is not None
+    model.update_notes(0, metadata={})
+    assert again.notes(0).metadata == {}
+    assert again.record(0).metadata == {"a": {"b": 1}}
+
+
+def test_runs_and_users_of_a_version(model):
+    commit(model, runs=["r1"])
+    for run in ("r1", "r2", "r2"):
+        model.add_run(0, run)
+        model.add_used_by(0, run)
+    assert model.describe(0)["runs"] == ["r1", "r2"]
+    assert model.describe(0)["used_by"] == ["r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tags": ["a b"]},
+        {"tags": [3]},
+        {"ttl": -1},
+        {"description": "\0"},
+        {"metadata": []},
+        {"nonsense": 1},
+        {"updated_at": "x"},
+        {"used_by": [""]},
+    ],
+)
+def test_notes_that_are_not_legal(vol, model, changes):
+    commit(model)
+    with pytest.raises(InvalidCommand):
+        model.update_notes(0, **changes)
+    assert os.listdir(vol.files("model") / "notes") == []
+
+
+def test_a_note_on_a_version_that_is_deleted_meanwhile(vol, model, again, monkeypatch):
+    commit(model)
+    on_step(monkeypatch, "notes:lock", lambda: again.delete_version(0))
+    with pytest.raises(VersionNotFound):
+        model.update_notes(0, ttl=1)
+    assert os.listdir(vol.files("model") / "notes") == []
+
+
+def test_notes_of_many_processes(vol, model):
+    commit(model)
+    script = """
+collection = catalog.collection("model")
+for n in range(10):
+    collection.add_used_by(0, f"run-{me}-{n}")
+print("0")
+"""
+    in_processes(vol.path, script)
+    assert sorted(model.notes(0).used_by) == sorted(f"run-{me}-{n}" for me in range(4) for n in range(10))
+
+
+# --- type, description, all at once ---
+
+
+def test_type_and_description(model, again):
+    assert (model.type, model.description) == ("checkpoint", "")
+    model.set_type("data set")
+    assert again.type == "data set"
+    for text in ("two\nlines\n", "é", ""):
+        model.set_description(text)
+        assert again.description == text
+    commit(model)
+    with pytest.raises(Busy):
+        again.set_type("other")
+    again.set_type("data set")
+    for wrong in ("a\nb", " a", "\0", "\udcff", "x" * 257):
+        with pytest.raises(InvalidCommand):
+            again.set_type(wrong)
+    with pytest.raises(InvalidCommand):
+        again.set_description("\0")
+
+
+def test_all_versions_for_users(model):
+    commit(model, aliases=["best"], tags=["t"])
+    commit(model)
+    commit(model)
+    model.delete_version(1)
+    model.update_notes(0, ttl=5)
+    assert model.describe_all() == [model.describe(0), model.describe(2)]
+    assert [(one["version"], one["aliases"], one["ttl"]) for one in model.describe_all()] == [
+        ("v0", ["best"], 5),
+        ("v2", ["latest"], None),
+    ]
+
+
+def test_any_thread_may_call(model):
+    failures = []
+
+    def work(me):
+        try:
+            for n in range(5):
+                model.set_alias(f"a{me}", "v0")
+                model.add_used_by(0, f"{me}-{n}")
+                assert model.describe_all()
+        except BaseException as error:  # noqa: BLE001 - the thread's end is the test's business
+            failures.append(error)
+
+    commit(model)
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(model.notes(0).used_by) == 20
+
+
+# --- crafted and damaged directories ---
+
+
+def everything(collection: Collection) -> None:
+    collection.versions()
+    collection.describe_all()
+    collection.next_number()
+    collection.resolve("best")
+
+
+@pytest.fixture
+def outside(tmp_path_factory) -> Path:
+    """A directory that nothing may reach by a symlink."""
+    path: Path = tmp_path_factory.mktemp("outside")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", ["symlink", "dangling", "directory", "fifo", "truncated", "other", "binary", "missing"]
+)
+def test_a_record_that_is_none(vol, model, again, outside, kind):
+    commit(model)
+    commit(model, aliases=["best"])
+    path = vol.files("model") / "versions" / "v0.json"
+    good = path.read_bytes()
+    path.unlink()
+    if kind == "symlink":
+        (outside / "record").write_bytes(good)
+        path.symlink_to(outside / "record")
+    elif kind == "dangling":
+        path.symlink_to(outside / "none")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "truncated":
+        path.write_bytes(good[:100])
+    elif kind == "other":
+        path.write_bytes((path.parent / "v1.json").read_bytes())
+    elif kind == "binary":
+        path.write_bytes(b"\0\xff")
+    for seen in (model, again):
+        for call in (
+            seen.versions,
+            seen.describe_all,
+            functools.partial(seen.record, 0),
+            functools.partial(seen.set_alias, "x", "v0"),
+        ):
+            with pytest.raises(Damaged, match=r"collections/model/versions/v0\.json"):
+                call()
+        assert seen.resolve("best") == seen.resolve("latest") == 1
+        assert seen.numbers() == [0, 1]
+        assert [error.what for error in seen.problems()] == ["collections/model/versions/v0.json"]
+    assert not os.path.lexists(outside / "none")
+    if kind in ("truncated", "other", "binary", "missing"):
+        model.delete_version(0)
+        assert again.numbers() == [1]
+        assert list(again.problems()) == []
+
+
+def test_foreign_files_disturb_nothing_and_are_reported(vol, model):
+    commit(model, aliases=["best"])
+    here = vol.files("model")
+    for name in ("versions/v00.json", "versions/note.txt", "versions/v5", "notes/x", "ids/.x", "aliases/a b"):
+        (here / name).write_text("v0\n")
+    (here / "aliases" / "v7").symlink_to("/etc")
+    (here / "versions" / ".artfs-tmp.1.x").write_text("")
+    everything(model)
+    assert model.next_number() == 1
+    found = sorted(error.what.removeprefix("collections/model/") for error in model.problems())
+    assert found == [
+        "aliases/a b",
+        "aliases/v7",
+        "ids/.x",
+        "notes/x",
+        "versions/note.txt",
+        "versions/v00.json",
+        "versions/v5",
+    ]
+
+
+@pytest.mark.parametrize("sub", ["versions", "aliases", "ids", "notes", ""])
+@pytest.mark.parametrize("kind", ["symlink", "file"])
+def test_a_directory_that_is_none(vol, model, outside, sub, kind):
+    commit(model, aliases=["best"])
+    path = vol.files("model") / sub if sub else vol.files("model")
+    path.rename(outside / "moved")
+    before = sorted(os.listdir(outside / "moved"))
+    if kind == "symlink":
+        path.symlink_to(outside / "moved")
+    else:
+        path.write_text("")
+    used = {
+        "versions": [model.versions, model.next_number, lambda: model.commit(version(1))],
+        "aliases": [model.aliases, lambda: model.resolve("best"), lambda: model.set_alias("x", "v0")],
+        "ids": [lambda: model.finished(b"x"), lambda: model.record_finished(b"x", 0)],
+        "notes": [lambda: model.notes(0), lambda: model.update_notes(0, ttl=1)],
+        "": [model.versions, model.aliases, lambda: model.type, lambda: model.set_description("x")],
+    }
+    for call in used[sub]:
+        with pytest.raises(Damaged, match="not a directory"):
+            call()
+    assert sorted(os.listdir(outside / "moved")) == before
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"v0", b"v0\n\n", b"../x\n", b"\xff\n", b"v00\n", b"pending\n", b"a b\n"]
+)
+def test_an_alias_or_id_that_names_nothing(vol, model, data):
+    commit(model, aliases=["best"])
+    (vol.files("model") / "aliases" / "best").write_bytes(data)
+    (vol.files("model") / "ids" / "job-0").write_bytes(data)
+    for call in (
+        lambda: model.resolve("best"),
+        model.aliases,
+        lambda: model.set_alias("best", "v0"),
+        lambda: model.delete_version(0),
+        lambda: model.finished(b"job-0"),
+        lambda: model.record_finished(b"job-0", 0),
+    ):
+        with pytest.raises(Damaged):
+            call()
+    assert model.record(0).deleting is None
+    assert len(list(model.problems())) == 2
+
+
+def test_an_alias_or_id_that_is_a_symlink(vol, model, outside):
+    commit(model)
+    (outside / "target").write_bytes(b"v0\n")
+    (vol.files("model") / "aliases" / "best").symlink_to(outside / "target")
+    (vol.files("model") / "ids" / "x").symlink_to(outside / "target")
+    for call in (
+        lambda: model.resolve("best"),
+        lambda: model.set_alias("best", "v0"),
+        lambda: model.finished(b"x"),
+    ):
+        with pytest.raises(Damaged, match="not a regular file"):
+            call()
+    assert (outside / "target").read_bytes() == b"v0\n"
+
+
+def test_a_crafted_loop_of_aliases(vol, model):
+    commit(model)
+    for name, target in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
+        (vol.files("model") / "aliases" / name).write_text(f"{target}\n")
+    for name in ("a", "self"):
+        with pytest.raises(InvalidCommand, match="back to themselves"):
+            model.resolve(name)
+    assert model.aliases_of(0) == ["latest"]
+    assert model.describe(0)["aliases"] == ["latest"]
+    model.set_alias("b", "v0")
+    assert model.resolve("a") == 0
+    model.remove_alias("self")
+
+
+def test_a_very_long_chain_of_aliases(vol, model):
+    commit(model)
+    (vol.files("model") / "aliases" / "a0").write_text("v0\n")
+    for n in range(1, 100):
+        (vol.files("model") / "aliases" / f"a{n}").write_text(f"a{n - 1}\n")
+    assert model.resolve("a39") == 0
+    with pytest.raises(InvalidCommand):
+        model.resolve("a99")
+
+
+def test_notes_that_are_none(vol, model):
+    commit(model)
+    (vol.files("model") / "notes" / "v0.json").write_text("{")
+    for call in (lambda: model.notes(0), lambda: model.update_notes(0, ttl=1), lambda: model.describe(0)):
+        with pytest.raises(Damaged, match=r"notes/v0\.json"):
+            call()
+    assert model.record(0)
+    model.delete_version(0)
+    assert list(model.problems()) == []
+
+
+# --- crashes ---
+
+
+def test_a_commit_that_crashes_is_done_or_not_begun(vol, model, monkeypatch):
+    for nth in range(100):
+        here = vol.open().collection("model")
+        number = here.next_number()
+        with monkeypatch.context() as patch:
+            steps = crash_at(patch, nth)
+            try:
+                here.commit(version(number))
+            except Crash:
+                pass
+            else:
+                break
+        there = vol.open().collection("model")
+        renamed = steps[-1] == "commit:sync-dir"
+        assert there.numbers() == list(range(number + renamed))
+        assert list(there.problems()) == []
+    assert steps == ["commit:write", "commit:fsync", "commit:rename", "commit:sync-dir"]
+
+
+def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
+    crashed = 0
+    for nth in range(100):
+        number = commit(model, distributed_id=b"job").number
+        model.update_notes(number, ttl=1)
+        with monkeypatch.context() as patch:
+            steps = crash_at(patch, nth)
+            try:
+                model.delete_version(number)
+            except Crash:
+                crashed += 1
+            else:
+                break
+        there = vol.open().collection("model")
+        if there.numbers() == [number]:
+            assert steps[-1] in (
+                "tombstone:write",
+                "tombstone:fsync",
+                "tombstone:rename",
+                "tombstone:lock",
+            ) or (steps[-1].startswith("deletion-mark"))
+            assert there.finished(b"job") == number
+            assert there.notes(number).ttl == 1
+            # A mark that was left behind is in nobody's way.
+            there.set_alias("best", f"v{number}")
+            assert there.record(number).deleting is None
+            there.remove_alias("best")
+            there.delete_version(number)
+        assert there.finished(b"job") is None
+        assert list(there.problems()) == []
+    assert crashed > 8
+    assert model.numbers() == []
+
+
+def test_an_alias_whose_move_crashes_is_old_or_new(vol, model, monkeypatch):
+    commit(model, aliases=["best"])
+    commit(model)
+    for nth in range(100):
+        with monkeypatch.context() as patch:
+            crash_at(patch, nth)
+            try:
+                model.set_alias("best", "v1")
+            except Crash:
+                pass
+            else:
+                break
+        there = vol.open().collection("model")
+        assert there.resolve("best") in (0, 1)
+        there.set_alias("best", "v0")
+    assert nth > 3
+    assert model.resolve("best") == 1
+
+
+def test_what_a_commit_brings_can_be_set_again(vol, model):
+    record = version(0, aliases=["best", "latest"])
+    assert model.commit(record)
+    for _ in range(2):
+        model.complete(record)
+    assert model.finished(b"job-0") == 0
+    assert model.aliases() == {"best": "v0"}

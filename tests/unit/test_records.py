@@ -1,0 +1,246 @@
+"""The JSON of versions: golden bytes, what is refused on reading, what users may write."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artfs.catalog import records
+from artfs.catalog.records import Notes, Tombstone, VersionRecord
+from artfs.catalog.runs import Run
+from artfs.errors import Damaged, InvalidCommand
+from tests.unit.catalogs import GOLDEN, root_entry
+
+RECORD = VersionRecord.make(
+    number=3,
+    serial=17,
+    root=root_entry(),
+    distributed_id=b"j\xc3\xb6b 100%\xff",
+    seal="5f0c",
+    created_by="ada",
+    created_at="2024-02-29T23:59:59.000001Z",
+    base="v1",
+    runs=["run-1", "run-2"],
+    aliases=["best"],
+    tags=["größer"],
+    description="two\nlines",
+    metadata={"epochs": 3, "loss": 0.25, "big": 2**80, "nested": {"é": [None, True]}},
+)
+NOTES = Notes(
+    description="ein Käfer",
+    tags=("a", "b"),
+    ttl=3600,
+    metadata={"k": "v"},
+    used_by=("run-9",),
+    runs=("run-3",),
+    updated_at="2024-03-01T00:00:00.000000Z",
+)
+RUN = Run(
+    id="run-1",
+    project="p",
+    group="g",
+    job_type="train",
+    host="h",
+    started_at="2024-02-29T00:00:00.000000Z",
+    inputs=("data:v1",),
+    outputs=("model:v3",),
+)
+TOMBSTONE = Tombstone(version="v3", deleted_at="2024-03-02T00:00:00.000000Z")
+
+GOLDENS = {"version.json": RECORD, "notes.json": NOTES, "run.json": RUN, "tombstone.json": TOMBSTONE}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_the_bytes_are_those_of_the_golden_files(name):
+    path, value = GOLDEN / name, GOLDENS[name]
+    if os.environ.get("ARTFS_WRITE_GOLDEN"):
+        path.write_bytes(records.encode(value))
+    assert records.encode(value) == path.read_bytes()
+    assert records.decode(path.read_bytes(), type(value), name) == value
+
+
+def test_a_root_comes_back_as_the_entry_it_was():
+    found = records.decode_version(records.encode(RECORD), 3, "x")
+    assert isinstance(found, VersionRecord)
+    assert found.root.entry() == root_entry()
+    assert found.id == b"j\xc3\xb6b 100%\xff"
+    assert found.metadata["big"] == 2**80
+
+
+def test_only_a_record_under_deletion_says_so():
+    assert b"deleting" not in records.encode(RECORD)
+    marked = msgspec.structs.replace(RECORD, deleting="nonce")
+    assert b'"deleting": "nonce"' in records.encode(marked)
+    assert records.decode_version(records.encode(marked), 3, "x") == marked
+
+
+def test_unknown_keys_are_let_pass():
+    document = {**json.loads(records.encode(RECORD)), "future": 1}
+    assert records.decode_version(json.dumps(document).encode(), 3, "x") == RECORD
+
+
+def changed(**changes):
+    document = json.loads(records.encode(RECORD))
+    for key, value in changes.items():
+        if key.startswith("root_"):
+            document["root"][key.removeprefix("root_")] = value
+        else:
+            document[key] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        records.encode(RECORD)[:-20],
+        b"\xff" + records.encode(RECORD),
+        b"[" * 200_000,
+        changed(version="v4"),
+        changed(version="v03"),
+        changed(version=3),
+        changed(serial=-1),
+        changed(serial=True),
+        changed(serial=1.5),
+        changed(size=4097),
+        changed(file_count=4),
+        changed(digest="xxh128:" + "0" * 32),
+        changed(digest=None),
+        changed(root_mode="0999"),
+        changed(root_mode="4755"),
+        changed(root_reach="0755"),
+        changed(root_tree="xxh128:0"),
+        changed(root_tree="md5:" + "0" * 32),
+        changed(root_entries=-1),
+        changed(root_uid=2**32),
+        changed(root_mtime_ns=2**63),
+        changed(root_xattrs=[["zz", ""]]),
+        changed(distributed_id="%zz"),
+        changed(distributed_id="%61"),
+        changed(tags=[1]),
+        changed(metadata=[]),
+        changed(metadata="NAN").replace(b'"NAN"', b'{"a": NaN}'),
+    ],
+)
+def test_a_record_that_is_none_is_damaged_and_named(data):
+    with pytest.raises(Damaged, match="the file") as caught:
+        records.decode_version(data, 3, "the file")
+    assert caught.value.what == "the file"
+
+
+def test_tombstones_are_told_from_records():
+    found = records.decode_version(records.encode(TOMBSTONE), 3, "x")
+    assert found == TOMBSTONE
+    with pytest.raises(Damaged):
+        records.decode_version(records.encode(TOMBSTONE), 4, "x")
+
+
+def test_what_users_see():
+    seen = records.describe(
+        RECORD, NOTES, ["best", "latest"], collection="model", collection_type="checkpoint"
+    )
+    assert seen == {
+        "state": "sealed",
+        "version": "v3",
+        "collection": "model",
+        "type": "checkpoint",
+        "digest": RECORD.digest,
+        "size": 4096,
+        "file_count": 3,
+        "created_at": "2024-02-29T23:59:59.000001Z",
+        "created_by": "ada",
+        "distributed_id": "jöb 100%\udcff",
+        "base": "v1",
+        "runs": ["run-1", "run-2", "run-3"],
+        "used_by": ["run-9"],
+        "aliases": ["best", "latest"],
+        "tags": ["a", "b"],
+        "ttl": 3600,
+    }
+    json.dumps(seen)
+
+
+@given(st.binary(min_size=1, max_size=255))
+def test_ids_survive_as_json(distributed_id):
+    text = records.encode_id(distributed_id)
+    assert text.encode().decode() == text
+    assert text.isprintable()
+    assert records.decode_id(text) == distributed_id
+
+
+def test_plain_ids_stay_readable():
+    assert records.encode_id("größe 1.0-x".encode()) == "größe 1.0-x"
+    assert records.encode_id(b"100%") == "100%25"
+    assert records.encode_id(b"a\nb\xff") == "a%0Ab%FF"
+
+
+@pytest.mark.parametrize("text", ["100%", "%", "%6", "%61", "%ff", "a\nb", "%C3%B6"])
+def test_each_id_has_one_spelling(text):
+    with pytest.raises(ValueError):
+        records.decode_id(text)
+
+
+@pytest.mark.parametrize(
+    "tag", ["", " ", "a b", "a\n", "\t", "a\0", "a\x7f", "a\u00a0b", "\udcff", "x" * 257, "é" * 129]
+)
+def test_no_tags(tag):
+    with pytest.raises(InvalidCommand):
+        records.check_tags([tag])
+
+
+def test_tags():
+    assert records.check_tags(["b", "a:1/2", "b", "é" * 128]) == ("b", "a:1/2", "é" * 128)
+
+
+def test_descriptions():
+    for text in ("", "a\nb\n", "\u2028", "\x1b"):
+        assert records.check_description(text) == text
+    for text in ("a\0", "\udcff", "x" * (records.TEXT_LIMIT + 1)):
+        with pytest.raises(InvalidCommand):
+            records.check_description(text)
+
+
+def test_ttls():
+    for ttl in (None, 0, 10**9):
+        assert records.check_ttl(ttl) == ttl
+    wrong: Any
+    for wrong in (-1, 1.5, True, "3", 2**63):
+        with pytest.raises(InvalidCommand):
+            records.check_ttl(wrong)
+
+
+def test_metadata():
+    assert records.check_metadata({"a": [1, 2**100, {"b": None}]})
+    wrong: Any
+    deep: dict[str, object] = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for wrong in (
+        [],
+        None,
+        {1: 2},
+        {"a": float("nan")},
+        {"a": "\ud800"},
+        {"\ud800": 1},
+        {"a": b""},
+        {"a": "x" * 2**24},
+        deep,
+    ):
+        with pytest.raises(InvalidCommand):
+            records.check_metadata(wrong)
+
+
+def test_timestamps_sort_and_have_microseconds():
+    first, second = records.timestamp(), records.timestamp()
+    assert first <= second
+    assert len(first) == len("2024-02-29T23:59:59.000001Z")
+    assert first.endswith("Z")

@@ -1,0 +1,133 @@
+"""Runs: made, changed by several processes, refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog.runs import Run, Runs, check_run_id
+from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
+from tests.unit.catalogs import Volume, in_processes, volume
+
+
+@pytest.fixture
+def vol(tmp_path: Path) -> Iterator[Volume]:
+    with volume(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runs(vol: Volume) -> Iterator[Runs]:
+    fd = os.open(vol.path / "runs", os.O_RDONLY)
+    yield Runs(fd)
+    os.close(fd)
+
+
+def test_a_run(runs):
+    run = runs.create(Run(id="r1", group="g", job_type="train", host="h"))
+    assert run.started_at is not None
+    assert run.state == "running"
+    assert runs.read("r1") == run
+    with pytest.raises(AlreadyExists):
+        runs.create(Run(id="r1"))
+    runs.record_input("r1", "data:v0")
+    runs.record_input("r1", "data:v0")
+    runs.record_output("r1", "model:v1")
+    ended = runs.end("r1", "failed")
+    assert (ended.inputs, ended.outputs, ended.state) == (("data:v0",), ("model:v1",), "failed")
+    assert ended.ended_at is not None
+    assert runs.read("r1") == ended
+
+
+def test_runs_are_listed(vol, runs):
+    for run in ("b", "a", "größe"):
+        runs.create(Run(id=run))
+    (vol.path / "runs" / "note.txt").write_text("")
+    (vol.path / "runs" / ".artfs-tmp.1.x.json").write_text("")
+    assert runs.ids() == ["a", "b", "größe"]
+
+
+def test_a_json_object_makes_and_changes_a_run(runs):
+    document = {"group": "g", "inputs": ["data:v0"]}
+    first = runs.apply("r1", document)
+    assert runs.apply("r1", document) == first
+    assert first.group == "g"
+    assert first.started_at is not None
+    second = runs.apply(
+        "r1", {"id": "r1", "state": "finished", "inputs": ["data:v1"], "outputs": ["model:v0"]}
+    )
+    assert (second.group, second.inputs, second.state) == ("g", ("data:v0", "data:v1"), "finished")
+    assert runs.read("r1") == second
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"id": "other"},
+        {"x": 1},
+        {"inputs": "a"},
+        {"group": 3},
+        {"state": None},
+        {"group": "a\nb"},
+        {"host": "\udcff"},
+        {"inputs": ["\0"]},
+    ],
+)
+def test_a_json_object_that_is_no_run(runs, document):
+    with pytest.raises(InvalidCommand):
+        runs.apply("r1", document)
+    assert runs.ids() == []
+
+
+@pytest.mark.parametrize("run", ["", ".", "..", ".x", "a/b", "../x", "a b", "a\n", "\0", "\udcff", "x" * 201])
+def test_names_that_no_run_bears(runs, run):
+    for call in (
+        check_run_id,
+        runs.read,
+        lambda name: runs.create(Run(id=name)),
+        lambda name: runs.record_input(name, "x"),
+    ):
+        with pytest.raises(InvalidName):
+            call(run)
+
+
+def test_an_unknown_run(runs):
+    for call in (runs.read, runs.end, lambda run: runs.record_output(run, "x:v0")):
+        with pytest.raises(RunNotFound):
+            call("none")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b'{"id": "other"}', b'{"id": "r1", "inputs": 3}', b"\xff"]
+)
+def test_a_file_that_is_no_run(vol, runs, data):
+    (vol.path / "runs" / "r1.json").write_bytes(data)
+    for call in (runs.read, runs.end, lambda run: runs.apply(run, {})):
+        with pytest.raises(Damaged, match=r"runs/r1\.json"):
+            call("r1")
+
+
+def test_a_symlink_in_the_place_of_a_run(vol, runs, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "r1.json"
+    outside.write_text('{"id": "r1"}')
+    (vol.path / "runs" / "r1.json").symlink_to(outside)
+    for call in (runs.read, runs.end):
+        with pytest.raises(Damaged, match="not a regular file"):
+            call("r1")
+    with pytest.raises(AlreadyExists):
+        runs.create(Run(id="r1"))
+    assert outside.read_text() == '{"id": "r1"}'
+
+
+def test_one_run_by_many_processes(vol, runs):
+    script = """
+runs = Runs(os.open(sys.argv[1] + "/runs", os.O_RDONLY))
+for n in range(10):
+    runs.apply("r1", {"outputs": [f"model:v{me}{n}"]})
+print(0)
+"""
+    in_processes(vol.path, script)
+    assert sorted(runs.read("r1").outputs) == sorted(f"model:v{me}{n}" for me in range(4) for n in range(10))
