@@ -1,0 +1,257 @@
+"""Every way in which artfs says no, as one tree of exceptions.
+
+::
+
+    ArtfsError
+    ├── InvalidName            a name that is not legal where it stands
+    ├── InvalidCommand         a command, JSON document or option that is not legal
+    ├── CannotSeal             a tree with entries that a version can't hold (fifo, socket)
+    ├── NotFound
+    │   ├── CollectionNotFound
+    │   ├── VersionNotFound
+    │   ├── PendingNotFound
+    │   ├── AliasNotFound
+    │   ├── RunNotFound
+    │   └── PathNotFound
+    ├── AlreadyExists
+    │   └── AlreadyFinished    the distributed id has its version
+    ├── Busy
+    │   ├── OpenForWriting     files of the tree are open for writing
+    │   ├── RunsJoined         runs have joined and not left
+    │   ├── Sealing            a finish is under way
+    │   ├── TreeTouched        the base of a tree that is not untouched
+    │   ├── HeldByAlias        an alias other than latest names the version
+    │   └── NotEmpty           a collection or pending version that still holds something
+    ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
+    ├── NotPermitted           a change that nobody may make here
+    ├── CrossTree              a rename or link from one tree to another
+    ├── Collision              a patch whose base moved and whose changes collide
+    ├── Interrupted            the caller of a waiting command was signalled
+    ├── LostRace               another process changed what this one had read; read again
+    ├── Damaged                a stored object is missing, short or has other bytes than its digest says
+    ├── VolumeError
+    │   ├── NotAVolume
+    │   ├── VolumeExists
+    │   ├── VolumeTooNew
+    │   └── VolumeInUse
+    └── MountError             the mount can't be made or taken away
+
+An exception carries the facts as fields; its text is one plain line that says what happened and, where
+there is something to do about it, what. Errnos belong to ``mount/``, exit codes to ``cli/``. What the
+backing filesystem refuses stays an ``OSError`` with the errno it gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def printable(name: bytes | str) -> str:
+    """Shows a file name on one line: undecodable bytes and control characters are escaped."""
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+class ArtfsError(Exception):
+    """The root: whatever artfs refuses on purpose."""
+
+
+class InvalidName(ArtfsError):
+    """A name that is not legal for what it shall name."""
+
+    def __init__(self, what: str, name: bytes | str, rule: str) -> None:
+        super().__init__(f"'{printable(name)}' can't name {what}: {rule}")
+        self.what, self.name, self.rule = what, name, rule
+
+
+class InvalidCommand(ArtfsError):
+    """A command or a value that is not legal; the text says which one is."""
+
+
+class CannotSeal(ArtfsError):
+    """A tree holds entries that can't be part of a version; nothing was changed."""
+
+    def __init__(self, entries: Sequence[tuple[bytes, str]]) -> None:
+        shown = ", ".join(f"{printable(path)} ({kind})" for path, kind in entries[:10])
+        more = f" and {len(entries) - 10} more" if len(entries) > 10 else ""
+        super().__init__(f"a version can't hold these, remove them first: {shown}{more}")
+        self.entries = tuple(entries)
+
+
+class NotFound(ArtfsError):
+    """Something that was asked for by name is not there."""
+
+
+class CollectionNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no collection '{printable(name)}'")
+        self.name = name
+
+
+class VersionNotFound(NotFound):
+    def __init__(self, collection: str, version: str) -> None:
+        super().__init__(f"'{printable(collection)}' has no version or alias '{printable(version)}'")
+        self.collection, self.version = collection, version
+
+
+class PendingNotFound(NotFound):
+    def __init__(self, collection: str, distributed_id: bytes) -> None:
+        super().__init__(f"'{printable(collection)}' has no pending version '{printable(distributed_id)}'")
+        self.collection, self.distributed_id = collection, distributed_id
+
+
+class AliasNotFound(NotFound):
+    def __init__(self, collection: str, alias: str) -> None:
+        super().__init__(f"'{printable(collection)}' has no alias '{printable(alias)}'")
+        self.collection, self.alias = collection, alias
+
+
+class RunNotFound(NotFound):
+    def __init__(self, run: str) -> None:
+        super().__init__(f"there is no run '{printable(run)}'")
+        self.run = run
+
+
+class PathNotFound(NotFound):
+    def __init__(self, where: str, path: bytes) -> None:
+        super().__init__(f"{where} has no '{printable(path)}'")
+        self.where, self.path = where, path
+
+
+class AlreadyExists(ArtfsError):
+    """The name is taken."""
+
+
+class AlreadyFinished(AlreadyExists):
+    """The distributed id was finished: its version stands."""
+
+    def __init__(self, collection: str, distributed_id: bytes, version: str) -> None:
+        super().__init__(
+            f"'{printable(distributed_id)}' of '{collection}' is finished: it is {version}; start another id"
+        )
+        self.collection, self.distributed_id, self.version = collection, distributed_id, version
+
+
+class Busy(ArtfsError):
+    """Something is in use; trying again later may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """One process that holds a file of a pending tree open for writing.
+
+    ``path`` is relative to the tree; ``pid`` is a thread group's, 0 where it is not known.
+    """
+
+    path: bytes
+    pid: int
+    command: str
+
+
+class OpenForWriting(Busy):
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        shown = ", ".join(f"{printable(w.path)} (pid {w.pid} {printable(w.command)})" for w in writers[:5])
+        more = f" and {len(writers) - 5} more" if len(writers) > 5 else ""
+        super().__init__(f"files are open for writing: {shown}{more}; close them, wait longer, or use --force")
+        self.writers = tuple(writers)
+
+
+class RunsJoined(Busy):
+    def __init__(self, runs: Sequence[str]) -> None:
+        super().__init__(f"runs have joined and not left: {', '.join(printable(run) for run in runs)}")
+        self.runs = tuple(runs)
+
+
+class Sealing(Busy):
+    def __init__(self) -> None:
+        super().__init__("a finish is under way: nothing can be changed until it ends")
+
+
+class TreeTouched(Busy):
+    def __init__(self) -> None:
+        super().__init__("the tree was changed already: its base can be set only while it is untouched")
+
+
+class HeldByAlias(Busy):
+    def __init__(self, version: str, aliases: Sequence[str]) -> None:
+        super().__init__(f"{version} is held by: {', '.join(aliases)}; move or remove the alias first")
+        self.version, self.aliases = version, tuple(aliases)
+
+
+class NotEmpty(Busy):
+    """A directory that still holds something: rmdir's ENOTEMPTY."""
+
+
+class ReadOnly(ArtfsError):
+    """A change to what is sealed for good, or to a volume that is mounted read-only."""
+
+    def __init__(self, what: str = "a sealed version never changes") -> None:
+        super().__init__(what)
+
+
+class NotPermitted(ArtfsError):
+    """A change that is possible for nobody at this place."""
+
+
+class CrossTree(ArtfsError):
+    def __init__(self) -> None:
+        super().__init__("a rename or link can't lead from one tree to another: copy instead")
+
+
+class Collision(ArtfsError):
+    """The base of a patch moved, and both sides changed the same paths in different ways."""
+
+    def __init__(self, paths: Sequence[tuple[bytes, str]]) -> None:
+        shown = "; ".join(f"{printable(path)}: {what}" for path, what in paths)
+        super().__init__(f"the base moved and both sides changed: {shown}")
+        self.paths = tuple(paths)
+
+
+class Interrupted(ArtfsError):
+    def __init__(self) -> None:
+        super().__init__("interrupted by a signal; nothing was changed")
+
+
+class LostRace(ArtfsError):
+    """The file that was to be replaced is no longer as it was read."""
+
+
+class Damaged(ArtfsError):
+    """A stored object can't be what its name says: missing, of a wrong size, of other bytes, not decodable."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} is damaged: {why}; 'artfs check' tells what it touches")
+        self.what, self.why = what, why
+
+
+class VolumeError(ArtfsError):
+    """A volume can't be opened or made."""
+
+
+class NotAVolume(VolumeError):
+    def __init__(self, path: str, why: str = "it has no artfs.json; 'artfs init' makes a volume") -> None:
+        super().__init__(f"{path} is not an artfs volume: {why}")
+        self.path = path
+
+
+class VolumeExists(VolumeError):
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"can't make a volume at {path}: {why}")
+        self.path = path
+
+
+class VolumeTooNew(VolumeError):
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(f"{path} has volume format {found}, this artfs knows up to {known}: use a newer artfs")
+        self.path, self.found, self.known = path, found, known
+
+
+class VolumeInUse(VolumeError):
+    def __init__(self, path: str, owner: str) -> None:
+        super().__init__(f"{path} is in use by {owner}")
+        self.path, self.owner = path, owner
+
+
+class MountError(ArtfsError):
+    """The mount can't be made or taken away; the text says what to do."""

@@ -1,0 +1,85 @@
+"""Owns what a manifest says: every entry of a version by its path, as plain values.
+
+Must not know where pages lie: a reader gives them. Any thread may use these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from artfs.model.digest import text
+from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.model.tree import TreeReader
+
+
+def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
+    """Yields every entry below `root` with its path, in preorder: a directory, then what is in it.
+
+    Holds one page a level, however large the version is.
+    """
+    stack = [(b"", reader.entries(root.tree))]
+    while stack:
+        above, entries = stack[-1]
+        found = next(entries, None)
+        if found is None:
+            stack.pop()
+            continue
+        entry = found[1]
+        path = above + entry.name
+        yield path, entry
+        if isinstance(entry, DirEntry):
+            stack.append((path + b"/", reader.entries(entry.tree)))
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """Returns the manifest's line of an entry: kind, size, mode, mtime, digest, target, uri, as far as it has them.
+
+    `mode` is octal text, `mtime` nanoseconds since the epoch. Names in bytes are decoded with surrogateescape.
+    """
+    if isinstance(entry, DirEntry):
+        found: dict[str, Any] = {
+            "kind": "directory",
+            "mode": f"{entry.mode:04o}",
+            "digest": text(entry.content),
+        }
+    elif isinstance(entry, SymlinkEntry):
+        found = {"kind": "symlink", "target": _decoded(entry.target)}
+    elif isinstance(entry, FileEntry):
+        found = {"kind": "file", "size": entry.size, "mode": f"{entry.mode:04o}", "digest": text(entry.blob)}
+    else:
+        found = {
+            "kind": "reference",
+            "size": entry.size,
+            "mode": f"{entry.mode:04o}",
+            "digest": _decoded(entry.checksum),
+            "uri": _decoded(entry.uri),
+        }
+    found["mtime"] = entry.mtime_ns
+    if not isinstance(entry, SymlinkEntry):
+        run = dict(entry.xattrs).get(b"user.artfs.run")
+        if run is not None:
+            found["run"] = _decoded(run)
+    return found
+
+
+def find(reader: TreeReader, root: DirEntry, path: bytes) -> Entry | None:
+    """Returns the entry at a path below `root` (empty: `root` itself); None if there is none."""
+    entry: Entry = root
+    for name in path.split(b"/"):
+        if not name:
+            continue
+        if not isinstance(entry, DirEntry):
+            return None
+        found = reader.find(entry.tree, name)
+        if found is None:
+            return None
+        entry = found[1]
+    return entry
+
+
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+__all__ = ["describe", "find", "walk"]

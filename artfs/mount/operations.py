@@ -1,0 +1,355 @@
+"""Adapts the view to pyfuse3: requests to methods of nodes and handles, exceptions to errnos.
+
+Owns the numbers of nodes and handles, and the decision what runs on the event loop's thread (whatever ends
+within microseconds) and what on a worker thread (whatever may wait). pyfuse3 ends the mount at any exception
+but FUSEError, so nothing else leaves a request.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields
+
+from artfs.errors import Interrupted, Sealing
+from artfs.mount.daemon import Session
+from artfs.mount.errnos import errno_of
+from artfs.mount.table import InodeTable
+from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node
+from artfs.view.process import signalled
+from artfs.view.view import View
+from artfs.view.volume import VolumeRoot
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+T = TypeVar("T")
+
+_COMMANDS = 256  # control files that may wait at the same time
+_SYNCS = 32
+_OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
+_DOTS = 2  # "." and ".." come before what the listing counts
+
+
+def _answering(operation: F) -> F:
+    """Turns what an operation raises into an errno, and what nobody foresaw into EIO and a log entry."""
+
+    @functools.wraps(operation)
+    async def answer(self: Operations, *arguments: Any) -> Any:
+        try:
+            return await operation(self, *arguments)
+        except FUSEError:
+            raise
+        except Exception as error:
+            number = errno_of(error)
+            if number is None:
+                log.exception("%s%r failed", operation.__name__, arguments[:2])
+                number = errno.EIO
+            raise FUSEError(number) from None
+
+    return answer  # type: ignore[return-value]
+
+
+class KernelCaches:
+    """Lets the view tell the kernel; called on sealing threads, which wait for it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
+        self._session.notifier.entry(parent, name).result(timeout)
+
+    def forget_pages(self, ino: int, timeout: float) -> None:
+        self._session.notifier.inode(ino).result(timeout)
+
+
+class Operations(pyfuse3.Operations):
+    """One mount's answers."""
+
+    def __init__(self, session: Session, view: View) -> None:
+        super().__init__()
+        self._session, self._view = session, view
+        root = VolumeRoot(view)
+        self._nodes = InodeTable(view, root)
+        self._handles: dict[int, Handle] = {}
+        self._listings: dict[int, tuple[Node, Listing]] = {}
+        self._numbers = itertools.count(1)
+        self._commands = trio.CapacityLimiter(_COMMANDS)
+        self._syncs = trio.CapacityLimiter(_SYNCS)
+
+    def init(self) -> None:
+        self._session.answer_init()
+
+    def stacktrace(self) -> None:
+        """Anyone may pull this hook of pyfuse3 (setxattr of fuse_stacktrace): it tells nobody anything."""
+
+    # -- nodes
+
+    @_answering
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        parent = self._nodes.node(parent_inode)
+        if name in (b".", b".."):
+            return self._told(parent if name == b"." else self._above(parent))
+        node = parent.lookup(name)
+        if node is not None:
+            return self._told(node)
+        if not parent.absent_timeout:
+            raise FUSEError(errno.ENOENT)
+        absent = EntryAttributes()
+        absent.st_ino = 0
+        absent.entry_timeout = parent.absent_timeout
+        return absent
+
+    @staticmethod
+    def _above(node: Node) -> Node:
+        parent = getattr(node, "parent", None)
+        if not isinstance(parent, Node):
+            raise OSError(errno.ESTALE, "the directory above is not known")
+        return parent
+
+    def _told(self, node: Node) -> EntryAttributes:
+        entry = _entry(node.attributes())
+        self._nodes.remember(node)
+        return entry
+
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:  # type: ignore[override]
+        self._nodes.forget(inode_list)
+
+    @_answering
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return _entry(self._nodes.node(inode).attributes())
+
+    @_answering
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        changes = Changes(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        handle = None if fh is None else self._handles.get(fh)
+        return _entry(self._nodes.node(inode).change_attributes(changes, handle, _caller(ctx)))
+
+    @_answering
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return self._nodes.node(inode).target()
+
+    @_answering
+    async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        return True  # default_permissions: the kernel has decided
+
+    @_answering
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        found = os.fstatvfs(self._view.volume.layout.fd)
+        data = pyfuse3.StatvfsData()
+        for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
+            setattr(data, f"f_{field}", getattr(found, f"f_{field}"))
+        data.f_namemax = 255
+        return data
+
+    # -- names
+
+    async def _run(self, node: Node, method: str, *arguments: Any) -> Any:
+        call = getattr(node, method)
+        if method in node.blocks:
+            return await trio.to_thread.run_sync(call, *arguments, limiter=self._commands)
+        return call(*arguments)
+
+    @_answering
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        parent = self._nodes.node(parent_inode)
+        return self._told(await self._run(parent, "mkdir", name, stat.S_IMODE(mode), _caller(ctx)))
+
+    @_answering
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._told(self._nodes.node(parent_inode).mknod(name, mode, rdev, _caller(ctx)))
+
+    @_answering
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._nodes.node(parent_inode)
+        return self._told(await self._run(parent, "symlink", name, target, _caller(ctx)))
+
+    @_answering
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        node, parent = self._nodes.node(inode), self._nodes.node(new_parent_inode)
+        return self._told(parent.link(node, new_name, _caller(ctx)))
+
+    @_answering
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._run(self._nodes.node(parent_inode), "unlink", name, _caller(ctx))
+
+    @_answering
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._run(self._nodes.node(parent_inode), "rmdir", name, _caller(ctx))
+
+    @_answering
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        source, target = self._nodes.node(parent_inode_old), self._nodes.node(parent_inode_new)
+        await self._run(source, "rename", name_old, target, name_new, flags, _caller(ctx))
+
+    # -- extended attributes
+
+    @_answering
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._nodes.node(inode).xattr(name)
+
+    @_answering
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return self._nodes.node(inode).xattrs()
+
+    @_answering
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._nodes.node(inode).set_xattr(name, value)
+
+    @_answering
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._nodes.node(inode).remove_xattr(name)
+
+    # -- files
+
+    def _opened(self, handle: Handle) -> FileInfo:
+        fh = next(self._numbers)
+        self._handles[fh] = handle
+        return FileInfo(fh=fh, direct_io=handle.direct_io, keep_cache=handle.keep_cache)
+
+    @_answering
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        node, caller = self._nodes.node(inode), _caller(ctx)
+        while True:
+            try:
+                return self._opened(node.open(flags, caller))
+            except Sealing:
+                # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
+                if signalled(caller.pid):
+                    raise Interrupted from None
+                await trio.sleep(_OPEN_PAUSE)
+
+    @_answering
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        parent = self._nodes.node(parent_inode)
+        node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), _caller(ctx))
+        return self._opened(handle), self._told(node)
+
+    @_answering
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        handle = self._handles[fh]
+        if handle.blocks:
+            return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._commands)
+        return handle.read(off, size)
+
+    @_answering
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        handle = self._handles[fh]
+        if handle.blocks:
+            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=self._commands)
+        return handle.write(off, buf)
+
+    @_answering
+    async def flush(self, fh: int) -> None:
+        handle = self._handles[fh]
+        if handle.blocks:
+            await trio.to_thread.run_sync(handle.flush, limiter=self._commands)
+
+    @_answering
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        handle = self._handles[fh]
+        sync = functools.partial(handle.fsync, data_only=datasync)
+        await trio.to_thread.run_sync(sync, limiter=self._syncs)
+
+    @_answering
+    async def release(self, fh: int) -> None:
+        # Inline and without an await before it: a finish that follows a close must find the file closed.
+        self._handles.pop(fh).release()
+
+    # -- directories
+
+    @_answering
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        node = self._nodes.node(inode)
+        fh = next(self._numbers)
+        self._listings[fh] = node, node.listing()
+        return fh
+
+    @_answering
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        node, listing = self._listings[fh]
+        for offset, name in enumerate((b".", b".."), 1):
+            if start_id < offset and not pyfuse3.readdir_reply(token, name, _dot(node), offset):
+                return
+        for found in listing.entries(max(start_id - _DOTS, 0)):
+            entry = _entry(found.attributes)
+            if not pyfuse3.readdir_reply(token, found.name, entry, found.offset + _DOTS):
+                return
+            self._nodes.remember(found.node)
+
+    @_answering
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        sync = functools.partial(self._listings[fh][1].fsync, data_only=datasync)
+        await trio.to_thread.run_sync(sync, limiter=self._syncs)
+
+    @_answering
+    async def releasedir(self, fh: int) -> None:
+        self._listings.pop(fh)[1].release()
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.pid)
+
+
+def _entry(attributes: Attributes) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = attributes.ino
+    entry.st_mode = attributes.mode
+    entry.st_nlink = attributes.nlink
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_rdev = attributes.rdev
+    entry.st_size = attributes.size
+    entry.st_blksize = BLOCK_SIZE
+    entry.st_blocks = attributes.blocks
+    entry.st_atime_ns = attributes.atime_ns
+    entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
+    entry.entry_timeout = attributes.entry_timeout
+    entry.attr_timeout = attributes.attr_timeout
+    return entry
+
+
+def _dot(node: Node) -> EntryAttributes:
+    """Returns what "." and ".." need: the kernel takes no lookup from them (fs/fuse/readdir.c)."""
+    entry = EntryAttributes()
+    entry.st_ino = node.ino
+    entry.st_mode = stat.S_IFDIR
+    return entry
+
+
+__all__ = ["KernelCaches", "Operations"]

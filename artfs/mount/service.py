@@ -1,0 +1,57 @@
+"""A volume's mount from beginning to end: the lock, the recovery, the view, the daemon.
+
+Blocking; runs in the main thread of the daemon's process, and returns when the mount has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pyfuse3
+
+from artfs.errors import Busy, VolumeInUse
+from artfs.mount import daemon
+from artfs.mount.daemon import Session
+from artfs.mount.handshake import Options
+from artfs.mount.operations import KernelCaches, Operations
+from artfs.store.locks import Held, this_process
+from artfs.view.view import View
+from artfs.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+def mount(volume_path: Path, mountpoint: Path, options: Options, *, ready: Callable[[], None]) -> None:
+    """Mounts a volume and serves it until it is unmounted.
+
+    Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
+    who has it, and :class:`~artfs.errors.MountError`.
+    """
+    with Volume.open(volume_path) as volume, _own(volume, mountpoint):
+        if not options.read_only:
+            volume.recover()
+
+        def operations(session: Session) -> pyfuse3.Operations:
+            view = View(
+                volume,
+                KernelCaches(session),
+                read_only=options.read_only,
+                write_cache=options.write_cache,
+            )
+            return Operations(session, view)
+
+        log.info("mounting %s at %s", volume_path, mountpoint)
+        daemon.serve(volume.path.absolute(), mountpoint, options, operations, ready=ready)
+        log.info("unmounted %s", mountpoint)
+
+
+def _own(volume: Volume, mountpoint: Path) -> Held:
+    lock = volume.layout.mount_lock
+    try:
+        held = lock.exclusive(blocking=False)
+    except Busy:
+        raise VolumeInUse(str(volume.path), str(lock.owner())) from None
+    held.write_owner(this_process(str(mountpoint.absolute())))
+    return held

@@ -1,0 +1,241 @@
+"""One pending version on disk: its tree, what it shall become, the runs that joined, the mark of a seal.
+
+Owns the files of ``collections/NAME/pending/ID/``::
+
+    tree/           the users' files, as they are
+    draft.json      nonce, who started it and when; never changes
+    settings.json   aliases, tags, description, base
+    metadata.json   the user's JSON object
+    runs/NAME       one file a run: when it joined, when it left
+    sealing         the mark of a seal between its first link and its end
+
+Knows nothing of versions or of FUSE. Blocking; any thread and several processes may call it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote_from_bytes
+
+import msgspec
+
+from artfs.errors import Damaged, PendingNotFound, Sealing
+from artfs.store import durable
+
+TREE = b"tree"
+_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK = (
+    b"draft.json",
+    b"settings.json",
+    b"metadata.json",
+    b"runs",
+    b"sealing",
+)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Birth(msgspec.Struct, frozen=True):
+    """What is known of a pending version from its start on."""
+
+    nonce: str
+    created_at: str
+    created_by: str
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the version shall be called and described as, once it is one."""
+
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    base: str | None = None
+
+
+class JoinedRun(msgspec.Struct, frozen=True):
+    """A run that announced itself; ``left_at`` is None while it is there."""
+
+    name: str
+    joined_at: str
+    left_at: str | None = None
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The mark of a seal: what the next opener needs to finish or to undo it.
+
+    ``seal`` is the nonce that the version's record bears. With ``version`` the tree was found equal to that
+    version, and the mark itself is the decision.
+    """
+
+    seal: str
+    aliases: tuple[str, ...] = ()
+    version: str | None = None
+
+
+def now() -> str:
+    """Returns the time in UTC, as RFC 3339 with microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def start(
+    pending_fd: int, name: bytes, *, mode: int, uid: int, gid: int, created_by: str, settings: Settings
+) -> None:
+    """Makes a pending version, whole or not at all. Raises FileExistsError if the name is taken."""
+    staging = durable.temp_name()
+    os.mkdir(staging, 0o700, dir_fd=pending_fd)
+    try:
+        with durable.directory(pending_fd, staging) as fd:
+            birth = Birth(nonce=secrets.token_hex(16), created_at=now(), created_by=created_by)
+            durable.create(fd, _DRAFT, msgspec.json.encode(birth) + b"\n", label="start:draft")
+            durable.create(fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="start:settings")
+            os.mkdir(_RUNS, 0o700, dir_fd=fd)
+            os.mkdir(TREE, 0o700, dir_fd=fd)
+            os.chown(TREE, uid, gid, dir_fd=fd, follow_symlinks=False)
+            with durable.directory(fd, TREE) as tree:
+                os.fchmod(tree, mode)
+            durable.sync_dir(fd, label="start")
+        durable.move(pending_fd, staging, pending_fd, name, label="start")
+    except Exception:
+        _remove_staging(pending_fd, staging)
+        raise
+
+
+def _remove_staging(pending_fd: int, staging: bytes) -> None:
+    with contextlib.suppress(OSError), durable.directory(pending_fd, staging) as fd:
+        for name in (_DRAFT, _SETTINGS):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=fd)
+        for name in (_RUNS, TREE):
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=fd)
+    with contextlib.suppress(OSError):
+        os.rmdir(staging, dir_fd=pending_fd)
+
+
+class Draft:
+    """The files of one pending version. Holds a descriptor of its directory until :meth:`close`."""
+
+    def __init__(self, pending_fd: int, collection: str, name: bytes) -> None:
+        self.collection, self.name = collection, name
+        try:
+            self.fd = durable.open_directory(pending_fd, name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise PendingNotFound(collection, name) from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise Damaged(f"pending version '{collection}'", "a symlink stands in its place") from None
+            raise
+        try:
+            birth = self._load(_DRAFT, Birth)
+            if birth is None:
+                raise PendingNotFound(collection, name)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.birth: Birth = birth
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def open_tree(self) -> int:
+        """Opens the root of the users' tree; the caller closes it."""
+        return durable.open_directory(self.fd, TREE)
+
+    # -- settings and metadata
+
+    def settings(self) -> Settings:
+        return self._load(_SETTINGS, Settings) or Settings()
+
+    def change(self, **changes: object) -> Settings:
+        """Changes some of the settings, durably; concurrent changes of others are kept."""
+        with durable.directory_lock(self.fd):
+            settings = msgspec.structs.replace(self.settings(), **changes)
+            durable.replace(self.fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="settings")
+            return settings
+
+    def metadata(self) -> bytes:
+        """Returns the JSON object that the user gave, ``{}`` if none."""
+        try:
+            return durable.read(self.fd, _METADATA)
+        except FileNotFoundError:
+            return b"{}\n"
+
+    def set_metadata(self, document: bytes) -> None:
+        durable.replace(self.fd, _METADATA, document.rstrip(b"\n") + b"\n", label="metadata")
+
+    # -- runs
+
+    def runs(self) -> list[JoinedRun]:
+        """Lists the runs that ever joined, by the time they did."""
+        with durable.directory(self.fd, _RUNS) as fd:
+            found = [
+                self._load(name, JoinedRun, fd)
+                for name in map(os.fsencode, os.listdir(fd))
+                if not _is_temp(name)
+            ]
+        return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
+
+    def joined(self) -> list[str]:
+        """Lists the runs that joined and have not left."""
+        return [run.name for run in self.runs() if run.left_at is None]
+
+    def join(self, run: str) -> None:
+        self._put_run(JoinedRun(run, joined_at=now()))
+
+    def leave(self, run: str) -> None:
+        """Marks a run as gone. Raises KeyError if it never joined."""
+        found = {known.name: known for known in self.runs()}[run]
+        if found.left_at is None:
+            self._put_run(msgspec.structs.replace(found, left_at=now()))
+
+    def _put_run(self, run: JoinedRun) -> None:
+        name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape")).encode()
+        with durable.directory(self.fd, _RUNS) as fd:
+            durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
+
+    # -- the mark of a seal
+
+    def mark(self) -> Mark | None:
+        return self._load(_MARK, Mark)
+
+    def set_mark(self, mark: Mark) -> None:
+        durable.replace(self.fd, _MARK, msgspec.json.encode(mark) + b"\n", label="seal:mark")
+
+    # -- one sealer at a time, among all processes
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keeps every other process from sealing, discarding or filling this pending version.
+
+        Raises :class:`Sealing` if another one is at it.
+        """
+        fd = os.open(_DRAFT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Sealing from None
+            yield
+        finally:
+            os.close(fd)
+
+    def _load(self, name: bytes, kind: type[S], dir_fd: int | None = None) -> S | None:
+        try:
+            data = durable.read(self.fd if dir_fd is None else dir_fd, name)
+        except FileNotFoundError:
+            return None
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            what = f"{os.fsdecode(name)} of a pending version of '{self.collection}'"
+            raise Damaged(what, str(error)) from None
+
+
+def _is_temp(name: bytes) -> bool:
+    return name.startswith(durable.TEMP_PREFIX)

@@ -1,0 +1,173 @@
+"""Who holds what open in a pending tree, and the instant from which nothing changes any more.
+
+A gate is in one of four states::
+
+    PENDING ──close──> SEALING ──settle──> SEALED
+       ^                  │
+       └──────────────────┘        PENDING ──discard──> DISCARDED
+
+Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for the length
+of a few system calls; so a change lies wholly before or wholly after the instant at which the gate closes.
+The lock is never held while hashing, waiting, or talking to the kernel's FUSE side.
+
+Any thread may call everything here; what waits says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from artfs.errors import ArtfsError, Interrupted, OpenForWriting, ReadOnly, RunsJoined, Sealing, Writer
+
+_POLL = 0.05  # seconds between looks at what no condition variable tells: joined runs, signals to the caller
+
+
+class State(enum.Enum):
+    PENDING = "pending"
+    SEALING = "sealing"
+    SEALED = "sealed"
+    DISCARDED = "discarded"
+
+
+class WritableHandle(Protocol):
+    """What the gate needs to know of an open file that can change the tree."""
+
+    def counts(self) -> bool:
+        """Tells whether the file is still in the tree: an unlinked one keeps no finish waiting."""
+
+    def writer(self) -> Writer:
+        """Says who holds it, for people."""
+
+    def fence(self) -> None:
+        """Refuses every later write through this handle. Called with the gate's lock held."""
+
+
+class _Change:
+    """Holds the gate's lock for one change, or says why there can't be one."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        self._gate._lock.acquire()
+        if self._gate.state is not State.PENDING:
+            self._gate._lock.release()
+            raise self._gate._refusal()
+
+    def __exit__(self, *_: object) -> None:
+        self._gate._lock.release()
+
+
+class Gate:
+    """The state of one pending tree and the handles that can change it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(self._lock)
+        self._handles: set[WritableHandle] = set()
+        self._change = _Change(self)
+        self.state = State.PENDING
+
+    def change(self) -> _Change:
+        """Guards one change of the tree: ``with gate.change(): ...``.
+
+        Raises :class:`Sealing` while a seal is under way, :class:`ReadOnly` after it. Never waits for either.
+        """
+        return self._change
+
+    def writing(self) -> threading.Lock:
+        """Guards one write through an open handle: a fence lies before or after it, never inside."""
+        return self._lock
+
+    def _refusal(self) -> ArtfsError:
+        if self.state is State.SEALING:
+            return Sealing()
+        if self.state is State.SEALED:
+            return ReadOnly()
+        return ReadOnly("the pending version was discarded")
+
+    def enter(self, handle: WritableHandle) -> None:
+        """Counts a handle. To be called inside :meth:`change`: no close may lie between the open and this."""
+        self._handles.add(handle)
+
+    def leave(self, handle: WritableHandle) -> None:
+        """Stops counting a handle, in whatever state; never raises."""
+        with self._moved:
+            self._handles.discard(handle)
+            self._moved.notify_all()
+
+    def writers(self) -> list[Writer]:
+        """Lists who holds files of the tree open for writing, by path."""
+        with self._lock:
+            return self._writers()
+
+    def _writers(self) -> list[Writer]:
+        found = [handle.writer() for handle in self._handles if handle.counts()]
+        return sorted(found, key=lambda writer: (writer.path, writer.pid))
+
+    def close(
+        self,
+        wait: float,
+        *,
+        force: bool = False,
+        joined: Callable[[], list[str]] = lambda: [],
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> list[WritableHandle]:
+        """Waits for the first instant without writers and joined runs, and closes the gate at it.
+
+        Waits `wait` seconds at most, during which changes go on as usual; a seal that is already under way
+        is waited for to its end. With `force` the gate closes at once, and the handles that were open are
+        returned; they can write until :meth:`fence`.
+
+        Raises :class:`OpenForWriting`, :class:`RunsJoined`, :class:`Interrupted` (when `interrupted` says
+        so), :class:`ReadOnly` (the tree was sealed or discarded meanwhile); then nothing has changed.
+        """
+        deadline = time.monotonic() + wait
+        while True:
+            runs = [] if force else joined()
+            with self._moved:
+                if self.state in (State.SEALED, State.DISCARDED):
+                    raise self._refusal()
+                if self.state is State.PENDING:
+                    open_for_write = [handle for handle in self._handles if handle.counts()]
+                    if force or not (open_for_write or runs):
+                        self.state = State.SEALING
+                        return open_for_write
+                    if time.monotonic() >= deadline:
+                        raise OpenForWriting(self._writers()) if open_for_write else RunsJoined(runs)
+                self._moved.wait(_POLL)
+            if interrupted():
+                raise Interrupted
+
+    def fence(self, handles: list[WritableHandle]) -> None:
+        """Ends what the handles of a forced close can do: at once, for good, between two writes."""
+        with self._lock:
+            for handle in handles:
+                handle.fence()
+
+    def settle(self, state: State) -> None:
+        """Ends a seal: the tree is sealed, or pending again as if nothing had been tried."""
+        with self._moved:
+            self.state = state
+            self._moved.notify_all()
+
+    def discard(self, empty: Callable[[], None]) -> None:
+        """Ends a pending tree that nobody writes to; `empty` may refuse, and then nothing has changed."""
+        with self._moved:
+            if self.state is not State.PENDING:
+                raise self._refusal()
+            if any(handle.counts() for handle in self._handles):
+                raise OpenForWriting(self._writers())
+            empty()
+            self.state = State.DISCARDED
+
+    def wait_while_sealing(self, timeout: float) -> bool:
+        """Waits until no seal is under way; False if one still is after `timeout` seconds."""
+        with self._moved:
+            return self._moved.wait_for(lambda: self.state is not State.SEALING, timeout)

@@ -1,0 +1,64 @@
+"""Digests of files that were learned while they were written, so that a finish need not read them again.
+
+A digest counts only if every byte of the file passed through here in order, and nothing came after it: each
+write and truncation of a file is to be told. Knows inode numbers of the backing filesystem, nothing else.
+Called on the event loop's thread; `take` on the sealing thread, when nothing is written any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from artfs.model.digest import Algorithm, Hasher
+
+LIMIT = 500_000  # files; what is beyond is hashed at finish
+
+
+@dataclass(slots=True)
+class _Stream:
+    hasher: Hasher
+    size: int = 0
+
+
+class Hashes:
+    """What is known of the files of one pending tree, by backing inode number."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self._streams: dict[int, _Stream] = {}
+        self._known: dict[int, tuple[int, bytes]] = {}
+
+    def begin(self, ino: int) -> None:
+        """A file is new or was truncated to nothing: from here on its bytes are followed."""
+        self._known.pop(ino, None)
+        self._streams[ino] = _Stream(self._algorithm.hasher())
+
+    def written(self, ino: int, offset: int, data: bytes, count: int) -> None:
+        """`count` bytes of `data` went to `offset`."""
+        stream = self._streams.get(ino)
+        if stream is None:
+            self._known.pop(ino, None)
+        elif stream.size == offset:
+            stream.hasher.update(data if count == len(data) else data[:count])
+            stream.size += count
+        else:
+            del self._streams[ino]
+
+    def closed(self, ino: int) -> None:
+        """Nobody has the file open for writing any more: keep the digest, let the hasher's state go."""
+        stream = self._streams.pop(ino, None)
+        if stream is not None and len(self._known) < LIMIT:
+            self._known[ino] = (stream.size, stream.hasher.digest())
+
+    def forget(self, ino: int) -> None:
+        """The file was changed in another way, or is gone and its number may come back."""
+        self._streams.pop(ino, None)
+        self._known.pop(ino, None)
+
+    def take(self, ino: int, size: int) -> bytes | None:
+        """Returns the digest of the file's `size` bytes if it is known."""
+        known = self._known.get(ino)
+        if known is None:
+            stream = self._streams.get(ino)
+            return stream.hasher.digest() if stream is not None and stream.size == size else None
+        return known[1] if known[0] == size else None

@@ -1,0 +1,206 @@
+"""Where something of a pending tree stands, and how to reach it without a path.
+
+A place is a directory and a name in it; it follows renames, and what lost its last known name is held by a
+descriptor instead. Everything goes by directory descriptors and O_NOFOLLOW: no path is ever put together, so
+no depth is too deep and no symlink leads out of the tree.
+
+Only the thread of the event loop may use places. Descriptors that a place hands out stay open until
+:meth:`Places.trim`, which is called between two operations.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+OPEN_DIRECTORIES = 512  # descriptors kept for directories of one tree, beyond those of one operation
+
+
+class Place:
+    """One file, directory or link of a pending tree, known by its backing inode number."""
+
+    __slots__ = ("__weakref__", "fd", "name", "parent", "places", "serial")
+
+    def __init__(self, places: Places, parent: Place | None, name: bytes, serial: int) -> None:
+        self.places, self.parent, self.name = places, parent, name
+        self.serial = serial  # the backing inode number
+        self.fd = -1
+
+    def directory(self) -> int:
+        """Returns an O_PATH descriptor of this directory, good until the next :meth:`Places.trim`."""
+        if self.fd >= 0:
+            self.places.touch(self)
+            return self.fd
+        chain = []
+        place = self
+        while place.fd < 0:
+            chain.append(place)
+            if place.parent is None:
+                raise _stale()
+            place = place.parent
+        fd = place.fd
+        for place in reversed(chain):
+            try:
+                fd = os.open(place.name, _DIRECTORY, dir_fd=fd)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise _stale() from None
+                raise
+            if os.fstat(fd).st_ino != place.serial:
+                os.close(fd)
+                raise _stale()
+            place.fd = fd
+            self.places.opened(place)
+        return fd
+
+    @property
+    def held(self) -> bool:
+        """Tells whether this is reached by a descriptor alone: a root, or something without a name."""
+        return self.parent is None
+
+    def stat(self) -> os.stat_result:
+        """Returns what the backing filesystem says of it now. Raises ESTALE if something else stands there."""
+        if self.parent is None:
+            return os.fstat(self.fd)
+        status = os.stat(self.name, dir_fd=self.parent.directory(), follow_symlinks=False)
+        if status.st_ino != self.serial:
+            raise _stale()
+        return status
+
+    def descriptor(self, flags: int) -> int:
+        """Opens the file itself, never what a symlink names; the caller closes it."""
+        flags |= os.O_CLOEXEC
+        if self.parent is None:
+            return os.open(self.proc_path(), flags)
+        return os.open(self.name, flags | os.O_NOFOLLOW, dir_fd=self.parent.directory())
+
+    def proc_path(self) -> bytes:
+        """Returns a path for calls that take no directory descriptor; it resolves to this inode only.
+
+        The last component may be a symlink: callers must not follow it.
+        """
+        if self.parent is None:
+            return b"/proc/self/fd/%d" % self.fd
+        return b"/proc/self/fd/%d/%s" % (self.parent.directory(), self.name)
+
+    def path(self) -> bytes:
+        """Returns the path within the tree, for people; what has no name any more is shown as (deleted)."""
+        names: list[bytes] = []
+        place = self
+        while place.parent is not None:
+            names.append(place.name)
+            place = place.parent
+        if place is not self.places.root:
+            return b"(deleted)"
+        return b"/".join(reversed(names))
+
+    def names(self) -> list[bytes] | None:
+        """Returns the names that lead here from the root of the tree; None if none do any more."""
+        names: list[bytes] = []
+        place = self
+        while place.parent is not None:
+            names.append(place.name)
+            place = place.parent
+        return names[::-1] if place is self.places.root else None
+
+    def move(self, parent: Place, name: bytes) -> None:
+        """Notes the new name; a descriptor that held the nameless is given back."""
+        if self.parent is None and self is not self.places.root and self.fd >= 0:
+            self.places.opened(self)
+        self.parent, self.name = parent, name
+
+    def hold(self, fd: int) -> None:
+        """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on."""
+        self.places.closed(self)
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd, self.parent = fd, None
+
+    def __del__(self) -> None:
+        fd = getattr(self, "fd", -1)
+        if fd >= 0:
+            self.places.closed(self)
+            os.close(fd)
+
+
+P = TypeVar("P", bound=Place)
+
+
+class Places:
+    """All known places of one pending tree, each inode once, and the descriptors they hold."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[int, Place] = WeakValueDictionary()
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self.root: Place | None = None
+
+    def plant(self, root: Place, fd: int) -> None:
+        """Makes `root` the tree's root; it owns `fd` for good."""
+        root.fd, root.parent = fd, None
+        self.root = root
+        self._known[root.serial] = root
+
+    def known(self, serial: int) -> Place | None:
+        return self._known.get(serial)
+
+    def add(self, place: P) -> P:
+        self._known[place.serial] = place
+        return place
+
+    def touch(self, place: Place) -> None:
+        if place.serial in self._open:
+            self._open.move_to_end(place.serial)
+
+    def opened(self, place: Place) -> None:
+        self._open[place.serial] = None
+
+    def closed(self, place: Place) -> None:
+        self._open.pop(place.serial, None)
+
+    def trim(self) -> None:
+        """Closes the directories that were not used for longest. Call between two operations only."""
+        while len(self._open) > OPEN_DIRECTORIES:
+            serial, _ = self._open.popitem(last=False)
+            place = self._known.get(serial)
+            if place is not None and place.parent is not None and place.fd >= 0:
+                os.close(place.fd)
+                place.fd = -1
+
+    def renumber(self, place: Place, serial: int) -> None:
+        """Notes that another inode took the place of this one, under the same names."""
+        self._known.pop(place.serial, None)
+        place.serial = serial
+        self._known[serial] = place
+
+    def before_unlink(self, parent: Place, name: bytes) -> tuple[Place, int] | None:
+        """Gets ready to hold what is about to lose `name`; None if nobody knows it by that name.
+
+        Hand the answer to :meth:`unlinked` after success, or to :meth:`kept` after a failure.
+        """
+        try:
+            fd = os.open(name, _ANYTHING, dir_fd=parent.directory())
+        except FileNotFoundError:
+            return None
+        place = self._known.get(os.fstat(fd).st_ino)
+        if place is None or place.parent is not parent or place.name != name:
+            os.close(fd)
+            return None
+        return place, fd
+
+    def unlinked(self, about: tuple[Place, int] | None) -> None:
+        if about is not None:
+            about[0].hold(about[1])
+
+    def kept(self, about: tuple[Place, int] | None) -> None:
+        if about is not None:
+            os.close(about[1])
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, "the entry is no longer where it was")

@@ -1,0 +1,194 @@
+"""Reads a frozen pending tree bottom up: hashes what is not known yet, and writes the tree objects.
+
+Owns the order of the walk and what of a file becomes part of a version. Nothing of the pending tree is
+changed here, and no inode of it is shared yet. Blocking; runs on a sealing thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from artfs.errors import CannotSeal
+from artfs.model.digest import BlobId
+from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.model.tree import build
+from artfs.store.objects import ObjectStore
+
+_SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SEALED_MODE = 0o1777  # setuid and setgid end with the seal
+_RUN = "user.artfs.run"
+_DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
+
+#: ``known(inode, size)`` returns the digest of a file that was learned while it was written, or None.
+Known = Callable[[int, int], bytes | None]
+Xattrs = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file whose blob the store has not got yet."""
+
+    name: bytes
+    blob: BlobId
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The root's entry, and the files that are to be linked, by the names that lead to their directory."""
+
+    root: DirEntry
+    new: list[tuple[list[bytes], list[NewFile]]]
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A directory on the way down: its entries so far, and the subdirectories that are still to be read."""
+
+    name: bytes
+    fd: int
+    entries: list[Entry] = field(default_factory=list)
+    new: list[NewFile] = field(default_factory=list)
+    directories: list[bytes] = field(default_factory=list)
+
+
+class Ingest:
+    """One walk of one tree."""
+
+    def __init__(self, store: ObjectStore, known: Known, on_file: Callable[[], None]) -> None:
+        self._store, self._known, self._on_file = store, known, on_file
+        self._unsealable: list[tuple[bytes, str]] = []
+        self._new: list[tuple[list[bytes], list[NewFile]]] = []
+        self._stack: list[_Frame] = []
+
+    def run(self, root_fd: int) -> Ingested:
+        """Reads the tree below `root_fd`.
+
+        Raises :class:`CannotSeal` that names every fifo, socket and device in the tree. Then, as after any
+        error, only objects were written that nothing refers to.
+        """
+        stack = self._stack
+        try:
+            self._enter(os.open(b".", _DIRECTORY, dir_fd=root_fd), b"")
+            while True:
+                frame = stack[-1]
+                if frame.directories:
+                    name = frame.directories.pop()
+                    fd = os.open(name, _DIRECTORY, dir_fd=frame.fd)
+                    if len(stack) > _DEEP:
+                        os.close(frame.fd)
+                        frame.fd = -1
+                    self._enter(fd, name)
+                    continue
+                entry = self._leave(frame)
+                if len(stack) == 1:
+                    break
+                stack.pop()
+                parent = stack[-1]
+                try:
+                    if parent.fd < 0:
+                        parent.fd = os.open(b"..", _DIRECTORY, dir_fd=frame.fd)
+                finally:
+                    os.close(frame.fd)
+                parent.entries.append(entry)
+        finally:
+            for frame in stack:
+                if frame.fd >= 0:
+                    os.close(frame.fd)
+        if self._unsealable:
+            raise CannotSeal(sorted(self._unsealable))
+        return Ingested(entry, self._new)
+
+    def _enter(self, fd: int, name: bytes) -> None:
+        frame = _Frame(name, fd)
+        self._stack.append(frame)
+        listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            for child in os.listdir(listing):
+                self._read(frame, os.fsencode(child))
+        finally:
+            os.close(listing)
+
+    def _read(self, frame: _Frame, name: bytes) -> None:
+        status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            frame.directories.append(name)
+        elif kind == stat.S_IFREG:
+            self._on_file()
+            frame.entries.append(self._file(frame, name, status))
+        elif kind == stat.S_IFLNK:
+            target = os.readlink(name, dir_fd=frame.fd)
+            link = SymlinkEntry(name, status.st_uid, status.st_gid, status.st_mtime_ns, target)
+            frame.entries.append(link)
+        else:
+            path = b"/".join([*(part.name for part in self._stack[1:]), name])
+            self._unsealable.append((path, _SPECIAL.get(kind, "special file")))
+
+    def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
+        digest = self._known(status.st_ino, status.st_size)
+        fd = _open_to_read(frame.fd, name)
+        try:
+            blob, stored = self._store.resolve(digest or self._store.hash_fd(fd), fd)
+        finally:
+            os.close(fd)
+        if not stored:
+            frame.new.append(NewFile(name, blob))
+        return FileEntry(
+            name,
+            status.st_mode & _SEALED_MODE,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            status.st_size,
+            blob,
+            _xattrs(b"/proc/self/fd/%d/%s" % (frame.fd, name)),
+        )
+
+    def _leave(self, frame: _Frame) -> DirEntry:
+        status = os.fstat(frame.fd)
+        frame.entries.sort(key=lambda entry: entry.name)
+        summary = build(frame.entries, self._store.algorithm, self._store.put)
+        if frame.new:
+            self._new.append(([part.name for part in self._stack[1:]], frame.new))
+        return summary.directory(
+            frame.name,
+            status.st_mode & _SEALED_MODE,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            _xattrs(b"/proc/self/fd/%d/." % frame.fd),
+        )
+
+
+def _open_to_read(directory: int, name: bytes) -> int:
+    """Opens a file of the tree, also one that its owner, if that is us, has forbidden himself to read."""
+    try:
+        return os.open(name, _FILE, dir_fd=directory)
+    except PermissionError:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            path = b"/proc/self/fd/%d" % fd
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            os.chmod(path, mode | stat.S_IRUSR)
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.chmod(path, mode)
+        finally:
+            os.close(fd)
+
+
+def _xattrs(path: bytes) -> Xattrs:
+    """Returns the attributes that a version keeps: the user's own, and which run brought the file."""
+    found = os.listxattr(path, follow_symlinks=False)
+    if not found:
+        return ()
+    kept = [n for n in found if n.startswith("user.") and (n == _RUN or not n.startswith("user.artfs."))]
+    return tuple(
+        (name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(map(os.fsencode, kept))
+    )

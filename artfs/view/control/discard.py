@@ -1,0 +1,22 @@
+"""`discard`: gives a pending version up, with all its files. The id can be started again."""
+
+from __future__ import annotations
+
+from artfs.errors import InvalidCommand
+from artfs.view.control.file import ControlFile
+from artfs.view.control.place import PendingPlace
+from artfs.view.node import Caller
+
+
+class Discard(ControlFile[PendingPlace]):
+    name, writable, waits = "discard", True, True
+
+    def read(self, place: PendingPlace) -> str:
+        return "usage: echo > discard\ndeletes this pending version and all its files\n"
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
+        if command.strip():
+            raise InvalidCommand("discard takes no words")
+        place.view.volume.discard(place.collection, place.tree.name)
+        place.view.drop_branch(place.collection.name, place.tree.name)
+        return "discarded\n"

@@ -1,0 +1,65 @@
+"""The protocol of a control file: what it reads as, and what a command written to it does.
+
+Control files run on worker threads and may block; they hold no state between calls, the place does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from artfs.errors import InvalidCommand
+
+if TYPE_CHECKING:
+    from artfs.view.control.place import Place
+    from artfs.view.node import Caller, Node
+
+P = TypeVar("P", bound="Place")
+
+
+class ControlFile(Generic[P]):
+    """One kind of control file, for places of one kind."""
+
+    name: ClassVar[str]
+    writable: ClassVar[bool] = False
+    #: A command that may wait: each lookup gets a node of its own, so that no caller queues behind another's.
+    waits: ClassVar[bool] = False
+    #: A document that may come in several writes; it is applied when :meth:`complete` says so.
+    document: ClassVar[bool] = False
+
+    def read(self, place: P) -> str | bytes:
+        """Returns the present state, whole."""
+        raise NotImplementedError
+
+    def write(self, place: P, command: bytes, caller: Caller) -> str | None:
+        """Does what one write(2) asks; the answer is what the same handle reads next.
+
+        A newline at the end is gone already. Raises an :class:`~artfs.errors.ArtfsError` to refuse.
+        """
+        raise NotImplementedError
+
+    def node(self, place: P) -> Node | None:
+        """Returns the node under this name where it is no file but a directory of its own; None for a file."""
+        return None
+
+    def complete(self, document: bytes) -> bool:
+        """Tells whether the collected writes of a document are all of it."""
+        return True
+
+
+def line(value: Any) -> str:
+    """Encodes a value as one line of JSON. Undecodable bytes of names are lone surrogates, escaped."""
+    return json.dumps(value) + "\n"
+
+
+def text(name: bytes) -> str:
+    """Decodes a name for JSON; :func:`os.fsencode` gives the same bytes back."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def decoded(command: bytes) -> str:
+    """Decodes a command. Raises :class:`~artfs.errors.InvalidCommand` for what is not UTF-8."""
+    try:
+        return command.decode()
+    except UnicodeDecodeError:
+        raise InvalidCommand("a command must be UTF-8 text") from None

@@ -1,0 +1,78 @@
+"""`finish`: one line seals the tree; on a version it adds aliases. The one command that waits."""
+
+from __future__ import annotations
+
+from artfs.catalog.collection import Collection
+from artfs.errors import InvalidCommand
+from artfs.model import names
+from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
+from artfs.view.control.file import ControlFile, decoded, line
+from artfs.view.control.place import PendingPlace, VersionPlace
+from artfs.view.node import Caller
+from artfs.view.process import signalled
+from artfs.volume import user_name
+
+USAGE = (
+    "usage: echo '[ALIAS...] [--wait=SECONDS] [--force]' > finish\n"
+    "seals the tree into the next version, which gets the aliases; `error` says why one was refused\n"
+)
+_LONGEST_WAIT = 7 * 86400.0
+
+
+def request(command: bytes, caller: Caller) -> Request:
+    """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
+    aliases, wait, force = [], DEFAULT_WAIT, False
+    for word in decoded(command).split():
+        if word == "--force":
+            force = True
+        elif word.startswith("--wait="):
+            wait = _seconds(word.removeprefix("--wait="))
+        elif word.startswith("-"):
+            raise InvalidCommand(f"'{word}' is no option of finish: there are --wait=SECONDS and --force")
+        else:
+            aliases.append(word if word == "latest" else names.check_alias(word))
+    return Request(aliases, wait, force, by=user_name(caller.uid), interrupted=lambda: signalled(caller.pid))
+
+
+def _seconds(text: str) -> float:
+    try:
+        wait = float(text)
+    except ValueError:
+        wait = -1
+    if not 0 <= wait <= _LONGEST_WAIT:
+        raise InvalidCommand(f"--wait takes seconds, at most {_LONGEST_WAIT:.0f}, not '{text}'")
+    return wait
+
+
+def _answer(answer: Answer) -> str:
+    return line(answer.json())
+
+
+class PendingFinish(ControlFile[PendingPlace]):
+    name, writable, waits = "finish", True, True
+
+    def read(self, place: PendingPlace) -> str:
+        return _last(place.collection, place.tree.name) or USAGE
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
+        asked = request(command, caller)
+        return _answer(place.view.volume.finish(place.collection, place.tree.name, asked))
+
+
+class VersionFinish(ControlFile[VersionPlace]):
+    name, writable, waits = "finish", True, True
+
+    def read(self, place: VersionPlace) -> str:
+        return _answer(Answer(place.record.version, False, place.record.digest))
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> str:
+        asked = request(command, caller)
+        return _answer(place.view.volume.finish_again(place.collection, place.record.number, asked))
+
+
+def _last(collection: Collection, distributed_id: bytes) -> str | None:
+    number = collection.finished(distributed_id)
+    if number is None:
+        return None
+    record = collection.record(number)
+    return _answer(Answer(record.version, record.id != distributed_id, record.digest))

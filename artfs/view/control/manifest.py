@@ -1,0 +1,20 @@
+"""`manifest.json` of a version: every entry by its path, one a line."""
+
+from __future__ import annotations
+
+import json
+
+from artfs.model.manifest import describe, walk
+from artfs.view.control.file import ControlFile, text
+from artfs.view.control.place import VersionPlace
+
+
+class Manifest(ControlFile[VersionPlace]):
+    name = "manifest.json"
+
+    def read(self, place: VersionPlace) -> str:
+        lines = (
+            f"{json.dumps(text(path))}: {json.dumps(describe(entry))}"
+            for path, entry in walk(place.view.volume.store.reader, place.record.root.entry())
+        )
+        return "{\n" + ",\n".join(lines) + "\n}\n"

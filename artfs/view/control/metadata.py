@@ -1,0 +1,73 @@
+"""`metadata.json`: the user's JSON object; it may come in any number of writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from artfs.catalog import records
+from artfs.errors import InvalidCommand
+from artfs.view.control.file import ControlFile
+from artfs.view.control.place import PendingPlace, VersionPlace
+from artfs.view.node import Caller
+
+
+def parsed(document: bytes) -> dict[str, Any]:
+    """Reads a JSON object. Raises :class:`~artfs.errors.InvalidCommand` for anything else."""
+    try:
+        value = json.loads(document.decode() or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidCommand(f"metadata must be a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidCommand(f"metadata must be a JSON object, not {_kind(value)}")
+    return records.check_metadata(value)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _kind(value: object) -> str:
+    return {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number"
+    )
+
+
+class _Document:
+    """Applies a document as soon as it can be read; one that can't be at the end is refused at close."""
+
+    name = "metadata.json"
+    writable = True
+    document = True
+
+    def complete(self, document: bytes) -> bool:
+        if not document.strip():
+            return False
+        if not document.lstrip().startswith(b"{"):
+            return True  # never an object, whatever follows
+        if not document.rstrip().endswith(b"}"):
+            return False  # not the end, and cheaper to know than by reading it all again for each write
+        try:
+            json.loads(document)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+
+class PendingMetadata(_Document, ControlFile[PendingPlace]):
+    def read(self, place: PendingPlace) -> bytes:
+        return place.tree.draft.metadata()
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        place.tree.draft.set_metadata(records.dump(parsed(command)).encode())
+
+
+class VersionMetadata(_Document, ControlFile[VersionPlace]):
+    def read(self, place: VersionPlace) -> str:
+        return records.dump(place.collection.notes(place.record.number).metadata) + "\n"
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.update_notes(place.record.number, metadata=parsed(command))
+
+
+__all__ = ["PendingMetadata", "VersionMetadata", "parsed"]

@@ -1,0 +1,176 @@
+"""Control directories and files as the kernel sees them, and the rules of reading answers back.
+
+One write(2) is one command. What a handle reads is a snapshot taken when it reads from offset 0; after a
+command it is the command's answer, or the reason of its refusal, wherever the offset stands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
+from artfs.view.control.file import ControlFile
+from artfs.view.control.place import Place
+from artfs.view.node import FRESH, Attributes, Caller, Changes, FixedListing, Handle, Listing, Node, virtual
+
+_fresh = itertools.count(1)
+_DOCUMENT_LIMIT = 64 << 20  # bytes that a handle collects
+
+
+class ControlDirectory(Node):
+    """`.artfs`: found by name, never listed."""
+
+    __slots__ = ("_files", "ino", "place")
+
+    def __init__(self, place: Place, files: Iterable[ControlFile[Any]]) -> None:
+        self.place, self.ino = place, virtual(b"control", *place.key)
+        self._files = {file.name.encode(): file for file in files}
+
+    def attributes(self) -> Attributes:
+        return _attributes(self.ino, self.place, stat.S_IFDIR | 0o555)
+
+    def lookup(self, name: bytes) -> Node | None:
+        file = self._files.get(name)
+        return None if file is None else self._node(name, file)
+
+    def _node(self, name: bytes, file: ControlFile[Any]) -> Node:
+        own = file.node(self.place)
+        if own is not None:
+            return own
+        ino = FRESH | next(_fresh) if file.waits else virtual(b"control", *self.place.key, name)
+        return ControlNode(self.place, file, ino)
+
+    def listing(self) -> Listing:
+        return FixedListing([(name, self._node(name, file)) for name, file in self._files.items()])
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("control directories can't be changed")
+
+
+class ControlNode(Node):
+    """A control file."""
+
+    __slots__ = ("file", "ino", "place")
+
+    def __init__(self, place: Place, file: ControlFile[Any], ino: int) -> None:
+        self.place, self.file, self.ino = place, file, ino
+
+    def attributes(self) -> Attributes:
+        mode = self.place.readable(self.file.name) | (0o222 if self.file.writable else 0)
+        return _attributes(self.ino, self.place, stat.S_IFREG | mode)
+
+    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+        if changes.mode is not None or changes.uid is not None or changes.gid is not None:
+            raise self.refusal()
+        return self.attributes()  # a shell's `>` truncates, and touch sets times: both mean nothing here
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("control files can't be changed, only written to")
+
+    def open(self, flags: int, caller: Caller) -> Handle:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            if not self.file.writable:
+                raise self.refusal()
+            if self.place.view.read_only:
+                raise ReadOnly("the volume is mounted read-only")
+        return ControlHandle(self.place, self.file, caller)
+
+
+class ControlHandle(Handle):
+    """One open control file. Runs on worker threads; two writes on one handle come one after the other."""
+
+    __slots__ = ("_answer", "_answer_at", "_caller", "_collected", "_file", "_lock", "_place", "_snapshot")
+
+    blocks = True
+    direct_io = True
+    keep_cache = False
+
+    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
+        self._place, self._file, self._caller = place, file, caller
+        self._lock = threading.Lock()
+        self._snapshot = b""
+        self._answer: bytes | None = None  # of the last command on this handle
+        self._answer_at: int | None = None  # where it is read from; None until the first read after it
+        self._collected = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            if self._answer is not None:
+                if self._answer_at is None or offset == 0:
+                    self._answer_at = offset
+                begin = offset - self._answer_at
+                return self._answer[begin : begin + size] if begin >= 0 else b""
+            if offset == 0:
+                content = self._file.read(self._place)
+                self._snapshot = (
+                    content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+                )
+            return self._snapshot[offset : offset + size]
+
+    def write(self, offset: int, data: bytes) -> int:
+        with self._lock:
+            if self._file.document:
+                self._collected += data
+                if len(self._collected) > _DOCUMENT_LIMIT:
+                    self._collected = b""
+                    self._refuse(InvalidCommand("the document is too long"))
+                if not self._file.complete(self._collected):
+                    return len(data)
+                data_given, self._collected = self._collected, b""
+            else:
+                data_given = data
+            self._run(data_given)
+            return len(data)
+
+    def _run(self, command: bytes) -> None:
+        try:
+            answer = self._file.write(self._place, command.removesuffix(b"\n"), self._caller)
+        except ArtfsError as error:
+            self._refuse(error)
+        except OSError as error:
+            self._note(error.strerror or str(error))
+            raise
+        else:
+            self._place.refused = None
+            self._answer, self._answer_at = (answer or "ok\n").encode("utf-8", "surrogateescape"), None
+
+    def _refuse(self, error: ArtfsError) -> None:
+        self._note(str(error))
+        raise error
+
+    def _note(self, reason: str) -> None:
+        reason = " ".join(reason.split())
+        self._place.refused = reason
+        self._answer, self._answer_at = (reason + "\n").encode("utf-8", "surrogateescape"), None
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._collected:
+                self._collected = b""
+                self._refuse(InvalidCommand("the document ended before it was complete"))
+
+
+def _attributes(ino: int, place: Place, mode: int) -> Attributes:
+    """Gives a control file or directory the owner of its place, and of the mode what the place grants.
+
+    The place's r grants reading, its w commanding; x is needed to get here at all.
+    """
+    owner = place.owner()
+    allowed = stat.S_IMODE(owner.mode)
+    bits = stat.S_IMODE(mode) & allowed
+    return Attributes(
+        ino,
+        stat.S_IFMT(mode) | bits,
+        uid=owner.uid,
+        gid=owner.gid,
+        mtime_ns=owner.mtime_ns,
+        ctime_ns=owner.ctime_ns,
+        atime_ns=owner.mtime_ns,
+        entry_timeout=0,
+        attr_timeout=0,
+    )

@@ -1,0 +1,88 @@
+"""What a control directory belongs to: the volume, a collection, a pending version or a version.
+
+A place knows whose permissions count, which control files there are, and why the last command was refused.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, ClassVar
+
+from artfs.view.node import Attributes, Node
+
+if TYPE_CHECKING:
+    from artfs.catalog.collection import Collection
+    from artfs.catalog.records import VersionRecord
+    from artfs.pending.tree import PendingTree
+    from artfs.view.view import View
+
+
+class Place:
+    """One directory with a `.artfs` in it."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, view: View, *key: bytes) -> None:
+        self.view, self.key = view, (self.kind.encode(), *key)
+        self.refused: str | None = None  # why the last command was refused; None once one was accepted
+
+    def owner(self) -> Attributes:
+        """Returns the attributes of the directory itself: who may write there may command here."""
+        raise NotImplementedError
+
+    def readable(self, name: str) -> int:
+        """Returns the mask of permission bits for reading the control file `name`."""
+        return 0o444
+
+
+class VolumePlace(Place):
+    kind = "volume"
+
+    def __init__(self, view: View, root: Node) -> None:
+        super().__init__(view)
+        self._root = root
+
+    def owner(self) -> Attributes:
+        return self._root.attributes()
+
+
+class CollectionPlace(Place):
+    kind = "collection"
+
+    def __init__(self, view: View, collection: Collection, node: Node) -> None:
+        super().__init__(view, collection.name.encode())
+        self.collection, self._node = collection, node
+
+    def owner(self) -> Attributes:
+        return self._node.attributes()
+
+
+class PendingPlace(Place):
+    kind = "pending"
+
+    def __init__(self, view: View, collection: Collection, tree: PendingTree) -> None:
+        super().__init__(view, collection.name.encode(), tree.name)
+        self.collection, self.tree = collection, tree
+        self.root: Node  # set by the view, right after the tree's branch is made
+
+    def owner(self) -> Attributes:
+        return self.root.attributes()
+
+
+class VersionPlace(Place):
+    kind = "version"
+
+    def __init__(self, view: View, collection: Collection, record: VersionRecord) -> None:
+        super().__init__(view, collection.name.encode(), record.version.encode())
+        self.collection, self.record = collection, record
+
+    def owner(self) -> Attributes:
+        root = self.record.root.entry()
+        return Attributes(0, stat.S_IFDIR | root.mode, uid=root.uid, gid=root.gid, mtime_ns=root.mtime_ns)
+
+    def readable(self, name: str) -> int:
+        """A manifest tells every name: it is for those who could list every directory."""
+        if name == "manifest.json":
+            reach = self.record.root.entry().reach
+            return sum(4 << shift for shift in (6, 3, 0) if (reach >> shift) & 5 == 5)
+        return 0o444

@@ -1,0 +1,50 @@
+"""Which control files stand where: the one list of them."""
+
+from __future__ import annotations
+
+from artfs.view.control.about import Readme
+from artfs.view.control.discard import Discard
+from artfs.view.control.error import Error
+from artfs.view.control.finish import PendingFinish, VersionFinish
+from artfs.view.control.manifest import Manifest
+from artfs.view.control.metadata import PendingMetadata, VersionMetadata
+from artfs.view.control.metrics import Metrics
+from artfs.view.control.runs import PendingRuns, RunsDirectory
+from artfs.view.control.status import PendingStatus, VersionStatus, VolumeStatus
+from artfs.view.control.texts import (
+    CollectionDescription,
+    PendingAliases,
+    PendingDescription,
+    PendingTags,
+    Type,
+    VersionAliases,
+    VersionDescription,
+    VersionTags,
+    VersionTtl,
+)
+from artfs.view.control.versions import Versions
+
+VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
+COLLECTION_FILES = (Type(), CollectionDescription(), Versions(), Error())
+PENDING_FILES = (
+    PendingFinish(),
+    Discard(),
+    PendingStatus(),
+    Error(),
+    PendingAliases(),
+    PendingTags(),
+    PendingDescription(),
+    PendingMetadata(),
+    PendingRuns(),
+)
+VERSION_FILES = (
+    VersionFinish(),
+    VersionStatus(),
+    Error(),
+    Manifest(),
+    VersionAliases(),
+    VersionTags(),
+    VersionDescription(),
+    VersionMetadata(),
+    VersionTtl(),
+)

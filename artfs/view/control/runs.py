@@ -1,0 +1,113 @@
+"""Runs: `runs` of a pending version (who joined), and the directory `runs` of the volume, a file for each."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from artfs.catalog import records
+from artfs.catalog.runs import Run
+from artfs.errors import InvalidCommand, NotFound
+from artfs.view.control.file import ControlFile, decoded, line
+from artfs.view.control.node import ControlNode
+from artfs.view.control.place import PendingPlace, VolumePlace
+from artfs.view.node import Attributes, Caller, FixedListing, Handle, Listing, Node, virtual
+
+
+class PendingRuns(ControlFile[PendingPlace]):
+    """`+NAME` joins and `-NAME` leaves; finish waits for who has joined."""
+
+    name, writable = "runs", True
+
+    def read(self, place: PendingPlace) -> str:
+        return "".join(line(msgspec.to_builtins(run)) for run in place.tree.draft.runs())
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        word = decoded(command).strip()
+        if word[:1] not in ("+", "-") or not word[1:]:
+            raise InvalidCommand("write +NAME to join or -NAME to leave")
+        run = records.check_word("a run", word[1:])
+        with place.tree.gate.change():
+            if word[0] == "+":
+                place.tree.draft.join(run)
+                return
+            try:
+                place.tree.draft.leave(run)
+            except KeyError:
+                raise InvalidCommand(f"the run '{run}' has not joined") from None
+
+
+class RunsDirectory(ControlFile[VolumePlace]):
+    """`runs`: what jobs read and wrote."""
+
+    name = "runs"
+
+    def node(self, place: VolumePlace) -> Node:
+        return _Runs(place)
+
+
+class _RunFile(ControlFile[VolumePlace]):
+    """One run: its JSON; what is written is merged into it."""
+
+    writable = True
+    document = True
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+    name = ""
+
+    def read(self, place: VolumePlace) -> str:
+        return line(msgspec.to_builtins(place.view.volume.runs.read(self.run)))
+
+    def complete(self, document: bytes) -> bool:
+        try:
+            json.loads(document)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def write(self, place: VolumePlace, command: bytes, caller: Caller) -> None:
+        document = json.loads(command)
+        if not isinstance(document, dict):
+            raise InvalidCommand("a run must be a JSON object")
+        place.view.volume.runs.apply(self.run, document)
+
+
+class _Runs(Node):
+    __slots__ = ("ino", "place")
+
+    blocks = frozenset({"create"})
+
+    def __init__(self, place: VolumePlace) -> None:
+        self.place, self.ino = place, virtual(b"control", *place.key, b"runs")
+
+    def attributes(self) -> Attributes:
+        attributes = self.place.owner()
+        attributes.ino, attributes.entry_timeout, attributes.attr_timeout = self.ino, 0, 0
+        return attributes
+
+    def lookup(self, name: bytes) -> Node | None:
+        try:
+            run = name.decode()
+            self.place.view.volume.runs.read(run)
+        except (NotFound, UnicodeDecodeError):
+            return None
+        return self._node(run)
+
+    def _node(self, run: str) -> Node:
+        ino = virtual(b"control", *self.place.key, b"runs", run.encode())
+        return ControlNode(self.place, _RunFile(run), ino)
+
+    def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
+        run = decoded(name)
+        self.place.view.volume.runs.create(Run(id=run))
+        node = self._node(run)
+        return node, node.open(flags, caller)
+
+    def listing(self) -> Listing:
+        return FixedListing([(run.encode(), self._node(run)) for run in self.place.view.volume.runs.ids()])
+
+
+__all__ = ["PendingRuns", "RunsDirectory"]

@@ -1,0 +1,134 @@
+"""The small texts that a shell can set: type, description, aliases, tags, ttl.
+
+Reading gives a word or line each, or the text; writing replaces the whole.
+"""
+
+from __future__ import annotations
+
+import re
+
+from artfs.catalog import records
+from artfs.errors import InvalidCommand
+from artfs.model import names
+from artfs.view.control.file import ControlFile, decoded
+from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace
+from artfs.view.node import Caller
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _lines(words: list[str]) -> str:
+    return "".join(f"{word}\n" for word in words)
+
+
+def aliases_from(command: bytes) -> tuple[str, ...]:
+    """Reads a list of aliases. Raises :class:`~artfs.errors.InvalidName`."""
+    return tuple(dict.fromkeys(names.check_alias(word) for word in decoded(command).split()))
+
+
+class Type(ControlFile[CollectionPlace]):
+    name, writable = "type", True
+
+    def read(self, place: CollectionPlace) -> str:
+        return _ended(place.collection.type)
+
+    def write(self, place: CollectionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.set_type(decoded(command).strip())
+
+
+class CollectionDescription(ControlFile[CollectionPlace]):
+    name, writable = "description", True
+
+    def read(self, place: CollectionPlace) -> str:
+        return _ended(place.collection.description)
+
+    def write(self, place: CollectionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.set_description(decoded(command))
+
+
+class PendingDescription(ControlFile[PendingPlace]):
+    name, writable = "description", True
+
+    def read(self, place: PendingPlace) -> str:
+        return _ended(place.tree.draft.settings().description)
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        place.tree.draft.change(description=records.check_description(decoded(command)))
+
+
+class PendingAliases(ControlFile[PendingPlace]):
+    name, writable = "aliases", True
+
+    def read(self, place: PendingPlace) -> str:
+        return _lines(list(place.tree.draft.settings().aliases))
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        place.tree.draft.change(aliases=aliases_from(command))
+
+
+class PendingTags(ControlFile[PendingPlace]):
+    name, writable = "tags", True
+
+    def read(self, place: PendingPlace) -> str:
+        return _lines(list(place.tree.draft.settings().tags))
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        place.tree.draft.change(tags=records.check_tags(decoded(command).split()))
+
+
+class VersionDescription(ControlFile[VersionPlace]):
+    name, writable = "description", True
+
+    def read(self, place: VersionPlace) -> str:
+        return _ended(place.collection.notes(place.record.number).description)
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+        description = records.check_description(decoded(command))
+        place.collection.update_notes(place.record.number, description=description)
+
+
+class VersionAliases(ControlFile[VersionPlace]):
+    name = "aliases"
+
+    def read(self, place: VersionPlace) -> str:
+        return _lines(place.collection.aliases_of(place.record.number))
+
+
+class VersionTags(ControlFile[VersionPlace]):
+    name, writable = "tags", True
+
+    def read(self, place: VersionPlace) -> str:
+        return _lines(list(place.collection.notes(place.record.number).tags))
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+        tags = records.check_tags(decoded(command).split())
+        place.collection.update_notes(place.record.number, tags=tags)
+
+
+class VersionTtl(ControlFile[VersionPlace]):
+    """Seconds, or a number with a unit (90m, 12h, 30d, 2w); empty or `none` for no end."""
+
+    name, writable = "ttl", True
+
+    def read(self, place: VersionPlace) -> str:
+        ttl = place.collection.notes(place.record.number).ttl
+        return "none\n" if ttl is None else f"{ttl}\n"
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.update_notes(place.record.number, ttl=seconds(decoded(command).strip()))
+
+
+def seconds(text: str) -> int | None:
+    """Reads a duration. Raises :class:`~artfs.errors.InvalidCommand`."""
+    if text in ("", "none"):
+        return None
+    found = re.fullmatch(r"([0-9]{1,12})([smhdw]?)", text)
+    if found is None:
+        raise InvalidCommand(
+            f"'{text}' is no duration: write seconds, or a number with s, m, h, d or w, or none"
+        )
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,261 @@
+"""The protocol between a mount and what it shows: nodes, handles, attributes, and who calls.
+
+A node answers for one inode number. What a node does not override it refuses, with the error that fits a
+place where nothing can be made. Methods run on the thread of the event loop and must not wait, unless they
+are named in `Node.blocks` or belong to a handle whose `blocks` is true; those run on a worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import xxhash
+
+from artfs.errors import ArtfsError, NotPermitted
+
+#: Inode numbers tell their kind. Below KIND they are those of the backing filesystem (pending trees).
+SEALED = 1 << 62
+VIRTUAL = 1 << 61
+FRESH = 1 << 60
+KIND = SEALED | VIRTUAL | FRESH
+
+#: Seconds for which the kernel may trust what never changes without its knowledge.
+FOREVER = 1e9
+
+BLOCK_SIZE = 1 << 20  # st_blksize: stdio, Python and cp cut their writes by it, and each write is a request
+
+
+def virtual(*key: bytes) -> int:
+    """Returns the inode number of something that has none of its own: always the same for the same key."""
+    return VIRTUAL | xxhash.xxh3_64_intdigest(b"\0".join(key)) >> 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The process behind a request. `pid` is that of a thread; 0 if it lives in another pid namespace."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+ROOT = Caller(0, 0, 0)
+
+
+class Attributes:
+    """What stat(2) shows, with the seconds for which the kernel may keep it."""
+
+    __slots__ = (
+        "atime_ns", "attr_timeout", "blocks", "ctime_ns", "entry_timeout", "gid", "ino", "mode", "mtime_ns",
+        "nlink", "rdev", "size", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        ino: int,
+        mode: int,
+        *,
+        nlink: int = 1,
+        uid: int = 0,
+        gid: int = 0,
+        rdev: int = 0,
+        size: int = 0,
+        blocks: int = 0,
+        atime_ns: int = 0,
+        mtime_ns: int = 0,
+        ctime_ns: int = 0,
+        entry_timeout: float = FOREVER,
+        attr_timeout: float = FOREVER,
+    ) -> None:
+        self.ino, self.mode, self.nlink, self.uid, self.gid, self.rdev = ino, mode, nlink, uid, gid, rdev
+        self.size, self.blocks = size, blocks
+        self.atime_ns, self.mtime_ns, self.ctime_ns = atime_ns, mtime_ns, ctime_ns
+        self.entry_timeout, self.attr_timeout = entry_timeout, attr_timeout
+
+    @classmethod
+    def of(
+        cls, ino: int, st: os.stat_result, *, entry_timeout: float = FOREVER, attr_timeout: float = FOREVER
+    ) -> Attributes:
+        """Takes over a stat of the backing filesystem."""
+        self = cls.__new__(cls)
+        self.ino, self.mode, self.nlink, self.uid, self.gid = (
+            ino,
+            st.st_mode,
+            st.st_nlink,
+            st.st_uid,
+            st.st_gid,
+        )
+        self.rdev, self.size, self.blocks = st.st_rdev, st.st_size, st.st_blocks
+        self.atime_ns, self.mtime_ns, self.ctime_ns = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+        self.entry_timeout, self.attr_timeout = entry_timeout, attr_timeout
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What setattr shall change; None leaves as it is. Times are nanoseconds."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class Handle:
+    """An open file. A handle that can't do what is asked was opened without the right: EBADF's case."""
+
+    __slots__ = ()
+
+    blocks = False  # read and write may wait: they run on a worker thread
+    keep_cache = True
+    direct_io = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        raise NotImplementedError
+
+    def write(self, offset: int, data: bytes) -> int:
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """One of the descriptors was closed; the others may go on."""
+
+    def fsync(self, *, data_only: bool) -> None:
+        """Makes what was written durable. Runs on a worker thread."""
+
+    def release(self) -> None:
+        """The last descriptor and mapping is gone. Never raises, never waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry of a directory listing; `offset` is where the listing goes on after it."""
+
+    name: bytes
+    node: Node
+    attributes: Attributes
+    offset: int
+
+
+class Listing:
+    """An open directory."""
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        """Yields what comes after `offset`; 0 begins anew."""
+        raise NotImplementedError
+
+    def fsync(self, *, data_only: bool) -> None:
+        """Makes the names durable. Runs on a worker thread."""
+
+    def release(self) -> None:
+        """The directory was closed."""
+
+
+class FixedListing(Listing):
+    """A small directory: its nodes as they were when it was opened."""
+
+    def __init__(self, found: list[tuple[bytes, Node]]) -> None:
+        self._found = found
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        for index in range(offset, len(self._found)):
+            name, node = self._found[index]
+            yield Listed(name, node, node.attributes(), index + 1)
+
+
+class Node:
+    """One inode. The defaults refuse: this is a place where nobody can make or change anything."""
+
+    __slots__ = ()
+
+    ino: int
+    #: Names of methods that may wait and so run on a worker thread.
+    blocks: frozenset[str] = frozenset()
+
+    def refusal(self) -> ArtfsError:
+        """Returns the error with which this node refuses each change that it doesn't offer."""
+        return NotPermitted("nothing can be made or changed here")
+
+    # -- every node
+
+    def attributes(self) -> Attributes:
+        raise NotImplementedError
+
+    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+        raise self.refusal()
+
+    def xattr(self, name: bytes) -> bytes:
+        """Returns the value. Raises :class:`NoSuchAttribute`."""
+        raise NoSuchAttribute
+
+    def xattrs(self) -> list[bytes]:
+        return []
+
+    def set_xattr(self, name: bytes, value: bytes) -> None:
+        raise self.refusal()
+
+    def remove_xattr(self, name: bytes) -> None:
+        raise self.refusal()
+
+    # -- files and links
+
+    def open(self, flags: int, caller: Caller) -> Handle:
+        raise self.refusal()
+
+    def target(self) -> bytes:
+        raise NotImplementedError
+
+    # -- directories
+
+    def lookup(self, name: bytes) -> Node | None:
+        """Finds an entry; None if there is none."""
+        return None
+
+    def listing(self) -> Listing:
+        raise NotADirectoryError
+
+    #: Seconds for which the kernel may remember that a name is not there.
+    absent_timeout: float = 0
+
+    def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
+        raise self.refusal()
+
+    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
+        raise self.refusal()
+
+    def mknod(self, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+        raise self.refusal()
+
+    def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
+        raise self.refusal()
+
+    def link(self, node: Node, name: bytes, caller: Caller) -> Node:
+        """Gives `node` another name in this directory."""
+        raise self.refusal()
+
+    def unlink(self, name: bytes, caller: Caller) -> None:
+        raise self.refusal()
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        raise self.refusal()
+
+    def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
+        """Renames an entry of this directory into the directory `target`."""
+        raise self.refusal()
+
+
+class NoSuchAttribute(Exception):
+    """An extended attribute that is not there."""
+
+
+def writes(flags: int) -> bool:
+    """Tells whether open(2) flags ask for anything but reading."""
+    return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
+
+def is_directory(attributes: Attributes) -> bool:
+    return stat.S_ISDIR(attributes.mode)

@@ -1,0 +1,509 @@
+"""A pending tree's directories, files and links, as the backing filesystem has them.
+
+Each change is a system call on the backing tree, made inside the tree's gate. A node outlives the seal of its
+tree (as somebody's working directory, or an open file): from then on it answers as the sealed entry at its
+path does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from artfs.errors import CrossTree, NotPermitted, ReadOnly, Writer
+from artfs.model import names
+from artfs.pending.gate import State
+from artfs.pending.place import Place
+from artfs.pending.tree import PendingTree
+from artfs.pending.unshare import unshare
+from artfs.store import syscalls
+from artfs.view.node import (
+    FOREVER,
+    FRESH,
+    Attributes,
+    Caller,
+    Changes,
+    Handle,
+    Listed,
+    Listing,
+    Node,
+    NoSuchAttribute,
+    writes,
+)
+from artfs.view.process import process_of
+
+_SETID = stat.S_ISUID | stat.S_ISGID
+_RUN_XATTR = b"user.artfs.run"
+
+
+class Branch:
+    """What the nodes of one pending tree have in common."""
+
+    def __init__(self, tree: PendingTree, control: Node, *, as_root: bool) -> None:
+        self.tree, self.control = tree, control
+        self.as_root = as_root  # then new files are given to whoever made them
+        self.sealed: Node | None = None  # the root of the version that the tree became
+        fd = tree.open_root()
+        self.root = PendingDirectory(self, None, b"", os.fstat(fd).st_ino)
+        tree.places.plant(self.root, fd)
+
+    def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
+        """Returns the node of what was just found at `name`; there is one node for one inode."""
+        known = cast("PendingNode | None", self.tree.places.known(status.st_ino))
+        if known is not None:
+            if known.parent is not parent or known.name != name:
+                known.move(parent, name)
+            return known
+        kind = PendingDirectory if stat.S_ISDIR(status.st_mode) else PendingNode
+        return self.tree.places.add(kind(self, parent, name, status.st_ino))
+
+
+class PendingNode(Place, Node):
+    """A file, symlink, fifo or socket of a pending tree."""
+
+    __slots__ = ("branch", "ino", "setid", "writers")
+
+    def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
+        super().__init__(branch.tree.places, parent, name, serial)
+        self.branch = branch
+        self.ino = serial & (FRESH - 1)  # FRESH is the lowest of the bits that tell kinds of nodes
+        self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
+        self.writers = 0
+
+    def twin(self) -> Node | None:
+        """Returns the sealed entry that stands for this node, once its tree is sealed; None before.
+
+        Raises ESTALE if the sealed tree has nothing at this path.
+        """
+        if self.branch.sealed is None:
+            if self.branch.tree.gate.state is State.DISCARDED:
+                raise OSError(errno.ESTALE, "the pending version was discarded")
+            return None
+        path = self.names()
+        if path is None:
+            return None  # unlinked while pending: it is nobody's but its handles'
+        node: Node | None = self.branch.sealed
+        for name in path:
+            node = node.lookup(name) if node is not None else None
+        if node is None:
+            raise OSError(errno.ESTALE, "the version is gone")
+        return node
+
+    # -- attributes
+
+    def attributes(self) -> Attributes:
+        twin = self.twin()
+        if twin is None:
+            return Attributes.of(self.ino, self.stat())
+        attributes = twin.attributes()
+        attributes.ino = self.ino
+        return attributes
+
+    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+        if self.twin() is not None:
+            raise ReadOnly
+        tree = self.branch.tree
+        fd = handle.fd if isinstance(handle, PendingHandle) else -1
+        guard = contextlib.nullcontext() if self.parent is None and not self.is_root else tree.gate.change()
+        with guard:
+            if isinstance(handle, PendingHandle) and handle.fenced and changes.size is not None:
+                raise ReadOnly
+            if changes.size is not None:
+                self._truncate(fd, changes.size, caller)
+            if changes.uid is not None or changes.gid is not None:
+                uid, gid = _or_unchanged(changes.uid), _or_unchanged(changes.gid)
+                if self.parent is None:
+                    os.chown(self.proc_path(), uid, gid)
+                else:
+                    os.chown(self.name, uid, gid, dir_fd=self.parent.directory(), follow_symlinks=False)
+            if changes.mode is not None:
+                self.setid = bool(changes.mode & _SETID)
+                self._chmod(changes.mode & 0o7777)
+            if changes.atime_ns is not None or changes.mtime_ns is not None:
+                if self.parent is None:
+                    path = os.open(self.proc_path(), os.O_PATH | os.O_CLOEXEC)
+                    try:
+                        os.utime(b"/proc/self/fd/%d" % path, ns=self._times(changes))
+                    finally:
+                        os.close(path)
+                else:
+                    directory = self.parent.directory()
+                    syscalls.utimensat(directory, self.name, changes.atime_ns, changes.mtime_ns)
+            return Attributes.of(self.ino, self.stat())
+
+    @property
+    def is_root(self) -> bool:
+        return self.places.root is self
+
+    def _times(self, changes: Changes) -> tuple[int, int]:
+        status = self.stat()
+        atime = status.st_atime_ns if changes.atime_ns is None else changes.atime_ns
+        return atime, status.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
+
+    def _chmod(self, mode: int) -> None:
+        fd = self.descriptor(os.O_PATH)
+        try:
+            os.chmod(b"/proc/self/fd/%d" % fd, mode)
+        finally:
+            os.close(fd)
+
+    def _truncate(self, fd: int, size: int, caller: Caller) -> None:
+        hashes = self.branch.tree.hashes
+        own = -1
+        if fd < 0:
+            if self.branch.tree.shares_blobs:
+                unshare(self.branch.tree, self)
+            fd = own = self.descriptor(os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            if own >= 0:
+                os.close(own)
+        if size == 0 and self.writers:
+            hashes.begin(self.serial)
+        else:
+            hashes.forget(self.serial)
+        self.drop_setid(caller.uid)
+
+    def drop_setid(self, uid: int) -> None:
+        """Clears setuid and setgid, as every write by an ordinary user does; the kernel left that to us."""
+        if not self.setid or uid == 0:
+            return
+        mode = self.stat().st_mode
+        drop = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
+        if stat.S_ISREG(mode) and mode & drop:
+            self._chmod(stat.S_IMODE(mode) & ~drop)
+        else:
+            self.setid = bool(mode & _SETID)
+
+    # -- extended attributes
+
+    def xattr(self, name: bytes) -> bytes:
+        twin = self.twin()
+        if twin is not None:
+            return twin.xattr(name)
+        if not name.startswith(b"user."):
+            raise NoSuchAttribute if name.startswith(b"security.") else _unsupported()
+        with _as_xattr_error():
+            return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+
+    def xattrs(self) -> list[bytes]:
+        twin = self.twin()
+        if twin is not None:
+            return twin.xattrs()
+        found = os.listxattr(self.proc_path(), follow_symlinks=self.parent is None)
+        return [os.fsencode(name) for name in found if name.startswith("user.")]
+
+    def set_xattr(self, name: bytes, value: bytes) -> None:
+        with self._xattr_change(name):
+            os.setxattr(self.proc_path(), name, value, follow_symlinks=self.parent is None)
+
+    def remove_xattr(self, name: bytes) -> None:
+        with self._xattr_change(name), _as_xattr_error():
+            os.removexattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+
+    @contextlib.contextmanager
+    def _xattr_change(self, name: bytes) -> Iterator[None]:
+        if self.twin() is not None:
+            raise ReadOnly
+        if not name.startswith(b"user."):
+            raise _unsupported()
+        if name.startswith(b"user.artfs.") and name != _RUN_XATTR:
+            raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
+        with self.branch.tree.gate.change():
+            yield
+
+    # -- files and links
+
+    def target(self) -> bytes:
+        twin = self.twin()
+        if twin is not None:
+            return twin.target()
+        if self.parent is None:
+            return os.readlink(b"", dir_fd=self.fd)
+        return os.readlink(self.name, dir_fd=self.parent.directory())
+
+    def open(self, flags: int, caller: Caller) -> Handle:
+        access = flags & os.O_ACCMODE
+        if not writes(flags):
+            twin = self.twin()
+            if twin is not None:
+                return twin.open(flags, caller)
+            return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
+        if self.twin() is not None:
+            raise ReadOnly
+        tree = self.branch.tree
+        unlinked = self.parent is None
+        with contextlib.nullcontext() if unlinked else tree.gate.change():
+            if tree.shares_blobs:
+                unshare(tree, self)
+            fd = self.descriptor(access | (flags & os.O_TRUNC))
+            handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
+            if flags & os.O_TRUNC:
+                tree.hashes.begin(self.serial)
+                self.drop_setid(caller.uid)
+            return handle
+
+
+class PendingDirectory(PendingNode):
+    """A directory of a pending tree."""
+
+    __slots__ = ()
+
+    absent_timeout = FOREVER  # every change of a pending tree passes through this kernel
+
+    def lookup(self, name: bytes) -> Node | None:
+        twin = self.twin()
+        if twin is not None:
+            return twin.lookup(name)
+        if name.startswith(names.RESERVED):
+            return self.branch.control if self.is_root and name == names.RESERVED else None
+        self.places.trim()
+        try:
+            status = os.stat(name, dir_fd=self.directory(), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return self.branch.node(status, self, name)
+
+    def listing(self) -> Listing:
+        twin = self.twin()
+        if twin is not None:
+            return twin.listing()
+        return _PendingListing(self)
+
+    @contextlib.contextmanager
+    def _change(self, name: bytes) -> Iterator[int]:
+        """Guards a change of `name` in this directory and yields the directory's descriptor."""
+        if self.twin() is not None:
+            raise ReadOnly
+        names.check_entry_name(name)
+        self.places.trim()
+        with self.branch.tree.gate.change():
+            yield self.directory()
+
+    def _own(self, fd: int, mode: int, caller: Caller, path: bytes | None = None) -> None:
+        """Gives what was just made to its maker, with the group of a setgid directory."""
+        if not self.branch.as_root:
+            return
+        parent = os.fstat(self.directory())
+        gid = parent.st_gid if parent.st_mode & stat.S_ISGID else caller.gid
+        if path is None:
+            if (caller.uid, gid) != (0, 0):
+                os.fchown(fd, caller.uid, gid)
+            if mode & _SETID:
+                os.fchmod(fd, mode & 0o7777)
+        elif (caller.uid, gid) != (0, 0):
+            os.chown(path, caller.uid, gid, dir_fd=fd, follow_symlinks=False)
+
+    def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
+        with self._change(name) as directory:
+            access = flags & os.O_ACCMODE
+            made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, access | made, mode & 0o7777, dir_fd=directory)
+            try:
+                self._own(fd, mode, caller)
+                status = os.fstat(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            self.branch.tree.hashes.begin(status.st_ino)
+            node = self.branch.node(status, self, name)
+            node.setid = bool(status.st_mode & _SETID)
+            return node, PendingHandle(node, fd, caller, writable=access != os.O_RDONLY)
+
+    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
+        with self._change(name) as directory:
+            os.mkdir(name, mode & 0o7777, dir_fd=directory)
+            self._own(directory, mode, caller, name)
+            return self._made(name, directory)
+
+    def mknod(self, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise NotPermitted("artfs holds no device nodes")
+        with self._change(name) as directory:
+            os.mknod(name, mode & (stat.S_IFMT(mode) | 0o7777), dir_fd=directory)
+            self._own(directory, mode, caller, name)
+            if stat.S_ISREG(mode):
+                self.branch.tree.hashes.forget(os.stat(name, dir_fd=directory).st_ino)
+            return self._made(name, directory)
+
+    def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
+        with self._change(name) as directory:
+            os.symlink(target, name, dir_fd=directory)
+            self._own(directory, 0, caller, name)
+            return self._made(name, directory)
+
+    def _made(self, name: bytes, directory: int) -> Node:
+        return self.branch.node(os.stat(name, dir_fd=directory, follow_symlinks=False), self, name)
+
+    def link(self, node: Node, name: bytes, caller: Caller) -> Node:
+        if not isinstance(node, PendingNode) or node.branch is not self.branch:
+            raise CrossTree
+        with self._change(name) as directory:
+            if node.parent is None:
+                raise FileNotFoundError(errno.ENOENT, "the file has no name any more")
+            source = node.parent.directory()
+            os.link(node.name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+            return node
+
+    def unlink(self, name: bytes, caller: Caller) -> None:
+        self._remove(name, lambda directory: os.unlink(name, dir_fd=directory))
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        self._remove(name, lambda directory: os.rmdir(name, dir_fd=directory))
+
+    def _remove(self, name: bytes, remove: Callable[[int], None]) -> None:
+        with self._change(name) as directory:
+            about = self.places.before_unlink(self, name)
+            try:
+                remove(directory)
+            except BaseException:
+                self.places.kept(about)
+                raise
+            self._removed(about)
+
+    def _removed(self, about: tuple[Place, int] | None) -> None:
+        if about is not None and os.fstat(about[1]).st_nlink == 0:
+            self.branch.tree.hashes.forget(about[0].serial)
+        self.places.unlinked(about)
+
+    def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
+        if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
+            raise CrossTree
+        names.check_entry_name(new_name)
+        with self._change(name) as source:
+            destination = target.directory()
+            moved = os.stat(name, dir_fd=source, follow_symlinks=False).st_ino
+            other = _inode(destination, new_name)
+            exchange = bool(flags & syscalls.RENAME_EXCHANGE)
+            about = None if exchange or other == moved else target.places.before_unlink(target, new_name)
+            try:
+                syscalls.renameat2(source, name, destination, new_name, flags)
+            except BaseException:
+                self.places.kept(about)
+                raise
+            if other == moved:
+                return  # two names of one file: rename(2) leaves both
+            self._removed(about)
+            self._relocate(moved, target, new_name)
+            if exchange and other is not None:
+                self._relocate(other, self, name)
+
+    def _relocate(self, serial: int, parent: Place, name: bytes) -> None:
+        place = self.places.known(serial)
+        if place is not None:
+            place.move(parent, name)
+
+
+class PendingHandle(Handle):
+    """An open file of a pending tree: reads and writes go to the backing file."""
+
+    __slots__ = ("caller", "fd", "fenced", "node", "writable")
+
+    def __init__(self, node: PendingNode, fd: int, caller: Caller, *, writable: bool) -> None:
+        self.node, self.fd, self.caller, self.writable, self.fenced = node, fd, caller, writable, False
+        if writable:
+            node.writers += 1
+            node.branch.tree.gate.enter(self)
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.fenced:
+            # A mapping of a fenced handle must not bring pages back that it could then change unseen.
+            raise OSError(errno.EIO, "the handle was fenced by a forced finish")
+        return os.pread(self.fd, size, offset)
+
+    def write(self, offset: int, data: bytes) -> int:
+        node = self.node
+        with node.branch.tree.gate.writing():
+            if self.fenced:
+                raise ReadOnly
+            count = os.pwrite(self.fd, data, offset)
+        node.branch.tree.hashes.written(node.serial, offset, data, count)
+        if node.setid:
+            node.drop_setid(self.caller.uid)
+        return count
+
+    def fsync(self, *, data_only: bool) -> None:
+        (os.fdatasync if data_only else os.fsync)(self.fd)
+
+    def release(self) -> None:
+        node = self.node
+        if self.writable:
+            node.writers -= 1
+            if not node.writers:
+                node.branch.tree.hashes.closed(node.serial)
+            node.branch.tree.gate.leave(self)
+        os.close(self.fd)
+
+    # -- what the gate asks
+
+    def counts(self) -> bool:
+        return self.node.parent is not None or self.node.is_root
+
+    def writer(self) -> Writer:
+        pid, command = process_of(self.caller.pid)
+        return Writer(self.node.path(), pid, command)
+
+    def fence(self) -> None:
+        self.fenced = True
+
+
+class _PendingListing(Listing):
+    """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
+
+    def __init__(self, directory: PendingDirectory) -> None:
+        self._directory = directory
+        self._names: list[bytes] = []
+        # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
+        self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        if offset == 0:
+            self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
+        branch = self._directory.branch
+        for index in range(offset, len(self._names)):
+            name = self._names[index]
+            try:
+                status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            node = branch.node(status, self._directory, name)
+            yield Listed(name, node, Attributes.of(node.ino, status), index + 1)
+
+    def fsync(self, *, data_only: bool) -> None:
+        os.fsync(self._fd)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def _inode(directory: int, name: bytes) -> int | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _or_unchanged(owner: int | None) -> int:
+    return -1 if owner is None else owner
+
+
+def _unsupported() -> OSError:
+    return OSError(errno.EOPNOTSUPP, "only user.* attributes are kept")
+
+
+@contextlib.contextmanager
+def _as_xattr_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise NoSuchAttribute from None
+        raise
+
+
+__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode"]

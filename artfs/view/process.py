@@ -1,0 +1,40 @@
+"""What /proc tells of the processes that call. Any thread may ask; a process that is gone answers nothing."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+# Signals that a process gets without being asked to stop what it does.
+_HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP)
+_HARMLESS_MASK = sum(1 << number - 1 for number in _HARMLESS)
+
+
+def _status(thread: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{thread}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def signalled(thread: int) -> bool:
+    """Tells whether a thread that waits for us has a signal that wants it to give up, or is gone.
+
+    The kernel lets no signal end a request that a FUSE daemon is at (fs/fuse/dev.c, request_wait_answer), so
+    whoever keeps a caller waiting has to look. A thread of another pid namespace (0) can't be looked at.
+    """
+    if thread == 0:
+        return False
+    status = _status(thread)
+    if not status:
+        return True
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
+
+
+def process_of(thread: int) -> tuple[int, str]:
+    """Returns the process that a thread belongs to, and its command's name ("" if not known)."""
+    status = _status(thread)
+    pid = int(status.get("Tgid", thread))
+    return pid, _status(pid).get("Name", status.get("Name", ""))

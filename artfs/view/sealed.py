@@ -1,0 +1,222 @@
+"""Sealed versions: read-only trees whose inode numbers are computed, not remembered.
+
+The inode number of an entry is made of its version's serial and its ordinal, the place that it has in a
+preorder walk; both never change, so the kernel may keep everything for good, and a node that it asks for
+again after years is found by going down from the root. Only a bounded number of nodes is kept in memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime
+
+from artfs.catalog.records import VersionRecord
+from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
+from artfs.model import digest, names
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.store.objects import ObjectStore
+from artfs.view.node import (
+    FOREVER,
+    SEALED,
+    Attributes,
+    Caller,
+    Handle,
+    Listed,
+    Listing,
+    Node,
+    NoSuchAttribute,
+    writes,
+)
+
+log = logging.getLogger(__name__)
+
+_ORDINAL_BITS = 36
+_ORDINALS = (1 << _ORDINAL_BITS) - 1
+_KEPT_NODES = 50_000
+
+_DIGEST, _VERSION, _URI = b"user.artfs.digest", b"user.artfs.version", b"user.artfs.uri"
+
+
+def serial_of(ino: int) -> int:
+    """Returns the version's serial in a sealed node's inode number."""
+    return (ino & ~SEALED) >> _ORDINAL_BITS
+
+
+def ordinal_of(ino: int) -> int:
+    """Returns the entry's ordinal in a sealed node's inode number."""
+    return ino & _ORDINALS
+
+
+class SealedTree:
+    """One version's tree."""
+
+    def __init__(self, collection: str, record: VersionRecord, store: ObjectStore, control: Node) -> None:
+        self.collection, self.record, self.store, self.control = collection, record, store, control
+        self.label = f"{collection}/{record.version}"
+        self.root = SealedNode(self, 0, record.root.entry(), None)
+        self._created_ns = _nanoseconds(record.created_at)
+        self._kept: OrderedDict[int, SealedNode] = OrderedDict()
+
+    def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
+        node = self._kept.get(ordinal)
+        if node is None:
+            node = self._kept[ordinal] = SealedNode(self, ordinal, entry, parent)
+            if len(self._kept) > _KEPT_NODES:
+                self._kept.popitem(last=False)
+        return node
+
+    def at(self, ordinal: int) -> SealedNode:
+        """Finds the entry of an ordinal. Raises ESTALE if the tree has none."""
+        node = self.root
+        if ordinal > self.record.root.entries:
+            raise OSError(errno.ESTALE, "no such entry in the version")
+        while node.ordinal != ordinal:
+            known = self._kept.get(ordinal)
+            if known is not None:
+                return known
+            if not isinstance(node.entry, DirEntry):
+                raise OSError(errno.ESTALE, "no such entry in the version")
+            offset, entry = self.store.reader.at(node.entry.tree, ordinal - node.ordinal)
+            node = self.node(node.ordinal + offset, entry, node)
+        return node
+
+
+class SealedNode(Node):
+    """One entry of a sealed version."""
+
+    __slots__ = ("entry", "ino", "ordinal", "parent", "tree")
+
+    absent_timeout = FOREVER
+
+    def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
+        self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
+        self.ino = SEALED | tree.record.serial << _ORDINAL_BITS | ordinal
+
+    def refusal(self) -> ReadOnly:
+        return ReadOnly()
+
+    def path(self) -> bytes:
+        """Returns the path within the version, for people."""
+        parts = []
+        node: SealedNode | None = self
+        while node is not None and node.ordinal:
+            parts.append(node.entry.name)
+            node = node.parent
+        return b"/".join(reversed(parts))
+
+    def attributes(self) -> Attributes:
+        entry = self.entry
+        size, nlink = 0, 1
+        if isinstance(entry, FileEntry | ReferenceEntry):
+            mode, size = stat.S_IFREG | entry.mode, entry.size
+        elif isinstance(entry, DirEntry):
+            mode = stat.S_IFDIR | entry.mode  # st_nlink 1: "not counted", as btrfs says; find(1) knows that
+        else:
+            mode, size = stat.S_IFLNK | 0o777, len(entry.target)
+        return Attributes(
+            self.ino,
+            mode,
+            nlink=nlink,
+            uid=entry.uid,
+            gid=entry.gid,
+            size=size,
+            blocks=-(-size // 512),
+            atime_ns=entry.mtime_ns,
+            mtime_ns=entry.mtime_ns,
+            ctime_ns=self.tree._created_ns,
+        )
+
+    def xattr(self, name: bytes) -> bytes:
+        entry = self.entry
+        if name == _VERSION:
+            return self.tree.record.version.encode()
+        if name == _DIGEST and isinstance(entry, FileEntry):
+            return digest.text(entry.blob).encode()
+        if name == _DIGEST and isinstance(entry, DirEntry):
+            return digest.text(entry.content).encode()
+        if name == _URI and isinstance(entry, ReferenceEntry):
+            return entry.uri
+        if not isinstance(entry, SymlinkEntry):
+            for known, value in entry.xattrs:
+                if known == name:
+                    return value
+        raise NoSuchAttribute
+
+    def xattrs(self) -> list[bytes]:
+        return [] if isinstance(self.entry, SymlinkEntry) else [name for name, _ in self.entry.xattrs]
+
+    def set_xattr(self, name: bytes, value: bytes) -> None:
+        raise self._xattr_refusal(name)
+
+    def remove_xattr(self, name: bytes) -> None:
+        raise self._xattr_refusal(name)
+
+    def _xattr_refusal(self, name: bytes) -> Exception:
+        return NotPermitted("user.artfs.* is artfs's own") if name.startswith(b"user.artfs.") else ReadOnly()
+
+    def open(self, flags: int, caller: Caller) -> Handle:
+        if writes(flags):
+            raise ReadOnly
+        if not isinstance(self.entry, FileEntry):
+            raise OSError(errno.EIO, "the bytes of a reference can't be read here")
+        try:
+            return SealedHandle(self.tree.store.open_blob(self.entry.blob, self.entry.size))
+        except Damaged as error:
+            log.error("%s: %s: %s", self.tree.label, printable(self.path()), error)
+            raise
+
+    def target(self) -> bytes:
+        assert isinstance(self.entry, SymlinkEntry)
+        return self.entry.target
+
+    def lookup(self, name: bytes) -> Node | None:
+        if not isinstance(self.entry, DirEntry):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory")
+        if name.startswith(names.RESERVED):
+            return self.tree.control if self.ordinal == 0 and name == names.RESERVED else None
+        found = self.tree.store.reader.find(self.entry.tree, name)
+        return None if found is None else self.tree.node(self.ordinal + found[0], found[1], self)
+
+    def listing(self) -> Listing:
+        return _SealedListing(self)
+
+
+class SealedHandle(Handle):
+    """An open blob."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.fd, size, offset)
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+
+class _SealedListing(Listing):
+    """Goes on wherever it is asked to: offsets are those of the tree itself."""
+
+    def __init__(self, node: SealedNode) -> None:
+        self._node = node
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        node = self._node
+        assert isinstance(node.entry, DirEntry)
+        for at, entry in node.tree.store.reader.entries(node.entry.tree, offset):
+            child = node.tree.node(node.ordinal + at, entry, node)
+            yield Listed(entry.name, child, child.attributes(), at + 1)
+
+
+def _nanoseconds(timestamp: str) -> int:
+    return int(datetime.fromisoformat(timestamp).timestamp() * 1_000_000) * 1000
+
+
+__all__ = ["SealedHandle", "SealedNode", "SealedTree", "ordinal_of", "serial_of"]

@@ -1,0 +1,286 @@
+"""A volume as a whole: the composition root of everything that needs no mount.
+
+Owns which objects exist once in a process (a pending tree, so that all meet at its gate) and the operations
+that span rooms: start, finish, discard, delete a version. Blocking; any thread may call it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from artfs.catalog.catalog import Catalog
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.catalog.runs import Runs
+from artfs.errors import AlreadyExists, AlreadyFinished, ArtfsError, PendingNotFound, printable
+from artfs.model import names
+from artfs.model.digest import Algorithm
+from artfs.pending import draft
+from artfs.pending.census import count
+from artfs.pending.draft import Draft, Settings
+from artfs.pending.gate import State
+from artfs.pending.tree import PendingTree, empty_trash
+from artfs.seal.recovery import recover
+from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
+from artfs.store import layout
+from artfs.store.layout import Layout
+from artfs.store.objects import ObjectStore
+from artfs.version import __version__
+
+PENDING = b"pending"
+
+
+class Volume:
+    """An open volume. Close it, or use it in a ``with`` statement."""
+
+    def __init__(self, opened: Layout) -> None:
+        self.layout = opened
+        self.path = Path(opened.path)
+        self.store = ObjectStore(opened.fd, opened.algorithm)
+        self.catalog = Catalog(opened.fd)
+        self._runs_fd = opened.open_directory(layout.RUNS)
+        self._trash_fd = opened.open_directory(layout.TRASH)
+        self.runs = Runs(self._runs_fd)
+        self.audience: Audience = NoAudience()
+        self._pending: dict[tuple[str, bytes], PendingTree] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
+        """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if there is something in the way."""
+        return cls(Layout.init(path, algorithm))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Volume:
+        """Opens a volume. Raises the :class:`~artfs.errors.VolumeError` that says why it can't be."""
+        return cls(Layout.open(path))
+
+    def close(self) -> None:
+        for tree in self._pending.values():
+            tree.draft.close()
+        self._pending.clear()
+        self.catalog.close()
+        self.store.close()
+        os.close(self._runs_fd)
+        os.close(self._trash_fd)
+        self.layout.close()
+
+    def __enter__(self) -> Volume:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- pending versions
+
+    def pending_names(self, collection: Collection) -> list[bytes]:
+        """Lists the distributed ids that are pending, sorted."""
+        with collection.opened(PENDING) as fd, os.scandir(fd) as found:
+            return sorted(os.fsencode(e.name) for e in found if not e.name.startswith("."))
+
+    def pending(self, collection: str, name: bytes) -> PendingTree:
+        """Returns the one tree of a pending version. Raises :class:`PendingNotFound`."""
+        key = collection, name
+        with self._lock:
+            tree = self._pending.get(key)
+            if tree is not None and not tree.ended:
+                return tree
+            if name.startswith(b".") or b"/" in name:
+                raise PendingNotFound(collection, name)
+            with self.catalog.collection(collection).opened(PENDING) as fd:
+                opened = Draft(fd, collection, name)
+            tree = self._pending[key] = PendingTree(opened, self.layout.algorithm)
+            return tree
+
+    def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
+        """Returns how a pending version stands; of one that was sealed meanwhile, its version's status."""
+        collection = self.catalog.collection(tree.collection)
+        if tree.gate.state is State.SEALED:
+            finished = collection.finished(tree.name)
+            if finished is not None:
+                return collection.describe(finished)
+        root = tree.open_root()
+        try:
+            files, size = count(root)
+        finally:
+            os.close(root)
+        settings = tree.draft.settings()
+        return {
+            "state": tree.gate.state.value,
+            "collection": tree.collection,
+            "distributed_id": os.fsdecode(tree.name),
+            "base": settings.base,
+            "runs": tree.draft.joined(),
+            "files": files,
+            "bytes": size,
+            "open_for_write": [
+                {"path": os.fsdecode(writer.path), "pid": writer.pid, "command": writer.command}
+                for writer in tree.gate.writers()
+            ],
+            "progress": {"files": tree.progress.files, "of": files},
+            "aliases": list(settings.aliases),
+            "tags": list(settings.tags),
+            "created_at": tree.draft.birth.created_at,
+            "created_by": tree.draft.birth.created_by,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
+        collections = self.catalog.collections()
+        records = [record for collection in collections for record in collection.versions()]
+        space = os.fstatvfs(self.layout.fd)
+        return {
+            "version": __version__,
+            "format": self.layout.format,
+            "id": self.layout.id,
+            "hash": self.layout.config.hash,
+            "store": str(self.path.absolute()),
+            "collections": len(collections),
+            "pending": sum(len(self.pending_names(collection)) for collection in collections),
+            "sealed": len(records),
+            "bytes": sum(record.size for record in records),
+            "available": space.f_bavail * space.f_frsize,
+        }
+
+    def start(
+        self,
+        collection: Collection,
+        name: bytes,
+        *,
+        mode: int = 0o755,
+        uid: int | None = None,
+        gid: int | None = None,
+        settings: Settings | None = None,
+    ) -> PendingTree:
+        """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
+
+        Raises :class:`AlreadyFinished` if the id has its version, :class:`AlreadyExists` if it is pending,
+        :class:`InvalidName`.
+        """
+        names.check_distributed_id(name)
+        finished = collection.finished(name)
+        if finished is not None:
+            raise AlreadyFinished(collection.name, name, names.version_name(finished))
+        uid = os.geteuid() if uid is None else uid
+        gid = os.getegid() if gid is None else gid
+        with collection.opened(PENDING) as fd:
+            try:
+                draft.start(
+                    fd,
+                    name,
+                    mode=mode,
+                    uid=uid,
+                    gid=gid,
+                    created_by=user_name(uid),
+                    settings=settings or Settings(),
+                )
+            except FileExistsError:
+                raise AlreadyExists(
+                    f"'{printable(name)}' of '{collection.name}' is pending already"
+                ) from None
+        return self.pending(collection.name, name)
+
+    def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
+        """Seals a pending version; a finished id gets the aliases and gives its version again.
+
+        The answer is durable. Raises what :meth:`artfs.seal.seal.Sealer.seal` raises.
+        """
+        try:
+            tree = self.pending(collection.name, name)
+        except PendingNotFound:
+            finished = collection.finished(name)
+            if finished is None:
+                raise
+            return self.finish_again(collection, finished, request)
+        with self._sealer(collection) as sealer:
+            try:
+                answer, trash = sealer.seal(tree, request)
+            except ArtfsError:
+                # Another finish of the same id may have been first: then its version is the answer.
+                finished = collection.finished(name) if tree.ended else None
+                if finished is None:
+                    raise
+                return self.finish_again(collection, finished, request)
+        self._forget(tree)
+        self._empty(trash)
+        return answer
+
+    def finish_again(self, collection: Collection, number: int, request: Request) -> Answer:
+        """Adds aliases to a version, as finishing what is finished does."""
+        record = collection.record(number)
+        for alias in request.aliases:
+            if alias != "latest":
+                names.check_alias(alias)
+        for alias in request.aliases:
+            if alias != "latest":
+                collection.set_alias(alias, record.version)
+        return Answer(record.version, True, record.digest)
+
+    def discard(self, collection: Collection, name: bytes, *, only_empty: bool = False) -> None:
+        """Ends a pending version and deletes its files. The id can be started again."""
+        tree = self.pending(collection.name, name)
+        with collection.opened(PENDING) as fd:
+            trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)
+        self._forget(tree)
+        self._empty(trash)
+
+    def recover(self) -> None:
+        """Finishes or undoes what crashes left behind: seals, temps, the trash. Safe beside other processes."""
+        self.catalog.sweep()
+        for collection in self.catalog.collections():
+            for name in self.pending_names(collection):
+                with contextlib.suppress(ArtfsError), self._sealer(collection) as sealer:
+                    tree = self.pending(collection.name, name)
+                    trash = recover(sealer, tree)
+                    if trash is not None:
+                        self._forget(tree)
+                        self._empty(trash)
+
+    def _forget(self, tree: PendingTree) -> None:
+        with self._lock:
+            if self._pending.get((tree.collection, tree.name)) is tree:
+                del self._pending[tree.collection, tree.name]
+
+    def _empty(self, trash: bytes) -> None:
+        """Deletes from the trash beside whatever comes next: the answer need not wait for it."""
+        threading.Thread(target=empty_trash, args=(os.dup(self._trash_fd), trash), name="artfs-trash").start()
+
+    @contextlib.contextmanager
+    def _sealer(self, collection: Collection) -> Iterator[Sealer]:
+        with collection.opened(PENDING) as pending_fd:
+            yield Sealer(
+                store=self.store,
+                collection=collection,
+                next_serial=self.catalog.next_serial,
+                objects_in_use=self.layout.objects_lock.shared,
+                pending_fd=pending_fd,
+                trash_fd=self._trash_fd,
+                audience=self.audience,
+            )
+
+    # -- versions
+
+    def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
+        """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
+        for collection in self.catalog.collections():
+            for record in collection.versions():
+                if record.serial == serial:
+                    return collection, record
+        return None
+
+
+def user_name(uid: int) -> str:
+    """Returns the user's name, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+__all__ = ["PENDING", "Volume", "user_name"]
