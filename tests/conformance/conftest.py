@@ -1,0 +1,119 @@
+"""The filesystems that the suite runs against.
+
+A test asks for ``fs`` and runs on each of DRIVERS. Two marks narrow that: ``real`` for what only the kernel
+can show (processes, mappings, locks, flags of open), ``artfs_only`` for what artfs promises beyond ext4. The
+test then gets ``fs`` as an OsFilesystem.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.driver import Filesystem, OsFilesystem
+from tests.mount.mounting import PLACE, MountedVolume, add_log_to_failure, mounted_volume
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How one of the filesystems comes to be."""
+
+    real: bool  # reached by system calls
+    artfs: bool  # a pending tree, not a reference
+    options: tuple[str, ...] | None = None  # of artfs mount; None: no mount
+
+
+DRIVERS = {
+    "plain": Driver(real=True, artfs=False),
+    "mount": Driver(real=True, artfs=True, options=()),
+    # The view in memory goes here, as Driver(real=False, artfs=True), and is made in the fixture below.
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real: needs system calls, not only the driver protocol")
+    config.addinivalue_line("markers", "artfs_only: a promise of artfs that other filesystems don't make")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fs" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    parameters = [
+        pytest.param(name, marks=[pytest.mark.fuse] if driver.options is not None else [])
+        for name, driver in DRIVERS.items()
+        if (driver.real or "real" not in marks) and (driver.artfs or "artfs_only" not in marks)
+    ]
+    metafunc.parametrize("fs", parameters, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    add_log_to_failure(item, report)
+    return report
+
+
+class Mounts:
+    """The mounts of a session, one for each set of options, made when a test first needs it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._mounts: dict[tuple[str, ...], MountedVolume] = {}
+        self._numbers = itertools.count(1)
+        self._hopeless: set[tuple[str, ...]] = set()
+
+    def get(self, options: tuple[str, ...]) -> MountedVolume:
+        """The mount with these options; a dead one is replaced, for one failure not to bring a hundred."""
+        mounted = self._mounts.get(options)
+        if options in self._hopeless:
+            pytest.fail("the volume could not be mounted for an earlier test")
+        if mounted is None or not mounted.answers():
+            self._hopeless.add(options)
+            mounted = self._stack.enter_context(mounted_volume(options))
+            self._mounts[options] = mounted
+            (mounted.point / "suite").mkdir()
+            self._hopeless.remove(options)
+        return mounted
+
+    def pending_tree(self, mounted: MountedVolume) -> Path:
+        """A fresh pending tree."""
+        path = mounted.point / "suite" / "pending" / f"test-{next(self._numbers)}"
+        path.mkdir()
+        return path
+
+
+@pytest.fixture(scope="session")
+def mounts() -> Iterator[Mounts]:
+    """All mounts of the suite; unmounted and checked at the end."""
+    with ExitStack() as stack:
+        yield Mounts(stack)
+
+
+@pytest.fixture
+def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
+    """An empty directory to do anything with."""
+    driver = DRIVERS[request.param]
+    if driver.options is not None:
+        mounted = mounts.get(driver.options)
+        request.node.funcargs["mounted_volume"] = mounted  # for the report of a failure
+        with mounted.watched():
+            yield OsFilesystem(mounts.pending_tree(mounted))
+    elif driver.real:
+        base = Path(tempfile.mkdtemp(prefix="artfs-reference-", dir=PLACE))
+        base.chmod(0o755)
+        try:
+            yield OsFilesystem(base)
+        finally:
+            shutil.rmtree(base)
+    else:
+        raise NotImplementedError(request.param)

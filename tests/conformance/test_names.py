@@ -1,0 +1,154 @@
+"""Names: every byte but slash and NUL, up to 255 of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from tests.conformance.driver import Filesystem, OsFilesystem
+from tests.conformance.helpers import exists, fails, read, write
+
+ODD = [
+    b"\xff\xfe\x80 not UTF-8",
+    b"new\nline",
+    b"back\\slash",
+    b" leading and trailing ",
+    b"-rf",
+    b"...",
+    b"\x01\x7f\x1b[31m",
+    b"'\"`$(x)*?[]{}<>|&;#~!%",
+    "\u00e4 composed".encode(),
+    "a\u0308 composed".encode(),
+    "\U0001f600".encode(),
+    b"CASE",
+    b"case",
+    b".hidden",
+    b".art",
+    b"artfs",
+    b"x.artfs",
+    b".ARTFS",
+    b"pending",
+    b"latest",
+    b"v0",
+    b"con",
+    b"n" * 255,
+    b"\xff" * 255,
+]
+
+
+def test_odd_names_live_side_by_side(fs: Filesystem) -> None:
+    for name in ODD:
+        with fs.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+            file.pwrite(name, 0)
+    assert sorted(fs.listdir(b"")) == sorted(ODD)
+    for name in ODD:
+        assert read(fs, name) == name
+        fs.rename(name, b"other")
+        assert not exists(fs, name)
+        fs.rename(b"other", name)
+    for name in ODD:
+        fs.unlink(name)
+    assert fs.listdir(b"") == []
+
+
+def test_odd_names_for_every_kind(fs: Filesystem) -> None:
+    for name in ODD:
+        fs.mkdir(name)
+        write(fs, name + b"/" + name, b"data")
+        fs.link(name + b"/" + name, name + b"/hard")
+        fs.symlink(name, name + b"/link")
+        fs.mknod(name + b"/fifo", stat.S_IFIFO | 0o600)
+        assert read(fs, name + b"/link") == b"data"
+        assert sorted(fs.listdir(name)) == sorted([name, b"hard", b"link", b"fifo"])
+
+
+def test_every_byte_is_a_name(fs: Filesystem) -> None:
+    names = [bytes([value]) for value in range(1, 256) if value not in b"/."]
+    for name in names:
+        write(fs, name, name)
+    assert sorted(fs.listdir(b"")) == names
+    assert all(read(fs, name) == name for name in names)
+
+
+def test_names_of_256_bytes_are_too_long(fs: Filesystem) -> None:
+    long = b"n" * 256
+    write(fs, b"file", b"kept")
+    fs.mkdir(b"dir")
+    for refused in (
+        lambda: fs.open(long, os.O_RDONLY),
+        lambda: fs.open(long, os.O_WRONLY | os.O_CREAT),
+        lambda: fs.stat(long),
+        lambda: fs.mkdir(long),
+        lambda: fs.rmdir(long),
+        lambda: fs.unlink(long),
+        lambda: fs.symlink(b"target", long),
+        lambda: fs.link(b"file", long),
+        lambda: fs.rename(b"file", long),
+        lambda: fs.rename(b"dir", long),
+        lambda: fs.rename(long, b"new"),
+        lambda: fs.mknod(long, stat.S_IFIFO | 0o600),
+        lambda: fs.stat(b"dir/" + long + b"/below"),
+    ):
+        with fails(errno.ENAMETOOLONG):
+            refused()
+    assert sorted(fs.listdir(b"")) == [b"dir", b"file"]
+
+
+@pytest.mark.real
+def test_paths_of_more_than_4095_bytes_are_too_long(fs: OsFilesystem) -> None:
+    with fails(errno.ENAMETOOLONG):
+        fs.stat(b"d/" * 2100 + b"file")
+
+
+def test_dot_and_dot_dot_are_taken(fs: Filesystem) -> None:
+    fs.mkdir(b"dir")
+    for name in (b"dir/.", b"dir/.."):
+        with fails(errno.EEXIST):
+            fs.mkdir(name)
+        with fails(errno.EISDIR, errno.EINVAL):
+            fs.unlink(name)
+
+
+RESERVED = [b".artfs-", b".artfs2", b".artfs.tmp", b".artfs-tmp.1", b".artfs\xff"]
+
+
+def refuse_to_make(fs: Filesystem, reserved: bytes) -> None:
+    """Tries every call that makes a name."""
+    for refused in (
+        lambda: fs.open(reserved, os.O_WRONLY | os.O_CREAT),
+        lambda: fs.open(reserved, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+        lambda: fs.mkdir(reserved),
+        lambda: fs.symlink(b"target", reserved),
+        lambda: fs.link(b"file", reserved),
+        lambda: fs.rename(b"file", reserved),
+        lambda: fs.rename(b"dir/deeper", reserved),
+        lambda: fs.mknod(reserved, stat.S_IFIFO | 0o600),
+    ):
+        with fails(errno.EINVAL):
+            refused()
+
+
+@pytest.mark.artfs_only
+@pytest.mark.parametrize("where", [b"", b"dir/", b"dir/deeper/"])
+def test_reserved_names_are_einval_at_every_level(fs: Filesystem, where: bytes) -> None:
+    fs.mkdir(b"dir")
+    fs.mkdir(b"dir/deeper")
+    write(fs, b"file", b"kept")
+    names = RESERVED if where == b"" else [b".artfs", *RESERVED]
+    for name in names:
+        reserved = where + name
+        refuse_to_make(fs, reserved)
+        assert not exists(fs, reserved)
+    assert sorted(fs.listdir(b"")) == [b"dir", b"file"]
+    assert fs.listdir(b"dir") == [b"deeper"]
+    assert fs.listdir(b"dir/deeper") == []
+
+
+@pytest.mark.artfs_only
+def test_names_that_only_look_reserved_are_free(fs: Filesystem) -> None:
+    for name in (b".artf", b".Artfs", b"artfs", b"..artfs", b".artf\xff", b"_.artfs", b" .artfs"):
+        fs.mkdir(name)
+        fs.rmdir(name)

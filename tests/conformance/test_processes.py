@@ -1,0 +1,410 @@
+"""Several processes at once: appends, races, mappings, locks, and what each sees of the others."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.conformance.driver import OsFilesystem
+from tests.conformance.helpers import eventually, exists, fails, in_syscall, read, write
+from tests.conformance.processes import Child, in_child
+
+pytestmark = pytest.mark.real
+
+
+def all_at_once(function: Callable[[int], object], count: int) -> list[object]:
+    """Runs ``function(number)`` in so many processes, which start together; their values in order."""
+
+    def run(number: int) -> Callable[[Child], object]:
+        def body(child: Child) -> object:
+            child.say()
+            child.pause()
+            return function(number)
+
+        return body
+
+    children = [Child(run(number)) for number in range(count)]
+    try:
+        for child in children:
+            child.heard()
+        for child in children:
+            child.go()
+        return [child.value() for child in children]
+    finally:
+        for child in children:
+            child.__exit__(None, None, None)
+
+
+def test_appends_from_many_processes_all_arrive_whole(fs: OsFilesystem) -> None:
+    write(fs, b"log")
+
+    def append(number: int) -> None:
+        fd = os.open(fs.path(b"log"), os.O_WRONLY | os.O_APPEND)
+        for line in range(100):
+            os.write(fd, b"%d %d %s\n" % (number, line, b"x" * (line * 3)))
+        os.close(fd)
+
+    all_at_once(append, 4)
+    lines = read(fs, b"log").splitlines()
+    expected = {b"%d %d %s" % (n, line, b"x" * (line * 3)) for n in range(4) for line in range(100)}
+    assert len(lines) == 400
+    assert set(lines) == expected
+    for number in range(4):
+        own = [line for line in lines if line.startswith(b"%d " % number)]
+        assert own == sorted(own, key=lambda line: int(line.split()[1]))
+
+
+def test_writes_of_many_processes_to_parts_of_one_file(fs: OsFilesystem) -> None:
+    write(fs, b"file")
+
+    def fill(number: int) -> None:
+        fd = os.open(fs.path(b"file"), os.O_WRONLY)
+        for block in range(number, 200, 4):
+            os.pwrite(fd, bytes([block]) * 1000, block * 1000)
+        os.close(fd)
+
+    all_at_once(fill, 4)
+    assert read(fs, b"file") == b"".join(bytes([block]) * 1000 for block in range(200))
+
+
+@pytest.mark.parametrize("how", ["O_EXCL", "mkdir", "link", "symlink", "rename noreplace"])
+def test_exactly_one_process_wins_a_name(fs: OsFilesystem, how: str) -> None:
+    def claim(number: int) -> list[int]:
+        won = []
+        own = b"own-%d" % number
+        if how in ("link", "rename noreplace"):
+            write(fs, own)
+        for race in range(30):
+            name = b"race-%d" % race
+            try:
+                if how == "O_EXCL":
+                    fs.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL).close()
+                elif how == "mkdir":
+                    fs.mkdir(name)
+                elif how == "link":
+                    fs.link(own, name)
+                elif how == "symlink":
+                    fs.symlink(own, name)
+                else:
+                    fs.rename(own, name, 1)
+                    write(fs, own)
+                won.append(race)
+            except FileExistsError:
+                pass
+        return won
+
+    winners = all_at_once(claim, 4)
+    claimed = [race for won in winners for race in won]  # type: ignore[attr-defined]
+    assert sorted(claimed) == list(range(30))
+
+
+def test_a_replaced_file_is_never_missing_or_torn(fs: OsFilesystem) -> None:
+    """The write-and-rename idiom: readers see one version or the next, whole."""
+    write(fs, b"config", b"0" * 5000)
+
+    def run(number: int) -> int:
+        if number == 0:
+            for version in range(1, 100):
+                write(fs, b"config.tmp", b"%d" % (version % 10) * 5000)
+                fs.rename(b"config.tmp", b"config")
+            return 0
+        seen = set()
+        for _ in range(200):
+            data = read(fs, b"config")
+            assert len(data) == 5000
+            assert len(set(data)) == 1
+            seen.add(data[0])
+        return len(seen)
+
+    assert all_at_once(run, 3)[0] == 0
+    assert read(fs, b"config") == b"9" * 5000
+
+
+def test_each_process_sees_at_once_what_another_did(fs: OsFilesystem) -> None:
+    write(fs, b"file", b"old")
+    fs.mkdir(b"dir")
+
+    def change(child: Child) -> None:
+        child.pause()
+        with fs.open(b"file", os.O_WRONLY) as file:
+            file.pwrite(b"new and longer", 0)
+            child.say()
+            child.pause()
+        fs.unlink(b"file")
+        write(fs, b"dir/made", b"by the child")
+        fs.rename(b"dir", b"moved")
+        child.say()
+
+    with Child(change) as child:
+        # Everything that a kernel caches: size, bytes, names that are there and that are not.
+        assert fs.stat(b"file").size == 3
+        assert read(fs, b"file") == b"old"
+        assert fs.listdir(b"dir") == []
+        assert not exists(fs, b"dir/made")
+        assert not exists(fs, b"moved")
+        child.go()
+        child.heard()
+        assert fs.stat(b"file").size == 14
+        assert read(fs, b"file") == b"new and longer"
+        child.go()
+        child.heard()
+        assert not exists(fs, b"file")
+        assert read(fs, b"moved/made") == b"by the child"
+        assert fs.listdir(b"") == [b"moved"]
+        child.value()
+
+
+def test_a_killed_writer_leaves_what_it_wrote(fs: OsFilesystem) -> None:
+    def run(child: Child) -> None:
+        fd = os.open(fs.path(b"file"), os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"answered")
+        child.say()
+        child.pause()
+
+    with Child(run) as child:
+        child.heard()
+        child.kill()
+        assert child.outcome() == {"signal": signal.SIGKILL}
+    assert read(fs, b"file") == b"answered"
+
+
+# Mappings
+
+
+def test_a_shared_mapping_writes_the_file(fs: OsFilesystem) -> None:
+    write(fs, b"file", bytes(10_000))
+    with fs.open(b"file", os.O_RDWR) as file, mmap.mmap(file.fileno(), 10_000) as mapping:
+        mapping[5_000:5_005] = b"hello"
+        assert read(fs, b"file")[5_000:5_005] == b"hello"
+        mapping.flush()
+
+        def look() -> str:
+            return read(fs, b"file")[5_000:5_005].decode()
+
+        assert in_child(look) == "hello"
+    assert read(fs, b"file") == bytes(5_000) + b"hello" + bytes(4_995)
+
+
+def test_a_mapping_shows_writes_of_others(fs: OsFilesystem) -> None:
+    write(fs, b"file", b"." * 10_000)
+
+    def change() -> None:
+        with fs.open(b"file", os.O_WRONLY) as writer:
+            writer.pwrite(b"child", 0)
+
+    with (
+        fs.open(b"file", os.O_RDONLY) as file,
+        mmap.mmap(file.fileno(), 10_000, prot=mmap.PROT_READ) as mapping,
+    ):
+        assert mapping[:5] == b"....."
+        in_child(change)
+        assert mapping[:5] == b"child"
+
+
+def test_processes_share_memory_through_a_mapping(fs: OsFilesystem) -> None:
+    write(fs, b"file", bytes(4096))
+
+    def answer(child: Child) -> None:
+        with fs.open(b"file", os.O_RDWR) as file, mmap.mmap(file.fileno(), 4096) as mapping:
+            child.say()
+            child.pause()
+            assert mapping[:8] == b"question"
+            mapping[:8] = b"answered"
+
+    with (
+        Child(answer) as child,
+        fs.open(b"file", os.O_RDWR) as file,
+        mmap.mmap(file.fileno(), 4096) as mapping,
+    ):
+        child.heard()
+        mapping[:8] = b"question"
+        child.go()
+        child.value()
+        assert mapping[:8] == b"answered"
+
+
+def test_a_mapping_outlives_the_handle_and_the_name(fs: OsFilesystem) -> None:
+    write(fs, b"file", b"x" * 8192)
+    fs.link(b"file", b"other")
+    with fs.open(b"file", os.O_RDWR) as file:
+        mapping = mmap.mmap(file.fileno(), 8192)
+    fs.unlink(b"file")
+    mapping[:4] = b"late"
+    mapping[8188:] = b"last"
+    mapping.flush()
+    mapping.close()
+    assert read(fs, b"other") == b"late" + b"x" * 8184 + b"last"
+
+
+def test_a_private_mapping_keeps_its_changes_to_itself(fs: OsFilesystem) -> None:
+    write(fs, b"file", b"kept" * 1024)
+    with (
+        fs.open(b"file", os.O_RDONLY) as file,
+        mmap.mmap(file.fileno(), 4096, access=mmap.ACCESS_COPY) as mapping,
+    ):
+        mapping[:4] = b"lost"
+        assert mapping[:4] == b"lost"
+    assert read(fs, b"file") == b"kept" * 1024
+
+
+def test_a_file_grows_under_a_mapping(fs: OsFilesystem) -> None:
+    with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
+        file.truncate(4096)
+        with mmap.mmap(file.fileno(), 4096) as mapping:
+            mapping[4092:] = b"edge"
+            file.truncate(12_288)
+            mapping.resize(12_288)
+            mapping[12_284:] = b"tail"
+        assert file.pread(4, 4092) == b"edge"
+        assert file.pread(100, 12_284) == b"tail"
+        assert file.stat().size == 12_288
+
+
+def test_a_program_runs_from_the_tree(fs: OsFilesystem) -> None:
+    write(fs, b"script", b"#!/bin/sh\nexit 7\n", 0o755)
+    with open("/bin/sh", "rb") as shell:
+        write(fs, b"sh", shell.read(), 0o755)
+    assert os.spawnv(os.P_WAIT, fs.path(b"script"), [b"script"]) == 7
+    assert os.spawnv(os.P_WAIT, fs.path(b"sh"), [b"sh", b"-c", b"exit 9"]) == 9
+
+
+def test_a_running_program_cannot_be_written(fs: OsFilesystem) -> None:
+    with open("/bin/sleep", "rb") as program:
+        write(fs, b"sleep", program.read(), 0o755)
+    pid = os.spawnv(os.P_NOWAIT, fs.path(b"sleep"), [b"sleep", b"1000"])
+    try:
+        eventually(lambda: os.readlink(f"/proc/{pid}/exe").endswith("/sleep"))
+        eventually(lambda: os.stat(f"/proc/{pid}/exe").st_ino == fs.stat(b"sleep").ino)
+        with fails(errno.ETXTBSY):
+            fs.open(b"sleep", os.O_WRONLY)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+# Locks
+
+
+def _lock_flock(fd: int, how: int) -> None:
+    fcntl.flock(fd, how)
+
+
+def _lock_record(fd: int, how: int) -> None:
+    fcntl.lockf(fd, how)
+
+
+LOCKS = {"flock": _lock_flock, "fcntl": _lock_record}
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_an_exclusive_lock_excludes_and_is_handed_on(fs: OsFilesystem, kind: str) -> None:
+    lock = LOCKS[kind]
+    write(fs, b"lock")
+
+    def hold(child: Child) -> None:
+        with fs.open(b"lock", os.O_RDWR) as file:
+            lock(file.fileno(), fcntl.LOCK_EX)
+            child.say()
+            child.pause()
+
+    with Child(hold) as child, fs.open(b"lock", os.O_RDWR) as file:
+        child.heard()
+        for how in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            with fails(errno.EAGAIN, errno.EACCES):
+                lock(file.fileno(), how | fcntl.LOCK_NB)
+        child.go()
+        child.value()
+        lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno(), fcntl.LOCK_UN)
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_shared_locks_go_together(fs: OsFilesystem, kind: str) -> None:
+    lock = LOCKS[kind]
+    write(fs, b"lock")
+
+    def hold(child: Child) -> None:
+        with fs.open(b"lock", os.O_RDWR) as file:
+            lock(file.fileno(), fcntl.LOCK_SH)
+            child.say()
+            child.pause()
+
+    with Child(hold) as child, fs.open(b"lock", os.O_RDWR) as file:
+        child.heard()
+        lock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with fails(errno.EAGAIN, errno.EACCES):
+            lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.go()
+        child.value()
+        lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_waiting_lock_is_granted_when_the_holder_dies(fs: OsFilesystem, kind: str) -> None:
+    lock = LOCKS[kind]
+    write(fs, b"lock")
+
+    def hold(child: Child) -> None:
+        with fs.open(b"lock", os.O_RDWR) as file:
+            lock(file.fileno(), fcntl.LOCK_EX)
+            child.say()
+            child.pause()
+
+    def wait(child: Child) -> str:
+        with fs.open(b"lock", os.O_RDWR) as file:
+            lock(file.fileno(), fcntl.LOCK_EX)
+            return "granted"
+
+    with Child(hold) as holder:
+        holder.heard()
+        with Child(wait) as waiter:
+            eventually(lambda: in_syscall(waiter.pid, "flock", "fcntl"), what="the second process waits")
+            holder.kill()
+            assert waiter.value() == "granted"
+        holder.outcome()
+
+
+def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:
+    write(fs, b"db", bytes(100))
+
+    def hold(child: Child) -> None:
+        with fs.open(b"db", os.O_RDWR) as file:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX, 10, 20)
+            child.say()
+            child.pause()
+
+    with Child(hold) as child, fs.open(b"db", os.O_RDWR) as file:
+        child.heard()
+        fd = file.fileno()
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 20, 0)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 30)
+        with fails(errno.EAGAIN, errno.EACCES):
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 29)
+        # struct flock of 64-bit Linux; F_GETLK answers who is in the way.
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 100, 0)
+        kind, _, start, length, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        assert (kind, start, length, pid) == (fcntl.F_WRLCK, 20, 10, child.pid)
+        child.go()
+        child.value()
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 100, 0)
+
+
+def test_locks_count_up_one_number_from_many_processes(fs: OsFilesystem) -> None:
+    write(fs, b"counter", b"0")
+
+    def count(_number: int) -> None:
+        for _ in range(50):
+            with fs.open(b"counter", os.O_RDWR) as file:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+                value = int(file.pread(20, 0))
+                file.pwrite(b"%d" % (value + 1), 0)
+
+    all_at_once(count, 4)
+    assert read(fs, b"counter") == b"200"

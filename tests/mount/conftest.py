@@ -1,0 +1,99 @@
+"""Fixtures of the tests on a real mount.
+
+``mnt`` is a daemon of the test's own. Most tests don't need one: ``shared_mnt`` is one mount for a module,
+and ``model`` and ``job`` a collection and a pending version there that no other test has.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount.mounting import MountedVolume, add_log_to_failure, mounted_volume
+
+_numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    add_log_to_failure(item, report)
+    return report
+
+
+@pytest.fixture
+def own_mount() -> Iterator[MountedVolume]:
+    """A fresh volume with a daemon of its own; unmounted and checked after the test."""
+    with mounted_volume() as mounted, mounted.watched():
+        yield mounted
+
+
+@pytest.fixture
+def volume_path(own_mount: MountedVolume) -> Path:
+    """The volume behind ``mnt``."""
+    return own_mount.volume
+
+
+@pytest.fixture
+def mnt(own_mount: MountedVolume) -> Path:
+    """A mounted volume of the test's own."""
+    return own_mount.point
+
+
+@pytest.fixture
+def collection(mnt: Path) -> Path:
+    """A collection in ``mnt``."""
+    path = mnt / "model"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def pending(collection: Path) -> Path:
+    """A pending version in ``collection``."""
+    path = collection / "pending" / "job"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def module_mount() -> Iterator[MountedVolume]:
+    """One mount for all tests of a module; checked after the last."""
+    with mounted_volume() as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def shared_mount(module_mount: MountedVolume) -> Iterator[MountedVolume]:
+    """The mount of the module, seen to be alive before and after the test."""
+    if not module_mount.answers():
+        pytest.fail("an earlier test broke the mount of this module")
+    with module_mount.watched():
+        yield module_mount
+
+
+@pytest.fixture
+def shared_mnt(shared_mount: MountedVolume) -> Path:
+    """The mountpoint that the tests of a module share."""
+    return shared_mount.point
+
+
+@pytest.fixture
+def model(shared_mnt: Path) -> Path:
+    """A collection of the test's own in the shared mount."""
+    path = shared_mnt / f"model-{next(_numbers)}"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def job(model: Path) -> Path:
+    """A pending version in ``model``."""
+    path = model / "pending" / "job"
+    path.mkdir()
+    return path

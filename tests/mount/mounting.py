@@ -1,0 +1,220 @@
+"""A mounted volume for tests: makes it, mounts it, watches it, takes it away and checks it.
+
+Goes through ``python -m artfs`` and plain files only. A daemon that hangs would hang the tests unkillably, so
+a watchdog process ends the FUSE connection of a test that takes too long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.helpers import eventually
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Looked up before the tests get a private temporary directory: other users have to reach the mounts.
+PLACE = tempfile.gettempdir()
+PATIENCE = 120  # seconds a test may take before the connection is cut
+
+_WATCHDOG = """
+import os, select, signal, sys
+pid, abort = int(sys.argv[1]), sys.argv[2]
+timeout = None
+while True:
+    ready, _, _ = select.select([0], [], [], timeout)
+    if not ready:
+        print("watchdog: the test took too long, the mount is cut off", file=sys.stderr, flush=True)
+        try:
+            with open(abort, "w") as file:
+                file.write("1")
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+        timeout = None
+        continue
+    line = os.read(0, 100)
+    if not line:
+        break
+    timeout = float(line.split()[-1]) or None
+"""
+
+
+def artfs(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Runs a command of artfs to its end; the caller looks at the exit status."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(
+        [sys.executable, "-m", "artfs", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def must(*arguments: str | Path) -> str:
+    """Runs a command of artfs that has to succeed; returns what it printed."""
+    done = artfs(*arguments)
+    if done.returncode != 0:
+        shown = " ".join(map(str, arguments))
+        pytest.fail(f"artfs {shown}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie doesn't."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+class MountedVolume:
+    """A volume and its mount, in a directory of their own which other users may walk through."""
+
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="artfs-test-", dir=PLACE))
+        self.base.chmod(0o755)
+        self.volume = self.base / "volume"
+        self.point = self.base / "mnt"
+        self.point.mkdir()
+        self.options = tuple(options)
+        self.pid: int | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog_log = self.base / "watchdog.log"
+
+    def start(self) -> None:
+        """Makes and mounts the volume; returns when the mount answers."""
+        must("init", self.volume)
+        must("mount", *self.options, self.volume, self.point)
+        assert os.path.ismount(self.point), "artfs mount returned, but nothing is mounted"
+        owner = json.loads((self.volume / "locks" / "mount").read_text())
+        self.pid = int(owner["pid"])
+        abort = f"/sys/fs/fuse/connections/{os.minor(self.point.stat().st_dev)}/abort"
+        with self._watchdog_log.open("ab") as log:
+            self._watchdog = subprocess.Popen(
+                [sys.executable, "-c", _WATCHDOG, str(self.pid), abort],
+                stdin=subprocess.PIPE,
+                stderr=log,
+            )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """The time of one test, after which the mount must still answer."""
+        self._tell_watchdog(PATIENCE)
+        try:
+            yield
+        finally:
+            self._tell_watchdog(0)
+        assert self.answers(), f"the mount is dead\n{self.log_tail()}{self._watchdog_log.read_text()}"
+
+    def _tell_watchdog(self, seconds: float) -> None:
+        assert self._watchdog is not None
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.write(f"{seconds}\n".encode())
+        self._watchdog.stdin.flush()
+
+    def answers(self) -> bool:
+        """Whether there is a daemon behind the mountpoint."""
+        try:
+            os.listdir(self.point)
+        except OSError:
+            return False
+        return os.path.ismount(self.point)
+
+    def stop(self) -> None:
+        """Unmounts and waits for the daemon's end; whatever goes wrong, nothing stays mounted."""
+        problems: list[str] = []
+        self._tell_watchdog(PATIENCE)
+        try:
+            if self.answers():
+                done = artfs("umount", self.point)
+                if done.returncode != 0:
+                    problems.append(f"artfs umount: exit status {done.returncode}\n{done.stderr}")
+            if os.path.ismount(self.point) or not _is_directory(self.point):
+                problems.append("the mount was left over")
+                subprocess.run(["umount", "-l", str(self.point)], capture_output=True, check=False)
+            if self.pid is not None and not self._daemon_ends(self.pid):
+                problems.append("the daemon did not end")
+                os.kill(self.pid, signal.SIGKILL)
+        finally:
+            self._end_watchdog()
+        assert not problems, "\n".join([*problems, self.log_tail()])
+
+    def _daemon_ends(self, pid: int) -> bool:
+        try:
+            eventually(lambda: not is_alive(pid), what="the daemon ends")
+        except pytest.fail.Exception:
+            return False
+        return True
+
+    def _end_watchdog(self) -> None:
+        if self._watchdog is not None:
+            assert self._watchdog.stdin is not None
+            self._watchdog.stdin.close()
+            self._watchdog.wait(30)
+            self._watchdog = None
+
+    def check(self) -> None:
+        """The unmounted volume is sound and the daemon's log free of surprises."""
+        must("--volume", self.volume, "check")
+        surprises = [line for line in self.log().splitlines() if re.search(r"Traceback|ERROR|CRITICAL", line)]
+        assert not surprises, f"in the daemon's log: {surprises}\n{self.log_tail()}"
+
+    def log(self) -> str:
+        """The daemon's log."""
+        path = self.volume / "logs" / "mount.log"
+        return path.read_text(errors="backslashreplace") if path.exists() else "(no log)"
+
+    def log_tail(self) -> str:
+        """The end of the daemon's log, for people who read a failure."""
+        return "\n".join(["--- mount.log:", *self.log().splitlines()[-40:], ""])
+
+    def remove(self) -> None:
+        """Deletes volume and mountpoint; never walks into something that is still mounted."""
+        if _is_directory(self.point) and not os.path.ismount(self.point):
+            shutil.rmtree(self.base)
+
+
+def _is_directory(path: Path) -> bool:
+    # A dead mount answers ENOTCONN.
+    try:
+        return path.stat() is not None
+    except OSError:
+        return False
+
+
+@contextmanager
+def mounted_volume(options: Sequence[str] = ()) -> Iterator[MountedVolume]:
+    """A fresh volume, mounted; afterwards unmounted, checked and deleted."""
+    mounted = MountedVolume(options)
+    try:
+        mounted.start()
+        try:
+            yield mounted
+        finally:
+            mounted.stop()
+        mounted.check()
+    finally:
+        mounted.remove()
+
+
+def add_log_to_failure(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Puts the daemon's log under the report of a test that failed; for pytest_runtest_makereport."""
+    if report.passed or report.skipped:
+        return
+    for value in list(getattr(item, "funcargs", {}).values()):
+        if isinstance(value, MountedVolume):
+            report.sections.append(("daemon's log", value.log_tail()))

@@ -1,0 +1,289 @@
+"""Tools that people use, on a pending tree and on the version it becomes."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import shutil
+import sqlite3
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.processes import Child
+from tests.mount.control import finish, snapshot
+
+pytestmark = pytest.mark.fuse
+
+GIT = ("git", "-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "safe.directory=*")
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> str:
+    """Runs a tool that has to succeed; skips the test where it is not installed."""
+    if shutil.which(str(words[0])) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    # No configuration of the user's may change what a tool does here.
+    environment = {**os.environ, "LC_ALL": "C", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An ordinary directory with a bit of everything."""
+    root = tmp_path / "source"
+    (root / "dir" / "deeper").mkdir(parents=True)
+    (root / "empty").mkdir()
+    for number in range(100):
+        path = root / "dir" / f"file {number}"
+        path.write_bytes(os.urandom(number * 97))
+    (root / "dir" / "deeper" / "script").write_text("#!/bin/sh\nexit 0\n")
+    os.chmod(root / "dir" / "deeper" / "script", 0o750)
+    (root / "large").write_bytes(os.urandom(2 << 20))
+    os.symlink("dir/deeper", root / "link")
+    os.symlink("nowhere", root / "dangling")
+    os.link(root / "large", root / "dir" / "hard")
+    with open(root / "sparse", "wb") as file:
+        file.truncate(10 << 20)
+    os.setxattr(root / "large", "user.note", b"kept")
+    os.chmod(root / "dir" / "deeper", 0o700)
+    # All of them old: rsync leaves a time of the same second as it is.
+    for number, path in enumerate([*sorted(root.rglob("*"), reverse=True), root]):
+        os.utime(path, ns=(1, 1_400_000_000_123_456_789 + number * 10**9), follow_symlinks=False)
+    return root
+
+
+def test_cp_a_in_and_out_again(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+    run("cp", "-aT", source, job)
+    assert snapshot(job) == snapshot(source)
+    assert os.stat(job / "large").st_nlink == 2
+    finish(job)
+    assert snapshot(model / "v0") == snapshot(source)
+    run("cp", "-aT", model / "v0", tmp_path / "copy")
+    assert snapshot(tmp_path / "copy") == snapshot(source)
+    run("diff", "-r", "--no-dereference", source, model / "v0")
+
+
+def test_cp_keeps_files_sparse(job: Path, source: Path) -> None:
+    run("cp", "-a", source / "sparse", job)
+    run("cp", "--sparse=always", source / "sparse", job / "again")
+    assert os.stat(job / "again").st_size == 10 << 20
+    assert os.stat(job / "again").st_blocks * 512 < 1 << 20
+
+
+def test_tar_in_and_out(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+    run("tar", "--format=posix", "--xattrs", "-C", source, "-cf", tmp_path / "in.tar", ".")
+    run("tar", "--xattrs", "--xattrs-include=user.*", "-C", job, "-xpf", tmp_path / "in.tar")
+    assert snapshot(job) == snapshot(source)
+    run("tar", "--format=posix", "-C", job, "-cf", job / "own.tar", "--exclude=./own.tar", ".")
+    run("mv", job / "own.tar", tmp_path / "out.tar")
+    names = run("tar", "-tf", tmp_path / "out.tar").splitlines()
+    assert not [name for name in names if ".artfs" in name]
+    assert len(names) == len(snapshot(source))
+    finish(job)
+    run("tar", "-C", model / "v0", "-df", tmp_path / "in.tar")
+
+
+def test_rsync_twice_copies_once(model: Path, job: Path, source: Path) -> None:
+    first = run("rsync", "-aHX", "--itemize-changes", f"{source}/", f"{job}/")
+    assert len(first.splitlines()) > 100
+    assert run("rsync", "-aHX", "--itemize-changes", f"{source}/", f"{job}/") == ""
+    (job / "surplus").write_text("not in the source")
+    (source / "dir" / "file 7").write_text("changed")
+    changes = run("rsync", "-aHX", "--delete", "--itemize-changes", f"{source}/", f"{job}/").splitlines()
+    assert [line.split(maxsplit=1)[1] for line in changes if "file" in line or "deleting" in line] == [
+        "surplus",
+        "dir/file 7",
+    ]
+    run("rsync", "-a", "--inplace", "--append-verify", f"{source}/", f"{job}/")
+    finish(job)
+    assert (
+        run("rsync", "-aXn", "--checksum", "--delete", "--itemize-changes", f"{source}/", f"{model}/v0/")
+        == ""
+    )
+
+
+def test_rsync_from_a_version_to_elsewhere(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+    run("cp", "-aT", source, job)
+    finish(job)
+    run("rsync", "-aX", f"{model}/latest/", tmp_path / "copy")
+    assert snapshot(tmp_path / "copy") == snapshot(source)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository of some commits."""
+    path = tmp_path / "repository"
+    run("git", "init", "-q", "-b", "main", path)
+    for number in range(5):
+        for index in range(20):
+            (path / f"file-{index}").write_text(f"{number} {index}\n" * 50)
+        run("git", "add", ".", cwd=path)
+        run(
+            *GIT,
+            "commit",
+            "-q",
+            "-m",
+            str(number),
+            cwd=path,
+        )
+    return path
+
+
+def test_git_clone_work_and_fsck(model: Path, job: Path, repository: Path) -> None:
+    clone = job / "clone"
+    run("git", "clone", "-q", "--no-local", repository, clone)
+    run(*GIT, "fsck", "--full", "--strict", cwd=clone)
+    assert run(*GIT, "status", "--porcelain", cwd=clone) == ""
+    (clone / "file-3").write_text("changed\n")
+    (clone / "new").write_text("new\n")
+    run(*GIT, "add", "-A", cwd=clone)
+    run(*GIT, "commit", "-q", "-m", "inside the mount", cwd=clone)
+    run(*GIT, "checkout", "-q", "-b", "other", "HEAD~2", cwd=clone)
+    run(*GIT, "merge", "-q", "main", cwd=clone)
+    run(*GIT, "gc", "-q", "--prune=now", cwd=clone)
+    run(*GIT, "fsck", "--full", cwd=clone)
+    head = run(*GIT, "rev-parse", "HEAD", cwd=clone)
+    finish(job)
+    sealed = model / "v0" / "clone"
+    run(*GIT, "--no-optional-locks", "fsck", "--full", cwd=sealed)
+    assert run(*GIT, "rev-parse", "HEAD", cwd=sealed) == head
+    assert run(*GIT, "--no-optional-locks", "status", "--porcelain", cwd=sealed) == ""
+
+
+def test_git_init_and_pull_in_place(job: Path, repository: Path) -> None:
+    run("git", "init", "-q", job)
+    run(*GIT, "pull", "-q", repository, "main", cwd=job)
+    assert run(*GIT, "status", "--porcelain", cwd=job) == ""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
+def test_sqlite_with_concurrent_writers(model: Path, job: Path, mode: str) -> None:
+    path = job / "data.db"
+    connection = sqlite3.connect(path)
+    assert connection.execute(f"pragma journal_mode={mode}").fetchone() == (mode,)
+    connection.execute("create table entries (writer integer, number integer, text text)")
+    connection.commit()
+    connection.close()
+
+    def write(writer: int, _child: Child) -> None:
+        own = sqlite3.connect(path, timeout=100)
+        for number in range(25):
+            with own:
+                own.execute("insert into entries values (?, ?, ?)", (writer, number, "x" * 500))
+            own.execute("select count(*) from entries").fetchone()
+        own.close()
+
+    children = [Child(partial(write, writer)) for writer in range(3)]
+    try:
+        for child in children:
+            child.value()
+    finally:
+        for child in children:
+            child.__exit__(None, None, None)
+
+    query = "select count(*), count(distinct writer * 1000 + number), sum(length(text)) from entries"
+    connection = sqlite3.connect(path)
+    assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    assert connection.execute(query).fetchone() == (75, 75, 75 * 500)
+    if mode == "wal":
+        connection.execute("pragma journal_mode=delete")
+    connection.close()
+    finish(job)
+    sealed = sqlite3.connect(f"file:{model}/v0/data.db?immutable=1", uri=True)
+    assert sealed.execute(query).fetchone() == (75, 75, 75 * 500)
+    sealed.close()
+
+
+def test_a_crashed_sqlite_writer_is_rolled_back(job: Path) -> None:
+    path = job / "data.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table entries (number integer)")
+    connection.execute("insert into entries values (1)")
+    connection.commit()
+    connection.close()
+
+    def crash(child: Child) -> None:
+        own = sqlite3.connect(path)
+        own.execute("pragma cache_size=5")
+        own.execute("update entries set number = 2")
+        own.executemany("insert into entries values (?)", [(number,) for number in range(20_000)])
+        child.say()
+        child.pause()
+
+    with Child(crash) as child:
+        child.heard()
+        assert (job / "data.db-journal").exists()
+        child.kill()
+        child.outcome()
+    connection = sqlite3.connect(path)
+    assert connection.execute("select * from entries").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_small_tools_of_everyday(job: Path) -> None:
+    script = """
+    set -e
+    printf 'one\\ntwo\\nthree\\n' > text
+    sed -i s/two/2/ text
+    test "$(cat text)" = "one
+2
+three"
+    sort -o text text
+    cp text copy && cmp text copy
+    install -D -m 750 text sub/dir/installed
+    test "$(stat -c %a sub/dir/installed)" = 750
+    truncate -s 100 copy && test "$(stat -c %s copy)" = 100
+    dd if=/dev/zero of=blocks bs=4k count=10 seek=2 conv=notrunc status=none
+    test "$(stat -c %s blocks)" = 49152
+    touch -d '2001-02-03 04:05:06.789 UTC' old && test "$(stat -c %Y old)" = 981173106
+    ln old hard && test "$(stat -c %h old)" = 2
+    mkdir -p a/b/c && touch a/b/c/d && mv a z && test -e z/b/c/d
+    cp -r z y && cp -al z x && test "$(stat -c %h x/b/c/d)" = 2
+    rm -r x y z
+    echo more | tee -a text > /dev/null
+    test "$(wc -l < text)" = 4
+    split -n 2 text part. && cat part.* | cmp - text
+    gzip -k text && gunzip -c text.gz | cmp - text
+    find . -type f -newer old | grep -q ./text
+    du -s . > /dev/null && df . > /dev/null && ls -laR . > /dev/null
+    test "$(ls -A)" = "$(find . -mindepth 1 -maxdepth 1 -printf '%f\\n' | sort)"
+    chmod -R u+rwX,go= . && test "$(stat -c %a text)" = 600
+    """
+    run("bash", "-c", script, cwd=job)
+
+
+def test_a_bind_of_a_lock_tool(job: Path) -> None:
+    script = """
+    for i in 1 2 3 4; do
+        (for j in 1 2 3 4 5; do flock counter sh -c 'n=$(cat counter); echo $((n + 1)) > counter'; done) &
+    done
+    wait
+    """
+    (job / "counter").write_text("0\n")
+    run("flock", "--version")
+    run("bash", "-c", script, cwd=job)
+    assert (job / "counter").read_text() == "20\n"
+
+
+def test_python_writes_its_bytecode_beside_the_source(job: Path) -> None:
+    package = job / "package"
+    package.mkdir()
+    for number in range(5):
+        (package / f"module_{number}.py").write_text(f"VALUE = {number}\n")
+    assert compileall.compile_dir(package, quiet=2)
+    assert len(os.listdir(package / "__pycache__")) == 5
+
+
+def test_archives_made_by_the_standard_library(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, job / "tree", symlinks=True)
+    archive = shutil.make_archive(str(job / "archive"), "zip", job / "tree")
+    shutil.unpack_archive(archive, job / "unpacked")
+    assert (job / "unpacked" / "large").read_bytes() == (source / "large").read_bytes()
+    shutil.rmtree(job / "unpacked")
+    finish(job)
+    shutil.copytree(model / "v0" / "tree", tmp_path / "out", symlinks=True)
+    assert snapshot(tmp_path / "out") == snapshot(source)
