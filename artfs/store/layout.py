@@ -203,6 +203,8 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         durable.create(fd, UNFINISHED, b"", label="init-marker")
         for name in DIRECTORIES:
             _make_directory(fd, name)
+        # What a mount shows as its root; the volume around it is closed to others.
+        os.chmod(COLLECTIONS, 0o755, dir_fd=fd)
         for parent in (BLOBS, TREES):
             with durable.directory(fd, parent) as parent_fd:
                 for shard in SHARDS:
