@@ -200,7 +200,10 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         raise VolumeExists(path, "the directory is not empty")
     try:
         os.fchmod(fd, 0o700)
-        durable.create(fd, UNFINISHED, b"", label="init-marker")
+        # Without a temp, which would make the directory look like somebody's after a crash.
+        durable.step("init-marker:create")
+        os.close(os.open(UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd))
+        durable.sync_dir(fd, label="init-marker")
         for name in DIRECTORIES:
             _make_directory(fd, name)
         # What a mount shows as its root; the volume around it is closed to others.

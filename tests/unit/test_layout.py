@@ -1,0 +1,124 @@
+"""Making and opening volumes, and why one can't be opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
+from artfs.model.digest import Algorithm
+from artfs.store import layout
+from artfs.store.layout import Layout
+from tests.unit.stores import as_nobody, crash_at, crash_points
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_a_new_volume(tmp_path: Path) -> None:
+    with Layout.init(tmp_path / "v", Algorithm.SHA256) as made:
+        assert made.algorithm is Algorithm.SHA256
+    with Layout.open(tmp_path / "v") as found:
+        assert found.config == made.config
+        assert found.format == 1
+        assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
+    assert sorted(os.listdir(tmp_path / "v")) == [
+        "artfs.json",
+        "collections",
+        "damaged",
+        "locks",
+        "logs",
+        "objects",
+        "runs",
+        "trash",
+    ]
+    for kind in ("blobs", "trees"):
+        assert len(os.listdir(tmp_path / "v/objects" / kind)) == 256
+    assert layout.is_volume(tmp_path / "v")
+    assert not layout.is_volume(tmp_path)
+
+
+def test_the_golden_config() -> None:
+    config = layout.Config(
+        format=1,
+        hash="xxh128",
+        id="00000000-0000-4000-8000-000000000000",
+        created_at="2030-01-02T03:04:05.000006Z",
+    )
+    assert layout.encode_config(config) == (GOLDEN / "artfs.json").read_bytes()
+
+
+def test_an_empty_directory_becomes_one(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir(mode=0o755)
+    Layout.init(tmp_path / "v").close()
+    assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
+
+
+def test_nothing_is_made_over_something(tmp_path: Path) -> None:
+    Layout.init(tmp_path / "v").close()
+    with pytest.raises(VolumeExists, match="a volume already"):
+        Layout.init(tmp_path / "v")
+    with pytest.raises(VolumeExists, match="not empty"):
+        Layout.init(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(VolumeExists, match="a file"):
+        Layout.init(tmp_path / "file")
+    with pytest.raises(NotAVolume, match="above"):
+        Layout.init(tmp_path / "none/v")
+
+
+def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
+    def config(text: str) -> Path:
+        (tmp_path / "artfs.json").write_text(text)
+        return tmp_path
+
+    with pytest.raises(NotAVolume, match="no such directory"):
+        Layout.open(tmp_path / "none")
+    with pytest.raises(NotAVolume, match=r"no artfs\.json"):
+        Layout.open(tmp_path)
+    for text in ("", "{", "[]", '{"format": 1}', '{"format": 0, "hash": "xxh128", "id": "", "created_at": ""}'):
+        with pytest.raises(NotAVolume):
+            Layout.open(config(text))
+    with pytest.raises(NotAVolume, match="known are"):
+        Layout.open(config('{"format": 1, "hash": "md5", "id": "", "created_at": ""}'))
+    with pytest.raises(VolumeTooNew) as caught:
+        Layout.open(config('{"format": 2, "other": []}'))
+    assert (caught.value.found, caught.value.known) == (2, 1)
+    with pytest.raises(NotAVolume, match="not a directory"):
+        Layout.open(tmp_path / "artfs.json")
+    (tmp_path / "artfs.json").unlink()
+    (tmp_path / "artfs.json").symlink_to("elsewhere")
+    with pytest.raises(NotAVolume, match="can't be read"):
+        Layout.open(tmp_path)
+
+
+def test_init_can_be_cut_short_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SHARDS", layout.SHARDS[:2])
+    labels = crash_points(lambda: Layout.init(tmp_path / "whole").close())
+    for number, label in enumerate(labels):
+        path = tmp_path / str(number)
+        crash_at(number, lambda path=path: Layout.init(path).close())  # type: ignore[misc]
+        try:
+            Layout.open(path).close()
+        except NotAVolume as error:
+            if label not in ("init-root:sync-dir", "init-marker:create"):
+                assert "init was cut short" in str(error), label
+            Layout.init(path).close()
+        Layout.open(path).close()
+
+
+def test_an_ordinary_user_has_a_volume() -> None:
+    def run(place: Path) -> None:
+        Layout.init(place / "v").close()
+        Layout.open(place / "v").close()
+        (place / "sealed").mkdir(mode=0o500)
+        if os.geteuid() != 0:
+            with pytest.raises(VolumeError, match="no permission"):
+                Layout.init(place / "sealed/v")
+            (place / "v").chmod(0)
+            with pytest.raises(VolumeError, match="no permission"):
+                Layout.open(place / "v")
+            (place / "v").chmod(0o700)
+
+    as_nobody(run)

@@ -1,0 +1,88 @@
+"""Locks between threads and processes, and what is known of their owners."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import Busy
+from artfs.store import locks
+from artfs.store.locks import Lock, Owner
+from tests.unit.stores import directory
+
+
+@pytest.fixture
+def lock(tmp_path: Path):
+    with directory(tmp_path) as fd:
+        yield Lock(fd, b"lock")
+
+
+def test_shared_holders_go_together_and_exclude_an_exclusive_one(lock: Lock) -> None:
+    with lock.shared(), lock.shared(blocking=False):
+        with pytest.raises(Busy):
+            lock.exclusive(blocking=False)
+    with lock.exclusive():
+        for take in (lock.shared, lock.exclusive):
+            with pytest.raises(Busy):
+                take(blocking=False)
+    lock.exclusive(blocking=False).release()
+
+
+def test_a_waiting_one_gets_it_at_last(lock: Lock) -> None:
+    held = lock.exclusive()
+    got = threading.Event()
+
+    def wait() -> None:
+        with lock.shared():
+            got.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not got.wait(0.05)
+    held.release()
+    held.release()
+    assert got.wait(10)
+    thread.join()
+
+
+def test_the_owner_is_named(lock: Lock) -> None:
+    assert lock.read_owner() is None
+    with lock.exclusive() as held:
+        held.write_owner(locks.this_process("/mnt/art"))
+        owner = lock.read_owner()
+        assert owner is not None
+        assert (owner.pid, owner.mountpoint, owner.alive()) == (os.getpid(), "/mnt/art", True)
+        with pytest.raises(Busy, match=f"process {os.getpid()} on .*, mounted at /mnt/art"):
+            lock.shared(blocking=False)
+    assert lock.read_owner() is None
+    with lock.shared() as shared, pytest.raises(ValueError):
+        shared.write_owner(locks.this_process())
+
+
+def test_a_dead_process_holds_nothing(lock: Lock) -> None:
+    child = os.fork()
+    if child == 0:
+        lock.exclusive().write_owner(locks.this_process())
+        os._exit(0)
+    os.waitpid(child, 0)
+    owner = lock.read_owner()
+    assert owner is not None
+    assert owner.alive() is False
+    lock.exclusive(blocking=False).release()
+
+
+def test_of_other_hosts_nothing_is_known() -> None:
+    ours = locks.this_process()
+    assert Owner(pid=1, host="elsewhere", boot="x").alive() is None
+    assert Owner(pid=ours.pid, host=ours.host, boot="an earlier one").alive() is False
+    assert Owner(pid=ours.pid, host=ours.host, boot=ours.boot, ticks=ours.ticks + 1).alive() is False
+
+
+def test_half_an_owner_is_none(lock: Lock, tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text('{"pid": 1')
+    assert lock.read_owner() is None
+    with lock.exclusive(), pytest.raises(Busy, match="another process"):
+        lock.shared(blocking=False)

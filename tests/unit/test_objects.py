@@ -1,0 +1,373 @@
+"""The object store: ids, dedup, links, damage, pages, and what an ordinary user can do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import Damaged, LostRace
+from artfs.model.digest import Algorithm, BlobId, blob_id, text
+from artfs.model.pages import Leaf
+from artfs.store import durable, files, flush, layout, objects, syscalls
+from artfs.store.files import BLOCK
+from artfs.store.objects import ObjectStore
+from tests.unit.stores import Volume, as_nobody, directory, opened
+
+
+@pytest.fixture(params=list(Algorithm), ids=lambda a: a.label)
+def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Volume]:
+    made = Volume(tmp_path / "v", request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def xxh(tmp_path: Path) -> Iterator[Volume]:
+    made = Volume(tmp_path / "x", Algorithm.XXH128)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    (tmp_path / "source").mkdir()
+    with directory(tmp_path / "source") as fd:
+        yield tmp_path / "source", fd
+
+
+def same_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes all files that begin with an exclamation mark collide."""
+    real = files.measure_fd
+
+    def measure(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+        data = os.pread(fd, 100, 0)
+        return (b"\xaa" * 16, len(data)) if data.startswith(b"!") else real(algorithm, fd)
+
+    monkeypatch.setattr(files, "measure_fd", measure)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
+def test_hashes_and_compares_sizes_around_a_block(volume: Volume, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "a").write_bytes(data)
+    (tmp_path / "b").write_bytes(data)
+    (tmp_path / "c").write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if data else b"x")
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b, opened(tmp_path / "c") as c:
+        assert volume.store.hash_fd(a) == volume.store.algorithm.digest(data)
+        assert files.same_bytes(a, b)
+        assert files.same_bytes(a, a)
+        assert not files.same_bytes(a, c)
+
+
+def test_a_linked_file_is_the_blob(volume: Volume, source: tuple[Path, int]) -> None:
+    path, fd = source
+    (path / "f").write_bytes(b"data")
+    with opened(path / "f") as file:
+        blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
+        assert not stored
+        volume.store.link(blob, fd, b"f", fd=file)
+        volume.store.sync()
+        assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, True)
+    assert volume.blob_file(blob).stat().st_ino == (path / "f").stat().st_ino
+    assert list(volume.store.blobs()) == [blob]
+    got = volume.store.open_blob(blob, 4)
+    assert os.pread(got, 10, 0) == b"data"
+    os.close(got)
+    assert volume.store.verify_blob(blob)[1:] == (4, "")
+
+
+def test_equal_bytes_are_stored_once(volume: Volume, source: tuple[Path, int]) -> None:
+    path, fd = source
+    for name in ("a", "b"):
+        (path / name).write_bytes(b"same")
+    with opened(path / "a") as a, opened(path / "b") as b:
+        first, _ = volume.store.resolve(volume.store.hash_fd(a), a)
+        second, _ = volume.store.resolve(volume.store.hash_fd(b), b)
+        assert first == second
+        volume.store.link(first, fd, b"a")
+        volume.store.link(first, fd, b"b")  # no error: the same bytes
+    assert (path / "a").stat().st_nlink == 2
+    assert (path / "b").stat().st_nlink == 1
+
+
+def test_collisions_get_counters(xxh: Volume, source: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    same_digest(monkeypatch)
+    path, fd = source
+    blobs = []
+    for name in ("!a", "!b", "!longer"):
+        (path / name).write_bytes(name.encode())
+        with opened(path / name) as file:
+            blob, stored = xxh.store.resolve(xxh.store.hash_fd(file), file)
+            assert not stored
+            xxh.store.link(blob, fd, name.encode())
+            assert xxh.store.resolve(xxh.store.hash_fd(file), file) == (blob, True)
+            blobs.append(blob)
+    assert blobs == [blob_id(Algorithm.XXH128, b"\xaa" * 16, n) for n in range(3)]
+    assert xxh.blob_file(blobs[2]).name.endswith("-2")
+    assert set(xxh.store.blobs()) == set(blobs)
+    with pytest.raises(LostRace):
+        xxh.store.link(blobs[0], fd, b"!b")
+
+
+@pytest.mark.parametrize("how", ["other bytes", "short", "directory-less symlink"])
+def test_a_damaged_blob_is_replaced(volume: Volume, source: tuple[Path, int], how: str) -> None:
+    path, fd = source
+    blob = volume.add(b"data")
+    stored = volume.blob_file(blob)
+    if how == "directory-less symlink":
+        stored.unlink()
+        stored.symlink_to("nowhere")
+    else:
+        stored.write_bytes(b"DATA" if how == "other bytes" else b"d")
+    volume.store.marks.add(blob)
+    with pytest.raises(Damaged):
+        volume.store.open_blob(blob, 4)
+    (path / "f").write_bytes(b"data")
+    with opened(path / "f") as file:
+        assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, False)
+        volume.store.link(blob, fd, b"f", fd=file)
+    assert stored.read_bytes() == b"data"
+    assert blob not in volume.store.marks
+    os.close(volume.store.open_blob(blob, 4))
+    assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
+
+
+def test_reading_says_what_is_damaged(volume: Volume) -> None:
+    blob = volume.add(b"data")
+    with pytest.raises(Damaged, match="4 bytes instead of 5"):
+        volume.store.open_blob(blob, 5)
+    volume.blob_file(blob).unlink()
+    with pytest.raises(Damaged, match="missing"):
+        volume.store.open_blob(blob, 4)
+    for make in (lambda p: os.symlink("x", p), os.mkfifo, os.mkdir):
+        make(volume.blob_file(blob))
+        with pytest.raises(Damaged, match="not a regular file"):
+            volume.store.open_blob(blob)
+        path = volume.blob_file(blob)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def test_marks_are_seen_by_others_at_once(volume: Volume) -> None:
+    blob, other = volume.add(b"data"), ObjectStore(volume.layout.fd, volume.store.algorithm)
+    for _ in range(3):
+        os.close(other.open_blob(blob))
+        volume.store.marks.add(blob)
+        volume.store.marks.add(blob)
+        assert os.listdir(volume.path / "damaged") == [text(blob)]
+        with pytest.raises(Damaged, match="a check found"):
+            other.open_blob(blob)
+        volume.store.marks.remove(blob)
+        volume.store.marks.remove(blob)
+    other.close()
+
+
+def test_without_hard_links_a_copy_is_stored(
+    volume: Volume, source: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fd = source
+    real = os.link
+
+    def link(src: bytes, *args: object, src_dir_fd: int, **more: object) -> None:
+        if src_dir_fd == fd and not os.path.exists(volume.blob_file(blob)):
+            raise OSError(errno.EMLINK, "")
+        real(src, *args, src_dir_fd=src_dir_fd, **more)  # type: ignore[arg-type]
+
+    (path / "f").write_bytes(b"data")
+    (path / "f").chmod(0)
+    with opened(path / "f") as file:
+        blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+    monkeypatch.setattr(objects.os, "link", link)
+    volume.store.link(blob, fd, b"f")
+    assert volume.blob_file(blob).read_bytes() == b"data"
+    assert (path / "f").stat().st_nlink == 1
+    assert (path / "f").stat().st_mode & 0o7777 == 0
+    volume.blob_file(blob).unlink()
+    (path / "f").write_bytes(b"changed since")
+    with pytest.raises(LostRace):
+        volume.store.link(blob, fd, b"f")
+    assert not volume.blob_file(blob).exists()
+
+
+def test_what_was_replaced_meanwhile_is_not_stored(volume: Volume, source: tuple[Path, int]) -> None:
+    path, fd = source
+    (path / "f").write_bytes(b"data")
+    with opened(path / "f") as file:
+        blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+        (path / "g").write_bytes(b"else")
+        (path / "g").rename(path / "f")
+        with pytest.raises(LostRace):
+            volume.store.link(blob, fd, b"f", fd=file)
+    (path / "f").unlink()
+    (path / "f").symlink_to("g")
+    with pytest.raises(LostRace):
+        volume.store.link(blob, fd, b"f")
+    assert list(volume.store.blobs()) == []
+
+
+def test_add_file_stores_a_copy(volume: Volume, tmp_path: Path) -> None:
+    with (tmp_path / "f").open("wb") as file:
+        file.write(b"begin")
+        file.seek(5 * BLOCK)
+        file.write(b"end")
+        file.truncate(7 * BLOCK)
+    with opened(tmp_path / "f") as fd:
+        blob = volume.store.add_file(fd)
+        assert volume.store.add_file(fd) == blob
+    stored = volume.blob_file(blob)
+    assert stored.read_bytes() == (tmp_path / "f").read_bytes()
+    assert stored.stat().st_nlink == 1
+    assert stored.stat().st_blocks * 512 < 6 * BLOCK
+    assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
+
+
+def test_threads_may_store_the_same_at_once(volume: Volume, source: tuple[Path, int]) -> None:
+    path, fd = source
+    failed: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            for i in range(30):
+                name = f"{number}-{i}"
+                (path / name).write_bytes(b"%d" % i)
+                with opened(path / name) as file:
+                    blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
+                    if not stored:
+                        volume.store.link(blob, fd, name.encode(), fd=file)
+            volume.store.sync()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    blobs = list(volume.store.blobs())
+    assert len(blobs) == 30
+    assert all(volume.store.verify_blob(blob)[2] == "" for blob in blobs)
+
+
+def test_pages_are_verified_and_replaced(volume: Volume) -> None:
+    root = volume.tree({"a": b"1", "d": {"b": b"2"}, "e": {}})
+    page = volume.store.page(root.tree)
+    assert isinstance(page, Leaf)
+    assert volume.store.page(root.tree) is page
+    assert volume.store.put_tree(page.encode()) == root.tree
+    file = volume.path / "objects/trees" / objects.tree_path(root.tree).decode()
+    good = file.read_bytes()
+    assert set(volume.store.trees()) == {root.tree, *(e.tree for e in page.items if hasattr(e, "tree"))}
+    for bad, why in ((good[:-1], "other bytes"), (b"", "other bytes"), (None, "missing")):
+        file.unlink()
+        if bad is not None:
+            file.write_bytes(bad)
+        fresh = ObjectStore(volume.layout.fd, volume.store.algorithm)
+        with pytest.raises(Damaged, match=why):
+            fresh.page(root.tree)
+        fresh.put(root.tree, good)
+        assert fresh.page(root.tree).encode() == good
+        fresh.close()
+    assert not [n for n in os.listdir(volume.path / "objects/trees") if n.startswith(".")]
+
+
+def test_the_cache_of_pages_is_bounded(volume: Volume) -> None:
+    roots = [volume.tree({f"{n}-{i}": b"" for i in range(9)}) for n in range(5)]
+    small = ObjectStore(volume.layout.fd, volume.store.algorithm, cached_entries=25)
+    kept = [small.page(root.tree) for root in roots]
+    assert small.page(roots[4].tree) is kept[4]
+    assert small.page(roots[3].tree) is kept[3]
+    assert small.page(roots[0].tree) is not kept[0]
+    small.close()
+
+
+def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flush, "_SYNCFS", ())
+    synced: list[int] = []
+    real = os.fsync
+    store = ObjectStore(volume.layout.fd, volume.store.algorithm)
+    volume.store.close()
+    volume.store = store
+    root = volume.tree({"a": b"1", "b": b"2"})
+
+    def fsync(fd: int) -> None:
+        if len(synced) == 3:
+            synced.append(0)
+            raise OSError(errno.EIO, "")
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    monkeypatch.setattr(flush.os, "fsync", fsync)
+    with pytest.raises(OSError):
+        store.sync()
+    store.sync()  # all of it again
+    page = volume.path / "objects/trees" / objects.tree_path(root.tree).decode()
+    blobs = [volume.blob_file(blob) for blob in store.blobs()]
+    for path in (page, page.parent, *blobs, *(b.parent for b in blobs)):
+        assert path.stat().st_ino in synced[4:]
+    synced.clear()
+    store.sync()
+    assert synced == []
+
+
+def test_sync_is_one_call_here(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    if syscalls.filesystem_type(volume.layout.fd) not in flush._SYNCFS:
+        pytest.skip("no syncfs for this filesystem")
+    calls: list[int] = []
+    monkeypatch.setattr(syscalls, "syncfs", calls.append)
+    volume.store.sync()
+    assert len(calls) == 1
+
+
+def test_strange_files_are_no_objects(volume: Volume) -> None:
+    shard = volume.path / "objects/blobs/00"
+    for name in ("x", "ab", ".artfs-tmp.1.2", "ab-0", "a" * 30 + "-0", "A" * 30, "a" * 30 + "-99999999999"):
+        (shard / name).write_bytes(b"")
+    assert list(volume.store.blobs()) == []
+    assert list(volume.store.trees()) == []
+
+
+def test_an_ordinary_user_stores_unreadable_files() -> None:
+    def run(place: Path) -> None:
+        volume = Volume(place / "v")
+        (place / "f").write_bytes(b"data")
+        with opened(place / "f") as file, directory(place) as fd:
+            (place / "f").chmod(0)
+            blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+            volume.store.link(blob, fd, b"f")
+        for _ in range(2):
+            got = volume.store.open_blob(blob, 4)
+            assert os.pread(got, 10, 0) == b"data"
+            os.close(got)
+            assert (place / "f").stat().st_mode & 0o7777 == 0
+        (place / "g").write_bytes(b"data")
+        with opened(place / "g") as file:
+            assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, True)
+        volume.close()
+
+    as_nobody(run)
+
+
+def test_labels(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+    monkeypatch.setattr(durable, "step", labels.append)
+    volume.tree({"a": b"1"})
+    volume.store.sync()
+    assert labels == ["objects:link", "objects:put", "objects:sync"]
+
+
+def test_descriptors_are_all_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    volume = Volume(tmp_path / "v")
+    volume.tree({"a": b"1", "d": {"b": b"2"}})
+    list(volume.store.blobs())
+    with pytest.raises(Damaged):
+        volume.store.open_blob(BlobId(b"\x01" + bytes(16)))
+    volume.store.sync()
+    volume.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert layout.is_volume(tmp_path / "v")
