@@ -58,7 +58,7 @@ class Catalog:
             raise CollectionNotFound(name) from None
         if not stat.S_ISDIR(status.st_mode):
             raise Damaged(files.shown(b"collections", name.encode()), "it is not a directory")
-        return self._kept.setdefault(name, Collection(self._fd, name))
+        return self._kept.get(name) or self._kept.setdefault(name, Collection(self._fd, name))
 
     def collections(self) -> list[Collection]:
         """Returns all collections, sorted by name."""

@@ -255,9 +255,12 @@ class Collection:
             aliases.setdefault(leads.number, []).append(name)
         found = []
         with self._home.opened(b"notes") as fd:
+            # One listing instead of thousands of opens that fail: most versions have none.
+            noted = {os.fsencode(entry) for entry in os.listdir(fd)}
             for record in self.versions():
                 held = aliases.get(record.number, [])
-                notes = self._notes(fd, record)[1]
+                changed = _notes_file(record.number) in noted
+                notes = self._notes(fd, record)[1] if changed else records.initial_notes(record)
                 found.append(
                     records.describe(record, notes, held, collection=self.name, collection_type=text)
                 )

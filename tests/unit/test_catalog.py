@@ -243,3 +243,11 @@ print(made)
 """
     assert sum(in_processes(vol.path, script)) == 10
     assert sorted(os.listdir(vol.path / "collections")) == [f"c{n}" for n in range(10)]
+
+
+def test_a_collection_without_write_permission_can_be_removed(vol, catalog):
+    catalog.create("model", 0o555)
+    commit(catalog.collection("model"))
+    catalog.collection("model").delete_version(0)
+    catalog.remove("model")
+    assert os.listdir(vol.path / "collections") == []
