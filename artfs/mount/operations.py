@@ -23,6 +23,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from artfs.errors import Interrupted, Sealing
 from artfs.mount.daemon import Session
 from artfs.mount.errnos import errno_of
+from artfs.mount.reads import QuickReads
 from artfs.mount.table import InodeTable
 from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node
 from artfs.view.process import signalled
@@ -35,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 T = TypeVar("T")
 
 _COMMANDS = 256  # control files that may wait at the same time
-_SYNCS = 32
+_DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
 _DOTS = 2  # "." and ".." come before what the listing counts
 
@@ -84,7 +85,8 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, tuple[Node, Listing]] = {}
         self._numbers = itertools.count(1)
         self._commands = trio.CapacityLimiter(_COMMANDS)
-        self._syncs = trio.CapacityLimiter(_SYNCS)
+        self._disk = trio.CapacityLimiter(_DISK)
+        self._reads = QuickReads()
 
     def init(self) -> None:
         self._session.answer_init()
@@ -260,11 +262,17 @@ class Operations(pyfuse3.Operations):
         return self._opened(handle), self._told(node)
 
     @_answering
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    async def read(  # type: ignore[override]
+        self, fh: int, off: int, size: int
+    ) -> bytes | memoryview:
         handle = self._handles[fh]
-        if handle.blocks:
-            return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._commands)
-        return handle.read(off, size)
+        fd = handle.descriptor()
+        if fd >= 0:
+            found = self._reads.read(fd, off, size)
+            if found is not None:
+                return found
+        limiter = self._commands if handle.blocks else self._disk
+        return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -283,7 +291,7 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: int, datasync: bool) -> None:
         handle = self._handles[fh]
         sync = functools.partial(handle.fsync, data_only=datasync)
-        await trio.to_thread.run_sync(sync, limiter=self._syncs)
+        await trio.to_thread.run_sync(sync, limiter=self._disk)
 
     @_answering
     async def release(self, fh: int) -> None:
@@ -302,6 +310,11 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         node, listing = self._listings[fh]
+        if start_id == 0:
+            if listing.blocks:
+                await trio.to_thread.run_sync(listing.rewind, limiter=self._disk)
+            else:
+                listing.rewind()
         for offset, name in enumerate((b".", b".."), 1):
             if start_id < offset and not pyfuse3.readdir_reply(token, name, _dot(node), offset):
                 return
@@ -314,7 +327,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         sync = functools.partial(self._listings[fh][1].fsync, data_only=datasync)
-        await trio.to_thread.run_sync(sync, limiter=self._syncs)
+        await trio.to_thread.run_sync(sync, limiter=self._disk)
 
     @_answering
     async def releasedir(self, fh: int) -> None:

@@ -115,7 +115,12 @@ class Handle:
     keep_cache = True
     direct_io = False
 
+    def descriptor(self) -> int:
+        """Returns the file descriptor that reads may go to directly; -1 if they must come to :meth:`read`."""
+        return -1
+
     def read(self, offset: int, size: int) -> bytes:
+        """Returns fewer than `size` bytes only at the end of the file."""
         raise NotImplementedError
 
     def write(self, offset: int, data: bytes) -> int:
@@ -144,8 +149,13 @@ class Listed:
 class Listing:
     """An open directory."""
 
+    blocks = False  # rewind may take long: it runs on a worker thread
+
+    def rewind(self) -> None:
+        """Takes the names anew; called before the first entry is read, and after each rewinddir(3)."""
+
     def entries(self, offset: int) -> Iterator[Listed]:
-        """Yields what comes after `offset`; 0 begins anew."""
+        """Yields what comes after `offset`, 0 being the beginning."""
         raise NotImplementedError
 
     def fsync(self, *, data_only: bool) -> None:

@@ -37,6 +37,7 @@ from artfs.view.node import (
 from artfs.view.process import process_of
 
 _SETID = stat.S_ISUID | stat.S_ISGID
+_LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
 _RUN_XATTR = b"user.artfs.run"
 
 
@@ -65,7 +66,7 @@ class Branch:
 class PendingNode(Place, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
-    __slots__ = ("branch", "ino", "setid", "writers")
+    __slots__ = ("branch", "fenced", "ino", "setid", "writers")
 
     def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
         super().__init__(branch.tree.places, parent, name, serial)
@@ -73,6 +74,7 @@ class PendingNode(Place, Node):
         self.ino = serial & (FRESH - 1)  # FRESH is the lowest of the bits that tell kinds of nodes
         self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
         self.writers = 0
+        self.fenced = False  # by a forced finish, on a mount with a write cache
 
     def twin(self) -> Node | None:
         """Returns the sealed entry that stands for this node, once its tree is sealed; None before.
@@ -96,6 +98,9 @@ class PendingNode(Place, Node):
     # -- attributes
 
     def attributes(self) -> Attributes:
+        if self.fenced:
+            # With the kernel's write cache a write(2) asks for attributes first: this is how it is refused.
+            raise ReadOnly
         twin = self.twin()
         if twin is None:
             return Attributes.of(self.ino, self.stat())
@@ -410,11 +415,14 @@ class PendingHandle(Handle):
             node.writers += 1
             node.branch.tree.gate.enter(self)
 
-    def read(self, offset: int, size: int) -> bytes:
+    def descriptor(self) -> int:
         if self.fenced:
             # A mapping of a fenced handle must not bring pages back that it could then change unseen.
             raise OSError(errno.EIO, "the handle was fenced by a forced finish")
-        return os.pread(self.fd, size, offset)
+        return self.fd
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.descriptor(), size, offset)
 
     def write(self, offset: int, data: bytes) -> int:
         node = self.node
@@ -435,6 +443,7 @@ class PendingHandle(Handle):
         if self.writable:
             node.writers -= 1
             if not node.writers:
+                node.fenced = False
                 node.branch.tree.hashes.closed(node.serial)
             node.branch.tree.gate.leave(self)
         os.close(self.fd)
@@ -458,12 +467,14 @@ class _PendingListing(Listing):
     def __init__(self, directory: PendingDirectory) -> None:
         self._directory = directory
         self._names: list[bytes] = []
+        self.blocks = directory.stat().st_size > _LARGE_DIRECTORY
         # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
 
+    def rewind(self) -> None:
+        self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
+
     def entries(self, offset: int) -> Iterator[Listed]:
-        if offset == 0:
-            self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
         branch = self._directory.branch
         for index in range(offset, len(self._names)):
             name = self._names[index]

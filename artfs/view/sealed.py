@@ -194,6 +194,9 @@ class SealedHandle(Handle):
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
+    def descriptor(self) -> int:
+        return self.fd
+
     def read(self, offset: int, size: int) -> bytes:
         return os.pread(self.fd, size, offset)
 

@@ -97,8 +97,12 @@ class View:
     # -- what a seal tells
 
     def flush(self, handles: list[WritableHandle]) -> None:
-        for ino in {handle.node.ino for handle in handles if isinstance(handle, PendingHandle)}:
-            self.kernel.forget_pages(ino, _PATIENCE)
+        nodes = {handle.node for handle in handles if isinstance(handle, PendingHandle)}
+        for node in nodes:
+            # Before the pages go: from here on no write(2) can dirty one (with a write cache; else none are).
+            node.fenced = self.write_cache
+        for node in nodes:
+            self.kernel.forget_pages(node.ino, _PATIENCE)
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
         branch = self._branches.pop((tree.collection, tree.name), None)
