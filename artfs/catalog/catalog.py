@@ -6,6 +6,7 @@ Blocking; any thread may call it, and several processes work on the same volume.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -104,7 +105,7 @@ class Catalog:
         Its numbers begin at v0 again if it is made anew; serial numbers are never used again. For the
         instant in which it is looked through for the last time, others don't find it.
         """
-        self._refuse_unless_empty(self.collection(name))
+        self._refuse_unless_empty(self.collection(name), name)
         # The name is kept in the temp's, so that `sweep` can give back what a crash left hidden.
         temp = durable.temp_name() + b"." + name.encode()
         try:
@@ -147,56 +148,86 @@ class Catalog:
     # --- inside ---
 
     def _fill(self, temp: bytes, mode: int, uid: int | None, gid: int | None, collection_type: str) -> None:
-        fd = durable.open_directory(self._fd, temp)
-        try:
-            for sub in (*_INSIDE, _PENDING):
+        with durable.directory(self._fd, temp) as fd:
+            for sub in _INSIDE:
                 os.mkdir(sub, 0o700, dir_fd=fd)
             if collection_type:
                 durable.create(fd, b"type", f"{collection_type}\n".encode(), label="collection-type")
-            # What the mount shows of the collection and of its `pending` is what these two have. The owner
-            # comes first: chown(2) clears bits of the mode.
-            with_pending = durable.open_directory(fd, _PENDING)
-            try:
-                for shown in (with_pending, fd):
-                    if uid is not None or gid is not None:
-                        os.fchown(shown, -1 if uid is None else uid, -1 if gid is None else gid)
-                    os.fchmod(shown, mode)
-                    durable.sync_dir(shown, label="collection")
-            finally:
-                os.close(with_pending)
-        finally:
-            os.close(fd)
+            uid, gid = -1 if uid is None else uid, -1 if gid is None else gid
+            _make_pending(fd, mode, uid, gid)
+            _show(fd, mode, uid, gid)
 
     def _finish_removal(self, temp: bytes, name: str) -> None:
-        """Deletes a collection that was moved aside, or gives it its name back and raises NotEmpty."""
-        try:
-            self._refuse_unless_empty(Collection(self._fd, os.fsdecode(temp)), name)
-            with Collection(self._fd, os.fsdecode(temp)).opened() as fd:
-                with durable.directory(fd, _PENDING) as pending_fd:
-                    _remove_stale(pending_fd)
-                # The last word: it fails if something was started since, and nothing can be started after.
-                os.rmdir(_PENDING, dir_fd=fd)
-        except Exception as error:
-            with suppress(FileExistsError):
-                durable.move(self._fd, temp, self._fd, name.encode(), label="collection-removal")
-            if isinstance(error, OSError):
-                raise NotEmpty(f"'{name}' has pending versions") from None
-            raise
+        """Deletes a collection that was moved aside, or gives it its name back and raises NotEmpty.
+
+        Once `pending` is removed nothing can be started, and so nothing committed; what was committed until
+        then is looked for after it. A second call goes on where the first one was cut short.
+        """
+        hidden = Collection(self._fd, os.fsdecode(temp))
+        with hidden.opened() as fd:
+            status = os.fstat(fd)
+            mode = stat.S_IMODE(status.st_mode)
+            try:
+                if files.identity(fd, _PENDING) is not None:
+                    self._refuse_unless_empty(hidden, name)
+                    os.fchmod(fd, mode | stat.S_IWUSR)
+                    _remove_pending(fd, name)
+                if files.identity(fd, b"versions") is not None:
+                    _refuse_versions(hidden, name)
+            except Exception:
+                if files.identity(fd, _PENDING) is None:
+                    _make_pending(fd, mode, status.st_uid, status.st_gid)
+                os.fchmod(fd, mode)
+                with suppress(FileExistsError):
+                    durable.move(self._fd, temp, self._fd, name.encode(), label="collection-removal")
+                raise
         self._purge(temp)
 
-    def _refuse_unless_empty(self, collection: Collection, name: str | None = None) -> None:
-        name = name or collection.name
-        if numbers := collection.numbers():
-            raise NotEmpty(f"'{name}' has versions ({len(numbers)}): remove them first")
+    def _refuse_unless_empty(self, collection: Collection, name: str) -> None:
+        _refuse_versions(collection, name)
         with collection.opened(_PENDING) as fd:
             if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
-                raise NotEmpty(f"'{name}' has pending versions: finish or discard them first")
+                raise _pending_left(name)
 
     def _purge(self, temp: bytes) -> None:
         # A mode without w or x would keep an ordinary user from emptying it.
         with suppress(OSError):
             os.chmod(temp, 0o700, dir_fd=self._fd)
         shutil.rmtree(temp, ignore_errors=True, dir_fd=self._fd)
+
+
+def _show(fd: int, mode: int, uid: int, gid: int) -> None:
+    """Gives a directory what the mount shows of it, durably."""
+    if (uid, gid) != (-1, -1):
+        os.fchown(fd, uid, gid)  # Before the mode: chown(2) clears bits of it.
+    os.fchmod(fd, mode)
+    durable.sync_dir(fd, label="collection")
+
+
+def _make_pending(fd: int, mode: int, uid: int, gid: int) -> None:
+    os.mkdir(_PENDING, 0o700, dir_fd=fd)
+    with durable.directory(fd, _PENDING) as pending_fd:
+        _show(pending_fd, mode, uid, gid)
+
+
+def _remove_pending(fd: int, name: str) -> None:
+    with durable.directory(fd, _PENDING) as pending_fd:
+        _remove_stale(pending_fd)
+    try:
+        os.rmdir(_PENDING, dir_fd=fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _pending_left(name) from None
+        raise
+
+
+def _refuse_versions(collection: Collection, name: str) -> None:
+    if numbers := collection.numbers():
+        raise NotEmpty(f"'{name}' has versions ({len(numbers)}): remove them first")
+
+
+def _pending_left(name: str) -> NotEmpty:
+    return NotEmpty(f"'{name}' has pending versions: finish or discard them first")
 
 
 def _remove_stale(dir_fd: int) -> None:

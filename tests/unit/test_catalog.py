@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from artfs.catalog import records
 from artfs.catalog.catalog import Catalog
 from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidCommand, InvalidName, NotEmpty
 from artfs.store import durable
-from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, volume
+from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
 
 
 @pytest.fixture
@@ -250,4 +251,35 @@ def test_a_collection_without_write_permission_can_be_removed(vol, catalog):
     commit(catalog.collection("model"))
     catalog.collection("model").delete_version(0)
     catalog.remove("model")
+    assert os.listdir(vol.path / "collections") == []
+
+
+def test_a_version_that_is_committed_while_its_collection_is_removed_stays(vol, catalog, monkeypatch):
+    model = catalog.create("model", 0o755)
+    rmdir = os.rmdir
+
+    def commit_first(name, *, dir_fd):
+        # The last pending version became v0 after the look for versions.
+        monkeypatch.setattr(os, "rmdir", rmdir)
+        hidden = next((vol.path / "collections").glob(".artfs-tmp.*"))
+        (hidden / "versions" / "v0.json").write_bytes(records.encode(version(0)))
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", commit_first)
+    with pytest.raises(NotEmpty):
+        catalog.remove("model")
+    assert model.record(0) == version(0)
+    assert pending_of(vol, "model").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    "gone", [["pending"], ["pending", "versions"], ["pending", "versions", "ids", "notes"]]
+)
+def test_a_sweep_goes_on_with_a_removal_that_was_past_its_last_word(vol, catalog, monkeypatch, gone):
+    catalog.create("model")
+    for sub in gone:
+        (vol.files("model") / sub).rmdir()
+    vol.files("model").rename(vol.path / "collections" / ".artfs-tmp.0.x.model")
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
+    catalog.sweep()
     assert os.listdir(vol.path / "collections") == []
