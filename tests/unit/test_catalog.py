@@ -268,7 +268,7 @@ def test_a_version_that_is_committed_while_its_collection_is_removed_stays(vol, 
     monkeypatch.setattr(os, "rmdir", commit_first)
     with pytest.raises(NotEmpty):
         catalog.remove("model")
-    assert model.record(0) == version(0)
+    assert model.record(0).seal == version(0).seal
     assert pending_of(vol, "model").stat().st_mode & 0o777 == 0o755
 
 
