@@ -188,9 +188,7 @@ class _Walk:
         if found is None:  # that page is reported, for this path too
             return ""
         summary, _ = found
-        said = summary.directory(
-            entry.name, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs
-        )
+        said = summary.directory(entry.name, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
         if said == entry:
             return ""
         what = "content digest" if said.content != entry.content else "counts"

@@ -236,9 +236,7 @@ def remove(dir_fd: int, name: bytes, *, label: str) -> None:
     sync_dir(dir_fd, label=label)
 
 
-def move(
-    src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, noreplace: bool = True
-) -> None:
+def move(src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, noreplace: bool = True) -> None:
     """Renames a file or directory durably; with ``noreplace`` FileExistsError if the destination exists.
 
     The destination's directory is synced first, so that no crash leaves the file under neither name.

@@ -63,6 +63,8 @@ def _fsync_each(todo: set[tuple[int, bytes]]) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-    for root, parent in sorted({(root, os.path.dirname(path)) for root, path in todo}):
+    directories = {(root, os.path.dirname(path)) for root, path in todo}
+    # Deepest first: a new directory is durable before the name that leads to it.
+    for root, parent in sorted(directories) + [(root, b".") for root in sorted({root for root, _ in todo})]:
         with durable.directory(root, parent) as fd:
             durable.sync_dir(fd, label="objects")

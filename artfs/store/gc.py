@@ -130,9 +130,7 @@ def children(page: Page) -> list[TreeId]:
     return [item.tree for item in page.items]
 
 
-def _sweep(
-    store: ObjectStore, needed: Needed, dry_run: bool, progress: Progress
-) -> tuple[int, int, int]:
+def _sweep(store: ObjectStore, needed: Needed, dry_run: bool, progress: Progress) -> tuple[int, int, int]:
     blobs = trees = size = 0
     # Pages first: a page that is left alone must not seem to be whole.
     for tree in store.trees():

@@ -39,7 +39,6 @@ BLOBS, TREES = b"objects/blobs", b"objects/trees"
 DIRECTORIES = (LOCKS, OBJECTS, BLOBS, TREES, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH)
 SERIAL = b"serial"
 MOUNT_LOCK, OBJECTS_LOCK = b"mount", b"objects"
-SHARDS = tuple(b"%02x" % number for number in range(256))
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,17 +201,15 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         os.fchmod(fd, 0o700)
         # Without a temp, which would make the directory look like somebody's after a crash.
         durable.step("init-marker:create")
-        os.close(os.open(UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd))
+        os.close(
+            os.open(UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        )
         durable.sync_dir(fd, label="init-marker")
         for name in DIRECTORIES:
-            _make_directory(fd, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=fd)
         # What a mount shows as its root; the volume around it is closed to others.
         os.chmod(COLLECTIONS, 0o755, dir_fd=fd)
-        for parent in (BLOBS, TREES):
-            with durable.directory(fd, parent) as parent_fd:
-                for shard in SHARDS:
-                    _make_directory(parent_fd, shard)
-                durable.sync_dir(parent_fd, label="init-shards")
         with durable.directory(fd, OBJECTS) as objects_fd:
             durable.sync_dir(objects_fd, label="init-objects")
         durable.sync_dir(fd, label="init-directories")
@@ -222,11 +219,6 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         durable.remove(fd, UNFINISHED, label="init-done")
     except PermissionError:
         raise VolumeError(f"{path}: no permission to make a volume there; it must belong to you") from None
-
-
-def _make_directory(dir_fd: int, name: bytes) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=dir_fd)
 
 
 def _sync_parent(path: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 import threading
 from collections import OrderedDict
@@ -21,30 +20,17 @@ from collections.abc import Iterator
 
 from artfs.errors import Damaged, LostRace
 from artfs.model import pages
-from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, counter_of, digest_of, text, tree_id
+from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.tree import TreeReader
 from artfs.store import durable, files, layout
 from artfs.store.flush import Flush
 from artfs.store.marks import Marks
+from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
 
 # Where a hard link can't be had and a copy is as good: too many links to the inode (65,000 on ext4: the
 # *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
 # fs.protected_hardlinks for a file of another user.
 _COPY_INSTEAD = (errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS)
-_NAME = re.compile(r"[0-9a-f]+(?:-[1-9][0-9]{0,9})?")
-
-
-def blob_path(blob: BlobId) -> bytes:
-    """Returns where a blob stands below ``objects/blobs``: ``ab/cdef...`` with ``-N`` for a counter N."""
-    digest = digest_of(blob)
-    path = f"{digest[:1].hex()}/{digest[1:].hex()}"
-    return (path if len(blob) == len(digest) + 1 else f"{path}-{counter_of(blob)}").encode()
-
-
-def tree_path(tree: TreeId) -> bytes:
-    """Returns where a page stands below ``objects/trees``."""
-    digest = digest_of(tree)
-    return f"{digest[:1].hex()}/{digest[1:].hex()}".encode()
 
 
 class ObjectStore:
@@ -104,7 +90,13 @@ class ObjectStore:
         path = blob_path(blob)
         durable.step("objects:link")
         try:
-            os.link(name, path, src_dir_fd=dir_fd, dst_dir_fd=self.blobs_fd, follow_symlinks=False)
+            in_shard(
+                self.blobs_fd,
+                path,
+                lambda: os.link(
+                    name, path, src_dir_fd=dir_fd, dst_dir_fd=self.blobs_fd, follow_symlinks=False
+                ),
+            )
         except FileExistsError:
             self._link_over(blob, path, dir_fd, name, fd)
         except OSError as error:
@@ -191,7 +183,7 @@ class ObjectStore:
         if stored != data:
             with self._temp(self.trees_fd) as (temp, fd):
                 durable.write_all(fd, data)
-                os.rename(temp, path, src_dir_fd=self.trees_fd, dst_dir_fd=self.trees_fd)
+                move_in(self.trees_fd, temp, path)
         self._flush.note(self.trees_fd, path)
 
     def put_tree(self, data: bytes) -> TreeId:
@@ -239,7 +231,7 @@ class ObjectStore:
 
     def blobs(self) -> Iterator[BlobId]:
         """Yields the ids of all stored blobs, shard by shard. What comes or goes meanwhile may be missed."""
-        for shard, name in _scan(self.blobs_fd):
+        for shard, name in scan(self.blobs_fd):
             with contextlib.suppress(ValueError):
                 digest, _, counter = name.partition("-")
                 yield blob_id(self.algorithm, bytes.fromhex(shard + digest), int(counter or 0))
@@ -247,17 +239,17 @@ class ObjectStore:
     def trees(self) -> Iterator[TreeId]:
         """Yields the ids of all stored pages."""
         size = 2 * self.algorithm.size - 2
-        for shard, name in _scan(self.trees_fd):
+        for shard, name in scan(self.trees_fd):
             if len(name) == size:
                 yield TreeId(self.algorithm.prefix + bytes.fromhex(shard + name))
 
     def blob_size(self, blob: BlobId) -> int | None:
         """Returns the size of a blob's file, None if it is missing or no file."""
-        return _size(self.blobs_fd, blob_path(blob))
+        return size_of(self.blobs_fd, blob_path(blob))
 
     def tree_size(self, tree: TreeId) -> int | None:
         """Returns the size of a page's file, None if it is missing or no file."""
-        return _size(self.trees_fd, tree_path(tree))
+        return size_of(self.trees_fd, tree_path(tree))
 
     def remove_blob(self, blob: BlobId) -> None:
         """Removes a blob and its mark. Only gc may, under the exclusive lock."""
@@ -351,7 +343,7 @@ class ObjectStore:
                 raise LostRace(f"the file to become {text(blob)} was changed while it was copied")
             if self._compare(blob, fd) is None:
                 raise LostRace(f"another file became {text(blob)} meanwhile")
-            os.rename(temp, blob_path(blob), src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
+            move_in(self.blobs_fd, temp, blob_path(blob))
 
     @contextlib.contextmanager
     def _temp(self, dir_fd: int) -> Iterator[tuple[bytes, int]]:
@@ -392,20 +384,3 @@ def _damaged_or(error: OSError, what: str) -> Exception:
     if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
         return Damaged(what, "it is not a regular file")
     return error
-
-
-def _scan(root: int) -> Iterator[tuple[str, str]]:
-    for shard in layout.SHARDS:
-        with durable.directory(root, shard) as fd:
-            names = os.listdir(fd)
-        for name in names:
-            if _NAME.fullmatch(name):
-                yield shard.decode(), name
-
-
-def _size(root: int, path: bytes) -> int | None:
-    try:
-        found = os.stat(path, dir_fd=root, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None

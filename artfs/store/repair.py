@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from artfs.errors import LostRace
 from artfs.model.digest import Algorithm, BlobId, digest_of, text
 from artfs.store import durable, files
-from artfs.store.objects import ObjectStore, blob_path
+from artfs.store.objects import ObjectStore
+from artfs.store.shards import blob_path
 
 
 class Repair:

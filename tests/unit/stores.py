@@ -15,7 +15,8 @@ from artfs.model.entry import DirEntry, Entry, FileEntry
 from artfs.model.tree import build
 from artfs.store import durable
 from artfs.store.layout import Layout
-from artfs.store.objects import ObjectStore, blob_path
+from artfs.store.objects import ObjectStore
+from artfs.store.shards import blob_path
 
 Files = Mapping[str, "bytes | Files"]
 
@@ -90,7 +91,7 @@ def as_nobody(function: Callable[[Path], None]) -> None:
                 os.setuid(65534)
                 function(place)
                 status = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001
                 traceback.print_exc()
             finally:
                 os._exit(status)

@@ -33,8 +33,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
         "runs",
         "trash",
     ]
-    for kind in ("blobs", "trees"):
-        assert len(os.listdir(tmp_path / "v/objects" / kind)) == 256
+    assert sorted(os.listdir(tmp_path / "v/objects")) == ["blobs", "trees"]
     assert layout.is_volume(tmp_path / "v")
     assert not layout.is_volume(tmp_path)
 
@@ -77,7 +76,13 @@ def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
         Layout.open(tmp_path / "none")
     with pytest.raises(NotAVolume, match=r"no artfs\.json"):
         Layout.open(tmp_path)
-    for text in ("", "{", "[]", '{"format": 1}', '{"format": 0, "hash": "xxh128", "id": "", "created_at": ""}'):
+    for text in (
+        "",
+        "{",
+        "[]",
+        '{"format": 1}',
+        '{"format": 0, "hash": "xxh128", "id": "", "created_at": ""}',
+    ):
         with pytest.raises(NotAVolume):
             Layout.open(config(text))
     with pytest.raises(NotAVolume, match="known are"):
@@ -93,8 +98,7 @@ def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
         Layout.open(tmp_path)
 
 
-def test_init_can_be_cut_short_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "SHARDS", layout.SHARDS[:2])
+def test_init_can_be_cut_short_anywhere(tmp_path: Path) -> None:
     labels = crash_points(lambda: Layout.init(tmp_path / "whole").close())
     for number, label in enumerate(labels):
         path = tmp_path / str(number)
@@ -102,8 +106,9 @@ def test_init_can_be_cut_short_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
         try:
             Layout.open(path).close()
         except NotAVolume as error:
-            if label not in ("init-root:sync-dir", "init-marker:create"):
-                assert "init was cut short" in str(error), label
+            early = label in ("init-root:sync-dir", "init-marker:create")
+            cut_short = "init was cut short" in str(error)
+            assert cut_short is not early, label
             Layout.init(path).close()
         Layout.open(path).close()
 

@@ -21,9 +21,8 @@ def lock(tmp_path: Path):
 
 
 def test_shared_holders_go_together_and_exclude_an_exclusive_one(lock: Lock) -> None:
-    with lock.shared(), lock.shared(blocking=False):
-        with pytest.raises(Busy):
-            lock.exclusive(blocking=False)
+    with lock.shared(), lock.shared(blocking=False), pytest.raises(Busy):
+        lock.exclusive(blocking=False)
     with lock.exclusive():
         for take in (lock.shared, lock.exclusive):
             with pytest.raises(Busy):

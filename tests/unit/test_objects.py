@@ -16,6 +16,7 @@ from artfs.model.pages import Leaf
 from artfs.store import durable, files, flush, layout, objects, syscalls
 from artfs.store.files import BLOCK
 from artfs.store.objects import ObjectStore
+from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, as_nobody, directory, opened
 
 
@@ -95,7 +96,9 @@ def test_equal_bytes_are_stored_once(volume: Volume, source: tuple[Path, int]) -
     assert (path / "b").stat().st_nlink == 1
 
 
-def test_collisions_get_counters(xxh: Volume, source: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collisions_get_counters(
+    xxh: Volume, source: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     same_digest(monkeypatch)
     path, fd = source
     blobs = []
@@ -239,7 +242,7 @@ def test_threads_may_store_the_same_at_once(volume: Volume, source: tuple[Path, 
                     if not stored:
                         volume.store.link(blob, fd, name.encode(), fd=file)
             volume.store.sync()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failed.append(error)
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
@@ -259,7 +262,7 @@ def test_pages_are_verified_and_replaced(volume: Volume) -> None:
     assert isinstance(page, Leaf)
     assert volume.store.page(root.tree) is page
     assert volume.store.put_tree(page.encode()) == root.tree
-    file = volume.path / "objects/trees" / objects.tree_path(root.tree).decode()
+    file = volume.path / "objects/trees" / tree_path(root.tree).decode()
     good = file.read_bytes()
     assert set(volume.store.trees()) == {root.tree, *(e.tree for e in page.items if hasattr(e, "tree"))}
     for bad, why in ((good[:-1], "other bytes"), (b"", "other bytes"), (None, "missing")):
@@ -305,9 +308,9 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OSError):
         store.sync()
     store.sync()  # all of it again
-    page = volume.path / "objects/trees" / objects.tree_path(root.tree).decode()
+    page = volume.path / "objects/trees" / tree_path(root.tree).decode()
     blobs = [volume.blob_file(blob) for blob in store.blobs()]
-    for path in (page, page.parent, *blobs, *(b.parent for b in blobs)):
+    for path in (page, page.parent, page.parent.parent, *blobs, *(b.parent for b in blobs)):
         assert path.stat().st_ino in synced[4:]
     synced.clear()
     store.sync()
@@ -325,6 +328,8 @@ def test_sync_is_one_call_here(volume: Volume, monkeypatch: pytest.MonkeyPatch) 
 
 def test_strange_files_are_no_objects(volume: Volume) -> None:
     shard = volume.path / "objects/blobs/00"
+    shard.mkdir()
+    (volume.path / "objects/trees/xyz").mkdir()
     for name in ("x", "ab", ".artfs-tmp.1.2", "ab-0", "a" * 30 + "-0", "A" * 30, "a" * 30 + "-99999999999"):
         (shard / name).write_bytes(b"")
     assert list(volume.store.blobs()) == []
