@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from artfs.catalog.records import VersionRecord
-from artfs.errors import Sealing, VersionNotFound, printable
+from artfs.errors import Damaged, Sealing, VersionNotFound, printable
 from artfs.pending.draft import Mark
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Sealer
@@ -41,7 +41,10 @@ def _decided(sealer: Sealer, mark: Mark) -> VersionRecord | None:
         except VersionNotFound:
             return None
     for number in reversed(sealer.collection.numbers()):
-        record = sealer.collection.record(number)
+        try:
+            record = sealer.collection.record(number)
+        except (Damaged, VersionNotFound):
+            continue  # check tells of it; the other versions are still worth a look
         if record.seal == mark.seal:
             return record
     return None

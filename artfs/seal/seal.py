@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.errors import LostRace
+from artfs.errors import LostRace, VersionNotFound
 from artfs.model import names
 from artfs.pending.draft import Mark, Settings
 from artfs.pending.gate import State, WritableHandle
@@ -107,9 +107,7 @@ class Sealer:
                 if handles:
                     self.audience.flush(handles)
                     tree.gate.fence(handles)
-                with self.objects_in_use():
-                    record, unchanged = self._commit(tree, request)
-                trash = self.settle(tree, record)
+                record, unchanged, trash = self._commit_and_settle(tree, request)
         except BaseException:
             tree.gate.settle(State.PENDING)
             raise
@@ -117,11 +115,24 @@ class Sealer:
         tree.gate.settle(State.SEALED)
         return Answer(record.version, unchanged, record.digest), trash
 
+    def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, bytes]:
+        while True:
+            with self.objects_in_use():
+                record, unchanged = self._commit(tree, request)
+            try:
+                return record, unchanged, self.settle(tree, record)
+            except VersionNotFound:
+                if not unchanged:
+                    raise
+                # The version that the tree is equal to was deleted just now: then it is a new one.
+
     def _commit(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool]:
         settings = tree.draft.settings()
         aliases = tuple(dict.fromkeys(a for a in (*settings.aliases, *request.aliases) if a != "latest"))
         for attempt in range(_ATTEMPTS):
             ingested = self._ingest(tree)
+            # Before the look at the newest: a version that comes between the two is then seen by the commit.
+            number = self.collection.next_number()
             newest = self.collection.newest()
             if newest is not None and newest.root.entry().content == ingested.root.content:
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
@@ -136,7 +147,7 @@ class Sealer:
                     raise
                 continue
             self.store.sync()
-            record = self._record(tree, request, settings, mark, ingested)
+            record = self._record(number, tree, request, settings, mark, ingested)
             durable.step("seal:commit")
             if self.collection.commit(record):
                 return record, False
@@ -174,10 +185,16 @@ class Sealer:
             os.close(fd)
 
     def _record(
-        self, tree: PendingTree, request: Request, settings: Settings, mark: Mark, ingested: Ingested
+        self,
+        number: int,
+        tree: PendingTree,
+        request: Request,
+        settings: Settings,
+        mark: Mark,
+        ingested: Ingested,
     ) -> VersionRecord:
         return VersionRecord.make(
-            number=self.collection.next_number(),
+            number=number,
             serial=self.next_serial(),
             root=ingested.root,
             distributed_id=tree.name,
