@@ -19,13 +19,15 @@ from pathlib import Path
 
 from artfs.errors import ArtfsError, MountError
 
+PROGRAM = (sys.executable, "-m", "artfs")
+
 _VARIABLE = "ARTFS_READY_FD"
 _READY = b"ready"
 _ERROR = b"error "
 _LOG_LIMIT = 16 * 1024 * 1024
 
 
-def start(arguments: Sequence[str], log_file: Path) -> int:
+def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = PROGRAM) -> int:
     """Starts ``artfs ARGUMENTS`` as a daemon and waits until it is ready; returns its pid.
 
     The arguments are those of the mount in the foreground. The daemon's messages are appended to
@@ -42,7 +44,7 @@ def start(arguments: Sequence[str], log_file: Path) -> int:
         logged_before = messages.tell()
         try:
             daemon = subprocess.Popen(
-                [sys.executable, "-m", "artfs", *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=messages,

@@ -49,8 +49,8 @@ HARD_LIMIT = 40.0
 _MAX_TASKS = 4096
 _TABLE_RECHECK = 30.0
 
-# Each poll(2) and pread(2) of the loop lets go of the GIL. A thread that computes gives it back after this time
-# only: with Python's 5 ms, one such thread makes each request wait as long.
+# Each poll(2) and pread(2) of the loop lets go of the GIL. A thread that computes gives it back after this
+# time only: with Python's 5 ms, one such thread makes each request wait as long.
 _SWITCH_INTERVAL = 0.0005
 _TABLE_PAUSE = 0.2
 
@@ -121,7 +121,7 @@ def serve(
             device = _device_of(point)
             try:
                 trio.run(_Daemon(session, device, ready, stopping).run)
-            except* Exception as failures:
+            except ExceptionGroup as failures:
                 log.critical("the mount ended by a failure", exc_info=failures)
                 raise MountError(f"the mount ended by a failure: {_first(failures)}") from failures
         if connection.failure is not None:

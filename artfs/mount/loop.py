@@ -3,10 +3,11 @@
 Owns how the mount waits for requests. Knows nothing of what the requests are. Everything here runs on the
 loop's thread.
 
-pyfuse3 waits for each request by a lock, a checkpoint and epoll, which cost two rounds of trio's scheduler and
-a sleep of the CPU. Here a task that has answered a request without blocking looks for the next one at once:
-for a short window by poll(2) without a timeout, which lets other threads have the GIL, and only then in trio.
-Two to four times as many requests a second pass this way when client and daemon sit on two CPUs. Bounds:
+pyfuse3 waits for each request by a lock, a checkpoint and epoll, which cost two rounds of trio's scheduler
+and a sleep of the CPU. Here a task that has answered a request without blocking looks for the next one at
+once: for a short window by poll(2) without a timeout, which lets other threads have the GIL, and only then in
+trio. Two to four times as many requests a second pass this way when client and daemon sit on two CPUs.
+Bounds:
 
 - The window opens after a request, closes after ``SPIN`` seconds, and shrinks to nothing when requests come
   less often than that, so an idle or slow mount costs no CPU.
@@ -14,7 +15,8 @@ Two to four times as many requests a second pass this way when client and daemon
   requests come without end. While other requests wait for threads it does so more often, also within the
   window, so that they hear of their results.
 
-pyfuse3 looks its module attribute ``trio`` up at each use, and ``pyfuse3.asyncio`` replaces it in the same way.
+pyfuse3 looks its module attribute ``trio`` up at each use, and ``pyfuse3.asyncio`` replaces it in the same
+way.
 """
 
 from __future__ import annotations
@@ -118,8 +120,8 @@ class QuickTrio:
 class _Turn:
     """The lock around the device: first come, first served would cost a switch of tasks for each request.
 
-    The task that leaves wakes a waiting one but may come back before that one runs; then it is the waiting one
-    that goes on waiting. It has its turn as soon as the first task blocks.
+    The task that leaves wakes a waiting one but may come back before that one runs; then it is the waiting
+    one that goes on waiting. It has its turn as soon as the first task blocks.
     """
 
     def __init__(self, loop: QuickTrio) -> None:

@@ -38,6 +38,8 @@ def check_machine(*, allow_other: bool) -> None:
         return
     if shutil.which(HELPER) is None:
         raise MountError(f"an ordinary user can't mount without {HELPER}: install the package fuse3")
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        raise MountError(f"{DEVICE} can't be opened by ordinary users here: 'chmod 666 {DEVICE}' as root")
     if allow_other and not _user_allow_other():
         raise MountError(
             f"--allow-other is refused to ordinary users here: put a line 'user_allow_other' into {FUSE_CONF}"

@@ -50,6 +50,8 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
                 mounts.detach(point)
             except OSError as error:
                 raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+            if daemon is not None:
+                _ends(daemon, deadline)
         while _stands(mount):
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
@@ -79,7 +81,7 @@ def _open_daemon(mount: Mount) -> int | None:
         return None
     try:
         owner = Lock(directory, b"mount").read_owner()
-        if owner is None or owner.mountpoint != str(mount.point):
+        if owner is None or not owner.mountpoint or mounts.resolve(owner.mountpoint) != mount.point:
             return None
         pidfd = os.pidfd_open(owner.pid)
     except OSError:

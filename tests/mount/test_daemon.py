@@ -1,0 +1,363 @@
+"""The daemon's beginning and its ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import MountError
+from artfs.mount import background, mounts, prerequisites
+from artfs.mount.unmount import unmount
+from tests.conformance.helpers import eventually, fails
+from tests.mount.mounting import is_alive
+from tests.mount.tiny_mounts import TinyMounts, tiny
+
+__all__ = ["tiny"]
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+class TestMountpoint:
+    """What is said of a directory that can't be mounted on."""
+
+    def test_a_good_one_is_returned_without_symlinks(self, tmp_path: Path):
+        point, link = tmp_path / "mnt", tmp_path / "link"
+        point.mkdir()
+        link.symlink_to(point)
+        assert prerequisites.prepare_mountpoint(tmp_path / "volume", link) == point.resolve()
+
+    def test_missing(self, tmp_path: Path):
+        with pytest.raises(MountError, match="does not exist: create"):
+            prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
+
+    def test_no_directory(self, tmp_path: Path):
+        (tmp_path / "mnt").touch()
+        with pytest.raises(MountError, match="not a directory"):
+            prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
+
+    def test_not_empty(self, tmp_path: Path):
+        (tmp_path / "mnt").mkdir()
+        (tmp_path / "mnt" / "file").touch()
+        with pytest.raises(MountError, match="not empty"):
+            prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
+
+    @pytest.mark.parametrize(("volume", "mountpoint"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
+    def test_in_one_another(self, tmp_path: Path, volume: str, mountpoint: str):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        with pytest.raises(MountError, match="in one another"):
+            prerequisites.prepare_mountpoint(tmp_path / volume, tmp_path / mountpoint)
+
+    @root_only
+    def test_a_mount_of_another_kind_may_be_covered(self, tmp_path: Path):
+        point = tmp_path / "mnt"
+        point.mkdir()
+        made = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
+        if made.returncode != 0:
+            pytest.skip("no tmpfs can be mounted here")
+        try:
+            assert prerequisites.prepare_mountpoint(tmp_path / "volume", point) == point
+        finally:
+            subprocess.run(["umount", str(point)], check=True)
+
+
+class TestMachine:
+    """What is said of a machine on which one can't mount."""
+
+    @pytest.fixture(autouse=True)
+    def ordinary_user_with_all(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name, content in (("fuse", ""), ("fuse.conf", "#user_allow_other\n")):
+            (tmp_path / name).write_text(content)
+        monkeypatch.setattr(prerequisites, "DEVICE", str(tmp_path / "fuse"))
+        monkeypatch.setattr(prerequisites, "FUSE_CONF", str(tmp_path / "fuse.conf"))
+        monkeypatch.setattr(prerequisites, "HELPER", "sh")
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    def test_nothing_is_missing(self):
+        prerequisites.check_machine(allow_other=False)
+
+    def test_no_device(self, tmp_path: Path):
+        (tmp_path / "fuse").unlink()
+        with pytest.raises(MountError, match="modprobe fuse"):
+            prerequisites.check_machine(allow_other=False)
+
+    def test_no_helper(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(prerequisites, "HELPER", "no-such-program")
+        with pytest.raises(MountError, match="install the package fuse3"):
+            prerequisites.check_machine(allow_other=False)
+
+    def test_root_needs_no_helper(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(prerequisites, "HELPER", "no-such-program")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        prerequisites.check_machine(allow_other=True)
+
+    def test_allow_other(self, tmp_path: Path):
+        with pytest.raises(MountError, match=r"user_allow_other.*fuse\.conf"):
+            prerequisites.check_machine(allow_other=True)
+        (tmp_path / "fuse.conf").write_text("# comment\n  user_allow_other  \n")
+        prerequisites.check_machine(allow_other=True)
+
+    @pytest.mark.parametrize(
+        ("error", "advice"),
+        [
+            (ModuleNotFoundError("none", name="pyfuse3"), "pip install pyfuse3"),
+            (ImportError("libfuse3.so.3: cannot open shared object file"), "library of FUSE 3"),
+        ],
+    )
+    def test_no_pyfuse3(self, monkeypatch: pytest.MonkeyPatch, error: ImportError, advice: str):
+        def refuse(name: str, *_: object, **__: object) -> object:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.__import__", refuse)
+            with pytest.raises(MountError) as caught:
+                prerequisites._check_import()
+        assert advice in str(caught.value)
+
+
+def test_the_mount_table_is_read_with_its_escapes():
+    line = (
+        rb"36 35 98:0 /mnt1 /mnt\0402/\134x rw,noatime master:1 - fuse.artfs /vol\040ume rw,errors=continue"
+    )
+    mount = mounts._parse(line)
+    assert mount == mounts.Mount(36, (98, 0), Path("/mnt 2/\\x"), "fuse.artfs", "/vol ume")
+    assert mount.ours
+
+
+def test_a_path_is_in_the_mount_that_is_nearest():
+    assert mounts.holding(Path("/proc/self")) == mounts.at(Path("/proc"))
+
+
+@pytest.mark.fuse
+class TestBeginning:
+    def test_the_command_returns_when_the_mount_answers(self, tiny: TinyMounts):
+        pid = tiny.start()
+        assert tiny.mounted
+        assert os.listdir(tiny.point) == []
+        assert os.getsid(pid) == pid
+
+    def test_the_daemon_says_why_there_is_no_mount(self, tiny: TinyMounts):
+        with pytest.raises(MountError, match="told to fail"):
+            tiny.start("fail")
+        assert not tiny.mounted
+
+    def test_the_last_words_of_a_daemon_that_dies_are_the_reason(self, tiny: TinyMounts):
+        with pytest.raises(MountError, match="last words"):
+            tiny.start("die")
+
+    def test_a_daemon_that_dies_in_silence_is_noticed(self, tmp_path: Path):
+        with pytest.raises(MountError, match="status 3"):
+            background.start([], tmp_path / "log", program=["sh", "-c", "exit 3"])
+
+    def test_a_mountpoint_in_use_is_left_alone(self, tiny: TinyMounts):
+        tiny.start()
+        (tiny.point / "file").write_text("content")
+        with pytest.raises(MountError, match="in use: the volume"):
+            prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point)
+        assert (tiny.point / "file").read_text() == "content"
+
+    def test_a_killed_daemon_leaves_a_mountpoint_that_can_be_used_again(self, tiny: TinyMounts):
+        os.kill(tiny.start(), signal.SIGKILL)
+        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        tiny.start()
+        (tiny.point / "file").write_text("content")
+        assert "taken away" in tiny.log
+        assert len([mount for mount in mounts.table() if mount.point == tiny.point]) == 1
+
+    def test_the_daemon_keeps_out_of_its_mount_and_has_no_limits(self, tiny: TinyMounts):
+        process = Path("/proc", str(tiny.start()))
+        for link in (*(process / "fd").iterdir(), process / "cwd", process / "root"):
+            assert not os.readlink(link).startswith(str(tiny.point))
+        assert "Umask:\t0000" in (process / "status").read_text()
+        limits = (process / "limits").read_text().splitlines()
+        _, soft, hard = next(line for line in limits if line.startswith("Max open files")).rsplit(None, 3)[:3]
+        assert soft == hard
+
+
+def dead(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+@pytest.fixture
+def shell(tiny: TinyMounts):
+    """Starts shells that sit in the mount, or in a mount namespace that holds it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*before: str) -> subprocess.Popen[str]:
+        command = [*before, "sh", "-c", f"cd {tiny.point} && echo here && read line && ls"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.fuse
+class TestEnd:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("options", [[], ["plain"]])
+    def test_a_signal_unmounts(self, tiny: TinyMounts, number: signal.Signals, options: list[str]):
+        pid = tiny.start(*options)
+        os.kill(pid, number)
+        tiny.has_ended(pid)
+        assert not tiny.mounted
+        assert tiny.log.index("tiny is stopping") < tiny.log.index("tiny has stopped")
+        assert "Traceback" not in tiny.log
+
+    def test_a_shell_that_sits_in_the_mount_does_not_keep_the_daemon(self, tiny: TinyMounts, shell):
+        pid = tiny.start()
+        process = shell()
+        began = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        tiny.has_ended(pid)
+        assert time.monotonic() - began < 5
+        assert not tiny.mounted
+        output, _ = process.communicate("\n", timeout=30)
+        assert "not connected" in output
+
+    @root_only
+    @pytest.mark.parametrize("how", ["signal", "umount"])
+    def test_a_mount_namespace_that_holds_it_does_not_keep_the_daemon(
+        self, tiny: TinyMounts, shell, how: str
+    ):
+        pid = tiny.start()
+        process = shell("unshare", "--mount", "--propagation", "private")
+        if how == "signal":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            subprocess.run(["umount", str(tiny.point)], check=True)
+        tiny.has_ended(pid)
+        assert not tiny.mounted
+        output, _ = process.communicate("\n", timeout=30)
+        assert "not connected" in output
+
+    @root_only
+    def test_an_umount_from_outside_ends_the_daemon(self, tiny: TinyMounts):
+        pid = tiny.start()
+        subprocess.run(["umount", str(tiny.point)], check=True)
+        tiny.has_ended(pid)
+        assert "tiny has stopped" in tiny.log
+        assert "Traceback" not in tiny.log
+
+    def test_a_mistake_in_a_handler_ends_the_mount_in_order(self, tiny: TinyMounts):
+        pid = tiny.start()
+        (tiny.volume / "raise").touch()
+        with pytest.raises(OSError, match=str(tiny.point)):
+            os.statvfs(tiny.point)
+        tiny.has_ended(pid)
+        assert not tiny.mounted
+        last_line = tiny.log.splitlines()[-1]
+        assert last_line == "artfs.errors.MountError: the mount ended by a failure: a mistake in a handler"
+        assert "tiny has stopped" in tiny.log
+
+    @pytest.mark.parametrize("how", ["wait", "wait-thread"])
+    def test_requests_that_never_end_do_not_keep_the_daemon(self, tiny: TinyMounts, how: str):
+        (tiny.volume / how).touch()
+        pid = tiny.start("grace=0.5")
+        waiting = subprocess.Popen(["stat", "-f", str(tiny.point)], stdout=subprocess.DEVNULL)
+        eventually(lambda: in_request(waiting.pid), what="the request waits")
+        os.kill(pid, signal.SIGTERM)
+        tiny.has_ended(pid)
+        assert waiting.wait(30) != 0
+        assert not tiny.mounted
+
+    def test_requests_are_answered_while_one_waits(self, tiny: TinyMounts):
+        (tiny.volume / "wait").touch()
+        tiny.start("grace=0.5")
+        waiting = [
+            subprocess.Popen(["stat", "-f", str(tiny.point)], stdout=subprocess.DEVNULL) for _ in range(8)
+        ]
+        try:
+            eventually(lambda: all(in_request(process.pid) for process in waiting), what="all wait")
+            (tiny.point / "file").write_text("content")
+            assert os.listdir(tiny.point) == ["file"]
+        finally:
+            unmount(tiny.point)  # A caller that waits in a request can't be killed.
+            for process in waiting:
+                process.wait(30)
+
+
+def in_request(pid: int) -> bool:
+    """Whether a process waits in its statfs (proc(5), wchan is not there on every kernel)."""
+    system_call = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    return system_call == "137"
+
+
+@pytest.mark.fuse
+class TestUnmount:
+    def test_when_it_returns_mount_and_daemon_are_gone(self, tiny: TinyMounts):
+        pid = tiny.start()
+        unmount(tiny.point)
+        assert not tiny.mounted
+        assert not is_alive(pid)
+        tiny.start()
+
+    def test_a_mount_in_use(self, tiny: TinyMounts, shell):
+        pid = tiny.start()
+        shell()
+        unmount(tiny.point)
+        assert not tiny.mounted
+        assert not is_alive(pid)
+
+    def test_a_symlink_to_the_mountpoint(self, tiny: TinyMounts, tmp_path: Path):
+        tiny.start()
+        (tmp_path / "link").symlink_to(tiny.point)
+        unmount(tmp_path / "link")
+        assert not tiny.mounted
+
+    def test_a_dead_mount(self, tiny: TinyMounts):
+        pid = tiny.start()
+        os.kill(pid, signal.SIGKILL)
+        tiny.has_ended(pid)
+        with fails(errno.ENOTCONN):
+            os.listdir(tiny.point)
+        unmount(tiny.point)
+        assert os.listdir(tiny.point) == []
+
+    def test_a_daemon_that_can_not_be_found(self, tiny: TinyMounts):
+        pid = tiny.start()
+        (tiny.volume / "locks" / "mount").unlink()
+        unmount(tiny.point)
+        assert not tiny.mounted
+        tiny.has_ended(pid)
+
+    def test_a_pid_that_belongs_to_another_process_is_not_signalled(self, tiny: TinyMounts):
+        tiny.start()
+        lock = tiny.volume / "locks" / "mount"
+        bystander = subprocess.Popen(["sleep", "1000"])
+        try:
+            lock.write_text(lock.read_text().replace(f'"pid":{tiny.pids[0]},', f'"pid":{bystander.pid},'))
+            unmount(tiny.point)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+            bystander.wait()
+        assert not tiny.mounted
+
+    def test_what_is_no_mount_of_ours(self, tiny: TinyMounts, tmp_path: Path):
+        with pytest.raises(MountError, match="no mount"):
+            unmount(tmp_path)
+        with pytest.raises(MountError, match="of type proc"):
+            unmount("/proc")
+
+    def test_a_path_within_a_mount(self, tiny: TinyMounts):
+        tiny.start()
+        with pytest.raises(MountError, match=f"lies in one: unmount {tiny.point}"):
+            unmount(tiny.point / "somewhere")
+        assert tiny.mounted

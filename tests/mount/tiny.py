@@ -1,0 +1,163 @@
+"""The smallest filesystem for a daemon to serve: a flat directory, passed through, its requests counted.
+
+Run as ``python -m tests.mount.tiny VOLUME MOUNTPOINT [OPTION...]``. VOLUME holds ``files`` and ``locks``. The
+xattr ``user.tiny`` of the root tells as JSON what requests came and which flags the mount has. Options:
+``allow-other``, ``plain`` (no handshake of ours), ``fail`` and ``die`` (before there is a mount),
+``grace=SECONDS``. statfs on a mount whose VOLUME holds a file ``wait`` never returns; ``wait-thread`` lets a
+thread do the waiting, ``raise`` makes it fail in a way that pyfuse3 doesn't stand.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyfuse3
+import trio
+from pyfuse3 import FUSEError
+
+from artfs.errors import MountError
+from artfs.mount import background, daemon, handshake
+from artfs.store.locks import Lock, this_process
+
+
+class Tiny(pyfuse3.Operations):  # type: ignore[misc,unused-ignore]
+    def __init__(self, volume: Path, session: daemon.Session) -> None:
+        super().__init__()
+        self.volume, self.session = volume, session
+        self.counts: Counter[str] = Counter()
+        self.largest_write = 0
+        self.names: dict[int, bytes] = {pyfuse3.ROOT_INODE: b"."}
+        self.directory = os.open(volume / "files", os.O_RDONLY | os.O_DIRECTORY)
+
+    def init(self) -> None:
+        self.session.answer_init()
+
+    def attributes(self, name: bytes) -> pyfuse3.EntryAttributes:
+        try:
+            status = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+        except OSError as error:
+            raise FUSEError(error.errno or errno.EIO) from None
+        ino = pyfuse3.ROOT_INODE if name == b"." else status.st_ino + 1
+        self.names[ino] = name
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(ino)
+        entry.attr_timeout = 0
+        for field in ("mode", "nlink", "uid", "gid", "size", "atime_ns", "mtime_ns", "ctime_ns"):
+            setattr(entry, f"st_{field}", getattr(status, f"st_{field}"))
+        return entry
+
+    async def lookup(self, parent: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
+        self.counts["lookup"] += 1
+        return self.attributes(name)
+
+    async def getattr(self, ino: int, ctx: Any) -> pyfuse3.EntryAttributes:
+        self.counts["getattr"] += 1
+        return self.attributes(self.names[ino])
+
+    async def setattr(
+        self, ino: int, attr: Any, fields: Any, fh: int | None, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        name = self.names[ino]
+        if fields.update_mode:
+            os.chmod(name, attr.st_mode & 0o7777, dir_fd=self.directory)
+        return self.attributes(name)
+
+    async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
+        self.counts["create"] += 1
+        fd = os.open(name, flags | os.O_CREAT | os.O_CLOEXEC, mode & 0o7777, dir_fd=self.directory)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd)), self.attributes(name)
+
+    async def open(self, ino: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
+        fd = os.open(self.names[ino], flags & ~os.O_APPEND | os.O_CLOEXEC, dir_fd=self.directory)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd))
+
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return os.pread(fh, size, off)
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        self.counts["write"] += 1
+        self.largest_write = max(self.largest_write, len(buf))
+        mode = os.fstat(fh).st_mode
+        if mode & 0o6000:  # HANDLE_KILLPRIV_V2 makes this the filesystem's duty.
+            os.fchmod(fh, mode & 0o1777)
+        return os.pwrite(fh, buf, off)
+
+    async def release(self, fh: int) -> None:
+        os.close(fh)
+
+    async def opendir(self, ino: int, ctx: Any) -> int:
+        return ino
+
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        self.counts["readdirplus"] += 1
+        names = sorted(os.fsencode(name) for name in os.listdir(self.directory))
+        for number, name in enumerate(names[start_id:], start_id + 1):
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), self.attributes(name), number):
+                return
+
+    async def getxattr(self, ino: int, name: bytes, ctx: Any) -> bytes:
+        if ino == pyfuse3.ROOT_INODE and name == b"user.tiny":
+            connection = self.session.connection
+            flags = connection.flags if connection else None
+            facts = {"counts": self.counts, "largest_write": self.largest_write, "flags": flags}
+            return json.dumps(facts).encode()
+        self.counts["getxattr"] += 1
+        raise FUSEError(errno.ENODATA)
+
+    async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
+        if (self.volume / "wait").exists():
+            await trio.sleep_forever()
+        if (self.volume / "wait-thread").exists():
+            await trio.to_thread.run_sync(time.sleep, 1000)
+        if (self.volume / "raise").exists():
+            raise ValueError("a mistake in a handler")
+        return pyfuse3.StatvfsData()
+
+
+def main(arguments: Sequence[str]) -> None:
+    volume, mountpoint = Path(arguments[0]), Path(arguments[1])
+    options = set(arguments[2:])
+    logging.basicConfig(level=logging.INFO)
+    with background.reporting() as report:
+        if "fail" in options:
+            raise MountError("this daemon was told to fail")
+        if "die" in options:
+            sys.exit("last words")
+        if "plain" in options:
+            _refuse_handshake()
+        for option in options:
+            if option.startswith("grace="):
+                daemon.GRACE = float(option.partition("=")[2])
+                daemon.HARD_LIMIT = daemon.GRACE + 2
+        locks = os.open(volume / "locks", os.O_RDONLY)
+        with Lock(locks, b"mount").exclusive(blocking=False) as held:
+            held.write_owner(this_process(str(mountpoint.absolute())))
+            daemon.serve(
+                volume,
+                mountpoint,
+                handshake.Options(allow_other="allow-other" in options),
+                lambda session: Tiny(volume, session),
+                ready=report.ready,
+                stopping=lambda: logging.info("tiny is stopping"),
+                stopped=lambda: logging.info("tiny has stopped"),
+            )
+
+
+def _refuse_handshake() -> None:
+    def refuse(*_: object) -> int:
+        raise OSError("told not to")
+
+    handshake._mount = refuse  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
