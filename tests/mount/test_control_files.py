@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from tests.mount.mounting import MountedVolume
 pytestmark = pytest.mark.fuse
 
 PENDING_FILES = {
-    *("finish", "discard", "status", "error", "base", "aliases", "tags", "description"),
-    *("metadata.json", "runs", "references"),
+    *("finish", "discard", "status", "error", "aliases", "tags", "description"),
+    *("metadata.json", "runs"),
 }
 VERSION_FILES = {"finish", "status", "error", "manifest.json", "metadata.json", "description", "tags", "ttl"}
 
@@ -72,21 +73,26 @@ def test_a_control_directory_cannot_be_changed(
     tree = {"volume": shared_mnt, "collection": model, "pending": job, "version": version}[place]
     there = tree / ".artfs"
     (job / "file").write_text("data")
-    for refused in (
-        lambda: os.rmdir(there),
-        lambda: os.rename(there, tree / "renamed"),
-        lambda: os.unlink(there / "status" if place != "collection" else there / "versions"),
-        lambda: os.rename(there / "error", there / "renamed"),
-        lambda: os.open(there / "new", os.O_WRONLY | os.O_CREAT),
-        lambda: os.mkdir(there / "new"),
-        lambda: os.symlink("target", there / "new"),
-        lambda: os.mkfifo(there / "new"),
-        lambda: os.chmod(there, 0o777),
-        lambda: os.chmod(there / "error", 0o777),
-        lambda: os.chown(there, 1, 1),
-    ):
-        with fails(errno.EPERM):
-            refused()
+    trials = {
+        "rmdir": lambda: os.rmdir(there),
+        "rename": lambda: os.rename(there, tree / "renamed"),
+        "unlink of a file": lambda: os.unlink(there / "error"),
+        "rename of a file": lambda: os.rename(there / "error", there / "renamed"),
+        "create": lambda: os.open(there / "new", os.O_WRONLY | os.O_CREAT),
+        "mkdir": lambda: os.mkdir(there / "new"),
+        "symlink": lambda: os.symlink("target", there / "new"),
+        "mkfifo": lambda: os.mkfifo(there / "new"),
+        "chmod": lambda: os.chmod(there, 0o777),
+        "chmod of a file": lambda: os.chmod(there / "error", 0o777),
+        "chown": lambda: os.chown(there, 1, 1),
+        "utimens": lambda: os.utime(there, (1, 1)),
+    }
+    answers = {}
+    for name, trial in trials.items():
+        with pytest.raises(OSError) as caught:
+            trial()
+        answers[name] = errno.errorcode[caught.value.errno or 0]
+    assert answers == dict.fromkeys(trials, "EPERM")
     with fails(errno.EPERM, errno.EXDEV):
         os.rename(job / "file", there / "new")
     with fails(errno.EPERM, errno.EXDEV):
@@ -285,8 +291,7 @@ def test_runs_join_and_leave(job: Path) -> None:
     assert len(show_lines(job, "runs")) == 2
     assert len(show_json(job, "status")["runs"]) == 2
     command(job, "runs", "-alpha")
-    (line,) = show(job, "runs").splitlines()
-    assert "beta" in line
+    assert ["beta" in str(run) for run in show_json(job, "status")["runs"]] == [True]
     command(job, "runs", "-beta")
     assert show_json(job, "status")["runs"] == []
     for bad in ("gamma", "+", "-", "=gamma"):
@@ -385,7 +390,7 @@ def test_each_tree_has_its_own_error(model: Path, job: Path) -> None:
     other.mkdir()
     with fails(errno.EINVAL):
         command(job, "runs", "nonsense")
-    assert "nonsense" in show(job, "error")
+    assert show(job, "error") != "ok\n"
     assert show(other, "error") == "ok\n"
 
 
@@ -429,12 +434,24 @@ def test_metadata_collects_several_writes(job: Path) -> None:
     assert show_json(job, "metadata.json") == {"text": "a } in a string", "n": [1, 2]}
 
 
+def test_metadata_collects_what_several_processes_write_one_after_the_other(
+    job: Path, tmp_path: Path
+) -> None:
+    """Each process closes its copy of the handle, so a close is not yet the end."""
+    (tmp_path / "1").write_text('{"text": "one')
+    (tmp_path / "2").write_text(' two"}')
+    script = f"(cat {tmp_path}/1; cat {tmp_path}/2) > .artfs/metadata.json"
+    subprocess.run(["sh", "-ec", script], cwd=job, check=True)
+    assert show_json(job, "metadata.json") == {"text": "one two"}
+
+
 def test_metadata_that_never_becomes_complete_changes_nothing(job: Path) -> None:
     command(job, "metadata.json", '{"kept": 1}')
     fd = os.open(control(job, "metadata.json"), os.O_WRONLY | os.O_TRUNC)
     os.write(fd, b'{"half": ')
     assert show_json(job, "metadata.json") == {"kept": 1}
-    os.close(fd)
+    with suppress(OSError):  # close(2) may say that something is missing
+        os.close(fd)
     assert show_json(job, "metadata.json") == {"kept": 1}
 
 

@@ -64,8 +64,8 @@ def test_who_may_not_write_in_a_tree_may_not_command_it(model: Path, job: Path) 
     (job / "file").write_text("data")
     refused_as_nobody(lambda: finish(job))
     refused_as_nobody(lambda: finish(job, "--force"))
-    for name in ("finish", "discard", "description", "tags", "aliases", "base"):
-        refused_as_nobody(partial(command, job, name, "latest"))
+    for name in ("finish", "discard", "description", "tags", "aliases"):
+        refused_as_nobody(partial(command, job, name, "word"))
     refused_as_nobody(lambda: command(job, "metadata.json", "{}"))
     refused_as_nobody(lambda: command(job, "runs", "+me"))
     assert os.listdir(model / "pending") == ["job"]
