@@ -393,8 +393,9 @@ def show(result: dict[str, Any], systems: Sequence[str]) -> None:
     console.print(table)
     console.print(
         f"{result['rounds']} rounds on {machine['cpus']} CPUs "
-        f"(load {machine['load_at_start']:.1f} at the start), {machine['backing']}, Linux {machine['kernel']}; trees of {sizes['files']:,} files, "
-        f"{sizes['created']:,} created, "
+        f"(load {machine['load_at_start']:.1f} at the start), "
+        f"{machine['backing']}, Linux {machine['kernel']};\n"
+        f"trees of {sizes['files']:,} files, {sizes['created']:,} created, "
         f"streams of {sizes['stream_large'] // MIB} and {sizes['stream_small'] // MIB} MiB.",
         highlight=False,
     )

@@ -6,8 +6,10 @@ skipped elsewhere, with a line at the very end that says how many and why. Knows
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +61,7 @@ skipped: list[str] = []
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if skipped:
-        line = f"NOT RUN: {len(skipped)} tests that need a mount. {why_no_fuse()}"
+        line = f"NOT RUN: {len(skipped)} tests that need a mount: {why_no_fuse()}"
         terminalreporter.write_sep("!", red=True, bold=True)
         terminalreporter.write_line(line, red=True, bold=True)
         terminalreporter.write_sep("!", red=True, bold=True)
@@ -67,29 +69,36 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 # ---- mounts left behind -------------------------------------------------------------------------------
 
+# The temporary directory of this run, reachable by other users as pytest's own is not. It tells the mounts of
+# this run from everybody else's. Made on import: test modules ask for the temporary directory on theirs.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+_PLACE = os.path.realpath(tempfile.mkdtemp(prefix="artfs-tests-"))
+os.chmod(_PLACE, 0o755)
+os.environ["TMPDIR"] = tempfile.tempdir = _PLACE
+
 # Mounts of fixtures wider than a function, which outlive single tests by right.
 _shared: dict[Any, set[str]] = {}
-_base: list[str] = []
+_places = [_PLACE + "/"]
+
+
+@atexit.register
+def _remove_place() -> None:
+    if not _fuse_mounts():
+        shutil.rmtree(_PLACE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _all_files_of_tests_in_one_place(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
-    """Lets the check below tell the mounts of this session from everybody else's."""
-    base = os.path.realpath(tmp_path_factory.getbasetemp())
-    _base.append(base)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", base)
-        patch.setattr(tempfile, "tempdir", base)
-        yield
+def _mounts_below_tmp_path_are_ours(tmp_path_factory: pytest.TempPathFactory) -> None:
+    _places.append(os.path.realpath(tmp_path_factory.getbasetemp()) + "/")
 
 
 def _fuse_mounts() -> set[str]:
-    """The FUSE mounts below this session's directory (the mountinfo format is in proc(5))."""
+    """The FUSE mounts of this run (the mountinfo format is in proc(5))."""
     found = set()
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
         target = os.fsdecode(before.split()[4].decode("unicode_escape").encode("latin-1"))
-        if after.startswith(b"fuse") and _base and target.startswith(_base[0] + "/"):
+        if after.startswith(b"fuse") and target.startswith(tuple(_places)):
             found.add(target)
     return found
 
