@@ -1,4 +1,4 @@
-"""Directories as trees of pages against a plain sorted dict; pages are tiny, so that every rule is at work."""
+"""Directories as trees of pages against a plain sorted dict; tiny pages put every rule to work."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ def entries_of(name: st.SearchStrategy[bytes]) -> st.SearchStrategy[Entry]:
 
 
 plain_files = st.builds(FileEntry, names, modes, st.just(0), st.just(0), st.just(0), sizes, blobs)
-some_entries = st.lists(plain_files | entries_of(names), max_size=120).map(
-    lambda found: {entry.name: entry for entry in found}
-)
+# Many for the pages, few for the threshold under which a directory is one page.
+lists = [st.lists(plain_files | entries_of(names), max_size=most) for most in (12, 120)]
+some_entries = st.one_of(lists).map(lambda found: {entry.name: entry for entry in found})
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from artfs.errors import Damaged
-from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id, content_digest, tree_id
+from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id, content_digest, text, tree_id
 from artfs.model.entry import (
     ANY_OWNER,
     MAX_INT,
@@ -88,6 +88,38 @@ def test_what_the_content_digest_is_taken_of():
         ],
     )
     assert INDEX.content() == packed(1, [CONTENT, CONTENT])
+
+
+def test_the_example_of_the_format():
+    """FORMAT.md shows these bytes and digests; a change here is another format."""
+    blob = blob_id(XXH128, XXH128.digest(b"best\n"))
+    assert text(blob) == "xxh128:9ad4d7b1bb95b000a8c1fad74862c8bc"
+    noon = 1_700_000_000_000_000_000
+    leaf = Leaf(
+        [
+            FileEntry(b"a", 0o644, 1000, 1000, noon, 5, blob),
+            SymlinkEntry(b"b", 1000, 1000, noon, b"a"),
+        ]
+    )
+    data, summary = encode(leaf, XXH128)
+    assert data == bytes.fromhex(
+        "92 00 92"
+        "99 00 c40161 cd01a4 cd03e8 cd03e8 cf17979cfe362a0000 05 c411019ad4d7b1bb95b000a8c1fad74862c8bc 90"
+        "96 02 c40162 cd03e8 cd03e8 cf17979cfe362a0000 c40161"
+    )
+    assert leaf.content() == bytes.fromhex(
+        "92 00 92 94 00 c40161 00 c411019ad4d7b1bb95b000a8c1fad74862c8bc 93 02 c40162 c40161"
+    )
+    assert text(summary.tree) == "xxh128:06bfe4ecf10c9f0abfcb8b7be19a4497"
+    assert text(summary.content) == "xxh128:c0d1da9341de7ec3380318d5c0612f13"
+    _, empty = encode(Leaf([]), XXH128)
+    assert text(empty.tree) == text(empty.content) == "xxh128:8cfe108516fde656bcce7ed521e3f2ce"
+
+
+def test_the_cuts_of_the_format():
+    """FORMAT.md shows these; a change here is another format."""
+    assert cuts([b"n%04d" % i for i in range(1001)], 0) == [299, 551, 741, 884]
+    assert cuts([b"n%04d" % i for i in range(1001)], 1) == [21, 376, 541]
 
 
 def test_a_summary_of_a_leaf():
