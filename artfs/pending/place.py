@@ -1,8 +1,9 @@
 """Where something of a pending tree stands, and how to reach it without a path.
 
 A place is a directory and a name in it; it follows renames, and what lost its last known name is held by a
-descriptor instead. Everything goes by directory descriptors and O_NOFOLLOW: no path is ever put together, so
-no depth is too deep and no symlink leads out of the tree.
+descriptor instead. A file may have several names: the kernel asks for one that it has seen by the number of
+the file alone, so all that were seen are remembered. Everything goes by directory descriptors and O_NOFOLLOW:
+no path is ever put together, so no depth is too deep and no symlink leads out of the tree.
 
 Only the thread of the event loop may use places. Descriptors that a place hands out stay open until
 :meth:`Places.trim`, which is called between two operations.
@@ -25,12 +26,13 @@ OPEN_DIRECTORIES = 512  # descriptors kept for directories of one tree, beyond t
 class Place:
     """One file, directory or link of a pending tree, known by its backing inode number."""
 
-    __slots__ = ("__weakref__", "fd", "name", "parent", "places", "serial")
+    __slots__ = ("__weakref__", "_others", "fd", "name", "parent", "places", "serial")
 
     def __init__(self, places: Places, parent: Place | None, name: bytes, serial: int) -> None:
         self.places, self.parent, self.name = places, parent, name
         self.serial = serial  # the backing inode number
         self.fd = -1
+        self._others: dict[tuple[Place, bytes], None] | None = None  # more names of the same file
 
     def directory(self) -> int:
         """Returns an O_PATH descriptor of this directory, good until the next :meth:`Places.trim`."""
@@ -60,9 +62,12 @@ class Place:
         return fd
 
     @property
-    def held(self) -> bool:
-        """Tells whether this is reached by a descriptor alone: a root, or something without a name."""
-        return self.parent is None
+    def gone(self) -> bool:
+        """Tells whether nothing in the tree can lead here any more: the last name was removed.
+
+        What has only lost the names that are known here may have others, so the link count decides.
+        """
+        return self.parent is None and self is not self.places.root and os.fstat(self.fd).st_nlink == 0
 
     def stat(self) -> os.stat_result:
         """Returns what the backing filesystem says of it now. Raises ESTALE if something else stands there."""
@@ -109,11 +114,36 @@ class Place:
             place = place.parent
         return names[::-1] if place is self.places.root else None
 
-    def move(self, parent: Place, name: bytes) -> None:
-        """Notes the new name; a descriptor that held the nameless is given back."""
-        if self.parent is None and self is not self.places.root and self.fd >= 0:
-            self.places.opened(self)
+    def found(self, parent: Place, name: bytes) -> None:
+        """Notes a name under which this stands, beside those that are known."""
+        if self.parent is None:
+            # Found again: the descriptor that held the nameless is one of the directories' from here on.
+            if self.fd >= 0:
+                self.places.opened(self)
+        elif (self.parent, self.name) != (parent, name):
+            if self._others is None:
+                self._others = {}
+            self._others[self.parent, self.name] = None
+            self._others.pop((parent, name), None)
         self.parent, self.name = parent, name
+
+    def lost(self, parent: Place, name: bytes) -> bool:
+        """Notes that a name is gone; False if it was the last one known: then :meth:`hold` must follow."""
+        if (self.parent, self.name) != (parent, name):
+            if self._others is not None:
+                self._others.pop((parent, name), None)
+            return True
+        if not self._others:
+            return False
+        (self.parent, self.name), _ = self._others.popitem()
+        return True
+
+    def renamed(self, parent: Place, name: bytes, to_parent: Place, to_name: bytes) -> None:
+        """Notes that one name of this became another."""
+        if self.lost(parent, name):
+            self.found(to_parent, to_name)
+        else:
+            self.parent, self.name = to_parent, to_name
 
     def hold(self, fd: int) -> None:
         """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on."""
@@ -178,28 +208,37 @@ class Places:
         place.serial = serial
         self._known[serial] = place
 
-    def before_unlink(self, parent: Place, name: bytes) -> tuple[Place, int] | None:
-        """Gets ready to hold what is about to lose `name`; None if nobody knows it by that name.
+    def before_unlink(self, parent: Place, name: bytes) -> Unlinking | None:
+        """Gets ready to hold what is about to lose `name`; None if there is no such entry.
 
-        Hand the answer to :meth:`unlinked` after success, or to :meth:`kept` after a failure.
+        Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
         """
         try:
             fd = os.open(name, _ANYTHING, dir_fd=parent.directory())
         except FileNotFoundError:
             return None
-        place = self._known.get(os.fstat(fd).st_ino)
-        if place is None or place.parent is not parent or place.name != name:
-            os.close(fd)
-            return None
-        return place, fd
+        return Unlinking(self, parent, name, fd)
 
-    def unlinked(self, about: tuple[Place, int] | None) -> None:
-        if about is not None:
-            about[0].hold(about[1])
 
-    def kept(self, about: tuple[Place, int] | None) -> None:
-        if about is not None:
-            os.close(about[1])
+class Unlinking:
+    """An entry that is about to be removed, held by a descriptor."""
+
+    def __init__(self, places: Places, parent: Place, name: bytes, fd: int) -> None:
+        self._parent, self._name, self._fd = parent, name, fd
+        self.serial = os.fstat(fd).st_ino
+        self._place = places.known(self.serial)
+
+    def done(self) -> bool:
+        """Notes that the name is gone; tells whether the file or directory is, too."""
+        last = os.fstat(self._fd).st_nlink == 0
+        if self._place is None or self._place.lost(self._parent, self._name):
+            os.close(self._fd)
+        else:
+            self._place.hold(self._fd)
+        return last
+
+    def failed(self) -> None:
+        os.close(self._fd)
 
 
 def _stale() -> OSError:

@@ -17,7 +17,8 @@ from artfs.store import durable, syscalls
 def unshare(tree: PendingTree, place: Place) -> None:
     """Replaces the file under all its names in the tree by one copy, if anything else may have its inode."""
     status = place.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink < 2 or place.parent is None:
+    named = 1 if place.parent is not None else 0
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink <= named:
         return
     copy = durable.temp_name()
     source = place.descriptor(os.O_RDONLY)
@@ -32,6 +33,10 @@ def unshare(tree: PendingTree, place: Place) -> None:
             os.close(target)
         _replace_names(tree, status.st_ino, copy)
         place.places.renumber(place, serial)
+        tree.hashes.forget(serial)  # of another file that had this number before
+        if place.parent is None:
+            held = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+            place.hold(os.open(copy, held, dir_fd=tree.draft.fd))
     finally:
         os.close(source)
         os.unlink(copy, dir_fd=tree.draft.fd)

@@ -17,7 +17,7 @@ from typing import cast
 from artfs.errors import CrossTree, NotPermitted, ReadOnly, Writer
 from artfs.model import names
 from artfs.pending.gate import State
-from artfs.pending.place import Place
+from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
 from artfs.store import syscalls
@@ -57,7 +57,7 @@ class Branch:
         known = cast("PendingNode | None", self.tree.places.known(status.st_ino))
         if known is not None:
             if known.parent is not parent or known.name != name:
-                known.move(parent, name)
+                known.found(parent, name)
             return known
         kind = PendingDirectory if stat.S_ISDIR(status.st_mode) else PendingNode
         return self.tree.places.add(kind(self, parent, name, status.st_ino))
@@ -87,7 +87,7 @@ class PendingNode(Place, Node):
             return None
         path = self.names()
         if path is None:
-            return None  # unlinked while pending: it is nobody's but its handles'
+            return None  # no name is known any more: most likely it is nobody's but its handles'
         node: Node | None = self.branch.sealed
         for name in path:
             node = node.lookup(name) if node is not None else None
@@ -113,8 +113,7 @@ class PendingNode(Place, Node):
             raise ReadOnly
         tree = self.branch.tree
         fd = handle.fd if isinstance(handle, PendingHandle) else -1
-        guard = contextlib.nullcontext() if self.parent is None and not self.is_root else tree.gate.change()
-        with guard:
+        with contextlib.nullcontext() if self.gone else tree.gate.change():
             if isinstance(handle, PendingHandle) and handle.fenced and changes.size is not None:
                 raise ReadOnly
             if changes.size is not None:
@@ -242,8 +241,7 @@ class PendingNode(Place, Node):
         if self.twin() is not None:
             raise ReadOnly
         tree = self.branch.tree
-        unlinked = self.parent is None
-        with contextlib.nullcontext() if unlinked else tree.gate.change():
+        with contextlib.nullcontext() if self.gone else tree.gate.change():
             if tree.shares_blobs:
                 unshare(tree, self)
             fd = self.descriptor(access | (flags & os.O_TRUNC))
@@ -353,6 +351,7 @@ class PendingDirectory(PendingNode):
                 raise FileNotFoundError(errno.ENOENT, "the file has no name any more")
             source = node.parent.directory()
             os.link(node.name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+            node.found(self, name)
             return node
 
     def unlink(self, name: bytes, caller: Caller) -> None:
@@ -367,14 +366,14 @@ class PendingDirectory(PendingNode):
             try:
                 remove(directory)
             except BaseException:
-                self.places.kept(about)
+                if about is not None:
+                    about.failed()
                 raise
             self._removed(about)
 
-    def _removed(self, about: tuple[Place, int] | None) -> None:
-        if about is not None and os.fstat(about[1]).st_nlink == 0:
-            self.branch.tree.hashes.forget(about[0].serial)
-        self.places.unlinked(about)
+    def _removed(self, about: Unlinking | None) -> None:
+        if about is not None and about.done():
+            self.branch.tree.hashes.forget(about.serial)
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
@@ -389,19 +388,19 @@ class PendingDirectory(PendingNode):
             try:
                 syscalls.renameat2(source, name, destination, new_name, flags)
             except BaseException:
-                self.places.kept(about)
+                if about is not None:
+                    about.failed()
                 raise
             if other == moved:
                 return  # two names of one file: rename(2) leaves both
             self._removed(about)
-            self._relocate(moved, target, new_name)
-            if exchange and other is not None:
-                self._relocate(other, self, name)
-
-    def _relocate(self, serial: int, parent: Place, name: bytes) -> None:
-        place = self.places.known(serial)
-        if place is not None:
-            place.move(parent, name)
+            for serial, old, new in (
+                (moved, (self, name), (target, new_name)),
+                (other if exchange else None, (target, new_name), (self, name)),
+            ):
+                place = self.places.known(serial) if serial is not None else None
+                if place is not None:
+                    place.renamed(*old, *new)
 
 
 class PendingHandle(Handle):
@@ -451,7 +450,7 @@ class PendingHandle(Handle):
     # -- what the gate asks
 
     def counts(self) -> bool:
-        return self.node.parent is not None or self.node.is_root
+        return not self.node.gone
 
     def writer(self) -> Writer:
         pid, command = process_of(self.caller.pid)

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from artfs.volume import Volume
 from tests.conformance.driver import Filesystem, OsFilesystem
+from tests.conformance.view import ViewInMemory
 from tests.mount.mounting import PLACE, MountedVolume, add_log_to_failure, mounted_volume
 
 
@@ -33,7 +35,7 @@ class Driver:
 DRIVERS = {
     "plain": Driver(real=True, artfs=False),
     "mount": Driver(real=True, artfs=True, options=()),
-    # The view in memory goes here, as Driver(real=False, artfs=True), and is made in the fixture below.
+    "view": Driver(real=False, artfs=True),
 }
 
 
@@ -99,6 +101,13 @@ def mounts() -> Iterator[Mounts]:
         yield Mounts(stack)
 
 
+@pytest.fixture(scope="session")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewInMemory]:
+    """A volume that nobody has mounted, and what a mount would show of it."""
+    with Volume.init(tmp_path_factory.mktemp("view") / "volume") as volume:
+        yield ViewInMemory(volume)
+
+
 @pytest.fixture
 def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
     """An empty directory to do anything with."""
@@ -116,4 +125,5 @@ def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
         finally:
             shutil.rmtree(base)
     else:
-        raise NotImplementedError(request.param)
+        view: ViewInMemory = request.getfixturevalue("view")
+        yield view.pending_tree()

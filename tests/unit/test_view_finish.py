@@ -1,0 +1,94 @@
+"""What may still write to a tree when it is sealed: the view in memory, and no mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import OpenForWriting
+from artfs.seal.seal import Answer, Request
+from artfs.view.node import ROOT
+from artfs.volume import Volume
+from tests.conformance.helpers import fails, read, write
+from tests.conformance.view import ViewFilesystem, ViewInMemory
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[ViewInMemory]:
+    with Volume.init(tmp_path / "volume") as volume:
+        yield ViewInMemory(volume)
+
+
+@pytest.fixture
+def fs(view: ViewInMemory) -> ViewFilesystem:
+    return view.pending_tree()
+
+
+def finish(view: ViewInMemory) -> Answer:
+    return view.volume.finish(view.volume.catalog.collection("suite"), b"test-1", Request(wait=0))
+
+
+def sealed(view: ViewInMemory, path: str) -> bytes:
+    collection = view.volume.catalog.collection("suite")
+    node = view.view.sealed(collection, collection.record(0)).root.lookup(path.encode())
+    assert node is not None
+    handle = node.open(os.O_RDONLY, ROOT)
+    try:
+        return handle.read(0, 1 << 20)
+    finally:
+        handle.release()
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen"])
+def test_a_writer_counts_while_any_name_of_its_file_is_in_the_tree(
+    view: ViewInMemory, fs: ViewFilesystem, seen: bool
+) -> None:
+    write(fs, b"one", b"data")
+    if seen:
+        fs.link(b"one", b"two")
+    else:
+        tree = view.volume.path / "collections/suite/pending/test-1/tree"
+        os.link(tree / "one", tree / "two")
+    with fs.open(b"one", os.O_RDWR) as file:
+        fs.unlink(b"one")
+        with pytest.raises(OpenForWriting):
+            finish(view)
+        file.pwrite(b"D", 0)
+    assert finish(view).version == "v0"
+    assert sealed(view, "two") == b"Data"
+
+
+def test_no_name_leads_to_sealed_bytes(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    """A process that sits in the tree goes on with the names that it had seen."""
+    write(fs, b"one", b"data")
+    fs.link(b"one", b"two")
+    reader = fs.open(b"two", os.O_RDONLY)
+    fs.unlink(b"one")
+    finish(view)
+    for refused in (
+        lambda: fs.open(b"two", os.O_WRONLY),
+        lambda: fs.open(b"two", os.O_RDONLY | os.O_TRUNC),
+        lambda: fs.truncate(b"two", 0),
+        lambda: fs.chmod(b"two", 0o600),
+        lambda: reader.chmod(0o600),
+        lambda: reader.setxattr(b"user.key", b"value"),
+    ):
+        with fails(errno.EROFS):
+            refused()
+    reader.close()
+    assert read(fs, b"two") == sealed(view, "two") == b"data"
+
+
+def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    write(fs, b"one", b"data")
+    fs.link(b"one", b"two")
+    with fs.open(b"one", os.O_RDWR) as file:
+        fs.unlink(b"two")
+        fs.unlink(b"one")
+        assert finish(view).version == "v0"
+        file.pwrite(b"D", 0)
+        assert file.pread(10, 0) == b"Data"
