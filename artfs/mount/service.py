@@ -33,17 +33,20 @@ def mount(volume_path: Path, mountpoint: Path, options: Options, *, ready: Calla
         if not options.read_only:
             volume.recover()
 
+        views: list[View] = []
+
         def operations(session: Session) -> pyfuse3.Operations:
-            view = View(
-                volume,
-                KernelCaches(session),
-                read_only=options.read_only,
-                write_cache=options.write_cache,
-            )
+            caches = KernelCaches(session)
+            view = View(volume, caches, read_only=options.read_only, write_cache=options.write_cache)
+            views.append(view)
             return Operations(session, view)
 
+        def stopping() -> None:
+            for view in views:
+                view.stopping = True
+
         log.info("mounting %s at %s", volume_path, mountpoint)
-        daemon.serve(volume.path.absolute(), mountpoint, options, operations, ready=ready)
+        daemon.serve(volume.path.absolute(), mountpoint, options, operations, ready=ready, stopping=stopping)
         log.info("unmounted %s", mountpoint)
 
 

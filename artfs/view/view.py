@@ -61,6 +61,7 @@ class View:
         self.volume, self.kernel = volume, kernel or NoKernel()
         self.read_only, self.write_cache = read_only, write_cache
         self.started = time.time()
+        self.stopping = False  # then whoever waits gives up
         self.as_root = os.geteuid() == 0
         self._branches: dict[tuple[str, bytes], Branch] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()

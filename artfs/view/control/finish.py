@@ -7,7 +7,7 @@ from artfs.errors import InvalidCommand
 from artfs.model import names
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.view.control.file import ControlFile, decoded, line
-from artfs.view.control.place import PendingPlace, VersionPlace
+from artfs.view.control.place import PendingPlace, Place, VersionPlace
 from artfs.view.node import Caller
 from artfs.view.process import signalled
 from artfs.volume import user_name
@@ -19,7 +19,7 @@ USAGE = (
 _LONGEST_WAIT = 7 * 86400.0
 
 
-def request(command: bytes, caller: Caller) -> Request:
+def request(place: Place, command: bytes, caller: Caller) -> Request:
     """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
     aliases, wait, force = [], DEFAULT_WAIT, False
     for word in decoded(command).split():
@@ -31,7 +31,13 @@ def request(command: bytes, caller: Caller) -> Request:
             raise InvalidCommand(f"'{word}' is no option of finish: there are --wait=SECONDS and --force")
         else:
             aliases.append(word if word == "latest" else names.check_alias(word))
-    return Request(aliases, wait, force, by=user_name(caller.uid), interrupted=lambda: signalled(caller.pid))
+    return Request(
+        aliases,
+        wait,
+        force,
+        by=user_name(caller.uid),
+        interrupted=lambda: place.view.stopping or signalled(caller.pid),
+    )
 
 
 def _seconds(text: str) -> float:
@@ -55,7 +61,7 @@ class PendingFinish(ControlFile[PendingPlace]):
         return _last(place.collection, place.tree.name) or USAGE
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
-        asked = request(command, caller)
+        asked = request(place, command, caller)
         return _answer(place.view.volume.finish(place.collection, place.tree.name, asked))
 
 
@@ -66,7 +72,7 @@ class VersionFinish(ControlFile[VersionPlace]):
         return _answer(Answer(place.record.version, False, place.record.digest))
 
     def write(self, place: VersionPlace, command: bytes, caller: Caller) -> str:
-        asked = request(command, caller)
+        asked = request(place, command, caller)
         return _answer(place.view.volume.finish_again(place.collection, place.record.number, asked))
 
 

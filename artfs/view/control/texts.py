@@ -5,16 +5,11 @@ Reading gives a word or line each, or the text; writing replaces the whole.
 
 from __future__ import annotations
 
-import re
-
 from artfs.catalog import records
-from artfs.errors import InvalidCommand
-from artfs.model import names
+from artfs.model import duration, names
 from artfs.view.control.file import ControlFile, decoded
 from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace
 from artfs.view.node import Caller
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def _ended(text: str) -> str:
@@ -123,12 +118,5 @@ class VersionTtl(ControlFile[VersionPlace]):
 
 
 def seconds(text: str) -> int | None:
-    """Reads a duration. Raises :class:`~artfs.errors.InvalidCommand`."""
-    if text in ("", "none"):
-        return None
-    found = re.fullmatch(r"([0-9]{1,12})([smhdw]?)", text)
-    if found is None:
-        raise InvalidCommand(
-            f"'{text}' is no duration: write seconds, or a number with s, m, h, d or w, or none"
-        )
-    return int(found[1]) * _UNITS[found[2]]
+    """Reads a duration, or no end. Raises :class:`~artfs.errors.InvalidCommand`."""
+    return None if text in ("", "none") else duration.seconds(text)
