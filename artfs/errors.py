@@ -14,11 +14,13 @@
     │   ├── RunNotFound
     │   └── PathNotFound
     ├── AlreadyExists
+    │   ├── AlreadyPending     the distributed id was started and not finished
     │   └── AlreadyFinished    the distributed id has its version
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
     │   ├── RunsJoined         runs have joined and not left
     │   ├── Sealing            a finish is under way
+    │   ├── BeingFilled        another process is bringing files
     │   ├── TreeTouched        the base of a tree that is not untouched
     │   ├── HeldByAlias        an alias other than latest names the version
     │   └── NotEmpty           a collection or pending version that still holds something
@@ -123,6 +125,12 @@ class AlreadyExists(ArtfsError):
     """The name is taken."""
 
 
+class AlreadyPending(AlreadyExists):
+    def __init__(self, collection: str, distributed_id: bytes) -> None:
+        super().__init__(f"'{printable(distributed_id)}' of '{collection}' is pending already")
+        self.collection, self.distributed_id = collection, distributed_id
+
+
 class AlreadyFinished(AlreadyExists):
     """The distributed id was finished: its version stands."""
 
@@ -166,6 +174,11 @@ class RunsJoined(Busy):
 class Sealing(Busy):
     def __init__(self) -> None:
         super().__init__("a finish is under way: nothing can be changed until it ends")
+
+
+class BeingFilled(Busy):
+    def __init__(self) -> None:
+        super().__init__("another process is putting files into it: wait until it ends")
 
 
 class TreeTouched(Busy):

@@ -18,7 +18,14 @@ from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import Runs
-from artfs.errors import AlreadyExists, AlreadyFinished, ArtfsError, PendingNotFound, printable
+from artfs.errors import (
+    AlreadyFinished,
+    AlreadyPending,
+    ArtfsError,
+    Damaged,
+    PendingNotFound,
+    VersionNotFound,
+)
 from artfs.model import names
 from artfs.model.digest import Algorithm
 from artfs.pending import draft
@@ -28,7 +35,7 @@ from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
-from artfs.store import layout
+from artfs.store import check, gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.version import __version__
@@ -160,7 +167,7 @@ class Volume:
     ) -> PendingTree:
         """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
 
-        Raises :class:`AlreadyFinished` if the id has its version, :class:`AlreadyExists` if it is pending,
+        Raises :class:`AlreadyFinished` if the id has its version, :class:`AlreadyPending`,
         :class:`InvalidName`.
         """
         names.check_distributed_id(name)
@@ -181,9 +188,7 @@ class Volume:
                     settings=settings or Settings(),
                 )
             except FileExistsError:
-                raise AlreadyExists(
-                    f"'{printable(name)}' of '{collection.name}' is pending already"
-                ) from None
+                raise AlreadyPending(collection.name, name) from None
         return self.pending(collection.name, name)
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
@@ -273,6 +278,60 @@ class Volume:
                 if record.serial == serial:
                     return collection, record
         return None
+
+    # -- upkeep
+
+    def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
+        """Verifies everything that versions need, and the catalog's files. Safe beside daemons and seals."""
+        report = check.check(
+            self.layout,
+            self.store,
+            lambda: [
+                (f"{collection.name}:{record.version}", record.root.entry())
+                for collection, record in self._sound_records()
+            ],
+            repair=repair,
+            spare=self._pending_roots,
+            progress=progress,
+        )
+        for collection in self.catalog.collections():
+            report.findings += [
+                check.Finding(kind="file", id=found.what, why=found.why) for found in collection.problems()
+            ]
+        return report
+
+    def gc(self, *, dry_run: bool = False, progress: gc.Progress = gc.silent) -> gc.Collected:
+        """Removes what no version and no pending version needs. Safe beside daemons and seals.
+
+        Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
+        """
+        return gc.collect(
+            self.layout,
+            self.store,
+            lambda: [
+                record.root.entry().tree
+                for collection in self.catalog.collections()
+                for record in collection.versions()
+            ],
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def _sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
+        for collection in self.catalog.collections():
+            for number in collection.numbers():
+                with contextlib.suppress(Damaged, VersionNotFound):  # told among the collection's problems
+                    yield collection, collection.record(number)
+
+    def _pending_roots(self) -> Iterator[int]:
+        for collection in self.catalog.collections():
+            for name in self.pending_names(collection):
+                with contextlib.suppress(ArtfsError):
+                    root = self.pending(collection.name, name).open_root()
+                    try:
+                        yield root
+                    finally:
+                        os.close(root)
 
 
 def user_name(uid: int) -> str:

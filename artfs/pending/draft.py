@@ -26,7 +26,7 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import Damaged, PendingNotFound, Sealing
+from artfs.errors import BeingFilled, Damaged, PendingNotFound, Sealing
 from artfs.store import durable
 
 TREE = b"tree"
@@ -213,17 +213,46 @@ class Draft:
     def exclusively(self) -> Iterator[None]:
         """Keeps every other process from sealing, discarding or filling this pending version.
 
-        Raises :class:`Sealing` if another one is at it.
+        Raises :class:`Sealing` or :class:`BeingFilled` if another one is at it.
         """
+        with self._locked(fcntl.LOCK_EX):
+            yield
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Keeps others from sealing or discarding this pending version; any number may fill it at once.
+
+        Raises :class:`Sealing`. The pending version may have ended before the lock was had: see
+        :meth:`stands_in`.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
         fd = os.open(_DRAFT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, how | fcntl.LOCK_NB)
             except BlockingIOError:
+                if how == fcntl.LOCK_EX:
+                    # Whoever keeps a shared holder out, too, is a sealer.
+                    with contextlib.suppress(BlockingIOError):
+                        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                        raise BeingFilled from None
                 raise Sealing from None
             yield
         finally:
             os.close(fd)
+
+    def stands_in(self, pending_fd: int) -> bool:
+        """Tells whether the pending version is still under its name in the directory of them."""
+        try:
+            found = os.stat(self.name, dir_fd=pending_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        own = os.fstat(self.fd)
+        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
     def _load(self, name: bytes, kind: type[S], dir_fd: int | None = None) -> S | None:
         try:
