@@ -1,0 +1,88 @@
+"""Copies one file with what belongs to it, by descriptors.
+
+Owns: bytes, mode, times and user xattrs on their way. Knows nothing of trees. Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+
+from artfs.store import files, syscalls
+
+_BLOCK = 1 << 20
+_NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+Xattrs = Iterable[tuple[bytes, bytes]]
+
+
+def copy_bytes(source: int, target: int, copied: Callable[[int], None]) -> None:
+    """Copies a file into an empty one: shares its extents where it can, keeps holes, tells how far it is."""
+    status = os.fstat(source)
+    if syscalls.reflink(target, source):
+        copied(status.st_size)
+    elif status.st_blocks * 512 < status.st_size:
+        files.copy_fd(source, target)
+        copied(status.st_size)
+    else:
+        # In order and without setting the size before: a mount then hashes what passes through.
+        buffer = memoryview(bytearray(_BLOCK if status.st_size >= _BLOCK else max(status.st_size + 1, 4096)))
+        offset = 0
+        while count := os.preadv(source, [buffer], offset):
+            done = 0
+            while done < count:
+                done += os.pwrite(target, buffer[done:count], offset + done)
+            offset += count
+            copied(count)
+
+
+def user_xattrs(file: int | bytes) -> list[tuple[bytes, bytes]]:
+    """Returns the xattrs of a file or directory that belong to its user, by name; a symlink has none.
+
+    `file` is a descriptor or a path.
+    """
+    try:
+        if isinstance(file, int):
+            found = os.listxattr(file)
+            return [(n, os.getxattr(file, n)) for n in sorted(map(os.fsencode, found)) if is_users(n)]
+        found = os.listxattr(file, follow_symlinks=False)
+        return [
+            (n, os.getxattr(file, n, follow_symlinks=False))
+            for n in sorted(map(os.fsencode, found))
+            if is_users(n)
+        ]
+    except OSError as error:
+        if error.errno in _NO_XATTRS:
+            return []
+        raise
+
+
+def is_users(name: bytes) -> bool:
+    """Tells whether an xattr is the user's own: what is artfs's says things of another place."""
+    return name.startswith(b"user.") and not name.startswith(b"user.artfs.")
+
+
+def set_attributes(fd: int, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+    """Gives a file or directory its attributes; xattrs first, since the mode may forbid them.
+
+    Where the filesystem has no xattrs, there are none.
+    """
+    try:
+        for name, value in xattrs:
+            os.setxattr(fd, name, value)
+    except OSError as error:
+        if error.errno not in _NO_XATTRS:
+            raise
+    if mode is not None:
+        os.fchmod(fd, mode)
+    os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+
+def umask() -> int:
+    """Returns this process's umask without changing it, as umask(2) can't."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022

@@ -1,0 +1,284 @@
+"""A volume used directly, without a mount.
+
+Owns nothing but the way to :class:`~artfs.volume.Volume`. While it changes pending versions it holds the lock
+that a daemon would need, so that no mount comes up over half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from artfs.access.access import Access, Entry
+from artfs.access.copying import is_users, umask
+from artfs.access.directories import newest_change
+from artfs.access.paths import no_file, parts, resolved
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.errors import (
+    AlreadyExists,
+    AlreadyFinished,
+    Busy,
+    CollectionNotFound,
+    PathNotFound,
+    PendingNotFound,
+    VolumeInUse,
+)
+from artfs.model import manifest, names
+from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import Entry as TreeEntry
+from artfs.pending.tree import PendingTree
+from artfs.seal.seal import Request
+from artfs.volume import PENDING, Volume, user_name
+
+
+class DirectAccess(Access):
+    """Owns `volume` and closes it."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    def close(self) -> None:
+        self._volume.close()
+
+    # -- the volume
+
+    def describe(self) -> dict[str, Any]:
+        return self._volume.describe()
+
+    @contextlib.contextmanager
+    def volume(self) -> Iterator[Volume]:
+        yield self._volume
+
+    def holds(self, status: os.stat_result) -> bool:
+        own = os.fstat(self._volume.layout.fd)
+        return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
+
+    @contextlib.contextmanager
+    def _unmounted(self) -> Iterator[None]:
+        lock = self._volume.layout.mount_lock
+        try:
+            held = lock.shared(blocking=False)
+        except Busy:
+            raise VolumeInUse(str(self._volume.path), str(lock.owner())) from None
+        with held:
+            yield
+
+    def _collection(self, name: str) -> Collection:
+        return self._volume.catalog.collection(name)
+
+    # -- collections and versions
+
+    def collections(self) -> list[dict[str, Any]]:
+        found = []
+        for collection in self._volume.catalog.collections():
+            numbers = collection.numbers()
+            found.append(
+                {
+                    "name": collection.name,
+                    "type": collection.type,
+                    "description": collection.description,
+                    "versions": len(numbers),
+                    "pending": len(self._volume.pending_names(collection)),
+                    "latest": names.version_name(numbers[-1]) if numbers else None,
+                }
+            )
+        return found
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        return self._collection(name).describe_all()
+
+    def _record(self, name: str, ref: str) -> tuple[Collection, VersionRecord]:
+        collection = self._collection(name)
+        return collection, collection.record(collection.resolve(ref))
+
+    def version(self, name: str, ref: str) -> dict[str, Any]:
+        collection, record = self._record(name, ref)
+        notes = collection.notes(record.number)
+        more = {"description": notes.description, "metadata": notes.metadata}
+        return collection.describe(record.number) | more
+
+    def manifest(self, name: str, ref: str) -> dict[str, Any]:
+        _, record = self._record(name, ref)
+        walked = manifest.walk(self._volume.store.reader, record.root.entry())
+        return {os.fsdecode(path): manifest.describe(entry) for path, entry in walked}
+
+    def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
+        _, record = self._record(name, ref)
+        found = self._find(record, parts(path))
+        if found is None:
+            raise PathNotFound(f"{name}:{record.version}", path)
+        above = b"/".join(parts(path))
+        if not isinstance(found, DirEntry):
+            return [self._entry(above, found)]
+        entries = self._volume.store.reader.entries(found.tree)
+        return [self._entry(_join(above, entry.name), entry) for _, entry in entries]
+
+    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
+        _, record = self._record(name, ref)
+        way = parts(prefix)
+        entry: TreeEntry | None = None
+        for depth in range(len(way) + 1):
+            entry = self._find(record, way[:depth])
+            if entry is None:
+                raise PathNotFound(f"{name}:{record.version}", prefix)
+            yield self._entry(b"/".join(way[:depth]), entry)
+        if isinstance(entry, DirEntry):
+            for path, below in manifest.walk(self._volume.store.reader, entry):
+                yield self._entry(_join(b"/".join(way), path), below)
+
+    def open_file(self, name: str, ref: str, path: bytes) -> int:
+        _, record = self._record(name, ref)
+
+        def link_at(way: list[bytes]) -> bytes | None:
+            found = self._find(record, way)
+            return found.target if isinstance(found, SymlinkEntry) else None
+
+        way = resolved(parts(path), link_at)
+        found = None if way is None else self._find(record, way)
+        if found is None:
+            raise PathNotFound(f"{name}:{record.version}", path)
+        if not isinstance(found, FileEntry):
+            raise no_file(path, _kind(found))
+        return self._volume.store.open_blob(found.blob, found.size)
+
+    def _find(self, record: VersionRecord, way: list[bytes]) -> TreeEntry | None:
+        return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))
+
+    def _entry(self, path: bytes, entry: TreeEntry) -> Entry:
+        mode, size, target = 0o777, 0, b""
+        xattrs: list[tuple[bytes, bytes]] = []
+        if isinstance(entry, SymlinkEntry):
+            target, size = entry.target, len(entry.target)
+        else:
+            mode, xattrs = entry.mode, [xattr for xattr in entry.xattrs if is_users(xattr[0])]
+        if isinstance(entry, FileEntry | ReferenceEntry):
+            size = entry.size
+
+        def opened() -> int:
+            if not isinstance(entry, FileEntry):
+                raise no_file(path, _kind(entry))
+            return self._volume.store.open_blob(entry.blob, entry.size)
+
+        return Entry(
+            path,
+            _kind(entry),
+            mode,
+            entry.uid,
+            entry.gid,
+            size,
+            entry.mtime_ns,
+            target,
+            lambda: xattrs,
+            opened,
+        )
+
+    def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
+        collection, record = self._record(name, ref)
+        for word in aliases:
+            collection.set_alias(word, record.version)
+
+    def _unalias(self, name: str, aliases: Sequence[str]) -> None:
+        collection = self._collection(name)
+        for word in aliases:
+            collection.alias_target(word)
+        for word in aliases:
+            collection.remove_alias(word)
+
+    def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
+        collection, record = self._record(name, ref)
+        notes = collection.change_notes(
+            record.number, lambda notes: replace(notes, tags=(*notes.tags, *tags))
+        )
+        return list(notes.tags)
+
+    def remove(self, name: str, ref: str) -> str:
+        collection, record = self._record(name, ref)
+        collection.delete_version(record.number)
+        return record.version
+
+    # -- pending versions
+
+    def pending_names(self, name: str) -> list[bytes]:
+        return self._volume.pending_names(self._collection(name))
+
+    def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
+        return self._volume.describe_pending(self._pending(name, distributed_id))
+
+    def _pending(self, name: str, distributed_id: bytes) -> PendingTree:
+        collection = self._collection(name)
+        names.check_distributed_id(distributed_id)
+        try:
+            return self._volume.pending(name, distributed_id)
+        except PendingNotFound:
+            finished = collection.finished(distributed_id)
+            if finished is None:
+                raise
+            raise AlreadyFinished(name, distributed_id, names.version_name(finished)) from None
+
+    def _need_collection(self, name: str, kind: str) -> None:
+        catalog = self._volume.catalog
+        try:
+            collection = catalog.collection(name)
+        except CollectionNotFound:
+            try:
+                catalog.create(name, 0o777 & ~umask(), collection_type=kind)
+                return
+            except AlreadyExists:
+                collection = catalog.collection(name)
+        if kind:
+            collection.set_type(kind)
+
+    def _start(self, name: str, distributed_id: bytes) -> Path | None:
+        self._volume.start(self._collection(name), distributed_id, mode=0o777 & ~umask())
+        return None
+
+    @contextlib.contextmanager
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[int]:
+        with self._unmounted():
+            tree = self._pending(name, distributed_id)
+            with tree.draft.together():
+                # Sealed or discarded between the look and the lock?
+                with self._collection(name).opened(PENDING) as fd:
+                    if not tree.draft.stands_in(fd):
+                        raise PendingNotFound(name, distributed_id)
+                root = tree.open_root()
+                try:
+                    yield root
+                finally:
+                    os.close(root)
+
+    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
+        draft = self._pending(name, distributed_id).draft
+        draft.change(aliases=tuple(dict.fromkeys((*draft.settings().aliases, *aliases))))
+
+    def last_change(self, name: str, distributed_id: bytes) -> float:
+        return newest_change(self._pending(name, distributed_id).open_root())
+
+    def _finish(
+        self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
+    ) -> dict[str, Any]:
+        collection = self._collection(name)
+        names.check_distributed_id(distributed_id)
+        request = Request(aliases, wait, force, by=user_name(os.geteuid()))
+        with self._unmounted():
+            return self._volume.finish(collection, distributed_id, request).json()
+
+    def discard(self, name: str, distributed_id: bytes) -> None:
+        with self._unmounted():
+            self._pending(name, distributed_id)
+            self._volume.discard(self._collection(name), distributed_id)
+
+
+def _kind(entry: TreeEntry) -> str:
+    kinds = {DirEntry: "directory", FileEntry: "file", SymlinkEntry: "symlink"}
+    return kinds.get(type(entry), "reference")
+
+
+def _join(above: bytes, name: bytes) -> bytes:
+    return above + b"/" + name if above else name

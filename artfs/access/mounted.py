@@ -1,0 +1,474 @@
+"""A volume used through a mount: nothing but files and directories, so it works where only the mount is seen.
+
+Owns how control files are asked and commanded, and what a refusal that came as an errno means. Must not know
+the volume behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artfs.access.access import Access, Entry
+from artfs.access.copying import user_xattrs
+from artfs.access.directories import Directories, newest_change, walk
+from artfs.access.paths import no_file, parts, resolved
+from artfs.errors import (
+    AliasNotFound,
+    AlreadyExists,
+    AlreadyFinished,
+    AlreadyPending,
+    ArtfsError,
+    Busy,
+    CollectionNotFound,
+    CrossTree,
+    HeldByAlias,
+    Interrupted,
+    InvalidCommand,
+    InvalidName,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    PathNotFound,
+    PendingNotFound,
+    ReadOnly,
+    Sealing,
+    VersionNotFound,
+    VolumeError,
+)
+from artfs.model import names
+
+if TYPE_CHECKING:
+    from artfs.volume import Volume
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_BLOCK = 1 << 16
+
+#: What a control file's errno means; its text is the reason that the same handle reads.
+_REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
+    errno.EINVAL: InvalidCommand,
+    errno.ENOENT: NotFound,
+    errno.EEXIST: AlreadyExists,
+    errno.EBUSY: Busy,
+    errno.ENOTEMPTY: NotEmpty,
+    errno.EROFS: ReadOnly,
+    errno.EPERM: NotPermitted,
+    errno.EXDEV: lambda _reason: CrossTree(),
+    errno.EINTR: lambda _reason: Interrupted(),
+}
+
+
+class MountedAccess(Access):
+    """Works on the mount at `root`; owns nothing but a descriptor of that."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._fd = os.open(root, _DIRECTORY)
+        self._own: set[tuple[int, int]] | None = None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    # -- the volume
+
+    def describe(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(_read(self._fd, b".artfs/status"))
+        return status
+
+    @contextlib.contextmanager
+    def volume(self) -> Iterator[Volume]:
+        from artfs.volume import Volume
+
+        status = self.describe()
+        volume: Volume | None
+        try:
+            volume = Volume.open(status["store"])
+        except (VolumeError, OSError):
+            volume = None
+        if volume is None or volume.layout.id != status["id"]:
+            if volume is not None:
+                volume.close()
+            raise VolumeError(
+                f"this works on the volume itself, and through the mount {self.root} it can't be seen:"
+                f" run it where {status['store']} is, as its owner"
+            )
+        with volume:
+            yield volume
+
+    def holds(self, status: os.stat_result) -> bool:
+        if self._own is None:
+            self._own = {_identity(os.fstat(self._fd))}
+            with contextlib.suppress(OSError):
+                self._own.add(_identity(os.stat(self.describe()["store"])))
+        return _identity(status) in self._own
+
+    # -- collections and versions
+
+    def collections(self) -> list[dict[str, Any]]:
+        found = []
+        for name in sorted(os.listdir(self._fd)):
+            with contextlib.suppress(CollectionNotFound), self._collection(name) as fd:
+                numbers = sorted(n for n in map(names.parse_version, os.listdir(fd)) if n is not None)
+                found.append(
+                    {
+                        "name": name,
+                        "type": _text(fd, b".artfs/type"),
+                        "description": _text(fd, b".artfs/description"),
+                        "versions": len(numbers),
+                        "pending": len(_listed(fd, b"pending")),
+                        "latest": names.version_name(numbers[-1]) if numbers else None,
+                    }
+                )
+        return found
+
+    @contextlib.contextmanager
+    def _collection(self, name: str) -> Iterator[int]:
+        try:
+            names.check_collection(name)
+            fd = os.open(name, _DIRECTORY, dir_fd=self._fd)
+        except (InvalidName, FileNotFoundError):
+            raise CollectionNotFound(name) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _version(self, name: str, ref: str) -> Iterator[int]:
+        """Opens the root of a version, and so stays with it when an alias moves."""
+        with self._collection(name) as collection:
+            try:
+                if names.parse_version(ref) is None:
+                    names.check_alias(ref)
+                fd = os.open(ref, _DIRECTORY, dir_fd=collection)
+            except (InvalidName, FileNotFoundError):
+                raise VersionNotFound(name, ref) from None
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                raise InvalidCommand(f"aliases of '{name}' lead back to themselves: {ref}") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        with self._collection(name) as fd:
+            return [json.loads(line) for line in _read(fd, b".artfs/versions").splitlines()]
+
+    def version(self, name: str, ref: str) -> dict[str, Any]:
+        with self._version(name, ref) as fd:
+            status: dict[str, Any] = json.loads(_read(fd, b".artfs/status"))
+            status["description"] = _text(fd, b".artfs/description")
+            status["metadata"] = json.loads(_read(fd, b".artfs/metadata.json"))
+        return status
+
+    def manifest(self, name: str, ref: str) -> dict[str, Any]:
+        with self._version(name, ref) as fd:
+            found: dict[str, Any] = json.loads(_read(fd, b".artfs/manifest.json"))
+        return found
+
+    def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
+        way = parts(path)
+        with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
+            label = f"{name}:{_number(fd)}"
+            try:
+                last = _descend(directories, way)
+            except (FileNotFoundError, NotADirectoryError):
+                raise PathNotFound(label, path) from None
+            if last is not None:
+                return [last]
+            listed = sorted(map(os.fsencode, os.listdir(directories.fd)))
+            return [_entry(directories.fd, directories.below(child), child) for child in listed]
+
+    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
+        way = parts(prefix)
+        with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
+            label = f"{name}:{_number(fd)}"
+            yield _entry(fd, b"", b".")
+            try:
+                for at in range(len(way)):
+                    entry = _entry(directories.fd, directories.below(way[at]), way[at])
+                    yield entry
+                    if at + 1 < len(way) or entry.kind == "directory":
+                        directories.enter(way[at])
+                    else:
+                        return
+            except (FileNotFoundError, NotADirectoryError):
+                raise PathNotFound(label, prefix) from None
+            for found in walk(directories):
+                if not found.leaving:
+                    yield _entry(directories.fd, found.path, found.name, found.status)
+
+    def open_file(self, name: str, ref: str, path: bytes) -> int:
+        with self._version(name, ref) as fd:
+
+            def at(way: list[bytes]) -> Entry | None:
+                with Directories(os.dup(fd)) as directories:
+                    try:
+                        for part in way[:-1]:
+                            directories.enter(part)
+                        last = way[-1] if way else b"."
+                        return _entry(directories.fd, b"/".join(way), last)
+                    except (FileNotFoundError, NotADirectoryError):
+                        return None
+
+            def link_at(way: list[bytes]) -> bytes | None:
+                entry = at(way)
+                return entry.target if entry is not None and entry.kind == "symlink" else None
+
+            way = resolved(parts(path), link_at)
+            found = None if way is None else at(way)
+            if found is None or way is None:
+                raise PathNotFound(f"{name}:{_number(fd)}", path)
+            if found.kind != "file":
+                raise no_file(path, found.kind)
+            with Directories(os.dup(fd)) as directories:
+                for part in way[:-1]:
+                    directories.enter(part)
+                return _open_file(directories.fd, way[-1])
+
+    def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
+        with self._version(name, ref) as fd:
+            _command(fd, b".artfs/finish", " ".join(aliases))
+
+    def _unalias(self, name: str, aliases: Sequence[str]) -> None:
+        with self._collection(name) as fd:
+            for word in aliases:
+                try:
+                    os.readlink(word, dir_fd=fd)
+                except FileNotFoundError:
+                    raise AliasNotFound(name, word) from None
+            for word in aliases:
+                try:
+                    os.unlink(word, dir_fd=fd)
+                except FileNotFoundError:
+                    raise AliasNotFound(name, word) from None
+
+    def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
+        with self._version(name, ref) as fd:
+            had = _read(fd, b".artfs/tags").decode().split()
+            _command(fd, b".artfs/tags", " ".join((*had, *tags)))
+            return _read(fd, b".artfs/tags").decode().split()
+
+    def remove(self, name: str, ref: str) -> str:
+        with self._version(name, ref) as fd:
+            version = _number(fd)
+        with self._collection(name) as fd:
+            try:
+                os.rmdir(version, dir_fd=fd)
+            except FileNotFoundError:
+                raise VersionNotFound(name, version) from None
+            except OSError as error:
+                holders = _holders(fd, version) if error.errno == errno.EBUSY else []
+                if not holders:
+                    raise
+                raise HeldByAlias(version, holders) from None
+        return version
+
+    # -- pending versions
+
+    def pending_names(self, name: str) -> list[bytes]:
+        with self._collection(name) as fd:
+            return _listed(fd, b"pending")
+
+    @contextlib.contextmanager
+    def _pending(self, name: str, distributed_id: bytes, *, finished_too: bool = False) -> Iterator[int]:
+        with self._collection(name) as collection:
+            names.check_distributed_id(distributed_id)
+            path = b"pending/" + distributed_id
+            try:
+                fd = os.open(path, _DIRECTORY | (0 if finished_too else os.O_NOFOLLOW), dir_fd=collection)
+            except FileNotFoundError:
+                raise PendingNotFound(name, distributed_id) from None
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                raise self._finished(collection, name, distributed_id) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _finished(collection: int, name: str, distributed_id: bytes) -> ArtfsError:
+        target = os.readlink(b"pending/" + distributed_id, dir_fd=collection)
+        return AlreadyFinished(name, distributed_id, os.fsdecode(os.path.basename(target)))
+
+    def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
+        with self._pending(name, distributed_id) as fd:
+            status: dict[str, Any] = json.loads(_read(fd, b".artfs/status"))
+        return status
+
+    def _need_collection(self, name: str, kind: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self._fd)
+        if kind:
+            with self._collection(name) as fd:
+                if _text(fd, b".artfs/type") != kind:
+                    _command(fd, b".artfs/type", kind)
+
+    def _start(self, name: str, distributed_id: bytes) -> Path | None:
+        with self._collection(name) as fd:
+            try:
+                os.mkdir(b"pending/" + distributed_id, dir_fd=fd)
+            except FileExistsError:
+                with contextlib.suppress(OSError):
+                    raise self._finished(fd, name, distributed_id) from None
+                raise AlreadyPending(name, distributed_id) from None
+        return self.root / name / "pending" / os.fsdecode(distributed_id)
+
+    @contextlib.contextmanager
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[int]:
+        with self._pending(name, distributed_id) as fd:
+            try:
+                yield fd
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    raise Sealing from None
+                if error.errno != errno.EROFS:
+                    raise
+                with self._collection(name) as collection, contextlib.suppress(OSError):
+                    raise self._finished(collection, name, distributed_id) from None
+                raise ReadOnly("the volume is mounted read-only") from None
+
+    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
+        with self._pending(name, distributed_id) as fd:
+            had = _read(fd, b".artfs/aliases").decode().split()
+            _command(fd, b".artfs/aliases", " ".join((*had, *aliases)))
+
+    def last_change(self, name: str, distributed_id: bytes) -> float:
+        with self._pending(name, distributed_id) as fd:
+            return newest_change(os.dup(fd))
+
+    def _finish(
+        self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
+    ) -> dict[str, Any]:
+        words = [*aliases, f"--wait={wait:f}", *(["--force"] if force else [])]
+        with self._pending(name, distributed_id, finished_too=True) as fd:
+            answer: dict[str, Any] = json.loads(_command(fd, b".artfs/finish", " ".join(words)))
+        return answer
+
+    def discard(self, name: str, distributed_id: bytes) -> None:
+        with self._pending(name, distributed_id) as fd:
+            _command(fd, b".artfs/discard", "", answer=False)
+
+
+def _descend(directories: Directories, way: list[bytes]) -> Entry | None:
+    """Goes to a directory; to one above what is none, whose entry is returned."""
+    for at, name in enumerate(way):
+        entry = _entry(directories.fd, directories.below(name), name)
+        if at + 1 == len(way) and entry.kind != "directory":
+            return entry
+        directories.enter(name)
+    return None
+
+
+def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None = None) -> Entry:
+    status = status or os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    kind, size, target = "file", status.st_size, b""
+    if stat.S_ISDIR(status.st_mode):
+        kind, size = "directory", 0
+    elif stat.S_ISLNK(status.st_mode):
+        kind, target = "symlink", os.readlink(name, dir_fd=dir_fd)
+    return Entry(
+        path,
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        size,
+        status.st_mtime_ns,
+        target,
+        lambda: user_xattrs(b"/proc/self/fd/%d/%s" % (dir_fd, name)),
+        lambda: _open_file(dir_fd, name),
+    )
+
+
+def _open_file(dir_fd: int, name: bytes) -> int:
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _holders(collection: int, version: str) -> list[str]:
+    """Returns the aliases that lead to a version other than by way of ``latest``."""
+    status = json.loads(_read(collection, f"{version}/.artfs/status".encode()))
+    holders = []
+    for alias in status["aliases"]:
+        at = alias
+        with contextlib.suppress(OSError):
+            while at not in (names.LATEST, version):
+                at = os.readlink(at, dir_fd=collection)
+        if at == version:
+            holders.append(alias)
+    return holders
+
+
+def _number(version_fd: int) -> str:
+    return str(json.loads(_read(version_fd, b".artfs/status"))["version"])
+
+
+def _listed(dir_fd: int, path: bytes) -> list[bytes]:
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        return sorted(map(os.fsencode, os.listdir(fd)))
+    finally:
+        os.close(fd)
+
+
+def _text(dir_fd: int, path: bytes) -> str:
+    return _read(dir_fd, path).decode().removesuffix("\n")
+
+
+def _read(dir_fd: int, path: bytes) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return _rest(fd)
+    finally:
+        os.close(fd)
+
+
+def _rest(fd: int) -> bytes:
+    blocks = []
+    while block := os.read(fd, _BLOCK):
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
+    """Writes one command to a control file and returns its answer.
+
+    Raises what the refusal means, with the reason that the mount gives; OSError for what the backing
+    filesystem refuses.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        try:
+            os.write(fd, line.encode("utf-8", "surrogateescape") + b"\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                reason = _rest(fd).decode("utf-8", "surrogateescape").strip()
+                raise _refused(error, reason) from None
+            raise
+        return _rest(fd) if answer else b""
+    finally:
+        os.close(fd)
+
+
+def _refused(error: OSError, reason: str) -> Exception:
+    if not reason or error.errno is None:
+        return error
+    if error.errno in _REFUSALS:
+        return _REFUSALS[error.errno](reason)
+    if reason == os.strerror(error.errno):
+        return error
+    return ArtfsError(reason)

@@ -1,0 +1,219 @@
+"""Commands that make versions: new, put, finish, discard, pending."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from artfs.cli.names import PENDING, open_volume
+from artfs.cli.output import (
+    json_option,
+    moment,
+    note,
+    print_json,
+    print_line,
+    print_table,
+    progress,
+    size,
+)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--type", "kind", metavar="T", help="The type of the collection, like model or dataset.")
+@click.option("--id", "distributed_id", metavar="ID", help="The distributed id. Default: a new one.")
+@json_option
+@click.pass_context
+def new(
+    context: click.Context, name: str, kind: str | None, distributed_id: str | None, as_json: bool
+) -> None:
+    """Start a pending version in the collection NAME, and print the directory to write to.
+
+    The collection is made if it is not there. Without a mount there is no directory to hand out: then
+    NAME/ID is printed, and `artfs put --id ID` brings the files.
+
+    \b
+      cd "$(artfs new model --id job-42)"
+    """
+    with open_volume(context) as access:
+        started = access.new(name, None if distributed_id is None else os.fsencode(distributed_id), kind=kind)
+    text = os.fsdecode(started.distributed_id)
+    if as_json:
+        path = None if started.path is None else str(started.path)
+        print_json({"collection": name, "distributed_id": text, "path": path})
+    elif started.path is not None:
+        click.echo(os.fsencode(started.path))  # as it is: a shell goes there
+    else:
+        click.echo(os.fsencode(f"{name}/{text}"))
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("--name", required=True, help="The collection, which is made if it is not there.")
+@click.option("--type", "kind", metavar="T", help="The type of the collection, like model or dataset.")
+@click.option("--alias", "aliases", metavar="A", multiple=True, help="An alias for the version; repeatable.")
+@click.option(
+    "--id",
+    "distributed_id",
+    metavar="ID",
+    help="Add to the pending version ID instead, and leave it pending.",
+)
+@click.option(
+    "--exclude",
+    "excludes",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out what matches: '*.tmp' by name at any depth, 'logs/*.txt' by path; repeatable.",
+)
+@json_option
+@click.pass_context
+def put(
+    context: click.Context,
+    paths: tuple[str, ...],
+    name: str,
+    kind: str | None,
+    aliases: tuple[str, ...],
+    distributed_id: str | None,
+    excludes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Copy files into a new version and print it.
+
+    Of a directory its content comes to the top of the tree, a file under its own name. Modes, times,
+    symlinks, empty directories and user xattrs are kept.
+
+    With --id the files come into the pending version of that id, which is started if need be and stays
+    pending: any number of processes can bring files, and `artfs finish NAME/ID` makes the version, which
+    then gets the aliases given here too. What stands in the tree under the same path is replaced.
+
+    \b
+      artfs put out/ --name model --type model --alias best
+      artfs put part-1/ --name model --id job-42
+    """
+    from artfs.access.paths import Excludes
+    from artfs.access.put import Sources, add
+    from artfs.access.put import put as put_version
+
+    sources = Sources([os.fsencode(path) for path in paths], Excludes(excludes))
+    with open_volume(context) as access, progress({"copy": "copying"}) as tell:
+        if distributed_id is None:
+            answer = put_version(access, sources, name, kind=kind, aliases=aliases, progress=tell)
+        else:
+            answer = add(
+                access,
+                sources,
+                name,
+                os.fsencode(distributed_id),
+                kind=kind,
+                aliases=aliases,
+                progress=tell,
+            )
+    if distributed_id is None:
+        _print_answer(name, answer, as_json)
+    elif as_json:
+        print_json(answer)
+    else:
+        click.echo(os.fsencode(f"{name}/{distributed_id}"))
+
+
+@click.command()
+@click.argument("pending", metavar="NAME/ID", type=PENDING)
+@click.argument("aliases", metavar="[ALIAS]...", nargs=-1)
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 7 * 86400),
+    help="How long to wait for files to be closed and runs to leave. Default: 2.",
+)
+@click.option(
+    "--force", is_flag=True, help="Seal what was written so far, whoever has files open or has joined."
+)
+@json_option
+@click.pass_context
+def finish(
+    context: click.Context,
+    pending: tuple[str, bytes],
+    aliases: tuple[str, ...],
+    wait: float | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a pending version into a version, and print it.
+
+    If nothing differs from the newest version, that one gets the aliases and is printed. Finishing again is
+    harmless.
+
+    \b
+      artfs finish model/job-42 best
+    """
+    name, distributed_id = pending
+    with open_volume(context) as access:
+        answer = access.finish(name, distributed_id, aliases, wait=wait, force=force)
+    _print_answer(name, {"collection": name, **answer}, as_json)
+
+
+def _print_answer(name: str, answer: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    print_line(f"{name}:{answer['version']}")
+    if answer["unchanged"]:
+        note(f"nothing new: it is {name}:{answer['version']}")
+
+
+@click.command()
+@click.argument("pending", metavar="NAME/ID", type=PENDING)
+@click.pass_context
+def discard(context: click.Context, pending: tuple[str, bytes]) -> None:
+    """Give a pending version up, with all its files. The id can be started again.
+
+    \b
+      artfs discard model/job-42
+    """
+    with open_volume(context) as access:
+        access.discard(*pending)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+@click.pass_context
+def pending(context: click.Context, name: str | None, as_json: bool) -> None:
+    """List what is pending, in one collection or in all.
+
+    \b
+      artfs pending model
+    """
+    from artfs.errors import NotFound
+
+    found = []
+    with open_volume(context) as access:
+        for collection in [name] if name else [known["name"] for known in access.collections()]:
+            for distributed_id in access.pending_names(collection):
+                try:
+                    found.append(access.pending_status(collection, distributed_id))
+                except NotFound:
+                    continue  # finished or discarded since
+    if as_json:
+        print_json(found)
+        return
+    headings = ("id", "state", "files", "size", "open", "runs", "started", "by")
+    rows = [
+        (
+            f"{status['collection']}/{status['distributed_id']}",
+            status["state"],
+            status["files"],
+            size(status["bytes"]),
+            len(status["open_for_write"]),
+            ",".join(status["runs"]),
+            moment(status["created_at"]),
+            status["created_by"],
+        )
+        for status in found
+        if status["state"] != "sealed"
+    ]
+    print_table(headings, rows, right=("files", "size", "open"))
+
+
+COMMANDS = (new, put, finish, discard, pending)

@@ -1,0 +1,267 @@
+"""Commands that look at versions: ls, log, show, cat, get."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from artfs.cli.names import VERSION, open_volume
+from artfs.cli.output import (
+    json_option,
+    moment,
+    note,
+    on_terminal,
+    print_json,
+    print_line,
+    print_pairs,
+    print_table,
+    progress,
+    size,
+)
+
+if TYPE_CHECKING:
+    from artfs.access.access import Access, Entry
+
+_KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "reference": stat.S_IFREG}
+
+
+@click.command()
+@click.argument("what", metavar="[NAME[:V]]", required=False)
+@click.argument("path", required=False)
+@json_option
+@click.pass_context
+def ls(context: click.Context, what: str | None, path: str | None, as_json: bool) -> None:
+    """List collections, the versions of one, or the files of one version.
+
+    \b
+      artfs ls
+      artfs ls model
+      artfs ls model:best weights
+    """
+    if path is not None and what is not None and ":" not in what:
+        what += ":latest"
+    with open_volume(context) as access:
+        if what is None:
+            _list_collections(access.collections(), as_json)
+        elif ":" in what:
+            name, ref = VERSION.convert(what, None, context)
+            _list_files(access, name, ref, os.fsencode(path or ""), as_json)
+        else:
+            _list_versions(access.versions(what), as_json)
+
+
+def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    headings = ("name", "type", "versions", "latest", "pending", "description")
+    rows = [[c[key] for key in headings[:-1]] + [_first_line(c["description"])] for c in found]
+    print_table(headings, rows, right=("versions", "pending"))
+
+
+def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            version["version"],
+            version["file_count"],
+            size(version["size"]),
+            moment(version["created_at"]),
+            version["created_by"],
+            ",".join(version["aliases"]),
+            ",".join(version["tags"]),
+        )
+        for version in found
+    ]
+    headings = ("version", "files", "size", "created", "by", "aliases", "tags")
+    print_table(headings, rows, right=("files", "size"))
+
+
+def _list_files(access: Access, name: str, ref: str, path: bytes, as_json: bool) -> None:
+    entries = access.list_directory(name, ref, path)
+    if as_json:
+        print_json([_entry_json(entry) for entry in entries])
+        return
+    users: dict[int, str] = {}
+    rows = [
+        (
+            stat.filemode(_KINDS[entry.kind] | entry.mode),
+            _user(entry.uid, users),
+            size(entry.size),
+            _time(entry.mtime_ns),
+            _shown_name(entry),
+        )
+        for entry in entries
+    ]
+    print_table(("mode", "owner", "size", "modified", "name"), rows, right=("size",))
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "path": os.fsdecode(entry.path),
+        "kind": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "size": entry.size,
+        "mtime": entry.mtime_ns,
+    }
+    return found | ({"target": os.fsdecode(entry.target)} if entry.kind == "symlink" else {})
+
+
+def _shown_name(entry: Entry) -> str:
+    name = os.fsdecode(entry.name)
+    if entry.kind == "symlink":
+        return f"{name} -> {os.fsdecode(entry.target)}"
+    return name + "/" if entry.kind == "directory" else name
+
+
+def _user(uid: int, known: dict[int, str]) -> str:
+    if uid not in known:
+        import pwd
+
+        try:
+            known[uid] = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            known[uid] = str(uid)
+    return known[uid]
+
+
+def _time(nanoseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    try:
+        return moment(datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    except (ValueError, OverflowError, OSError):
+        return str(nanoseconds // 1_000_000_000)
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0]
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@click.pass_context
+def log(context: click.Context, name: str, as_json: bool) -> None:
+    """Show the versions of a collection, newest first, with who made them of what.
+
+    \b
+      artfs log model
+    """
+    with open_volume(context) as access:
+        found = access.versions(name)[::-1]
+    if as_json:
+        print_json(found)
+        return
+    if not on_terminal():
+        _print_log(found)
+        return
+    for version in found:
+        aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+        click.echo(click.style(f"{name}:{version['version']}", fg="yellow", bold=True) + aliases)
+        facts = [
+            ("digest", version["digest"]),
+            ("made", f"{moment(version['created_at'])} by {version['created_by']}"),
+            ("id", version["distributed_id"]),
+            ("content", f"{version['file_count']} files, {size(version['size'])}"),
+            ("runs", ", ".join(version["runs"])),
+            ("tags", ", ".join(version["tags"])),
+        ]
+        for key, value in facts:
+            if value:
+                print_line(f"    {key:<8} {value}")
+        click.echo()
+
+
+def _print_log(found: list[dict[str, Any]]) -> None:
+    keys = ("version", "created_at", "created_by", "file_count", "size", "distributed_id", "digest")
+    rows = [[v[key] for key in keys] + [",".join(v["aliases"])] for v in found]
+    print_table((*keys, "aliases"), rows)
+
+
+@click.command()
+@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@json_option
+@click.pass_context
+def show(context: click.Context, version: tuple[str, str], as_json: bool) -> None:
+    """Show all that is known of one version.
+
+    \b
+      artfs show model:best --json
+    """
+    with open_volume(context) as access:
+        found = access.version(*version)
+    if as_json:
+        print_json(found)
+        return
+    import json
+
+    def text(key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return ", ".join(value)
+        if isinstance(value, dict):
+            return json.dumps(value) if value else ""
+        if key == "size":
+            return size(value)
+        return moment(value) if key == "created_at" else value
+
+    print_pairs([(key, text(key, value)) for key, value in found.items()])
+
+
+@click.command()
+@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@click.argument("path")
+@click.pass_context
+def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
+    """Write a file of a version to stdout.
+
+    \b
+      artfs cat model:best config.json
+    """
+    with open_volume(context) as access:
+        fd = access.open_file(*version, os.fsencode(path))
+        out = click.get_binary_stream("stdout")
+        with open(fd, "rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                out.write(block)
+
+
+@click.command()
+@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option("--path", "prefix", metavar="PREFIX", default="", help="Only this file or directory.")
+@json_option
+@click.pass_context
+def get(
+    context: click.Context, version: tuple[str, str], directory: Path | None, prefix: str, as_json: bool
+) -> None:
+    """Copy a version, or a part of it, to DIRECTORY (default: ./NAME-vN), and print where it is.
+
+    Modes, times, symlinks, empty directories and user xattrs are restored. Each file appears whole or not at
+    all; files that are there already under the same path are replaced, others stay. No symlink below
+    DIRECTORY is followed.
+
+    \b
+      artfs get model:best ./model --path weights
+    """
+    from artfs.access.get import get as get_version
+
+    with open_volume(context) as access, progress({"copy": "copying"}) as tell:
+        done = get_version(access, *version, directory, prefix=os.fsencode(prefix), progress=tell)
+    if as_json:
+        print_json(done.json())
+        return
+    click.echo(os.fsencode(done.directory))
+    if done.references:
+        note(f"{len(done.references)} references were left out: their bytes are elsewhere")
+
+
+COMMANDS = (ls, log, show, cat, get)

@@ -1,0 +1,255 @@
+"""Commands on a volume as a whole: init, mount, umount, status, check, gc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from artfs.cli import exits
+from artfs.cli.names import open_volume
+from artfs.cli.output import (
+    json_option,
+    note,
+    on_terminal,
+    print_json,
+    print_line,
+    print_pairs,
+    print_table,
+    progress,
+    size,
+)
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("path", type=_PATH)
+@click.option(
+    "--hash",
+    "algorithm",
+    type=click.Choice(["xxh128", "sha256"]),
+    default="xxh128",
+    show_default=True,
+    help="What names contents. xxh128 is fast, and equal digests are compared byte by byte; sha256 is for"
+    " writers who don't trust each other.",
+)
+def init(path: Path, algorithm: str) -> None:
+    """Make a volume in a new or empty directory.
+
+    \b
+      artfs init /srv/vol
+    """
+    from artfs.model.digest import Algorithm
+    from artfs.store.layout import Layout
+
+    Layout.init(path, Algorithm.named(algorithm)).close()
+    note(f"made a volume at {path}") if on_terminal() else None
+
+
+@click.command()
+@click.argument("volume", type=_PATH)
+@click.argument("directory", type=_PATH)
+@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to stderr, for supervisors.")
+@click.option(
+    "--allow-other/--no-allow-other",
+    default=None,
+    help="Let other users in, with the permissions that files have. Default: if you are root.",
+)
+@click.option("--read-only", is_flag=True, help="Let nobody change anything.")
+@click.option(
+    "--write-cache",
+    is_flag=True,
+    help="Let the kernel collect small writes: faster for tools that write in tiny pieces, but answered"
+    " writes die with the daemon, and a full disk shows at close or fsync.",
+)
+def mount(
+    volume: Path,
+    directory: Path,
+    foreground: bool,
+    allow_other: bool | None,
+    read_only: bool,
+    write_cache: bool,
+) -> None:
+    """Mount VOLUME at DIRECTORY, which is empty.
+
+    Returns when the mount answers; the log is VOLUME/logs/mount.log. `artfs umount DIRECTORY` ends it, and so
+    do SIGTERM and SIGINT.
+
+    \b
+      artfs mount /srv/vol /mnt/art
+    """
+    others = os.geteuid() == 0 if allow_other is None else allow_other
+    if foreground:
+        _serve(volume, directory, others, read_only, write_cache)
+        return
+    from artfs.mount import background
+    from artfs.store.layout import Layout
+
+    with Layout.open(volume):  # says what is wrong with it, before a log file is needed there
+        pass
+    options = [
+        "--foreground",
+        "--allow-other" if others else "--no-allow-other",
+        *(["--read-only"] if read_only else []),
+        *(["--write-cache"] if write_cache else []),
+    ]
+    log_file = volume / "logs" / "mount.log"
+    # The directory is not resolved: it may be a dead mount.
+    paths = ["--", os.path.abspath(volume), os.path.abspath(directory)]
+    background.start(["mount", *options, *paths], log_file)
+
+
+def _serve(volume: Path, directory: Path, others: bool, read_only: bool, write_cache: bool) -> None:
+    import logging
+
+    from artfs.mount import background
+
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+    with background.reporting() as report:
+        from artfs.mount import prerequisites
+
+        # Before pyfuse3 is needed, so that its absence is told in words.
+        prerequisites.check_machine(allow_other=others)
+        from artfs.mount import service
+        from artfs.mount.handshake import Options
+
+        options = Options(allow_other=others, read_only=read_only, write_cache=write_cache)
+        service.mount(volume, directory, options, ready=report.ready)
+
+
+@click.command()
+@click.argument("directory", type=_PATH)
+def umount(directory: Path) -> None:
+    """Unmount DIRECTORY, also one that is in use, and wait for the end of its daemon.
+
+    \b
+      artfs umount /mnt/art
+    """
+    from artfs.mount.unmount import unmount
+
+    unmount(directory)
+
+
+@click.command()
+@json_option
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Show the volume: where it is, what it holds, how it is mounted.
+
+    \b
+      artfs --volume /srv/vol status --json
+    """
+    with open_volume(context) as access:
+        found = access.describe()
+    if as_json:
+        print_json(found)
+        return
+    shown = {key: size(value) if key in ("bytes", "available") else value for key, value in found.items()}
+    print_pairs(list(shown.items()))
+
+
+@click.command()
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Rebuild what can be rebuilt, and mark what can't so that reading it fails. Never deletes the last"
+    " copy of anything.",
+)
+@json_option
+@click.pass_context
+def check(context: click.Context, repair: bool, as_json: bool) -> int:
+    """Read every object that a version needs and compare its digest.
+
+    Names every version and path that a damaged object touches. Works on the volume itself, safely beside a
+    daemon. Exit status 1 if something is damaged.
+
+    \b
+      artfs --volume /srv/vol check
+    """
+    labels = {"trees": "directories", "blobs": "contents"}
+    with open_volume(context) as access, access.volume() as volume, progress(labels) as tell:
+        report = volume.check(repair=repair, progress=tell)
+    sound = report.sound
+    if as_json:
+        from msgspec import to_builtins
+
+        print_json({"sound": sound, **to_builtins(report)})
+    else:
+        _print_report(report)
+    return 0 if sound else exits.REFUSED
+
+
+def _print_report(report: Any) -> None:
+    for finding in report.findings:
+        repaired = f" ({finding.repaired})" if finding.repaired else ""
+        print_line(f"{finding.kind} {finding.id}: {finding.why}{repaired}")
+        for touched in finding.touches:
+            print_line(f"    {touched.version} {touched.path or '/'}")
+    left = sum(1 for finding in report.findings if finding.repaired != "replaced")
+    print_line(
+        f"{report.roots} versions, {report.trees} directory objects, {report.blobs} contents with"
+        f" {report.bytes} bytes: {f'{left} damaged' if left else 'all sound'}"
+    )
+    if report.surplus_blobs or report.surplus_trees:
+        surplus = report.surplus_blobs + report.surplus_trees
+        print_line(f"{surplus} objects with {report.surplus_bytes} bytes are not needed: see 'artfs gc'")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option(
+    "--pending-older-than",
+    "age",
+    metavar="AGE",
+    help="First discard pending versions in which nothing changed for AGE (90m, 12h, 30d, 2w) and which"
+    " nobody has open and no run has joined.",
+)
+@json_option
+@click.pass_context
+def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) -> None:
+    """Remove what no version, pending version or open file needs.
+
+    Works on the volume itself, safely beside a daemon and writers.
+
+    \b
+      artfs --volume /srv/vol gc --pending-older-than 30d
+    """
+    from artfs.access.expiry import discard_idle
+    from artfs.model.duration import seconds
+
+    older = None if age is None else seconds(age)
+    labels = {"mark": "looking", "sweep": "removing"}
+    with open_volume(context) as access, access.volume() as volume:
+        discarded = [] if older is None else discard_idle(access, older, dry_run=dry_run)
+        with progress(labels) as tell:
+            collected = volume.gc(dry_run=dry_run, progress=tell)
+    if as_json:
+        from msgspec import to_builtins
+
+        ids = [{"collection": name, "distributed_id": os.fsdecode(pending)} for name, pending in discarded]
+        print_json({**to_builtins(collected), "discarded": ids})
+        return
+    verb = "would be removed" if dry_run else "removed"
+    for name, distributed_id in discarded:
+        print_line(f"{name}/{os.fsdecode(distributed_id)} {'would be discarded' if dry_run else 'discarded'}")
+    print_table(
+        ("what", "count"),
+        [
+            (f"contents {verb}", collected.blobs),
+            (f"directory objects {verb}", collected.trees),
+            (f"bytes {verb}", collected.bytes),
+            (f"leftovers {verb}", collected.temps + collected.trash),
+            ("contents kept", collected.kept_blobs),
+        ],
+        right=("count",),
+    )
+
+
+COMMANDS = (init, mount, umount, status, check, gc)
