@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import (
     AlreadyExists,
     AlreadyFinished,
+    BeingFilled,
     Busy,
     CollectionNotFound,
     PathNotFound,
     PendingNotFound,
+    Sealing,
     VolumeInUse,
 )
 from artfs.model import manifest, names
@@ -35,6 +38,8 @@ from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.volume import PENDING, Volume, user_name
+
+_POLL = 0.05  # seconds between looks at what another process does
 
 
 class DirectAccess(Access):
@@ -266,8 +271,20 @@ class DirectAccess(Access):
         collection = self._collection(name)
         names.check_distributed_id(distributed_id)
         request = Request(aliases, wait, force, by=user_name(os.geteuid()))
+        deadline = time.monotonic() + wait
         with self._unmounted():
-            return self._volume.finish(collection, distributed_id, request).json()
+            while True:
+                try:
+                    return self._volume.finish(collection, distributed_id, request).json()
+                except Sealing:
+                    pass  # by another process, which lives: its version is the answer once it is there
+                except BeingFilled:
+                    if time.monotonic() >= deadline:
+                        raise
+                except PendingNotFound:
+                    if collection.finished(distributed_id) is None:
+                        raise
+                time.sleep(_POLL)
 
     def discard(self, name: str, distributed_id: bytes) -> None:
         with self._unmounted():

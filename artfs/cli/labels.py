@@ -13,7 +13,7 @@ from artfs.cli.output import json_option, print_json, print_line
 @click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
 @click.pass_context
 def alias(context: click.Context, version: tuple[str, str], aliases: tuple[str, ...]) -> None:
-    """Make aliases name a version, wherever they pointed before.
+    """Set or move aliases of a version.
 
     \b
       artfs alias model:v3 best production
@@ -57,9 +57,10 @@ def tag(context: click.Context, version: tuple[str, str], tags: tuple[str, ...],
 @click.argument("version", metavar="NAME:V", type=ONE_VERSION)
 @click.pass_context
 def rm(context: click.Context, version: tuple[str, str]) -> None:
-    """Delete a version for good; its number is not used again, and 'artfs gc' frees its space.
+    """Delete a version for good.
 
-    Refused while an alias other than latest names it.
+    Its number is not used again, and `artfs gc` frees its space. Refused while an alias other than latest
+    names it.
 
     \b
       artfs rm model:v2

@@ -32,7 +32,16 @@ work with a mounted volume through its mount, and with an unmounted one directly
 Exit status: 0; 1 refused, with one line that says why; 2 wrong usage."""
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="artfs")
 @click.option(
     "--volume",

@@ -28,9 +28,9 @@ from artfs.cli.output import (
 def new(
     context: click.Context, name: str, kind: str | None, distributed_id: str | None, as_json: bool
 ) -> None:
-    """Start a pending version in the collection NAME, and print the directory to write to.
+    """Start a pending version and print its directory.
 
-    The collection is made if it is not there. Without a mount there is no directory to hand out: then
+    The collection NAME is made if it is not there. Without a mount there is no directory to hand out: then
     NAME/ID is printed, and `artfs put --id ID` brings the files.
 
     \b

@@ -12,12 +12,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from artfs.access.access import Progress, silent
 from artfs.errors import printable
+
+if TYPE_CHECKING:
+    from artfs.access.access import Progress
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -41,7 +43,7 @@ def note(text: str) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Prints rows; the columns that are named `right` are numbers."""
-    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    cells = [list(map(_cell, row)) for row in rows]
     if not on_terminal():
         for row in cells:
             click.echo("\t".join(row))
@@ -58,6 +60,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right
     Console().print(table)
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else printable(str(value))
+
+
 def print_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     """Prints facts, one a line: what it is and its value."""
     if not on_terminal():
@@ -65,8 +73,7 @@ def print_pairs(pairs: Sequence[tuple[str, object]]) -> None:
         return
     width = max(len(key) for key, _ in pairs)
     for key, value in pairs:
-        shown = "" if value is None else printable(str(value))
-        click.echo(f"{click.style(key.ljust(width), bold=True)}  {shown}")
+        click.echo(f"{click.style(key.ljust(width), bold=True)}  {_cell(value)}")
 
 
 def size(count: int) -> str:
@@ -92,12 +99,9 @@ def moment(timestamp: str) -> str:
 
 @contextlib.contextmanager
 def progress(labels: dict[str, str]) -> Iterator[Progress]:
-    """Gives a progress that draws a bar on stderr, if that is a terminal; `labels` names the phases.
-
-    Phases whose label ends in "bytes" are shown as amounts of data.
-    """
+    """Gives a progress that draws a bar on stderr, if that is a terminal; `labels` names the phases."""
     if not sys.stderr.isatty():
-        yield silent
+        yield lambda _phase, _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFL
 @json_option
 @click.pass_context
 def ls(context: click.Context, what: str | None, path: str | None, as_json: bool) -> None:
-    """List collections, the versions of one, or the files of one version.
+    """List collections, versions or files.
 
     \b
       artfs ls
@@ -151,7 +152,7 @@ def _first_line(text: str) -> str:
 @json_option
 @click.pass_context
 def log(context: click.Context, name: str, as_json: bool) -> None:
-    """Show the versions of a collection, newest first, with who made them of what.
+    """Show the history of a collection, newest first.
 
     \b
       artfs log model
@@ -228,10 +229,9 @@ def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
     """
     with open_volume(context) as access:
         fd = access.open_file(*version, os.fsencode(path))
-        out = click.get_binary_stream("stdout")
         with open(fd, "rb", buffering=0) as file:
             while block := file.read(1 << 20):
-                out.write(block)
+                sys.stdout.buffer.write(block)
 
 
 @click.command()
@@ -243,11 +243,11 @@ def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
 def get(
     context: click.Context, version: tuple[str, str], directory: Path | None, prefix: str, as_json: bool
 ) -> None:
-    """Copy a version, or a part of it, to DIRECTORY (default: ./NAME-vN), and print where it is.
+    """Copy a version or a part of it out.
 
-    Modes, times, symlinks, empty directories and user xattrs are restored. Each file appears whole or not at
-    all; files that are there already under the same path are replaced, others stay. No symlink below
-    DIRECTORY is followed.
+    It comes to DIRECTORY (default: ./NAME-vN), which is printed. Modes, times, symlinks, empty directories
+    and user xattrs are restored. Each file appears whole or not at all; files that are there already under
+    the same path are replaced, others stay. No symlink below DIRECTORY is followed.
 
     \b
       artfs get model:best ./model --path weights

@@ -46,7 +46,8 @@ def init(path: Path, algorithm: str) -> None:
     from artfs.store.layout import Layout
 
     Layout.init(path, Algorithm.named(algorithm)).close()
-    note(f"made a volume at {path}") if on_terminal() else None
+    if on_terminal():
+        note(f"made a volume at {path}; mount it with 'artfs mount {path} DIRECTORY'")
 
 
 @click.command()
@@ -127,7 +128,9 @@ def _serve(volume: Path, directory: Path, others: bool, read_only: bool, write_c
 @click.command()
 @click.argument("directory", type=_PATH)
 def umount(directory: Path) -> None:
-    """Unmount DIRECTORY, also one that is in use, and wait for the end of its daemon.
+    """Unmount DIRECTORY.
+
+    Also one that is in use, or whose daemon has died. Returns when the daemon has ended.
 
     \b
       artfs umount /mnt/art
@@ -141,7 +144,7 @@ def umount(directory: Path) -> None:
 @json_option
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the volume: where it is, what it holds, how it is mounted.
+    """Show what the volume is and holds.
 
     \b
       artfs --volume /srv/vol status --json
@@ -165,7 +168,7 @@ def status(context: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(context: click.Context, repair: bool, as_json: bool) -> int:
-    """Read every object that a version needs and compare its digest.
+    """Read all contents and compare their digests.
 
     Names every version and path that a damaged object touches. Works on the volume itself, safely beside a
     daemon. Exit status 1 if something is damaged.
@@ -214,9 +217,10 @@ def _print_report(report: Any) -> None:
 @json_option
 @click.pass_context
 def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) -> None:
-    """Remove what no version, pending version or open file needs.
+    """Remove what nothing needs any more.
 
-    Works on the volume itself, safely beside a daemon and writers.
+    That is, no version, no pending version and no open file. Works on the volume itself, safely beside a
+    daemon and writers.
 
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d
