@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable
 from artfs.store import files, syscalls
 
 _BLOCK = 1 << 20
+_ZEROS = bytes(_BLOCK)
 _NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 Xattrs = Iterable[tuple[bytes, bytes]]
 
 
-def copy_bytes(source: int, target: int, copied: Callable[[int], None]) -> None:
-    """Copies a file into an empty one: shares its extents where it can, keeps holes, tells how far it is."""
+def copy_bytes(source: int, target: int, copied: Callable[[int], None], *, zeros: bool = True) -> None:
+    """Copies a file into an empty one: shares its extents where it can, keeps holes, tells how far it is.
+
+    Without `zeros`, blocks of zeros become holes too: a mount doesn't show where the holes of a file are.
+    """
     status = os.fstat(source)
     if syscalls.reflink(target, source):
         copied(status.st_size)
@@ -27,14 +31,17 @@ def copy_bytes(source: int, target: int, copied: Callable[[int], None]) -> None:
         copied(status.st_size)
     else:
         # In order and without setting the size before: a mount then hashes what passes through.
-        buffer = memoryview(bytearray(_BLOCK if status.st_size >= _BLOCK else max(status.st_size + 1, 4096)))
+        block = bytearray(min(_BLOCK, max(status.st_size + 1, 4096)))
+        buffer = memoryview(block)
         offset = 0
         while count := os.preadv(source, [buffer], offset):
-            done = 0
+            done = 0 if zeros or block[:count] != _ZEROS[:count] else count
             while done < count:
                 done += os.pwrite(target, buffer[done:count], offset + done)
             offset += count
             copied(count)
+        if not zeros:
+            os.ftruncate(target, offset)
 
 
 def user_xattrs(file: int | bytes) -> list[tuple[bytes, bytes]]:

@@ -157,7 +157,7 @@ class _Writer:
         try:
             target = os.open(temp, _NEW, 0o600, dir_fd=self._to.fd)
             try:
-                copy_bytes(source, target, self._copied)
+                copy_bytes(source, target, self._copied, zeros=False)
                 set_attributes(target, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs())
             finally:
                 os.close(target)

@@ -1,0 +1,92 @@
+"""Runs the command line in this process and looks at what it printed; compares trees of files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artfs.cli.main import run
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+    raw: bytes
+
+    @property
+    def reason(self) -> str:
+        """The one line on stderr of a command that was refused."""
+        assert self.err.startswith("artfs: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("artfs: ").rstrip("\n")
+
+
+class Cli:
+    """`artfs --volume PATH`; called with the words of a command."""
+
+    def __init__(self, path: Path | None, volume: Path, *, mounted: bool) -> None:
+        self.path, self.volume, self.mounted = path, volume, mounted
+
+    def __call__(self, *words: str | Path, status: int = 0) -> Result:
+        """Runs a command; fails unless it ends with this exit status."""
+        arguments = [*([] if self.path is None else ["--volume", str(self.path)]), *map(str, words)]
+        out, err = _capture(), _capture()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            found = run(arguments)
+        for stream in (out, err):
+            stream.flush()
+        raw, errors = _bytes(out), _bytes(err)
+        result = Result(found, os.fsdecode(raw), os.fsdecode(errors), raw)
+        shown = " ".join(map(str, words))
+        assert found == status, f"artfs {shown}: exit status {found}\n{result.out}{result.err}"
+        return result
+
+    def json(self, *words: str | Path) -> Any:
+        """Runs a command with --json and returns what it printed."""
+        return json.loads(self(*words, "--json").out)
+
+    def refused(self, *words: str | Path) -> str:
+        """Runs a command that must be refused; returns the reason."""
+        return self(*words, status=1).reason
+
+
+def _capture() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict", write_through=True)
+
+
+def _bytes(stream: io.TextIOWrapper) -> bytes:
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue()
+
+
+def snapshot(root: Path) -> dict[bytes, tuple[object, ...]]:
+    """All that a version keeps of a tree: kinds, modes, times, contents, targets, user xattrs, by path."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    top = os.fsencode(root)
+    todo = [b""]
+    while todo:
+        path = todo.pop()
+        full = os.path.join(top, path) if path else top
+        status = os.lstat(full)
+        kind = stat.S_IFMT(status.st_mode)
+        facts: list[object] = [kind, stat.S_IMODE(status.st_mode), status.st_mtime_ns]
+        if kind == stat.S_IFDIR:
+            todo += [os.path.join(path, name) if path else name for name in os.listdir(full)]
+        elif kind == stat.S_IFLNK:
+            facts.append(os.readlink(full))
+        else:
+            facts.append(Path(os.fsdecode(full)).read_bytes())
+        if kind != stat.S_IFLNK:
+            facts.append({name: os.getxattr(full, name) for name in os.listxattr(full) if "user." in name})
+        if path:
+            found[path] = tuple(facts)
+    return found

@@ -1,0 +1,259 @@
+"""new, put, finish, discard, pending: the same over a mount and without one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Cli, snapshot
+from tests.mount.mounting import REPOSITORY
+
+OLD = 981_173_106 * 10**9 + 123_456_789
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A tree with some of everything."""
+    root = tmp_path / "source"
+    (root / "sub" / "empty").mkdir(parents=True)
+    (root / "a.txt").write_text("hello\n")
+    (root / "sub" / "run.sh").write_text("#!/bin/sh\n")
+    (root / "sub" / "run.sh").chmod(0o755)
+    (root / "zero").touch()
+    (root / "big").write_bytes(os.urandom(3_000_001))
+    with open(root / "sparse", "wb") as file:
+        file.truncate(10_000_000)
+        file.write(b"begin")
+    (root / "link").symlink_to("sub/run.sh")
+    (root / "nowhere").symlink_to("/no/such/file")
+    (root / os.fsdecode(b"\xff not utf-8\n")).write_text("bytes")
+    os.setxattr(root / "a.txt", "user.note", b"of a file")
+    os.setxattr(root / "sub", "user.note", b"of a directory")
+    (root / "closed").mkdir(mode=0o750)
+    (root / "closed" / "file").write_text("x")
+    (root / "closed" / "file").chmod(0o400)
+    (root / "closed").chmod(0o550)
+    for path in (root / "a.txt", root / "link", root / "sub" / "empty", root / "sub", root / "closed"):
+        os.utime(path, ns=(OLD, OLD), follow_symlinks=False)
+    return root
+
+
+def test_what_is_put_is_got_back_whole(cli: Cli, name: str, source: Path, tmp_path: Path) -> None:
+    assert cli("put", source, "--name", name).out == f"{name}:v0\n"
+    assert cli("get", name, tmp_path / "out").out == f"{tmp_path / 'out'}\n"
+    assert snapshot(tmp_path / "out") == snapshot(source)
+    assert (tmp_path / "out" / "sparse").stat().st_blocks * 512 < 2_000_000
+
+
+def test_a_put_tells_what_it_made(cli: Cli, name: str, source: Path) -> None:
+    answer = cli.json(
+        "put", source, "--name", name, "--type", "model", "--alias", "best", "--alias", "latest"
+    )
+    status = cli.json("show", name)
+    assert answer == {
+        "collection": name,
+        "version": "v0",
+        "unchanged": False,
+        "digest": status["digest"],
+    }
+    assert status["aliases"] == ["best", "latest"]
+    assert status["type"] == "model"
+    assert status["file_count"] == 7
+
+
+def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> None:
+    first = cli.json("put", source, "--name", name)
+    again = cli("put", source, "--name", name, "--alias", "same")
+    assert again.out == f"{name}:v0\n"
+    assert "nothing new" in again.err
+    assert cli.json("put", source, "--name", name) == first | {"unchanged": True}
+    assert cli.json("show", f"{name}:same")["version"] == "v0"
+    assert len(cli.json("ls", name)) == 1
+
+
+def test_several_sources_meet_at_the_top(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "one" / "sub").mkdir(parents=True)
+    (tmp_path / "two" / "sub").mkdir(parents=True)
+    (tmp_path / "one" / "sub" / "a").write_text("a")
+    (tmp_path / "two" / "sub" / "b").write_text("b")
+    (tmp_path / "c").write_text("c")
+    (tmp_path / "to-c").symlink_to("c")
+    cli("put", tmp_path / "one", tmp_path / "two", tmp_path / "c", tmp_path / "to-c", "--name", name)
+    manifest = [entry["path"] for entry in cli.json("ls", f"{name}:v0")]
+    assert manifest == ["c", "sub", "to-c"]
+    assert [entry["path"] for entry in cli.json("ls", f"{name}:v0", "sub")] == ["sub/a", "sub/b"]
+    assert cli("cat", name, "to-c").out == "c"
+
+
+def test_excludes(cli: Cli, name: str, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    for path in ("a.tmp", "keep", "logs/x.txt", "logs/y.bin", "cache/z", "deep/er/b.tmp", "deep/cache"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    excludes = ("--exclude", "*.tmp", "--exclude", "logs/*.txt", "--exclude", "cache/")
+    cli("put", root, "--name", name, *excludes)
+    cli("get", name, tmp_path / "out")
+    assert sorted(os.fsdecode(path) for path in snapshot(tmp_path / "out")) == [
+        "deep",
+        "deep/cache",
+        "deep/er",
+        "keep",
+        "logs",
+        "logs/y.bin",
+    ]
+
+
+def test_what_can_not_be_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    (root / "sub").mkdir(parents=True)
+    (root / "a").write_text("a")
+    (tmp_path / "a").write_text("another")
+    os.mkfifo(root / "sub" / "pipe")
+    assert "sub/pipe (fifo)" in cli.refused("put", root, "--name", name)
+    (root / "sub" / "pipe").unlink()
+    (root / "sub" / ".artfs-thing").touch()
+    assert ".artfs" in cli.refused("put", root, "--name", name)
+    (root / "sub" / ".artfs-thing").unlink()
+    assert "'a' is there twice" in cli.refused("put", root, tmp_path / "a", "--name", name)
+    assert "'bad name'" in cli.refused("put", root, "--name", "bad name")
+    assert "'v7'" in cli.refused("put", root, "--name", name, "--alias", "v7")
+    cli("put", tmp_path / "missing", "--name", name, status=2)
+    assert name not in [collection["name"] for collection in cli.json("ls")]
+
+
+def test_the_volume_can_not_be_put_into_itself(cli: Cli, name: str) -> None:
+    assert "itself" in cli.refused("put", cli.volume.parent, "--name", name)
+    assert cli.path is not None
+    assert "itself" in cli.refused("put", cli.path, "--name", name)
+
+
+def test_many_processes_fill_one_id(cli: Cli, name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "artfs", "--volume", str(cli.path), "put", "--name", name, "--id", "job"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    processes = []
+    for number in range(4):
+        part = tmp_path / f"part-{number}"
+        part.mkdir()
+        (part / "shared").write_text(f"{number}" * 100_000)
+        for file in range(20):
+            (part / f"{number}-{file}").write_text(f"{number} {file}")
+        processes.append(subprocess.Popen([*command, str(part)], env=environment))
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert cli("finish", f"{name}/job").out == f"{name}:v0\n"
+    cli("get", name, tmp_path / "out")
+    assert len(snapshot(tmp_path / "out")) == 81
+    assert len(set((tmp_path / "out" / "shared").read_text())) == 1
+
+
+def test_new_put_finish(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    printed = cli("new", name, "--type", "model", "--id", "job-42").out
+    assert printed == (f"{cli.path}/{name}/pending/job-42\n" if cli.mounted else f"{name}/job-42\n")
+    assert cli("put", tmp_path / "a", "--name", name, "--id", "job-42", "--alias", "best").out == (
+        f"{name}/job-42\n"
+    )
+    [status] = cli.json("pending", name)
+    assert {key: status[key] for key in ("distributed_id", "state", "files", "bytes", "aliases")} == {
+        "distributed_id": "job-42",
+        "state": "pending",
+        "files": 1,
+        "bytes": 1,
+        "aliases": ["best"],
+    }
+    assert set(status) >= {"base", "runs", "open_for_write", "progress", "created_at", "created_by"}
+    assert cli.json("finish", f"{name}/job-42", "good")["version"] == "v0"
+    assert cli.json("show", f"{name}:best")["aliases"] == ["best", "good", "latest"]
+    assert cli.json("pending", name) == []
+
+
+def test_an_id_of_its_own(cli: Cli, name: str) -> None:
+    first, second = cli.json("new", name), cli.json("new", name)
+    assert first["collection"] == name
+    assert first["distributed_id"] != second["distributed_id"]
+    assert (first["path"] is not None) == cli.mounted
+
+
+def test_what_is_put_again_under_an_id_replaces(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    (tmp_path / "d" / "a").write_text("first")
+    (tmp_path / "d" / "b").symlink_to("a")
+    (tmp_path / "d" / "sub").chmod(0o555)
+    cli("put", tmp_path / "d", "--name", name, "--id", "job")
+    (tmp_path / "d" / "a").write_text("second")
+    (tmp_path / "d" / "b").unlink()
+    (tmp_path / "d" / "b").write_text("a file now")
+    cli("put", tmp_path / "d", "--name", name, "--id", "job")
+    (tmp_path / "sub").write_text("a file")
+    (tmp_path / "e" / "a").mkdir(parents=True)
+    assert "'sub'" in cli.refused("put", tmp_path / "sub", "--name", name, "--id", "job")
+    assert "'a'" in cli.refused("put", tmp_path / "e", "--name", name, "--id", "job")
+    cli("finish", f"{name}/job")
+    cli("get", name, tmp_path / "out")
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "d")
+
+
+def test_finish_again_and_late_comers(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    cli("put", tmp_path / "a", "--name", name, "--id", "job")
+    first = cli.json("finish", f"{name}/job")
+    assert cli.json("finish", f"{name}/job", "more") == first | {"unchanged": True}
+    assert cli.json("show", f"{name}:more")["version"] == "v0"
+    late = f"'job' of '{name}' is finished: it is v0; start another id"
+    assert cli.refused("put", tmp_path / "a", "--name", name, "--id", "job") == late
+    assert cli.refused("new", name, "--id", "job") == late
+    assert cli.refused("discard", f"{name}/job") == late
+
+
+def test_refused_finishes_change_nothing(cli: Cli, name: str) -> None:
+    cli("new", name, "--id", "job")
+    assert "'pending'" in cli.refused("finish", f"{name}/job", "pending")
+    assert "'v1'" in cli.refused("finish", f"{name}/job", "good", "v1")
+    assert cli.refused("finish", f"{name}/other") == f"'{name}' has no pending version 'other'"
+    assert cli.refused("finish", "no-such/job") == "there is no collection 'no-such'"
+    assert "begin with a dot" in cli.refused("finish", f"{name}/.job")
+    cli("finish", f"{name}/job", "--wait", "-1", status=2)
+    cli("finish", name, status=2)
+    assert [status["distributed_id"] for status in cli.json("pending", name)] == ["job"]
+    assert cli.json("ls", name) == []
+
+
+def test_new_twice_and_a_type_that_stands(cli: Cli, name: str) -> None:
+    cli("new", name, "--type", "one", "--id", "job")
+    assert cli.refused("new", name, "--id", "job") == f"'job' of '{name}' is pending already"
+    cli("new", name, "--type", "two", "--id", "other")  # no version yet: it can be changed
+    cli("finish", f"{name}/job")
+    assert "type 'two'" in cli.refused("new", name, "--type", "three")
+    assert "'no/slash'" in cli.refused("new", name, "--id", "no/slash")
+    assert "can't name a collection" in cli.refused("new", "")
+
+
+def test_discard(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    cli("put", tmp_path / "a", "--name", name, "--id", "job")
+    assert cli("discard", f"{name}/job").out == ""
+    assert cli.json("pending", name) == []
+    assert cli.refused("discard", f"{name}/job") == f"'{name}' has no pending version 'job'"
+    cli("new", name, "--id", "job")
+
+
+def test_pending_of_all_collections(cli: Cli, name: str) -> None:
+    cli("new", name, "--id", "job")
+    cli("new", f"{name}-b", "--id", "job")
+    ids = [(status["collection"], status["distributed_id"]) for status in cli.json("pending")]
+    assert {(name, "job"), (f"{name}-b", "job")} <= set(ids)
+    line = cli("pending", name).out.split("\t")
+    assert line[:3] == [f"{name}/job", "pending", "0"]
+    assert cli.refused("pending", "no-such") == "there is no collection 'no-such'"
+
+
+def test_a_file_that_can_not_be_read(cli: Cli, name: str, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "closed").touch(mode=0)
+    assert cli.refused("put", tmp_path / "d", "--name", name) == "closed: Permission denied"
+    assert cli.json("pending", name) == []
