@@ -14,7 +14,9 @@ from msgspec import Meta, Struct
 from artfs.model.digest import LONGEST_ID, BlobId, ContentDigest, TreeId
 
 MAX_INT = 2**63 - 1
-ANY_OWNER = -1
+# As an owner or a group of child directories: there is no child directory, or they have different ones.
+NONE = -1
+MANY = -2
 
 # A class that has a field `bytes` must not use the type's name: hence an alias for each use.
 Name: TypeAlias = Annotated[bytes, Meta(max_length=255)]
@@ -50,8 +52,7 @@ class DirEntry(Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     ``entries`` counts all entries below, at every depth; ``files`` the files and references among them;
     ``bytes`` is the sum of their sizes (at most 2**63 - 1). ``reach`` is the mask, of r and x bits, with
-    which every directory from here down can be listed: ``mode & 0o555`` and the reach of each child
-    directory, whose owner bits count as none if its uid differs, group bits if its gid differs.
+    which every directory from here down can be listed (:meth:`Summary.directory` computes it).
 
     The root of a version is one with the name ``b""``.
     """
@@ -106,8 +107,8 @@ class Summary(Struct, frozen=True, array_like=True, gc=False):
     ``last`` is the last name in or below the page (``b""`` for an empty directory), ``names`` the number of
     direct entries of the directory in or below the page; ``entries``, ``files`` and ``bytes`` count at
     every depth, as in :class:`DirEntry`. ``reach``, ``uid`` and ``gid`` say how the child directories
-    among them can be listed: the mask with which all can, by that owner and that group; ``ANY_OWNER``
-    where no child directory or no owner (group) bit is left to compare.
+    among them can be listed: what the reaches of all have in common, and their owner and group, which are
+    ``NONE`` without child directories and ``MANY`` where they differ.
     """
 
     last: Name
@@ -118,18 +119,23 @@ class Summary(Struct, frozen=True, array_like=True, gc=False):
     files: Count
     bytes: Count
     reach: ListMask = 0o555
-    uid: Annotated[int, Meta(ge=ANY_OWNER, le=2**32 - 1)] = ANY_OWNER
-    gid: Annotated[int, Meta(ge=ANY_OWNER, le=2**32 - 1)] = ANY_OWNER
+    uid: Annotated[int, Meta(ge=MANY, le=2**32 - 1)] = NONE
+    gid: Annotated[int, Meta(ge=MANY, le=2**32 - 1)] = NONE
 
     def directory(
         self, name: Name, mode: int, uid: int, gid: int, mtime_ns: int, xattrs: Xattrs = ()
     ) -> DirEntry:
-        """Makes the entry of the directory that this summary is of; computes its ``reach``."""
+        """Makes the entry of the directory that this summary is of; computes its ``reach``.
+
+        Whoever has a class's bits of the reach can list every directory from here down, whichever class
+        he belongs to there. So where owners differ, the owner has none and all others need the bits of
+        the owners below, since they may be those; likewise for groups.
+        """
         reach = mode & 0o555 & self.reach
-        if self.uid not in (ANY_OWNER, uid):
-            reach &= ~0o500
-        if self.gid not in (ANY_OWNER, gid):
-            reach &= ~0o050
+        if self.uid not in (NONE, uid):
+            reach &= (self.reach >> 6) * 0o011
+        if self.gid not in (NONE, gid):
+            reach &= 0o500 | (self.reach >> 3 & 0o5)
         return DirEntry(
             name,
             mode,
@@ -152,20 +158,16 @@ class Listable:
     __slots__ = ("gid", "reach", "uid")
 
     def __init__(self) -> None:
-        self.reach, self.uid, self.gid = 0o555, ANY_OWNER, ANY_OWNER
+        self.reach, self.uid, self.gid = 0o555, NONE, NONE
 
     def add(self, reach: int, uid: int, gid: int) -> None:
-        """Adds directories that are listable with these bits by this owner and group."""
+        """Adds a directory, or all that a page below adds up to."""
         self.reach &= reach
-        if self.uid == ANY_OWNER:
-            self.uid = uid
-        elif uid not in (ANY_OWNER, self.uid):
-            self.reach &= ~0o500
-        if self.gid == ANY_OWNER:
-            self.gid = gid
-        elif gid not in (ANY_OWNER, self.gid):
-            self.reach &= ~0o050
-        if not self.reach & 0o500:
-            self.uid = ANY_OWNER
-        if not self.reach & 0o050:
-            self.gid = ANY_OWNER
+        self.uid = _common(self.uid, uid)
+        self.gid = _common(self.gid, gid)
+
+
+def _common(one: int, other: int) -> int:
+    if one == NONE:
+        return other
+    return one if other in (NONE, one) else MANY

@@ -21,8 +21,8 @@ from xxhash import xxh3_64_intdigest
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, TreeId, content_digest, is_blob_id, is_plain_id, tree_id
 from artfs.model.entry import (
-    ANY_OWNER,
     MAX_INT,
+    NONE,
     DirEntry,
     Entry,
     FileEntry,
@@ -334,7 +334,7 @@ def _fault_of_item(item: Summary) -> str:
         return "the counts of a page can't be"
     if item.reach & ~0o555:
         return "the reach of a page can't be"
-    owner, group = item.reach & 0o500, item.reach & 0o050
-    if (item.uid != ANY_OWNER and not owner) or (item.gid != ANY_OWNER and not group):
-        return "a page compares owners without need"
+    childless = item.uid == NONE
+    if childless != (item.gid == NONE) or (childless and item.reach != 0o555):
+        return "the owners of a page can't be"
     return ""

@@ -11,7 +11,7 @@ from xxhash import xxh3_64_intdigest
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id, content_digest, text, tree_id
 from artfs.model.entry import (
-    ANY_OWNER,
+    MANY,
     MAX_INT,
     DirEntry,
     FileEntry,
@@ -43,7 +43,8 @@ LINK = SymlinkEntry(b"l", 0, 0, 0, b"../target")
 REFERENCE = ReferenceEntry(b"r", 0o600, 0, 0, 0, 9, b"s3://bucket/key", b"etag")
 LEAF = Leaf([DIRECTORY, FILE, LINK, REFERENCE])
 INDEX = Index(
-    1, [Summary(b"m", TREE, CONTENT, 700, 701, 9, 10), Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7)]
+    1,
+    [Summary(b"m", TREE, CONTENT, 700, 701, 9, 10), Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, MANY)],
 )
 
 
@@ -72,7 +73,7 @@ def test_the_bytes_of_an_index_page():
         1,
         [
             [b"m", TREE, CONTENT, 700, 701, 9, 10, 0o555, -1, -1],
-            [b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -1],
+            [b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -2],
         ],
     )
 
@@ -148,7 +149,7 @@ def test_a_summary_of_an_index_page():
         13,
         13,
     )
-    assert (summary.reach, summary.uid, summary.gid) == (0o500, 7, ANY_OWNER)
+    assert (summary.reach, summary.uid, summary.gid) == (0o500, 7, MANY)
     assert (INDEX.starts, INDEX.ends, INDEX.total) == ([0, 701], [701, 706], 706)
 
 
@@ -179,13 +180,20 @@ def directory(name: bytes, mode: int, uid: int, gid: int, reach: int) -> DirEntr
         ([(0o755, 1, 1, 0o555)], (0o755, 1, 1), 0o555),
         ([(0o755, 1, 1, 0o555)], (0o750, 1, 1), 0o550),
         ([(0o755, 1, 1, 0o555), (0o700, 1, 1, 0o500)], (0o755, 1, 1), 0o500),
-        # An owner of this one is not the owner of the child: its owner bits are none of theirs.
+        # Where owners differ, whoever is not the owner here may be there.
         ([(0o755, 2, 1, 0o555)], (0o755, 1, 1), 0o055),
-        ([(0o755, 1, 2, 0o555)], (0o755, 1, 1), 0o505),
         ([(0o755, 1, 1, 0o555), (0o755, 2, 1, 0o555)], (0o755, 1, 1), 0o055),
         ([(0o755, 1, 1, 0o555), (0o755, 2, 1, 0o555), (0o755, 1, 1, 0o555)], (0o755, 2, 1), 0o055),
-        # A bit that is gone already makes no difference whoever owns it.
-        ([(0o755, 1, 1, 0o055), (0o755, 2, 1, 0o555)], (0o755, 2, 1), 0o055),
+        ([(0o455, 2, 1, 0o455)], (0o755, 1, 1), 0o044),
+        ([(0o055, 2, 1, 0o055)], (0o755, 1, 1), 0),
+        ([(0o055, 1, 1, 0o055)], (0o755, 1, 1), 0o055),
+        # The same for groups: 0705 shuts a group out.
+        ([(0o755, 1, 2, 0o555)], (0o755, 1, 1), 0o505),
+        ([(0o705, 1, 2, 0o505)], (0o755, 1, 1), 0o500),
+        ([(0o705, 1, 1, 0o505)], (0o755, 1, 1), 0o505),
+        ([(0o705, 2, 2, 0o505)], (0o755, 1, 1), 0),
+        ([(0o755, 2, 2, 0o555)], (0o755, 1, 1), 0o005),
+        ([(0o755, 1, 2, 0o555), (0o755, 2, 3, 0o555), (0o700, 1, 2, 0o500)], (0o755, 1, 2), 0),
     ],
 )
 def test_reach_is_the_mask_that_lists_every_directory(children, own, reach):
@@ -292,9 +300,9 @@ ILLEGAL = {
     ),
     "an index with a blob's id": packed(1, 1, [msgspec.structs.replace(INDEX.items[0], tree=TREE + b"\x01")]),
     "an index with w": packed(1, 1, [msgspec.structs.replace(INDEX.items[0], reach=0o200)]),
-    "an index with an owner of nothing": packed(
-        1, 1, [msgspec.structs.replace(INDEX.items[0], reach=0o055, uid=1)]
-    ),
+    "an index with an owner of nothing": packed(1, 1, [msgspec.structs.replace(INDEX.items[0], uid=1)]),
+    "an index with a reach of nothing": packed(1, 1, [msgspec.structs.replace(INDEX.items[0], reach=0o500)]),
+    "an index with an owner of no kind": packed(1, 1, [msgspec.structs.replace(INDEX.items[1], uid=-3)]),
     "an index over all bounds": packed(
         1,
         1,
