@@ -7,6 +7,7 @@ forking is safe.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -49,6 +50,7 @@ class Child:
                     os.close(fd)
                 self._pause_fd = go_read
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
+                faulthandler.disable()  # a child may die of a signal by right
                 if uid is not None:
                     group = uid if gid is None else gid
                     os.setgroups([])

@@ -795,7 +795,14 @@ def test_many_trees_finished_at_once_get_numbers_of_their_own(model: Path) -> No
         (tree / "file").write_text(f"{number}")
     children = [finish_child(tree, f"alias-{number} shared") for number, tree in enumerate(trees)]
     try:
-        answers = [child.value()["version"] for child in children]
+        outcomes = [child.outcome() for child in children]
+        refused = [
+            (out, show(tree, "error"))
+            for out, tree in zip(outcomes, trees, strict=True)
+            if "value" not in out
+        ]
+        assert refused == []
+        answers = [outcome["value"]["version"] for outcome in outcomes]
     finally:
         for child in children:
             child.__exit__(None, None, None)
