@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from artfs.store.layout import Layout, is_volume
 
 VARIABLE = "ARTFS_VOLUME"
 DEFAULT = ".artfs-volume"
+_DYING = 5.0  # seconds that a killed process may take to end
 
 
 def find_volume() -> Path | None:
@@ -45,19 +47,35 @@ def open_access(path: str | os.PathLike[str]) -> Access:
 
             return MountedAccess(root)
     with Layout.open(path) as layout:
-        owner = layout.mount_lock.read_owner()
-        if owner is not None and _is_held(layout):
-            root = Path(owner.mountpoint) if owner.mountpoint else None
-            status = _status(root) if root is not None else None
-            if root is None or status is None or status.get("id") != layout.id:
-                raise VolumeInUse(str(path), f"{owner}, which can't be reached from here: use it there")
-            from artfs.access.mounted import MountedAccess
+        root = _mount_of(layout)
+    if root is not None:
+        from artfs.access.mounted import MountedAccess
 
-            return MountedAccess(root)
+        return MountedAccess(root)
     from artfs.access.direct import DirectAccess
     from artfs.volume import Volume
 
     return DirectAccess(Volume.open(path))
+
+
+def _mount_of(layout: Layout) -> Path | None:
+    """Returns the root of a volume's mount; None if nobody serves it. Raises VolumeInUse."""
+    deadline = time.monotonic() + _DYING
+    while True:
+        owner = layout.mount_lock.read_owner()
+        if owner is None or not _is_held(layout):
+            return None
+        root = Path(owner.mountpoint or "/nowhere")
+        try:
+            status = _status(root)
+        except NotAVolume:  # the daemon was killed, and is about to let go of the lock
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            status = None
+        if status is None or status.get("id") != layout.id:
+            raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")
+        return root
 
 
 def mount_around(path: Path) -> Path | None:

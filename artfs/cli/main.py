@@ -17,6 +17,8 @@ from artfs.cli import exits, labels, making, versions, volume
 from artfs.errors import ArtfsError, printable
 from artfs.version import __version__
 
+_NAME, _COMPLETE = "artfs", "_ARTFS_COMPLETE"
+
 _HELP = """Immutable versions of directories, made by many writers at once.
 
 A volume is one directory that holds everything; `artfs mount` shows it as a filesystem. All other commands
@@ -42,11 +44,11 @@ class _InOrder(click.Group):
     help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="artfs")
+@click.version_option(__version__, prog_name=_NAME)
 @click.option(
     "--volume",
     metavar="PATH",
-    type=click.Path(path_type=str),
+    type=click.Path(readable=False),
     help="A volume, or any path inside a mount. Default: $ARTFS_VOLUME, else the mount around the working"
     " directory, else ./.artfs-volume.",
 )
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status; what nobody foresaw is raised."""
     try:
-        status = cli.main(arguments, prog_name="artfs", standalone_mode=False)
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BaseException as error:
         code = exits.status_of(error)
@@ -83,6 +85,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         else:
             click.echo(f"artfs: {_line(error)}", err=True)
         return code
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    if _COMPLETE in os.environ:
+        cli.main(arguments, prog_name=_NAME, complete_var=_COMPLETE)
+    # Not cli.main(), which writes to stderr by itself when it is interrupted.
+    try:
+        with cli.make_context(_NAME, arguments) as context:
+            status = cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     return status if isinstance(status, int) else 0
 
 

@@ -49,7 +49,7 @@ def new(
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--name", required=True, help="The collection, which is made if it is not there.")
 @click.option("--type", "kind", metavar="T", help="The type of the collection, like model or dataset.")
 @click.option("--alias", "aliases", metavar="A", multiple=True, help="An alias for the version; repeatable.")

@@ -236,7 +236,7 @@ def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
 
 @click.command()
 @click.argument("version", metavar="NAME[:V]", type=VERSION)
-@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("--path", "prefix", metavar="PREFIX", default="", help="Only this file or directory.")
 @json_option
 @click.pass_context

@@ -22,7 +22,7 @@ from artfs.cli.output import (
     size,
 )
 
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.command()

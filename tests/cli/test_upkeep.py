@@ -1,0 +1,90 @@
+"""check and gc, on a volume and beside its daemon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Cli
+
+
+@pytest.fixture
+def version(cli: Cli, name: str, tmp_path: Path) -> str:
+    """A collection with one version, of one file whose content nothing else has."""
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "file").write_text(f"only in {name}" * 100)
+    cli("put", tmp_path / "tree", "--name", name)
+    return name
+
+
+def _blob(cli: Cli, version: str) -> Path:
+    [entry] = cli.json("ls", version, "sub/file")
+    size = entry["size"]
+    found = [path for path in (cli.volume / "objects" / "blobs").glob("*/*") if path.stat().st_size == size]
+    wanted = cli("cat", version, "sub/file").raw
+    [blob] = [path for path in found if path.read_bytes() == wanted]
+    return blob
+
+
+def test_a_sound_volume(cli: Cli, version: str) -> None:
+    report = cli.json("check")
+    assert report["sound"] is True
+    assert report["findings"] == []
+    assert "all sound" in cli("check").out
+
+
+def test_damage_is_named_and_repaired(cli: Cli, version: str, tmp_path: Path) -> None:
+    blob = _blob(cli, version)
+    data = blob.read_bytes()
+    blob.chmod(0o600)
+    blob.write_bytes(b"X" + data[1:])
+    found = cli("check", status=1)
+    assert f"    {version}:v0 sub/file\n" in found.out
+    assert "1 damaged" in found.out
+    assert cli("check", "--repair", status=1).out.count("damaged")
+    assert blob.exists()
+    if not cli.mounted:  # a daemon tells its log, too, and the fixture wants none of that
+        assert "damaged" in cli.refused("get", version, "out")
+    cli("put", tmp_path / "tree", "--name", f"{version}-again")  # brings the bytes again
+    assert cli.json("check", "--repair")["sound"] is True
+    assert cli("cat", version, "sub/file").raw == data
+
+
+def test_gc_takes_what_nothing_needs(cli: Cli, version: str) -> None:
+    blob = _blob(cli, version)
+    cli("gc")
+    assert blob.exists()
+    cli("rm", f"{version}:v0")
+    would = cli.json("gc", "--dry-run")
+    assert would["dry_run"] is True
+    assert would["blobs"] >= 1
+    assert blob.exists()
+    assert cli.json("gc")["blobs"] == would["blobs"]
+    assert not blob.exists()
+    assert cli.json("gc")["blobs"] == 0
+
+
+def test_gc_discards_what_is_idle(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    for number in range(2):
+        cli("put", tmp_path / "a", "--name", name, "--id", f"job-{number}")
+    assert cli.json("gc", "--pending-older-than", "1h")["discarded"] == []
+    assert len(cli.json("pending", name)) == 2
+    idle = {"collection": name, "distributed_id": "job-0"}
+    assert idle in cli.json("gc", "--pending-older-than", "0s", "--dry-run")["discarded"]
+    assert len(cli.json("pending", name)) == 2
+    kept = []
+    if cli.mounted and cli.path is not None:
+        kept = ["job-1"]
+        held = os.open(cli.path / name / "pending" / "job-1" / "a", os.O_WRONLY)
+    assert idle in cli.json("gc", "--pending-older-than", "0")["discarded"]
+    assert [status["distributed_id"] for status in cli.json("pending", name)] == kept
+    if kept:
+        os.close(held)
+
+
+def test_ages_that_are_none(cli: Cli) -> None:
+    for age in ("", "1y", "-1", "soon"):
+        assert "no duration" in cli.refused("gc", "--pending-older-than", age)
