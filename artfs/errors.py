@@ -161,7 +161,9 @@ class OpenForWriting(Busy):
     def __init__(self, writers: Sequence[Writer]) -> None:
         shown = ", ".join(f"{printable(w.path)} (pid {w.pid} {printable(w.command)})" for w in writers[:5])
         more = f" and {len(writers) - 5} more" if len(writers) > 5 else ""
-        super().__init__(f"files are open for writing: {shown}{more}; close them, wait longer, or use --force")
+        super().__init__(
+            f"files are open for writing: {shown}{more}; close them, wait longer, or use --force"
+        )
         self.writers = tuple(writers)
 
 
@@ -231,7 +233,7 @@ class LostRace(ArtfsError):
 
 
 class Damaged(ArtfsError):
-    """A stored object can't be what its name says: missing, of a wrong size, of other bytes, not decodable."""
+    """A stored object can't be what its name says: missing, of a wrong size, of other bytes, unreadable."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} is damaged: {why}; 'artfs check' tells what it touches")
@@ -256,7 +258,9 @@ class VolumeExists(VolumeError):
 
 class VolumeTooNew(VolumeError):
     def __init__(self, path: str, found: int, known: int) -> None:
-        super().__init__(f"{path} has volume format {found}, this artfs knows up to {known}: use a newer artfs")
+        super().__init__(
+            f"{path} has volume format {found}, this artfs knows up to {known}: use a newer artfs"
+        )
         self.path, self.found, self.known = path, found, known
 
 

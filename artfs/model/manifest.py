@@ -33,9 +33,9 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """Returns the manifest's line of an entry: kind, size, mode, mtime, digest, target, uri, as far as it has them.
+    """Returns an entry's line of the manifest: kind, size, mode, mtime, digest, target, uri, as it has them.
 
-    `mode` is octal text, `mtime` nanoseconds since the epoch. Names in bytes are decoded with surrogateescape.
+    `mode` is octal text, `mtime` nanoseconds since the epoch. Bytes are decoded with surrogateescape.
     """
     if isinstance(entry, DirEntry):
         found: dict[str, Any] = {

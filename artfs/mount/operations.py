@@ -21,6 +21,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields
 
 from artfs.errors import Interrupted, Sealing
+from artfs.model.names import MAX_NAME
 from artfs.mount.daemon import Session
 from artfs.mount.errnos import errno_of
 from artfs.mount.reads import QuickReads
@@ -99,6 +100,8 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
+        if len(name) > MAX_NAME:
+            raise FUSEError(errno.ENAMETOOLONG)
         if name in (b".", b".."):
             return self._told(parent if name == b"." else self._above(parent))
         node = parent.lookup(name)
@@ -159,7 +162,7 @@ class Operations(pyfuse3.Operations):
         data = pyfuse3.StatvfsData()
         for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
             setattr(data, f"f_{field}", getattr(found, f"f_{field}"))
-        data.f_namemax = 255
+        data.f_namemax = MAX_NAME
         return data
 
     # -- names

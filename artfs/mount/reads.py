@@ -1,4 +1,4 @@
-"""Reads that the page cache of the backing filesystem can answer at once, without a thread and without a copy.
+"""Reads that the backing filesystem's page cache can answer at once: without a thread, without a copy.
 
 Event loop's thread only: there is one buffer, and an answer is good until the next read.
 """

@@ -49,7 +49,8 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
             try:
                 mounts.detach(point)
             except OSError as error:
-                raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+                if _stands(mount):  # else its daemon was faster
+                    raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
             if daemon is not None:
                 _ends(daemon, deadline)
         while _stands(mount):

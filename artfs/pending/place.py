@@ -70,7 +70,7 @@ class Place:
         return self.parent is None and self is not self.places.root and os.fstat(self.fd).st_nlink == 0
 
     def stat(self) -> os.stat_result:
-        """Returns what the backing filesystem says of it now. Raises ESTALE if something else stands there."""
+        """Returns what the backing filesystem says of it now. ESTALE if something else stands there."""
         if self.parent is None:
             return os.fstat(self.fd)
         status = os.stat(self.name, dir_fd=self.parent.directory(), follow_symlinks=False)

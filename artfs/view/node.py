@@ -258,6 +258,12 @@ class Node:
         raise self.refusal()
 
 
+def check_no_control(name: bytes) -> None:
+    """Raises NotPermitted for the control directory's name: it can't be removed, renamed or linked."""
+    if name == b".artfs":
+        raise NotPermitted("control directories can't be changed")
+
+
 class NoSuchAttribute(Exception):
     """An extended attribute that is not there."""
 

@@ -32,6 +32,7 @@ from artfs.view.node import (
     Listing,
     Node,
     NoSuchAttribute,
+    check_no_control,
     writes,
 )
 from artfs.view.process import process_of
@@ -361,6 +362,8 @@ class PendingDirectory(PendingNode):
         self._remove(name, lambda directory: os.rmdir(name, dir_fd=directory))
 
     def _remove(self, name: bytes, remove: Callable[[int], None]) -> None:
+        if self.is_root:
+            check_no_control(name)
         with self._change(name) as directory:
             about = self.places.before_unlink(self, name)
             try:
@@ -378,6 +381,9 @@ class PendingDirectory(PendingNode):
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
             raise CrossTree
+        for root, entry in ((self.is_root, name), (target.is_root, new_name)):
+            if root:
+                check_no_control(entry)
         names.check_entry_name(new_name)
         with self._change(name) as source:
             destination = target.directory()
@@ -459,6 +465,11 @@ class PendingHandle(Handle):
     def fence(self) -> None:
         self.fenced = True
 
+    def unfence(self) -> None:
+        # With one name the inode is the tree's alone; another may be that of a blob, which never changes.
+        if os.fstat(self.fd).st_nlink == 1:
+            self.fenced = self.node.fenced = False
+
 
 class _PendingListing(Listing):
     """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
@@ -477,6 +488,13 @@ class _PendingListing(Listing):
         branch = self._directory.branch
         for index in range(offset, len(self._names)):
             name = self._names[index]
+            twin = self._directory.twin()
+            if twin is not None:
+                # Sealed since the names were taken: the same names, and the files here are on their way out.
+                sealed = twin.lookup(name)
+                if sealed is not None:
+                    yield Listed(name, sealed, sealed.attributes(), index + 1)
+                continue
             try:
                 status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             except FileNotFoundError:

@@ -30,6 +30,7 @@ from artfs.view.node import (
     Listing,
     Node,
     NoSuchAttribute,
+    check_no_control,
     writes,
 )
 
@@ -158,6 +159,16 @@ class SealedNode(Node):
 
     def _xattr_refusal(self, name: bytes) -> Exception:
         return NotPermitted("user.artfs.* is artfs's own") if name.startswith(b"user.artfs.") else ReadOnly()
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        if self.ordinal == 0:
+            check_no_control(name)
+        raise self.refusal()
+
+    def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
+        if self.ordinal == 0:
+            check_no_control(name)
+        raise self.refusal()
 
     def open(self, flags: int, caller: Caller) -> Handle:
         if writes(flags):

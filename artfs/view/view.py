@@ -15,12 +15,13 @@ from typing import Protocol
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
+from artfs.errors import PendingNotFound
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
-from artfs.view.node import SEALED, Node, virtual
+from artfs.view.node import SEALED, Attributes, Node, virtual
 from artfs.view.pending import Branch, PendingHandle
 from artfs.view.sealed import SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
@@ -78,6 +79,8 @@ class View:
         key = tree.collection, tree.name
         branch = self._branches.get(key)
         if branch is None or branch.tree is not tree:
+            if tree.ended:
+                raise PendingNotFound(tree.collection, tree.name)
             collection = self.volume.catalog.collection(tree.collection)
             place = PendingPlace(self, collection, tree)
             branch = self._branches[key] = Branch(
@@ -106,11 +109,11 @@ class View:
             self.kernel.forget_pages(node.ino, _PATIENCE)
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
-        branch = self._branches.pop((tree.collection, tree.name), None)
-        if branch is not None and branch.tree is tree:
-            collection = self.volume.catalog.collection(tree.collection)
-            branch.sealed = self.sealed(collection, record).root
         with contextlib.suppress(Exception):  # the version stands, whatever the kernel still remembers
+            branch = self._branches.pop((tree.collection, tree.name), None)
+            if branch is not None and branch.tree is tree:
+                collection = self.volume.catalog.collection(tree.collection)
+                branch.sealed = self.sealed(collection, record).root
             self.kernel.forget_entry(self.pending_ino(tree.collection), tree.name, _PATIENCE)
 
     # -- sealed versions
@@ -119,7 +122,8 @@ class View:
         """Returns the tree of a version; the last ones that were asked for are kept."""
         tree = self._sealed.get(record.serial)
         if tree is None:
-            control = ControlDirectory(VersionPlace(self, collection, record), VERSION_FILES)
+            place = VersionPlace(self, collection, record, lambda: _directory_of(collection))
+            control = ControlDirectory(place, VERSION_FILES)
             tree = self._sealed[record.serial] = SealedTree(
                 collection.name, record, self.volume.store, control
             )
@@ -142,3 +146,8 @@ class View:
                 raise OSError(errno.ESTALE, "the version was deleted")
             tree = self.sealed(*found)
         return tree.at(ordinal_of(ino))
+
+
+def _directory_of(collection: Collection) -> Attributes:
+    with collection.opened() as fd:
+        return Attributes.of(0, os.fstat(fd))

@@ -23,7 +23,18 @@ from artfs.store import syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import CollectionPlace, VolumePlace
 from artfs.view.control.registry import COLLECTION_FILES, VOLUME_FILES
-from artfs.view.node import FOREVER, Attributes, Caller, Changes, FixedListing, Handle, Listing, Node, virtual
+from artfs.view.node import (
+    FOREVER,
+    Attributes,
+    Caller,
+    Changes,
+    FixedListing,
+    Handle,
+    Listing,
+    Node,
+    check_no_control,
+    virtual,
+)
 from artfs.view.view import View
 from artfs.volume import PENDING
 
@@ -114,6 +125,7 @@ class VolumeRoot(_Directory):
         return self.collection(catalog.create(text, mode & 0o7777, *owner))
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
+        check_no_control(name)
         self.view.volume.catalog.remove(_text(name, "a collection"))
         self._collections.pop(name.decode(), None)
 
@@ -161,9 +173,9 @@ class CollectionNode(_Directory):
         return SymlinkNode(self, b"alias", self.collection.name, name.encode(), target.encode())
 
     def children(self) -> list[tuple[bytes, Node]]:
+        numbers = self.collection.numbers()
         found: list[tuple[bytes, Node]] = [(b"pending", self._pending)]
-        for number in self.collection.numbers():
-            found.append((names.version_name(number).encode(), self._version(number)))
+        found += [(names.version_name(number).encode(), self._version(number)) for number in numbers]
         for name in [*self.collection.alias_names(), _LATEST]:
             alias = self._alias(name)
             if alias is not None:
@@ -203,6 +215,7 @@ class CollectionNode(_Directory):
         self.collection.rename_alias(old, new, replace=not flags & syscalls.RENAME_NOREPLACE)
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
+        check_no_control(name)
         number = names.parse_version(_text(name, "a version"))
         if number is None:
             raise NotPermitted("'pending' belongs to the collection")

@@ -28,7 +28,10 @@ PAGES: dict[str, Page] = {
     ),
     "index.page": Index(
         1,
-        [Summary(b"m", TREE, CONTENT, 700, 701, 9, 10), Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -2)],
+        [
+            Summary(b"m", TREE, CONTENT, 700, 701, 9, 10),
+            Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -2),
+        ],
     ),
 }
 

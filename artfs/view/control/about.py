@@ -12,7 +12,7 @@ This directory is an artfs mount: named collections of immutable versions, made 
   mkdir model/pending/job-42                 start a version; job-42 is its distributed id
   cp -r out/. model/pending/job-42/          any number of processes write files there
   echo best > model/pending/job-42/.artfs/finish
-                                             turn it into model/v0, read-only for good; best -> v0, latest -> v0
+                                             turn it into model/v0, read-only for good; best -> v0
   cat model/best/weights.bin                 read it
   cat model/v0/.artfs/status                 what it is: digest, size, aliases, runs (JSON)
   cat model/v0/.artfs/manifest.json          every entry of it with its digest (JSON)

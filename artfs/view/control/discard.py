@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from artfs.errors import InvalidCommand
 from artfs.view.control.file import ControlFile
 from artfs.view.control.place import PendingPlace
 from artfs.view.node import Caller
@@ -15,8 +14,6 @@ class Discard(ControlFile[PendingPlace]):
         return "usage: echo > discard\ndeletes this pending version and all its files\n"
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
-        if command.strip():
-            raise InvalidCommand("discard takes no words")
         place.view.volume.discard(place.collection, place.tree.name)
         place.view.drop_branch(place.collection.name, place.tree.name)
         return "discarded\n"

@@ -39,11 +39,14 @@ class ControlFile(Generic[P]):
         raise NotImplementedError
 
     def node(self, place: P) -> Node | None:
-        """Returns the node under this name where it is no file but a directory of its own; None for a file."""
+        """Returns the node under this name where it is a directory of its own; None for a file."""
         return None
 
     def complete(self, document: bytes) -> bool:
-        """Tells whether the collected writes of a document are all of it."""
+        """Tells whether the collected writes of a document are all of it.
+
+        Raises :class:`~artfs.errors.InvalidCommand` if they can't be, whatever follows.
+        """
         return True
 
 

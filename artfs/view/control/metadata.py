@@ -8,6 +8,7 @@ from typing import Any
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
 from artfs.view.control.file import ControlFile
+from artfs.view.control.json_documents import is_whole
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.node import Caller
 
@@ -34,24 +35,14 @@ def _kind(value: object) -> str:
 
 
 class _Document:
-    """Applies a document as soon as it can be read; one that can't be at the end is refused at close."""
+    """Applies a document as soon as it is whole."""
 
     name = "metadata.json"
     writable = True
     document = True
 
     def complete(self, document: bytes) -> bool:
-        if not document.strip():
-            return False
-        if not document.lstrip().startswith(b"{"):
-            return True  # never an object, whatever follows
-        if not document.rstrip().endswith(b"}"):
-            return False  # not the end, and cheaper to know than by reading it all again for each write
-        try:
-            json.loads(document)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        return is_whole(document)
 
 
 class PendingMetadata(_Document, ControlFile[PendingPlace]):

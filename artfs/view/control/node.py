@@ -32,7 +32,7 @@ class ControlDirectory(Node):
         self._files = {file.name.encode(): file for file in files}
 
     def attributes(self) -> Attributes:
-        return _attributes(self.ino, self.place, stat.S_IFDIR | 0o555)
+        return _attributes(self.ino, self.place.owner(), stat.S_IFDIR | 0o555)
 
     def lookup(self, name: bytes) -> Node | None:
         file = self._files.get(name)
@@ -62,7 +62,8 @@ class ControlNode(Node):
 
     def attributes(self) -> Attributes:
         mode = self.place.readable(self.file.name) | (0o222 if self.file.writable else 0)
-        return _attributes(self.ino, self.place, stat.S_IFREG | mode)
+        owner = self.place.granting(writable=self.file.writable)
+        return _attributes(self.ino, owner, stat.S_IFREG | mode)
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
@@ -119,8 +120,12 @@ class ControlHandle(Handle):
                 if len(self._collected) > _DOCUMENT_LIMIT:
                     self._collected = b""
                     self._refuse(InvalidCommand("the document is too long"))
-                if not self._file.complete(self._collected):
-                    return len(data)
+                try:
+                    if not self._file.complete(self._collected):
+                        return len(data)
+                except InvalidCommand as error:
+                    self._collected = b""
+                    self._refuse(error)
                 data_given, self._collected = self._collected, b""
             else:
                 data_given = data
@@ -148,19 +153,18 @@ class ControlHandle(Handle):
         self._place.refused = reason
         self._answer, self._answer_at = (reason + "\n").encode("utf-8", "surrogateescape"), None
 
-    def flush(self) -> None:
-        with self._lock:
-            if self._collected:
-                self._collected = b""
-                self._refuse(InvalidCommand("the document ended before it was complete"))
+    def release(self) -> None:
+        # A flush is no end: it comes when any of the processes that share the handle closes it. So nobody
+        # is left to be told but the next reader of `error`.
+        if self._collected:
+            self._place.refused = "the document ended before it was complete"
 
 
-def _attributes(ino: int, place: Place, mode: int) -> Attributes:
+def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:
     """Gives a control file or directory the owner of its place, and of the mode what the place grants.
 
     The place's r grants reading, its w commanding; x is needed to get here at all.
     """
-    owner = place.owner()
     allowed = stat.S_IMODE(owner.mode)
     bits = stat.S_IMODE(mode) & allowed
     return Attributes(

@@ -6,6 +6,7 @@ A place knows whose permissions count, which control files there are, and why th
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from artfs.view.node import Attributes, Node
@@ -29,6 +30,10 @@ class Place:
     def owner(self) -> Attributes:
         """Returns the attributes of the directory itself: who may write there may command here."""
         raise NotImplementedError
+
+    def granting(self, *, writable: bool) -> Attributes:
+        """Returns the attributes that decide who may use a control file, given whether it takes commands."""
+        return self.owner()
 
     def readable(self, name: str) -> int:
         """Returns the mask of permission bits for reading the control file `name`."""
@@ -72,13 +77,27 @@ class PendingPlace(Place):
 class VersionPlace(Place):
     kind = "version"
 
-    def __init__(self, view: View, collection: Collection, record: VersionRecord) -> None:
+    def __init__(
+        self, view: View, collection: Collection, record: VersionRecord, above: Callable[[], Attributes]
+    ) -> None:
         super().__init__(view, collection.name.encode(), record.version.encode())
-        self.collection, self.record = collection, record
+        self.collection, self.record, self._above = collection, record, above
 
     def owner(self) -> Attributes:
         root = self.record.root.entry()
         return Attributes(0, stat.S_IFDIR | root.mode, uid=root.uid, gid=root.gid, mtime_ns=root.mtime_ns)
+
+    def granting(self, *, writable: bool) -> Attributes:
+        """What can be changed of a version belongs to the collection, as its aliases do.
+
+        Its owner and group decide then, and who is neither reads what a stranger may of the version.
+        """
+        if not writable:
+            return self.owner()
+        above, root = self._above(), self.record.root.entry()
+        others = root.mode & 0o4
+        above.mode = above.mode & ~0o044 | others << 3 | others
+        return above
 
     def readable(self, name: str) -> int:
         """A manifest tells every name: it is for those who could list every directory."""

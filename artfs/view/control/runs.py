@@ -10,6 +10,7 @@ from artfs.catalog import records
 from artfs.catalog.runs import Run
 from artfs.errors import InvalidCommand, NotFound
 from artfs.view.control.file import ControlFile, decoded, line
+from artfs.view.control.json_documents import is_whole
 from artfs.view.control.node import ControlNode
 from artfs.view.control.place import PendingPlace, VolumePlace
 from artfs.view.node import Attributes, Caller, FixedListing, Handle, Listing, Node, virtual
@@ -62,11 +63,7 @@ class _RunFile(ControlFile[VolumePlace]):
         return line(msgspec.to_builtins(place.view.volume.runs.read(self.run)))
 
     def complete(self, document: bytes) -> bool:
-        try:
-            json.loads(document)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        return is_whole(document)
 
     def write(self, place: VolumePlace, command: bytes, caller: Caller) -> None:
         document = json.loads(command)
