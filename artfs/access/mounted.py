@@ -78,7 +78,7 @@ class MountedAccess(Access):
     # -- the volume
 
     def describe(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(_read(self._fd, b".artfs/status"))
+        status: dict[str, Any] = json.loads(read_control(self._fd, b".artfs/status"))
         return status
 
     @contextlib.contextmanager
@@ -104,7 +104,7 @@ class MountedAccess(Access):
     def holds(self, status: os.stat_result) -> bool:
         if self._own is None:
             self._own = {_identity(os.fstat(self._fd))}
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(ArtfsError, OSError):
                 self._own.add(_identity(os.stat(self.describe()["store"])))
         return _identity(status) in self._own
 
@@ -114,18 +114,20 @@ class MountedAccess(Access):
         found = []
         for name in sorted(os.listdir(self._fd)):
             with contextlib.suppress(CollectionNotFound), self._collection(name) as fd:
-                numbers = sorted(n for n in map(names.parse_version, os.listdir(fd)) if n is not None)
-                found.append(
-                    {
-                        "name": name,
-                        "type": _text(fd, b".artfs/type"),
-                        "description": _text(fd, b".artfs/description"),
-                        "versions": len(numbers),
-                        "pending": len(_listed(fd, b"pending")),
-                        "latest": names.version_name(numbers[-1]) if numbers else None,
-                    }
-                )
+                found.append(self._summary(name, fd))
         return found
+
+    @staticmethod
+    def _summary(name: str, fd: int) -> dict[str, Any]:
+        numbers = sorted(n for n in map(names.parse_version, os.listdir(fd)) if n is not None)
+        return {
+            "name": name,
+            "type": _text(fd, b".artfs/type"),
+            "description": _text(fd, b".artfs/description"),
+            "versions": len(numbers),
+            "pending": len(_listed(fd, b"pending")),
+            "latest": names.version_name(numbers[-1]) if numbers else None,
+        }
 
     @contextlib.contextmanager
     def _collection(self, name: str) -> Iterator[int]:
@@ -160,18 +162,18 @@ class MountedAccess(Access):
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         with self._collection(name) as fd:
-            return [json.loads(line) for line in _read(fd, b".artfs/versions").splitlines()]
+            return [json.loads(line) for line in read_control(fd, b".artfs/versions").splitlines()]
 
     def version(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            status: dict[str, Any] = json.loads(_read(fd, b".artfs/status"))
+            status: dict[str, Any] = json.loads(read_control(fd, b".artfs/status"))
             status["description"] = _text(fd, b".artfs/description")
-            status["metadata"] = json.loads(_read(fd, b".artfs/metadata.json"))
+            status["metadata"] = json.loads(read_control(fd, b".artfs/metadata.json"))
         return status
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            found: dict[str, Any] = json.loads(_read(fd, b".artfs/manifest.json"))
+            found: dict[str, Any] = json.loads(read_control(fd, b".artfs/manifest.json"))
         return found
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
@@ -253,9 +255,9 @@ class MountedAccess(Access):
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
         with self._version(name, ref) as fd:
-            had = _read(fd, b".artfs/tags").decode().split()
+            had = read_control(fd, b".artfs/tags").decode().split()
             _command(fd, b".artfs/tags", " ".join((*had, *tags)))
-            return _read(fd, b".artfs/tags").decode().split()
+            return read_control(fd, b".artfs/tags").decode().split()
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
@@ -303,16 +305,19 @@ class MountedAccess(Access):
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         with self._pending(name, distributed_id) as fd:
-            status: dict[str, Any] = json.loads(_read(fd, b".artfs/status"))
+            status: dict[str, Any] = json.loads(read_control(fd, b".artfs/status"))
         return status
 
     def _need_collection(self, name: str, kind: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=self._fd)
+        self._make_collection(name)
         if kind:
             with self._collection(name) as fd:
                 if _text(fd, b".artfs/type") != kind:
                     _command(fd, b".artfs/type", kind)
+
+    def _make_collection(self, name: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self._fd)
 
     def _start(self, name: str, distributed_id: bytes) -> Path | None:
         with self._collection(name) as fd:
@@ -334,13 +339,16 @@ class MountedAccess(Access):
                     raise Sealing from None
                 if error.errno != errno.EROFS:
                     raise
-                with self._collection(name) as collection, contextlib.suppress(OSError):
-                    raise self._finished(collection, name, distributed_id) from None
-                raise ReadOnly("the volume is mounted read-only") from None
+                raise self._why_read_only(name, distributed_id) from None
+
+    def _why_read_only(self, name: str, distributed_id: bytes) -> ArtfsError:
+        with contextlib.suppress(ArtfsError, OSError), self._collection(name) as collection:
+            return self._finished(collection, name, distributed_id)
+        return ReadOnly("it is sealed, or the volume is mounted read-only")
 
     def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
         with self._pending(name, distributed_id) as fd:
-            had = _read(fd, b".artfs/aliases").decode().split()
+            had = read_control(fd, b".artfs/aliases").decode().split()
             _command(fd, b".artfs/aliases", " ".join((*had, *aliases)))
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
@@ -401,7 +409,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _holders(collection: int, version: str) -> list[str]:
     """Returns the aliases that lead to a version other than by way of ``latest``."""
-    status = json.loads(_read(collection, f"{version}/.artfs/status".encode()))
+    status = json.loads(read_control(collection, f"{version}/.artfs/status".encode()))
     holders = []
     for alias in status["aliases"]:
         at = alias
@@ -414,7 +422,7 @@ def _holders(collection: int, version: str) -> list[str]:
 
 
 def _number(version_fd: int) -> str:
-    return str(json.loads(_read(version_fd, b".artfs/status"))["version"])
+    return str(json.loads(read_control(version_fd, b".artfs/status"))["version"])
 
 
 def _listed(dir_fd: int, path: bytes) -> list[bytes]:
@@ -426,10 +434,10 @@ def _listed(dir_fd: int, path: bytes) -> list[bytes]:
 
 
 def _text(dir_fd: int, path: bytes) -> str:
-    return _read(dir_fd, path).decode().removesuffix("\n")
+    return read_control(dir_fd, path).decode().removesuffix("\n")
 
 
-def _read(dir_fd: int, path: bytes) -> bytes:
+def read_control(dir_fd: int, path: bytes) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         return _rest(fd)

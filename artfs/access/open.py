@@ -34,7 +34,7 @@ def find_volume() -> Path | None:
 
 
 def open_access(path: str | os.PathLike[str]) -> Access:
-    """Opens a volume, or the mount that a path lies in.
+    """Opens a volume, or the mount that a path lies in, or what can be seen of one.
 
     A volume that a daemon serves is used through its mount. Raises :class:`VolumeInUse` where that can't be
     seen from here, and the :class:`VolumeError` that says why there is no volume.
@@ -46,6 +46,11 @@ def open_access(path: str | os.PathLike[str]) -> Access:
             from artfs.access.mounted import MountedAccess
 
             return MountedAccess(root)
+        from artfs.access.folder import folder_around
+
+        folder = folder_around(path)
+        if folder is not None:
+            return folder
     with Layout.open(path) as layout:
         root = _mount_of(layout)
     if root is not None:

@@ -225,6 +225,7 @@ def put(
     try:
         with access.filling(name, started.distributed_id) as root:
             sources.copy(os.dup(root), progress)
+        progress("finish", 0, 0)
         answer = access.finish(name, started.distributed_id, aliases)
     except BaseException:
         with contextlib.suppress(ArtfsError, OSError):

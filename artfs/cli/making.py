@@ -96,7 +96,7 @@ def put(
     from artfs.access.put import put as put_version
 
     sources = Sources([os.fsencode(path) for path in paths], Excludes(excludes))
-    with open_volume(context) as access, progress({"copy": "copying"}) as tell:
+    with open_volume(context) as access, progress({"copy": "copying", "finish": "finishing"}) as tell:
         if distributed_id is None:
             answer = put_version(access, sources, name, kind=kind, aliases=aliases, progress=tell)
         else:

@@ -242,6 +242,40 @@ def test_nothing_but_the_mount_can_be_seen(mounted: MountedVolume) -> None:
         assert str(mounted.volume) in done.stderr
 
 
+@pytest.mark.fuse
+@needs_root
+def test_nothing_but_a_folder_can_be_seen(mounted: MountedVolume, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "here").mkdir()
+    cli = _at(mounted.point)
+    cli("put", tmp_path / "file", "--name", "folder", "--alias", "first")
+    cli("new", "folder", "--id", "job")
+
+    def inside(folder: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        hide = f"mount --bind {mounted.point}/{folder} {tmp_path}/here && umount -l {mounted.point}"
+        return _unshared(
+            f"{hide} && mount -t tmpfs none {mounted.volume}", "--volume", tmp_path / "here", *words
+        )
+
+    found = inside("folder", "ls", "--json")
+    assert [collection["name"] for collection in json.loads(found.stdout)] == ["folder"]
+    assert inside("folder", "cat", "folder:first", "file").stdout == "x"
+    assert inside("folder", "new", "folder", "--id", "two").stdout == f"{tmp_path}/here/pending/two\n"
+    assert inside("folder", "put", tmp_path / "file", "--name", "folder").stdout == "folder:v0\n"
+    assert inside("folder", "discard", "folder/two").returncode == 0
+    assert "nothing but the collection 'folder'" in inside("folder", "new", "other").stderr
+    assert inside("folder/v0", "cat", "folder:first", "file").stdout == "x"
+    assert "nothing but folder:v0" in inside("folder/v0", "log", "folder").stderr
+
+    job = "folder/pending/job"
+    (tmp_path / "file").write_text("y")
+    assert inside(job, "put", tmp_path / "file", "--name", "folder", "--id", "job").stdout == "folder/job\n"
+    assert json.loads(inside(job, "pending", "folder", "--json").stdout)[0]["files"] == 1
+    assert "nothing but folder/job" in inside(job, "finish", "folder/other").stderr
+    assert inside(job, "finish", "folder/job", "best").stdout == "folder:v1\n"
+    assert cli("cat", "folder:best", "file").out == "y"
+
+
 def _unshared(before: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs artfs in a mount namespace of its own, after a command there."""
     script = f'{before} && exec "{sys.executable}" -m artfs "$@"'
