@@ -7,6 +7,7 @@ that span rooms: start, finish, discard, delete a version. Blocking; any thread 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import threading
@@ -25,6 +26,7 @@ from artfs.errors import (
     Damaged,
     PendingNotFound,
     VersionNotFound,
+    printable,
 )
 from artfs.model import names
 from artfs.model.digest import Algorithm
@@ -34,13 +36,16 @@ from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.seal.recovery import recover
-from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
+from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
 from artfs.store import check, gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.version import __version__
 
+log = logging.getLogger(__name__)
+
 PENDING = b"pending"
+_PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a version
 
 
 class Volume:
@@ -102,7 +107,10 @@ class Volume:
                 raise PendingNotFound(collection, name)
             with self.catalog.collection(collection).opened(PENDING) as fd:
                 opened = Draft(fd, collection, name)
-            tree = self._pending[key] = PendingTree(opened, self.layout.algorithm)
+            tree = PendingTree(opened, self.layout.algorithm)
+            if tree.shares_blobs and decided(self.catalog.collection(collection), opened.mark()) is not None:
+                tree.gate.settle(State.COMMITTED)
+            self._pending[key] = tree
             return tree
 
     def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
@@ -119,7 +127,7 @@ class Volume:
             os.close(root)
         settings = tree.draft.settings()
         return {
-            "state": tree.gate.state.value,
+            "state": "pending" if tree.gate.state is State.PENDING else "sealing",
             "collection": tree.collection,
             "distributed_id": os.fsdecode(tree.name),
             "base": settings.base,
@@ -189,6 +197,12 @@ class Volume:
                 )
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
+        # A finish of this id that was under way noted its version before its name became free.
+        finished = collection.finished(name)
+        if finished is not None:
+            with contextlib.suppress(ArtfsError):
+                self.discard(collection, name, only_empty=True)
+            raise AlreadyFinished(collection.name, name, names.version_name(finished))
         return self.pending(collection.name, name)
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
@@ -211,8 +225,12 @@ class Volume:
                 finished = collection.finished(name) if tree.ended else None
                 if finished is None:
                     raise
+                if tree.gate.state is State.SEALED:
+                    tree.published.wait(_PUBLISHING)
                 return self.finish_again(collection, finished, request)
-        self._forget(tree)
+            finally:
+                if tree.ended:
+                    self._forget(tree)
         self._empty(trash)
         return answer
 
@@ -230,31 +248,51 @@ class Volume:
     def discard(self, collection: Collection, name: bytes, *, only_empty: bool = False) -> None:
         """Ends a pending version and deletes its files. The id can be started again."""
         tree = self.pending(collection.name, name)
-        with collection.opened(PENDING) as fd:
-            trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)
-        self._forget(tree)
+        try:
+            with collection.opened(PENDING) as fd:
+                trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)
+        finally:
+            if tree.ended:
+                self._forget(tree)
         self._empty(trash)
 
     def recover(self) -> None:
-        """Finishes or undoes what crashes left behind: seals, temps, the trash. Safe beside other processes."""
+        """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes."""
         self.catalog.sweep()
         for collection in self.catalog.collections():
             for name in self.pending_names(collection):
-                with contextlib.suppress(ArtfsError), self._sealer(collection) as sealer:
-                    tree = self.pending(collection.name, name)
-                    trash = recover(sealer, tree)
-                    if trash is not None:
-                        self._forget(tree)
-                        self._empty(trash)
+                try:
+                    with self._sealer(collection) as sealer:
+                        tree = self.pending(collection.name, name)
+                        trash = recover(sealer, tree)
+                except (ArtfsError, OSError) as error:
+                    # One that can't be settled now (a full disk) must not keep the others from being used.
+                    log.warning("%s/%s is left as it is: %s", collection.name, printable(name), error)
+                    continue
+                if trash is not None:
+                    self._forget(tree)
+                    self._empty(trash)
+        left = os.listdir(self._trash_fd)
+        if left:
+            self._empty(*map(os.fsencode, left))
 
     def _forget(self, tree: PendingTree) -> None:
         with self._lock:
             if self._pending.get((tree.collection, tree.name)) is tree:
                 del self._pending[tree.collection, tree.name]
 
-    def _empty(self, trash: bytes) -> None:
-        """Deletes from the trash beside whatever comes next: the answer need not wait for it."""
-        threading.Thread(target=empty_trash, args=(os.dup(self._trash_fd), trash), name="artfs-trash").start()
+    def _empty(self, *trash: bytes) -> None:
+        """Deletes from the trash beside whatever comes next: the answer need not wait for it. Never raises.
+
+        A process ends only when its threads have. What no thread can be had for is left to the next gc.
+        """
+        with contextlib.suppress(OSError, RuntimeError):
+            fd = os.dup(self._trash_fd)
+            try:
+                threading.Thread(target=empty_trash, args=(fd, *trash), name="artfs-trash").start()
+            except BaseException:
+                os.close(fd)
+                raise
 
     @contextlib.contextmanager
     def _sealer(self, collection: Collection) -> Iterator[Sealer]:

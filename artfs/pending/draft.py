@@ -69,13 +69,14 @@ class JoinedRun(msgspec.Struct, frozen=True):
 class Mark(msgspec.Struct, frozen=True):
     """The mark of a seal: what the next opener needs to finish or to undo it.
 
-    ``seal`` is the nonce that the version's record bears. With ``version`` the tree was found equal to that
-    version, and the mark itself is the decision.
+    ``seal`` is the nonce that the version's record bears, ``lowest`` the lowest number that it can have.
+    With ``version`` the tree was found equal to that version, and the mark itself is the decision.
     """
 
     seal: str
     aliases: tuple[str, ...] = ()
     version: str | None = None
+    lowest: int = 0
 
 
 def now() -> str:
@@ -101,7 +102,7 @@ def start(
                 os.fchmod(tree, mode)
             durable.sync_dir(fd, label="start")
         durable.move(pending_fd, staging, pending_fd, name, label="start")
-    except Exception:
+    except BaseException:
         _remove_staging(pending_fd, staging)
         raise
 
@@ -136,12 +137,20 @@ class Draft:
             if birth is None:
                 raise PendingNotFound(collection, name)
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
         self.birth: Birth = birth
 
     def close(self) -> None:
-        os.close(self.fd)
+        """Closes the descriptor; the second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # Nodes and control files of a tree that has ended may go on asking: nobody knows who is the last.
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
 
     def open_tree(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""

@@ -1,10 +1,13 @@
 """Who holds what open in a pending tree, and the instant from which nothing changes any more.
 
-A gate is in one of four states::
+A gate is in one of five states::
 
-    PENDING ──close──> SEALING ──settle──> SEALED
-       ^                  │
-       └──────────────────┘        PENDING ──discard──> DISCARDED
+    PENDING ──close──> SEALING ──settle──> SEALED, DISCARDED
+       ^                │    │
+       └─────settle─────┘    └───settle──> COMMITTED ──close──> SEALING
+
+COMMITTED is a seal that was decided and could not be brought to its end (a full disk, say): nothing may
+change any more, and the next finish goes on from there.
 
 Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for the length
 of a few system calls; so a change lies wholly before or wholly after the instant at which the gate closes.
@@ -15,10 +18,11 @@ Any thread may call everything here; what waits says so.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from artfs.errors import ArtfsError, Interrupted, OpenForWriting, ReadOnly, RunsJoined, Sealing, Writer
@@ -29,6 +33,7 @@ _POLL = 0.05  # seconds between looks at what no condition variable tells: joine
 class State(enum.Enum):
     PENDING = "pending"
     SEALING = "sealing"
+    COMMITTED = "committed"
     SEALED = "sealed"
     DISCARDED = "discarded"
 
@@ -44,6 +49,9 @@ class WritableHandle(Protocol):
 
     def fence(self) -> None:
         """Refuses every later write through this handle. Called with the gate's lock held."""
+
+    def unfence(self) -> None:
+        """Lets writes through again, unless they could change sealed bytes. With the gate's lock held."""
 
 
 class _Change:
@@ -71,6 +79,7 @@ class Gate:
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
         self._handles: set[WritableHandle] = set()
+        self._long_changes = 0
         self._change = _Change(self)
         self.state = State.PENDING
 
@@ -81,6 +90,23 @@ class Gate:
         """
         return self._change
 
+    @contextlib.contextmanager
+    def long_change(self) -> Iterator[None]:
+        """Guards a change that waits for the disk: no lock is held meanwhile, and no close comes between.
+
+        Raises as :meth:`change` does.
+        """
+        with self._lock:
+            if self.state is not State.PENDING:
+                raise self._refusal()
+            self._long_changes += 1
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._long_changes -= 1
+                self._moved.notify_all()
+
     def writing(self) -> threading.Lock:
         """Guards one write through an open handle: a fence lies before or after it, never inside."""
         return self._lock
@@ -90,6 +116,8 @@ class Gate:
             return Sealing()
         if self.state is State.SEALED:
             return ReadOnly()
+        if self.state is State.COMMITTED:
+            return ReadOnly("it is a version already, but its finish could not end: finish it again")
         return ReadOnly("the pending version was discarded")
 
     def enter(self, handle: WritableHandle) -> None:
@@ -116,7 +144,7 @@ class Gate:
         wait: float,
         *,
         force: bool = False,
-        joined: Callable[[], list[str]] = lambda: [],
+        joined: Callable[[], list[str]] = list,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[WritableHandle]:
         """Waits for the first instant without writers and joined runs, and closes the gate at it.
@@ -134,7 +162,10 @@ class Gate:
             with self._moved:
                 if self.state in (State.SEALED, State.DISCARDED):
                     raise self._refusal()
-                if self.state is State.PENDING:
+                if self.state is State.COMMITTED:
+                    self.state = State.SEALING
+                    return []
+                if self.state is State.PENDING and not self._long_changes:
                     open_for_write = [handle for handle in self._handles if handle.counts()]
                     if force or not (open_for_write or runs):
                         self.state = State.SEALING
@@ -151,21 +182,31 @@ class Gate:
             for handle in handles:
                 handle.fence()
 
+    def unfence(self, handles: list[WritableHandle]) -> None:
+        """Takes a fence away again, after a seal that failed."""
+        with self._lock:
+            for handle in handles:
+                handle.unfence()
+
     def settle(self, state: State) -> None:
-        """Ends a seal: the tree is sealed, or pending again as if nothing had been tried."""
+        """Ends what closed the gate: the tree is sealed, or pending again as if nothing had been tried."""
         with self._moved:
             self.state = state
             self._moved.notify_all()
 
-    def discard(self, empty: Callable[[], None]) -> None:
-        """Ends a pending tree that nobody writes to; `empty` may refuse, and then nothing has changed."""
-        with self._moved:
+    def close_now(self) -> None:
+        """Closes the gate if nobody writes, without waiting; :meth:`settle` must follow.
+
+        Raises :class:`OpenForWriting`, and as :meth:`change` does.
+        """
+        with self._lock:
             if self.state is not State.PENDING:
                 raise self._refusal()
             if any(handle.counts() for handle in self._handles):
                 raise OpenForWriting(self._writers())
-            empty()
-            self.state = State.DISCARDED
+            if self._long_changes:
+                raise Sealing
+            self.state = State.SEALING
 
     def wait_while_sealing(self, timeout: float) -> bool:
         """Waits until no seal is under way; False if one still is after `timeout` seconds."""

@@ -6,16 +6,17 @@ and whoever finishes meet at the same gate.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import threading
 
-from artfs.errors import NotEmpty, printable
+from artfs.errors import NotEmpty, PendingNotFound, printable
 from artfs.model.digest import Algorithm
 from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
 from artfs.pending.place import Places
-from artfs.store import durable
+from artfs.store import durable, trash
 
 
 class Progress:
@@ -36,6 +37,8 @@ class PendingTree:
         self.hashes = Hashes(algorithm)
         self.places = Places()
         self.progress = Progress()
+        #: Set when whoever shows the tree was told that it is a version now.
+        self.published = threading.Event()
         #: Set while inodes of the tree may also be blobs of the store: a seal linked them and did not commit.
         self.shares_blobs = draft.mark() is not None
 
@@ -49,37 +52,48 @@ class PendingTree:
         Returns the name that its files have in the trash. Raises :class:`NotEmpty` with `only_empty` if there
         are files, :class:`~artfs.errors.OpenForWriting` while files are open for writing.
         """
-        trash = durable.temp_name()
+        name = durable.temp_name()
+        self.gate.close_now()
+        state = State.DISCARDED
+        try:
+            with self.draft.exclusively():
+                if not self.draft.stands_in(pending_fd):
+                    raise PendingNotFound(self.collection, self.name)
+                if only_empty:
+                    self._refuse_unless_empty()
+                durable.move(pending_fd, self.name, trash_fd, name, label="discard")
+        except BaseException:
+            # An error may come after the move, when all that is missing is to know it durable.
+            if self.draft.stands_in(pending_fd):
+                state = State.PENDING
+            raise
+        finally:
+            self.gate.settle(state)
+        return name
 
-        def move() -> None:
-            if only_empty:
-                fd = self.open_root()
-                try:
-                    with os.scandir(fd) as found:
-                        if next(found, None) is not None:
-                            raise NotEmpty(
-                                f"'{printable(self.name)}' holds files; write to .artfs/discard instead"
-                            )
-                finally:
-                    os.close(fd)
-            durable.move(pending_fd, self.name, trash_fd, trash, label="discard")
-
-        with self.draft.exclusively():
-            self.gate.discard(move)
-        return trash
+    def _refuse_unless_empty(self) -> None:
+        fd = self.open_root()
+        try:
+            with os.scandir(fd) as found:
+                if next(found, None) is not None:
+                    raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
+        finally:
+            os.close(fd)
 
     @property
     def ended(self) -> bool:
         return self.gate.state in (State.SEALED, State.DISCARDED)
 
 
-def empty_trash(trash_fd: int, name: bytes) -> None:
+def empty_trash(trash_fd: int, *names: bytes) -> None:
     """Deletes what was moved to the trash, however users have set its modes. Never raises OSError.
 
     What can't be deleted now is swept by the next ``gc``. Closes `trash_fd`.
     """
     try:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=trash_fd)
+        for name in names:
+            with contextlib.suppress(OSError):
+                trash.remove(trash_fd, name)
     finally:
         os.close(trash_fd)
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 
-from artfs.catalog.records import VersionRecord
-from artfs.errors import Damaged, Sealing, VersionNotFound, printable
-from artfs.pending.draft import Mark
+from artfs.errors import Busy, printable
+from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree
-from artfs.seal.seal import Sealer
+from artfs.seal.seal import Sealer, decided
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +23,15 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
         return None
     try:
         with tree.draft.exclusively():
-            mark = tree.draft.mark()
-            record = _decided(sealer, mark) if mark is not None else None
+            if not tree.draft.stands_in(sealer.pending_fd):
+                tree.gate.settle(State.DISCARDED)  # its sealer was alive, and has come to the end
+                return None
+            record = decided(sealer.collection, tree.draft.mark())
             if record is None:
                 return None
             log.warning("%s: finishing the seal of %s", record.version, printable(tree.name))
-            return sealer.settle(tree, record)
-    except Sealing:
-        return None  # its sealer is alive
-
-
-def _decided(sealer: Sealer, mark: Mark) -> VersionRecord | None:
-    if mark.version is not None:
-        try:
-            return sealer.collection.record(sealer.collection.resolve(mark.version))
-        except VersionNotFound:
-            return None
-    for number in reversed(sealer.collection.numbers()):
-        try:
-            record = sealer.collection.record(number)
-        except (Damaged, VersionNotFound):
-            continue  # check tells of it; the other versions are still worth a look
-        if record.seal == mark.seal:
-            return record
-    return None
+            trash = sealer.resume(tree, record)
+            tree.gate.settle(State.SEALED)
+            return trash
+    except Busy:
+        return None  # its sealer is alive, or somebody is filling it

@@ -9,23 +9,35 @@ Owns the order of the durable steps, which is what makes a crash harmless::
     commit    the version's record is created: the one atomic step
     settle    aliases, the finished id; the pending files go to the trash
 
-Before the commit a crash leaves a pending version, after it a sealed one; :mod:`artfs.seal.recovery` does
-what is left of the last line. Blocking; runs on a worker thread, one seal a tree.
+Before the commit a crash leaves a pending version, after it a sealed one. What is left of the last line is
+then done by :mod:`artfs.seal.recovery`, or by the next finish: a tree whose version stands never changes
+again, also if an error came between. Blocking; runs on a worker thread, one seal a tree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.errors import LostRace, VersionNotFound
+from artfs.errors import (
+    ArtfsError,
+    Damaged,
+    Interrupted,
+    LostRace,
+    PendingNotFound,
+    Sealing,
+    VersionNotFound,
+)
 from artfs.model import names
 from artfs.pending.draft import Mark, Settings
 from artfs.pending.gate import State, WritableHandle
@@ -35,6 +47,7 @@ from artfs.store import durable
 from artfs.store.objects import ObjectStore
 
 DEFAULT_WAIT = 2.0  # seconds, for closes that are on their way
+_POLL = 0.05  # seconds between looks at a seal in another process
 _ATTEMPTS = 5  # of ingest, against other seals that store other bytes under the same digest
 
 
@@ -94,7 +107,9 @@ class Sealer:
     def seal(self, tree: PendingTree, request: Request) -> tuple[Answer, bytes]:
         """Turns `tree` into a version, durably; returns the answer and the trash name of its pending files.
 
-        Raises what the gate, the walk and the backing filesystem refuse with; then nothing has changed.
+        Raises what the gate, the walk and the backing filesystem refuse with; then nothing has changed. But
+        an OSError may come after the commit too: then the version stands, the tree takes no change any more,
+        and the next finish does the rest.
         """
         for alias in request.aliases:
             if alias != "latest":
@@ -103,17 +118,59 @@ class Sealer:
             request.wait, force=request.force, joined=tree.draft.joined, interrupted=request.interrupted
         )
         try:
-            with tree.draft.exclusively():
-                if handles:
-                    self.audience.flush(handles)
-                    tree.gate.fence(handles)
-                record, unchanged, trash = self._commit_and_settle(tree, request)
+            with self._alone(tree, request.interrupted):
+                mark = tree.draft.mark()
+                record = decided(self.collection, mark)
+                if mark is not None and record is not None:
+                    unchanged = mark.version is not None
+                    trash = self.resume(tree, record, request.aliases)
+                else:
+                    if handles:
+                        self.audience.flush(handles)
+                        tree.gate.fence(handles)
+                    record, unchanged, trash = self._commit_and_settle(tree, request)
         except BaseException:
-            tree.gate.settle(State.PENDING)
+            state = self._state_after_failure(tree)
+            if state is State.PENDING:
+                tree.gate.unfence(handles)
+            tree.gate.settle(state)
             raise
-        self.audience.publish(tree, record)
+        # In this order: who looks the name up after the kernel was told finds no pending version any more.
         tree.gate.settle(State.SEALED)
+        try:
+            self.audience.publish(tree, record)
+        finally:
+            tree.published.set()
         return Answer(record.version, unchanged, record.digest), trash
+
+    @contextlib.contextmanager
+    def _alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
+        """Keeps other processes from the tree; waits for a seal of theirs to end, as the gate does for ours.
+
+        Raises :class:`PendingNotFound` if they sealed or discarded it.
+        """
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(tree.draft.exclusively())
+                    break
+                except Sealing:
+                    if interrupted():
+                        raise Interrupted from None
+                    time.sleep(_POLL)
+            if not tree.draft.stands_in(self.pending_fd):
+                raise PendingNotFound(tree.collection, tree.name)
+            yield
+
+    def _state_after_failure(self, tree: PendingTree) -> State:
+        """Tells how a seal left the tree that did not come to its end, by what is on disk."""
+        try:
+            if not tree.draft.stands_in(self.pending_fd):
+                return State.DISCARDED
+            undone = decided(self.collection, tree.draft.mark()) is None
+        except (ArtfsError, OSError):
+            undone = False  # not known: a change now could be lost when it is found to be sealed
+        return State.PENDING if undone else State.COMMITTED
 
     def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, bytes]:
         while True:
@@ -137,7 +194,10 @@ class Sealer:
             if newest is not None and newest.root.entry().content == ingested.root.content:
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
-            mark = Mark(secrets.token_hex(16), aliases)
+            mark = Mark(secrets.token_hex(16), aliases, lowest=number)
+            # Made here, since nothing that can refuse comes after the first link.
+            record = self._record(number, tree, request, settings, mark, ingested)
+            records.check_notes(records.initial_notes(record))
             tree.draft.set_mark(mark)
             tree.shares_blobs = True
             try:
@@ -147,7 +207,6 @@ class Sealer:
                     raise
                 continue
             self.store.sync()
-            record = self._record(number, tree, request, settings, mark, ingested)
             durable.step("seal:commit")
             if self.collection.commit(record):
                 return record, False
@@ -208,6 +267,17 @@ class Sealer:
             metadata=json.loads(tree.draft.metadata()),
         )
 
+    def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> bytes:
+        """Settles a seal that was decided earlier, and sets more aliases. The caller keeps others away."""
+        # Whoever decided may not have come to know that it is durable.
+        durable.sync_dir(tree.draft.fd, label="resume:mark")
+        with self.collection.opened(b"versions") as versions:
+            durable.sync_dir(versions, label="resume:commit")
+        for alias in aliases:
+            if alias != "latest":
+                self.collection.set_alias(alias, record.version)
+        return self.settle(tree, record)
+
     def settle(self, tree: PendingTree, record: VersionRecord) -> bytes:
         """Does what follows from a commit, also again after a crash: each step may have been done already."""
         mark = tree.draft.mark()
@@ -221,3 +291,20 @@ class Sealer:
         trash = durable.temp_name()
         durable.move(self.pending_fd, tree.name, self.trash_fd, trash, label="seal:drop")
         return trash
+
+
+def decided(collection: Collection, mark: Mark | None) -> VersionRecord | None:
+    """Returns the version that a seal with this mark became; None if it did not get so far."""
+    if mark is None:
+        return None
+    if mark.version is not None:
+        try:
+            return collection.record(collection.resolve(mark.version))
+        except VersionNotFound:
+            return None
+    for number in range(mark.lowest, collection.next_number()):
+        with contextlib.suppress(VersionNotFound, Damaged):
+            record = collection.record(number)
+            if record.seal == mark.seal:
+                return record
+    return None

@@ -1,0 +1,175 @@
+"""Each durable step fails: the call says so, nothing is half done, and the same works afterwards.
+
+Only what follows a commit can't be taken back. When that fails, the version stands and its tree can't change
+any more, until the same finish, or the next opening of the volume, does the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from artfs.pending.gate import State as GateState
+from artfs.volume import Volume
+from tests.conformance.helpers import fails, read, write
+from tests.crash.harness import (
+    SCENARIOS,
+    Case,
+    Scenario,
+    State,
+    join_threads,
+    many,
+    prepared,
+    steps,
+    worth_trying,
+)
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+
+def full_disk(number: int) -> Callable[[str], None]:
+    """From a step on, all fail."""
+    left = number
+
+    def step(label: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return step
+
+
+def bad_sector(number: int) -> Callable[[str], None]:
+    """One step fails."""
+    return _once(number, OSError(errno.EIO, os.strerror(errno.EIO)))
+
+
+def ctrl_c(number: int) -> Callable[[str], None]:
+    """One step is interrupted by what no handler of errors catches."""
+    return _once(number, KeyboardInterrupt())
+
+
+def _once(number: int, error: BaseException) -> Callable[[str], None]:
+    left = number
+
+    def step(label: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise error
+
+    return step
+
+
+ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: str) -> None:
+    scenario = SCENARIOS[name]
+    labels: list[str] = []
+    with prepared(tmp_path / "clean", scenario) as clean:
+        with steps(labels.append):
+            scenario.act(clean)
+        new = clean.state()
+    for number in worth_trying(labels)[:-1]:
+        path = tmp_path / f"volume-{number}"
+        with prepared(path, scenario) as case:
+            old = case.state()
+            raised = failing(case, scenario, ERRORS[error](number))
+            at = f"{error} at {labels[number]}, step {number}"
+            assert raised == error, at
+            state = case.state()
+            committed = is_committed(case)
+            both = replace(new, aliases={**old.aliases, **new.aliases})
+            if committed:
+                check_committed(case, state, old, new)
+            else:
+                assert state in ([old, new, both] if scenario.two else [old, new]), at
+            case.check_sound()
+            if state == old and not committed:
+                check_writable(case)
+                assert case.state() == old
+            if committed and number % 2:
+                with Volume.open(path) as volume:  # beside the one that failed, which is never used again
+                    volume.recover()
+                    assert Case(volume).state() == new, at
+                    join_threads()
+                shutil.rmtree(path)
+                continue
+            if committed or state != new:
+                scenario.act(case)
+                assert case.state() == new, at
+            case.check_sound()
+            case.finish_all()
+            case.commit(b"another", many)
+            case.check_sound()
+        shutil.rmtree(path)
+
+
+def failing(case: Case, scenario: Scenario, step: Callable[[str], None]) -> str:
+    """Acts a scenario whose steps fail; the error's name."""
+    try:
+        with steps(step):
+            scenario.act(case)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    except KeyboardInterrupt as error:
+        return type(error).__name__
+    return "nothing"
+
+
+def is_committed(case: Case) -> bool:
+    """Whether a version stands whose finish has not come to its end."""
+    names = case.volume.pending_names(case.collection)
+    return any(case.volume.pending("model", name).gate.state is GateState.COMMITTED for name in names)
+
+
+def check_committed(case: Case, state: State, old: State, new: State) -> None:
+    """The version is whole, no alias is anywhere but before or after, and its tree takes no change."""
+    assert state.versions.keys() == new.versions.keys()
+    assert {version: tree for version, (tree, _) in state.versions.items()} == {
+        version: tree for version, (tree, _) in new.versions.items()
+    }
+    for alias, target in state.aliases.items():
+        assert target in (old.aliases.get(alias), new.aliases.get(alias))
+    assert state.pending == old.pending
+    fs = case.mounted(b"job")
+    with fails(errno.EROFS):
+        write(fs, b"new")
+    for path, entry in case.below(case.tree(b"job")).items():
+        if entry.kind == stat.S_IFREG:
+            for flags in (os.O_WRONLY, os.O_RDWR | os.O_TRUNC):
+                with fails(errno.EROFS):
+                    fs.open(path, flags)
+            with fails(errno.EROFS):
+                fs.truncate(path, 0)
+            assert read(fs, path) == entry.content
+    with fails(errno.EROFS):
+        case.mounted(b"job").chmod(b"", 0o700)
+
+
+def check_writable(case: Case) -> None:
+    """All that was pending can be changed, and is put back as it was."""
+    for name in case.volume.pending_names(case.collection):
+        fs = case.mounted(name)
+        before = case.below(case.tree(name))
+        write(fs, b"new", b"data")
+        fs.unlink(b"new")
+        for path, entry in before.items():
+            if entry.kind == stat.S_IFREG:
+                with fs.open(path, os.O_RDWR) as file:
+                    file.pwrite(b"changed", 0)
+                case.check_sound()
+                write(fs, path, entry.content)
+        for path, entry in before.items():
+            fs.utimens(path, entry.mtime, entry.mtime, follow=False)
