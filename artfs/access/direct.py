@@ -219,7 +219,13 @@ class DirectAccess(Access):
         collection = self._collection(name)
         names.check_distributed_id(distributed_id)
         try:
-            return self._volume.pending(name, distributed_id)
+            tree = self._volume.pending(name, distributed_id)
+            if tree.draft.mark() is not None:
+                # A seal that was cut short, or is under way. What it decided comes first.
+                with self._unmounted():
+                    self._volume.recover()
+                tree = self._volume.pending(name, distributed_id)
+            return tree
         except PendingNotFound:
             finished = collection.finished(distributed_id)
             if finished is None:

@@ -111,6 +111,7 @@ class _Copier:
         self._to = Directories(target)
         self._done, self._total, self._progress = 0, total, progress
         self._umask = umask()
+        self._root = os.fstat(target)
 
     def close(self) -> None:
         self._to.close()
@@ -126,6 +127,8 @@ class _Copier:
     def copy(self, source_fd: int, found: Found) -> None:
         """Copies one entry of a walk, which stands at `source_fd`."""
         names.check_entry_name(found.name)
+        if found.is_directory and os.path.samestat(found.status, self._root):
+            raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
         if stat.S_ISLNK(found.status.st_mode):
             self._symlink(os.readlink(found.name, dir_fd=source_fd), found)
         elif found.is_directory and not found.leaving:

@@ -185,7 +185,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     \b
       artfs pending model
     """
-    from artfs.errors import NotFound
+    from artfs.errors import AlreadyFinished, NotFound
 
     found = []
     with open_volume(context) as access:
@@ -193,7 +193,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
             for distributed_id in access.pending_names(collection):
                 try:
                     found.append(access.pending_status(collection, distributed_id))
-                except NotFound:
+                except (NotFound, AlreadyFinished):
                     continue  # finished or discarded since
     if as_json:
         print_json(found)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from artfs.access.open import open_access
 from tests.cli.running import Cli, snapshot
 from tests.mount.mounting import REPOSITORY
 
@@ -248,3 +249,52 @@ def test_pending_of_all_collections(cli: Cli, name: str) -> None:
     line = cli("pending", name).out.split("\t")
     assert line[:3] == [f"{name}/job", "pending", "0"]
     assert cli.refused("pending", "no-such") == "there is no collection 'no-such'"
+
+
+def test_a_pending_version_can_not_be_put_into_itself(cli: Cli, name: str) -> None:
+    if not cli.mounted or cli.path is None:
+        pytest.skip("its files can be named only on a mount")
+    pending = cli.path / name / "pending"
+    cli("new", name, "--id", "job")
+    (pending / "job" / "sub").mkdir()
+    (pending / "job" / "sub" / "file").write_text("x")
+    assert "'job' is the pending version itself" in cli.refused("put", pending, "--name", name, "--id", "job")
+    cli("put", pending / "job" / "sub", "--name", name, "--id", "job")
+    cli("put", pending / "job", "--name", name, "--id", "job")
+    assert cli.json("pending", name)[0]["files"] == 2
+
+
+def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_path: Path) -> None:
+    if cli.mounted:
+        pytest.skip("a daemon does that when it begins")
+    (tmp_path / "a").write_text("a")
+    cli("put", tmp_path / "a", "--name", name, "--id", "job")
+    script = (
+        "import os, sys\n"
+        "from artfs.store import durable\n"
+        "from artfs.cli.main import run\n"
+        "durable.step = lambda label: os._exit(9) if label.startswith('finished-id') else None\n"
+        "run(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", script, "--volume", str(cli.volume), "finish", f"{name}/job", "best"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False)
+    assert done.returncode == 9
+    late = f"'job' of '{name}' is finished: it is v0; start another id"
+    assert cli.refused("put", tmp_path / "a", "--name", name, "--id", "job") == late
+    assert cli.json("pending", name) == []
+    assert cli.json("show", f"{name}:best")["version"] == "v0"
+
+
+def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
+    cli("new", name, "--id", "job")
+    assert cli.path is not None
+    with open_access(cli.path) as access, access.filling(name, b"job") as root:
+        if cli.mounted:
+            held = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=root)
+            assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
+            os.close(held)
+        else:
+            assert "putting files into it" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
+            (tmp_path / "mnt").mkdir()
+            assert "in use by another process" in cli.refused("mount", cli.volume, "mnt")
+    assert cli("finish", f"{name}/job").out == f"{name}:v0\n"
