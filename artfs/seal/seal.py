@@ -23,7 +23,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 from artfs.catalog import records
@@ -102,7 +103,7 @@ class Sealer:
     objects_in_use: Callable[[], AbstractContextManager[object]]
     pending_fd: int
     trash_fd: int
-    audience: Audience = NoAudience()
+    audience: Audience = field(default_factory=NoAudience)
 
     def seal(self, tree: PendingTree, request: Request) -> tuple[Answer, bytes]:
         """Turns `tree` into a version, durably; returns the answer and the trash name of its pending files.
@@ -184,34 +185,40 @@ class Sealer:
                 # The version that the tree is equal to was deleted just now: then it is a new one.
 
     def _commit(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool]:
+        for _ in range(_ATTEMPTS):
+            ingested = self._ingest(tree)
+            with contextlib.suppress(LostRace):
+                return self._decide(tree, request, ingested)
+        raise LostRace("other seals stored other files under the same digests again and again; try again")
+
+    def _decide(self, tree: PendingTree, request: Request, ingested: Ingested) -> tuple[VersionRecord, bool]:
+        """Makes the version, or finds that it is the newest one already.
+
+        Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files.
+        """
         settings = tree.draft.settings()
         aliases = tuple(dict.fromkeys(a for a in (*settings.aliases, *request.aliases) if a != "latest"))
-        for attempt in range(_ATTEMPTS):
-            ingested = self._ingest(tree)
+        mark: Mark | None = None
+        while True:  # whoever took the number before us has made a version: so all together get on
             # Before the look at the newest: a version that comes between the two is then seen by the commit.
             number = self.collection.next_number()
             newest = self.collection.newest()
             if newest is not None and newest.root.entry().content == ingested.root.content:
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
-            mark = Mark(secrets.token_hex(16), aliases, lowest=number)
+            linked = mark is not None
+            mark = mark or Mark(secrets.token_hex(16), aliases, lowest=number)
             # Made here, since nothing that can refuse comes after the first link.
             record = self._record(number, tree, request, settings, mark, ingested)
             records.check_notes(records.initial_notes(record))
-            tree.draft.set_mark(mark)
-            tree.shares_blobs = True
-            try:
+            if not linked:
+                tree.draft.set_mark(mark)
+                tree.shares_blobs = True
                 self._link(tree, ingested)
-            except LostRace:
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                continue
-            self.store.sync()
+                self.store.sync()
             durable.step("seal:commit")
             if self.collection.commit(record):
                 return record, False
-            # Another seal took the number: compare with its version before taking the next one.
-        raise LostRace("other seals of this collection were always faster; try again")
 
     def _ingest(self, tree: PendingTree) -> Ingested:
         progress = tree.progress
@@ -232,7 +239,9 @@ class Sealer:
         here: list[bytes] = []
         try:
             for path, files in ingested.new:
-                shared = len(os.path.commonprefix([here, path]))
+                shared = sum(
+                    1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, path, strict=False))
+                )
                 for name in [b".."] * (len(here) - shared) + path[shared:]:
                     below = durable.open_directory(fd, name)
                     os.close(fd)
