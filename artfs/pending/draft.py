@@ -181,13 +181,19 @@ class Draft:
     # -- runs
 
     def runs(self) -> list[JoinedRun]:
-        """Lists the runs that ever joined, by the time they did."""
-        with durable.directory(self.fd, _RUNS) as fd:
-            found = [
-                self._load(name, JoinedRun, fd)
-                for name in map(os.fsencode, os.listdir(fd))
-                if not _is_temp(name)
-            ]
+        """Lists the runs that ever joined, by the time they did.
+
+        Raises :class:`PendingNotFound` if another process ended the pending version.
+        """
+        try:
+            with durable.directory(self.fd, _RUNS) as fd:
+                found = [
+                    self._load(name, JoinedRun, fd)
+                    for name in map(os.fsencode, os.listdir(fd))
+                    if not _is_temp(name)
+                ]
+        except FileNotFoundError:
+            raise PendingNotFound(self.collection, self.name) from None
         return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
 
     def joined(self) -> list[str]:
@@ -239,7 +245,10 @@ class Draft:
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        fd = os.open(_DRAFT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            fd = os.open(_DRAFT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except FileNotFoundError:  # another process ended it, and its files are being deleted
+            raise PendingNotFound(self.collection, self.name) from None
         try:
             try:
                 fcntl.flock(fd, how | fcntl.LOCK_NB)

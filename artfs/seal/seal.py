@@ -115,9 +115,14 @@ class Sealer:
         for alias in request.aliases:
             if alias != "latest":
                 names.check_alias(alias)
-        handles = tree.gate.close(
-            request.wait, force=request.force, joined=tree.draft.joined, interrupted=request.interrupted
-        )
+        try:
+            handles = tree.gate.close(
+                request.wait, force=request.force, joined=tree.draft.joined, interrupted=request.interrupted
+            )
+        except PendingNotFound:  # another process sealed or discarded it
+            if not tree.ended:
+                tree.gate.settle(State.DISCARDED)
+            raise
         try:
             with self._alone(tree, request.interrupted):
                 mark = tree.draft.mark()

@@ -70,10 +70,12 @@ def _once(number: int, error: BaseException) -> Callable[[str], None]:
 
 
 ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
+# A full disk is what happens; the others go the same ways where they are tried.
+ALL_ERRORS = ["start", "seal with files that are stored", "seal what is unchanged", "discard"]
+TRIALS = [(name, error) for name in SCENARIOS for error in ERRORS if error == "ENOSPC" or name in ALL_ERRORS]
 
 
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(("name", "error"), TRIALS)
 def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: str) -> None:
     scenario = SCENARIOS[name]
     labels: list[str] = []
@@ -169,7 +171,9 @@ def check_writable(case: Case) -> None:
             if entry.kind == stat.S_IFREG:
                 with fs.open(path, os.O_RDWR) as file:
                     file.pwrite(b"changed", 0)
-                case.check_sound()
+        case.check_sound()
+        for path, entry in before.items():
+            if entry.kind == stat.S_IFREG:
                 write(fs, path, entry.content)
         for path, entry in before.items():
             fs.utimens(path, entry.mtime, entry.mtime, follow=False)
