@@ -71,7 +71,8 @@ def _ours(point: Path) -> Mount:
 
 
 def _stands(mount: Mount) -> bool:
-    return any(other.id == mount.id and other.device == mount.device for other in mounts.table())
+    # Ids and devices are given again at once: only all three together tell a mount from the next one.
+    return mount in mounts.table()
 
 
 def _open_daemon(mount: Mount) -> int | None:
