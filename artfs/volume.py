@@ -105,13 +105,23 @@ class Volume:
                 return tree
             if name.startswith(b".") or b"/" in name:
                 raise PendingNotFound(collection, name)
-            with self.catalog.collection(collection).opened(PENDING) as fd:
-                opened = Draft(fd, collection, name)
-            tree = PendingTree(opened, self.layout.algorithm)
-            if tree.shares_blobs and decided(self.catalog.collection(collection), opened.mark()) is not None:
-                tree.gate.settle(State.COMMITTED)
-            self._pending[key] = tree
-            return tree
+            return self._open_pending(self.catalog.collection(collection), name)
+
+    def _started(self, collection: Collection, name: bytes) -> PendingTree:
+        """Returns the tree that was just started. One of the same name may be at its end still."""
+        with self._lock, collection.opened(PENDING) as fd:
+            tree = self._pending.get((collection.name, name))
+            if tree is not None and tree.draft.stands_in(fd):
+                return tree
+            return self._open_pending(collection, name)
+
+    def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
+        with collection.opened(PENDING) as fd:
+            tree = PendingTree(Draft(fd, collection.name, name), self.layout.algorithm)
+        if tree.shares_blobs and decided(collection, tree.draft.mark()) is not None:
+            tree.gate.settle(State.COMMITTED)
+        self._pending[collection.name, name] = tree
+        return tree
 
     def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
         """Returns how a pending version stands; of one that was sealed meanwhile, its version's status."""
@@ -197,13 +207,14 @@ class Volume:
                 )
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
+        tree = self._started(collection, name)
         # A finish of this id that was under way noted its version before its name became free.
         finished = collection.finished(name)
         if finished is not None:
             with contextlib.suppress(ArtfsError):
-                self.discard(collection, name, only_empty=True)
+                self._discard(collection, tree, only_empty=True)
             raise AlreadyFinished(collection.name, name, names.version_name(finished))
-        return self.pending(collection.name, name)
+        return tree
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
         """Seals a pending version; a finished id gets the aliases and gives its version again.
@@ -247,7 +258,9 @@ class Volume:
 
     def discard(self, collection: Collection, name: bytes, *, only_empty: bool = False) -> None:
         """Ends a pending version and deletes its files. The id can be started again."""
-        tree = self.pending(collection.name, name)
+        self._discard(collection, self.pending(collection.name, name), only_empty=only_empty)
+
+    def _discard(self, collection: Collection, tree: PendingTree, *, only_empty: bool) -> None:
         try:
             with collection.opened(PENDING) as fd:
                 trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)

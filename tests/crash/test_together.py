@@ -1,0 +1,184 @@
+"""Finishes, discards and gc of one process, all at once."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artfs.errors import ArtfsError, Busy, PendingNotFound, ReadOnly
+from artfs.seal.seal import Request
+from artfs.store import durable
+from artfs.volume import Volume
+from tests.crash.harness import NAME, Case, changed, many, put, settle_times, small, steps
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+
+def at_once(*actions: Callable[[], object]) -> list[Any]:
+    """Runs all together; what each returned or raised."""
+    start = threading.Barrier(len(actions))
+    results: list[Any] = [None] * len(actions)
+
+    def run(index: int, action: Callable[[], object]) -> None:
+        start.wait()
+        try:
+            results[index] = action()
+        except (ArtfsError, OSError) as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(actions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def holding(content: bytes) -> Callable[[Path], None]:
+    """Makes a tree of one file."""
+
+    def make(root: Path) -> None:
+        put(root, "file", content)
+
+    return make
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    volume = Volume.init(tmp_path / "volume")
+    volume.catalog.create(NAME)
+    return Case(volume)
+
+
+def dawdle(_label: str) -> None:
+    """Gives the other threads a chance at each step."""
+    time.sleep(0.0005)
+
+
+def test_many_finishes_of_one_id_give_one_version(case: Case) -> None:
+    with steps(dawdle):
+        for number in range(5):
+            name = b"job-%d" % number
+            case.start(name, holding(b"%d" % number))
+            answers = at_once(*[partial(case.finish, name)] * 4)
+            assert [answer.version for answer in answers] == [f"v{number}"] * 4
+    assert [record.number for record in case.collection.versions()] == list(range(5))
+    case.check_sound()
+
+
+def test_seals_of_one_collection_race_for_numbers(case: Case) -> None:
+    names = [b"job-%d" % number for number in range(8)]
+    trees = {}
+    for number, name in enumerate(names):
+        # Half of them are equal to another one.
+        case.start(name, many)
+        put(case.tree(name), "own", b"%d" % (number // 2))
+        settle_times(case.tree(name))
+        trees[name] = case.below(case.tree(name))
+    with steps(dawdle):
+        answers = at_once(*[partial(case.finish, name) for name in names])
+    state = case.state()
+    assert state.pending == {}
+    for name, answer in zip(names, answers, strict=True):
+        assert state.ids[name] == answer.version
+        assert state.versions[answer.version][0] == trees[name]
+    assert list(state.versions) == [f"v{number}" for number in range(len(state.versions))]
+    case.check_sound()
+
+
+def test_a_finish_or_a_discard_but_never_both(case: Case) -> None:
+    with steps(dawdle):
+        for number in range(10):
+            name = b"job-%d" % number
+            case.start(name, holding(b"%d" % number))
+            finished, discarded = at_once(
+                partial(case.finish, name),
+                partial(case.volume.discard, case.collection, name),
+            )
+            if isinstance(finished, Exception):
+                assert isinstance(finished, PendingNotFound | ReadOnly), finished
+                assert discarded is None
+                assert case.collection.finished(name) is None
+            else:
+                assert isinstance(discarded, Busy | PendingNotFound | ReadOnly), discarded
+                assert case.collection.finished(name) is not None
+            assert name not in case.volume.pending_names(case.collection)
+    case.check_sound()
+
+
+def test_an_id_is_never_started_anew_while_it_is_finished(case: Case) -> None:
+    with steps(dawdle):
+        for number in range(10):
+            name = b"job-%d" % number
+            case.start(name, holding(b"%d" % number))
+
+            def start_again(name: bytes = name) -> None:
+                while case.collection.finished(name) is None:
+                    with pytest.raises(ArtfsError):
+                        case.volume.start(case.collection, name)
+
+            at_once(partial(case.finish, name), start_again)
+            assert case.volume.pending_names(case.collection) == []
+
+
+def test_gc_beside_seals_takes_nothing_that_is_needed(case: Case) -> None:
+    case.commit(b"first", many)
+    for number in range(6):
+        case.start(b"job-%d" % number, changed if number % 2 else small)
+        put(case.tree(b"job-%d" % number), "own", b"%d" % number)
+
+    def seal_all() -> None:
+        for number in range(6):
+            case.finish(b"job-%d" % number)
+            if number:
+                case.collection.delete_version(number)
+
+    def collect() -> None:
+        for _ in range(6):
+            case.volume.gc()
+
+    with steps(dawdle):
+        assert at_once(seal_all, collect) == [None, None]
+    assert set(case.state().versions) == {"v0", "v6"}
+    case.check_sound()
+
+
+def test_a_full_disk_keeps_no_descriptor_or_thread(case: Case) -> None:
+    case.start(b"job", many)
+
+    def fail(label: str) -> None:
+        if label == "seal:commit":
+            raise OSError(28, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with steps(fail):
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                case.finish(b"job")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert durable.step is durable._nothing
+    assert case.finish(b"job").version == "v0"
+
+
+def test_finished_trees_give_their_descriptors_back(case: Case) -> None:
+    case.commit(b"job", small)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(5):
+        name = b"job-%d" % number
+        case.start(name, holding(b"%d" % number))
+        case.mounted(name).listdir(b"")
+        case.volume.finish(case.collection, name, Request(wait=0))
+        case.kernel._names.clear()
+    for thread in threading.enumerate():
+        if thread.name == "artfs-trash":
+            thread.join()
+    gc.collect()  # a tree and its nodes know each other
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
