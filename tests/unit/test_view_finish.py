@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from artfs.errors import OpenForWriting
+from artfs.errors import OpenForWriting, ReadOnly, Sealing
 from artfs.seal.seal import Answer, Request
 from artfs.view.node import ROOT
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
+from tests.crash.harness import steps
 
 
 @pytest.fixture
@@ -92,3 +93,44 @@ def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFi
         assert finish(view).version == "v0"
         file.pwrite(b"D", 0)
         assert file.pread(10, 0) == b"Data"
+
+
+def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    """A command that was accepted while a finish read the settings would be lost."""
+    write(fs, b"file", b"data")
+    control = view.view.branch(view.volume.pending("suite", b"test-1")).control
+    refused: list[bytes] = []
+
+    def command(name: bytes, text: bytes) -> None:
+        node = control.lookup(name)
+        assert node is not None
+        node.open(os.O_WRONLY, ROOT).write(0, text)
+
+    def tell(label: str) -> None:
+        if label != "objects:put":
+            return
+        for name, text in COMMANDS.items():
+            with pytest.raises(Sealing):
+                command(name, text)
+            refused.append(name)
+
+    for name, text in COMMANDS.items():
+        command(name, text)
+    command(b"runs", b"-run")
+    with steps(tell):
+        finish(view)
+    assert refused == list(COMMANDS)
+    shown = view.volume.catalog.collection("suite").describe(0)
+    assert (shown["tags"], shown["runs"], shown["aliases"]) == (["t"], ["run"], ["best", "latest"])
+    for name, text in COMMANDS.items():
+        with pytest.raises(ReadOnly):
+            command(name, text)
+
+
+COMMANDS = {
+    b"tags": b"t",
+    b"description": b"told",
+    b"aliases": b"best",
+    b"metadata.json": b'{"a": 1}',
+    b"runs": b"+run",
+}

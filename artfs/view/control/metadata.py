@@ -50,7 +50,9 @@ class PendingMetadata(_Document, ControlFile[PendingPlace]):
         return place.tree.draft.metadata()
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        place.tree.draft.set_metadata(records.dump(parsed(command)).encode())
+        document = records.dump(parsed(command)).encode()
+        with place.tree.gate.long_change():
+            place.tree.draft.set_metadata(document)
 
 
 class VersionMetadata(_Document, ControlFile[VersionPlace]):

@@ -29,7 +29,7 @@ class PendingRuns(ControlFile[PendingPlace]):
         if word[:1] not in ("+", "-") or not word[1:]:
             raise InvalidCommand("write +NAME to join or -NAME to leave")
         run = records.check_word("a run", word[1:])
-        with place.tree.gate.change():
+        with place.tree.gate.long_change():
             if word[0] == "+":
                 place.tree.draft.join(run)
                 return

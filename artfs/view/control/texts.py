@@ -52,7 +52,9 @@ class PendingDescription(ControlFile[PendingPlace]):
         return _ended(place.tree.draft.settings().description)
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        place.tree.draft.change(description=records.check_description(decoded(command)))
+        description = records.check_description(decoded(command))
+        with place.tree.gate.long_change():
+            place.tree.draft.change(description=description)
 
 
 class PendingAliases(ControlFile[PendingPlace]):
@@ -62,7 +64,9 @@ class PendingAliases(ControlFile[PendingPlace]):
         return _lines(list(place.tree.draft.settings().aliases))
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        place.tree.draft.change(aliases=aliases_from(command))
+        aliases = aliases_from(command)
+        with place.tree.gate.long_change():
+            place.tree.draft.change(aliases=aliases)
 
 
 class PendingTags(ControlFile[PendingPlace]):
@@ -72,7 +76,9 @@ class PendingTags(ControlFile[PendingPlace]):
         return _lines(list(place.tree.draft.settings().tags))
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        place.tree.draft.change(tags=records.check_tags(decoded(command).split()))
+        tags = records.check_tags(decoded(command).split())
+        with place.tree.gate.long_change():
+            place.tree.draft.change(tags=tags)
 
 
 class VersionDescription(ControlFile[VersionPlace]):
