@@ -16,7 +16,7 @@ import xxhash
 
 from artfs.errors import ArtfsError, NotPermitted
 
-#: Inode numbers tell their kind. Below KIND they are those of the backing filesystem (pending trees).
+#: Inode numbers tell their kind. Below KIND they belong to pending trees.
 SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60

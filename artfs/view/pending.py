@@ -40,6 +40,7 @@ from artfs.view.process import process_of
 _SETID = stat.S_ISUID | stat.S_ISGID
 _LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
 _RUN_XATTR = b"user.artfs.run"
+_SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
 
 class Branch:
@@ -49,9 +50,18 @@ class Branch:
         self.tree, self.control = tree, control
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
+        self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
         fd = tree.open_root()
         self.root = PendingDirectory(self, None, b"", os.fstat(fd).st_ino)
         tree.places.plant(self.root, fd)
+
+    def number(self, serial: int) -> int:
+        """Returns the inode number of the node whose backing one is `serial`; it survives a remount.
+
+        Nodes outlive their tree, and its directories' numbers are used again on the backing filesystem: the
+        same number would put a process that still sits in one tree into the other.
+        """
+        return (serial ^ self._salt) & (FRESH - 1)  # FRESH is the lowest of the bits that tell kinds of nodes
 
     def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
         """Returns the node of what was just found at `name`; there is one node for one inode."""
@@ -72,7 +82,7 @@ class PendingNode(Place, Node):
     def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
         super().__init__(branch.tree.places, parent, name, serial)
         self.branch = branch
-        self.ino = serial & (FRESH - 1)  # FRESH is the lowest of the bits that tell kinds of nodes
+        self.ino = branch.number(serial)
         self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
