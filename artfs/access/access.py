@@ -20,6 +20,7 @@ from artfs.errors import InvalidName
 from artfs.model import names
 
 if TYPE_CHECKING:
+    from artfs.model.diff import Change
     from artfs.volume import Volume
 
 DEFAULT_WAIT = 2.0
@@ -119,6 +120,15 @@ class Access(ABC):
     @abstractmethod
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         """Returns every entry of a version by its path."""
+
+    @abstractmethod
+    def diff(self, name: str, old: str, new: str) -> list[Change]:
+        """Returns what differs between two versions, given by number or alias, as a diff of their trees does.
+
+        :func:`artfs.model.diff.diff` says what that is. Directly it reads only where the versions differ;
+        over a mount, where trees can't be read, both manifests whole. Raises
+        :class:`~artfs.errors.VersionNotFound`.
+        """
 
     @abstractmethod
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:

@@ -33,6 +33,7 @@ from artfs.errors import (
     VolumeInUse,
 )
 from artfs.model import manifest, names
+from artfs.model.diff import Change, diff
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.tree import PendingTree
@@ -112,6 +113,11 @@ class DirectAccess(Access):
         _, record = self._record(name, ref)
         walked = manifest.walk(self._volume.store.reader, record.root.entry())
         return {os.fsdecode(path): manifest.describe(entry) for path, entry in walked}
+
+    def diff(self, name: str, old: str, new: str) -> list[Change]:
+        _, before = self._record(name, old)
+        _, after = self._record(name, new)
+        return list(diff(self._volume.store.reader, before.root.entry(), after.root.entry()))
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         _, record = self._record(name, ref)

@@ -43,6 +43,7 @@ from artfs.errors import (
     VolumeError,
 )
 from artfs.model import names
+from artfs.model.diff import Change, diff_manifests
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
@@ -173,8 +174,13 @@ class MountedAccess(Access):
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            found: dict[str, Any] = json.loads(read_control(fd, b".artfs/manifest.json"))
-        return found
+            return _manifest(fd)
+
+    def diff(self, name: str, old: str, new: str) -> list[Change]:
+        with self._version(name, old) as before, self._version(name, new) as after:
+            if _number(before) == _number(after):
+                return []
+            return list(diff_manifests(_manifest(before), _manifest(after)))
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         way = parts(path)
@@ -435,6 +441,11 @@ def _listed(dir_fd: int, path: bytes) -> list[bytes]:
 
 def _text(dir_fd: int, path: bytes) -> str:
     return read_control(dir_fd, path).decode().removesuffix("\n")
+
+
+def _manifest(version_fd: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(read_control(version_fd, b".artfs/manifest.json"))
+    return found
 
 
 def read_control(dir_fd: int, path: bytes) -> bytes:

@@ -1,0 +1,284 @@
+"""Two trees and what differs: sorts of changes, renames, pages read; trees and manifests agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from artfs.model.diff import Change, diff, diff_manifests
+from artfs.model.digest import Algorithm, TreeId, blob_id
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.manifest import describe, walk
+from artfs.model.pages import Page, decode
+from artfs.model.tree import TreeReader, build
+
+XXH128 = Algorithm.XXH128
+
+
+class Store:
+    def __init__(self) -> None:
+        self.pages: dict[TreeId, Page] = {}
+        self.fetched: list[TreeId] = []
+        self.reader = TreeReader(self.fetch)
+
+    def put(self, tree: TreeId, data: bytes) -> None:
+        self.pages[tree] = decode(data)
+
+    def fetch(self, tree: TreeId) -> Page:
+        self.fetched.append(tree)
+        return self.pages[tree]
+
+    def directory(self, entries: Mapping[str, Any], mode: int = 0o755, name: bytes = b"") -> DirEntry:
+        """Makes a directory: text is a file's bytes, a dict a directory, else an entry."""
+        made: list[Entry] = []
+        for child in sorted(map(str.encode, entries)):
+            value = entries[child.decode()]
+            if isinstance(value, dict):
+                made.append(self.directory(value, name=child))
+            elif isinstance(value, DirEntry):
+                made.append(replace(value, name=child))
+            else:
+                made.append(file(child, value) if isinstance(value, str) else replace(value, name=child))
+        return build(made, XXH128, self.put).directory(name, mode, 0, 0, 0)
+
+
+def file(name: bytes, text: str, mode: int = 0o644, mtime_ns: int = 0, uid: int = 0) -> FileEntry:
+    digest = XXH128.digest(text.encode())
+    return FileEntry(name, mode, uid, 0, mtime_ns, len(text), blob_id(XXH128, digest))
+
+
+def link(target: bytes) -> SymlinkEntry:
+    return SymlinkEntry(b"", 0, 0, 0, target)
+
+
+def reference(uri: bytes, size: int = 3) -> ReferenceEntry:
+    return ReferenceEntry(b"", 0o644, 0, 0, 0, size, uri, b"etag")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def manifest(store: Store, root: DirEntry) -> dict[str, Any]:
+    return {path.decode(): describe(entry) for path, entry in walk(store.reader, root)}
+
+
+def changes(store: Store, old: DirEntry, new: DirEntry) -> list[Change]:
+    found = list(diff(store.reader, old, new))
+    assert found == list(diff_manifests(manifest(store, old), manifest(store, new)))
+    return found
+
+
+def told(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns the changes as words; `sort path`, with `old_path >` before the path if there is one."""
+    found = changes(store, store.directory(old), store.directory(new))
+    return [
+        f"{change.change} {change.old_path.decode() + ' > ' if change.old_path else ''}{change.path.decode()}"
+        for change in found
+    ]
+
+
+def test_equal_trees_are_not_read(store):
+    root = store.directory({"a": "1", "d": {"b": "2"}})
+    assert list(diff(store.reader, root, root)) == []
+    assert store.fetched == []
+
+
+def test_added_removed_changed(store):
+    old = {"a": "1", "d": {"b": "2", "c": "3"}, "same": {"x": "x"}}
+    new = {"a": "11", "d": {"b": "2", "e": "5"}, "same": {"x": "x"}}
+    assert told(store, old, new) == ["changed a", "removed d/c", "added d/e"]
+    [changed, removed, added] = changes(store, store.directory(old), store.directory(new))
+    assert changed.old
+    assert changed.new
+    assert (changed.old.size, changed.new.size) == (1, 2)
+    assert (removed.new, added.old) == (None, None)
+    assert added.json()["new"] == {
+        "kind": "file",
+        "size": 1,
+        "mode": "0644",
+        "digest": manifest(store, store.directory(new))["d/e"]["digest"],
+    }
+
+
+def test_all_that_is_below_is_added_and_removed(store):
+    assert told(store, {"d": {"a": {"b": "1"}}}, {"e": {"c": "2", "f": {}}}) == [
+        "removed d",
+        "removed d/a",
+        "removed d/a/b",
+        "added e",
+        "added e/c",
+        "added e/f",
+    ]
+
+
+def test_order_is_that_of_a_walk(store):
+    assert told(store, {}, {"a": {"z": "1"}, "a.b": "2", "a-": "3"}) == [
+        "added a",
+        "added a/z",
+        "added a-",
+        "added a.b",
+    ]
+
+
+def test_times_owners_and_xattrs_make_no_difference(store):
+    old = {"a": file(b"", "1"), "d": {"b": "1"}}
+    other = replace(file(b"", "1", mtime_ns=5, uid=7), xattrs=((b"user.x", b"1"),))
+    new = {"a": other, "d": replace(store.directory({"b": "1"}), mtime_ns=9)}
+    assert told(store, old, new) == []
+
+
+def test_modes(store):
+    old = {"a": file(b"", "1"), "d": {"b": "1"}, "x": file(b"", "x")}
+    new = {
+        "a": file(b"", "1", 0o755),
+        "d": store.directory({"b": file(b"", "1", 0o600)}, 0o700),
+        "x": file(b"", "y", 0o600),
+    }
+    assert told(store, old, new) == ["mode a", "mode d", "mode d/b", "changed x"]
+    found = changes(store, store.directory(old), store.directory(new))
+    assert [(change.old.mode, change.new.mode) for change in found if change.old and change.new] == [
+        ("0644", "0755"),
+        ("0755", "0700"),
+        ("0644", "0600"),
+        ("0644", "0600"),
+    ]
+    assert changes(store, store.directory(old), store.directory(old, 0o700)) == []
+
+
+def test_symlinks_and_references(store):
+    old = {"l": link(b"a"), "r": reference(b"s3://a"), "moved": link(b"t"), "far": reference(b"s3://b")}
+    new = {"l": link(b"b"), "r": reference(b"s3://c"), "to": link(b"t"), "away": reference(b"s3://b")}
+    assert told(store, old, new) == ["renamed far > away", "changed l", "changed r", "renamed moved > to"]
+
+
+def test_kinds(store):
+    old = {"a": "1", "b": {"x": "2", "y": "3"}, "c": link(b"a")}
+    new = {"a": {"z": "1"}, "b": "2", "c": {}}
+    assert told(store, old, new) == ["kind a", "added a/z", "kind b", "removed b/x", "removed b/y", "kind c"]
+
+
+def test_renamed_files(store):
+    assert told(store, {"a": "1", "b": "2"}, {"c": "2", "d": "1"}) == ["renamed b > c", "renamed a > d"]
+    assert told(store, {"a": "1"}, {"a": "1", "copy": "1"}) == ["added copy"]
+    assert told(store, {"a": "1"}, {"b": file(b"", "1", 0o600)}) == ["renamed a > b"]
+
+
+def test_equal_names_are_paired_first_then_the_order_decides(store):
+    old = {"1": {"x": "same"}, "2": {"y": "same", "k": ""}, "p": "same"}
+    new = {"3": {"y": "same", "l": "1"}, "4": {"z": "same", "m": "2"}}
+    assert told(store, old, new) == [
+        "removed 1",
+        "removed 2",
+        "removed 2/k",
+        "added 3",
+        "added 3/l",
+        "renamed 2/y > 3/y",
+        "added 4",
+        "added 4/m",
+        "renamed 1/x > 4/z",
+        "removed p",
+    ]
+
+
+def test_a_renamed_directory_is_one_change_and_is_not_read(store):
+    big = {f"{i}": f"{i}" for i in range(3000)}
+    old = store.directory({"a": big, "k": "1"})
+    new = store.directory({"b": big, "k": "1"})
+    store.fetched.clear()
+    [change] = diff(store.reader, old, new)
+    assert (change.change, change.old_path, change.path) == ("renamed", b"a", b"b")
+    assert store.fetched == [old.tree, new.tree]
+    assert [change] == changes(store, old, new)
+
+
+def test_a_directory_that_was_moved_into_a_new_one_and_out_of_one(store):
+    deep = {"x": {"y": "1", "z": "2"}, "w": "3"}
+    assert told(store, {"a": deep}, {"new": {"a": deep, "more": "4"}}) == [
+        "added new",
+        "renamed a > new/a",
+        "added new/more",
+    ]
+    assert told(store, {"old": {"a": deep, "gone": "4"}}, {"b": deep}) == [
+        "renamed old/a > b",
+        "removed old",
+        "removed old/gone",
+    ]
+
+
+def test_a_renamed_directory_that_changed_too(store):
+    old = {"a": {"x": "1", "y": "2", "s": {"t": "3"}}}
+    new = {"b": {"x": "1", "y": "changed", "s": {"t": "3"}}}
+    assert told(store, old, new) == [
+        "removed a",
+        "removed a/y",
+        "added b",
+        "renamed a/s > b/s",
+        "renamed a/x > b/x",
+        "added b/y",
+    ]
+
+
+def test_modes_below_a_renamed_directory(store):
+    old = {"a": {"s": {"x": "1", "y": "2"}}}
+    new = {"b": store.directory({"s": {"x": file(b"", "1", 0o600), "y": "2"}}, 0o700)}
+    assert told(store, old, new) == ["renamed a > b", "mode a/s/x > b/s/x"]
+
+
+def test_names_that_are_not_utf8(store):
+    def root(text: str) -> DirEntry:
+        return build([file(b"caf\xe9", text)], XXH128, store.put).directory(b"", 0o755, 0, 0, 0)
+
+    [change] = diff(store.reader, root("1"), root("2"))
+    assert change.json()["path"] == "caf\udce9"
+    lines = [{"caf\udce9": describe(file(b"caf\xe9", text))} for text in "12"]
+    assert list(diff_manifests(*lines)) == [change]
+
+
+def flat(store: Store, count: int) -> DirEntry:
+    entries = [file(b"file-%07d" % i, str(i)) for i in range(count)]
+    return build(entries, XXH128, store.put).directory(b"", 0o755, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {b"file-0012345": file(b"file-0012345", "changed")},
+        {b"file-0012345": None},
+        {b"file-0012345x": file(b"file-0012345x", "more")},
+        {b"": None, b"a": file(b"a", "first")},
+        {b"z": file(b"z", "last")},
+    ],
+)
+def test_few_pages_of_a_large_directory_are_read(store, edit):
+    old = flat(store, 40_000)
+    edited = store.reader.update(old.tree, edit, store.put).directory(b"", 0o755, 0, 0, 0)
+    store.fetched.clear()
+    [change] = diff(store.reader, old, edited)
+    assert change.path in edit
+    assert len(store.pages) > 50
+    assert len(store.fetched) <= 8
+
+
+def test_few_pages_of_a_deep_tree_are_read(store):
+    tree = {
+        f"d{i}": {f"e{j}": {f"f{k}": f"{i}{j}{k}" for k in range(10)} for j in range(10)} for i in range(10)
+    }
+    old = store.directory(tree)
+    tree["d5"]["e5"]["f5"] = "changed"
+    new = store.directory(tree)
+    store.fetched.clear()
+    assert [change.path for change in diff(store.reader, old, new)] == [b"d5/e5/f5"]
+    assert len(store.fetched) == 6
+
+
+def test_from_one_page_to_many_and_back(store):
+    small, large = flat(store, 1000), flat(store, 3000)
+    assert [change.change for change in diff(store.reader, small, large)] == ["added"] * 2000
+    assert [change.change for change in diff(store.reader, large, small)] == ["removed"] * 2000
+    empty = flat(store, 0)
+    assert len(list(diff(store.reader, empty, large))) == len(list(diff(store.reader, large, empty))) == 3000
