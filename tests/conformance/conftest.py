@@ -8,6 +8,7 @@ test then gets ``fs`` as an OsFilesystem.
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -68,8 +69,8 @@ def pytest_runtest_makereport(
 class Mounts:
     """The mounts of a session, one for each set of options, made when a test first needs it."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: ExitStack, lasting: set[str]) -> None:
+        self._stack, self._lasting = stack, lasting
         self._mounts: dict[tuple[str, ...], MountedVolume] = {}
         self._numbers = itertools.count(1)
         self._hopeless: set[tuple[str, ...]] = set()
@@ -83,6 +84,7 @@ class Mounts:
             self._hopeless.add(options)
             mounted = self._stack.enter_context(mounted_volume(options))
             self._mounts[options] = mounted
+            self._lasting.add(os.path.realpath(mounted.point))
             (mounted.point / "suite").mkdir()
             self._hopeless.remove(options)
         return mounted
@@ -95,10 +97,10 @@ class Mounts:
 
 
 @pytest.fixture(scope="session")
-def mounts() -> Iterator[Mounts]:
+def mounts(lasting_mounts: set[str]) -> Iterator[Mounts]:
     """All mounts of the suite; unmounted and checked at the end."""
     with ExitStack() as stack:
-        yield Mounts(stack)
+        yield Mounts(stack, lasting_mounts)
 
 
 @pytest.fixture(scope="session")
