@@ -76,8 +76,6 @@ _PLACE = os.path.realpath(tempfile.mkdtemp(prefix="artfs-tests-"))
 os.chmod(_PLACE, 0o755)
 os.environ["TMPDIR"] = tempfile.tempdir = _PLACE
 
-# Mounts of fixtures wider than a function, which outlive single tests by right.
-_shared: dict[Any, set[str]] = {}
 _places = [_PLACE + "/"]
 
 
@@ -103,27 +101,40 @@ def _fuse_mounts() -> set[str]:
     return found
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: Any) -> Generator[None, object, object]:
-    before = _fuse_mounts()
-    try:
-        return (yield)
-    finally:
-        if fixturedef.scope != "function":
-            _shared[fixturedef] = _fuse_mounts() - before
+class LeftMounts:
+    """Fails a test that leaves a mount behind, and takes it away. Mounts of fixtures wider than a function stay.
+
+    A plugin of its own, since pytest asks a conftest below the root about no fixture of the session.
+    """
+
+    def __init__(self) -> None:
+        self._shared: dict[Any, set[str]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
+        before = _fuse_mounts()
+        try:
+            return (yield)
+        finally:
+            if fixturedef.scope != "function":
+                self._shared[fixturedef] = _fuse_mounts() - before
+
+    def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
+        self._shared.pop(fixturedef, None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            if left := sorted(_fuse_mounts() - set().union(*self._shared.values())):
+                for target in reversed(left):
+                    unmount = (
+                        ["umount", "-l", target] if os.geteuid() == 0 else ["fusermount3", "-uz", target]
+                    )
+                    subprocess.run(unmount, check=False)
+                pytest.fail(f"left a mount behind: {', '.join(left)}", pytrace=False)
 
 
-def pytest_fixture_post_finalizer(fixturedef: Any) -> None:
-    _shared.pop(fixturedef, None)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Generator[None, object, object]:
-    try:
-        return (yield)
-    finally:
-        if left := sorted(_fuse_mounts() - set().union(*_shared.values())):
-            for target in reversed(left):
-                unmount = ["umount", "-l", target] if os.geteuid() == 0 else ["fusermount3", "-uz", target]
-                subprocess.run(unmount, check=False)
-            pytest.fail(f"left a mount behind: {', '.join(left)}", pytrace=False)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LeftMounts())
