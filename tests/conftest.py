@@ -101,10 +101,21 @@ def _fuse_mounts() -> set[str]:
     return found
 
 
-class LeftMounts:
-    """Fails a test that leaves a mount behind, and takes it away. Mounts of fixtures wider than a function stay.
+# Mounts that outlive a test by right, though no fixture wider than a function made them.
+_lasting: set[str] = set()
 
-    A plugin of its own, since pytest asks a conftest below the root about no fixture of the session.
+
+@pytest.fixture(scope="session")
+def lasting_mounts() -> set[str]:
+    """Takes the real paths of mounts that a test may leave to later ones; who adds one unmounts it."""
+    return _lasting
+
+
+class LeftMounts:
+    """Fails a test that leaves a mount behind, and takes it away.
+
+    Mounts made by a fixture wider than a function stay, and those in ``lasting_mounts``. A plugin of its own,
+    since pytest asks a conftest below the root about no fixture of the session.
     """
 
     def __init__(self) -> None:
@@ -127,12 +138,10 @@ class LeftMounts:
         try:
             return (yield)
         finally:
-            if left := sorted(_fuse_mounts() - set().union(*self._shared.values())):
+            if left := sorted(_fuse_mounts() - _lasting.union(*self._shared.values())):
                 for target in reversed(left):
-                    unmount = (
-                        ["umount", "-l", target] if os.geteuid() == 0 else ["fusermount3", "-uz", target]
-                    )
-                    subprocess.run(unmount, check=False)
+                    unmount = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+                    subprocess.run([*unmount, target], check=False)
                 pytest.fail(f"left a mount behind: {', '.join(left)}", pytrace=False)
 
 
