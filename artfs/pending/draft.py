@@ -26,7 +26,7 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import BeingFilled, Damaged, PendingNotFound, Sealing
+from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing
 from artfs.store import durable
 
 TREE = b"tree"
@@ -210,7 +210,9 @@ class Draft:
             self._put_run(msgspec.structs.replace(found, left_at=now()))
 
     def _put_run(self, run: JoinedRun) -> None:
-        name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape")).encode()
+        name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape"), safe="").encode()
+        if name.startswith(b".") or len(name) > 255:
+            raise InvalidName("a run", run.name, "percent-encoded it is a file name that begins with no dot")
         with durable.directory(self.fd, _RUNS) as fd:
             durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
 

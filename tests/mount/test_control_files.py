@@ -300,6 +300,18 @@ def test_runs_join_and_leave(job: Path) -> None:
     assert show_json(job, "status")["runs"] == []
 
 
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_a_run_is_no_path(job: Path, tmp_path: Path, sign: str) -> None:
+    outside = tmp_path / "evil"
+    for bad in (".", "..", "../evil", "../tree/evil", "a/b", str(outside), ".artfs-tmp.1.x", "é" * 101):
+        with fails(errno.EINVAL):
+            command(job, "runs", sign + bad)
+        assert "run" in show(job, "error")
+    assert os.listdir(job) == []
+    assert not outside.exists()
+    assert show_lines(job, "runs") == []
+
+
 # Writing and answers
 
 

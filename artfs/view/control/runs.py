@@ -6,8 +6,7 @@ import json
 
 import msgspec
 
-from artfs.catalog import records
-from artfs.catalog.runs import Run
+from artfs.catalog.runs import Run, check_run_id
 from artfs.errors import InvalidCommand, NotFound
 from artfs.view.control.file import ControlFile, decoded, line
 from artfs.view.control.json_documents import is_whole
@@ -28,7 +27,7 @@ class PendingRuns(ControlFile[PendingPlace]):
         word = decoded(command).strip()
         if word[:1] not in ("+", "-") or not word[1:]:
             raise InvalidCommand("write +NAME to join or -NAME to leave")
-        run = records.check_word("a run", word[1:])
+        run = check_run_id(word[1:])
         with place.tree.gate.long_change():
             if word[0] == "+":
                 place.tree.draft.join(run)
