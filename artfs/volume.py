@@ -212,7 +212,7 @@ class Volume:
         finished = collection.finished(name)
         if finished is not None:
             with contextlib.suppress(ArtfsError):
-                self._discard(collection, tree, only_empty=True)
+                self.discard_tree(collection, tree, only_empty=True)
             raise AlreadyFinished(collection.name, name, names.version_name(finished))
         return tree
 
@@ -228,6 +228,11 @@ class Volume:
             if finished is None:
                 raise
             return self.finish_again(collection, finished, request)
+        return self.finish_tree(collection, tree, request)
+
+    def finish_tree(self, collection: Collection, tree: PendingTree, request: Request) -> Answer:
+        """Seals this tree, as :meth:`finish` does, and never a younger one of the same id."""
+        name = tree.name
         with self._sealer(collection) as sealer:
             try:
                 answer, trash = sealer.seal(tree, request)
@@ -258,9 +263,10 @@ class Volume:
 
     def discard(self, collection: Collection, name: bytes, *, only_empty: bool = False) -> None:
         """Ends a pending version and deletes its files. The id can be started again."""
-        self._discard(collection, self.pending(collection.name, name), only_empty=only_empty)
+        self.discard_tree(collection, self.pending(collection.name, name), only_empty=only_empty)
 
-    def _discard(self, collection: Collection, tree: PendingTree, *, only_empty: bool) -> None:
+    def discard_tree(self, collection: Collection, tree: PendingTree, *, only_empty: bool = False) -> None:
+        """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id."""
         try:
             with collection.opened(PENDING) as fd:
                 trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)

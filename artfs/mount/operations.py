@@ -7,6 +7,7 @@ but FUSEError, so nothing else leaves a request.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
@@ -14,6 +15,7 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import pyfuse3
@@ -68,7 +70,8 @@ class KernelCaches:
         self._session = session
 
     def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
-        self._session.notifier.entry(parent, name).result(timeout)
+        with contextlib.suppress(CancelledError):  # the mount is at its end, and with it all names
+            self._session.notifier.entry(parent, name).result(timeout)
 
     def forget_pages(self, ino: int, timeout: float) -> None:
         self._session.notifier.inode(ino).result(timeout)

@@ -15,7 +15,7 @@ import errno
 import os
 from collections import OrderedDict
 from typing import TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -168,13 +168,17 @@ class Places:
     def __init__(self) -> None:
         self._known: WeakValueDictionary[int, Place] = WeakValueDictionary()
         self._open: OrderedDict[int, None] = OrderedDict()
-        self.root: Place | None = None
+        self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
 
     def plant(self, root: Place, fd: int) -> None:
         """Makes `root` the tree's root; it owns `fd` for good."""
         root.fd, root.parent = fd, None
-        self.root = root
+        self._root = ref(root)
         self._known[root.serial] = root
+
+    @property
+    def root(self) -> Place | None:
+        return None if self._root is None else self._root()
 
     def known(self, serial: int) -> Place | None:
         return self._known.get(serial)

@@ -21,6 +21,7 @@ from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
 from artfs.store import syscalls
+from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
     FOREVER,
     FRESH,
@@ -44,16 +45,23 @@ _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4,
 
 
 class Branch:
-    """What the nodes of one pending tree have in common."""
+    """What the nodes of one pending tree have in common.
 
-    def __init__(self, tree: PendingTree, control: Node, *, as_root: bool) -> None:
+    Doesn't hold its nodes, since they hold it: so their descriptors go with the last who knows them.
+    """
+
+    def __init__(self, tree: PendingTree, control: ControlDirectory, *, as_root: bool) -> None:
         self.tree, self.control = tree, control
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
-        fd = tree.open_root()
-        self.root = PendingDirectory(self, None, b"", os.fstat(fd).st_ino)
-        tree.places.plant(self.root, fd)
+
+    def plant(self) -> PendingDirectory:
+        """Makes the root of the tree; to be called once."""
+        fd = self.tree.open_root()
+        root = PendingDirectory(self, None, b"", os.fstat(fd).st_ino)
+        self.tree.places.plant(root, fd)
+        return root
 
     def number(self, serial: int) -> int:
         """Returns the inode number of the node whose backing one is `serial`; it survives a remount.

@@ -1,6 +1,6 @@
 """A volume as one mount shows it: which nodes there are, and what the mount is told when they change.
 
-Owns the objects that must exist once for a mount: the branch of each pending tree, the trees of sealed
+Owns the objects that must exist once for a mount: the root of each pending tree, the trees of sealed
 versions. The event loop's thread uses everything here; sealing threads call `flush` and `publish` only.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -15,16 +16,19 @@ from typing import Protocol
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.errors import PendingNotFound
+from artfs.errors import ArtfsError, PendingNotFound, printable
+from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
 from artfs.view.node import SEALED, Attributes, Node, virtual
-from artfs.view.pending import Branch, PendingHandle
+from artfs.view.pending import Branch, PendingDirectory, PendingHandle
 from artfs.view.sealed import SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
+
+log = logging.getLogger(__name__)
 
 _KEPT_VERSIONS = 256
 _PATIENCE = 30.0  # seconds that the kernel may take to write dirty pages back
@@ -64,7 +68,7 @@ class View:
         self.started = time.time()
         self.stopping = False  # then whoever waits gives up
         self.as_root = os.geteuid() == 0
-        self._branches: dict[tuple[str, bytes], Branch] = {}
+        self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
         volume.audience = self
 
@@ -74,25 +78,45 @@ class View:
 
     # -- pending trees
 
-    def branch(self, tree: PendingTree) -> Branch:
-        """Returns the nodes of a pending tree."""
+    def pending(self, tree: PendingTree) -> PendingDirectory:
+        """Returns the root of a pending tree. Raises :class:`PendingNotFound` if it is none any more."""
         key = tree.collection, tree.name
-        branch = self._branches.get(key)
-        if branch is None or branch.tree is not tree:
+        root = self._roots.get(key)
+        if root is None or root.branch.tree is not tree:
             if tree.ended:
                 raise PendingNotFound(tree.collection, tree.name)
-            collection = self.volume.catalog.collection(tree.collection)
-            place = PendingPlace(self, collection, tree)
-            branch = self._branches[key] = Branch(
-                tree, ControlDirectory(place, PENDING_FILES), as_root=self.as_root
-            )
-            place.root = branch.root
-        return branch
+            place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
+            branch = Branch(tree, ControlDirectory(place, PENDING_FILES), as_root=self.as_root)
+            root = self._roots[key] = branch.plant()
+        return root
 
-    def drop_branch(self, collection: str, name: bytes) -> None:
+    def drop(self, tree: PendingTree) -> PendingDirectory | None:
+        """Lets the root of a tree go that is pending no more; a younger one of the same id stays."""
+        root = self._roots.get((tree.collection, tree.name))
+        if root is None or root.branch.tree is not tree:
+            return None
+        return self._roots.pop((tree.collection, tree.name), None)
+
+    def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
-        self._branches.pop((collection, name), None)
-        self.kernel.forget_entry(self.pending_ino(collection), name, _PATIENCE)
+        self._forget_pending(tree, self.drop(tree))
+
+    def _forget_pending(self, tree: PendingTree, root: PendingDirectory | None) -> None:
+        """Makes the kernel forget a name in `pending`; what was done stands if it doesn't.
+
+        It keeps the control file that is written to just now, by its name and so with all above it, until
+        memory runs short (fs/dcache.c, retain_dentry): hence these names one by one.
+        """
+        entries = [(self.pending_ino(tree.collection), tree.name)]
+        if root is not None:
+            control = root.branch.control
+            entries += [(control.ino, name) for name in control.names()]
+            entries.append((root.ino, RESERVED))
+        try:
+            for parent, name in entries:
+                self.kernel.forget_entry(parent, name, _PATIENCE)
+        except OSError as error:  # a timeout is one, too
+            log.warning("%s/%s: the kernel keeps the name: %r", tree.collection, printable(tree.name), error)
 
     @staticmethod
     def pending_ino(collection: str) -> int:
@@ -109,12 +133,14 @@ class View:
             self.kernel.forget_pages(node.ino, _PATIENCE)
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
-        with contextlib.suppress(Exception):  # the version stands, whatever the kernel still remembers
-            branch = self._branches.pop((tree.collection, tree.name), None)
-            if branch is not None and branch.tree is tree:
+        root = self.drop(tree)
+        if root is not None:
+            with contextlib.suppress(
+                ArtfsError, OSError
+            ):  # the collection can't be read: its nodes then fail
                 collection = self.volume.catalog.collection(tree.collection)
-                branch.sealed = self.sealed(collection, record).root
-            self.kernel.forget_entry(self.pending_ino(tree.collection), tree.name, _PATIENCE)
+                root.branch.sealed = self.sealed(collection, record).root
+        self._forget_pending(tree, root)
 
     # -- sealed versions
 

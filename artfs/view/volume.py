@@ -241,7 +241,7 @@ class PendingList(_Directory):
         if name.startswith(b"."):
             return None
         try:
-            return self.view.branch(self.view.volume.pending(self.collection.name, name)).root
+            return self.view.pending(self.view.volume.pending(self.collection.name, name))
         except PendingNotFound:
             pass
         if len(name) > names.MAX_NAME:
@@ -266,10 +266,12 @@ class PendingList(_Directory):
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         uid, gid = (caller.uid, caller.gid) if self.view.as_root else (None, None)
         tree = self.view.volume.start(self.collection, name, mode=mode & 0o7777, uid=uid, gid=gid)
-        return self.view.branch(tree).root
+        return self.view.pending(tree)
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        self.view.volume.discard(self.collection, name, only_empty=True)
+        tree = self.view.volume.pending(self.collection.name, name)
+        self.view.volume.discard_tree(self.collection, tree, only_empty=True)
+        self.view.drop(tree)
 
 
 class SymlinkNode(Node):

@@ -519,7 +519,7 @@ class ViewInMemory:
         self._trees += 1
         name = b"test-%d" % self._trees
         tree = self.volume.start(self._collection, name)
-        return ViewFilesystem(self.kernel, self.view.branch(tree).root, self.volume)
+        return ViewFilesystem(self.kernel, self.view.pending(tree), self.volume)
 
 
 __all__ = ["Kernel", "ViewFile", "ViewFilesystem", "ViewInMemory"]

@@ -95,7 +95,7 @@ class Case:
 
     def mounted(self, name: bytes) -> ViewFilesystem:
         """The pending tree as a mount shows it."""
-        root = self.view.branch(self.volume.pending(NAME, name)).root
+        root = self.view.pending(self.volume.pending(NAME, name))
         return ViewFilesystem(self.kernel, root, self.volume)
 
     # What is to be seen

@@ -98,7 +98,7 @@ def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFi
 def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
     """A command that was accepted while a finish read the settings would be lost."""
     write(fs, b"file", b"data")
-    control = view.view.branch(view.volume.pending("suite", b"test-1")).control
+    control = view.view.pending(view.volume.pending("suite", b"test-1")).branch.control
     refused: list[bytes] = []
 
     def command(name: bytes, text: bytes) -> None:

@@ -14,6 +14,6 @@ class Discard(ControlFile[PendingPlace]):
         return "usage: echo > discard\ndeletes this pending version and all its files\n"
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
-        place.view.volume.discard(place.collection, place.tree.name)
-        place.view.drop_branch(place.collection.name, place.tree.name)
+        place.view.volume.discard_tree(place.collection, place.tree)
+        place.view.discarded(place.tree)
         return "discarded\n"

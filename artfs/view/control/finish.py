@@ -62,7 +62,7 @@ class PendingFinish(ControlFile[PendingPlace]):
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
         asked = request(place, command, caller)
-        return _answer(place.view.volume.finish(place.collection, place.tree.name, asked))
+        return _answer(place.view.volume.finish_tree(place.collection, place.tree, asked))
 
 
 class VersionFinish(ControlFile[VersionPlace]):

@@ -31,6 +31,10 @@ class ControlDirectory(Node):
         self.place, self.ino = place, virtual(b"control", *place.key)
         self._files = {file.name.encode(): file for file in files}
 
+    def names(self) -> list[bytes]:
+        """Returns the names of all control files here."""
+        return list(self._files)
+
     def attributes(self) -> Attributes:
         return _attributes(self.ino, self.place.owner(), stat.S_IFDIR | 0o555)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
+from artfs.errors import PendingNotFound
 from artfs.view.node import Attributes, Node
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class PendingPlace(Place):
     def __init__(self, view: View, collection: Collection, tree: PendingTree) -> None:
         super().__init__(view, collection.name.encode(), tree.name)
         self.collection, self.tree = collection, tree
-        self.root: Node  # set by the view, right after the tree's branch is made
 
     def owner(self) -> Attributes:
-        return self.root.attributes()
+        root = self.tree.places.root
+        if root is None:
+            raise PendingNotFound(self.collection.name, self.tree.name)
+        return cast("Node", root).attributes()
 
 
 class VersionPlace(Place):

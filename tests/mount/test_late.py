@@ -1,0 +1,74 @@
+"""Who still sits in a tree that is no longer pending: never in another one, and nothing is left of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.helpers import fails
+from tests.mount.control import command, control, finish, show_json
+from tests.mount.mounting import MountedVolume
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.mark.parametrize(("end", "refusal"), [("finish", errno.EROFS), ("discard", errno.ESTALE)])
+def test_a_late_writer_never_gets_into_another_tree(model: Path, job: Path, end: str, refusal: int) -> None:
+    """The backing filesystem gives the numbers of directories that are gone to those of the next trees."""
+    (job / "sub").mkdir()
+    here = os.open(job / "sub", os.O_PATH)
+    try:
+        command(job, end, "")
+        for number in range(20):
+            tree = model / "pending" / f"next-{number}"
+            for name in range(20):
+                (tree / f"sub-{name}").mkdir(parents=True)
+        with fails(refusal):
+            os.open("late", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=here)
+        assert not list((model / "pending").glob("*/*/late"))
+    finally:
+        os.close(here)
+
+
+@pytest.mark.parametrize("name", ["discard", "finish"])
+def test_an_old_handle_of_a_control_file_has_no_power_over_the_next_tree_of_its_id(
+    job: Path, name: str
+) -> None:
+    old = os.open(control(job, name), os.O_RDWR)
+    try:
+        command(job, "discard", "")
+        job.mkdir(mode=0o700)
+        (job / "file").write_text("data")
+        with fails(errno.EROFS, errno.ENOENT):  # by how much is left of its files
+            os.write(old, b"\n")
+    finally:
+        os.close(old)
+    assert (job / "file").read_text() == "data"
+    assert show_json(job, "status")["state"] == "pending"
+
+
+@pytest.mark.parametrize("end", ["rmdir", "discard", "finish"])
+def test_a_tree_that_is_no_longer_pending_keeps_no_descriptor(
+    shared_mount: MountedVolume, model: Path, end: str
+) -> None:
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{shared_mount.pid}/fd"))
+
+    def round_trip(number: int) -> None:
+        tree = model / "pending" / f"job-{number}"
+        tree.mkdir()
+        if end == "rmdir":
+            tree.rmdir()
+        elif end == "discard":
+            command(tree, "discard", "")
+        else:
+            finish(tree)
+
+    round_trip(0)  # imports, threads
+    before = descriptors()
+    for number in range(1, 41):
+        round_trip(number)
+    assert descriptors() < before + 20
