@@ -112,7 +112,7 @@ def _detach_dead(point: Path) -> None:
 
 def _is_dead(point: Path) -> bool:
     try:
-        os.stat(point)
+        os.statvfs(point)  # always asks the daemon; stat(2) may still be answered from the kernel's cache
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
