@@ -265,7 +265,12 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         parent = self._nodes.node(parent_inode)
         node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), _caller(ctx))
-        return self._opened(handle), self._told(node)
+        try:
+            entry = self._told(node)
+        except BaseException:
+            handle.release()
+            raise
+        return self._opened(handle), entry
 
     @_answering
     async def read(  # type: ignore[override]

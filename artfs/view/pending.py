@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from artfs.errors import CrossTree, NotPermitted, ReadOnly, Writer
+from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly, Writer
 from artfs.model import names
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
@@ -50,11 +50,22 @@ class Branch:
     Doesn't hold its nodes, since they hold it: so their descriptors go with the last who knows them.
     """
 
-    def __init__(self, tree: PendingTree, control: ControlDirectory, *, as_root: bool) -> None:
+    def __init__(
+        self, tree: PendingTree, control: ControlDirectory, *, as_root: bool, write_cache: bool
+    ) -> None:
         self.tree, self.control = tree, control
+        self.write_cache = write_cache
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
+
+    def access(self, flags: int) -> int:
+        """Returns how the backing file is to be opened.
+
+        With its write cache the kernel reads what surrounds a write, by whatever handle the write has.
+        """
+        access = flags & os.O_ACCMODE
+        return os.O_RDWR if self.write_cache and access == os.O_WRONLY else access
 
     def plant(self) -> PendingDirectory:
         """Makes the root of the tree; to be called once."""
@@ -263,7 +274,7 @@ class PendingNode(Place, Node):
         with contextlib.nullcontext() if self.gone else tree.gate.change():
             if tree.shares_blobs:
                 unshare(tree, self)
-            fd = self.descriptor(access | (flags & os.O_TRUNC))
+            fd = self.descriptor(self.branch.access(flags) | (flags & os.O_TRUNC))
             handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
             if flags & os.O_TRUNC:
                 tree.hashes.begin(self.serial)
@@ -325,7 +336,7 @@ class PendingDirectory(PendingNode):
         with self._change(name) as directory:
             access = flags & os.O_ACCMODE
             made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, access | made, mode & 0o7777, dir_fd=directory)
+            fd = os.open(name, self.branch.access(flags) | made, mode & 0o7777, dir_fd=directory)
             try:
                 self._own(fd, mode, caller)
                 status = os.fstat(fd)
@@ -364,7 +375,7 @@ class PendingDirectory(PendingNode):
 
     def link(self, node: Node, name: bytes, caller: Caller) -> Node:
         if not isinstance(node, PendingNode) or node.branch is not self.branch:
-            raise CrossTree
+            raise _elsewhere(node)
         with self._change(name) as directory:
             if node.parent is None:
                 raise FileNotFoundError(errno.ENOENT, "the file has no name any more")
@@ -398,11 +409,14 @@ class PendingDirectory(PendingNode):
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
-            raise CrossTree
+            raise _elsewhere(target)
         for root, entry in ((self.is_root, name), (target.is_root, new_name)):
             if root:
                 check_no_control(entry)
         names.check_entry_name(new_name)
+        if flags & ~(syscalls.RENAME_NOREPLACE | syscalls.RENAME_EXCHANGE):
+            # RENAME_WHITEOUT would leave a device node.
+            raise OSError(errno.EINVAL, "only RENAME_NOREPLACE and RENAME_EXCHANGE are known")
         with self._change(name) as source:
             destination = target.directory()
             moved = os.stat(name, dir_fd=source, follow_symlinks=False).st_ino
@@ -453,7 +467,8 @@ class PendingHandle(Handle):
             if self.fenced:
                 raise ReadOnly
             count = os.pwrite(self.fd, data, offset)
-        node.branch.tree.hashes.written(node.serial, offset, data, count)
+            # Before a fence can pass: a forced seal must not take the digest of what was there before.
+            node.branch.tree.hashes.written(node.serial, offset, data, count)
         if node.setid:
             node.drop_setid(self.caller.uid)
         return count
@@ -485,7 +500,7 @@ class PendingHandle(Handle):
 
     def unfence(self) -> None:
         # With one name the inode is the tree's alone; another may be that of a blob, which never changes.
-        if os.fstat(self.fd).st_nlink == 1:
+        if not self.node.branch.tree.shares_blobs or os.fstat(self.fd).st_nlink == 1:
             self.fenced = self.node.fenced = False
 
 
@@ -525,6 +540,12 @@ class _PendingListing(Listing):
 
     def release(self) -> None:
         os.close(self._fd)
+
+
+def _elsewhere(node: Node) -> ArtfsError:
+    """Returns why nothing can be renamed or linked to or from `node`: it is no tree's, or another's."""
+    refusal = node.refusal()
+    return refusal if isinstance(refusal, NotPermitted) and not isinstance(node, PendingNode) else CrossTree()
 
 
 def _inode(directory: int, name: bytes) -> int | None:

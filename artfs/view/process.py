@@ -19,16 +19,17 @@ def _status(thread: int) -> dict[str, str]:
 
 
 def signalled(thread: int) -> bool:
-    """Tells whether a thread that waits for us has a signal that wants it to give up, or is gone.
+    """Tells whether a thread that waits for us has a signal that wants it to give up.
 
     The kernel lets no signal end a request that a FUSE daemon is at (fs/fuse/dev.c, request_wait_answer), so
     whoever keeps a caller waiting has to look. A thread of another pid namespace (0) can't be looked at.
+    One that is gone does not wait: it left an open file to the one that does.
     """
     if thread == 0:
         return False
     status = _status(thread)
     if not status:
-        return True
+        return False
     pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
     return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
 

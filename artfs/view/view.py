@@ -86,7 +86,8 @@ class View:
             if tree.ended:
                 raise PendingNotFound(tree.collection, tree.name)
             place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
-            branch = Branch(tree, ControlDirectory(place, PENDING_FILES), as_root=self.as_root)
+            control = ControlDirectory(place, PENDING_FILES)
+            branch = Branch(tree, control, as_root=self.as_root, write_cache=self.write_cache)
             root = self._roots[key] = branch.plant()
         return root
 

@@ -271,3 +271,12 @@ def test_the_dot_dot_of_a_moved_directory_is_its_new_parent(fs: OsFilesystem) ->
         fs.rename(b"a/moving", b"b/moving")
         parent = os.stat(b"..", dir_fd=moving.fileno())
     assert parent.st_ino == fs.stat(b"b").ino
+
+
+@pytest.mark.artfs_only
+def test_no_whiteout_is_left(fs: Filesystem) -> None:
+    """RENAME_WHITEOUT would leave a device node, and nobody may make one."""
+    write(fs, b"old", b"data")
+    with fails(errno.EINVAL):
+        fs.rename(b"old", b"new", 4)
+    assert read(fs, b"old") == b"data"

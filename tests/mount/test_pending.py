@@ -15,7 +15,7 @@ from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import fails
 from tests.conformance.processes import Child, in_child
 from tests.mount.control import command, commit, finish, show_json, snapshot
-from tests.mount.mounting import MountedVolume, must
+from tests.mount.mounting import MountedVolume, mounted_volume, must
 
 pytestmark = pytest.mark.fuse
 
@@ -319,3 +319,19 @@ def test_a_mount_with_the_write_cache_says_so(tmp_path: Path) -> None:
             mounted.check()
         finally:
             mounted.remove()
+
+
+def test_the_write_cache_takes_a_small_write_amid_a_file() -> None:
+    """The kernel reads the rest of the page by the handle that was opened for writing only."""
+    with mounted_volume(["--write-cache"]) as mounted:
+        file = mounted.point / "model" / "pending" / "job" / "file"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x" * 5000)
+        must("umount", mounted.point)  # and with it what the kernel remembers of the file
+        must("mount", "--write-cache", mounted.volume, mounted.point)
+        fd = os.open(file, os.O_WRONLY)
+        try:
+            assert os.pwrite(fd, b"yy", 10) == 2
+        finally:
+            os.close(fd)
+        assert file.read_bytes() == b"x" * 10 + b"yy" + b"x" * 4988

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from artfs.errors import OpenForWriting, ReadOnly, Sealing
+from artfs.errors import CannotSeal, OpenForWriting, ReadOnly, Sealing
 from artfs.seal.seal import Answer, Request
 from artfs.view.node import ROOT
 from artfs.volume import Volume
@@ -29,8 +30,9 @@ def fs(view: ViewInMemory) -> ViewFilesystem:
     return view.pending_tree()
 
 
-def finish(view: ViewInMemory) -> Answer:
-    return view.volume.finish(view.volume.catalog.collection("suite"), b"test-1", Request(wait=0))
+def finish(view: ViewInMemory, *, force: bool = False) -> Answer:
+    collection = view.volume.catalog.collection("suite")
+    return view.volume.finish(collection, b"test-1", Request(wait=0, force=force))
 
 
 def sealed(view: ViewInMemory, path: str) -> bytes:
@@ -93,6 +95,34 @@ def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFi
         assert finish(view).version == "v0"
         file.pwrite(b"D", 0)
         assert file.pread(10, 0) == b"Data"
+
+
+def test_a_forced_finish_that_is_refused_leaves_every_handle_as_it_was(
+    view: ViewInMemory, fs: ViewFilesystem
+) -> None:
+    write(fs, b"one", b"data")
+    fs.link(b"one", b"two")
+    fs.mknod(b"fifo", stat.S_IFIFO | 0o600)
+    with fs.open(b"one", os.O_RDWR) as file:
+        with pytest.raises(CannotSeal):
+            finish(view, force=True)
+        assert file.pwrite(b"D", 0) == 1
+        assert file.pread(10, 0) == b"Data"
+
+
+def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    """Else a forced finish between the write and that takes the digest of the bytes before."""
+    tree = view.volume.pending("suite", b"test-1")
+    written, locked = tree.hashes.written, []
+
+    def told(ino: int, offset: int, data: bytes, count: int) -> None:
+        locked.append(tree.gate.writing().locked())
+        written(ino, offset, data, count)
+
+    tree.hashes.written = told  # type: ignore[method-assign]
+    write(fs, b"file", b"data")
+    assert locked
+    assert all(locked)
 
 
 def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
