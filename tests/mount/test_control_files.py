@@ -122,6 +122,29 @@ def test_commands_without_an_answer_yet_read_as_usage(job: Path) -> None:
     assert show(job, "discard").strip()
 
 
+@pytest.mark.parametrize("line", ["--dry-run", "job", "no", "yes please"])
+def test_discard_obeys_no_words_that_it_does_not_know(job: Path, line: str) -> None:
+    (job / "file").write_text("precious")
+    with fails(errno.EINVAL):
+        command(job, "discard", line)
+    assert (job / "file").read_text() == "precious"
+
+
+def test_finish_takes_one_line(model: Path, job: Path) -> None:
+    with fails(errno.EINVAL):
+        command(job, "finish", "best\ngood")
+    assert sorted(os.listdir(model)) == ["pending"]
+
+
+def test_nothing_is_renamed_or_linked_into_or_out_of_a_control_directory(job: Path) -> None:
+    (job / "file").write_text("data")
+    with fails(errno.EPERM):
+        os.rename(job / "file", control(job, "finish"))
+    with fails(errno.EPERM):
+        os.link(control(job, "finish"), job / "linked")
+    assert os.listdir(job) == ["file"]
+
+
 # The volume
 
 

@@ -21,6 +21,8 @@ _LONGEST_WAIT = 7 * 86400.0
 
 def request(place: Place, command: bytes, caller: Caller) -> Request:
     """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
+    if b"\n" in command:
+        raise InvalidCommand("finish takes one line")
     aliases, wait, force = [], DEFAULT_WAIT, False
     for word in decoded(command).split():
         if word == "--force":
