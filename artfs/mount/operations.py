@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 T = TypeVar("T")
 
-_COMMANDS = 256  # control files that may wait at the same time
+_COMMANDS = 64  # control files and changes of directories that wait for the disk at the same time
+_WAITING = 256  # commands that wait for others, as a finish does for a run to leave, at the same time
 _DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
 _DOTS = 2  # "." and ".." come before what the listing counts
@@ -89,6 +90,7 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, tuple[Node, Listing]] = {}
         self._numbers = itertools.count(1)
         self._commands = trio.CapacityLimiter(_COMMANDS)
+        self._waiting = trio.CapacityLimiter(_WAITING)
         self._disk = trio.CapacityLimiter(_DISK)
         self._reads = QuickReads()
 
@@ -282,14 +284,15 @@ class Operations(pyfuse3.Operations):
             found = self._reads.read(fd, off, size)
             if found is not None:
                 return found
-        limiter = self._commands if handle.blocks else self._disk
+        limiter = self._waiting if handle.waits else self._commands if handle.blocks else self._disk
         return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle = self._handles[fh]
         if handle.blocks:
-            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=self._commands)
+            limiter = self._waiting if handle.waits else self._commands
+            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=limiter)
         return handle.write(off, buf)
 
     @_answering

@@ -112,6 +112,7 @@ class Handle:
     __slots__ = ()
 
     blocks = False  # read and write may wait: they run on a worker thread
+    waits = False  # and they may do so for what only other commands bring about
     keep_cache = True
     direct_io = False
 

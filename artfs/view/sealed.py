@@ -53,23 +53,45 @@ def ordinal_of(ino: int) -> int:
     return ino & _ORDINALS
 
 
+class KeptNodes:
+    """The nodes of all versions that were found last, by inode number. Event loop's thread only."""
+
+    def __init__(self, limit: int = _KEPT_NODES) -> None:
+        self._limit = limit
+        self._nodes: OrderedDict[int, SealedNode] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, ino: int) -> SealedNode | None:
+        return self._nodes.get(ino)
+
+    def keep(self, node: SealedNode) -> SealedNode:
+        self._nodes[node.ino] = node
+        if len(self._nodes) > self._limit:
+            self._nodes.popitem(last=False)
+        return node
+
+
 class SealedTree:
     """One version's tree."""
 
-    def __init__(self, collection: str, record: VersionRecord, store: ObjectStore, control: Node) -> None:
+    def __init__(
+        self, collection: str, record: VersionRecord, store: ObjectStore, control: Node, kept: KeptNodes
+    ) -> None:
         self.collection, self.record, self.store, self.control = collection, record, store, control
+        self._kept = kept
         self.label = f"{collection}/{record.version}"
         self.root = SealedNode(self, 0, record.root.entry(), None)
         self._created_ns = _nanoseconds(record.created_at)
-        self._kept: OrderedDict[int, SealedNode] = OrderedDict()
+
+    def number(self, ordinal: int) -> int:
+        """Returns the inode number of an entry."""
+        return SEALED | self.record.serial << _ORDINAL_BITS | ordinal
 
     def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
-        node = self._kept.get(ordinal)
-        if node is None:
-            node = self._kept[ordinal] = SealedNode(self, ordinal, entry, parent)
-            if len(self._kept) > _KEPT_NODES:
-                self._kept.popitem(last=False)
-        return node
+        known = self._kept.get(self.number(ordinal))
+        return known or self._kept.keep(SealedNode(self, ordinal, entry, parent))
 
     def at(self, ordinal: int) -> SealedNode:
         """Finds the entry of an ordinal. Raises ESTALE if the tree has none."""
@@ -77,7 +99,7 @@ class SealedTree:
         if ordinal > self.record.root.entries:
             raise OSError(errno.ESTALE, "no such entry in the version")
         while node.ordinal != ordinal:
-            known = self._kept.get(ordinal)
+            known = self._kept.get(self.number(ordinal))
             if known is not None:
                 return known
             if not isinstance(node.entry, DirEntry):
@@ -96,7 +118,7 @@ class SealedNode(Node):
 
     def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
         self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
-        self.ino = SEALED | tree.record.serial << _ORDINAL_BITS | ordinal
+        self.ino = tree.number(ordinal)
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
@@ -233,4 +255,4 @@ def _nanoseconds(timestamp: str) -> int:
     return int(datetime.fromisoformat(timestamp).timestamp() * 1_000_000) * 1000
 
 
-__all__ = ["SealedHandle", "SealedNode", "SealedTree", "ordinal_of", "serial_of"]
+__all__ = ["KeptNodes", "SealedHandle", "SealedNode", "SealedTree", "ordinal_of", "serial_of"]

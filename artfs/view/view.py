@@ -25,7 +25,7 @@ from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
 from artfs.view.node import SEALED, Attributes, Node, virtual
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle
-from artfs.view.sealed import SealedTree, ordinal_of, serial_of
+from artfs.view.sealed import KeptNodes, SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class View:
         self.as_root = os.geteuid() == 0
         self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
+        self._kept = KeptNodes()
         volume.audience = self
 
     def counters(self) -> list[tuple[str, str, float]]:
@@ -147,15 +148,22 @@ class View:
 
     def sealed(self, collection: Collection, record: VersionRecord) -> SealedTree:
         """Returns the tree of a version; the last ones that were asked for are kept."""
-        tree = self._sealed.get(record.serial)
+        tree = self._known_sealed(record.serial)
         if tree is None:
             place = VersionPlace(self, collection, record, lambda: _directory_of(collection))
             control = ControlDirectory(place, VERSION_FILES)
             tree = self._sealed[record.serial] = SealedTree(
-                collection.name, record, self.volume.store, control
+                collection.name, record, self.volume.store, control, self._kept
             )
             if len(self._sealed) > _KEPT_VERSIONS:
                 self._sealed.popitem(last=False)
+        return tree
+
+    def _known_sealed(self, serial: int) -> SealedTree | None:
+        tree = self._sealed.get(serial)
+        if tree is not None:
+            with contextlib.suppress(KeyError):  # a sealing thread has let it go just now
+                self._sealed.move_to_end(serial)
         return tree
 
     def forget_sealed(self, record: VersionRecord) -> None:
@@ -166,7 +174,7 @@ class View:
         """Finds a sealed node by its inode number. Raises ESTALE if its version was deleted."""
         assert ino & SEALED
         serial = serial_of(ino)
-        tree = self._sealed.get(serial)
+        tree = self._known_sealed(serial)
         if tree is None:
             found = self.volume.record_of_serial(serial)
             if found is None:

@@ -89,7 +89,17 @@ class ControlNode(Node):
 class ControlHandle(Handle):
     """One open control file. Runs on worker threads; two writes on one handle come one after the other."""
 
-    __slots__ = ("_answer", "_answer_at", "_caller", "_collected", "_file", "_lock", "_place", "_snapshot")
+    __slots__ = (
+        "_answer",
+        "_answer_at",
+        "_caller",
+        "_collected",
+        "_file",
+        "_lock",
+        "_place",
+        "_snapshot",
+        "waits",
+    )
 
     blocks = True
     direct_io = True
@@ -97,6 +107,7 @@ class ControlHandle(Handle):
 
     def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
         self._place, self._file, self._caller = place, file, caller
+        self.waits = file.waits
         self._lock = threading.Lock()
         self._snapshot = b""
         self._answer: bytes | None = None  # of the last command on this handle
