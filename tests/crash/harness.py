@@ -9,6 +9,7 @@ it only takes time.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 import warnings
@@ -413,6 +414,12 @@ def crash(number: int, action: Callable[[], object]) -> str | None:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, _CRASHED), f"the action failed: {status}"
     return label if status else None
+
+
+def remove(path: Path) -> None:
+    """Deletes a volume that nobody uses any more."""
+    join_threads()
+    shutil.rmtree(path)
 
 
 def join_threads() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from artfs.errors import NotAVolume
 from artfs.volume import Volume
-from tests.crash.harness import NAME, SCENARIOS, Case, crash, many, prepared, steps, worth_trying
+from tests.crash.harness import NAME, SCENARIOS, Case, crash, many, prepared, remove, steps, worth_trying
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
@@ -48,7 +47,7 @@ def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, name: str) -> None:
                 scenario.act(case)
             case.commit(b"another", many)
             case.check_sound()
-        shutil.rmtree(path)
+        remove(path)
 
 
 def test_a_crash_while_a_volume_is_made(tmp_path: Path) -> None:

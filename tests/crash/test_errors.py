@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +26,7 @@ from tests.crash.harness import (
     join_threads,
     many,
     prepared,
+    remove,
     steps,
     worth_trying,
 )
@@ -106,7 +106,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: st
                     volume.recover()
                     assert Case(volume).state() == new, at
                     join_threads()
-                shutil.rmtree(path)
+                remove(path)
                 continue
             if committed or state != new:
                 scenario.act(case)
@@ -115,7 +115,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: st
             case.finish_all()
             case.commit(b"another", many)
             case.check_sound()
-        shutil.rmtree(path)
+        remove(path)
 
 
 def failing(case: Case, scenario: Scenario, step: Callable[[str], None]) -> str:
