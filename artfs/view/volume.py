@@ -6,17 +6,22 @@ so that whoever moves them, through whatever mount or process, is seen at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+from collections.abc import Iterator
 
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AliasNotFound,
     CollectionNotFound,
+    Damaged,
     InvalidName,
+    NotFound,
     NotPermitted,
     PendingNotFound,
     VersionNotFound,
+    printable,
 )
 from artfs.model import names
 from artfs.store import syscalls
@@ -28,8 +33,8 @@ from artfs.view.node import (
     Attributes,
     Caller,
     Changes,
-    FixedListing,
     Handle,
+    Listed,
     Listing,
     Node,
     check_no_control,
@@ -37,6 +42,8 @@ from artfs.view.node import (
 )
 from artfs.view.view import View
 from artfs.volume import PENDING
+
+log = logging.getLogger(__name__)
 
 _ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
 _LATEST = "latest"
@@ -62,6 +69,7 @@ class _Directory(Node):
         finally:
             os.close(fd)
         attributes.nlink = 1
+        attributes.entry_timeout = _ATTR_SECONDS  # the name, too, may stand for another one then
         return attributes
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
@@ -79,10 +87,42 @@ class _Directory(Node):
         return self.attributes()
 
     def listing(self) -> Listing:
-        return FixedListing(self.children())
+        return _NamesListing(self)
 
-    def children(self) -> list[tuple[bytes, Node]]:
+    def names(self) -> list[bytes]:
+        """Returns the names of all that is listed."""
         raise NotImplementedError
+
+    def listed(self, name: bytes) -> Node | None:
+        """Finds what a name in a listing stands for; None if it is to be listed no more."""
+        return self.lookup(name)
+
+
+class _NamesListing(Listing):
+    """The names that there were at first, looked up when they are told: the kernel believes what it is told.
+
+    What has gone meanwhile is passed over, and so is what is damaged: a lookup tells of that one alone.
+    """
+
+    def __init__(self, directory: _Directory) -> None:
+        self._directory = directory
+        self._names: list[bytes] = []
+
+    def rewind(self) -> None:
+        self._names = self._directory.names()
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        for index in range(offset, len(self._names)):
+            name = self._names[index]
+            try:
+                node = self._directory.listed(name)
+                if node is None:
+                    continue
+                attributes = node.attributes()
+            except (NotFound, Damaged, OSError) as error:
+                log.debug("%s is not listed: %s", printable(name), error)
+                continue
+            yield Listed(name, node, attributes, index + 1)
 
 
 class VolumeRoot(_Directory):
@@ -112,8 +152,8 @@ class VolumeRoot(_Directory):
             node = self._collections[collection.name] = CollectionNode(self.view, collection)
         return node
 
-    def children(self) -> list[tuple[bytes, Node]]:
-        return [(c.name.encode(), self.collection(c)) for c in self.view.volume.catalog.collections()]
+    def names(self) -> list[bytes]:
+        return [name.encode() for name in self.view.volume.catalog.names()]
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("only collections can be made here: use mkdir")
@@ -172,15 +212,10 @@ class CollectionNode(_Directory):
             return None
         return SymlinkNode(self, b"alias", self.collection.name, name.encode(), target.encode())
 
-    def children(self) -> list[tuple[bytes, Node]]:
-        numbers = self.collection.numbers()
-        found: list[tuple[bytes, Node]] = [(b"pending", self._pending)]
-        found += [(names.version_name(number).encode(), self._version(number)) for number in numbers]
-        for name in [*self.collection.alias_names(), _LATEST]:
-            alias = self._alias(name)
-            if alias is not None:
-                found.append((name.encode(), alias))
-        return found
+    def names(self) -> list[bytes]:
+        versions = map(names.version_name, self.collection.numbers())
+        found = [names.PENDING, *versions, *self.collection.alias_names(), _LATEST]
+        return [name.encode() for name in found]
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("only aliases can be made here (ln -s v0 NAME); files belong below pending/ID")
@@ -252,13 +287,12 @@ class PendingList(_Directory):
         target = b"../" + names.version_name(finished).encode()
         return SymlinkNode(self, b"finished", self.collection.name, name, target)
 
-    def children(self) -> list[tuple[bytes, Node]]:
-        found = []
-        for name in self.view.volume.pending_names(self.collection):
-            node = self.lookup(name)
-            if node is not None:
-                found.append((name, node))
-        return found
+    def names(self) -> list[bytes]:
+        return self.view.volume.pending_names(self.collection)
+
+    def listed(self, name: bytes) -> Node | None:
+        node = self.lookup(name)
+        return None if isinstance(node, SymlinkNode) else node  # finished since
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("only pending versions can be made here: use mkdir")

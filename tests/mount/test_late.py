@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.helpers import fails
-from tests.mount.control import command, control, finish, show_json
+from tests.mount.control import command, commit, control, finish, show_json
 from tests.mount.mounting import MountedVolume
 
 pytestmark = pytest.mark.fuse
@@ -72,3 +72,28 @@ def test_a_tree_that_is_no_longer_pending_keeps_no_descriptor(
     for number in range(1, 41):
         round_trip(number)
     assert descriptors() < before + 20
+
+
+def test_a_listing_that_began_before_a_finish_tells_no_tree_that_is_finished(model: Path, job: Path) -> None:
+    (model / "pending" / "other").mkdir()
+    with os.scandir(model / "pending") as entries:
+        finish(job)
+        command(model / "pending" / "other", "discard", "")
+        assert [entry.name for entry in entries] == []
+    assert os.readlink(job) == "../v0"
+
+
+def test_a_damaged_version_keeps_nobody_from_listing_its_collection(mnt: Path, volume_path: Path) -> None:
+    (mnt / "model").mkdir()
+    for name in ("one", "two"):
+        commit(mnt / "model", name, {"file": name})
+    record = volume_path / "collections" / "model" / "versions" / "v0.json"
+    sound = record.read_bytes()
+    record.chmod(0o600)
+    record.write_bytes(b"{")
+    try:
+        assert sorted(os.listdir(mnt / "model")) == ["latest", "pending", "v1"]
+        with fails(errno.EIO):
+            os.stat(mnt / "model" / "v0" / "file")
+    finally:
+        record.write_bytes(sound)
