@@ -297,9 +297,7 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def flush(self, fh: int) -> None:
-        handle = self._handles[fh]
-        if handle.blocks:
-            await trio.to_thread.run_sync(handle.flush, limiter=self._commands)
+        """Answers that one of the descriptors was closed: there is nothing that could be refused only now."""
 
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:

@@ -207,8 +207,3 @@ class Gate:
             if self._long_changes:
                 raise Sealing
             self.state = State.SEALING
-
-    def wait_while_sealing(self, timeout: float) -> bool:
-        """Waits until no seal is under way; False if one still is after `timeout` seconds."""
-        with self._moved:
-            return self._moved.wait_for(lambda: self.state is not State.SEALING, timeout)

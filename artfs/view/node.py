@@ -8,7 +8,6 @@ are named in `Node.blocks` or belong to a handle whose `blocks` is true; those r
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -126,9 +125,6 @@ class Handle:
 
     def write(self, offset: int, data: bytes) -> int:
         raise NotImplementedError
-
-    def flush(self) -> None:
-        """One of the descriptors was closed; the others may go on."""
 
     def fsync(self, *, data_only: bool) -> None:
         """Makes what was written durable. Runs on a worker thread."""
@@ -272,7 +268,3 @@ class NoSuchAttribute(Exception):
 def writes(flags: int) -> bool:
     """Tells whether open(2) flags ask for anything but reading."""
     return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-
-
-def is_directory(attributes: Attributes) -> bool:
-    return stat.S_ISDIR(attributes.mode)

@@ -73,10 +73,6 @@ class View:
         self._kept = KeptNodes()
         volume.audience = self
 
-    def counters(self) -> list[tuple[str, str, float]]:
-        """Returns what the mount has counted: name, help and value of each."""
-        return []
-
     # -- pending trees
 
     def pending(self, tree: PendingTree) -> PendingDirectory:

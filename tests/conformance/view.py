@@ -151,7 +151,6 @@ class ViewFile:
         if self._handle is not None and not self._closed:
             self._closed = True
             with _answers():
-                self._handle.flush()
                 self._handle.release()
 
     def __enter__(self) -> ViewFile:

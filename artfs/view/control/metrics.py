@@ -21,7 +21,6 @@ class Metrics(ControlFile[VolumePlace]):
             ("artfs_sealed_bytes", "gauge", "Bytes that the sealed versions show in all", known["bytes"]),
             ("artfs_available_bytes", "gauge", "Bytes free on the backing filesystem", known["available"]),
             ("artfs_uptime_seconds", "gauge", "Seconds since the mount was made", time.time() - view.started),
-            *((f"artfs_{name}_total", "counter", text, value) for name, text, value in view.counters()),
         ]
         return "".join(
             f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n"
