@@ -70,7 +70,7 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         os.close(fd)
 
 
-def directory(path: Path):  # type: ignore[no-untyped-def]
+def directory(path: Path):
     return opened(path, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -105,14 +106,14 @@ def test_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
 
 
 def test_locks_fall_back_to_a_file(fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = durable.fcntl.flock
+    real = fcntl.flock
 
     def flock(lock_fd: int, how: int) -> None:
         if os.path.isdir(f"/proc/self/fd/{lock_fd}"):
             raise OSError(errno.EBADF, "")
         real(lock_fd, how)
 
-    monkeypatch.setattr(durable.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     durable.replace_if_unchanged(fd, b"a", None, b"1", label="t")
     assert names(tmp_path) == [durable.LOCK_FILE.decode(), "a"]
 
@@ -171,7 +172,7 @@ def test_a_full_disk_leaves_no_temp(fd: int, tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "")
 
-    monkeypatch.setattr(durable.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError):
         durable.replace(fd, b"a", b"1", label="t")
     monkeypatch.undo()

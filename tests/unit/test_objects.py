@@ -13,7 +13,7 @@ import pytest
 from artfs.errors import Damaged, LostRace
 from artfs.model.digest import Algorithm, BlobId, blob_id, text
 from artfs.model.pages import Leaf
-from artfs.store import durable, files, flush, layout, objects, syscalls
+from artfs.store import durable, files, flush, layout, syscalls
 from artfs.store.files import BLOCK
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
@@ -184,7 +184,7 @@ def test_without_hard_links_a_copy_is_stored(
     (path / "f").chmod(0)
     with opened(path / "f") as file:
         blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
-    monkeypatch.setattr(objects.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     volume.store.link(blob, fd, b"f")
     assert volume.blob_file(blob).read_bytes() == b"data"
     assert (path / "f").stat().st_nlink == 1
@@ -304,7 +304,7 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
         synced.append(os.fstat(fd).st_ino)
         real(fd)
 
-    monkeypatch.setattr(flush.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError):
         store.sync()
     store.sync()  # all of it again
