@@ -297,7 +297,11 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def flush(self, fh: int) -> None:
-        """Answers that one of the descriptors was closed: there is nothing that could be refused only now."""
+        """Has the kernel send no flush again: nothing is refused at a close that was not at the write before.
+
+        Dirty pages are written back all the same (fs/fuse/file.c, fuse_flush).
+        """
+        raise FUSEError(errno.ENOSYS)
 
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:

@@ -133,11 +133,11 @@ class Gate:
     def writers(self) -> list[Writer]:
         """Lists who holds files of the tree open for writing, by path."""
         with self._lock:
-            return self._writers()
+            handles = self._counting()
+        return _described(handles)
 
-    def _writers(self) -> list[Writer]:
-        found = [handle.writer() for handle in self._handles if handle.counts()]
-        return sorted(found, key=lambda writer: (writer.path, writer.pid))
+    def _counting(self) -> list[WritableHandle]:
+        return [handle for handle in self._handles if handle.counts()]
 
     def close(
         self,
@@ -166,15 +166,16 @@ class Gate:
                     self.state = State.SEALING
                     return []
                 if self.state is State.PENDING and not self._long_changes:
-                    open_for_write = [handle for handle in self._handles if handle.counts()]
+                    open_for_write = self._counting()
                     if force or not (open_for_write or runs):
                         self.state = State.SEALING
                         return open_for_write
                     if time.monotonic() >= deadline:
-                        raise OpenForWriting(self._writers()) if open_for_write else RunsJoined(runs)
+                        break
                 self._moved.wait(_POLL)
             if interrupted():
                 raise Interrupted
+        raise OpenForWriting(_described(open_for_write)) if open_for_write else RunsJoined(runs)
 
     def fence(self, handles: list[WritableHandle]) -> None:
         """Ends what the handles of a forced close can do: at once, for good, between two writes."""
@@ -202,8 +203,15 @@ class Gate:
         with self._lock:
             if self.state is not State.PENDING:
                 raise self._refusal()
-            if any(handle.counts() for handle in self._handles):
-                raise OpenForWriting(self._writers())
-            if self._long_changes:
-                raise Sealing
-            self.state = State.SEALING
+            open_for_write = self._counting()
+            if not open_for_write:
+                if self._long_changes:
+                    raise Sealing
+                self.state = State.SEALING
+                return
+        raise OpenForWriting(_described(open_for_write))
+
+
+def _described(handles: list[WritableHandle]) -> list[Writer]:
+    """Says who holds the handles. Not under the lock: it asks /proc about each, which takes its time."""
+    return sorted((handle.writer() for handle in handles), key=lambda writer: (writer.path, writer.pid))

@@ -11,7 +11,9 @@ import stat
 
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
-from artfs.store import durable, syscalls
+from artfs.pending.walk import directories
+from artfs.store import durable
+from artfs.store.files import copy_fd
 
 
 def unshare(tree: PendingTree, place: Place) -> None:
@@ -44,19 +46,7 @@ def unshare(tree: PendingTree, place: Place) -> None:
 
 def _copy(source: int, target: int, status: os.stat_result) -> None:
     """Copies bytes, holes, owner, mode, times and attributes."""
-    if not syscalls.reflink(target, source):
-        position = 0
-        while position < status.st_size:
-            try:
-                position = os.lseek(source, position, os.SEEK_DATA)
-            except OSError:
-                break  # ENXIO: a hole to the end
-            end = os.lseek(source, position, os.SEEK_HOLE)
-            while position < end:
-                data = os.pread(source, min(1 << 20, end - position), position)
-                os.pwrite(target, data, position)
-                position += len(data)
-        os.ftruncate(target, status.st_size)
+    copy_fd(source, target)
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
@@ -69,22 +59,12 @@ def _copy(source: int, target: int, status: os.stat_result) -> None:
 def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
     """Renames a link of `copy` over every name of inode `serial` in the tree."""
     root = tree.open_root()
-    pending = [root]
     try:
-        while pending:
-            directory = pending.pop()
-            try:
-                with os.scandir(directory) as found:
-                    entries = [(os.fsencode(entry.name), entry) for entry in found]
-                for name, entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(durable.open_directory(directory, name))
-                    elif entry.inode() == serial:
-                        temp = durable.temp_name()
-                        os.link(copy, temp, src_dir_fd=tree.draft.fd, dst_dir_fd=tree.draft.fd)
-                        os.rename(temp, name, src_dir_fd=tree.draft.fd, dst_dir_fd=directory)
-            finally:
-                os.close(directory)
+        for directory, entries in directories(root):
+            for entry in entries:
+                if entry.inode() == serial and entry.is_file(follow_symlinks=False):
+                    temp = durable.temp_name()
+                    os.link(copy, temp, src_dir_fd=tree.draft.fd, dst_dir_fd=tree.draft.fd)
+                    os.rename(temp, entry.name, src_dir_fd=tree.draft.fd, dst_dir_fd=directory)
     finally:
-        for directory in pending:
-            os.close(directory)
+        os.close(root)

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly, Writer
+from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
@@ -29,17 +29,15 @@ from artfs.view.node import (
     Caller,
     Changes,
     Handle,
-    Listed,
     Listing,
     Node,
     NoSuchAttribute,
     check_no_control,
     writes,
 )
-from artfs.view.process import process_of
+from artfs.view.open_files import PendingHandle, PendingListing
 
 _SETID = stat.S_ISUID | stat.S_ISGID
-_LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
 _RUN_XATTR = b"user.artfs.run"
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
@@ -306,7 +304,7 @@ class PendingDirectory(PendingNode):
         twin = self.twin()
         if twin is not None:
             return twin.listing()
-        return _PendingListing(self)
+        return PendingListing(self)
 
     @contextlib.contextmanager
     def _change(self, name: bytes) -> Iterator[int]:
@@ -439,107 +437,6 @@ class PendingDirectory(PendingNode):
                 place = self.places.known(serial) if serial is not None else None
                 if place is not None:
                     place.renamed(*old, *new)
-
-
-class PendingHandle(Handle):
-    """An open file of a pending tree: reads and writes go to the backing file."""
-
-    __slots__ = ("caller", "fd", "fenced", "node", "writable")
-
-    def __init__(self, node: PendingNode, fd: int, caller: Caller, *, writable: bool) -> None:
-        self.node, self.fd, self.caller, self.writable, self.fenced = node, fd, caller, writable, False
-        if writable:
-            node.writers += 1
-            node.branch.tree.gate.enter(self)
-
-    def descriptor(self) -> int:
-        if self.fenced:
-            # A mapping of a fenced handle must not bring pages back that it could then change unseen.
-            raise OSError(errno.EIO, "the handle was fenced by a forced finish")
-        return self.fd
-
-    def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self.descriptor(), size, offset)
-
-    def write(self, offset: int, data: bytes) -> int:
-        node = self.node
-        with node.branch.tree.gate.writing():
-            if self.fenced:
-                raise ReadOnly
-            count = os.pwrite(self.fd, data, offset)
-            # Before a fence can pass: a forced seal must not take the digest of what was there before.
-            node.branch.tree.hashes.written(node.serial, offset, data, count)
-        if node.setid:
-            node.drop_setid(self.caller.uid)
-        return count
-
-    def fsync(self, *, data_only: bool) -> None:
-        (os.fdatasync if data_only else os.fsync)(self.fd)
-
-    def release(self) -> None:
-        node = self.node
-        if self.writable:
-            node.writers -= 1
-            if not node.writers:
-                node.fenced = False
-                node.branch.tree.hashes.closed(node.serial)
-            node.branch.tree.gate.leave(self)
-        os.close(self.fd)
-
-    # -- what the gate asks
-
-    def counts(self) -> bool:
-        return not self.node.gone
-
-    def writer(self) -> Writer:
-        pid, command = process_of(self.caller.pid)
-        return Writer(self.node.path(), pid, command)
-
-    def fence(self) -> None:
-        self.fenced = True
-
-    def unfence(self) -> None:
-        # With one name the inode is the tree's alone; another may be that of a blob, which never changes.
-        if not self.node.branch.tree.shares_blobs or os.fstat(self.fd).st_nlink == 1:
-            self.fenced = self.node.fenced = False
-
-
-class _PendingListing(Listing):
-    """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
-
-    def __init__(self, directory: PendingDirectory) -> None:
-        self._directory = directory
-        self._names: list[bytes] = []
-        self.blocks = directory.stat().st_size > _LARGE_DIRECTORY
-        # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
-        self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
-
-    def rewind(self) -> None:
-        self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
-
-    def entries(self, offset: int) -> Iterator[Listed]:
-        branch = self._directory.branch
-        for index in range(offset, len(self._names)):
-            name = self._names[index]
-            twin = self._directory.twin()
-            if twin is not None:
-                # Sealed since the names were taken: the same names, and the files here are on their way out.
-                sealed = twin.lookup(name)
-                if sealed is not None:
-                    yield Listed(name, sealed, sealed.attributes(), index + 1)
-                continue
-            try:
-                status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            node = branch.node(status, self._directory, name)
-            yield Listed(name, node, Attributes.of(node.ino, status), index + 1)
-
-    def fsync(self, *, data_only: bool) -> None:
-        os.fsync(self._fd)
-
-    def release(self) -> None:
-        os.close(self._fd)
 
 
 def _elsewhere(node: Node) -> ArtfsError:

@@ -1,0 +1,49 @@
+"""Walks the directories of a pending tree with one descriptor, however deep and wide it is.
+
+Blocking; any thread. Others may change the tree meanwhile: what goes is passed over, and a directory that is
+moved may be seen twice or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def directories(root_fd: int) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
+    """Yields a descriptor of each directory from `root_fd` down, and its entries.
+
+    Both are good until the next step of the iterator.
+    """
+    fd = os.open(b".", _DIRECTORY, dir_fd=root_fd)
+    left: list[list[str]] = []  # the subdirectories still to be seen, of each level above
+    try:
+        while True:
+            with os.scandir(fd) as found:
+                entries = list(found)
+            yield fd, entries
+            left.append([entry.name for entry in entries if entry.is_dir(follow_symlinks=False)])
+            below = None
+            while below is None:
+                if left[-1]:
+                    below = _opened(left[-1].pop(), fd)
+                    continue
+                left.pop()
+                if not left:
+                    return
+                above = os.open(b"..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = above
+            os.close(fd)
+            fd = below
+    finally:
+        os.close(fd)
+
+
+def _opened(name: str, directory: int) -> int | None:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=directory)
+    except OSError:
+        return None  # gone or replaced since it was listed

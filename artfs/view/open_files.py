@@ -1,0 +1,122 @@
+"""Open files and directories of a pending tree.
+
+A file's handle reads and writes the backing file, and is what the tree's gate counts; a directory's listing
+goes on across a seal. Event loop's thread, but for `fsync` and `rewind`, and for what the gate asks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from artfs.errors import ReadOnly, Writer
+from artfs.view.node import Attributes, Caller, Handle, Listed, Listing
+from artfs.view.process import process_of
+
+if TYPE_CHECKING:
+    from artfs.view.pending import PendingDirectory, PendingNode
+
+_LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
+
+
+class PendingHandle(Handle):
+    """An open file of a pending tree: reads and writes go to the backing file."""
+
+    __slots__ = ("caller", "fd", "fenced", "node", "writable")
+
+    def __init__(self, node: PendingNode, fd: int, caller: Caller, *, writable: bool) -> None:
+        self.node, self.fd, self.caller, self.writable, self.fenced = node, fd, caller, writable, False
+        if writable:
+            node.writers += 1
+            node.branch.tree.gate.enter(self)
+
+    def descriptor(self) -> int:
+        if self.fenced:
+            # A mapping of a fenced handle must not bring pages back that it could then change unseen.
+            raise OSError(errno.EIO, "the handle was fenced by a forced finish")
+        return self.fd
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.descriptor(), size, offset)
+
+    def write(self, offset: int, data: bytes) -> int:
+        node = self.node
+        with node.branch.tree.gate.writing():
+            if self.fenced:
+                raise ReadOnly
+            count = os.pwrite(self.fd, data, offset)
+            # Before a fence can pass: a forced seal must not take the digest of what was there before.
+            node.branch.tree.hashes.written(node.serial, offset, data, count)
+        if node.setid:
+            node.drop_setid(self.caller.uid)
+        return count
+
+    def fsync(self, *, data_only: bool) -> None:
+        (os.fdatasync if data_only else os.fsync)(self.fd)
+
+    def release(self) -> None:
+        node = self.node
+        if self.writable:
+            node.writers -= 1
+            if not node.writers:
+                node.fenced = False
+                node.branch.tree.hashes.closed(node.serial)
+            node.branch.tree.gate.leave(self)
+        os.close(self.fd)
+
+    # -- what the gate asks
+
+    def counts(self) -> bool:
+        return not self.node.gone
+
+    def writer(self) -> Writer:
+        pid, command = process_of(self.caller.pid)
+        return Writer(self.node.path(), pid, command)
+
+    def fence(self) -> None:
+        self.fenced = True
+
+    def unfence(self) -> None:
+        # With one name the inode is the tree's alone; another may be that of a blob, which never changes.
+        if not self.node.branch.tree.shares_blobs or os.fstat(self.fd).st_nlink == 1:
+            self.fenced = self.node.fenced = False
+
+
+class PendingListing(Listing):
+    """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
+
+    def __init__(self, directory: PendingDirectory) -> None:
+        self._directory = directory
+        self._names: list[bytes] = []
+        self.blocks = directory.stat().st_size > _LARGE_DIRECTORY
+        # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
+        self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
+
+    def rewind(self) -> None:
+        self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        branch = self._directory.branch
+        for index in range(offset, len(self._names)):
+            name = self._names[index]
+            try:
+                status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                status = None
+            # Asked after the stat: a tree that is sealed has the same names, and its files go from here.
+            twin = self._directory.twin()
+            if twin is not None:
+                sealed = twin.lookup(name)
+                if sealed is not None:
+                    yield Listed(name, sealed, sealed.attributes(), index + 1)
+            elif status is not None:
+                node = branch.node(status, self._directory, name)
+                yield Listed(name, node, Attributes.of(node.ino, status), index + 1)
+
+    def fsync(self, *, data_only: bool) -> None:
+        os.fsync(self._fd)
+
+    def release(self) -> None:
+        os.close(self._fd)
