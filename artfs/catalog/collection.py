@@ -30,6 +30,7 @@ from artfs.errors import (
 )
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
 from artfs.store import durable
+from artfs.store.clock import timestamp
 
 
 class Collection:
@@ -215,7 +216,7 @@ class Collection:
                 notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
                 if notes == before:
                     return notes
-                notes = replace(notes, updated_at=records.timestamp())
+                notes = replace(notes, updated_at=timestamp())
                 try:
                     data = records.encode(notes)
                     durable.replace_if_unchanged(fd, _notes_file(number), raw, data, label="notes")

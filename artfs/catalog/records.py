@@ -7,9 +7,7 @@ thread may call it. The formats are in ``store/FORMAT.md``.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +18,7 @@ from artfs.errors import Damaged, InvalidCommand, printable
 from artfs.model import digest
 from artfs.model.entry import MAX_INT, DirEntry
 from artfs.model.names import version_name
+from artfs.store.clock import timestamp
 
 METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""
@@ -214,13 +213,6 @@ def describe(
         "tags": list(notes.tags),
         "ttl": notes.ttl,
     }
-
-
-def timestamp() -> str:
-    """Returns the present time as ISO 8601 in UTC with microseconds and a ``Z``."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06d}Z"
 
 
 # --- bytes ---

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from artfs.catalog import files, records
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
 from artfs.store import durable
+from artfs.store.clock import timestamp
 
 MAX_ID = 200
 """Bytes of a run's id. Its file's name has a suffix, and a temp's name is longer still."""
@@ -67,7 +68,7 @@ class Runs:
 
     def create(self, run: Run) -> Run:
         """Makes a run, durably; it starts now if it says no time. Raises AlreadyExists, InvalidName."""
-        run = _checked(run if run.started_at else replace(run, started_at=records.timestamp()))
+        run = _checked(run if run.started_at else replace(run, started_at=timestamp()))
         if not durable.create(self._fd, _file(run.id), records.encode(run), label="run"):
             raise AlreadyExists(f"there is a run '{run.id}' already")
         return run
@@ -90,7 +91,7 @@ class Runs:
         plain = {key: getattr(given, key) for key in document if key not in ("inputs", "outputs")}
 
         def change(before: Run | None) -> Run:
-            after = before or Run(id=run, started_at=records.timestamp())
+            after = before or Run(id=run, started_at=timestamp())
             inputs = _union(after.inputs, given.inputs)
             return replace(after, **plain, inputs=inputs, outputs=_union(after.outputs, given.outputs))
 
@@ -106,7 +107,7 @@ class Runs:
 
     def end(self, run: str, state: str = "finished") -> Run:
         """Notes durably that the run ended now. Raises RunNotFound."""
-        return self.change(run, lambda before: replace(before, state=state, ended_at=records.timestamp()))
+        return self.change(run, lambda before: replace(before, state=state, ended_at=timestamp()))
 
     def change(self, run: str, change: Callable[[Run], Run]) -> Run:
         """Replaces a run by what ``change`` makes of it; it is called again if another came first."""

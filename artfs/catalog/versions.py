@@ -22,6 +22,7 @@ from artfs.catalog.records import Tombstone, VersionRecord
 from artfs.errors import CollectionNotFound, Damaged, HeldByAlias, LostRace, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
+from artfs.store.clock import timestamp
 
 SUFFIX = ".json"
 
@@ -132,7 +133,7 @@ class Versions:
 
         A damaged record can be deleted too; no alias can be set to it meanwhile, since ``keep`` refuses.
         """
-        tombstone = records.encode(Tombstone(version=version_name(number), deleted_at=records.timestamp()))
+        tombstone = records.encode(Tombstone(version=version_name(number), deleted_at=timestamp()))
         with self._opened() as fd:
             while True:
                 raw, record = self._read_for_change(fd, number)

@@ -20,7 +20,6 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote_from_bytes
 
@@ -28,6 +27,7 @@ import msgspec
 
 from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing
 from artfs.store import durable
+from artfs.store.clock import timestamp
 
 TREE = b"tree"
 _DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK = (
@@ -79,11 +79,6 @@ class Mark(msgspec.Struct, frozen=True):
     lowest: int = 0
 
 
-def now() -> str:
-    """Returns the time in UTC, as RFC 3339 with microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def start(
     pending_fd: int, name: bytes, *, mode: int, uid: int, gid: int, created_by: str, settings: Settings
 ) -> None:
@@ -92,7 +87,7 @@ def start(
     os.mkdir(staging, 0o700, dir_fd=pending_fd)
     try:
         with durable.directory(pending_fd, staging) as fd:
-            birth = Birth(nonce=secrets.token_hex(16), created_at=now(), created_by=created_by)
+            birth = Birth(nonce=secrets.token_hex(16), created_at=timestamp(), created_by=created_by)
             durable.create(fd, _DRAFT, msgspec.json.encode(birth) + b"\n", label="start:draft")
             durable.create(fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="start:settings")
             os.mkdir(_RUNS, 0o700, dir_fd=fd)
@@ -201,13 +196,13 @@ class Draft:
         return [run.name for run in self.runs() if run.left_at is None]
 
     def join(self, run: str) -> None:
-        self._put_run(JoinedRun(run, joined_at=now()))
+        self._put_run(JoinedRun(run, joined_at=timestamp()))
 
     def leave(self, run: str) -> None:
         """Marks a run as gone. Raises KeyError if it never joined."""
         found = {known.name: known for known in self.runs()}[run]
         if found.left_at is None:
-            self._put_run(msgspec.structs.replace(found, left_at=now()))
+            self._put_run(msgspec.structs.replace(found, left_at=timestamp()))
 
     def _put_run(self, run: JoinedRun) -> None:
         name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape"), safe="").encode()

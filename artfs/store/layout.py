@@ -7,7 +7,6 @@ runs and pending trees hold. Any thread may call it. FORMAT.md is the authority 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import os
 import uuid
@@ -18,6 +17,7 @@ import msgspec
 from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
 from artfs.store import durable
+from artfs.store.clock import timestamp
 from artfs.store.locks import Lock
 
 FORMAT = 1
@@ -213,8 +213,7 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         with durable.directory(fd, OBJECTS) as objects_fd:
             durable.sync_dir(objects_fd, label="init-objects")
         durable.sync_dir(fd, label="init-directories")
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        config = Config(format=FORMAT, hash=algorithm.label, id=str(uuid.uuid4()), created_at=now)
+        config = Config(format=FORMAT, hash=algorithm.label, id=str(uuid.uuid4()), created_at=timestamp())
         durable.create(fd, CONFIG, encode_config(config), label="init-config")
         durable.remove(fd, UNFINISHED, label="init-done")
     except PermissionError:

@@ -8,7 +8,6 @@ each other too; the kernel drops the lock when its holder ends, however it ends.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import fcntl
 import os
@@ -18,6 +17,7 @@ from types import TracebackType
 import msgspec
 
 from artfs.errors import Busy, printable
+from artfs.store.clock import timestamp
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,12 +44,11 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def this_process(mountpoint: str | None = None) -> Owner:
-    now = datetime.datetime.now(datetime.UTC)
     return Owner(
         pid=os.getpid(),
         host=socket.gethostname(),
         mountpoint=mountpoint,
-        started_at=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        started_at=timestamp(),
         boot=_boot(),
         ticks=process_ticks(os.getpid()),
     )

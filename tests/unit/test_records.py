@@ -15,6 +15,7 @@ from artfs.catalog import records
 from artfs.catalog.records import Notes, Tombstone, VersionRecord
 from artfs.catalog.runs import Run
 from artfs.errors import Damaged, InvalidCommand
+from artfs.store.clock import timestamp
 from tests.unit.catalogs import GOLDEN, root_entry
 
 RECORD = VersionRecord.make(
@@ -240,7 +241,7 @@ def test_metadata():
 
 
 def test_timestamps_sort_and_have_microseconds():
-    first, second = records.timestamp(), records.timestamp()
+    first, second = timestamp(), timestamp()
     assert first <= second
     assert len(first) == len("2024-02-29T23:59:59.000001Z")
     assert first.endswith("Z")
