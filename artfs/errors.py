@@ -215,12 +215,20 @@ class CrossTree(ArtfsError):
 
 
 class Collision(ArtfsError):
-    """The base of a patch moved, and both sides changed the same paths in different ways."""
+    """The base of a patch moved, and both sides changed the same paths in different ways.
 
-    def __init__(self, paths: Sequence[tuple[bytes, str]]) -> None:
-        shown = "; ".join(f"{printable(path)}: {what}" for path, what in paths)
-        super().__init__(f"the base moved and both sides changed: {shown}")
-        self.paths = tuple(paths)
+    ``paths`` has each with what was done here and there.
+    """
+
+    def __init__(self, base: str, onto: str, paths: Sequence[tuple[bytes, str, str]]) -> None:
+        shown = "; ".join(
+            f"{printable(path) or 'the root'} ({ours} here, {theirs} there)" for path, ours, theirs in paths
+        )
+        super().__init__(
+            f"'{base}' is {onto} now, and both sides changed: {shown}; make each path what it shall be, then"
+            f" write '{base}' to .artfs/base again, which keeps yours, and finish"
+        )
+        self.base, self.onto, self.paths = base, onto, tuple(paths)
 
 
 class Interrupted(ArtfsError):

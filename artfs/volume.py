@@ -29,12 +29,13 @@ from artfs.errors import (
     printable,
 )
 from artfs.model import names
-from artfs.model.digest import Algorithm
+from artfs.model.digest import Algorithm, TreeId
 from artfs.pending import draft
 from artfs.pending.census import count
 from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
+from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
 from artfs.store import check, gc, layout
@@ -117,10 +118,13 @@ class Volume:
 
     def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
         with collection.opened(PENDING) as fd:
-            tree = PendingTree(Draft(fd, collection.name, name), self.layout.algorithm)
+            draft = Draft(fd, collection.name, name)
+        return self._adopt(collection, PendingTree(draft, self.store))
+
+    def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:
         if tree.shares_blobs and decided(collection, tree.draft.mark()) is not None:
             tree.gate.settle(State.COMMITTED)
-        self._pending[collection.name, name] = tree
+        self._pending[collection.name, tree.name] = tree
         return tree
 
     def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
@@ -132,23 +136,25 @@ class Volume:
                 return collection.describe(finished)
         root = tree.open_root()
         try:
-            files, size = count(root)
+            census = count(root, self.store.reader, patched=tree.lower is not None)
         finally:
             os.close(root)
+        base = tree.base()
         settings = tree.draft.settings()
         return {
             "state": "pending" if tree.gate.state is State.PENDING else "sealing",
             "collection": tree.collection,
             "distributed_id": os.fsdecode(tree.name),
-            "base": settings.base,
+            "base": None if base is None else base.ref,
+            "base_version": None if base is None else base.name_in(tree.collection),
             "runs": tree.draft.joined(),
-            "files": files,
-            "bytes": size,
+            "files": census.files,
+            "bytes": census.bytes,
             "open_for_write": [
                 {"path": os.fsdecode(writer.path), "pid": writer.pid, "command": writer.command}
                 for writer in tree.gate.writers()
             ],
-            "progress": {"files": tree.progress.files, "of": files},
+            "progress": {"files": tree.progress.files, "of": census.own},
             "aliases": list(settings.aliases),
             "tags": list(settings.tags),
             "created_at": tree.draft.birth.created_at,
@@ -216,6 +222,24 @@ class Volume:
             raise AlreadyFinished(collection.name, name, names.version_name(finished))
         return tree
 
+    def set_base(self, collection: Collection, tree: PendingTree, ref: str, request: Request) -> PendingTree:
+        """Makes a pending version a patch of what `ref` names; returns the tree that shows it from then on.
+
+        What is done and raised is that of :func:`artfs.seal.rebase.set_base`.
+        """
+        tree = tree.current()
+        trash = None
+        try:
+            with self._sealer(collection) as sealer:
+                trash = set_base(sealer, tree, ref, request)
+        finally:
+            if tree.gate.state is State.REPLACED:
+                with self._lock:
+                    tree.successor = self._adopt(collection, PendingTree(tree.draft, self.store))
+        if trash is not None:
+            self._empty(trash)
+        return tree.current()
+
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
         """Seals a pending version; a finished id gets the aliases and gives its version again.
 
@@ -232,6 +256,7 @@ class Volume:
 
     def finish_tree(self, collection: Collection, tree: PendingTree, request: Request) -> Answer:
         """Seals this tree, as :meth:`finish` does, and never a younger one of the same id."""
+        tree = tree.current()
         name = tree.name
         with self._sealer(collection) as sealer:
             try:
@@ -269,6 +294,7 @@ class Volume:
         """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id."""
         try:
             with collection.opened(PENDING) as fd:
+                tree = tree.current()
                 trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)
         finally:
             if tree.ended:
@@ -319,6 +345,7 @@ class Volume:
             yield Sealer(
                 store=self.store,
                 collection=collection,
+                find=self.catalog.collection,
                 next_serial=self.catalog.next_serial,
                 objects_in_use=self.layout.objects_lock.shared,
                 pending_fd=pending_fd,
@@ -362,17 +389,21 @@ class Volume:
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
-        return gc.collect(
-            self.layout,
-            self.store,
-            lambda: [
-                record.root.entry().tree
-                for collection in self.catalog.collections()
-                for record in collection.versions()
-            ],
-            dry_run=dry_run,
-            progress=progress,
-        )
+        return gc.collect(self.layout, self.store, self._needed_trees, dry_run=dry_run, progress=progress)
+
+    def _needed_trees(self) -> list[TreeId]:
+        """Lists the roots of all versions, and of what pending versions lie over and are patches of."""
+        found = []
+        for collection in self.catalog.collections():
+            # Pending ones first: one that is sealed meanwhile is then seen as a version.
+            for name in self.pending_names(collection):
+                with contextlib.suppress(PendingNotFound):
+                    tree = self.pending(collection.name, name)
+                    base = tree.base()
+                    found += [] if base is None else [base.tree_id]
+                    found += [] if tree.lower is None else [tree.lower.tree]
+            found += [record.root.entry().tree for record in collection.versions()]
+        return found
 
     def _sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
         for collection in self.catalog.collections():

@@ -103,12 +103,20 @@ class Collection:
             check_alias(alias)
         return self._versions.commit(record)
 
+    def committing(self) -> AbstractContextManager[None]:
+        """Keeps other holders away, from whatever thread or process.
+
+        Held from a commit until the aliases that come with it are set; and before it by who builds on what
+        an alias names.
+        """
+        return self._home.locked(b"pending")
+
     def complete(self, record: VersionRecord) -> None:
-        """Sets what a commit brings with it: the finished id and the aliases. Can be repeated."""
-        self.record_finished(record.id, record.number)
+        """Sets what a commit brings with it: the aliases, and last the finished id. Can be repeated."""
         for alias in record.aliases:
             if alias != LATEST:
                 self.set_alias(alias, record.version)
+        self.record_finished(record.id, record.number)
 
     def delete_version(self, number: int) -> None:
         """Puts a tombstone in the version's place and drops its notes and ids. The number stays used.

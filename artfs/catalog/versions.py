@@ -62,6 +62,12 @@ class Home:
             if fd >= 0:
                 os.close(fd)
 
+    @contextmanager
+    def locked(self, sub: bytes) -> Iterator[None]:
+        """Excludes every other holder of this lock of the collection, for the block's time."""
+        with self.opened(sub) as fd, durable.directory_lock(fd):
+            yield
+
     def what(self, *parts: bytes) -> str:
         """Names a file of the collection in an error."""
         return files.shown(b"collections", self.name.encode(), *parts)

@@ -28,7 +28,7 @@ from artfs.mount.daemon import Session
 from artfs.mount.errnos import errno_of
 from artfs.mount.reads import QuickReads
 from artfs.mount.table import InodeTable
-from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node
+from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node, Unready
 from artfs.view.process import signalled
 from artfs.view.view import View
 from artfs.view.volume import VolumeRoot
@@ -51,7 +51,11 @@ def _answering(operation: F) -> F:
     @functools.wraps(operation)
     async def answer(self: Operations, *arguments: Any) -> Any:
         try:
-            return await operation(self, *arguments)
+            while True:
+                try:
+                    return await operation(self, *arguments)
+                except Unready as unready:
+                    await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
         except FUSEError:
             raise
         except Exception as error:
@@ -251,10 +255,10 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        node, caller = self._nodes.node(inode), _caller(ctx)
+        caller = _caller(ctx)
         while True:
             try:
-                return self._opened(node.open(flags, caller))
+                return self._opened(self._nodes.node(inode).open(flags, caller))
             except Sealing:
                 # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
                 if signalled(caller.pid):

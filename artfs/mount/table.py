@@ -24,7 +24,7 @@ class InodeTable:
         """Returns a node. Raises ESTALE for a number that the kernel was told to forget."""
         known = self._known.get(ino)
         if known is not None:
-            return known[0]  # type: ignore[return-value]
+            return known[0].current()  # type: ignore[union-attr]
         if ino & SEALED:
             return self._view.sealed_node(ino)
         raise OSError(errno.ESTALE, "the node is not known any more")

@@ -1,21 +1,66 @@
-"""Counts what is in a pending tree, while others may be changing it. Blocking; any thread."""
+"""Counts what is in a pending tree, while others may be changing it. Blocking; any thread.
+
+Of a patch only the changes are looked at: what is below is known from the pages of the lower directories.
+"""
 
 from __future__ import annotations
 
+import os
 import stat
+from typing import NamedTuple
 
+from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
+from artfs.model.tree import TreeReader
+from artfs.pending import overlay
 from artfs.pending.walk import directories
 
 
-def count(root_fd: int) -> tuple[int, int]:
-    """Returns the number of regular files below a directory and the sum of their sizes in bytes."""
-    files = size = 0
-    for _, entries in directories(root_fd):
+class Census(NamedTuple):
+    """``files`` and their ``bytes`` as the tree shows them; ``own`` of the files lie in the tree itself."""
+
+    files: int
+    bytes: int
+    own: int
+
+
+def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
+    """Counts the files below a directory; ``patched`` tells whether directories may lie over lower ones."""
+    files = size = own = 0
+    for fd, entries in directories(root_fd):
+        lower = overlay.lower_of(fd) if patched else None
+        if lower is not None:
+            below = reader.summary(lower.tree)
+            covered = [_below(reader, lower, name) for name in _covered(fd, entries)]
+            files += below.files - sum(found[0] for found in covered)
+            size += below.bytes - sum(found[1] for found in covered)
         for entry in entries:
+            if overlay.is_reserved(os.fsencode(entry.name)):
+                continue
             try:
                 status = entry.stat(follow_symlinks=False)
+                if patched and stat.S_ISLNK(status.st_mode):
+                    stub = overlay.read_target(os.readlink(os.fsencode(entry.name), dir_fd=fd))
+                    if isinstance(stub, overlay.Stub):
+                        found = reader.find(stub.tree, stub.name)
+                        files += 1
+                        size += found[1].size if found and isinstance(found[1], FileEntry) else 0
             except FileNotFoundError:
                 continue  # gone since it was listed
             if stat.S_ISREG(status.st_mode):
-                files, size = files + 1, size + status.st_size
-    return files, size
+                files, own, size = files + 1, own + 1, size + status.st_size
+    return Census(files, size, own)
+
+
+def _covered(fd: int, entries: list[os.DirEntry[str]]) -> set[bytes]:
+    return overlay.gone(fd).union(os.fsencode(entry.name) for entry in entries)
+
+
+def _below(reader: TreeReader, lower: overlay.Lower, name: bytes) -> tuple[int, int]:
+    """Returns the files and bytes at and below a lower entry; none if there is none."""
+    found = reader.find(lower.tree, name)
+    if found is None or isinstance(found[1], SymlinkEntry):
+        return 0, 0
+    entry = found[1]
+    if isinstance(entry, DirEntry):
+        return entry.files, entry.bytes
+    return 1, entry.size

@@ -4,10 +4,11 @@ Owns the files of ``collections/NAME/pending/ID/``::
 
     tree/           the users' files, as they are
     draft.json      nonce, who started it and when; never changes
-    settings.json   aliases, tags, description, base
+    settings.json   aliases, tags, description
     metadata.json   the user's JSON object
     runs/NAME       one file a run: when it joined, when it left
     sealing         the mark of a seal between its first link and its end
+    conflicts.json  where both sides of a patch changed the same, as it was last shown
 
 Knows nothing of versions or of FUSE. Blocking; any thread and several processes may call it.
 """
@@ -19,7 +20,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 from urllib.parse import quote_from_bytes
 
@@ -27,15 +28,16 @@ import msgspec
 
 from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing
 from artfs.store import durable
-from artfs.store.clock import timestamp
+from artfs.store.clock import nanoseconds, timestamp
 
 TREE = b"tree"
-_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK = (
+_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS = (
     b"draft.json",
     b"settings.json",
     b"metadata.json",
     b"runs",
     b"sealing",
+    b"conflicts.json",
 )
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -48,6 +50,10 @@ class Birth(msgspec.Struct, frozen=True):
     created_at: str
     created_by: str
 
+    @property
+    def created_ns(self) -> int:
+        return nanoseconds(self.created_at)
+
 
 class Settings(msgspec.Struct, frozen=True):
     """What the version shall be called and described as, once it is one."""
@@ -55,7 +61,6 @@ class Settings(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     description: str = ""
-    base: str | None = None
 
 
 class JoinedRun(msgspec.Struct, frozen=True):
@@ -64,6 +69,12 @@ class JoinedRun(msgspec.Struct, frozen=True):
     name: str
     joined_at: str
     left_at: str | None = None
+
+
+class _Conflicts(msgspec.Struct, frozen=True):
+    """What collided when it was last tried to finish or rebase: path as hex, and what theirs has there."""
+
+    shown: list[tuple[str, str]]
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -149,7 +160,12 @@ class Draft:
 
     def open_tree(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""
-        return durable.open_directory(self.fd, TREE)
+        try:
+            return durable.open_directory(self.fd, TREE)
+        except FileNotFoundError:
+            # An exchange that was cut short (durable.exchange); if it was not that, the tree is missing.
+            os.rename(TREE + durable.ASIDE, TREE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            return durable.open_directory(self.fd, TREE)
 
     # -- settings and metadata
 
@@ -218,6 +234,26 @@ class Draft:
 
     def set_mark(self, mark: Mark) -> None:
         durable.replace(self.fd, _MARK, msgspec.json.encode(mark) + b"\n", label="seal:mark")
+
+    def clear_mark(self) -> None:
+        """Takes the mark of a seal away that was not decided and never will be."""
+        with contextlib.suppress(FileNotFoundError):
+            durable.remove(self.fd, _MARK, label="mark")
+
+    # -- what collided with a base that moved
+
+    def conflicts(self) -> set[tuple[bytes, str]]:
+        """Returns the path of each conflict that was shown, and what identifies the other side of it."""
+        found = self._load(_CONFLICTS, _Conflicts)
+        return set() if found is None else {(bytes.fromhex(path), entry) for path, entry in found.shown}
+
+    def note_conflicts(self, shown: Iterable[tuple[bytes, str]]) -> None:
+        found = _Conflicts(sorted((path.hex(), entry) for path, entry in shown))
+        durable.replace(self.fd, _CONFLICTS, msgspec.json.encode(found) + b"\n", label="conflicts")
+
+    def forget_conflicts(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            durable.remove(self.fd, _CONFLICTS, label="conflicts")
 
     # -- one sealer at a time, among all processes
 

@@ -1,13 +1,14 @@
 """Who holds what open in a pending tree, and the instant from which nothing changes any more.
 
-A gate is in one of five states::
+A gate is in one of six states::
 
-    PENDING ──close──> SEALING ──settle──> SEALED, DISCARDED
+    PENDING ──close──> SEALING ──settle──> SEALED, DISCARDED, REPLACED
        ^                │    │
        └─────settle─────┘    └───settle──> COMMITTED ──close──> SEALING
 
 COMMITTED is a seal that was decided and could not be brought to its end (a full disk, say): nothing may
-change any more, and the next finish goes on from there.
+change any more, and the next finish goes on from there. REPLACED is a tree that got another base: the
+pending version goes on as another tree.
 
 Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for the length
 of a few system calls; so a change lies wholly before or wholly after the instant at which the gate closes.
@@ -36,6 +37,7 @@ class State(enum.Enum):
     COMMITTED = "committed"
     SEALED = "sealed"
     DISCARDED = "discarded"
+    REPLACED = "replaced"
 
 
 class WritableHandle(Protocol):
@@ -112,7 +114,7 @@ class Gate:
         return self._lock
 
     def _refusal(self) -> ArtfsError:
-        if self.state is State.SEALING:
+        if self.state in (State.SEALING, State.REPLACED):
             return Sealing()
         if self.state is State.SEALED:
             return ReadOnly()
@@ -160,7 +162,7 @@ class Gate:
         while True:
             runs = [] if force else joined()
             with self._moved:
-                if self.state in (State.SEALED, State.DISCARDED):
+                if self.state in (State.SEALED, State.DISCARDED, State.REPLACED):
                     raise self._refusal()
                 if self.state is State.COMMITTED:
                     self.state = State.SEALING

@@ -50,6 +50,11 @@ class Hashes:
         if stream is not None and len(self._known) < LIMIT:
             self._known[ino] = (stream.size, stream.hasher.digest())
 
+    def learn(self, ino: int, size: int, digest: bytes) -> None:
+        """The file was made as a copy of bytes whose digest is known."""
+        if len(self._known) < LIMIT:
+            self._known[ino] = (size, digest)
+
     def forget(self, ino: int) -> None:
         """The file was changed in another way, or is gone and its number may come back."""
         self._streams.pop(ino, None)

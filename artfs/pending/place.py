@@ -183,6 +183,11 @@ class Places:
     def known(self, serial: int) -> Place | None:
         return self._known.get(serial)
 
+    def children(self, directory: Place) -> list[bytes]:
+        """Lists the names of the known places in a directory."""
+        places = (known() for known in self._known.valuerefs())  # a copy: other threads add some
+        return [place.name for place in places if place is not None and place.parent is directory]
+
     def add(self, place: P) -> P:
         self._known[place.serial] = place
         return place

@@ -11,12 +11,13 @@ import os
 import threading
 
 from artfs.errors import NotEmpty, PendingNotFound, printable
-from artfs.model.digest import Algorithm
+from artfs.pending import overlay
 from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
 from artfs.pending.place import Places
 from artfs.store import durable, trash
+from artfs.store.objects import ObjectStore
 
 
 class Progress:
@@ -30,21 +31,51 @@ class Progress:
 class PendingTree:
     """One pending version. Everything but `places` may be used by any thread."""
 
-    def __init__(self, draft: Draft, algorithm: Algorithm) -> None:
-        self.draft = draft
+    def __init__(self, draft: Draft, store: ObjectStore) -> None:
+        self.draft, self.store = draft, store
         self.collection, self.name = draft.collection, draft.name
+        #: What the root lies over; None if nothing but its own files shows.
+        root = draft.open_tree()
+        try:
+            self.lower = overlay.lower_of(root)
+            self._serial = os.fstat(root).st_ino
+        finally:
+            os.close(root)
         self.gate = Gate()
-        self.hashes = Hashes(algorithm)
+        self.hashes = Hashes(store.algorithm)
         self.places = Places()
         self.progress = Progress()
         #: Set when whoever shows the tree was told that it is a version now.
         self.published = threading.Event()
+        #: The tree that shows the same pending version since it got another base.
+        self.successor: PendingTree | None = None
+        #: Set once the version to be has changes that were not made here, of a base that moved.
+        self.merged = False
         #: Set while inodes of the tree may also be blobs of the store: a seal linked them and did not commit.
         self.shares_blobs = draft.mark() is not None
 
     def open_root(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""
         return self.draft.open_tree()
+
+    def base(self) -> overlay.Base | None:
+        """Returns which version this is a patch of."""
+        root = self.open_root()
+        try:
+            return overlay.base_of(root)
+        finally:
+            os.close(root)
+
+    def stands(self) -> bool:
+        """Tells whether the files on disk are still those of this tree, not of a successor."""
+        return os.stat(TREE, dir_fd=self.draft.fd, follow_symlinks=False).st_ino == self._serial
+
+    def current(self) -> PendingTree:
+        """Returns the tree that shows the pending version now: this one, or the last of its successors."""
+        tree = self
+        while tree.successor is not None:
+            tree = tree.successor
+        return tree
 
     def discard(self, trash_fd: int, pending_fd: int, *, only_empty: bool) -> bytes:
         """Ends the pending version: from then on nothing is under its name.
@@ -72,17 +103,14 @@ class PendingTree:
         return name
 
     def _refuse_unless_empty(self) -> None:
-        fd = self.open_root()
-        try:
-            with os.scandir(fd) as found:
-                if next(found, None) is not None:
-                    raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
-        finally:
-            os.close(fd)
+        names = 0 if self.lower is None else self.store.page(self.lower.tree).names
+        with durable.directory(self.draft.fd, TREE) as root:
+            if not overlay.shows_nothing(root, names):
+                raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
 
     @property
     def ended(self) -> bool:
-        return self.gate.state in (State.SEALED, State.DISCARDED)
+        return self.gate.state in (State.SEALED, State.DISCARDED, State.REPLACED)
 
 
 def empty_trash(trash_fd: int, *names: bytes) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from artfs.pending import overlay
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -24,7 +26,14 @@ def directories(root_fd: int) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
             with os.scandir(fd) as found:
                 entries = list(found)
             yield fd, entries
-            left.append([entry.name for entry in entries if entry.is_dir(follow_symlinks=False)])
+            left.append(
+                [
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                    and not overlay.is_reserved(os.fsencode(entry.name))
+                ]
+            )
             below = None
             while below is None:
                 if left[-1]:

@@ -1,7 +1,8 @@
 """Reads a frozen pending tree bottom up: hashes what is not known yet, and writes the tree objects.
 
 Owns the order of the walk and what of a file becomes part of a version. Nothing of the pending tree is
-changed here, and no inode of it is shared yet. Blocking; runs on a sealing thread.
+changed here, and no inode of it is shared yet. Of a patch only the changes are read: a directory that lies
+over a lower one is that one's tree, updated. Blocking; runs on a sealing thread.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from artfs.errors import CannotSeal
 from artfs.model.digest import BlobId
-from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
 from artfs.model.tree import build
+from artfs.pending import overlay
+from artfs.pending.overlay import Lower, Stub
 from artfs.store.objects import ObjectStore
 
 _SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
@@ -26,7 +31,6 @@ _DEEP = 200  # levels whose directories stay open; those above are found again b
 
 #: ``known(inode, size)`` returns the digest of a file that was learned while it was written, or None.
 Known = Callable[[int, int], bytes | None]
-Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class _Frame:
 
     name: bytes
     fd: int
+    lower: Lower | None = None
+    gone: set[bytes] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
     new: list[NewFile] = field(default_factory=list)
     directories: list[bytes] = field(default_factory=list)
@@ -59,8 +65,11 @@ class _Frame:
 class Ingest:
     """One walk of one tree."""
 
-    def __init__(self, store: ObjectStore, known: Known, on_file: Callable[[], None]) -> None:
-        self._store, self._known, self._on_file = store, known, on_file
+    def __init__(
+        self, store: ObjectStore, known: Known, on_file: Callable[[], None], *, patched: bool = False
+    ) -> None:
+        """``patched``: directories may lie over lower ones; else no name and no target means such a thing."""
+        self._store, self._known, self._on_file, self._patched = store, known, on_file, patched
         self._unsealable: list[tuple[bytes, str]] = []
         self._new: list[tuple[list[bytes], list[NewFile]]] = []
         self._stack: list[_Frame] = []
@@ -106,10 +115,14 @@ class Ingest:
     def _enter(self, fd: int, name: bytes) -> None:
         frame = _Frame(name, fd)
         self._stack.append(frame)
+        if self._patched:
+            frame.lower = overlay.lower_of(fd)
+            frame.gone = overlay.gone(fd)
         listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
         try:
-            for child in os.listdir(listing):
-                self._read(frame, os.fsencode(child))
+            for child in map(os.fsencode, os.listdir(listing)):
+                if not (self._patched and overlay.is_reserved(child)):
+                    self._read(frame, child)
         finally:
             os.close(listing)
 
@@ -122,12 +135,24 @@ class Ingest:
             self._on_file()
             frame.entries.append(self._file(frame, name, status))
         elif kind == stat.S_IFLNK:
-            target = os.readlink(name, dir_fd=frame.fd)
-            link = SymlinkEntry(name, status.st_uid, status.st_gid, status.st_mtime_ns, target)
-            frame.entries.append(link)
+            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=frame.fd), status))
         else:
             path = b"/".join([*(part.name for part in self._stack[1:]), name])
             self._unsealable.append((path, _SPECIAL.get(kind, "special file")))
+
+    def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
+        owner = status.st_uid, status.st_gid
+        if self._patched:
+            meant = overlay.read_target(target)
+            if isinstance(meant, Stub):
+                return self._stub(name, meant, *owner, status.st_mtime_ns)
+            target = meant
+        return SymlinkEntry(name, *owner, status.st_mtime_ns, target)
+
+    def _stub(self, name: bytes, stub: Stub, uid: int, gid: int, mtime_ns: int) -> FileEntry | ReferenceEntry:
+        entry = overlay.stubbed(self._store.reader, stub)
+        mode = stub.mode & _SEALED_MODE
+        return replace(entry, name=name, mode=mode, uid=uid, gid=gid, mtime_ns=mtime_ns)
 
     def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
         digest = self._known(status.st_ino, status.st_size)
@@ -151,8 +176,7 @@ class Ingest:
 
     def _leave(self, frame: _Frame) -> DirEntry:
         status = os.fstat(frame.fd)
-        frame.entries.sort(key=lambda entry: entry.name)
-        summary = build(frame.entries, self._store.algorithm, self._store.put)
+        summary = self._summary(frame)
         if frame.new:
             self._new.append(([part.name for part in self._stack[1:]], frame.new))
         return summary.directory(
@@ -163,6 +187,14 @@ class Ingest:
             status.st_mtime_ns,
             _xattrs(b"/proc/self/fd/%d/." % frame.fd),
         )
+
+    def _summary(self, frame: _Frame) -> Summary:
+        if frame.lower is not None:
+            changes: dict[bytes, Entry | None] = dict.fromkeys(frame.gone)
+            changes.update((entry.name, entry) for entry in frame.entries)
+            return self._store.reader.update(frame.lower.tree, changes, self._store.put)
+        frame.entries.sort(key=lambda entry: entry.name)
+        return build(frame.entries, self._store.algorithm, self._store.put)
 
 
 def _open_to_read(directory: int, name: bytes) -> int:

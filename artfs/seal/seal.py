@@ -3,7 +3,8 @@
 Owns the order of the durable steps, which is what makes a crash harmless::
 
     close     nothing changes from here on (pending/gate)
-    ingest    hash, write tree objects; all that can refuse is done when it ends
+    ingest    hash, write tree objects
+    merge     only if the base of a patch is an alias that moved; all that can refuse is done when it ends
     mark      the pending version says which seal is under way
     link      new files become blobs of the store; then everything is made durable
     commit    the version's record is created: the one atomic step
@@ -40,9 +41,13 @@ from artfs.errors import (
     VersionNotFound,
 )
 from artfs.model import names
+from artfs.model.entry import DirEntry
 from artfs.pending.draft import Mark, Settings
 from artfs.pending.gate import State, WritableHandle
+from artfs.pending.overlay import Base
 from artfs.pending.tree import PendingTree
+from artfs.seal import base as bases
+from artfs.seal.base import Find
 from artfs.seal.ingest import Ingest, Ingested
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
@@ -99,6 +104,7 @@ class Sealer:
 
     store: ObjectStore
     collection: Collection
+    find: Find
     next_serial: Callable[[], int]
     objects_in_use: Callable[[], AbstractContextManager[object]]
     pending_fd: int
@@ -124,7 +130,7 @@ class Sealer:
                 tree.gate.settle(State.DISCARDED)
             raise
         try:
-            with self._alone(tree, request.interrupted):
+            with self.alone(tree, request.interrupted):
                 mark = tree.draft.mark()
                 record = decided(self.collection, mark)
                 if mark is not None and record is not None:
@@ -150,7 +156,7 @@ class Sealer:
         return Answer(record.version, unchanged, record.digest), trash
 
     @contextlib.contextmanager
-    def _alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
+    def alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
         """Keeps other processes from the tree; waits for a seal of theirs to end, as the gate does for ours.
 
         Raises :class:`PendingNotFound` if they sealed or discarded it.
@@ -180,52 +186,82 @@ class Sealer:
 
     def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, bytes]:
         while True:
-            with self.objects_in_use():
-                record, unchanged = self._commit(tree, request)
-            try:
-                return record, unchanged, self.settle(tree, record)
-            except VersionNotFound:
-                if not unchanged:
-                    raise
-                # The version that the tree is equal to was deleted just now: then it is a new one.
+            with _Turn(self.collection) as turn:
+                with self.objects_in_use():
+                    record, unchanged = self._commit(tree, request, turn)
+                turn.take()
+                try:
+                    return record, unchanged, self.settle(tree, record)
+                except VersionNotFound:
+                    if not unchanged:
+                        raise
+                    # The version that the tree is equal to was deleted just now: then it is a new one.
 
-    def _commit(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool]:
+    def _commit(self, tree: PendingTree, request: Request, turn: _Turn) -> tuple[VersionRecord, bool]:
         for _ in range(_ATTEMPTS):
-            ingested = self._ingest(tree)
+            ingested = self.ingest(tree)
             with contextlib.suppress(LostRace):
-                return self._decide(tree, request, ingested)
+                return self._decide(tree, request, ingested, turn)
         raise LostRace("other seals stored other files under the same digests again and again; try again")
 
-    def _decide(self, tree: PendingTree, request: Request, ingested: Ingested) -> tuple[VersionRecord, bool]:
+    def _decide(
+        self, tree: PendingTree, request: Request, ingested: Ingested, turn: _Turn
+    ) -> tuple[VersionRecord, bool]:
         """Makes the version, or finds that it is the newest one already.
 
-        Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files.
+        Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files, and
+        :class:`~artfs.errors.Collision`.
         """
-        settings = tree.draft.settings()
+        settings, base = tree.draft.settings(), tree.base()
+        if base is not None and base.follows:
+            turn.take()
         aliases = tuple(dict.fromkeys(a for a in (*settings.aliases, *request.aliases) if a != "latest"))
         mark: Mark | None = None
         while True:  # whoever took the number before us has made a version: so all together get on
             # Before the look at the newest: a version that comes between the two is then seen by the commit.
             number = self.collection.next_number()
             newest = self.collection.newest()
-            if newest is not None and newest.root.entry().content == ingested.root.content:
+            root, named = self._onto(tree, base, ingested.root)
+            if newest is not None and newest.root.entry().content == root.content:
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
             linked = mark is not None
             mark = mark or Mark(secrets.token_hex(16), aliases, lowest=number)
             # Made here, since nothing that can refuse comes after the first link.
-            record = self._record(number, tree, request, settings, mark, ingested)
+            record = self._record(number, tree, request, settings, mark, root, named)
             records.check_notes(records.initial_notes(record))
             if not linked:
                 tree.draft.set_mark(mark)
                 tree.shares_blobs = True
-                self._link(tree, ingested)
+                self.link(tree, ingested)
+            if not linked or tree.merged:
                 self.store.sync()
+            turn.take()
             durable.step("seal:commit")
             if self.collection.commit(record):
                 return record, False
 
-    def _ingest(self, tree: PendingTree) -> Ingested:
+    def _onto(self, tree: PendingTree, base: Base | None, root: DirEntry) -> tuple[DirEntry, str | None]:
+        """Returns the root of the version to be, merged with where the base has moved, and what it is of."""
+        if base is None:
+            return root, None
+        self._set_aliases_of_newest()
+        onto = bases.moved(self.find, base, self.collection.name)
+        if onto is None:
+            return root, base.name_in(self.collection.name)
+        tree.merged = True
+        return bases.rebased(self.store, tree.draft, base, root, onto), onto.name_in(self.collection.name)
+
+    def _set_aliases_of_newest(self) -> None:
+        """Does what a seal left undone that was killed between its commit and its aliases.
+
+        Only who has the turn sees one: what an alias named before that commit must not be built upon.
+        """
+        newest = self.collection.newest()
+        if newest is not None and newest.aliases and self.collection.finished(newest.id) != newest.number:
+            self.collection.complete(newest)
+
+    def ingest(self, tree: PendingTree) -> Ingested:
         progress = tree.progress
         progress.files = 0
 
@@ -234,11 +270,11 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            return Ingest(self.store, tree.hashes.take, count).run(root)
+            return Ingest(self.store, tree.hashes.take, count, patched=tree.lower is not None).run(root)
         finally:
             os.close(root)
 
-    def _link(self, tree: PendingTree, ingested: Ingested) -> None:
+    def link(self, tree: PendingTree, ingested: Ingested) -> None:
         durable.step("seal:link")
         fd = tree.open_root()
         here: list[bytes] = []
@@ -264,16 +300,17 @@ class Sealer:
         request: Request,
         settings: Settings,
         mark: Mark,
-        ingested: Ingested,
+        root: DirEntry,
+        base: str | None,
     ) -> VersionRecord:
         return VersionRecord.make(
             number=number,
             serial=self.next_serial(),
-            root=ingested.root,
+            root=root,
             distributed_id=tree.name,
             seal=mark.seal,
             created_by=request.by or tree.draft.birth.created_by,
-            base=settings.base,
+            base=base,
             runs=[run.name for run in tree.draft.runs()],
             aliases=mark.aliases,
             tags=settings.tags,
@@ -287,10 +324,11 @@ class Sealer:
         durable.sync_dir(tree.draft.fd, label="resume:mark")
         with self.collection.opened(b"versions") as versions:
             durable.sync_dir(versions, label="resume:commit")
-        for alias in aliases:
-            if alias != "latest":
-                self.collection.set_alias(alias, record.version)
-        return self.settle(tree, record)
+        with self.collection.committing():
+            for alias in aliases:
+                if alias != "latest":
+                    self.collection.set_alias(alias, record.version)
+            return self.settle(tree, record)
 
     def settle(self, tree: PendingTree, record: VersionRecord) -> bytes:
         """Does what follows from a commit, also again after a crash: each step may have been done already."""
@@ -299,12 +337,33 @@ class Sealer:
         if mark.version is not None:
             for run in tree.draft.runs():
                 self.collection.add_run(record.number, run.name)
-        for alias in mark.aliases:
-            self.collection.set_alias(alias, record.version)
-        self.collection.record_finished(tree.name, record.number)
+        if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
+            for alias in mark.aliases:
+                self.collection.set_alias(alias, record.version)
+            self.collection.record_finished(tree.name, record.number)
         trash = durable.temp_name()
         durable.move(self.pending_fd, tree.name, self.trash_fd, trash, label="seal:drop")
         return trash
+
+
+class _Turn:
+    """A seal's turn among those of its collection: once taken, it lasts until the seal is settled."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._held = contextlib.ExitStack()
+        self._taken = False
+
+    def take(self) -> None:
+        if not self._taken:
+            self._held.enter_context(self._collection.committing())
+            self._taken = True
+
+    def __enter__(self) -> _Turn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
 
 def decided(collection: Collection, mark: Mark | None) -> VersionRecord | None:

@@ -11,3 +11,8 @@ from datetime import UTC, datetime
 def timestamp() -> str:
     """Returns the present time as ISO 8601 in UTC with microseconds and a ``Z``."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def nanoseconds(text: str) -> int:
+    """Returns such a moment as nanoseconds since the epoch."""
+    return int(datetime.fromisoformat(text).timestamp() * 1_000_000) * 1000

@@ -25,6 +25,7 @@ from artfs.store import syscalls
 TEMP_PREFIX = b".artfs-tmp."
 # Where flock(2) on a directory is refused (NFS makes it a write lock, which wants a writable descriptor).
 LOCK_FILE = b".artfs-lock"
+ASIDE = b".aside"  # behind the name of what is out of the way for the moment of an exchange
 STALE_AFTER_SECONDS = 3600.0
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -250,6 +251,25 @@ def move(src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, nore
     a, b = os.fstat(src_dir), os.fstat(dst_dir)
     if (a.st_dev, a.st_ino) != (b.st_dev, b.st_ino):
         sync_dir(src_dir, label=label)
+
+
+def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
+    """Gives two directories each other's name, durably and at once.
+
+    Where the filesystem can't (NFS), one after the other: a crash between the two leaves ``other`` under
+    its name with :data:`ASIDE` behind it, and nothing under its own.
+    """
+    step(f"{label}:rename")
+    try:
+        syscalls.renameat2(dir_fd, one, dir_fd, other, syscalls.RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        os.rename(other, other + ASIDE, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        step(f"{label}:rename")
+        os.rename(one, other, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        os.rename(other + ASIDE, one, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    sync_dir(dir_fd, label=label)
 
 
 def sweep_temps(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:

@@ -8,18 +8,20 @@ are named in `Node.blocks` or belong to a handle whose `blocks` is true; those r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import xxhash
 
 from artfs.errors import ArtfsError, NotPermitted
 
-#: Inode numbers tell their kind. Below KIND they belong to pending trees.
+#: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
 SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60
-KIND = SEALED | VIRTUAL | FRESH
+LOWER = 1 << 59
+KIND = SEALED | VIRTUAL | FRESH | LOWER
 
 #: Seconds for which the kernel may trust what never changes without its knowledge.
 FOREVER = 1e9
@@ -180,6 +182,11 @@ class Node:
     __slots__ = ()
 
     ino: int
+
+    def current(self) -> Node:
+        """Returns the node that answers for this one now. Raises ESTALE if none does."""
+        return self
+
     #: Names of methods that may wait and so run on a worker thread.
     blocks: frozenset[str] = frozenset()
 
@@ -225,8 +232,10 @@ class Node:
     def listing(self) -> Listing:
         raise NotADirectoryError
 
-    #: Seconds for which the kernel may remember that a name is not there.
-    absent_timeout: float = 0
+    @property
+    def absent_timeout(self) -> float:
+        """Seconds for which the kernel may remember that a name is not there."""
+        return 0
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         raise self.refusal()
@@ -259,6 +268,26 @@ def check_no_control(name: bytes) -> None:
     """Raises NotPermitted for the control directory's name: it can't be removed, renamed or linked."""
     if name == b".artfs":
         raise NotPermitted("control directories can't be changed")
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Unready(Exception):
+    """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again."""
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        self.prepare = prepare
+
+
+def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """Calls a method of a node, for whoever may wait himself."""
+    while True:
+        try:
+            return call(*arguments, **named)
+        except Unready as error:
+            error.prepare()
 
 
 class NoSuchAttribute(Exception):

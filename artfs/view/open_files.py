@@ -18,7 +18,7 @@ from artfs.view.process import process_of
 if TYPE_CHECKING:
     from artfs.view.pending import PendingDirectory, PendingNode
 
-_LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
+LARGE_DIRECTORY = 1 << 18  # bytes of st_size: some thousand names, a few milliseconds
 
 
 class PendingHandle(Handle):
@@ -90,7 +90,7 @@ class PendingListing(Listing):
     def __init__(self, directory: PendingDirectory) -> None:
         self._directory = directory
         self._names: list[bytes] = []
-        self.blocks = directory.stat().st_size > _LARGE_DIRECTORY
+        self.blocks = directory.stat().st_size > LARGE_DIRECTORY
         # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
 

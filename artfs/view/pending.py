@@ -16,15 +16,16 @@ from typing import cast
 
 from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
+from artfs.pending import overlay
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
-from artfs.store import syscalls
+from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
     FOREVER,
-    FRESH,
+    LOWER,
     Attributes,
     Caller,
     Changes,
@@ -49,12 +50,21 @@ class Branch:
     """
 
     def __init__(
-        self, tree: PendingTree, control: ControlDirectory, *, as_root: bool, write_cache: bool
+        self,
+        tree: PendingTree,
+        control: ControlDirectory,
+        root_of: Callable[[PendingTree], PendingDirectory],
+        *,
+        as_root: bool,
+        write_cache: bool,
     ) -> None:
         self.tree, self.control = tree, control
+        self.root_of = root_of  # of a tree that takes the place of this one
         self.write_cache = write_cache
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
+        #: Whether anything was made in the tree. One that is empty may still get a base.
+        self.touched = False
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
 
     def access(self, flags: int) -> int:
@@ -68,9 +78,14 @@ class Branch:
     def plant(self) -> PendingDirectory:
         """Makes the root of the tree; to be called once."""
         fd = self.tree.open_root()
-        root = PendingDirectory(self, None, b"", os.fstat(fd).st_ino)
+        root = self._root(os.fstat(fd).st_ino)
         self.tree.places.plant(root, fd)
+        with durable.directory(fd, b".") as listed:
+            self.touched = any(not overlay.is_reserved(os.fsencode(name)) for name in os.listdir(listed))
         return root
+
+    def _root(self, serial: int) -> PendingDirectory:
+        return PendingDirectory(self, None, b"", serial)
 
     def number(self, serial: int) -> int:
         """Returns the inode number of the node whose backing one is `serial`; it survives a remount.
@@ -78,7 +93,7 @@ class Branch:
         Nodes outlive their tree, and its directories' numbers are used again on the backing filesystem: the
         same number would put a process that still sits in one tree into the other.
         """
-        return (serial ^ self._salt) & (FRESH - 1)  # FRESH is the lowest of the bits that tell kinds of nodes
+        return (serial ^ self._salt) & (LOWER - 1)  # LOWER is the lowest of the bits that tell kinds of nodes
 
     def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
         """Returns the node of what was just found at `name`; there is one node for one inode."""
@@ -87,8 +102,12 @@ class Branch:
             if known.parent is not parent or known.name != name:
                 known.found(parent, name)
             return known
+        return self.tree.places.add(self.found(status, parent, name))
+
+    def found(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
+        """Makes the node of what was just found for the first time."""
         kind = PendingDirectory if stat.S_ISDIR(status.st_mode) else PendingNode
-        return self.tree.places.add(kind(self, parent, name, status.st_ino))
+        return kind(self, parent, name, status.st_ino)
 
 
 class PendingNode(Place, Node):
@@ -103,6 +122,18 @@ class PendingNode(Place, Node):
         self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
+
+    def current(self) -> Node:
+        """Returns the node at the same path of the tree that took the place of this one's, if one did."""
+        if self.branch.tree.successor is None:
+            return self
+        path = self.names()
+        node: Node | None = None if path is None else self.branch.root_of(self.branch.tree.current())
+        for name in path or ():
+            node = node.lookup(name) if node is not None else None
+        if node is None:
+            raise OSError(errno.ESTALE, "the pending version got another base, which has no such entry")
+        return node
 
     def twin(self) -> Node | None:
         """Returns the sealed entry that stands for this node, once its tree is sealed; None before.
@@ -131,10 +162,24 @@ class PendingNode(Place, Node):
             raise ReadOnly
         twin = self.twin()
         if twin is None:
-            return Attributes.of(self.ino, self.stat())
+            return self._own_attributes()
         attributes = twin.attributes()
         attributes.ino = self.ino
         return attributes
+
+    def _own_attributes(self) -> Attributes:
+        return Attributes.of(self.ino, self.stat())
+
+    def lift(self) -> None:
+        """Makes sure that this has an inode of the tree's own: before its attributes or name change."""
+
+    def lift_bytes(self, *, empty: bool = False) -> None:
+        """Makes sure that this has bytes of its own: before they change, or with `empty` are thrown away.
+
+        Raises :class:`~artfs.view.node.Unready`.
+        """
+        if self.branch.tree.shares_blobs:
+            unshare(self.branch.tree, self)
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if self.twin() is not None:
@@ -144,6 +189,7 @@ class PendingNode(Place, Node):
         with contextlib.nullcontext() if self.gone else tree.gate.change():
             if isinstance(handle, PendingHandle) and handle.fenced and changes.size is not None:
                 raise ReadOnly
+            self.lift()
             if changes.size is not None:
                 self._truncate(fd, changes.size, caller)
             if changes.uid is not None or changes.gid is not None:
@@ -165,7 +211,7 @@ class PendingNode(Place, Node):
                 else:
                     directory = self.parent.directory()
                     syscalls.utimensat(directory, self.name, changes.atime_ns, changes.mtime_ns)
-            return Attributes.of(self.ino, self.stat())
+            return self._own_attributes()
 
     @property
     def is_root(self) -> bool:
@@ -187,8 +233,7 @@ class PendingNode(Place, Node):
         hashes = self.branch.tree.hashes
         own = -1
         if fd < 0:
-            if self.branch.tree.shares_blobs:
-                unshare(self.branch.tree, self)
+            self.lift_bytes(empty=size == 0)
             fd = own = self.descriptor(os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
@@ -219,7 +264,7 @@ class PendingNode(Place, Node):
         if twin is not None:
             return twin.xattr(name)
         if not name.startswith(b"user."):
-            raise NoSuchAttribute if name.startswith(b"security.") else _unsupported()
+            raise no_such_xattr(name)
         with _as_xattr_error():
             return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
 
@@ -247,7 +292,14 @@ class PendingNode(Place, Node):
         if name.startswith(b"user.artfs.") and name != _RUN_XATTR:
             raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
         with self.branch.tree.gate.change():
+            self.lift_xattrs()
             yield
+
+    def lift_to_link(self) -> None:
+        """Makes sure that this can get a second name."""
+
+    def lift_xattrs(self) -> None:
+        """Makes sure that xattrs can be set: those of a file go with its bytes."""
 
     # -- files and links
 
@@ -265,13 +317,12 @@ class PendingNode(Place, Node):
             twin = self.twin()
             if twin is not None:
                 return twin.open(flags, caller)
-            return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
+            return self._opened_to_read(caller)
         if self.twin() is not None:
             raise ReadOnly
         tree = self.branch.tree
         with contextlib.nullcontext() if self.gone else tree.gate.change():
-            if tree.shares_blobs:
-                unshare(tree, self)
+            self.lift_bytes(empty=bool(flags & os.O_TRUNC))
             fd = self.descriptor(self.branch.access(flags) | (flags & os.O_TRUNC))
             handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
             if flags & os.O_TRUNC:
@@ -279,13 +330,19 @@ class PendingNode(Place, Node):
                 self.drop_setid(caller.uid)
             return handle
 
+    def _opened_to_read(self, caller: Caller) -> Handle:
+        return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
+
 
 class PendingDirectory(PendingNode):
     """A directory of a pending tree."""
 
     __slots__ = ()
 
-    absent_timeout = FOREVER  # every change of a pending tree passes through this kernel
+    @property
+    def absent_timeout(self) -> float:
+        """Every change of a pending tree passes through this kernel; but an empty one may get a base."""
+        return FOREVER if self.branch.touched else 0
 
     def lookup(self, name: bytes) -> Node | None:
         twin = self.twin()
@@ -294,6 +351,10 @@ class PendingDirectory(PendingNode):
         if name.startswith(names.RESERVED):
             return self.branch.control if self.is_root and name == names.RESERVED else None
         self.places.trim()
+        return self.find(name)
+
+    def find(self, name: bytes) -> PendingNode | None:
+        """Finds an entry of the tree that is not sealed."""
         try:
             status = os.stat(name, dir_fd=self.directory(), follow_symlinks=False)
         except FileNotFoundError:
@@ -314,7 +375,15 @@ class PendingDirectory(PendingNode):
         names.check_entry_name(name)
         self.places.trim()
         with self.branch.tree.gate.change():
+            self.lift()
             yield self.directory()
+
+    @contextlib.contextmanager
+    def _making(self, name: bytes) -> Iterator[int]:
+        """Guards the making of an entry, and yields the directory's descriptor."""
+        with self._change(name) as directory:
+            self.branch.touched = True
+            yield directory
 
     def _own(self, fd: int, mode: int, caller: Caller, path: bytes | None = None) -> None:
         """Gives what was just made to its maker, with the group of a setgid directory."""
@@ -331,7 +400,7 @@ class PendingDirectory(PendingNode):
             os.chown(path, caller.uid, gid, dir_fd=fd, follow_symlinks=False)
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
-        with self._change(name) as directory:
+        with self._making(name) as directory:
             access = flags & os.O_ACCMODE
             made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, self.branch.access(flags) | made, mode & 0o7777, dir_fd=directory)
@@ -347,7 +416,7 @@ class PendingDirectory(PendingNode):
             return node, PendingHandle(node, fd, caller, writable=access != os.O_RDONLY)
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
-        with self._change(name) as directory:
+        with self._making(name) as directory:
             os.mkdir(name, mode & 0o7777, dir_fd=directory)
             self._own(directory, mode, caller, name)
             return self._made(name, directory)
@@ -355,7 +424,7 @@ class PendingDirectory(PendingNode):
     def mknod(self, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise NotPermitted("artfs holds no device nodes")
-        with self._change(name) as directory:
+        with self._making(name) as directory:
             os.mknod(name, mode & (stat.S_IFMT(mode) | 0o7777), dir_fd=directory)
             self._own(directory, mode, caller, name)
             if stat.S_ISREG(mode):
@@ -363,10 +432,14 @@ class PendingDirectory(PendingNode):
             return self._made(name, directory)
 
     def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
-        with self._change(name) as directory:
-            os.symlink(target, name, dir_fd=directory)
+        with self._making(name) as directory:
+            os.symlink(self._stored_target(target), name, dir_fd=directory)
             self._own(directory, 0, caller, name)
             return self._made(name, directory)
+
+    def _stored_target(self, target: bytes) -> bytes:
+        """Returns what a symlink of the backing filesystem holds for a target of the user's."""
+        return target
 
     def _made(self, name: bytes, directory: int) -> Node:
         return self.branch.node(os.stat(name, dir_fd=directory, follow_symlinks=False), self, name)
@@ -374,38 +447,53 @@ class PendingDirectory(PendingNode):
     def link(self, node: Node, name: bytes, caller: Caller) -> Node:
         if not isinstance(node, PendingNode) or node.branch is not self.branch:
             raise _elsewhere(node)
-        with self._change(name) as directory:
+        with self._making(name) as directory:
             if node.parent is None:
                 raise FileNotFoundError(errno.ENOENT, "the file has no name any more")
+            node.lift_to_link()
             source = node.parent.directory()
             os.link(node.name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
             node.found(self, name)
             return node
 
     def unlink(self, name: bytes, caller: Caller) -> None:
-        self._remove(name, lambda directory: os.unlink(name, dir_fd=directory))
+        with self._removing(name) as directory:
+            self._remove(directory, name, os.unlink)
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        self._remove(name, lambda directory: os.rmdir(name, dir_fd=directory))
+        with self._removing(name) as directory:
+            self._remove(directory, name, os.rmdir)
 
-    def _remove(self, name: bytes, remove: Callable[[int], None]) -> None:
+    @contextlib.contextmanager
+    def _removing(self, name: bytes) -> Iterator[int]:
         if self.is_root:
             check_no_control(name)
         with self._change(name) as directory:
-            about = self.places.before_unlink(self, name)
-            try:
-                remove(directory)
-            except BaseException:
-                if about is not None:
-                    about.failed()
-                raise
-            self._removed(about)
+            yield directory
+
+    def _remove(self, directory: int, name: bytes, remove: Callable[..., None]) -> None:
+        about = self.places.before_unlink(self, name)
+        try:
+            remove(name, dir_fd=directory)
+        except BaseException:
+            if about is not None:
+                about.failed()
+            raise
+        self._removed(about)
 
     def _removed(self, about: Unlinking | None) -> None:
         if about is not None and about.done():
             self.branch.tree.hashes.forget(about.serial)
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
+        with self._renaming(name, target, new_name, flags) as (source, destination):
+            self._rename(source, name, destination, new_name, flags)
+
+    @contextlib.contextmanager
+    def _renaming(
+        self, name: bytes, target: Node, new_name: bytes, flags: int
+    ) -> Iterator[tuple[int, PendingDirectory]]:
+        """Guards a rename, and yields this directory's descriptor and the directory that is the target."""
         if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
             raise _elsewhere(target)
         for root, entry in ((self.is_root, name), (target.is_root, new_name)):
@@ -416,27 +504,32 @@ class PendingDirectory(PendingNode):
             # RENAME_WHITEOUT would leave a device node.
             raise OSError(errno.EINVAL, "only RENAME_NOREPLACE and RENAME_EXCHANGE are known")
         with self._change(name) as source:
-            destination = target.directory()
-            moved = os.stat(name, dir_fd=source, follow_symlinks=False).st_ino
-            other = _inode(destination, new_name)
-            exchange = bool(flags & syscalls.RENAME_EXCHANGE)
-            about = None if exchange or other == moved else target.places.before_unlink(target, new_name)
-            try:
-                syscalls.renameat2(source, name, destination, new_name, flags)
-            except BaseException:
-                if about is not None:
-                    about.failed()
-                raise
-            if other == moved:
-                return  # two names of one file: rename(2) leaves both
-            self._removed(about)
-            for serial, old, new in (
-                (moved, (self, name), (target, new_name)),
-                (other if exchange else None, (target, new_name), (self, name)),
-            ):
-                place = self.places.known(serial) if serial is not None else None
-                if place is not None:
-                    place.renamed(*old, *new)
+            yield source, target
+
+    def _rename(
+        self, source: int, name: bytes, target: PendingDirectory, new_name: bytes, flags: int
+    ) -> None:
+        destination = target.directory()
+        moved = os.stat(name, dir_fd=source, follow_symlinks=False).st_ino
+        other = _inode(destination, new_name)
+        exchange = bool(flags & syscalls.RENAME_EXCHANGE)
+        about = None if exchange or other == moved else target.places.before_unlink(target, new_name)
+        try:
+            syscalls.renameat2(source, name, destination, new_name, flags)
+        except BaseException:
+            if about is not None:
+                about.failed()
+            raise
+        if other == moved:
+            return  # two names of one file: rename(2) leaves both
+        self._removed(about)
+        for serial, old, new in (
+            (moved, (self, name), (target, new_name)),
+            (other if exchange else None, (target, new_name), (self, name)),
+        ):
+            place = self.places.known(serial) if serial is not None else None
+            if place is not None:
+                place.renamed(*old, *new)
 
 
 def _elsewhere(node: Node) -> ArtfsError:
@@ -454,6 +547,11 @@ def _inode(directory: int, name: bytes) -> int | None:
 
 def _or_unchanged(owner: int | None) -> int:
     return -1 if owner is None else owner
+
+
+def no_such_xattr(name: bytes) -> Exception:
+    """Returns why there is no attribute of a name that is not ``user.*``."""
+    return NoSuchAttribute() if name.startswith(b"security.") else _unsupported()
 
 
 def _unsupported() -> OSError:

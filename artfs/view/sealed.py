@@ -13,12 +13,12 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator
-from datetime import datetime
 
 from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.store.clock import nanoseconds
 from artfs.store.objects import ObjectStore
 from artfs.view.node import (
     FOREVER,
@@ -83,7 +83,7 @@ class SealedTree:
         self._kept = kept
         self.label = f"{collection}/{record.version}"
         self.root = SealedNode(self, 0, record.root.entry(), None)
-        self._created_ns = _nanoseconds(record.created_at)
+        self._created_ns = nanoseconds(record.created_at)
 
     def number(self, ordinal: int) -> int:
         """Returns the inode number of an entry."""
@@ -114,14 +114,16 @@ class SealedNode(Node):
 
     __slots__ = ("entry", "ino", "ordinal", "parent", "tree")
 
-    absent_timeout = FOREVER
-
     def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
         self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
         self.ino = tree.number(ordinal)
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
+
+    @property
+    def absent_timeout(self) -> float:
+        return FOREVER
 
     def path(self) -> bytes:
         """Returns the path within the version, for people."""
@@ -249,10 +251,6 @@ class _SealedListing(Listing):
         for at, entry in node.tree.store.reader.entries(node.entry.tree, offset):
             child = node.tree.node(node.ordinal + at, entry, node)
             yield Listed(entry.name, child, child.attributes(), at + 1)
-
-
-def _nanoseconds(timestamp: str) -> int:
-    return int(datetime.fromisoformat(timestamp).timestamp() * 1_000_000) * 1000
 
 
 __all__ = ["KeptNodes", "SealedHandle", "SealedNode", "SealedTree", "ordinal_of", "serial_of"]

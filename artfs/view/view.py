@@ -20,10 +20,12 @@ from artfs.errors import ArtfsError, PendingNotFound, printable
 from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
+from artfs.seal.seal import Request
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
 from artfs.view.node import SEALED, Attributes, Node, virtual
+from artfs.view.patch import PatchBranch
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle
 from artfs.view.sealed import KeptNodes, SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
@@ -84,7 +86,8 @@ class View:
                 raise PendingNotFound(tree.collection, tree.name)
             place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
-            branch = Branch(tree, control, as_root=self.as_root, write_cache=self.write_cache)
+            kind = Branch if tree.lower is None else PatchBranch
+            branch = kind(tree, control, self.pending, as_root=self.as_root, write_cache=self.write_cache)
             root = self._roots[key] = branch.plant()
         return root
 
@@ -94,6 +97,17 @@ class View:
         if root is None or root.branch.tree is not tree:
             return None
         return self._roots.pop((tree.collection, tree.name), None)
+
+    def set_base(self, tree: PendingTree, ref: str, request: Request) -> None:
+        """Makes a pending version a patch, and has the kernel forget how it looked. Blocking."""
+        old = tree.current()
+        root = self._roots.get((old.collection, old.name))
+        collection = self.volume.catalog.collection(tree.collection)
+        try:
+            self.volume.set_base(collection, old, ref, request)
+        finally:
+            if old.successor is not None:
+                self._forget_pending(old, root)
 
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
@@ -115,6 +129,14 @@ class View:
                 self.kernel.forget_entry(parent, name, _PATIENCE)
         except OSError as error:  # a timeout is one, too
             log.warning("%s/%s: the kernel keeps the name: %r", tree.collection, printable(tree.name), error)
+
+    def _forget_children(self, root: PendingDirectory) -> None:
+        """Makes the kernel look everything up again that it knows below a root."""
+        try:
+            for name in root.places.children(root):
+                self.kernel.forget_entry(root.ino, name, _PATIENCE)
+        except OSError as error:
+            log.warning("the kernel keeps names of %s: %r", printable(root.branch.tree.name), error)
 
     @staticmethod
     def pending_ino(collection: str) -> int:
@@ -138,6 +160,9 @@ class View:
             ):  # the collection can't be read: its nodes then fail
                 collection = self.volume.catalog.collection(tree.collection)
                 root.branch.sealed = self.sealed(collection, record).root
+        if root is not None and tree.merged:
+            # Who sits in the tree has names and bytes of it that the version has not.
+            self._forget_children(root)
         self._forget_pending(tree, root)
 
     # -- sealed versions

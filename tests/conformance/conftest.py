@@ -20,7 +20,7 @@ import pytest
 
 from artfs.volume import Volume
 from tests.conformance.driver import Filesystem, OsFilesystem
-from tests.conformance.view import ViewInMemory
+from tests.conformance.view import ViewInMemory, empty, fill
 from tests.mount.mounting import PLACE, MountedVolume, add_log_to_failure, mounted_volume
 
 
@@ -30,6 +30,7 @@ class Driver:
 
     real: bool  # reached by system calls
     artfs: bool  # a pending tree, not a reference
+    patch: bool = False  # one with a base, all of which was removed
     options: tuple[str, ...] | None = None  # of artfs mount; None: no mount
 
 
@@ -37,6 +38,8 @@ DRIVERS = {
     "plain": Driver(real=True, artfs=False),
     "mount": Driver(real=True, artfs=True, options=()),
     "view": Driver(real=False, artfs=True),
+    "mount-patch": Driver(real=True, artfs=True, patch=True, options=()),
+    "view-patch": Driver(real=False, artfs=True, patch=True),
 }
 
 
@@ -95,6 +98,17 @@ class Mounts:
         path.mkdir()
         return path
 
+    def emptied_patch(self, mounted: MountedVolume) -> Path:
+        """A patch that is empty since all of its base was removed, under the names that tests like to use."""
+        if not (mounted.point / "suite" / "v0").exists():
+            base = self.pending_tree(mounted)
+            fill(OsFilesystem(base))
+            (base / ".artfs" / "finish").write_text("\n")
+        path = self.pending_tree(mounted)
+        (path / ".artfs" / "base").write_text("v0\n")
+        empty(OsFilesystem(path))
+        return path
+
 
 @pytest.fixture(scope="session")
 def mounts(lasting_mounts: set[str]) -> Iterator[Mounts]:
@@ -118,7 +132,9 @@ def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
         mounted = mounts.get(driver.options)
         request.node.funcargs["mounted_volume"] = mounted  # for the report of a failure
         with mounted.watched():
-            yield OsFilesystem(mounts.pending_tree(mounted))
+            yield OsFilesystem(
+                mounts.emptied_patch(mounted) if driver.patch else mounts.pending_tree(mounted)
+            )
     elif driver.real:
         base = Path(tempfile.mkdtemp(prefix="artfs-reference-", dir=PLACE))
         base.chmod(0o755)
@@ -128,4 +144,5 @@ def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
             shutil.rmtree(base)
     else:
         view: ViewInMemory = request.getfixturevalue("view")
-        yield view.pending_tree()
+        yield view.emptied_patch() if driver.patch else view.pending_tree()
+        view.discard()

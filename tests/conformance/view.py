@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from artfs.mount.errnos import errno_of
-from artfs.view.node import Attributes, Caller, Changes, Handle, Node
+from artfs.pending.tree import PendingTree
+from artfs.seal.seal import Request
+from artfs.view.node import Attributes, Caller, Changes, Handle, Node, ready
 from artfs.view.view import View
 from artfs.view.volume import VolumeRoot
 from artfs.volume import Volume
-from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Status, When
+from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, Status, When
 
 _PATH_MAX = 4096
 _NAME_MAX = 1024  # FUSE_NAME_MAX; 255 is the filesystem's own business
@@ -91,6 +93,10 @@ class Kernel:
     def forget_pages(self, ino: int, timeout: float) -> None:
         pass
 
+    def forget_all(self) -> None:
+        """As when memory is short: what is open stays."""
+        self._names.clear()
+
 
 class ViewFile:
     """An open file description."""
@@ -131,7 +137,7 @@ class ViewFile:
 
     def _change(self, changes: Changes) -> None:
         with self._fs.as_daemon(), _answers():
-            self._node.change_attributes(changes, self._handle, self._fs.caller)
+            ready(self._node.change_attributes, changes, self._handle, self._fs.caller)
 
     def fsync(self, data_only: bool = False) -> None:
         with _answers():
@@ -245,8 +251,12 @@ class ViewFilesystem:
             if not flags & os.O_CREAT:
                 raise _refuse(errno.ENOENT, path)
             with self.as_daemon() as umask, _answers():
-                made = found.parent.create(
-                    found.name, flags & ~os.O_NOFOLLOW, mode & ~umask & 0o7777, self.caller
+                made = ready(
+                    found.parent.create,
+                    found.name,
+                    flags & ~os.O_NOFOLLOW,
+                    mode & ~umask & 0o7777,
+                    self.caller,
                 )
             self._kernel.made(found.parent, found.name, made[0])
             return ViewFile(self, *made, flags)
@@ -262,7 +272,7 @@ class ViewFilesystem:
                 raise _refuse(errno.EISDIR, path)
             return ViewFile(self, node, None, flags)
         with self.as_daemon(), _answers():
-            handle = node.open(flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY), self.caller)
+            handle = ready(node.open, flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY), self.caller)
         return ViewFile(self, node, handle, flags)
 
     # Names
@@ -343,7 +353,7 @@ class ViewFilesystem:
         if self._kind(node) == stat.S_IFDIR:
             raise _refuse(errno.EPERM, old)
         with _answers():
-            linked = found.parent.link(node, found.name, self.caller)
+            linked = ready(found.parent.link, node, found.name, self.caller)
         assert linked.ino == node.ino
         self._kernel.made(found.parent, found.name, linked)
 
@@ -397,7 +407,7 @@ class ViewFilesystem:
     def _change(self, path: bytes, changes: Changes, *, follow: bool = True) -> None:
         node = self._at(path, follow=follow)
         with self.as_daemon(), _answers():
-            node.change_attributes(changes, None, self.caller)
+            ready(node.change_attributes, changes, None, self.caller)
 
     def stat(self, path: bytes, follow: bool = False) -> Status:
         return self.status(self._at(path, follow=follow))
@@ -453,7 +463,7 @@ class ViewFilesystem:
         node = self._at(path, follow=False)
         self._check_xattr(node, name, errno.EPERM)
         with _answers():
-            node.remove_xattr(name)
+            ready(node.remove_xattr, name)
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
         """As setxattr(2) and then pyfuse3, which sees to the flags by asking first."""
@@ -468,7 +478,7 @@ class ViewFilesystem:
                 if flags & os.XATTR_CREATE:
                     raise _refuse(errno.EEXIST, name)
         with _answers():
-            node.set_xattr(name, value)
+            ready(node.set_xattr, name, value)
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """As getxattr(2)."""
@@ -515,10 +525,72 @@ class ViewInMemory:
 
     def pending_tree(self) -> ViewFilesystem:
         """A fresh pending tree."""
+        return self._shown(self._started())
+
+    def emptied_patch(self) -> ViewFilesystem:
+        """A patch that is empty since all of its base was removed, under the names that tests like to use."""
+        if self._collection.newest() is None:
+            fill(self._shown(tree := self._started()))
+            self.volume.finish_tree(self._collection, tree, Request())
+        tree = self.volume.set_base(self._collection, self._started(), "v0", Request())
+        filesystem = self._shown(tree)
+        empty(filesystem)
+        return filesystem
+
+    def discard(self) -> None:
+        """Ends the tree that was made last, and gives its descriptors back."""
+        tree = self.volume.pending(self._collection.name, b"test-%d" % self._trees)
+        self.volume.discard_tree(self._collection, tree)
+        self.view.discarded(tree)
+        self.kernel.forget_all()
+
+    def _started(self) -> PendingTree:
         self._trees += 1
-        name = b"test-%d" % self._trees
-        tree = self.volume.start(self._collection, name)
+        return self.volume.start(self._collection, b"test-%d" % self._trees)
+
+    def _shown(self, tree: PendingTree) -> ViewFilesystem:
         return ViewFilesystem(self.kernel, self.view.pending(tree), self.volume)
 
 
-__all__ = ["Kernel", "ViewFile", "ViewFilesystem", "ViewInMemory"]
+FAVOURITES = [
+    b"a",
+    b"b",
+    b"c",
+    b"d",
+    b"dir",
+    b"e",
+    b"f",
+    b"file",
+    b"link",
+    b"new",
+    b"old",
+    b"other",
+    b"x",
+    b"y",
+]
+
+
+def fill(fs: Filesystem) -> None:
+    """Makes something under each of the names that tests like to use: a file or a directory with files."""
+    for number, name in enumerate(FAVOURITES):
+        if number % 2:
+            fs.mkdir(name)
+            for below in FAVOURITES[:4]:
+                fs.open(name + b"/" + below, os.O_CREAT | os.O_WRONLY).close()
+        else:
+            with fs.open(name, os.O_CREAT | os.O_WRONLY) as file:
+                file.pwrite(b"of the base", 0)
+
+
+def empty(fs: Filesystem) -> None:
+    """Removes what :func:`fill` made."""
+    for number, name in enumerate(FAVOURITES):
+        if number % 2:
+            for below in FAVOURITES[:4]:
+                fs.unlink(name + b"/" + below)
+            fs.rmdir(name)
+        else:
+            fs.unlink(name)
+
+
+__all__ = ["Kernel", "ViewFile", "ViewFilesystem", "ViewInMemory", "empty", "fill"]

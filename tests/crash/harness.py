@@ -284,9 +284,9 @@ class Scenario:
 
 
 def _prepare_seal(case: Case) -> None:
-    case.start(
-        b"job", many, aliases=("best", "stable"), tags=("t",), description="told", base=None
-    ).draft.set_metadata(b'{"accuracy": 0.5}')
+    case.start(b"job", many, aliases=("best", "stable"), tags=("t",), description="told").draft.set_metadata(
+        b'{"accuracy": 0.5}'
+    )
 
 
 def _prepare_second(case: Case) -> None:

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from artfs.errors import PendingNotFound
 from artfs.view.node import Attributes, Node
 
 if TYPE_CHECKING:
@@ -68,12 +67,16 @@ class PendingPlace(Place):
 
     def __init__(self, view: View, collection: Collection, tree: PendingTree) -> None:
         super().__init__(view, collection.name.encode(), tree.name)
-        self.collection, self.tree = collection, tree
+        self.collection, self._tree = collection, tree
+
+    @property
+    def tree(self) -> PendingTree:
+        """The tree that shows the pending version now."""
+        return self._tree.current()
 
     def owner(self) -> Attributes:
-        root = self.tree.places.root
-        if root is None:
-            raise PendingNotFound(self.collection.name, self.tree.name)
+        tree = self.tree
+        root = tree.places.root or self.view.pending(tree)
         return cast("Node", root).attributes()
 
 

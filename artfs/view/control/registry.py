@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from artfs.view.control.about import Readme
+from artfs.view.control.base import Base
 from artfs.view.control.discard import Discard
 from artfs.view.control.error import Error
 from artfs.view.control.finish import PendingFinish, VersionFinish
@@ -31,6 +32,7 @@ PENDING_FILES = (
     Discard(),
     PendingStatus(),
     Error(),
+    Base(),
     PendingAliases(),
     PendingTags(),
     PendingDescription(),

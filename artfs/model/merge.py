@@ -1,0 +1,435 @@
+"""Owns the three-way merge: what two sides made of one directory, as one directory, and where they collide.
+
+Must not know where pages lie, nor what the sides are: a reader gives pages, a ``put`` takes new ones. Any
+thread that may use both.
+
+What is *significant* in an entry is its kind, its content (blob, target, URI with checksum and size, what is
+in a directory), its permission bits and its xattrs. Owner, group, mtime and the xattr ``user.artfs.run``
+come along, but never collide. Of a symlink the target alone is significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from artfs.model.diff import differing_entries
+from artfs.model.digest import Algorithm, algorithm_of, text
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
+from artfs.model.tree import Put, TreeReader, build
+
+RUN = b"user.artfs.run"
+
+
+class Conflict(Struct, frozen=True):
+    """One path at which the two sides did different things.
+
+    ``path`` is from the root; ``b""`` is the root itself, whose mode and xattrs can collide. ``ours`` and
+    ``theirs`` say in plain words what each side did: "added", "changed", "mode changed", "xattrs changed",
+    "removed", "replaced by a directory" (file, symlink, reference); of directories that both sides added,
+    "added with another mode" or "added with other xattrs".
+
+    ``entry`` identifies what theirs has at the path, ``""`` if nothing: it is equal if and only if all that
+    is significant there is equal, so that a conflict can be known again. Where only a directory's own mode or
+    xattrs collide, it says nothing of what is in it.
+    """
+
+    path: bytes
+    ours: str
+    theirs: str
+    entry: str
+
+
+class Merged(NamedTuple):
+    """What came of a merge. If there are conflicts, ``root`` means nothing, and its pages may be missing."""
+
+    root: DirEntry
+    conflicts: list[Conflict]
+
+
+def never(_: Conflict, /) -> bool:
+    """Lets ours win no conflict."""
+    return False
+
+
+def merge(
+    reader: TreeReader,
+    base: DirEntry,
+    ours: DirEntry,
+    theirs: DirEntry,
+    put: Put,
+    *,
+    ours_wins: Callable[[Conflict], bool] = never,
+) -> Merged:
+    """Makes the directory that has the changes of both sides since ``base``, and lists the conflicts by path.
+
+    A change of one side is taken, and so is one that both made. Different changes are a conflict, save that
+    directories which both changed (or added) are merged name by name, and their own mode and xattrs, as one,
+    apart from that. Where one side removed a directory, each path in it that the other changed is a conflict.
+    ``ours_wins`` is asked once about each, in the order of paths, name by name. If it says so, ours is taken
+    and the conflict is not listed: of a directory that theirs removed, what ours changed then stays, and the
+    directories on the way to that.
+
+    What is not significant is taken from the side that differs from the base, from ours if both do. But mtime
+    and run go with the entry where one side alone changed it, and of two new mtimes of a directory the later
+    is taken. (For these, all that differs in a directory counts as a change of it.)
+
+    Looks only into directories that both sides changed, and reads the pages in which a side differs from the
+    base there, and those above them. A directory that collides as a whole, with a file say, is read as a
+    whole, to identify it. Gives the very pages that :func:`build` would make of the result. Holds what
+    differs; never recurses. ``reader`` must read what was put. Raises Damaged.
+    """
+    merging = _Merge(reader, put, algorithm_of(base.tree), ours_wins)
+    root = _performed(merging.entry(base, ours, theirs))
+    assert isinstance(root, DirEntry)
+    return Merged(root, merging.conflicts)
+
+
+# A method that yields another call of its kind, and is sent what that returned: recursion to any depth.
+_Steps: TypeAlias = Generator["_Steps", Entry | None, Entry | None]
+_T = TypeVar("_T")
+
+
+def _performed(steps: _Steps) -> Entry | None:
+    stack, value = [steps], None
+    while stack:
+        try:
+            stack.append(stack[-1].send(value))
+            value = None
+        except StopIteration as end:
+            stack.pop()
+            value = end.value
+    return value
+
+
+class _Marks(NamedTuple):
+    """The significant attributes of an entry."""
+
+    mode: int
+    xattrs: Xattrs
+
+
+class _Rest(NamedTuple):
+    """What is not significant in an entry."""
+
+    uid: int
+    gid: int
+    mtime_ns: int
+    run: bytes | None
+
+
+class _Differing(NamedTuple):
+    """The entries in which two sides of a directory differ from its base, by name.
+
+    ``base`` has those of names that both sides have; a name that is missing there is missing in the base.
+    """
+
+    base: dict[bytes, Entry]
+    ours: dict[bytes, Entry | None]
+    theirs: dict[bytes, Entry | None]
+
+
+class _Merge:
+    """One merge; stands at one path at a time."""
+
+    def __init__(
+        self, reader: TreeReader, put: Put, algorithm: Algorithm, ours_wins: Callable[[Conflict], bool]
+    ) -> None:
+        self._reader, self._put, self._algorithm, self._ours_wins = reader, put, algorithm, ours_wins
+        self._way: list[bytes] = []
+        self.conflicts: list[Conflict] = []
+
+    def entry(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> _Steps:
+        """Merges what is at one path; None is nothing."""
+        if theirs in (ours, base):
+            return ours
+        if ours == base:
+            return theirs
+        if isinstance(ours, DirEntry) and isinstance(theirs, DirEntry):
+            if base is None or isinstance(base, DirEntry):
+                return (yield self._directory(base, ours, theirs))
+        elif isinstance(base, DirEntry):
+            if ours is None and isinstance(theirs, DirEntry):
+                return (yield self._removed(base, theirs, by_ours=True))
+            if theirs is None and isinstance(ours, DirEntry):
+                return (yield self._removed(base, ours, by_ours=False))
+        return self._whole(base, ours, theirs)
+
+    def _whole(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Entry | None:
+        """Takes one side's entry as a whole, if that can be."""
+        by_ours, by_theirs = self._differ(base, ours), self._differ(base, theirs)
+        if by_ours and by_theirs and self._differ(ours, theirs):
+            self._wins(_did(base, ours), _did(base, theirs), self._identity(theirs))
+            return ours
+        taken = theirs if by_theirs and not by_ours else ours
+        if taken is None or ours is None or theirs is None:
+            return taken
+        rest = _rest(base, ours, theirs, alone=taken if by_ours != by_theirs else None)
+        return self._with_attributes(taken, _marks(taken), rest)
+
+    def _directory(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Steps:
+        """Merges a directory that both sides have, and that the base has too or has nothing for."""
+        marks = self._merged_marks(base, ours, theirs)
+        alone = None
+        if base is not None:
+            by_ours, by_theirs = (
+                side.tree != base.tree or _marks(side) != _marks(base) for side in (ours, theirs)
+            )
+            if by_ours != by_theirs:
+                alone = ours if by_ours else theirs
+        rest = _rest(base, ours, theirs, alone)
+        if ours.tree == theirs.tree or (base is not None and theirs.tree == base.tree):
+            return self._with_attributes(ours, marks, rest)
+        if base is not None and ours.tree == base.tree:
+            return self._with_attributes(theirs, marks, rest)
+        differing = self._differing(base, ours, theirs)
+        settled: dict[bytes, Entry | None] = {}
+        for name in sorted(differing.ours.keys() & differing.theirs.keys()):
+            self._way.append(name)
+            settled[name] = yield self.entry(
+                differing.base.get(name), differing.ours[name], differing.theirs[name]
+            )
+            self._way.pop()
+        if self.conflicts:
+            return ours
+        # The fewer changes are made in what has the more already.
+        if len(differing.theirs) <= len(differing.ours):
+            start, there, changes = ours, differing.ours, differing.theirs | settled
+        else:
+            start, there, changes = theirs, differing.theirs, differing.ours | settled
+        changes = {
+            name: entry for name, entry in changes.items() if name not in there or there[name] != entry
+        }
+        if not changes:
+            return self._with_attributes(start, marks, rest)
+        return _directory_of(self._reader.update(start.tree, changes, self._put), ours.name, marks, rest)
+
+    def _merged_marks(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Marks:
+        one, other = _marks(ours), _marks(theirs)
+        before = None if base is None else _marks(base)
+        if one == before:
+            return other
+        if other not in (one, before):
+            entry = self._marked("directory", theirs)
+            if before is None:
+                word = "added with another mode" if one.mode != other.mode else "added with other xattrs"
+                self._wins(word, word, entry)
+            else:
+                self._wins(_remarked(before, one), _remarked(before, other), entry)
+        return one
+
+    def _differing(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Differing:
+        found = _Differing({}, {}, {})
+        if base is None:
+            # What both sides have alike is no matter, so that there is no need to list either.
+            for one, other in differing_entries(self._reader, ours.tree, theirs.tree):
+                if one is not None:
+                    found.ours[one.name] = one
+                if other is not None:
+                    found.theirs[other.name] = other
+            return found
+        for side, into in ((ours, found.ours), (theirs, found.theirs)):
+            for before, after in differing_entries(self._reader, base.tree, side.tree):
+                if before is not None:
+                    into[before.name] = after
+                    found.base[before.name] = before
+                elif after is not None:
+                    into[after.name] = after
+        return found
+
+    def _removed(self, base: DirEntry, changed: DirEntry, *, by_ours: bool) -> _Steps:
+        """Looks for what one side changed in a directory that the other removed.
+
+        Returns what is left of it: all that ours changed, if it wins, with nothing else.
+        """
+
+        def wins(did: str, entry: str) -> bool:
+            return self._wins("removed", did, entry) if by_ours else self._wins(did, "removed", "")
+
+        before, after = _marks(base), _marks(changed)
+        stays = before != after and wins(_remarked(before, after), self._marked("directory", changed))
+        left: list[Entry] = []
+        for old, new in differing_entries(self._reader, base.tree, changed.tree):
+            if new is None:
+                continue
+            self._way.append(new.name)
+            if isinstance(old, DirEntry) and isinstance(new, DirEntry):
+                kept = yield self._removed(old, new, by_ours=by_ours)
+                if kept is not None:
+                    left.append(kept)
+            elif self._differ(old, new) and wins(_did(old, new), "" if not by_ours else self._identity(new)):
+                left.append(new)
+            self._way.pop()
+        if by_ours or not (stays or left) or self.conflicts:
+            return None
+        rest = _Rest(changed.uid, changed.gid, changed.mtime_ns, _run(changed))
+        return _directory_of(build(left, self._algorithm, self._put), changed.name, after, rest)
+
+    def _wins(self, ours: str, theirs: str, entry: str) -> bool:
+        """Tells whether ours wins the conflict at this path; else lists it."""
+        conflict = Conflict(b"/".join(self._way), ours, theirs, entry)
+        if self._ours_wins(conflict):
+            return True
+        self.conflicts.append(conflict)
+        return False
+
+    def _differ(self, one: Entry | None, other: Entry | None) -> bool:
+        """Tells whether two entries differ significantly; looks into directories as far as it has to."""
+        todo = [(one, other)]
+        while todo:
+            one, other = todo.pop()
+            if one is None or other is None:
+                if one is not other:
+                    return True
+            elif type(one) is not type(other) or _marks(one) != _marks(other):
+                return True
+            elif isinstance(one, DirEntry) and isinstance(other, DirEntry):
+                # Digests of content leave out some of what is significant, and have nothing that is not.
+                if one.content != other.content:
+                    return True
+                todo += differing_entries(self._reader, one.tree, other.tree)
+            elif _content(one) != _content(other):
+                return True
+        return False
+
+    def _with_attributes(self, entry: Entry, marks: _Marks, rest: _Rest) -> Entry:
+        """Returns an entry of the same content with other attributes."""
+        if isinstance(entry, SymlinkEntry):
+            return replace(entry, uid=rest.uid, gid=rest.gid, mtime_ns=rest.mtime_ns)
+        wanted = marks.mode, rest.uid, rest.gid
+        if isinstance(entry, DirEntry) and wanted != (entry.mode, entry.uid, entry.gid):
+            # The reach follows from these and from what is in the directory.
+            return _directory_of(self._reader.summary(entry.tree), entry.name, marks, rest)
+        return replace(
+            entry,
+            mode=marks.mode,
+            uid=rest.uid,
+            gid=rest.gid,
+            mtime_ns=rest.mtime_ns,
+            xattrs=_xattrs(marks, rest),
+        )
+
+    # -- identities
+
+    def _identity(self, entry: Entry | None) -> str:
+        """Spells what is significant in an entry."""
+        if entry is None:
+            return ""
+        if isinstance(entry, FileEntry):
+            return self._marked(f"file {text(entry.blob)}", entry)
+        if isinstance(entry, DirEntry):
+            return self._marked(f"directory {self._digest_below(entry)}", entry)
+        digest = self._algorithm.digest(_encoder.encode(_content(entry))).hex()
+        if isinstance(entry, SymlinkEntry):
+            return f"symlink {digest}"
+        return self._marked(f"reference {digest}", entry)
+
+    def _marked(self, said: str, entry: Entry) -> str:
+        marks = _marks(entry)
+        said = f"{said} {marks.mode:04o}"
+        if not marks.xattrs:
+            return said
+        return f"{said} {self._algorithm.digest(_encoder.encode(marks.xattrs)).hex()}"
+
+    def _digest_below(self, directory: DirEntry) -> str:
+        """Digests all that is significant below a directory: its tree's id would change with an mtime."""
+        hasher = self._algorithm.hasher()
+        stack = [self._reader.entries(directory.tree)]
+        while stack:
+            found = next(stack[-1], None)
+            if found is None:
+                stack.pop()
+                hasher.update(_END)
+                continue
+            entry = found[1]
+            hasher.update(_encoder.encode((_kind(entry), entry.name, _content(entry), _marks(entry))))
+            if isinstance(entry, DirEntry):
+                stack.append(self._reader.entries(entry.tree))
+        return hasher.digest().hex()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_END = _encoder.encode(None)
+
+
+# -- entries
+
+
+def _kind(entry: Entry) -> str:
+    if isinstance(entry, FileEntry):
+        return "file"
+    if isinstance(entry, DirEntry):
+        return "directory"
+    return "symlink" if isinstance(entry, SymlinkEntry) else "reference"
+
+
+def _content(entry: Entry) -> tuple[object, ...]:
+    """The significant content, of all but a directory."""
+    if isinstance(entry, FileEntry):
+        return (entry.blob,)
+    if isinstance(entry, SymlinkEntry):
+        return (entry.target,)
+    if isinstance(entry, ReferenceEntry):
+        return entry.uri, entry.checksum, entry.size
+    return ()
+
+
+def _marks(entry: Entry) -> _Marks:
+    if isinstance(entry, SymlinkEntry):
+        return _Marks(0o777, ())
+    return _Marks(entry.mode, tuple(pair for pair in entry.xattrs if pair[0] != RUN))
+
+
+def _run(entry: Entry) -> bytes | None:
+    return None if isinstance(entry, SymlinkEntry) else dict(entry.xattrs).get(RUN)
+
+
+def _rest(base: Entry | None, ours: Entry, theirs: Entry, alone: Entry | None) -> _Rest:
+    """Merges what is not significant; ``alone`` is the one side that changed the entry, if only one did."""
+
+    def either(field: Callable[[Entry], _T]) -> _T:
+        return field(ours) if base is None or field(ours) != field(base) else field(theirs)
+
+    uid, gid = either(attrgetter("uid")), either(attrgetter("gid"))
+    if alone is not None:
+        return _Rest(uid, gid, alone.mtime_ns, _run(alone))
+    mtime_ns = either(attrgetter("mtime_ns"))
+    if isinstance(ours, DirEntry) and (base is None or theirs.mtime_ns != base.mtime_ns):
+        mtime_ns = max(mtime_ns, theirs.mtime_ns)
+    return _Rest(uid, gid, mtime_ns, either(_run))
+
+
+def _xattrs(marks: _Marks, rest: _Rest) -> Xattrs:
+    if rest.run is None:
+        return marks.xattrs
+    return tuple(sorted((*marks.xattrs, (RUN, rest.run))))
+
+
+def _directory_of(summary: Summary, name: bytes, marks: _Marks, rest: _Rest) -> DirEntry:
+    return summary.directory(name, marks.mode, rest.uid, rest.gid, rest.mtime_ns, _xattrs(marks, rest))
+
+
+def _did(before: Entry | None, after: Entry | None) -> str:
+    """Says in words what was made of an entry; something was."""
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    if type(before) is not type(after):
+        return f"replaced by a {_kind(after)}"
+    one, other = _marks(before), _marks(after)
+    if isinstance(before, DirEntry) and isinstance(after, DirEntry):
+        same = before.content == after.content
+    else:
+        same = _content(before) == _content(after)
+    # A directory that is the same itself has other modes or xattrs below.
+    return _remarked(one, other) if same and one != other else "changed"
+
+
+def _remarked(before: _Marks, after: _Marks) -> str:
+    return "mode changed" if before.mode != after.mode else "xattrs changed"

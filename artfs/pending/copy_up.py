@@ -1,0 +1,77 @@
+"""Gives a lower file bytes of its own, so that it can be written.
+
+Owns the copy on its way: made aside, durable before it bears a name of the tree. So the tree has the lower
+file or the whole copy, whatever crashes. Must not know nodes. :meth:`CopyUp.run` may take long and belongs on
+a worker thread; the rest is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from artfs.model.entry import FileEntry
+from artfs.pending import overlay
+from artfs.store import durable, syscalls
+from artfs.store.files import copy_fd
+
+
+class CopyUp:
+    """The copy of one file. Shares extents where the filesystem can, and keeps holes."""
+
+    def __init__(self, staging_fd: int, entry: FileEntry, source: Callable[[], int] | None) -> None:
+        """``source`` opens the lower file; without one the copy is empty. The staging must outlive this."""
+        self._staging_fd, self._entry, self._source = staging_fd, entry, source
+        self._lock = threading.Lock()
+        self._name: bytes | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._name is not None
+
+    def run(self) -> None:
+        """Makes the copy; a second caller waits for the first. Raises OSError, Damaged: then run it again."""
+        with self._lock:
+            if self._name is not None:
+                return
+            name = durable.temp_name()
+            durable.step("copy-up:write")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=self._staging_fd)
+            try:
+                try:
+                    self._fill(fd)
+                finally:
+                    os.close(fd)
+            except Exception:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._staging_fd)
+                raise
+            self._name = name
+
+    def _fill(self, fd: int) -> None:
+        overlay.set_xattrs(fd, self._entry.xattrs)
+        if self._source is not None:
+            source = self._source()
+            try:
+                copy_fd(source, fd)
+            finally:
+                os.close(source)
+            durable.sync_file(fd, label="copy-up")
+
+    def take(self, uid: int, gid: int, mode: int, mtime_ns: int) -> bytes:
+        """Gives the copy its attributes and hands it over; returns its name in the staging directory."""
+        assert self._name is not None
+        overlay.give(self._staging_fd, self._name, uid, gid)
+        os.chmod(self._name, mode, dir_fd=self._staging_fd)
+        syscalls.utimensat(self._staging_fd, self._name, None, mtime_ns)
+        name, self._name = self._name, None
+        return name
+
+    def __del__(self) -> None:
+        # Wanted for a change that was refused in the end.
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._staging_fd)

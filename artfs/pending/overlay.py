@@ -1,0 +1,306 @@
+"""A directory of changes over a sealed one: how it lies on disk, and the single steps that make it.
+
+Owns the reserved names and targets in the tree of a patch::
+
+    .artfs-lower     symlink: the tree object that this directory lies over, and its node number
+    .artfs-gone/     whiteouts: an empty file under the name of each lower entry that is gone
+    .artfs-base      in the root alone: which version the patch is of (JSON)
+    NAME             a symlink with a reserved target may be a stub: a lower file under another name
+                     or with other attributes, uncopied; its inode bears owner and times
+
+An entry of the directory wins over a whiteout, and a whiteout over the lower entry of its name. So each
+change that users see is one system call, prepared and followed by steps that they don't see, and a crash
+between any two leaves the old state or the new one.
+
+Everything goes by descriptors of directories. Must not know nodes or FUSE. Blocking; any thread, one change
+of a directory at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import xxhash
+from msgspec.structs import replace
+
+from artfs.errors import Damaged, printable
+from artfs.model import digest
+from artfs.model.digest import TreeId
+from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
+from artfs.model.names import parse_version
+from artfs.model.tree import TreeReader
+from artfs.store import durable, syscalls
+
+_LOWER, _GONE, _BASE = b".artfs-lower", b".artfs-gone", b".artfs-base"
+_RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
+_STUB, _ESCAPE = b".artfs-stub:", b".artfs-link:"
+
+NUMBER_BITS = 59
+
+
+class Lower(NamedTuple):
+    """What a directory lies over; ``number`` is the one of its node, and seeds those of what is below."""
+
+    tree: TreeId
+    number: int
+
+    def number_of(self, name: bytes) -> int:
+        """Returns the node number of a lower entry: the same as long as the entry stands where it stood.
+
+        Two entries of one tree get the same one with a chance of some 2**-59 (XXH3, 64 bits).
+        """
+        return xxhash.xxh3_64_intdigest(self.number.to_bytes(8, "big") + name) >> (64 - NUMBER_BITS)
+
+
+class Base(msgspec.Struct, frozen=True):
+    """Which version a patch is of.
+
+    ``ref`` is what the user wrote: ``v3``, ``best``, ``other:latest``. It led to ``version`` of
+    ``collection``, whose root is ``tree``.
+    """
+
+    ref: str
+    collection: str
+    version: str
+    tree: str
+
+    @property
+    def tree_id(self) -> TreeId:
+        return digest.parse_tree(self.tree)
+
+    def name_in(self, collection: str) -> str:
+        """Returns the version as it is named in a collection: ``v3``, of another one ``other:v3``."""
+        return self.version if self.collection == collection else f"{self.collection}:{self.version}"
+
+    @property
+    def follows(self) -> bool:
+        """Tells whether an alias was given, whose moves the patch follows; a version is pinned."""
+        return parse_version(self.ref.rpartition(":")[2]) is None
+
+
+class Stub(NamedTuple):
+    """Names a lower file by the tree that holds it; ``mode`` is the one that it has now."""
+
+    tree: TreeId
+    name: bytes
+    mode: int
+
+
+def is_reserved(name: bytes) -> bool:
+    return name in (_LOWER, _GONE, _BASE)
+
+
+# -- what a directory lies over
+
+
+def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
+    """Returns what a directory lies over; None if it has nothing but its own entries. Raises Damaged."""
+    try:
+        target = os.readlink(name + b"/" + _LOWER, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(name, "what stands for its lower directory is no symlink") from None
+    tree, _, number = target.partition(b" ")
+    try:
+        return Lower(digest.parse_tree(tree.decode("ascii")), int(number, 16))
+    except ValueError as error:
+        raise _damaged(name, str(error)) from None
+
+
+def set_lower(dir_fd: int, lower: Lower) -> None:
+    os.symlink(b"%s %x" % (digest.text(lower.tree).encode(), lower.number), _LOWER, dir_fd=dir_fd)
+
+
+def drop_lower(dir_fd: int, staging_fd: int) -> None:
+    """Leaves a directory with its own entries, after which it can be removed or replaced.
+
+    To be called when none of the lower ones shows any more.
+    """
+    os.unlink(_LOWER, dir_fd=dir_fd)
+    # Only now: without what they hide, whiteouts mean nothing. As many as the directory had entries, so they
+    # are moved out of the way in one step; they go with the pending version.
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(_GONE, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
+
+
+def base_of(dir_fd: int) -> Base | None:
+    """Returns of which version a root is a patch; None if of none."""
+    try:
+        data = durable.read(dir_fd, _BASE)
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Base)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Damaged("the base of a pending version", str(error)) from None
+
+
+def set_base(dir_fd: int, base: Base) -> None:
+    durable.replace(dir_fd, _BASE, msgspec.json.encode(base) + b"\n", label="base:record")
+
+
+def is_untouched(dir_fd: int) -> bool:
+    """Tells whether nothing of a root was ever changed."""
+    return set(map(os.fsencode, _listdir(dir_fd))) <= {_LOWER, _BASE}
+
+
+# -- whiteouts
+
+
+def is_gone(dir_fd: int, name: bytes) -> bool:
+    try:
+        os.stat(_GONE + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def gone(dir_fd: int) -> set[bytes]:
+    """Lists the whiteouts of a directory; entries may stand under the same names."""
+    try:
+        with durable.directory(dir_fd, _GONE) as fd:
+            return set(map(os.fsencode, os.listdir(fd)))
+    except FileNotFoundError:
+        return set()
+
+
+def shows_nothing(dir_fd: int, lower_names: int) -> bool:
+    """Tells whether a directory looks empty that lies over one of so many names.
+
+    Only lower entries are ever whited out, so that counting is enough.
+    """
+    own = (name for name in map(os.fsencode, _listdir(dir_fd)) if not is_reserved(name))
+    return next(own, None) is None and (lower_names == 0 or len(gone(dir_fd)) >= lower_names)
+
+
+def _listdir(dir_fd: int) -> list[str]:
+    with durable.directory(dir_fd, b".") as fd:  # an O_PATH descriptor lists nothing
+        return os.listdir(fd)
+
+
+def hide(dir_fd: int, name: bytes) -> None:
+    """Whites a lower entry out; nobody sees it while an entry of the directory bears the name."""
+    durable.step("overlay:hide")
+    path = _GONE + b"/" + name
+    try:
+        os.mknod(path, stat.S_IFREG | 0o600, dir_fd=dir_fd)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        with unseen(dir_fd):
+            os.mkdir(_GONE, 0o700, dir_fd=dir_fd)
+        os.mknod(path, stat.S_IFREG | 0o600, dir_fd=dir_fd)
+
+
+# -- symlinks that mean something
+
+
+def stub_target(stub: Stub) -> bytes:
+    return b"%s%o:%s:%s" % (_STUB, stub.mode, digest.text(stub.tree).encode(), stub.name)
+
+
+def stubbed(reader: TreeReader, stub: Stub) -> FileEntry | ReferenceEntry:
+    """Returns the lower entry that a stub stands for, with its mode. Raises Damaged."""
+    found = reader.find(stub.tree, stub.name)
+    if found is None or not isinstance(found[1], FileEntry | ReferenceEntry):
+        raise Damaged(f"a stub for '{printable(stub.name)}'", "its tree has no such file")
+    return replace(found[1], mode=stub.mode)
+
+
+def escaped(target: bytes) -> bytes:
+    """Returns the target to store for a user's symlink."""
+    return _ESCAPE + target if target.startswith(_RESERVED_TARGET) else target
+
+
+def read_target(stored: bytes) -> Stub | bytes:
+    """Reads a stored target back: a stub, or what the user gave. Raises Damaged."""
+    if not stored.startswith(_RESERVED_TARGET):
+        return stored
+    if stored.startswith(_ESCAPE):
+        return stored[len(_ESCAPE) :]
+    try:
+        if not stored.startswith(_STUB):
+            raise ValueError("its target is not known")
+        mode, algorithm, hexes, name = stored[len(_STUB) :].split(b":", 3)
+        tree = digest.parse_tree((algorithm + b":" + hexes).decode("ascii"))
+        return Stub(tree, name, int(mode, 8))
+    except ValueError as error:
+        raise Damaged(f"the stub '{printable(stored)}' of a pending version", str(error)) from None
+
+
+# -- lifting: making a lower entry one of the directory, which changes nothing that is seen
+
+
+@contextlib.contextmanager
+def unseen(dir_fd: int) -> Iterator[None]:
+    """Keeps a directory's mtime over steps that users don't see."""
+    before = os.stat(b".", dir_fd=dir_fd)
+    yield
+    syscalls.utimensat(dir_fd, b".", None, before.st_mtime_ns)
+
+
+def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str) -> int:
+    """Renames what was built in the staging directory to its name, unseen; returns its inode number."""
+    durable.step(f"overlay:{step}")
+    with unseen(dir_fd):
+        os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
+
+
+def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
+    """Builds a directory that lies over a sealed one and looks like it; returns its name in the staging."""
+    staged = durable.temp_name()
+    os.mkdir(staged, 0o700, dir_fd=staging_fd)
+    with durable.directory(staging_fd, staged) as fd:
+        set_lower(fd, lower)
+        set_xattrs(fd, entry.xattrs)
+        give(staging_fd, staged, entry.uid, entry.gid)
+        os.fchmod(fd, entry.mode)
+        syscalls.futimens(fd, None, entry.mtime_ns)
+    return staged
+
+
+def stage_symlink(staging_fd: int, entry: SymlinkEntry) -> bytes:
+    """Builds a user's symlink like a sealed one."""
+    return _stage_link(staging_fd, escaped(entry.target), entry.uid, entry.gid, entry.mtime_ns)
+
+
+def stage_stub(staging_fd: int, stub: Stub, uid: int, gid: int, mtime_ns: int) -> bytes:
+    return _stage_link(staging_fd, stub_target(stub), uid, gid, mtime_ns)
+
+
+def _stage_link(staging_fd: int, target: bytes, uid: int, gid: int, mtime_ns: int) -> bytes:
+    staged = durable.temp_name()
+    os.symlink(target, staged, dir_fd=staging_fd)
+    give(staging_fd, staged, uid, gid)
+    syscalls.utimensat(staging_fd, staged, None, mtime_ns)
+    return staged
+
+
+def give(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
+    """Sets the owner of something new. A daemon that is not root gives what it may: it serves one user."""
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return
+    try:
+        os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+
+
+def set_xattrs(fd: int, xattrs: Xattrs) -> None:
+    for name, value in xattrs:
+        os.setxattr(fd, name, value)
+
+
+def _damaged(name: bytes, why: str) -> Damaged:
+    return Damaged(f"the directory '{printable(name)}' of a pending version", why)

@@ -1,0 +1,72 @@
+"""Which version a patch is of: looked up, followed when its alias moves, merged with what it moved to.
+
+Owns what a base's reference means. Must not know how a pending tree lies on disk. Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from artfs.catalog.collection import Collection
+from artfs.errors import Collision, NotFound
+from artfs.model import merge
+from artfs.model.digest import TreeId
+from artfs.model.entry import DirEntry
+from artfs.pending.draft import Draft
+from artfs.pending.overlay import Base
+from artfs.store.objects import ObjectStore
+
+#: Finds a collection by its name; raises :class:`~artfs.errors.CollectionNotFound`.
+Find = Callable[[str], Collection]
+
+
+def look_up(find: Find, collection: str, ref: str) -> Base:
+    """Returns what a reference names now: ``v3``, an alias, or either of another collection, ``other:v3``.
+
+    Raises :class:`NotFound`, and InvalidCommand for aliases that lead back to themselves.
+    """
+    name, _, word = ref.rpartition(":")
+    found = find(name or collection)
+    record = found.record(found.resolve(word))
+    return Base(ref, found.name, record.version, record.root.tree)
+
+
+def moved(find: Find, base: Base, collection: str) -> Base | None:
+    """Returns where a base's alias leads now; None if that is where it led, or nowhere any more."""
+    if not base.follows:
+        return None
+    with suppress(NotFound):
+        now = look_up(find, collection, base.ref)
+        if (now.collection, now.version) != (base.collection, base.version):
+            return now
+    return None
+
+
+def rebased(
+    store: ObjectStore,
+    draft: Draft,
+    base: Base,
+    ours: DirEntry,
+    onto: Base,
+    *,
+    ours_wins: Callable[[merge.Conflict], bool] = merge.never,
+) -> DirEntry:
+    """Returns `ours`, a changed `base`, with the changes that led from there to `onto`.
+
+    Its root keeps its own attributes. Raises :class:`Collision`, and notes in `draft` what collided: so that
+    a conflict that was shown can be told from one that was not.
+    """
+
+    def root(tree: TreeId) -> DirEntry:
+        summary = store.reader.summary(tree)
+        return summary.directory(b"", ours.mode, ours.uid, ours.gid, ours.mtime_ns, ours.xattrs)
+
+    result = merge.merge(
+        store.reader, root(base.tree_id), ours, root(onto.tree_id), store.put, ours_wins=ours_wins
+    )
+    if result.conflicts:
+        draft.note_conflicts((conflict.path, conflict.entry) for conflict in result.conflicts)
+        paths = [(conflict.path, conflict.ours, conflict.theirs) for conflict in result.conflicts]
+        raise Collision(base.ref, onto.name_in(draft.collection), paths)
+    return result.root

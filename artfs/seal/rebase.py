@@ -1,0 +1,125 @@
+"""Gives a pending version a base: any while it is untouched, then where the alias of its base has moved.
+
+Owns the order of the steps. A new root is built beside the tree and exchanged with it, which is the one
+atomic step; so a crash leaves the tree with the old base or with the new one. Blocking; on a worker thread.
+
+A touched tree is rebased much as it is sealed: its changed files become blobs, and the tree that comes of
+them and of the moved base is what the new root lies over. What is changed since the new base is then found
+as ever, by comparing with it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+
+from artfs.errors import PendingNotFound, ReadOnly, TreeTouched
+from artfs.model.digest import TreeId
+from artfs.pending import overlay
+from artfs.pending.draft import TREE, Mark
+from artfs.pending.gate import State
+from artfs.pending.overlay import Base, Lower
+from artfs.pending.tree import PendingTree
+from artfs.seal import base as bases
+from artfs.seal.seal import Request, Sealer, decided
+from artfs.store import durable
+
+
+def set_base(sealer: Sealer, tree: PendingTree, ref: str, request: Request) -> bytes | None:
+    """Makes `tree` a patch of what `ref` names; returns the trash name of its files, None if it was one.
+
+    An empty `ref` takes the base of an untouched tree away. After a change `tree` is at its end; what is
+    there now is another :class:`PendingTree`. Waits for files to be closed as a finish does.
+
+    Raises :class:`TreeTouched`, :class:`~artfs.errors.NotFound`, :class:`~artfs.errors.Collision`,
+    :class:`~artfs.errors.Busy`; then nothing has changed.
+    """
+    tree.gate.close(request.wait, interrupted=request.interrupted)
+    state = State.PENDING
+    try:
+        with sealer.alone(tree, request.interrupted):
+            if decided(sealer.collection, tree.draft.mark()) is not None:
+                state = State.COMMITTED
+                raise ReadOnly("it is a version already, but its finish could not end: finish it again")
+            with sealer.objects_in_use():
+                trash = _set_base(sealer, tree, ref)
+                state = State.PENDING if trash is None else State.REPLACED
+            return trash
+    except PendingNotFound:  # another process sealed or discarded it
+        state = State.DISCARDED
+        raise
+    except OSError:
+        # An error may come after the exchange, when all that is missing is to know it durable.
+        if not tree.stands():
+            state = State.REPLACED
+        raise
+    finally:
+        tree.gate.settle(state)
+
+
+def _set_base(sealer: Sealer, tree: PendingTree, ref: str) -> bytes | None:
+    root = tree.open_root()
+    try:
+        had, untouched = overlay.base_of(root), overlay.is_untouched(root)
+        if not ref:
+            if not untouched:
+                raise TreeTouched
+            return None if had is None else _plant(sealer, tree, root, None, None)
+        base = bases.look_up(sealer.find, tree.collection, ref)
+        if untouched:
+            return None if base == had else _plant(sealer, tree, root, base, base.tree_id)
+        if had is None or not had.follows or had.ref != ref:
+            raise TreeTouched
+        if base == had:
+            return None
+        lower = _rebase(sealer, tree, had, base)
+        trash = _plant(sealer, tree, root, base, lower)
+    finally:
+        os.close(root)
+    tree.draft.forget_conflicts()
+    # The new tree shares no inode with the store.
+    tree.draft.clear_mark()
+    return trash
+
+
+def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId:
+    """Stores what the tree shows after its base has moved. A conflict that was shown before is ours."""
+    ingested = sealer.ingest(tree)
+    known = tree.draft.conflicts()
+    result = bases.rebased(
+        sealer.store,
+        tree.draft,
+        base,
+        ingested.root,
+        onto,
+        ours_wins=lambda conflict: (conflict.path, conflict.entry) in known,
+    )
+    # From here on inodes of the tree may be blobs, as in a seal; it is one that never commits.
+    tree.draft.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
+    tree.shares_blobs = True
+    sealer.link(tree, ingested)
+    sealer.store.sync()
+    return result.tree
+
+
+def _plant(sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lower: TreeId | None) -> bytes:
+    """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one."""
+    old, pending = os.fstat(root), tree.draft.fd
+    staged = durable.temp_name()
+    durable.step("base:plant")
+    os.mkdir(staged, 0o700, dir_fd=pending)
+    with durable.directory(pending, staged) as fd:
+        if base is not None and lower is not None:
+            # Of a tree that comes later under this name no node has the number of one of today's.
+            overlay.set_lower(fd, Lower(lower, secrets.randbits(overlay.NUMBER_BITS)))
+            overlay.set_base(fd, base)
+        for name in map(os.fsencode, os.listxattr(root)):
+            os.setxattr(fd, name, os.getxattr(root, name))
+        overlay.give(pending, staged, old.st_uid, old.st_gid)
+        os.fchmod(fd, stat.S_IMODE(old.st_mode))
+        durable.sync_dir(fd, label="base")
+    durable.exchange(pending, staged, TREE, label="base")
+    trash = durable.temp_name()
+    os.rename(staged, trash, src_dir_fd=pending, dst_dir_fd=sealer.trash_fd)
+    return trash

@@ -1,0 +1,28 @@
+"""`base`: the version that a pending one is a patch of. Writing it shows that version's content at once."""
+
+from __future__ import annotations
+
+from artfs.errors import InvalidCommand
+from artfs.seal.seal import Request
+from artfs.view.control.file import ControlFile, decoded
+from artfs.view.control.place import PendingPlace
+from artfs.view.node import Caller
+from artfs.view.process import signalled
+
+
+class Base(ControlFile[PendingPlace]):
+    name, writable, waits = "base", True, True
+
+    def read(self, place: PendingPlace) -> str:
+        base = place.tree.base()
+        return "" if base is None else f"{base.ref}\n"
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        words = decoded(command).split()
+        if len(words) > 1:
+            raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
+        request = Request(interrupted=lambda: place.view.stopping or signalled(caller.pid))
+        place.view.set_base(place.tree, "".join(words), request)
+
+
+__all__ = ["Base"]

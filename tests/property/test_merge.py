@@ -1,0 +1,401 @@
+"""Merges of random trees against a merge of nested dicts; tiny pages put updates of pages to work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from artfs.model import pages, tree
+from artfs.model.digest import Algorithm, TreeId, blob_id
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
+from artfs.model.manifest import walk
+from artfs.model.merge import Conflict, Merged, merge, never
+from artfs.model.pages import Page, decode
+from artfs.model.tree import TreeReader, build
+
+XXH128 = Algorithm.XXH128
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_pages() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "LEAF_BITS": 2,
+            "LEAF_MIN": 2,
+            "LEAF_MAX": 8,
+            "INDEX_BITS": 1,
+            "INDEX_MIN": 2,
+            "INDEX_MAX": 4,
+            "MAX_LEVEL": 40,
+        }.items():
+            patch.setattr(pages, name, value)
+        patch.setattr(tree, "ONE_PAGE", 6)
+        patch.setattr(tree, "LEAF_MAX", 8)
+        yield
+
+
+@dataclass(frozen=True)
+class Node:
+    """An entry as plain values: what is significant first. A dict of nodes is a directory's content."""
+
+    content: str | bytes | dict[bytes, Node]  # of a file, symlink, directory
+    mode: int = 0o755
+    xattr: bytes = b""
+    is_reference: bool = False
+    uid: int = 0
+    mtime_ns: int = 0
+    run: bytes = b""
+
+    @property
+    def kind(self) -> object:
+        return type(self.content), self.is_reference
+
+    @property
+    def children(self) -> dict[bytes, Node] | None:
+        return self.content if isinstance(self.content, dict) else None
+
+    @property
+    def marks(self) -> object:
+        return None if isinstance(self.content, bytes) else (self.mode, self.xattr)
+
+
+Maybe: TypeAlias = Node | None
+
+
+def significant(node: Maybe) -> Any:
+    if node is None:
+        return None
+    content: Any = node.content
+    if isinstance(content, dict):
+        content = {name: significant(child) for name, child in content.items()}
+    return node.kind, content, node.marks
+
+
+# -- the oracle
+
+
+@dataclass
+class Oracle:
+    """Merges nodes by the rules as they are told, name by name of all there are."""
+
+    wins: Callable[[bytes], bool] = lambda path: False
+    # Each with what is significant of theirs at the path.
+    conflicts: list[tuple[bytes, Any]] = field(default_factory=list)
+
+    def conflict(self, path: list[bytes], theirs: Any) -> bool:
+        """Tells whether ours wins."""
+        joined = b"/".join(path)
+        if not self.wins(joined):
+            self.conflicts.append((joined, theirs))
+        return self.wins(joined)
+
+    def merged(self, path: list[bytes], base: Maybe, ours: Maybe, theirs: Maybe) -> Maybe:
+        base_is_directory = base is not None and base.children is not None
+        directories = [side for side in (ours, theirs) if side is not None and side.children is not None]
+        if len(directories) == 2 and (base is None or base_is_directory):
+            return self.directory(path, base, *directories)
+        if len(directories) == 1 and None in (ours, theirs) and base_is_directory:
+            assert base is not None
+            return self.left(path, base, directories[0], by_ours=ours is None)
+        changed = [significant(side) != significant(base) for side in (ours, theirs)]
+        if all(changed) and significant(ours) != significant(theirs):
+            self.conflict(path, significant(theirs))
+            return ours
+        taken = theirs if changed == [False, True] else ours
+        if taken is None or ours is None or theirs is None:
+            return taken
+        alone = taken if changed[0] != changed[1] else None
+        return replace(taken, **insignificant(base, ours, theirs, alone))
+
+    def directory(self, path: list[bytes], base: Maybe, ours: Node, theirs: Node) -> Node:
+        before = {} if base is None else base.children
+        one, other = ours.children, theirs.children
+        assert before is not None
+        assert one is not None
+        assert other is not None
+        marks = ours
+        if base is not None and ours.marks == base.marks:
+            marks = theirs
+        elif ours.marks != theirs.marks and (base is None or theirs.marks != base.marks):
+            self.conflict(path, ("only itself", theirs.marks))
+        children = {
+            name: self.merged([*path, name], before.get(name), one.get(name), other.get(name))
+            for name in sorted({*before, *one, *other})
+        }
+        alone = None
+        if base is not None:
+            changed = [(side.children, side.marks) != (base.children, base.marks) for side in (ours, theirs)]
+            if changed[0] != changed[1]:
+                alone = ours if changed[0] else theirs
+        return Node(
+            {name: child for name, child in children.items() if child is not None},
+            marks.mode,
+            marks.xattr,
+            **insignificant(base, ours, theirs, alone),
+        )
+
+    def left(self, path: list[bytes], base: Node, side: Node, *, by_ours: bool) -> Maybe:
+        """What is left of a directory that one side removed and the other changed."""
+        before, after = base.children, side.children
+        assert before is not None
+        assert after is not None
+        stays = base.marks != side.marks
+        if stays:
+            stays = self.conflict(path, ("only itself", side.marks) if by_ours else None)
+        children = {}
+        for name in sorted(after):
+            old, new, below = before.get(name), after[name], [*path, name]
+            if old is not None and old.children is not None and new.children is not None:
+                kept = self.left(below, old, new, by_ours=by_ours)
+            elif significant(old) == significant(new):
+                kept = None
+            else:
+                kept = new if self.conflict(below, significant(new) if by_ours else None) else None
+            if kept is not None:
+                children[name] = kept
+        if by_ours or not (stays or children):
+            return None
+        return replace(side, content=children)
+
+
+def insignificant(base: Maybe, ours: Node, theirs: Node, alone: Maybe) -> dict[str, Any]:
+    found = {}
+    for name in ("uid", "mtime_ns", "run"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        new = [value for value in (one, other) if base is None or value != getattr(base, name)]
+        if alone is not None and name != "uid":
+            found[name] = getattr(alone, name)
+        elif name == "mtime_ns" and ours.children is not None and theirs.children is not None:
+            found[name] = max(new, default=one)
+        else:
+            found[name] = new[0] if new else one
+    if isinstance((alone or ours).content, bytes):
+        del found["run"]
+    return found
+
+
+# -- trees
+
+
+class Store:
+    def __init__(self) -> None:
+        self.pages: dict[TreeId, Page] = {}
+        self.reader = TreeReader(self.pages.__getitem__)
+
+    def put(self, tree: TreeId, data: bytes) -> None:
+        self.pages[tree] = decode(data)
+
+    def root(self, node: Node) -> DirEntry:
+        made = self.made(b"", node)
+        assert isinstance(made, DirEntry)
+        return made
+
+    def made(self, name: bytes, node: Node) -> Entry:
+        content, uid, mtime_ns = node.content, node.uid, node.mtime_ns
+        if isinstance(content, bytes):
+            return SymlinkEntry(name, uid, 0, mtime_ns, content)
+        xattrs: Xattrs = ((b"user.artfs.run", node.run),) if node.run else ()
+        if node.xattr:
+            xattrs += ((b"user.b", node.xattr),)
+        if isinstance(content, dict):
+            entries = [self.made(child, content[child]) for child in sorted(content)]
+            return build(entries, XXH128, self.put).directory(name, node.mode, uid, 0, mtime_ns, xattrs)
+        if node.is_reference:
+            uri = b"s3://" + content.encode()
+            return ReferenceEntry(name, node.mode, uid, 0, mtime_ns, 3, uri, b"", xattrs)
+        blob = blob_id(XXH128, XXH128.digest(content.encode()))
+        return FileEntry(name, node.mode, uid, 0, mtime_ns, len(content), blob, xattrs)
+
+    def merge(self, *sides: Node, ours_wins: Callable[[Conflict], bool] = never) -> Merged:
+        base, ours, theirs = map(self.root, sides)
+        return merge(self.reader, base, ours, theirs, self.put, ours_wins=ours_wins)
+
+
+common_names = [b"a", b"b", b"c"]
+names = st.sampled_from([*common_names, b"a-", b"\xff"]) | st.integers(0, 25).map(lambda i: b"%d" % i)
+modes = st.sampled_from([0o755, 0o700, 0o644])
+xattrs = st.sampled_from([b"", b"", b"1", b"2"])
+owners = st.sampled_from([0, 0, 1, 2])
+times = st.integers(0, 3)
+runs = st.sampled_from([b"", b"", b"run-1", b"run-2"])
+rest = {"uid": owners, "mtime_ns": times, "run": runs}
+texts = st.sampled_from(["", "1", "2"])
+links = st.builds(Node, st.sampled_from([b"t", b"u"]), uid=owners, mtime_ns=times)
+leaves = st.builds(Node, texts, modes, xattrs, st.sampled_from([False, False, True]), **rest) | links
+
+
+def directory_of(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    # Few names for the two sides to meet, many for the pages.
+    few = st.dictionaries(st.sampled_from(common_names), children, max_size=3)
+    many = st.dictionaries(names, children, min_size=4, max_size=12)
+    return st.builds(Node, few | few | many, modes, xattrs, **rest)
+
+
+low = directory_of(leaves)
+middle = directory_of(leaves | low)
+nodes = leaves | low | middle
+# With all the common names, for what is done on both sides to be done in something.
+roots = st.builds(
+    lambda root, children: replace(root, content={**(root.children or {}), **children}),
+    directory_of(leaves),
+    st.fixed_dictionaries({b"a": middle, b"b": middle | low, b"c": nodes}),
+)
+
+some_names = st.lists(st.sampled_from([b"a", b"a", *common_names]) | names, max_size=3)
+values: dict[str, st.SearchStrategy[Any]] = {"mode": modes, "xattr": xattrs, **rest}
+changes = st.sampled_from([*values]).flatmap(lambda name: values[name].map(lambda value: (name, value)))
+Edit: TypeAlias = tuple[list[bytes], Node | tuple[str, Any] | None]
+edits: st.SearchStrategy[Edit] = st.tuples(some_names, changes | leaves | nodes | st.none())
+
+
+def edited(node: Node, edit: Edit) -> Node:
+    """Sets, removes or changes what is at a path, or at the last part of it that there is."""
+    path, change = edit
+    children = node.children
+    if not path or children is None:
+        # A symlink has no mode and no xattrs, and the root stays a directory.
+        if isinstance(change, tuple) and (change[0] in ("uid", "mtime_ns") or node.marks):
+            return replace(node, **{change[0]: change[1]})
+        return node
+    name, *below = path
+    child = children.get(name)
+    without = {other: node for other, node in children.items() if other != name}
+    if child is not None and (isinstance(change, tuple) or (below and child.children is not None)):
+        return replace(node, content={**without, name: edited(child, (below, change))})
+    return replace(node, content={**without, name: change} if isinstance(change, Node) else without)
+
+
+@st.composite
+def sides(draw: st.DrawFn, most: int = 3) -> list[Node]:
+    """A base, and what became of it on each of some sides; some edits are made on all."""
+    base = draw(roots)
+    found = [base] * most
+    for edit in draw(st.lists(edits, max_size=2)):
+        found[1:] = [edited(side, edit) for side in found[1:]]
+    for i in range(1, most):
+        for edit in draw(st.lists(edits, min_size=1, max_size=6)):
+            found[i] = edited(found[i], edit)
+    return found
+
+
+insignificant_edits = st.lists(
+    st.tuples(
+        some_names,
+        st.sampled_from([*rest]).flatmap(lambda name: rest[name].map(lambda value: (name, value))),
+    ),
+    max_size=6,
+)
+
+
+def agree(store: Store, root: DirEntry, expected: Node) -> None:
+    fresh = Store()
+    assert root == fresh.root(expected)
+    assert dict(walk(store.reader, root)) == dict(walk(fresh.reader, root))
+
+
+@settings(deadline=None, max_examples=300)
+@given(sides())
+def test_against_the_oracle(three: list[Node]) -> None:
+    store, oracle = Store(), Oracle()
+    found = store.merge(*three)
+    expected = oracle.merged([], *three)
+    assert [conflict.path for conflict in found.conflicts] == [path for path, _ in oracle.conflicts]
+    if not found.conflicts:
+        assert expected is not None
+        agree(store, found.root, expected)
+
+
+@settings(deadline=None, max_examples=300)
+@given(sides(), st.sampled_from(["all", "some"]), st.data())
+def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataObject) -> None:
+    all_of_them = Oracle()
+    all_of_them.merged([], *three)
+    paths = [path for path, _ in all_of_them.conflicts]
+    won = paths if which == "all" or not paths else data.draw(st.lists(st.sampled_from(paths)))
+    oracle = Oracle(lambda path: path in won)
+    expected = oracle.merged([], *three)
+    store = Store()
+    asked: list[bytes] = []
+
+    def ours_wins(conflict: Conflict) -> bool:
+        asked.append(conflict.path)
+        return conflict.path in won
+
+    found = store.merge(*three, ours_wins=ours_wins)
+    assert asked == paths
+    assert [conflict.path for conflict in found.conflicts] == [path for path in paths if path not in won]
+    if not found.conflicts:
+        assert expected is not None
+        agree(store, found.root, expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(sides())
+def test_what_one_side_or_both_sides_did_is_taken_as_it_is(three: list[Node]) -> None:
+    store = Store()
+    base, ours, _ = three
+    for sides in ((base, ours, base), (base, base, ours), (base, ours, ours), (ours, ours, ours)):
+        assert store.merge(*sides) == (store.root(ours), [])
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides())
+def test_the_sides_are_alike(three: list[Node]) -> None:
+    store = Store()
+    base, ours, theirs = three
+    one, other = store.merge(base, ours, theirs), store.merge(base, theirs, ours)
+    assert [(c.path, c.ours, c.theirs) for c in one.conflicts] == [
+        (c.path, c.theirs, c.ours) for c in other.conflicts
+    ]
+    if not one.conflicts:
+        assert one.root.content == other.root.content
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides())
+def test_what_was_merged_once_merges_without_effect(three: list[Node]) -> None:
+    store = Store()
+    base, ours, theirs = map(store.root, three)
+    merged = merge(store.reader, base, ours, theirs, store.put)
+    if not merged.conflicts:
+        assert merge(store.reader, base, merged.root, theirs, store.put) == merged
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides(), insignificant_edits, insignificant_edits)
+def test_what_is_not_significant_makes_no_conflict_another(
+    three: list[Node], of_ours: list[Edit], of_theirs: list[Edit]
+) -> None:
+    store = Store()
+    base, ours, theirs = three
+    conflicts = store.merge(base, ours, theirs).conflicts
+    for edit in of_ours:
+        ours = edited(ours, edit)
+    for edit in of_theirs:
+        theirs = edited(theirs, edit)
+    assert store.merge(base, ours, theirs).conflicts == conflicts
+
+
+@settings(deadline=None, max_examples=200)
+@given(sides(4))
+def test_a_conflict_is_known_again_by_what_is_significant(four: list[Node]) -> None:
+    store = Store()
+    base, ours, *theirs = four
+    found: list[tuple[str, Any]] = []
+    for side in theirs:
+        oracle = Oracle()
+        oracle.merged([], base, ours, side)
+        conflicts = store.merge(base, ours, side).conflicts
+        found += [
+            (conflict.entry, identity)
+            for conflict, (_, identity) in zip(conflicts, oracle.conflicts, strict=True)
+        ]
+    for entry, identity in found:
+        assert (entry == "") == (identity is None)
+        for other, another in found:
+            assert (entry == other) == (identity == another)
