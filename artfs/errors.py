@@ -235,15 +235,21 @@ class Collision(ArtfsError):
     ``paths`` has each with what was done here and there.
     """
 
-    def __init__(self, base: str, onto: str, paths: Sequence[tuple[bytes, str, str]]) -> None:
+    def __init__(self, text: str, paths: Sequence[tuple[bytes, str, str]] = ()) -> None:
+        super().__init__(text)
+        self.paths = tuple(paths)
+
+    @classmethod
+    def between(cls, base: str, onto: str, paths: Sequence[tuple[bytes, str, str]]) -> Collision:
+        """Tells what collides with `onto`, which `base` names now."""
         shown = "; ".join(
             f"{printable(path) or 'the root'} ({ours} here, {theirs} there)" for path, ours, theirs in paths
         )
-        super().__init__(
+        return cls(
             f"'{base}' is {onto} now, and both sides changed: {shown}; make each path what it shall be, then"
-            f" write '{base}' to .artfs/base again, which keeps yours, and finish"
+            f" write '{base}' to .artfs/base again (artfs rebase), which keeps yours, and finish",
+            paths,
         )
-        self.base, self.onto, self.paths = base, onto, tuple(paths)
 
 
 class Interrupted(ArtfsError):

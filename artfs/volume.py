@@ -29,12 +29,15 @@ from artfs.errors import (
     printable,
 )
 from artfs.model import names
+from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm, TreeId
 from artfs.pending import draft
 from artfs.pending.census import count
 from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
+from artfs.seal import base as bases
+from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
@@ -362,6 +365,21 @@ class Volume:
                 if record.serial == serial:
                     return collection, record
         return None
+
+    def look_up(self, collection: Collection, ref: str) -> VersionRecord:
+        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection.
+
+        Raises :class:`~artfs.errors.NotFound`.
+        """
+        return bases.record_of(self.catalog.collection, collection.name, ref)[1]
+
+    def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
+        """Returns what differs between two versions; reads only where they do."""
+        return list(diff(self.store.reader, old.root.entry(), new.root.entry()))
+
+    def changes(self, tree: PendingTree) -> list[Change]:
+        """Returns what a pending version has changed since its base, or since nothing if it has none."""
+        return preview.changes(tree.current())
 
     # -- upkeep
 

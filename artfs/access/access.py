@@ -6,6 +6,7 @@ of names, ids that nobody gave. Blocking; one thread at a time may use an access
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.catalog import records
-from artfs.errors import InvalidName
+from artfs.errors import ArtfsError, InvalidName
 from artfs.model import names
 
 if TYPE_CHECKING:
@@ -126,9 +127,8 @@ class Access(ABC):
     def diff(self, name: str, old: str, new: str) -> list[Change]:
         """Returns what differs between two versions, given by number or alias, as a diff of their trees does.
 
-        :func:`artfs.model.diff.diff` says what that is. Directly it reads only where the versions differ;
-        over a mount, where trees can't be read, both manifests whole. Raises
-        :class:`~artfs.errors.VersionNotFound`.
+        :func:`artfs.model.diff.diff` says what that is. Reads only where the versions differ. `new` may be of
+        another collection, ``other:v3``. Raises :class:`~artfs.errors.NotFound`.
         """
 
     @abstractmethod
@@ -191,25 +191,55 @@ class Access(ABC):
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         """Returns how a pending version stands. Raises :class:`~artfs.errors.PendingNotFound`."""
 
-    def new(self, name: str, distributed_id: bytes | None = None, *, kind: str | None = None) -> NewPending:
+    def new(
+        self,
+        name: str,
+        distributed_id: bytes | None = None,
+        *,
+        kind: str | None = None,
+        base: str | None = None,
+    ) -> NewPending:
         """Starts a pending version, in a collection that is made if it is not there.
 
-        `kind` is the collection's type. Without an id it gets one of its own. Raises
-        :class:`~artfs.errors.AlreadyPending`, :class:`~artfs.errors.AlreadyFinished`, and
-        :class:`~artfs.errors.Busy` if the collection has versions of another type.
+        `kind` is the collection's type, `base` the version or alias that it is a patch of, which may be of
+        another collection, ``other:v3``. Without an id it gets one of its own. Raises
+        :class:`~artfs.errors.AlreadyPending`, :class:`~artfs.errors.AlreadyFinished`,
+        :class:`~artfs.errors.VersionNotFound`, and :class:`~artfs.errors.Busy` if the collection has versions
+        of another type.
         """
         names.check_collection(name)
         if distributed_id is None:
             distributed_id = secrets.token_hex(6).encode()
         names.check_distributed_id(distributed_id)
         self._need_collection(name, records.check_type(kind or ""))
-        return NewPending(name, distributed_id, self._start(name, distributed_id))
+        started = NewPending(name, distributed_id, self._start(name, distributed_id))
+        if base is not None:
+            try:
+                self.set_base(name, distributed_id, base)
+            except BaseException:
+                with contextlib.suppress(ArtfsError, OSError):
+                    self.discard(name, distributed_id)
+                raise
+        return started
 
     @abstractmethod
     def _need_collection(self, name: str, kind: str) -> None: ...
 
     @abstractmethod
     def _start(self, name: str, distributed_id: bytes) -> Path | None: ...
+
+    @abstractmethod
+    def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
+        """Makes a pending version a patch of `ref`: any while it is untouched, and where its base has moved.
+
+        Written again once it is touched, the alias that is its base rebases it. Raises
+        :class:`~artfs.errors.TreeTouched`, :class:`~artfs.errors.Collision`, and
+        :class:`~artfs.errors.NotFound` for what is not there.
+        """
+
+    @abstractmethod
+    def changes(self, name: str, distributed_id: bytes) -> list[Change]:
+        """Returns what a pending version has changed since its base, or since nothing if it has none."""
 
     @abstractmethod
     def filling(self, name: str, distributed_id: bytes) -> AbstractContextManager[Tree]:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from artfs.access.access import Access, Entry
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
+from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
 from artfs.access.trees import Tree
@@ -35,7 +36,7 @@ from artfs.errors import (
     VolumeInUse,
 )
 from artfs.model import manifest, names
-from artfs.model.diff import Change, diff
+from artfs.model.diff import Change
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.tree import PendingTree
@@ -117,9 +118,8 @@ class DirectAccess(Access):
         return {os.fsdecode(path): manifest.describe(entry) for path, entry in walked}
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
-        _, before = self._record(name, old)
-        _, after = self._record(name, new)
-        return list(diff(self._volume.store.reader, before.root.entry(), after.root.entry()))
+        collection, before = self._record(name, old)
+        return self._volume.diff(before, self._volume.look_up(collection, new))
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         _, record = self._record(name, ref)
@@ -257,6 +257,14 @@ class DirectAccess(Access):
         self._volume.start(self._collection(name), distributed_id, mode=0o777 & ~umask())
         return None
 
+    def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
+        with self._unmounted():
+            tree = self._pending(name, distributed_id)
+            self._volume.set_base(self._collection(name), tree, ref, Request())
+
+    def changes(self, name: str, distributed_id: bytes) -> list[Change]:
+        return self._volume.changes(self._pending(name, distributed_id))
+
     @contextlib.contextmanager
     def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
         with self._unmounted():
@@ -268,7 +276,7 @@ class DirectAccess(Access):
                         raise PendingNotFound(name, distributed_id)
                 root = tree.open_root()
                 try:
-                    yield PlainTree(root, tree.draft.fd)
+                    yield PlainTree(root, tree.draft.fd) if tree.lower is None else OverlaidTree(tree, root)
                 finally:
                     os.close(root)
 

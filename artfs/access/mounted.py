@@ -29,6 +29,7 @@ from artfs.errors import (
     ArtfsError,
     Busy,
     CollectionNotFound,
+    Collision,
     CrossTree,
     HeldByAlias,
     Interrupted,
@@ -45,7 +46,7 @@ from artfs.errors import (
     VolumeError,
 )
 from artfs.model import names
-from artfs.model.diff import Change, diff_manifests
+from artfs.model.diff import Change
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
@@ -62,6 +63,7 @@ _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
     errno.ENOTEMPTY: NotEmpty,
     errno.EROFS: ReadOnly,
     errno.EPERM: NotPermitted,
+    errno.ESTALE: Collision,
     errno.EXDEV: lambda _reason: CrossTree(),
     errno.EINTR: lambda _reason: Interrupted(),
 }
@@ -179,10 +181,11 @@ class MountedAccess(Access):
             return _manifest(fd)
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
-        with self._version(name, old) as before, self._version(name, new) as after:
-            if _number(before) == _number(after):
-                return []
-            return list(diff_manifests(_manifest(before), _manifest(after)))
+        with self._version(name, old) as fd:
+            try:
+                return _changes(fd, b".artfs/diff/" + os.fsencode(new))
+            except FileNotFoundError:
+                raise VersionNotFound(name, new) from None
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         way = parts(path)
@@ -337,6 +340,14 @@ class MountedAccess(Access):
                 raise AlreadyPending(name, distributed_id) from None
         return self.root / name / "pending" / os.fsdecode(distributed_id)
 
+    def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
+        with self._pending(name, distributed_id) as fd:
+            _command(fd, b".artfs/base", ref, answer=False)
+
+    def changes(self, name: str, distributed_id: bytes) -> list[Change]:
+        with self._pending(name, distributed_id) as fd:
+            return _changes(fd, b".artfs/changes")
+
     @contextlib.contextmanager
     def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
         with self._pending(name, distributed_id) as fd:
@@ -464,6 +475,10 @@ def _rest(fd: int) -> bytes:
     while block := os.read(fd, _BLOCK):
         blocks.append(block)
     return b"".join(blocks)
+
+
+def _changes(dir_fd: int, path: bytes) -> list[Change]:
+    return [Change.read(json.loads(line)) for line in read_control(dir_fd, path).splitlines()]
 
 
 def _command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:

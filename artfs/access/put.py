@@ -26,10 +26,13 @@ def put(
     name: str,
     *,
     kind: str | None = None,
+    base: str | None = None,
     aliases: Sequence[str] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Makes a version of the sources, and returns the answer of its finish with ``collection``.
+    """Makes a version of the sources, or of `base` and the sources in it.
+
+    Returns the answer of its finish with ``collection``.
 
     If anything is refused, or it is interrupted, no pending version is left.
     """
@@ -38,7 +41,7 @@ def put(
             names.check_alias(word)
     names.check_collection(name)
     sources.look_through(access.holds)
-    started = access.new(name, kind=kind)
+    started = access.new(name, kind=kind, base=base)
     try:
         with access.filling(name, started.distributed_id) as tree:
             sources.copy(Copier(tree, Terms(replace=True, shared=False), sources.size, progress))
@@ -58,19 +61,24 @@ def add(
     distributed_id: bytes,
     *,
     kind: str | None = None,
+    base: str | None = None,
     aliases: Sequence[str] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Brings the sources into the pending version of an id, which is started if it is not there; returns its
     status.
 
-    The aliases are those it will have once it is finished.
+    The aliases are those it will have once it is finished. `base` must be the one that it has, or is given to
+    one that nothing was brought into yet; else :class:`~artfs.errors.TreeTouched` is raised.
     """
     for word in aliases:
         names.check_alias(word)
     sources.look_through(access.holds)
-    with contextlib.suppress(AlreadyPending):
-        access.new(name, distributed_id, kind=kind)
+    try:
+        access.new(name, distributed_id, kind=kind, base=base)
+    except AlreadyPending:
+        if base is not None and access.pending_status(name, distributed_id)["base"] != base:
+            access.set_base(name, distributed_id, base)
     if aliases:
         access.remember_aliases(name, distributed_id, aliases)
     with access.filling(name, distributed_id) as tree:

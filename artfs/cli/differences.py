@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from artfs.cli import exits
-from artfs.cli.names import ONE_VERSION, open_volume
+from artfs.cli.names import VERSION_OR_PENDING, open_volume
 from artfs.cli.output import json_option, print_json, print_line, print_table, size
 
 if TYPE_CHECKING:
@@ -20,18 +20,24 @@ _WITHOUT_BYTES = ("mode", "renamed")
 
 
 @click.command()
-@click.argument("old", metavar="NAME:V1", type=ONE_VERSION)
-@click.argument("new", metavar="V2")
+@click.argument("old", metavar="NAME:V1|NAME/ID", type=VERSION_OR_PENDING)
+@click.argument("new", metavar="[V2]", required=False)
 @click.option("--stat", is_flag=True, help="Only the totals: how many entries of each sort, and their bytes.")
 @click.option("--exit-code", is_flag=True, help="End with exit status 1 if the versions differ.")
 @json_option
 @click.pass_context
 def diff(
-    context: click.Context, old: tuple[str, str], new: str, stat: bool, exit_code: bool, as_json: bool
+    context: click.Context,
+    old: tuple[str, str | bytes],
+    new: str | None,
+    stat: bool,
+    exit_code: bool,
+    as_json: bool,
 ) -> int:
-    """Show what differs between two versions of a collection.
+    """Show what differs between two versions, or what a pending one has changed.
 
-    One line for each entry, in the order of paths; directories end in a slash:
+    V2 is a version or alias of the same collection, or OTHER:V of another. NAME/ID is a pending version: it
+    is compared with its base. One line for each entry, in the order of paths; directories end in a slash:
 
     \b
       A path                      added
@@ -41,18 +47,23 @@ def diff(
       T path (file -> symlink)    of another kind
       R old -> new                renamed: the same content, of a directory with all that is in it
 
-    Times, owners and xattrs make no difference. The volume itself is read only where the versions differ;
-    over a mount both manifests are read, which takes seconds for a million files.
+    Times, owners and xattrs make no difference. Versions are read only where they differ.
 
     Exit status 0, whether they differ or not; with --exit-code 1 if they differ.
 
     \b
       artfs diff model:v3 latest
       artfs diff model:v3 v4 --stat
+      artfs diff model/job-42
     """
-    name, ref = old
+    name, which = old
+    if isinstance(which, bytes) != (new is None):
+        raise click.UsageError("give two versions, NAME:V1 V2, or a pending one, NAME/ID")
     with open_volume(context) as access:
-        found = access.diff(name, ref, new)
+        if isinstance(which, bytes):
+            found = access.changes(name, which)
+        else:
+            found = access.diff(name, which, new or "")
     if stat:
         _print_totals(_totals(found), as_json)
     elif as_json:

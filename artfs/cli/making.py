@@ -1,4 +1,4 @@
-"""Commands that make versions: new, put, finish, discard, pending."""
+"""Commands that make versions: new, put, finish, rebase, discard, pending."""
 
 from __future__ import annotations
 
@@ -18,26 +18,43 @@ from artfs.cli.output import (
     size,
 )
 
+_base_option = click.option(
+    "--base",
+    metavar="V",
+    help="Start from this version: v3, an alias, or OTHER:V of another collection.",
+)
+
 
 @click.command()
 @click.argument("name")
 @click.option("--type", "kind", metavar="T", help="The type of the collection, like model or dataset.")
 @click.option("--id", "distributed_id", metavar="ID", help="The distributed id. Default: a new one.")
+@_base_option
 @json_option
 @click.pass_context
 def new(
-    context: click.Context, name: str, kind: str | None, distributed_id: str | None, as_json: bool
+    context: click.Context,
+    name: str,
+    kind: str | None,
+    distributed_id: str | None,
+    base: str | None,
+    as_json: bool,
 ) -> None:
     """Start a pending version and print its directory.
 
     The collection NAME is made if it is not there. Without a mount there is no directory to hand out: then
     NAME/ID is printed, and `artfs put --id ID` brings the files.
 
+    With --base it is a patch: it shows all of that version at once, and what is not changed takes no space
+    and no time. A base that is given by number stays; an alias is followed, and `artfs finish` merges.
+
     \b
       cd "$(artfs new model --id job-42)"
+      cd "$(artfs new dataset --base latest)" && rm bad.png && artfs finish dataset/...
     """
     with open_volume(context) as access:
-        started = access.new(name, None if distributed_id is None else os.fsencode(distributed_id), kind=kind)
+        wanted = None if distributed_id is None else os.fsencode(distributed_id)
+        started = access.new(name, wanted, kind=kind, base=base)
     text = os.fsdecode(started.distributed_id)
     if as_json:
         path = None if started.path is None else str(started.path)
@@ -59,6 +76,7 @@ def new(
     metavar="ID",
     help="Add to the pending version ID instead, and leave it pending.",
 )
+@_base_option
 @click.option(
     "--exclude",
     "excludes",
@@ -75,6 +93,7 @@ def put(
     kind: str | None,
     aliases: tuple[str, ...],
     distributed_id: str | None,
+    base: str | None,
     excludes: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -87,9 +106,12 @@ def put(
     pending: any number of processes can bring files, and `artfs finish NAME/ID` makes the version, which
     then gets the aliases given here too. What stands in the tree under the same path is replaced.
 
+    With --base the version is that one with the files in it.
+
     \b
       artfs put out/ --name model --type model --alias best
       artfs put part-1/ --name model --id job-42
+      artfs put today/ --name dataset --base latest
     """
     from artfs.access.paths import Excludes
     from artfs.access.put import Sources, add
@@ -98,7 +120,7 @@ def put(
     sources = Sources([os.fsencode(path) for path in paths], Excludes(excludes))
     with open_volume(context) as access, progress({"copy": "copying", "finish": "finishing"}) as tell:
         if distributed_id is None:
-            answer = put_version(access, sources, name, kind=kind, aliases=aliases, progress=tell)
+            answer = put_version(access, sources, name, kind=kind, base=base, aliases=aliases, progress=tell)
         else:
             answer = add(
                 access,
@@ -106,6 +128,7 @@ def put(
                 name,
                 os.fsencode(distributed_id),
                 kind=kind,
+                base=base,
                 aliases=aliases,
                 progress=tell,
             )
@@ -165,6 +188,30 @@ def _print_answer(name: str, answer: dict[str, object], as_json: bool) -> None:
 @click.command()
 @click.argument("pending", metavar="NAME/ID", type=PENDING)
 @click.pass_context
+def rebase(context: click.Context, pending: tuple[str, bytes]) -> None:
+    """Bring a patch up to where its base has moved.
+
+    The base must have been given as an alias. What only the other side changed is taken, and then shows in
+    the pending version too. Where both sides changed a path in different ways nothing is done and the paths
+    are listed, by this and by `artfs finish`: look at both sides, make each path what it shall be, and rebase
+    again, which then keeps yours of those that were listed.
+
+    \b
+      artfs rebase dataset/job-42
+    """
+    from artfs.errors import InvalidCommand
+
+    with open_volume(context) as access:
+        base = access.pending_status(*pending)["base"]
+        if base is None:
+            raise InvalidCommand("it is no patch: it was started without a base")
+        access.set_base(*pending, base)
+        print_line(f"{pending[0]}:{access.pending_status(*pending)['base_version']}")
+
+
+@click.command()
+@click.argument("pending", metavar="NAME/ID", type=PENDING)
+@click.pass_context
 def discard(context: click.Context, pending: tuple[str, bytes]) -> None:
     """Give a pending version up, with all its files. The id can be started again.
 
@@ -198,7 +245,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    headings = ("id", "state", "files", "size", "open", "runs", "started", "by")
+    headings = ("id", "state", "files", "size", "open", "runs", "started", "by", "base")
     rows = [
         (
             f"{status['collection']}/{status['distributed_id']}",
@@ -209,6 +256,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
             ",".join(status["runs"]),
             moment(status["created_at"]),
             status["created_by"],
+            status["base"],
         )
         for status in found
         if status["state"] != "sealed"
@@ -216,4 +264,4 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     print_table(headings, rows, right=("files", "size", "open"))
 
 
-COMMANDS = (new, put, finish, discard, pending)
+COMMANDS = (new, put, finish, rebase, discard, pending)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     _Named = click.ParamType[tuple[str, str]]
     _Pair = click.ParamType[tuple[str, bytes]]
+    _Either = click.ParamType[tuple[str, str | bytes]]
 else:  # generic only since click 8.3
-    _Named = _Pair = click.ParamType
+    _Named = _Pair = _Either = click.ParamType
 
 
 def open_volume(context: click.Context) -> Access:
@@ -66,4 +67,20 @@ class _Pending(_Pair):
         return name, os.fsencode(distributed_id)
 
 
+class _VersionOrPending(_Either):
+    """NAME:V or NAME/ID; the second part is bytes for an id, which may hold a colon."""
+
+    name = "NAME:V|NAME/ID"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | bytes]:
+        if isinstance(value, tuple):
+            return value
+        slash, colon = str(value).find("/"), str(value).find(":")
+        kind = PENDING if slash >= 0 and (colon < 0 or slash < colon) else ONE_VERSION
+        return kind.convert(value, param, ctx)
+
+
 VERSION, ONE_VERSION, PENDING = _Version(), _Version(explicit=True), _Pending()
+VERSION_OR_PENDING = _VersionOrPending()

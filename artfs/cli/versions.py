@@ -152,7 +152,7 @@ def _first_line(text: str) -> str:
 @json_option
 @click.pass_context
 def log(context: click.Context, name: str, as_json: bool) -> None:
-    """Show the history of a collection, newest first.
+    """Show the history of a collection, newest first; of a patch also the version that it is of.
 
     \b
       artfs log model
@@ -172,6 +172,7 @@ def log(context: click.Context, name: str, as_json: bool) -> None:
             ("digest", version["digest"]),
             ("made", f"{moment(version['created_at'])} by {version['created_by']}"),
             ("id", version["distributed_id"]),
+            ("base", version["base"]),
             ("content", f"{version['file_count']} files, {size(version['size'])}"),
             ("runs", ", ".join(version["runs"])),
             ("tags", ", ".join(version["tags"])),
@@ -184,8 +185,8 @@ def log(context: click.Context, name: str, as_json: bool) -> None:
 
 def _print_log(found: list[dict[str, Any]]) -> None:
     keys = ("version", "created_at", "created_by", "file_count", "size", "distributed_id", "digest")
-    rows = [[v[key] for key in keys] + [",".join(v["aliases"])] for v in found]
-    print_table((*keys, "aliases"), rows)
+    rows = [[v[key] for key in keys] + [",".join(v["aliases"]), v["base"]] for v in found]
+    print_table((*keys, "aliases", "base"), rows)
 
 
 @click.command()

@@ -1,17 +1,17 @@
 """Owns what is different between two sealed trees: which entries, in which way, and what only moved.
 
-Compares trees page by page through a reader, or the manifests of two versions where there are no trees to
-read; both give the same changes. Must not know where pages lie. Any thread that may use the reader.
+Compares trees page by page through a reader. Must not know where pages lie. Any thread that may use the
+reader.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, Summary
@@ -76,6 +76,23 @@ class Change(Struct, frozen=True):
             "new": to_builtins(self.new),
         }
 
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Change:
+        """Makes it of what :meth:`json` returned. Raises msgspec.ValidationError."""
+        known = convert(told, _Told)
+        old_path = None if known.old_path is None else _encoded(known.old_path)
+        return cls(known.change, _encoded(known.path), known.old, known.new, old_path)
+
+
+class _Told(Struct):
+    """A change as plain values."""
+
+    change: Kind
+    path: str
+    old: Item | None
+    new: Item | None
+    old_path: str | None
+
 
 def diff(reader: TreeReader, old: DirEntry, new: DirEntry) -> Iterator[Change]:
     """Yields what differs below two directories, in the order of paths, name by name.
@@ -87,69 +104,42 @@ def diff(reader: TreeReader, old: DirEntry, new: DirEntry) -> Iterator[Change]:
     Of what is removed here and added there, equal contents are paired, the largest directories first, then
     what is in none of these. Among several, equal names come first, then the order of paths decides.
     """
-    yield from _Comparison(_Trees(reader)).run(
+    yield from _Comparison(reader).run(
         _Node(b"", _item(old), old.entries, old.tree), _Node(b"", _item(new), new.entries, new.tree)
     )
 
 
-def diff_manifests(
-    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Change]:
-    """Yields what :func:`diff` does, from the manifests of two versions."""
-    wanted: set[str] = set()
-    for path in (*old, *(path for path in new if path not in old)):
-        if old.get(path) != new.get(path):
-            while path and path not in wanted:
-                wanted.add(path)
-                path = path.rpartition("/")[0]
-    yield from _Comparison(_Manifests()).run(_nodes(old, wanted), _nodes(new, wanted))
-
-
-_T = TypeVar("_T")
-
-
-class _Node(NamedTuple, Generic[_T]):
+class _Node(NamedTuple):
     """An entry of one side; ``entries`` counts those below a directory, ``tree`` is how to list it."""
 
     path: bytes
     item: Item
     entries: int = 0
-    tree: _T | None = None
+    tree: TreeId | None = None
 
     @property
     def name(self) -> bytes:
         return self.path.rpartition(b"/")[2]
 
 
-class _Source(Protocol[_T]):
-    """Where nodes come from. Both methods are for directories."""
-
-    def children(self, node: _Node[_T]) -> Iterable[_Node[_T]]: ...
-
-    def differing(
-        self, old: _Node[_T], new: _Node[_T]
-    ) -> Iterable[tuple[_Node[_T] | None, _Node[_T] | None]]:
-        """Yields the children that may differ, each beside the one of the same name."""
-
-
-class _OneSided(Generic[_T]):
+class _OneSided:
     """What only one side has, not yet paired; directories by the number of entries below them."""
 
     def __init__(self) -> None:
-        self.directories: defaultdict[int, list[_Node[_T]]] = defaultdict(list)
-        self.others: list[_Node[_T]] = []
+        self.directories: defaultdict[int, list[_Node]] = defaultdict(list)
+        self.others: list[_Node] = []
 
 
-class _Comparison(Generic[_T]):
+class _Comparison:
     """One comparison of two trees."""
 
-    def __init__(self, source: _Source[_T]) -> None:
-        self._source = source
+    def __init__(self, reader: TreeReader) -> None:
+        self._reader = reader
         self._changes: list[Change] = []
-        self._removed, self._added = _OneSided[_T](), _OneSided[_T]()
+        self._removed, self._added = _OneSided(), _OneSided()
         self._counts: list[int] = []
 
-    def run(self, old: _Node[_T], new: _Node[_T]) -> Iterator[Change]:
+    def run(self, old: _Node, new: _Node) -> Iterator[Change]:
         self._compare(old, new)
         # Equal directories have equally many entries below them, and a directory has more than each one
         # in it. So from the largest down, all that can be a directory's equal are known when it is come to.
@@ -164,10 +154,10 @@ class _Comparison(Generic[_T]):
         self._changes += (_added(node) for node in self._added.others)
         return iter(sorted(self._changes, key=lambda change: change.path.split(b"/")))
 
-    def _compare(self, old: _Node[_T], new: _Node[_T]) -> None:
+    def _compare(self, old: _Node, new: _Node) -> None:
         todo = [(old, new)]
         while todo:
-            for one, other in self._source.differing(*todo.pop()):
+            for one, other in self._differing(*todo.pop()):
                 if one is None or other is None:
                     self._put(one, self._removed)
                     self._put(other, self._added)
@@ -183,7 +173,17 @@ class _Comparison(Generic[_T]):
                     if one.item.kind == "directory":
                         todo.append((one, other))
 
-    def _put(self, node: _Node[_T] | None, side: _OneSided[_T]) -> None:
+    def _differing(self, old: _Node, new: _Node) -> Iterator[tuple[_Node | None, _Node | None]]:
+        """Yields what may differ in two directories, each beside the one of the same name."""
+        assert old.tree is not None
+        assert new.tree is not None
+        for one, other in differing_entries(self._reader, old.tree, new.tree):
+            yield (
+                None if one is None else _node(old, one),
+                None if other is None else _node(new, other),
+            )
+
+    def _put(self, node: _Node | None, side: _OneSided) -> None:
         if node is None:
             return
         if node.item.kind != "directory":
@@ -193,26 +193,27 @@ class _Comparison(Generic[_T]):
             heapq.heappush(self._counts, -node.entries)
         side.directories[node.entries].append(node)
 
-    def _put_children(self, node: _Node[_T], side: _OneSided[_T]) -> None:
+    def _put_children(self, node: _Node, side: _OneSided) -> None:
         if node.item.kind == "directory":
-            for child in self._source.children(node):
-                self._put(child, side)
+            assert node.tree is not None
+            for _, entry in self._reader.entries(node.tree):
+                self._put(_node(node, entry), side)
 
-    def _open(self, node: _Node[_T], side: _OneSided[_T]) -> None:
+    def _open(self, node: _Node, side: _OneSided) -> None:
         """Takes a directory as removed or added itself, and looks at what is in it."""
         self._changes.append(_removed(node) if side is self._removed else _added(node))
         self._put_children(node, side)
 
-    def _pair(self, gone: list[_Node[_T]], come: list[_Node[_T]]) -> list[_Node[_T]]:
+    def _pair(self, gone: list[_Node], come: list[_Node]) -> list[_Node]:
         """Takes pairs of equal content as renamed, out of `come` too; returns what is left of `gone`."""
         if not gone or not come:
             return gone
-        equal: defaultdict[tuple[object, ...], tuple[list[_Node[_T]], list[_Node[_T]]]]
+        equal: defaultdict[tuple[object, ...], tuple[list[_Node], list[_Node]]]
         equal = defaultdict(lambda: ([], []))
         for at, nodes in enumerate((gone, come)):
             for node in sorted(nodes, key=lambda node: node.path.split(b"/")):
                 equal[node.item.content][at].append(node)
-        left: list[_Node[_T]] = []
+        left: list[_Node] = []
         come.clear()
         for olds, news in equal.values():
             pairs = _paired(olds, news)
@@ -225,11 +226,11 @@ class _Comparison(Generic[_T]):
         return left
 
 
-def _paired(olds: list[_Node[_T]], news: list[_Node[_T]]) -> list[tuple[_Node[_T], _Node[_T]]]:
+def _paired(olds: list[_Node], news: list[_Node]) -> list[tuple[_Node, _Node]]:
     """Pairs two lists, which are in order, as far as both go: equal names first."""
     if not olds or not news:
         return []
-    named: dict[bytes, list[_Node[_T]]] = defaultdict(list)
+    named: dict[bytes, list[_Node]] = defaultdict(list)
     for old in reversed(olds):
         named[old.name].append(old)
     pairs = [(named[new.name].pop(), new) for new in news if named.get(new.name)]
@@ -238,46 +239,21 @@ def _paired(olds: list[_Node[_T]], news: list[_Node[_T]]) -> list[tuple[_Node[_T
     return pairs + list(zip(olds, news, strict=False))
 
 
-def _without(nodes: list[_Node[_T]], taken: list[_Node[_T]]) -> list[_Node[_T]]:
+def _without(nodes: list[_Node], taken: list[_Node]) -> list[_Node]:
     paths = {node.path for node in taken}
     return [node for node in nodes if node.path not in paths]
 
 
-def _change(kind: Kind, old: _Node[_T], new: _Node[_T]) -> Change:
+def _change(kind: Kind, old: _Node, new: _Node) -> Change:
     return Change(kind, new.path, old.item, new.item, None if old.path == new.path else old.path)
 
 
-def _removed(node: _Node[_T]) -> Change:
+def _removed(node: _Node) -> Change:
     return Change("removed", node.path, node.item, None)
 
 
-def _added(node: _Node[_T]) -> Change:
+def _added(node: _Node) -> Change:
     return Change("added", node.path, None, node.item)
-
-
-# -- trees
-
-
-class _Trees:
-    """Nodes that are read from pages."""
-
-    def __init__(self, reader: TreeReader) -> None:
-        self._reader = reader
-
-    def children(self, node: _Node[TreeId]) -> Iterator[_Node[TreeId]]:
-        assert node.tree is not None
-        return (_node(node, entry) for _, entry in self._reader.entries(node.tree))
-
-    def differing(
-        self, old: _Node[TreeId], new: _Node[TreeId]
-    ) -> Iterator[tuple[_Node[TreeId] | None, _Node[TreeId] | None]]:
-        assert old.tree is not None
-        assert new.tree is not None
-        for one, other in differing_entries(self._reader, old.tree, new.tree):
-            yield (
-                None if one is None else _node(old, one),
-                None if other is None else _node(new, other),
-            )
 
 
 def differing_entries(
@@ -356,7 +332,7 @@ class _Cursor:
         self._way.append((child, 0))
 
 
-def _node(above: _Node[TreeId], entry: Entry) -> _Node[TreeId]:
+def _node(above: _Node, entry: Entry) -> _Node:
     path = above.path + b"/" + entry.name if above.path else entry.name
     if isinstance(entry, DirEntry):
         return _Node(path, _item(entry), entry.entries, entry.tree)
@@ -365,42 +341,6 @@ def _node(above: _Node[TreeId], entry: Entry) -> _Node[TreeId]:
 
 def _item(entry: Entry) -> Item:
     return Item.of(describe(entry))
-
-
-# -- manifests
-
-_Children: TypeAlias = list[Any]  # of nodes; no type can say so, since theirs is this one
-
-
-class _Manifests:
-    """Nodes that hold their children."""
-
-    def children(self, node: _Node[_Children]) -> _Children:
-        return node.tree or []
-
-    def differing(
-        self, old: _Node[_Children], new: _Node[_Children]
-    ) -> Iterator[tuple[_Node[_Children] | None, _Node[_Children] | None]]:
-        olds, news = ({child.name: child for child in self.children(side)} for side in (old, new))
-        for name in olds | news:
-            yield olds.get(name), news.get(name)
-
-
-def _nodes(manifest: Mapping[str, Mapping[str, Any]], wanted: set[str]) -> _Node[_Children]:
-    """Makes nodes of these paths, and of the root, which holds them.
-
-    Rests on the order of a manifest: what is in a directory follows it.
-    """
-    children: defaultdict[str, _Children] = defaultdict(list)
-    for path in reversed([path for path in manifest if path in wanted]):
-        below = children.pop(path, [])
-        node = _Node(_encoded(path), Item.of(manifest[path]), _count(below), below)
-        children[path.rpartition("/")[0]].append(node)
-    return _Node(b"", Item("directory"), 0, children[""])
-
-
-def _count(nodes: _Children) -> int:
-    return sum(node.entries + 1 for node in nodes)
 
 
 def _decoded(path: bytes) -> str:

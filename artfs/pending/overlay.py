@@ -35,7 +35,7 @@ from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.names import parse_version
 from artfs.model.tree import TreeReader
-from artfs.store import durable, syscalls
+from artfs.store import durable, syscalls, trash
 
 _LOWER, _GONE, _BASE = b".artfs-lower", b".artfs-gone", b".artfs-base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
@@ -208,12 +208,12 @@ def stub_target(stub: Stub) -> bytes:
     return b"%s%o:%s:%s" % (_STUB, stub.mode, digest.text(stub.tree).encode(), stub.name)
 
 
-def stubbed(reader: TreeReader, stub: Stub) -> FileEntry | ReferenceEntry:
-    """Returns the lower entry that a stub stands for, with its mode. Raises Damaged."""
+def stubbed(reader: TreeReader, stub: Stub, **changes: int) -> FileEntry | ReferenceEntry:
+    """Returns the lower entry that a stub stands for, with its mode and other `changes`. Raises Damaged."""
     found = reader.find(stub.tree, stub.name)
     if found is None or not isinstance(found[1], FileEntry | ReferenceEntry):
         raise Damaged(f"a stub for '{printable(stub.name)}'", "its tree has no such file")
-    return replace(found[1], mode=stub.mode)
+    return replace(found[1], mode=stub.mode, **changes)
 
 
 def escaped(target: bytes) -> bytes:
@@ -254,6 +254,17 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
     with unseen(dir_fd):
         os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
+
+
+def place_new(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
+    """Does as :func:`place` where another process may do the same. Raises FileExistsError if it did."""
+    durable.step("overlay:lift")
+    try:
+        with unseen(dir_fd):
+            durable.rename_noreplace(staging_fd, staged, dir_fd, name)
+    except BaseException:
+        trash.remove(staging_fd, staged)
+        raise
 
 
 def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:

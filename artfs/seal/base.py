@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
 from artfs.errors import Collision, NotFound
 from artfs.model import merge
 from artfs.model.digest import TreeId
@@ -21,14 +22,19 @@ from artfs.store.objects import ObjectStore
 Find = Callable[[str], Collection]
 
 
-def look_up(find: Find, collection: str, ref: str) -> Base:
-    """Returns what a reference names now: ``v3``, an alias, or either of another collection, ``other:v3``.
+def record_of(find: Find, collection: str, ref: str) -> tuple[Collection, VersionRecord]:
+    """Finds the version of a reference: ``v3``, an alias, or either of another collection, ``other:v3``.
 
     Raises :class:`NotFound`, and InvalidCommand for aliases that lead back to themselves.
     """
     name, _, word = ref.rpartition(":")
     found = find(name or collection)
-    record = found.record(found.resolve(word))
+    return found, found.record(found.resolve(word))
+
+
+def look_up(find: Find, collection: str, ref: str) -> Base:
+    """Returns what a reference names now, as a base. Raises what :func:`record_of` does."""
+    found, record = record_of(find, collection, ref)
     return Base(ref, found.name, record.version, record.root.tree)
 
 
@@ -68,5 +74,5 @@ def rebased(
     if result.conflicts:
         draft.note_conflicts((conflict.path, conflict.entry) for conflict in result.conflicts)
         paths = [(conflict.path, conflict.ours, conflict.theirs) for conflict in result.conflicts]
-        raise Collision(base.ref, onto.name_in(draft.collection), paths)
+        raise Collision.between(base.ref, onto.name_in(draft.collection), paths)
     return result.root

@@ -11,16 +11,16 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from artfs.errors import CannotSeal
-from artfs.model.digest import BlobId
+from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
-from artfs.model.tree import build
+from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
-from artfs.store.objects import ObjectStore
 
 _SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,11 +62,24 @@ class _Frame:
     directories: list[bytes] = field(default_factory=list)
 
 
+class Sink(Protocol):
+    """What takes the files and pages of a tree: a store, as far as it is needed here."""
+
+    algorithm: Algorithm
+    reader: TreeReader
+
+    def hash_fd(self, fd: int) -> bytes: ...
+
+    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]: ...
+
+    def put(self, tree: TreeId, data: bytes) -> None: ...
+
+
 class Ingest:
     """One walk of one tree."""
 
     def __init__(
-        self, store: ObjectStore, known: Known, on_file: Callable[[], None], *, patched: bool = False
+        self, store: Sink, known: Known, on_file: Callable[[], None], *, patched: bool = False
     ) -> None:
         """``patched``: directories may lie over lower ones; else no name and no target means such a thing."""
         self._store, self._known, self._on_file, self._patched = store, known, on_file, patched
@@ -150,9 +163,8 @@ class Ingest:
         return SymlinkEntry(name, *owner, status.st_mtime_ns, target)
 
     def _stub(self, name: bytes, stub: Stub, uid: int, gid: int, mtime_ns: int) -> FileEntry | ReferenceEntry:
-        entry = overlay.stubbed(self._store.reader, stub)
-        mode = stub.mode & _SEALED_MODE
-        return replace(entry, name=name, mode=mode, uid=uid, gid=gid, mtime_ns=mtime_ns)
+        entry = overlay.stubbed(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
+        return replace(entry, name=name, mode=stub.mode & _SEALED_MODE)
 
     def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
         digest = self._known(status.st_ino, status.st_size)

@@ -38,6 +38,10 @@ class ControlFile(Generic[P]):
         """
         raise NotImplementedError
 
+    def readable(self, place: P) -> int:
+        """Returns the mask of permission bits for reading it, of which the place then grants its own."""
+        return 0o444
+
     def node(self, place: P) -> Node | None:
         """Returns the node under this name where it is a directory of its own; None for a file."""
         return None

@@ -6,11 +6,14 @@ import json
 
 from artfs.model.manifest import describe, walk
 from artfs.view.control.file import ControlFile, text
-from artfs.view.control.place import VersionPlace
+from artfs.view.control.place import VersionPlace, can_list
 
 
 class Manifest(ControlFile[VersionPlace]):
     name = "manifest.json"
+
+    def readable(self, place: VersionPlace) -> int:
+        return can_list(place.record.root.entry())
 
     def read(self, place: VersionPlace) -> str:
         lines = (

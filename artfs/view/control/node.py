@@ -36,7 +36,7 @@ class ControlDirectory(Node):
         return list(self._files)
 
     def attributes(self) -> Attributes:
-        return _attributes(self.ino, self.place.owner(), stat.S_IFDIR | 0o555)
+        return directory_attributes(self.place, self.ino)
 
     def lookup(self, name: bytes) -> Node | None:
         file = self._files.get(name)
@@ -65,7 +65,7 @@ class ControlNode(Node):
         self.place, self.file, self.ino = place, file, ino
 
     def attributes(self) -> Attributes:
-        mode = self.place.readable(self.file.name) | (0o222 if self.file.writable else 0)
+        mode = self.file.readable(self.place) | (0o222 if self.file.writable else 0)
         owner = self.place.granting(writable=self.file.writable)
         return _attributes(self.ino, owner, stat.S_IFREG | mode)
 
@@ -173,6 +173,11 @@ class ControlHandle(Handle):
         # is left to be told but the next reader of `error`.
         if self._collected:
             self._place.refused = "the document ended before it was complete"
+
+
+def directory_attributes(place: Place, ino: int) -> Attributes:
+    """Returns the attributes of a directory of control files: who may list the place's own may list it."""
+    return _attributes(ino, place.owner(), stat.S_IFDIR | 0o555)
 
 
 def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from artfs.model.entry import DirEntry
 from artfs.view.node import Attributes, Node
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ class Place:
     def granting(self, *, writable: bool) -> Attributes:
         """Returns the attributes that decide who may use a control file, given whether it takes commands."""
         return self.owner()
-
-    def readable(self, name: str) -> int:
-        """Returns the mask of permission bits for reading the control file `name`."""
-        return 0o444
 
 
 class VolumePlace(Place):
@@ -105,9 +102,10 @@ class VersionPlace(Place):
         above.mode = above.mode & ~0o044 | others << 3 | others
         return above
 
-    def readable(self, name: str) -> int:
-        """A manifest tells every name: it is for those who could list every directory."""
-        if name == "manifest.json":
-            reach = self.record.root.entry().reach
-            return sum(4 << shift for shift in (6, 3, 0) if (reach >> shift) & 5 == 5)
-        return 0o444
+
+def can_list(root: DirEntry) -> int:
+    """Returns the mask of permission bits for reading what tells every name of a version.
+
+    It is for those who could list every directory.
+    """
+    return sum(4 << shift for shift in (6, 3, 0) if (root.reach >> shift) & 5 == 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from artfs.view.control.about import Readme
 from artfs.view.control.base import Base
+from artfs.view.control.changes import Changes, Diff
 from artfs.view.control.discard import Discard
 from artfs.view.control.error import Error
 from artfs.view.control.finish import PendingFinish, VersionFinish
@@ -33,6 +34,7 @@ PENDING_FILES = (
     PendingStatus(),
     Error(),
     Base(),
+    Changes(),
     PendingAliases(),
     PendingTags(),
     PendingDescription(),
@@ -44,6 +46,7 @@ VERSION_FILES = (
     VersionStatus(),
     Error(),
     Manifest(),
+    Diff(),
     VersionAliases(),
     VersionTags(),
     VersionDescription(),

@@ -1,0 +1,243 @@
+"""A patch in a volume that nobody mounted, as who fills it uses it.
+
+Owns the way down a tree of which only the changed directories are there: those above a change are made when
+it comes. :mod:`~artfs.pending.overlay` has the single steps, and says why their order is safe. Blocking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
+from artfs.access.trees import Cursor, Staged, Tree
+from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.pending import overlay
+from artfs.pending.overlay import Lower, Stub
+from artfs.pending.tree import PendingTree
+from artfs.store import durable, files
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class OverlaidTree(Tree):
+    """The files of `tree`, which must outlive this, as must its root's descriptor."""
+
+    def __init__(self, tree: PendingTree, root_fd: int) -> None:
+        self._tree, self._root_fd = tree, root_fd
+
+    def cursor(self) -> Cursor:
+        return _OverlaidCursor(self._tree, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
+
+    def is_root(self, status: os.stat_result) -> bool:
+        return os.path.samestat(status, os.fstat(self._root_fd))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with durable.directory_lock(self._root_fd):
+            yield
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way down: `fd` is -1 and `entry` says what it is while it only shows through."""
+
+    name: bytes
+    fd: int
+    lower: Lower | None
+    entry: DirEntry | None = None
+
+
+class _OverlaidCursor(Cursor):
+    def __init__(self, tree: PendingTree, root_fd: int) -> None:
+        self._store, self._reader = tree.store, tree.store.reader
+        self._staging_fd = tree.draft.fd
+        self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
+
+    @property
+    def path(self) -> bytes:
+        return b"/".join(level.name for level in self._way[1:])
+
+    def close(self) -> None:
+        while self._way:
+            self._close(self._way.pop())
+
+    @staticmethod
+    def _close(level: _Level) -> None:
+        if level.fd >= 0:
+            os.close(level.fd)
+
+    # -- where it stands
+
+    def enter(self, name: bytes) -> None:
+        found = self._find(name)
+        if isinstance(found, DirEntry):
+            lower = self._way[-1].lower
+            assert lower is not None
+            self._way.append(_Level(name, -1, Lower(found.tree, lower.number_of(name)), found))
+        elif isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode):
+            fd = os.open(name, _DIRECTORY, dir_fd=self._way[-1].fd)
+            self._way.append(_Level(name, fd, overlay.lower_of(fd)))
+        else:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+
+    def leave(self) -> None:
+        self._close(self._way.pop())
+
+    def _here(self) -> int:
+        """Returns the directory's descriptor; it is made, with all above it, if it only shows through."""
+        for above, level in zip(self._way, self._way[1:], strict=False):
+            if level.fd < 0:
+                assert level.entry is not None
+                assert level.lower is not None
+                with contextlib.suppress(FileExistsError):  # another process was first
+                    staged = overlay.stage_directory(self._staging_fd, level.entry, level.lower)
+                    overlay.place_new(self._staging_fd, staged, above.fd, level.name)
+                level.fd = os.open(level.name, _DIRECTORY, dir_fd=above.fd)
+                level.entry = None
+        return self._way[-1].fd
+
+    # -- what is there
+
+    def _find(self, name: bytes) -> os.stat_result | Entry:
+        """Returns an own entry's status, or what a lower one or a stub shows. Raises FileNotFoundError."""
+        level = self._way[-1]
+        if level.fd >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                if not stat.S_ISLNK(status.st_mode):
+                    return status
+                target = overlay.read_target(os.readlink(name, dir_fd=level.fd))
+                times = {"uid": status.st_uid, "gid": status.st_gid, "mtime_ns": status.st_mtime_ns}
+                if isinstance(target, Stub):
+                    return overlay.stubbed(self._reader, target, **times)
+                return SymlinkEntry(name, target=target, **times)
+        found = None if level.lower is None else self._reader.find(level.lower.tree, name)
+        if found is None or (level.fd >= 0 and overlay.is_gone(level.fd, name)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return found[1]
+
+    def _shows(self, name: bytes) -> bool:
+        try:
+            self._find(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def status(self, name: bytes = b".") -> os.stat_result:
+        level = self._way[-1]
+        if name == b".":
+            return _status(level.entry) if level.entry is not None else os.fstat(level.fd)
+        found = self._find(name)
+        return found if isinstance(found, os.stat_result) else _status(found)
+
+    def names(self) -> list[bytes]:
+        level = self._way[-1]
+        found: set[bytes] = set()
+        if level.lower is not None:
+            found.update(entry.name for _, entry in self._reader.entries(level.lower.tree))
+        if level.fd >= 0:
+            found -= overlay.gone(level.fd)
+            found.update(name for name in map(os.fsencode, os.listdir(level.fd)))
+        return sorted(name for name in found if not overlay.is_reserved(name))
+
+    def open(self, name: bytes) -> int:
+        found = self._find(name)
+        if isinstance(found, FileEntry):
+            return self._store.open_blob(found.blob, found.size)
+        if isinstance(found, os.stat_result):
+            return files.open_regular(self._way[-1].fd, name)
+        code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
+        raise OSError(code, os.strerror(code), name)
+
+    def target(self, name: bytes) -> bytes:
+        found = self._find(name)
+        if isinstance(found, SymlinkEntry):
+            return found.target
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+
+    def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
+        found = self._find(name)
+        if isinstance(found, os.stat_result):
+            return user_xattrs(b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name))
+        return [] if isinstance(found, SymlinkEntry) else [x for x in found.xattrs if is_users(x[0])]
+
+    # -- what is changed
+
+    def _vacant(self, name: bytes) -> int:
+        if self._shows(name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        return self._here()
+
+    def make(self, name: bytes, mode: int) -> None:
+        os.mkdir(name, mode, dir_fd=self._vacant(name))
+
+    def create(self, name: bytes, mode: int) -> int:
+        return os.open(name, _NEW, mode, dir_fd=self._vacant(name))
+
+    def stage(self, mode: int) -> Staged:
+        name = durable.temp_name()
+        return Staged(self._staging_fd, name, os.open(name, _NEW, mode, dir_fd=self._staging_fd))
+
+    def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
+        entry = SymlinkEntry(b"", os.geteuid(), os.getegid(), mtime_ns, target)
+        return Staged(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry), -1)
+
+    def lift(self, name: bytes) -> Staged:
+        raise OSError(errno.EXDEV, "what is in a patch is copied, not taken", name)
+
+    def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
+        if replace:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(self.status(name).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._here())
+        else:
+            durable.rename_noreplace(staged.dir_fd, staged.name, self._vacant(name), name)
+        staged.published = True
+
+    def remove(self, name: bytes) -> None:
+        directory = stat.S_ISDIR(self.status(name).st_mode)
+        if directory:
+            self.enter(name)
+            try:
+                if self.names():
+                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+            finally:
+                self.leave()
+        fd, lower = self._here(), self._way[-1].lower
+        if lower is not None and self._reader.find(lower.tree, name) is not None:
+            overlay.hide(fd, name)
+        with contextlib.suppress(FileNotFoundError):  # it only showed through
+            if directory:
+                with durable.directory(fd, name) as below:
+                    if overlay.lower_of(below) is not None:
+                        overlay.drop_lower(below, self._staging_fd)
+                os.rmdir(name, dir_fd=fd)
+            else:
+                os.unlink(name, dir_fd=fd)
+
+    def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+        set_attributes(self._here(), mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
+
+
+def _status(entry: Entry) -> os.stat_result:
+    """Returns what stat(2) would say of an entry, as far as it is known."""
+    size = 0
+    if isinstance(entry, DirEntry):
+        mode = stat.S_IFDIR | entry.mode
+    elif isinstance(entry, SymlinkEntry):
+        mode, size = stat.S_IFLNK | 0o777, len(entry.target)
+    else:
+        mode, size = stat.S_IFREG | entry.mode, entry.size
+    seconds = entry.mtime_ns // 1_000_000_000
+    known = (mode, 0, 0, 1, entry.uid, entry.gid, size, seconds, seconds, seconds)
+    return os.stat_result(known, {"st_mtime_ns": entry.mtime_ns, "st_atime_ns": entry.mtime_ns})
+
+
+__all__ = ["OverlaidTree"]

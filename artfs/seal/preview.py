@@ -1,0 +1,68 @@
+"""What a finish would make of a pending tree that goes on being changed: its root, and pages to read it by.
+
+Stores nothing: new pages are held in memory. Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import os
+
+from artfs.errors import Busy
+from artfs.model import pages
+from artfs.model.diff import Change, diff
+from artfs.model.digest import BlobId, TreeId
+from artfs.model.entry import DirEntry
+from artfs.model.tree import TreeReader, build
+from artfs.pending.tree import PendingTree
+from artfs.seal.ingest import Ingest
+from artfs.store.objects import ObjectStore
+
+_ATTEMPTS = 5  # against files that go while they are looked at
+
+
+class Preview:
+    """Takes pages and blobs as a store does, and keeps the pages that the store has not got."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._pages: dict[TreeId, pages.Page] = {}
+        self.algorithm, self.reader = store.algorithm, TreeReader(self._page)
+
+    def hash_fd(self, fd: int) -> bytes:
+        return self._store.hash_fd(fd)
+
+    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+        return self._store.resolve(digest, fd)
+
+    def put(self, tree: TreeId, data: bytes) -> None:
+        self._pages[tree] = pages.decode(data)
+
+    def _page(self, tree: TreeId) -> pages.Page:
+        return self._pages.get(tree) or self._store.page(tree)
+
+
+def changes(tree: PendingTree) -> list[Change]:
+    """Returns what a pending tree has changed since its base, or since nothing if it has none.
+
+    Each file counts as it is when it is read. Raises :class:`~artfs.errors.CannotSeal` as a finish would,
+    and Busy if files go again and again while they are looked at.
+    """
+    sink, root = _preview(tree)
+    base = tree.base()
+    before = build((), sink.algorithm, sink.put) if base is None else sink.reader.summary(base.tree_id)
+    old = before.directory(b"", root.mode, root.uid, root.gid, root.mtime_ns)
+    return list(diff(sink.reader, old, root))
+
+
+def _preview(tree: PendingTree) -> tuple[Preview, DirEntry]:
+    for _ in range(_ATTEMPTS):
+        sink = Preview(tree.store)
+        root = tree.open_root()
+        try:
+            ingest = Ingest(sink, tree.hashes.take, lambda: None, patched=tree.lower is not None)
+            return sink, ingest.run(root).root
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        finally:
+            os.close(root)
+    raise Busy("the pending version changes all the time: look again later")

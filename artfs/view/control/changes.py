@@ -1,0 +1,88 @@
+"""`changes` of a pending version, and `diff` of a version: what differs, a line of JSON for each entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from artfs.catalog.records import VersionRecord
+from artfs.errors import InvalidCommand, NotFound
+from artfs.model import names
+from artfs.model.diff import Change
+from artfs.view.control.file import ControlFile, line
+from artfs.view.control.node import ControlNode, directory_attributes
+from artfs.view.control.place import PendingPlace, VersionPlace, can_list
+from artfs.view.node import Attributes, FixedListing, Listing, Node, virtual
+
+
+def _told(changes: Iterable[Change]) -> str:
+    return "".join(line(change.json()) for change in changes)
+
+
+class Changes(ControlFile[PendingPlace]):
+    """What was changed since the base. It tells every name, and so is for the owner alone."""
+
+    name = "changes"
+
+    def read(self, place: PendingPlace) -> str:
+        return _told(place.view.volume.changes(place.tree))
+
+    def readable(self, place: PendingPlace) -> int:
+        return 0o400
+
+
+class Diff(ControlFile[VersionPlace]):
+    """`diff/V`: what another version has changed since this one."""
+
+    name = "diff"
+
+    def node(self, place: VersionPlace) -> Node:
+        return _Others(place)
+
+
+class _Difference(ControlFile[VersionPlace]):
+    """What leads from a version to another."""
+
+    name = ""
+
+    def __init__(self, other: VersionRecord) -> None:
+        self._other = other
+
+    def read(self, place: VersionPlace) -> str:
+        return _told(place.view.volume.diff(place.record, self._other))
+
+    def readable(self, place: VersionPlace) -> int:
+        one, other = place.record.root.entry(), self._other.root.entry()
+        if (one.uid, one.gid) == (other.uid, other.gid):
+            return can_list(one) & can_list(other)
+        return 0o444 if can_list(one) & can_list(other) & 0o004 else 0
+
+
+class _Others(Node):
+    """The directory `diff`: each version by number or alias, also of other collections."""
+
+    __slots__ = ("ino", "place")
+
+    def __init__(self, place: VersionPlace) -> None:
+        self.place, self.ino = place, virtual(b"control", *place.key, b"diff")
+
+    def attributes(self) -> Attributes:
+        return directory_attributes(self.place, self.ino)
+
+    def lookup(self, name: bytes) -> Node | None:
+        try:
+            return self._node(self.place.view.volume.look_up(self.place.collection, name.decode()))
+        except (NotFound, InvalidCommand, UnicodeDecodeError):
+            return None
+
+    def _node(self, other: VersionRecord) -> Node:
+        # Known by what it leads to, since an alias moves.
+        ino = virtual(b"control", *self.place.key, b"diff", b"%d" % other.serial)
+        return ControlNode(self.place, _Difference(other), ino)
+
+    def listing(self) -> Listing:
+        collection = self.place.collection
+        found = ((names.version_name(number), collection.record(number)) for number in collection.numbers())
+        return FixedListing([(name.encode(), self._node(record)) for name, record in found])
+
+
+__all__ = ["Changes", "Diff"]
