@@ -31,7 +31,7 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm, TreeId
-from artfs.pending import draft
+from artfs.pending import draft, overlay
 from artfs.pending.census import count
 from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
@@ -415,11 +415,11 @@ class Volume:
         for collection in self.catalog.collections():
             # Pending ones first: one that is sealed meanwhile is then seen as a version.
             for name in self.pending_names(collection):
-                with contextlib.suppress(PendingNotFound):
-                    tree = self.pending(collection.name, name)
-                    base = tree.base()
+                # From the files, not from what this process knows: another one may have rebased it.
+                with contextlib.suppress(PendingNotFound), self._pending_root(collection, name) as root:
+                    base, lower = overlay.base_of(root), overlay.lower_of(root)
                     found += [] if base is None else [base.tree_id]
-                    found += [] if tree.lower is None else [tree.lower.tree]
+                    found += [] if lower is None else [lower.tree]
             found += [record.root.entry().tree for record in collection.versions()]
         return found
 
@@ -432,12 +432,24 @@ class Volume:
     def _pending_roots(self) -> Iterator[int]:
         for collection in self.catalog.collections():
             for name in self.pending_names(collection):
-                with contextlib.suppress(ArtfsError):
-                    root = self.pending(collection.name, name).open_root()
-                    try:
-                        yield root
-                    finally:
-                        os.close(root)
+                with contextlib.suppress(ArtfsError), self._pending_root(collection, name) as root:
+                    yield root
+
+    @contextlib.contextmanager
+    def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:
+        """Opens the root of a pending tree's files as they are on disk. Raises :class:`PendingNotFound`."""
+        with collection.opened(PENDING) as fd:
+            draft = Draft(fd, collection.name, name)
+        try:
+            root = draft.open_tree()
+            try:
+                yield root
+            finally:
+                os.close(root)
+        except FileNotFoundError:  # it was sealed or discarded just now
+            raise PendingNotFound(collection.name, name) from None
+        finally:
+            draft.close()
 
 
 def user_name(uid: int) -> str:
