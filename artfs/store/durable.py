@@ -265,9 +265,12 @@ def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+        with contextlib.suppress(FileNotFoundError):  # left by a crash after the second rename: nobody's
+            os.rename(other + ASIDE, temp_name(), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         os.rename(other, other + ASIDE, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         step(f"{label}:rename")
         os.rename(one, other, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        step(f"{label}:rename")
         os.rename(other + ASIDE, one, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     sync_dir(dir_fd, label=label)
 

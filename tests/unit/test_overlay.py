@@ -1,0 +1,170 @@
+"""How a patch lies on disk: what is read back, what is damage, and bases that are exchanged."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog.collection import Collection
+from artfs.errors import Damaged
+from artfs.model.digest import parse_tree
+from artfs.pending import overlay
+from artfs.pending.overlay import Base, Lower, Stub
+from artfs.pending.tree import PendingTree
+from artfs.seal.seal import Request
+from artfs.store import syscalls
+from artfs.volume import Volume
+from tests.unit.stores import crash_at, crash_points, directory
+
+TREE = parse_tree("xxh128:" + "0a" * 16)
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    with directory(tmp_path) as fd:
+        yield fd
+
+
+@pytest.mark.parametrize("name", [b"a", b"a:b:c", b"\xff\n", b"n" * 255])
+@pytest.mark.parametrize("mode", [0, 0o644, 0o4755])
+def test_stubs(name: bytes, mode: int) -> None:
+    stub = Stub(TREE, name, mode)
+    assert overlay.read_target(overlay.stub_target(stub)) == stub
+
+
+@pytest.mark.parametrize(
+    "target", [b"a", b".artfs-", b".artfs-stub:644:x", b".artfs-link:a", b"/.artfs-stub:"]
+)
+def test_targets_of_users(target: bytes) -> None:
+    assert overlay.read_target(overlay.escaped(target)) == target
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b".artfs-",
+        b".artfs-other:a",
+        b".artfs-stub:",
+        b".artfs-stub:999:xxh128:0a:a",
+        b".artfs-stub:644:no:0a:a",
+    ],
+)
+def test_targets_that_are_damaged(stored: bytes) -> None:
+    with pytest.raises(Damaged):
+        overlay.read_target(stored)
+
+
+def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
+    assert overlay.lower_of(fd) is None
+    lower = Lower(TREE, (1 << overlay.NUMBER_BITS) - 1)
+    overlay.set_lower(fd, lower)
+    assert overlay.lower_of(fd) == lower
+    assert overlay.is_untouched(fd)
+    (tmp_path / "d").symlink_to("nowhere")
+    assert not overlay.is_untouched(fd)
+
+
+@pytest.mark.parametrize("stored", ["", "xxh128:00 1", "xxh128:" + "0a" * 16, "xxh128:" + "0a" * 16 + " no"])
+def test_a_damaged_record(fd: int, tmp_path: Path, stored: str) -> None:
+    if stored:
+        (tmp_path / ".artfs-lower").symlink_to(stored)
+    else:
+        (tmp_path / ".artfs-lower").write_text("no symlink")
+    with pytest.raises(Damaged):
+        overlay.lower_of(fd)
+
+
+def test_numbers_differ_by_directory_and_name() -> None:
+    numbers = {Lower(TREE, seed).number_of(name) for seed in range(50) for name in (b"a", b"b", b"ab")}
+    assert len(numbers) == 150
+    assert max(numbers).bit_length() <= overlay.NUMBER_BITS
+
+
+def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:
+    os.utime(tmp_path, ns=(1, 2))
+    overlay.hide(fd, b"a")
+    overlay.hide(fd, b"a")
+    assert (overlay.is_gone(fd, b"a"), overlay.is_gone(fd, b"b"), overlay.gone(fd)) == (True, False, {b"a"})
+    assert tmp_path.stat().st_mtime_ns == 2
+
+
+@pytest.mark.parametrize(
+    ("ref", "follows"), [("v3", False), ("o:v0", False), ("best", True), ("o:latest", True)]
+)
+def test_an_alias_is_followed(ref: str, follows: bool) -> None:
+    assert Base(ref, "o", "v3", "").follows is follows
+
+
+# -- bases, where directories can't be exchanged at once
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Volume]:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EINVAL, "as on NFS")
+
+    monkeypatch.setattr(syscalls, "renameat2", refuse)
+    with Volume.init(tmp_path / "volume") as volume:
+        commit(volume, "first")
+        yield volume
+
+
+def collection(volume: Volume) -> Collection:
+    return volume.catalog.collection("model") if volume.catalog.names() else volume.catalog.create("model")
+
+
+def commit(volume: Volume, content: str) -> None:
+    tree = volume.start(collection(volume), content.encode())
+    (path(volume, content) / "file").write_text(content)
+    volume.finish_tree(collection(volume), tree, Request())
+
+
+def path(volume: Volume, name: str) -> Path:
+    return volume.path / "collections/model/pending" / name / "tree"
+
+
+def shown(volume: Volume) -> str | None:
+    """Which version the patch is of, as a process sees that opens the volume now."""
+    with Volume.open(volume.path) as again:
+        tree = again.pending("model", b"job")
+        base = tree.base()
+        assert (tree.lower is None) == (base is None)
+        return None if base is None else base.version
+
+
+def set_base(volume: Volume, tree: PendingTree, ref: str) -> PendingTree:
+    return volume.set_base(collection(volume), tree, ref, Request(wait=0))
+
+
+def test_without_an_exchange(volume: Volume) -> None:
+    commit(volume, "second")
+    tree = volume.start(collection(volume), b"job", mode=0o2750)
+    for ref in ("v0", "v1", "", "latest"):
+        tree = set_base(volume, tree, ref)
+        assert shown(volume) == {"": None, "latest": "v1"}.get(ref, ref)
+    assert stat.S_IMODE(path(volume, "job").stat().st_mode) == 0o2750
+    assert volume.finish_tree(collection(volume), tree, Request()).unchanged
+
+
+def test_a_crash_in_the_exchange(volume: Volume) -> None:
+    commit(volume, "second")
+    set_base(volume, volume.start(collection(volume), b"job"), "v0")
+
+    def act() -> None:
+        with Volume.open(volume.path) as again:
+            set_base(again, again.pending("model", b"job"), "v1")
+
+    seen = set()
+    for number in range(len(crash_points(act))):
+        set_base(volume, volume.pending("model", b"job"), "v0")
+        crash_at(number, act)
+        seen.add(shown(volume))
+        volume._forget(volume.pending("model", b"job"))
+    assert seen == {"v0", "v1"}
+    act()
+    assert shown(volume) == "v1"
