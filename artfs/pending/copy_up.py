@@ -61,14 +61,17 @@ class CopyUp:
                 os.close(source)
             durable.sync_file(fd, label="copy-up")
 
-    def take(self, uid: int, gid: int, mode: int, mtime_ns: int) -> bytes:
-        """Gives the copy its attributes and hands it over; returns its name in the staging directory."""
+    def dress(self, uid: int, gid: int, mode: int, mtime_ns: int) -> bytes:
+        """Gives the copy its attributes and returns its name in the staging; :meth:`taken` is to follow."""
         assert self._name is not None
         overlay.give(self._staging_fd, self._name, uid, gid)
         os.chmod(self._name, mode, dir_fd=self._staging_fd)
         syscalls.utimensat(self._staging_fd, self._name, None, mtime_ns)
-        name, self._name = self._name, None
-        return name
+        return self._name
+
+    def taken(self) -> None:
+        """The copy bears a name of the tree, or none at all: it is no longer this object's to remove."""
+        self._name = None
 
     def __del__(self) -> None:
         # Wanted for a change that was refused in the end.

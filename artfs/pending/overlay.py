@@ -249,21 +249,30 @@ def unseen(dir_fd: int) -> Iterator[None]:
 
 
 def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str) -> int:
-    """Renames what was built in the staging directory to its name, unseen; returns its inode number."""
-    durable.step(f"overlay:{step}")
-    with unseen(dir_fd):
-        os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
+    """Renames what was built in the staging directory to its name, unseen; returns its inode number.
+
+    If that fails, it is removed.
+    """
+    try:
+        durable.step(f"overlay:{step}")
+        with unseen(dir_fd):
+            os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
+    except Exception:
+        with contextlib.suppress(OSError):
+            trash.remove(staging_fd, staged)
+        raise
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
 def place_new(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
     """Does as :func:`place` where another process may do the same. Raises FileExistsError if it did."""
-    durable.step("overlay:lift")
     try:
+        durable.step("overlay:lift")
         with unseen(dir_fd):
             durable.rename_noreplace(staging_fd, staged, dir_fd, name)
-    except BaseException:
-        trash.remove(staging_fd, staged)
+    except Exception:
+        with contextlib.suppress(OSError):
+            trash.remove(staging_fd, staged)
         raise
 
 

@@ -119,7 +119,7 @@ class PatchNode(PendingNode):
         self.entry = entry
         self.origin: Stub | None = None  # what a stub says
         self.escape = 0  # bytes by which the stored target of a symlink is longer than the user's
-        self.readers: set[LowerHandle] = set()
+        self.readers: set[LowerHandle] | None = None  # who has the lower file open
         self._floating = False  # nameless, with attributes that nobody stores
         self._copy: CopyUp | None = None
         if entry is not None:
@@ -297,8 +297,7 @@ class PatchNode(PendingNode):
             assert isinstance(self.parent, PatchDirectory)
             self.parent.lift()
         mode = stat.S_IMODE(attributes.mode)
-        staged = copy.take(attributes.uid, attributes.gid, mode, attributes.mtime_ns)
-        self._move_readers(staged)
+        staged = copy.dress(attributes.uid, attributes.gid, mode, attributes.mtime_ns)
         if self.parent is not None:
             assert isinstance(self.parent, PatchDirectory)
             self._placed(staged, self.parent, "copy-up")
@@ -307,24 +306,26 @@ class PatchNode(PendingNode):
             os.unlink(staged, dir_fd=self.branch.staging)
             self.hold(fd)
             self.places.renumber(self, os.fstat(fd).st_ino)
+        copy.taken()
         self.entry = self.origin = None
         self._floating = False
+        self._move_readers()
         hashes = self.branch.tree.hashes
         hashes.forget(self.serial)  # of another file that had this number before
         if not empty:
             hashes.learn(self.serial, entry.size, digest_of(entry.blob))
 
-    def _move_readers(self, staged: bytes) -> None:
+    def _move_readers(self) -> None:
         """Gives those who have the lower file open the copy instead, under the descriptors that they have."""
-        if not self.readers:
+        readers, self.readers = self.readers, None
+        if not readers:
             return
-        fd = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.branch.staging)
+        fd = self.descriptor(os.O_RDONLY)
         try:
-            for handle in self.readers:
+            for handle in readers:
                 os.dup2(fd, handle.fd, inheritable=False)
         finally:
             os.close(fd)
-        self.readers.clear()
 
     # -- files and links
 
@@ -359,10 +360,13 @@ class LowerHandle(PendingHandle):
 
     def __init__(self, node: PatchNode, caller: Caller) -> None:
         super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        if node.readers is None:
+            node.readers = set()
         node.readers.add(self)
 
     def release(self) -> None:
-        self.node.readers.discard(self)  # first: the number of the descriptor may be used again
+        if self.node.readers is not None:
+            self.node.readers.discard(self)  # first: the number of the descriptor may be used again
         super().release()
 
 
