@@ -15,7 +15,8 @@
     │   └── PathNotFound
     ├── AlreadyExists
     │   ├── AlreadyPending     the distributed id was started and not finished
-    │   └── AlreadyFinished    the distributed id has its version
+    │   ├── AlreadyFinished    the distributed id has its version
+    │   └── PathConflict       another run brought other bytes under the same path
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
     │   ├── RunsJoined         runs have joined and not left
@@ -139,6 +140,20 @@ class AlreadyFinished(AlreadyExists):
             f"'{printable(distributed_id)}' of '{collection}' is finished: it is {version}; start another id"
         )
         self.collection, self.distributed_id, self.version = collection, distributed_id, version
+
+
+class PathConflict(AlreadyExists):
+    """What was to come under a path differs from what another run brought there; nothing was changed.
+
+    ``run`` is None where it isn't known who brought it.
+    """
+
+    def __init__(self, path: bytes, run: str | None) -> None:
+        who = f"run '{printable(run)}' brought it" if run else "it was brought"
+        super().__init__(
+            f"'{printable(path)}' is there with other content: {who}; overwrite=True replaces it"
+        )
+        self.path, self.run = path, run
 
 
 class Busy(ArtfsError):

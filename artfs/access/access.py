@@ -20,6 +20,7 @@ from artfs.errors import InvalidName
 from artfs.model import names
 
 if TYPE_CHECKING:
+    from artfs.access.trees import Tree
     from artfs.model.diff import Change
     from artfs.volume import Volume
 
@@ -211,7 +212,7 @@ class Access(ABC):
     def _start(self, name: str, distributed_id: bytes) -> Path | None: ...
 
     @abstractmethod
-    def filling(self, name: str, distributed_id: bytes) -> AbstractContextManager[int]:
+    def filling(self, name: str, distributed_id: bytes) -> AbstractContextManager[Tree]:
         """Opens the tree of a pending version to put files into it, and keeps it from being sealed meanwhile.
 
         Several may fill one tree at once. Raises :class:`~artfs.errors.PendingNotFound`,

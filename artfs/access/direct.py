@@ -19,6 +19,8 @@ from artfs.access.access import Access, Entry
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
 from artfs.access.paths import no_file, parts, resolved
+from artfs.access.plain import PlainTree
+from artfs.access.trees import Tree
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.errors import (
@@ -256,7 +258,7 @@ class DirectAccess(Access):
         return None
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[int]:
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
         with self._unmounted():
             tree = self._pending(name, distributed_id)
             with tree.draft.together():
@@ -266,7 +268,7 @@ class DirectAccess(Access):
                         raise PendingNotFound(name, distributed_id)
                 root = tree.open_root()
                 try:
-                    yield root
+                    yield PlainTree(root, tree.draft.fd)
                 finally:
                     os.close(root)
 

@@ -5,6 +5,7 @@ Owns walking. Knows nothing of volumes. Each object belongs to one thread.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -44,14 +45,20 @@ class Directories:
         """Returns the path of a name in it."""
         return b"/".join((*self._names, name))
 
-    def enter(self, name: bytes) -> None:
-        """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else."""
+    def enter(self, name: bytes, *, follow: bool = False) -> None:
+        """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else.
+
+        With `follow` a symlink to a directory is one, and ELOOP says that it leads back up.
+        """
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(name, _DIRECTORY & ~os.O_NOFOLLOW if follow else _DIRECTORY, dir_fd=self.fd)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
             raise
+        if follow and _identity(fd) in self._identities:
+            os.close(fd)
+            raise OSError(errno.ELOOP, "a symlink leads back up", name)
         if len(self._fds) > _DEEP and self._fds[-_DEEP] >= 0:
             os.close(self._fds[-_DEEP])
             self._fds[-_DEEP] = -1
@@ -100,12 +107,16 @@ class Found(NamedTuple):
 
 
 def walk(
-    directories: Directories, wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True
+    directories: Directories,
+    wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True,
+    *,
+    follow: bool = False,
 ) -> Iterator[Found]:
     """Yields everything below where `directories` stands, by name; a directory before and after its content.
 
     Whenever it yields, `directories` stands at the directory that holds the entry. What is not `wanted` is
-    left out, a directory with all that is in it.
+    left out, a directory with all that is in it. With `follow` symlinks are what they lead to, and one that
+    leads nowhere is FileNotFoundError.
     """
     todo: list[tuple[Iterator[bytes], Found | None]] = [(_names(directories.fd), None)]
     while todo:
@@ -121,12 +132,16 @@ def walk(
             status = os.stat(name, dir_fd=directories.fd, follow_symlinks=False)
         except FileNotFoundError:
             continue  # gone since it was listed
+        if follow and stat.S_ISLNK(status.st_mode):
+            with naming(directories.below(name)):
+                status = os.stat(name, dir_fd=directories.fd)
         found = Found(directories.below(name), name, status)
         if not wanted(found.path, status):
             continue
         yield found
         if found.is_directory:
-            with_path(found.path, lambda: directories.enter(found.name))  # noqa: B023  (called at once)
+            with naming(found.path):
+                directories.enter(found.name, follow=follow)
             todo.append((_names(directories.fd), found))
 
 
@@ -142,12 +157,19 @@ def newest_change(root_fd: int) -> float:
     return newest
 
 
-def with_path(path: bytes, call: Callable[[], object]) -> None:
-    """Calls, and names the whole path in the OSError, instead of its last part."""
+@contextlib.contextmanager
+def naming(path: bytes) -> Iterator[None]:
+    """Names the whole path in an OSError of the block, instead of its last part."""
     try:
-        call()
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, printable(path)) from None
+
+
+def with_path(path: bytes, call: Callable[[], object]) -> None:
+    """Calls, and names the whole path in the OSError, instead of its last part."""
+    with naming(path):
+        call()
 
 
 def _names(fd: int) -> Iterator[bytes]:

@@ -19,6 +19,8 @@ from artfs.access.access import Access, Entry
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, newest_change, walk
 from artfs.access.paths import no_file, parts, resolved
+from artfs.access.plain import PlainTree, sweep
+from artfs.access.trees import Tree
 from artfs.errors import (
     AliasNotFound,
     AlreadyExists,
@@ -336,10 +338,10 @@ class MountedAccess(Access):
         return self.root / name / "pending" / os.fsdecode(distributed_id)
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[int]:
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
         with self._pending(name, distributed_id) as fd:
             try:
-                yield fd
+                yield PlainTree(fd)
             except OSError as error:
                 if error.errno == errno.EBUSY:
                     raise Sealing from None
@@ -366,6 +368,7 @@ class MountedAccess(Access):
     ) -> dict[str, Any]:
         words = [*aliases, f"--wait={wait:f}", *(["--force"] if force else [])]
         with self._pending(name, distributed_id, finished_too=True) as fd:
+            sweep(fd)
             answer: dict[str, Any] = json.loads(_command(fd, b".artfs/finish", " ".join(words)))
         return answer
 

@@ -288,9 +288,9 @@ def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_pa
 def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
     cli("new", name, "--id", "job")
     assert cli.path is not None
-    with open_access(cli.path) as access, access.filling(name, b"job") as root:
+    with open_access(cli.path) as access, access.filling(name, b"job") as tree, tree.cursor() as at:
         if cli.mounted:
-            held = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=root)
+            held = at.create(b"file", 0o644)
             assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
             os.close(held)
         else:

@@ -1,0 +1,289 @@
+"""Writes into a pending tree: the one way in which files, links and directories get there.
+
+Owns on what terms an entry takes a name that another one has, and that each appears whole or not at all in a
+tree that others fill too. Knows neither sources nor volumes. Blocking; a copier may be used by any thread,
+each with a cursor of its own.
+
+Somebody else's file is never replaced unless that is asked for: a name is taken only if it is free, in one
+atomic step, and where it isn't, those who would replace what stands there do so one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from artfs.access.access import Progress, silent
+from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
+from artfs.access.trees import Cursor, Staged, Tree
+from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflict, printable
+from artfs.store import files
+
+MODE = 0o1777  # setuid and setgid end with the seal anyway
+RUN = b"user.artfs.run"
+_ATTEMPTS = 100  # of a name, against others that bring the same path at the same moment
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms files come into a tree.
+
+    With `replace` they take the place of what is there; else of nothing but what `run` brought itself: where
+    another's file has the same bytes they agree, and otherwise it is a conflict. `shared` tells that others
+    may fill or read the tree at the same time. `run` is noted on each file.
+    """
+
+    replace: bool = False
+    shared: bool = True
+    run: str | None = None
+
+
+class _Standing(enum.Enum):
+    """What stands under a name for which something comes."""
+
+    NOTHING = enum.auto()
+    THE_SAME = enum.auto()
+    REPLACEABLE = enum.auto()
+
+
+#: Tells whether the file or symlink under a name is the same as the one that comes.
+_Compare = Callable[[], bool]
+
+
+class Copier:
+    """The target of one operation."""
+
+    def __init__(self, tree: Tree, terms: Terms, total: int = 0, progress: Progress = silent) -> None:
+        self.tree, self._terms = tree, terms
+        self._done, self._total, self._progress = 0, total, progress
+        self._lock = threading.Lock()
+        self._umask = umask()
+
+    # -- directories
+
+    def enter(self, at: Cursor, name: bytes, *, mode: int = 0o700) -> None:
+        """Goes down into a directory, which is made with that mode if it is not there; writable for us."""
+        try:
+            at.make(name, mode)
+        except FileExistsError:
+            try:
+                at.enter(name)
+            except NotADirectoryError:
+                raise in_the_way(at.below(name), "a directory", "no directory") from None
+            found = stat.S_IMODE(at.status().st_mode)
+            if found & stat.S_IRWXU != stat.S_IRWXU:
+                with contextlib.suppress(PermissionError):
+                    self._open_up(at, found)
+        else:
+            at.enter(name)
+
+    @staticmethod
+    def _open_up(at: Cursor, mode: int) -> None:
+        at.dress(mode=mode | stat.S_IRWXU, mtime_ns=at.status().st_mtime_ns, xattrs=())
+
+    def dress(self, at: Cursor, source: int, status: os.stat_result) -> None:
+        """Gives the directory where `at` stands the attributes of another, open as `source`."""
+        at.dress(mode=status.st_mode & MODE, mtime_ns=status.st_mtime_ns, xattrs=user_xattrs(source))
+
+    # -- files and symlinks
+
+    def file(self, at: Cursor, name: bytes, source: int) -> None:
+        """Copies an open file, with mode, mtime and user xattrs."""
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode):
+            raise CannotSeal([(at.below(name), "no regular file any more")])
+        mode = status.st_mode & MODE
+
+        def fill(fd: int) -> None:
+            copy_bytes(source, fd, self._copied)
+            set_attributes(
+                fd,
+                mode=None if mode & ~self._umask & 0o777 == mode else mode,
+                mtime_ns=status.st_mtime_ns,
+                xattrs=user_xattrs(source),
+            )
+
+        self._write(at, name, mode, fill, lambda: _same_file(at, name, source))
+
+    def data(self, at: Cursor, name: bytes, content: bytes | memoryview) -> None:
+        """Makes a file of bytes that are at hand."""
+
+        def fill(fd: int) -> None:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+
+        def same() -> bool:
+            fd = at.open(name)
+            with open(fd, "rb", buffering=0) as file:
+                return os.fstat(fd).st_size == len(content) and file.read() == content
+
+        self._write(at, name, 0o666, fill, same)
+
+    def symlink(self, at: Cursor, name: bytes, target: bytes, mtime_ns: int) -> None:
+        def same() -> bool:
+            return at.target(name) == target
+
+        self._take(at, name, lambda: at.stage_link(target, mtime_ns), same)
+
+    def move(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
+        """Takes a file or symlink from another tree; where that can't be, copies it and leaves it there."""
+        if stat.S_ISLNK(status.st_mode):
+            self.symlink(at, name, source.target(name), status.st_mtime_ns)
+            return
+        fd = source.open(name)
+        try:
+            self._mark(fd)
+
+            def same() -> bool:
+                return _same_file(at, name, fd)
+
+            try:
+                self._take(at, name, lambda: source.lift(name), same)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self.file(at, name, fd)
+            else:
+                self._copied(status.st_size)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def new(self, at: Cursor, name: bytes) -> Iterator[int]:
+        """Gives the descriptor of a file to be written, which gets its name when the block ends well."""
+        with at.stage(0o666) as staged:
+            self._mark(staged.fd)
+            yield staged.fd
+            self._publish(at, name, staged, lambda: _same_file(at, name, staged.fd))
+
+    def agree(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
+        """Changes nothing, and raises what taking over an entry would raise for what stands there now."""
+        if stat.S_ISLNK(status.st_mode):
+            self._standing(at, name, lambda: at.target(name) == source.target(name))
+            return
+
+        def same() -> bool:
+            fd = source.open(name)
+            try:
+                return _same_file(at, name, fd)
+            finally:
+                os.close(fd)
+
+        self._standing(at, name, same)
+
+    # -- inside
+
+    def _write(self, at: Cursor, name: bytes, mode: int, fill: Callable[[int], None], same: _Compare) -> None:
+        if not self._terms.shared:
+            with contextlib.suppress(FileExistsError):
+                fd = at.create(name, mode)
+                try:
+                    self._mark(fd)
+                    fill(fd)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        at.remove(name)
+                    raise
+                finally:
+                    os.close(fd)
+                return
+
+        def stage() -> Staged:
+            staged = at.stage(mode)
+            try:
+                self._mark(staged.fd)
+                fill(staged.fd)
+            except BaseException:
+                staged.__exit__()
+                raise
+            return staged
+
+        self._take(at, name, stage, same)
+
+    def _take(self, at: Cursor, name: bytes, stage: Callable[[], Staged], same: _Compare) -> None:
+        if self._standing(at, name, same) is _Standing.THE_SAME:
+            return
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError), stage() as staged:
+                # FileNotFoundError: a finish took it for one whose maker has died (`plain.sweep`).
+                self._publish(at, name, staged, same)
+                return
+        raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
+
+    def _publish(self, at: Cursor, name: bytes, staged: Staged, same: _Compare) -> None:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(FileExistsError):
+                at.publish(staged, name, replace=False)
+                return
+            with self.tree.alone():
+                standing = self._standing(at, name, same)
+                if standing is _Standing.REPLACEABLE:
+                    at.publish(staged, name, replace=True)
+            if standing is not _Standing.NOTHING:
+                return
+        raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
+
+    def _standing(self, at: Cursor, name: bytes, same: _Compare) -> _Standing:
+        """Raises :class:`PathConflict` for what must not be replaced."""
+        try:
+            found = at.status(name)
+            if stat.S_ISDIR(found.st_mode):
+                raise in_the_way(at.below(name), "no directory", "a directory")
+            if self._terms.replace:
+                return _Standing.REPLACEABLE
+            with contextlib.suppress(OSError):
+                if same():
+                    return _Standing.THE_SAME
+            owner = run_of(at, name)
+        except FileNotFoundError:
+            return _Standing.NOTHING
+        if owner is not None and owner == self._terms.run:
+            return _Standing.REPLACEABLE
+        raise PathConflict(at.below(name), owner)
+
+    def _mark(self, fd: int) -> None:
+        if self._terms.run is not None:
+            with contextlib.suppress(OSError):  # a filesystem without xattrs
+                os.setxattr(fd, RUN, self._terms.run.encode())
+
+    def _copied(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._progress("copy", self._done, self._total)
+
+
+def run_of(at: Cursor, name: bytes) -> str | None:
+    """Returns the run that brought a file, as far as is noted."""
+    try:
+        fd = at.open(name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None
+    try:
+        return os.getxattr(fd, RUN).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _same_file(at: Cursor, name: bytes, source: int) -> bool:
+    fd = at.open(name)
+    try:
+        return files.same_bytes(fd, source)
+    finally:
+        os.close(fd)
+
+
+def in_the_way(path: bytes, comes: str, stands: str) -> InvalidCommand:
+    return InvalidCommand(
+        f"'{printable(path)}' is {comes} and stands in the tree as {stands}: remove that first"
+    )

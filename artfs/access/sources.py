@@ -1,0 +1,149 @@
+"""What shall be brought into a tree: files and directories of the user's, looked through and then copied.
+
+Owns what of a source becomes part of a tree, and under which path. Knows neither volumes nor on what terms
+files come. Blocking; any thread.
+
+Sources are looked through before anything is changed, so that what can't be part of a version refuses the
+whole.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from artfs.access.copier import Copier
+from artfs.access.directories import Directories, Found, walk, with_path
+from artfs.access.paths import Excludes
+from artfs.access.trees import Cursor
+from artfs.errors import CannotSeal, InvalidCommand, printable
+from artfs.model import names
+
+SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Sources:
+    """The content of directories, and files under their own names.
+
+    With `at`, a path in the tree, a file comes to that path and the content of a directory below it. With
+    `follow`, symlinks in directories are taken for what they lead to.
+    """
+
+    paths: Sequence[bytes]
+    excludes: Excludes = field(default_factory=lambda: Excludes(()))
+    at: Sequence[bytes] | None = None
+    follow: bool = False
+    files: int = 0
+    size: int = 0
+
+    def look_through(self, holds: Callable[[os.stat_result], bool]) -> None:
+        """Counts, and refuses what can't be brought; `holds` tells a directory that is the volume itself.
+
+        Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`, :class:`CannotSeal`, OSError.
+        """
+        self.files = self.size = 0
+        special: list[tuple[bytes, str]] = []
+        taken: dict[bytes, bytes] = {}
+        for source in self.paths:
+            status = os.stat(source)
+            if stat.S_ISDIR(status.st_mode):
+                with Directories(os.open(source, _ROOT)) as directories:
+                    if holds(status):
+                        raise InvalidCommand(f"'{printable(source)}' is the volume itself")
+                    for found in walk(directories, self.wanted, follow=self.follow):
+                        if found.leaving:
+                            continue
+                        if found.is_directory and holds(found.status):
+                            raise InvalidCommand(
+                                f"'{printable(source)}' holds the volume itself, at"
+                                f" '{printable(found.path)}': leave it out with --exclude"
+                            )
+                        self._look_at(source, found.path, found.status, special, taken)
+            elif not self.excludes.match(_base(source), directory=False):
+                name = _base(source) if self.at is None else self.at[-1]
+                self._look_at(source, name, status, special, taken)
+        if special:
+            raise CannotSeal(sorted(special))
+
+    def _look_at(
+        self,
+        source: bytes,
+        path: bytes,
+        status: os.stat_result,
+        special: list[tuple[bytes, str]],
+        taken: dict[bytes, bytes],
+    ) -> None:
+        names.check_entry_name(path.rpartition(b"/")[2])
+        kind = stat.S_IFMT(status.st_mode)
+        if kind in SPECIAL:
+            special.append((path, SPECIAL[kind]))
+        if kind == stat.S_IFREG:
+            self.files += 1
+            self.size += status.st_size
+        if len(self.paths) > 1:
+            other = taken.setdefault(path, b"" if kind == stat.S_IFDIR else source)
+            if other is not source and (other or kind != stat.S_IFDIR):
+                raise InvalidCommand(f"'{printable(path)}' is there twice: '{printable(source)}' has it too")
+
+    def copy(self, copier: Copier) -> None:
+        """Copies everything into the copier's tree."""
+        for source in self.paths:
+            with copier.tree.cursor() as at:
+                if os.path.isdir(source):
+                    self._copy_directory(source, copier, at)
+                elif not self.excludes.match(_base(source), directory=False):
+                    with_path(source, lambda: self._copy_file(source, copier, at))  # noqa: B023  (at once)
+
+    def _copy_file(self, source: bytes, copier: Copier, at: Cursor) -> None:
+        """Copies a file that was named itself: a symlink means what it points to."""
+        *way, name = [_base(source)] if self.at is None else self.at
+        for part in way:
+            copier.enter(at, part, mode=0o777)
+        fd = os.open(source, _READ & ~os.O_NOFOLLOW)
+        try:
+            copier.file(at, name, fd)
+        finally:
+            os.close(fd)
+
+    def _copy_directory(self, source: bytes, copier: Copier, at: Cursor) -> None:
+        for part in self.at or ():
+            copier.enter(at, part, mode=0o777)
+        with Directories(os.open(source, _ROOT)) as directories:
+            for found in walk(directories, self.wanted, follow=self.follow):
+                with_path(found.path, lambda: self._copy(directories.fd, found, copier, at))  # noqa: B023
+            if self.at:
+                copier.dress(at, directories.fd, os.fstat(directories.fd))
+
+    def _copy(self, source_fd: int, found: Found, copier: Copier, at: Cursor) -> None:
+        """Copies one entry of a walk, which stands at `source_fd`."""
+        names.check_entry_name(found.name)
+        if found.is_directory and copier.tree.is_root(found.status):
+            raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
+        if stat.S_ISLNK(found.status.st_mode):
+            target = os.readlink(found.name, dir_fd=source_fd)
+            copier.symlink(at, found.name, target, found.status.st_mtime_ns)
+        elif found.is_directory and not found.leaving:
+            copier.enter(at, found.name)
+        else:
+            flags = _READ & ~os.O_NOFOLLOW if self.follow else _READ
+            fd = os.open(found.name, flags, dir_fd=source_fd)
+            try:
+                if found.leaving:
+                    copier.dress(at, fd, found.status)
+                    at.leave()
+                else:
+                    copier.file(at, found.name, fd)
+            finally:
+                os.close(fd)
+
+    def wanted(self, path: bytes, status: os.stat_result) -> bool:
+        return not self.excludes.match(path, directory=stat.S_ISDIR(status.st_mode))
+
+
+def _base(source: bytes) -> bytes:
+    return os.path.basename(os.path.abspath(source))

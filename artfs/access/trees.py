@@ -1,0 +1,208 @@
+"""The files of a pending version as who fills it uses them, whatever they lie in.
+
+Owns the interface: a :class:`Tree` gives :class:`Cursor`\\ s, and a cursor changes the directory where it
+stands. :mod:`~artfs.access.plain` is the one over a plain directory, on a mount or in a volume. Knows neither
+what is brought nor on what terms. Blocking; a tree may be used by any thread, a cursor belongs to one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from artfs.access.copying import Xattrs
+
+
+class Staged:
+    """A file or symlink that is not yet under a name: fill it by ``fd``, then :meth:`Cursor.publish` it.
+
+    Used in a ``with`` statement, which closes ``fd`` and drops what was not published. ``fd`` is -1 for a
+    symlink. ``dir_fd`` and ``name`` say where it lies meanwhile. One that is `kept` was lifted out of another
+    tree, where it stays if it is not published.
+    """
+
+    def __init__(self, dir_fd: int, name: bytes, fd: int, *, kept: bool = False) -> None:
+        self.dir_fd, self.name, self.fd = dir_fd, name, fd
+        self.kept = kept
+        self.published = False
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        if not self.published and not self.kept:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name, dir_fd=self.dir_fd)
+
+
+class Cursor(ABC):
+    """Stands at one directory of a pending tree, at first the root. Close it, or use it in ``with``.
+
+    Names are single ones, and the caller has checked them. No method follows a symlink. What the backing
+    filesystem refuses is an OSError with its errno.
+    """
+
+    @property
+    @abstractmethod
+    def path(self) -> bytes:
+        """The path of the directory below the root; empty for the root."""
+
+    def below(self, name: bytes) -> bytes:
+        """Returns the path of a name in it."""
+        return self.path + b"/" + name if self.path else name
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Cursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- where it stands
+
+    @abstractmethod
+    def enter(self, name: bytes) -> None:
+        """Goes down. Raises FileNotFoundError, and NotADirectoryError for anything else, symlinks too."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Goes up again."""
+
+    # -- what is there
+
+    @abstractmethod
+    def status(self, name: bytes = b".") -> os.stat_result:
+        """Returns the status of an entry, by default of the directory itself. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def names(self) -> list[bytes]:
+        """Returns the names of all entries, sorted."""
+
+    @abstractmethod
+    def open(self, name: bytes) -> int:
+        """Opens a regular file for reading; the caller closes the descriptor.
+
+        Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file.
+        """
+
+    @abstractmethod
+    def target(self, name: bytes) -> bytes:
+        """Returns where a symlink leads. Raises EINVAL for what is none."""
+
+    # -- what is changed
+
+    @abstractmethod
+    def make(self, name: bytes, mode: int) -> None:
+        """Makes a directory, of that mode less the umask. Raises FileExistsError."""
+
+    @abstractmethod
+    def create(self, name: bytes, mode: int) -> int:
+        """Makes an empty file, of that mode less the umask, and opens it for reading and writing.
+
+        Whoever looks sees it grow: it is for trees that nobody else fills. Raises FileExistsError.
+        """
+
+    @abstractmethod
+    def stage(self, mode: int) -> Staged:
+        """Makes an empty file, of that mode less the umask, that no name leads to. A crash leaves no name."""
+
+    @abstractmethod
+    def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
+        """Makes a symlink that no name leads to."""
+
+    @abstractmethod
+    def lift(self, name: bytes) -> Staged:
+        """Makes a file or symlink ready to be published in another tree, which then takes it from here."""
+
+    @abstractmethod
+    def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
+        """Gives what was staged its name, in one atomic step, and with `replace` in the place of another's.
+
+        Raises FileExistsError without `replace`, IsADirectoryError where a directory stands; OSError with
+        EXDEV if it was lifted out of a tree from which nothing can be taken: then copy it.
+        """
+
+    @abstractmethod
+    def remove(self, name: bytes) -> None:
+        """Removes a file, a symlink or an empty directory. Raises FileNotFoundError, OSError (ENOTEMPTY)."""
+
+    @abstractmethod
+    def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+        """Gives the directory itself its attributes; without a mode that one stays."""
+
+
+class Tree(ABC):
+    """The files of one pending version, for as long as it is being filled."""
+
+    @abstractmethod
+    def cursor(self) -> Cursor:
+        """Returns a new cursor at the root."""
+
+    @abstractmethod
+    def is_root(self, status: os.stat_result) -> bool:
+        """Tells whether a directory is the root of this tree, into which it can't be copied."""
+
+    @abstractmethod
+    def alone(self) -> AbstractContextManager[None]:
+        """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""
+
+
+class Step(NamedTuple):
+    """One entry of a walk; `leaving` is the second time that a directory comes, after all that is in it."""
+
+    path: bytes
+    name: bytes
+    status: os.stat_result
+    leaving: bool = False
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.status.st_mode)
+
+
+def walk(cursor: Cursor) -> Iterator[Step]:
+    """Yields everything below where `cursor` stands, by name; a directory before and after its content.
+
+    Whenever it yields, the cursor stands at the directory that holds the entry.
+    """
+    todo: list[tuple[Iterator[bytes], Step | None]] = [(iter(cursor.names()), None)]
+    while todo:
+        listing, entered = todo[-1]
+        name = next(listing, None)
+        if name is None:
+            todo.pop()
+            if entered is not None:
+                cursor.leave()
+                yield entered._replace(leaving=True)
+            continue
+        try:
+            status = cursor.status(name)
+        except FileNotFoundError:
+            continue  # gone since it was listed
+        step = Step(cursor.below(name), name, status)
+        yield step
+        if step.is_directory:
+            cursor.enter(name)
+            todo.append((iter(cursor.names()), step))
+
+
+def descend(cursor: Cursor, way: Sequence[bytes]) -> None:
+    """Goes down a path. Raises FileNotFoundError, NotADirectoryError."""
+    for name in way:
+        cursor.enter(name)
+
+
+__all__ = ["Cursor", "Staged", "Step", "Tree", "descend", "walk"]
