@@ -26,6 +26,8 @@
     │   ├── HeldByAlias        an alias other than latest names the version
     │   └── NotEmpty           a collection or pending version that still holds something
     ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
+    │   └── Finalized          a change to an artifact that was saved or handed over
+    ├── NotSaved               a question that only a saved artifact can answer
     ├── NotPermitted           a change that nobody may make here
     ├── CrossTree              a rename or link from one tree to another
     ├── Collision              a patch whose base moved and whose changes collide
@@ -116,7 +118,11 @@ class RunNotFound(NotFound):
         self.run = run
 
 
-class PathNotFound(NotFound):
+class PathNotFound(NotFound, KeyError):
+    """A version has no such entry; a KeyError too, as a path is the key of a manifest."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the text
+
     def __init__(self, where: str, path: bytes) -> None:
         super().__init__(f"{where} has no '{printable(path)}'")
         self.where, self.path = where, path
@@ -218,6 +224,22 @@ class ReadOnly(ArtfsError):
 
     def __init__(self, what: str = "a sealed version never changes") -> None:
         super().__init__(what)
+
+
+class Finalized(ReadOnly):
+    """An artifact of the SDK takes no files any more: it was saved, or handed over to be finished."""
+
+    def __init__(self, artifact: str) -> None:
+        super().__init__(f"the artifact '{printable(artifact)}' was saved: its new_draft() can be changed")
+        self.artifact = artifact
+
+
+class NotSaved(ArtfsError):
+    """An artifact of the SDK is no version yet, so that it has none of what comes with being one."""
+
+    def __init__(self, artifact: str, what: str) -> None:
+        super().__init__(f"the artifact '{printable(artifact)}' has no {what} before it is logged or saved")
+        self.artifact, self.what = artifact, what
 
 
 class NotPermitted(ArtfsError):

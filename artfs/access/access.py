@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.catalog import records
+from artfs.catalog.records import Notes
 from artfs.errors import InvalidName
 from artfs.model import names
 
@@ -90,6 +91,10 @@ class Access(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
+    def usable(self) -> bool:
+        """Tells whether this is still the way to the volume: no mount of it has come or gone. Quick."""
+
     # -- the volume
 
     @abstractmethod
@@ -110,6 +115,18 @@ class Access(ABC):
         """Returns name, type, description, number of versions and pending ones, and ``latest`` of each."""
 
     @abstractmethod
+    def collection(self, name: str) -> dict[str, Any]:
+        """Returns the same of one collection. Raises :class:`~artfs.errors.CollectionNotFound`."""
+
+    @abstractmethod
+    def describe_collection(self, name: str, description: str) -> None:
+        """Sets the description of a collection."""
+
+    @abstractmethod
+    def remove_collection(self, name: str) -> None:
+        """Removes a collection that has no versions and nothing pending, else :class:`NotEmpty`."""
+
+    @abstractmethod
     def versions(self, name: str) -> list[dict[str, Any]]:
         """Returns the ``status`` of every version, oldest first."""
 
@@ -117,6 +134,17 @@ class Access(ABC):
     def version(self, name: str, ref: str) -> dict[str, Any]:
         """Returns the ``status`` of a version, given by number or alias, with its ``description`` and
         ``metadata``."""
+
+    @abstractmethod
+    def directory(self, name: str, ref: str) -> Path | None:
+        """Returns the directory of a version where there is a mount, by its number; None without one."""
+
+    @abstractmethod
+    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+        """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
+
+        Each that is given is replaced whole. Raises :class:`~artfs.errors.InvalidCommand`.
+        """
 
     @abstractmethod
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
@@ -181,6 +209,42 @@ class Access(ABC):
     def remove(self, name: str, ref: str) -> str:
         """Deletes a version and returns its number's name. Raises :class:`~artfs.errors.HeldByAlias`."""
 
+    @abstractmethod
+    def holders(self, name: str, ref: str) -> list[str]:
+        """Returns the aliases that keep a version from being removed: those that don't follow ``latest``."""
+
+    # -- runs
+
+    @abstractmethod
+    def run(self, run: str) -> dict[str, Any]:
+        """Returns what is known of a run. Raises :class:`~artfs.errors.RunNotFound`."""
+
+    @abstractmethod
+    def runs(self) -> list[str]:
+        """Returns the ids of all runs, sorted."""
+
+    @abstractmethod
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        """Makes or updates what is known of a run; inputs and outputs are added to those there are.
+
+        Where only a part of a mount can be seen, this does nothing: there runs are known by their ids, and
+        by what versions say of them.
+        """
+
+    @abstractmethod
+    def record_use(self, name: str, ref: str, run: str) -> None:
+        """Notes that a run read a version, with both."""
+
+    @abstractmethod
+    def join(self, name: str, distributed_id: bytes, run: str) -> None:
+        """Notes that a run works on a pending version, which is not finished until the run has left.
+
+        The version will say that the run produced it, and the run that the version is its output.
+        """
+
+    @abstractmethod
+    def leave(self, name: str, distributed_id: bytes, run: str) -> None: ...
+
     # -- pending versions
 
     @abstractmethod
@@ -227,6 +291,40 @@ class Access(ABC):
     def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
         """Adds to the aliases that the pending version will have once it is finished."""
 
+    def annotate(
+        self,
+        name: str,
+        distributed_id: bytes,
+        *,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds to what the version will be called and described as: aliases, tags and keys of the metadata.
+
+        A description that is given replaces the one there is. Several may do so at once.
+        """
+        for word in aliases:
+            names.check_alias(word)
+        more = Notes(
+            description=records.check_description(description or ""),
+            tags=records.check_tags(tags),
+            metadata=records.check_metadata({**metadata} if metadata else {}),
+        )
+        if aliases:
+            self.remember_aliases(name, distributed_id, aliases)
+        if more != Notes():
+            self._annotate(name, distributed_id, lambda before: _added(before, more))
+
+    @abstractmethod
+    def _annotate(self, name: str, distributed_id: bytes, change: Callable[[Notes], Notes]) -> None:
+        """Replaces the notes of a pending version, while nobody else does."""
+
+    @abstractmethod
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        """Returns the directory of a pending version where there is a mount; None without one."""
+
     @abstractmethod
     def last_change(self, name: str, distributed_id: bytes) -> float:
         """Returns when anything in the tree of a pending version changed last, in seconds since the epoch."""
@@ -259,6 +357,14 @@ class Access(ABC):
     @abstractmethod
     def discard(self, name: str, distributed_id: bytes) -> None:
         """Gives a pending version up, with all its files."""
+
+
+def _added(before: Notes, more: Notes) -> Notes:
+    return Notes(
+        description=more.description or before.description,
+        tags=tuple(dict.fromkeys((*before.tags, *more.tags))),
+        metadata={**before.metadata, **more.metadata},
+    )
 
 
 def _check_settable(alias: str) -> None:

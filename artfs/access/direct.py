@@ -7,12 +7,14 @@ that a daemon would need, so that no mount comes up over half of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from artfs.access.access import Access, Entry
@@ -21,8 +23,10 @@ from artfs.access.directories import newest_change
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
 from artfs.access.trees import Tree
+from artfs.catalog import records
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import VersionRecord
+from artfs.catalog.records import Notes, VersionRecord
+from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AlreadyExists,
     AlreadyFinished,
@@ -38,9 +42,10 @@ from artfs.model import manifest, names
 from artfs.model.diff import Change, diff
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
+from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
-from artfs.volume import PENDING, Volume, user_name
+from artfs.volume import Volume, user_name
 
 _POLL = 0.05  # seconds between looks at what another process does
 
@@ -53,6 +58,9 @@ class DirectAccess(Access):
 
     def close(self) -> None:
         self._volume.close()
+
+    def usable(self) -> bool:
+        return self._volume.layout.mount_lock.read_owner() is None
 
     # -- the volume
 
@@ -83,20 +91,27 @@ class DirectAccess(Access):
     # -- collections and versions
 
     def collections(self) -> list[dict[str, Any]]:
-        found = []
-        for collection in self._volume.catalog.collections():
-            numbers = collection.numbers()
-            found.append(
-                {
-                    "name": collection.name,
-                    "type": collection.type,
-                    "description": collection.description,
-                    "versions": len(numbers),
-                    "pending": len(self._volume.pending_names(collection)),
-                    "latest": names.version_name(numbers[-1]) if numbers else None,
-                }
-            )
-        return found
+        return [self._summary(collection) for collection in self._volume.catalog.collections()]
+
+    def collection(self, name: str) -> dict[str, Any]:
+        return self._summary(self._collection(name))
+
+    def _summary(self, collection: Collection) -> dict[str, Any]:
+        numbers = collection.numbers()
+        return {
+            "name": collection.name,
+            "type": collection.type,
+            "description": collection.description,
+            "versions": len(numbers),
+            "pending": len(self._volume.pending_names(collection)),
+            "latest": names.version_name(numbers[-1]) if numbers else None,
+        }
+
+    def describe_collection(self, name: str, description: str) -> None:
+        self._collection(name).set_description(description)
+
+    def remove_collection(self, name: str) -> None:
+        self._volume.catalog.remove(name)
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         return self._collection(name).describe_all()
@@ -110,6 +125,14 @@ class DirectAccess(Access):
         notes = collection.notes(record.number)
         more = {"description": notes.description, "metadata": notes.metadata}
         return collection.describe(record.number) | more
+
+    def directory(self, name: str, ref: str) -> Path | None:
+        self._record(name, ref)
+        return None
+
+    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+        collection, record = self._record(name, ref)
+        collection.update_notes(record.number, **changes)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         _, record = self._record(name, ref)
@@ -215,6 +238,35 @@ class DirectAccess(Access):
         collection.delete_version(record.number)
         return record.version
 
+    def holders(self, name: str, ref: str) -> list[str]:
+        collection, record = self._record(name, ref)
+        return collection.holders(record.number)
+
+    # -- runs
+
+    def run(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = to_builtins(self._volume.runs.read(run))
+        return found
+
+    def runs(self) -> list[str]:
+        return self._volume.runs.ids()
+
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        self._volume.runs.apply(run, document)
+
+    def record_use(self, name: str, ref: str, run: str) -> None:
+        collection, record = self._record(name, ref)
+        self._volume.record_use(collection, record.number, run)
+
+    def join(self, name: str, distributed_id: bytes, run: str) -> None:
+        check_run_id(run)
+        with self._held(name, distributed_id) as tree:
+            tree.draft.join(run)
+
+    def leave(self, name: str, distributed_id: bytes, run: str) -> None:
+        with self._held(name, distributed_id) as tree, contextlib.suppress(KeyError):
+            tree.draft.leave(run)
+
     # -- pending versions
 
     def pending_names(self, name: str) -> list[bytes]:
@@ -227,7 +279,7 @@ class DirectAccess(Access):
         collection = self._collection(name)
         names.check_distributed_id(distributed_id)
         try:
-            tree = self._volume.pending(name, distributed_id)
+            tree = self._volume.standing(collection, distributed_id)
             if tree.draft.mark() is not None:
                 # A seal that was cut short, or is under way. What it decided comes first.
                 with self._unmounted():
@@ -258,23 +310,55 @@ class DirectAccess(Access):
         return None
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
-        with self._unmounted():
+    def _held(self, name: str, distributed_id: bytes) -> Iterator[PendingTree]:
+        """Keeps a pending version from being sealed, discarded and mounted.
+
+        Raises what :meth:`filling` does.
+        """
+        with self._unmounted(), contextlib.ExitStack() as stack:
             tree = self._pending(name, distributed_id)
-            with tree.draft.together():
-                # Sealed or discarded between the look and the lock?
-                with self._collection(name).opened(PENDING) as fd:
-                    if not tree.draft.stands_in(fd):
-                        raise PendingNotFound(name, distributed_id)
-                root = tree.open_root()
-                try:
-                    yield PlainTree(root, tree.draft.fd)
-                finally:
-                    os.close(root)
+            while True:
+                with contextlib.suppress(PendingNotFound):
+                    stack.enter_context(tree.draft.together())
+                # Sealed or discarded between the look and the lock? Then this says so.
+                again = self._pending(name, distributed_id)
+                if again is tree:
+                    break
+                stack.pop_all().close()
+                tree = again
+            yield tree
+
+    @contextlib.contextmanager
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
+        with self._held(name, distributed_id) as tree:
+            root = tree.open_root()
+            try:
+                yield PlainTree(root, tree.draft.fd)
+            finally:
+                os.close(root)
 
     def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
         draft = self._pending(name, distributed_id).draft
         draft.change(aliases=tuple(dict.fromkeys((*draft.settings().aliases, *aliases))))
+
+    def _annotate(self, name: str, distributed_id: bytes, change: Callable[[Notes], Notes]) -> None:
+        def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
+            before = Notes(
+                description=settings.description, tags=settings.tags, metadata=json.loads(metadata)
+            )
+            after = change(before)
+            settings = replace(settings, description=after.description, tags=after.tags)
+            document = (
+                metadata if after.metadata == before.metadata else records.dump(after.metadata).encode()
+            )
+            return settings, document
+
+        with self._held(name, distributed_id) as tree:
+            tree.draft.annotate(changed)
+
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        self._pending(name, distributed_id)
+        return None
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
         return newest_change(self._pending(name, distributed_id).open_root())

@@ -115,7 +115,7 @@ class Collection:
 
         Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
         """
-        self._versions.delete(number, lambda: self._holders(number))
+        self._versions.delete(number, lambda: self.holders(number))
         self._drop_what_belonged_to(number)
 
     # --- aliases ---
@@ -153,6 +153,11 @@ class Collection:
     def aliases_of(self, number: int) -> list[str]:
         """Returns the aliases that lead to a version, sorted, ``latest`` last."""
         return [name for name, leads in self._aliases.leading().items() if leads.number == number]
+
+    def holders(self, number: int) -> list[str]:
+        """Returns the aliases that keep a version from being deleted: those that don't follow ``latest``."""
+        leading = self._aliases.leading().items()
+        return [name for name, leads in leading if leads.held and leads.number == number]
 
     # --- finished ids ---
 
@@ -287,10 +292,6 @@ class Collection:
                         yield Damaged(self._home.what(sub, name), str(error))
 
     # --- inside ---
-
-    def _holders(self, number: int) -> list[str]:
-        leading = self._aliases.leading().items()
-        return [name for name, leads in leading if leads.held and leads.number == number]
 
     def _drop_what_belonged_to(self, number: int) -> None:
         """Removes notes and ids of a deleted version; an id that is left behind counts as none anyway."""

@@ -9,7 +9,7 @@ from artfs.view.control.finish import PendingFinish, VersionFinish
 from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
-from artfs.view.control.runs import PendingRuns, RunsDirectory
+from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
 from artfs.view.control.status import PendingStatus, VersionStatus, VolumeStatus
 from artfs.view.control.texts import (
     CollectionDescription,
@@ -47,4 +47,5 @@ VERSION_FILES = (
     VersionDescription(),
     VersionMetadata(),
     VersionTtl(),
+    UsedBy(),
 )
