@@ -23,10 +23,14 @@ from artfs.model import names
 if TYPE_CHECKING:
     from artfs.access.trees import Tree
     from artfs.model.diff import Change
+    from artfs.model.digest import Algorithm
     from artfs.volume import Volume
 
 DEFAULT_WAIT = 2.0
 """Seconds that a finish waits for closes that are on their way."""
+
+INHERIT = "inherit"
+"""The ttl of a version that is its collection's."""
 
 Progress = Callable[[str, int, int], None]
 """Told phase, done and total (0: not known); bytes when copying."""
@@ -102,6 +106,10 @@ class Access(ABC):
         """Returns the volume's ``status``."""
 
     @abstractmethod
+    def algorithm(self) -> Algorithm:
+        """Returns the hash algorithm of the volume's digests."""
+
+    @abstractmethod
     def volume(self) -> AbstractContextManager[Volume]:
         """Opens the volume itself, for check and gc; one that a daemon serves too.
 
@@ -121,6 +129,14 @@ class Access(ABC):
     @abstractmethod
     def describe_collection(self, name: str, description: str) -> None:
         """Sets the description of a collection."""
+
+    @abstractmethod
+    def collection_ttl(self, name: str) -> int | None:
+        """Returns how many seconds the versions live that have no ttl of their own; None: for ever."""
+
+    @abstractmethod
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        """Sets that."""
 
     @abstractmethod
     def remove_collection(self, name: str) -> None:
@@ -143,8 +159,13 @@ class Access(ABC):
     def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
         """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
 
-        Each that is given is replaced whole. Raises :class:`~artfs.errors.InvalidCommand`.
+        Each that is given is replaced whole. A ttl is seconds, ``none`` for ever, or :data:`INHERIT`. Raises
+        :class:`~artfs.errors.InvalidCommand`.
         """
+
+    @abstractmethod
+    def updated_at(self, name: str, ref: str) -> str:
+        """Returns when any of that was changed last; when the version was made if nothing was."""
 
     @abstractmethod
     def manifest(self, name: str, ref: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import Access, Entry
+from artfs.access.access import INHERIT, Access, Entry
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
 from artfs.access.paths import no_file, parts, resolved
@@ -40,6 +40,7 @@ from artfs.errors import (
 )
 from artfs.model import manifest, names
 from artfs.model.diff import Change, diff
+from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.draft import Settings
@@ -66,6 +67,9 @@ class DirectAccess(Access):
 
     def describe(self) -> dict[str, Any]:
         return self._volume.describe()
+
+    def algorithm(self) -> Algorithm:
+        return self._volume.layout.algorithm
 
     @contextlib.contextmanager
     def volume(self) -> Iterator[Volume]:
@@ -110,6 +114,12 @@ class DirectAccess(Access):
     def describe_collection(self, name: str, description: str) -> None:
         self._collection(name).set_description(description)
 
+    def collection_ttl(self, name: str) -> int | None:
+        return self._collection(name).ttl
+
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        self._collection(name).set_ttl(seconds)
+
     def remove_collection(self, name: str) -> None:
         self._volume.catalog.remove(name)
 
@@ -130,8 +140,14 @@ class DirectAccess(Access):
         self._record(name, ref)
         return None
 
+    def updated_at(self, name: str, ref: str) -> str:
+        collection, record = self._record(name, ref)
+        return collection.notes(record.number).updated_at or record.created_at
+
     def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
         collection, record = self._record(name, ref)
+        if changes.get("ttl") == INHERIT:
+            changes = {**changes, "ttl": None}
         collection.update_notes(record.number, **changes)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from artfs.access.control import read_control
 from artfs.access.mounted import MountedAccess, number_of
 from artfs.errors import AlreadyFinished, AlreadyPending, VolumeError, printable
+from artfs.model.digest import Algorithm
 
 
 def folder_around(path: Path) -> FolderAccess | None:
@@ -72,6 +73,11 @@ class FolderAccess(MountedAccess):
 
     def volume(self) -> NoReturn:
         raise self._elsewhere()
+
+    def algorithm(self) -> Algorithm:
+        for line in read_control(self._fd, b".artfs/versions").splitlines() if self._whole else ():
+            return Algorithm.named(str(json.loads(line)["digest"]).partition(":")[0])
+        return Algorithm.XXH128
 
     def runs(self) -> NoReturn:
         raise self._elsewhere()

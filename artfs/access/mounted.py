@@ -22,6 +22,7 @@ from artfs.access.directories import Directories, newest_change, walk
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.trees import Tree
+from artfs.catalog import records
 from artfs.catalog.records import Notes
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
@@ -44,6 +45,7 @@ from artfs.errors import (
 )
 from artfs.model import names
 from artfs.model.diff import Change, diff_manifests
+from artfs.model.digest import Algorithm
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
@@ -73,6 +75,9 @@ class MountedAccess(Access):
     def describe(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(read_control(self._fd, b".artfs/status"))
         return status
+
+    def algorithm(self) -> Algorithm:
+        return Algorithm.named(self.describe()["hash"])
 
     @contextlib.contextmanager
     def volume(self) -> Iterator[Volume]:
@@ -117,6 +122,15 @@ class MountedAccess(Access):
     def describe_collection(self, name: str, description: str) -> None:
         with self._collection(name) as fd:
             set_note(fd, "description", records.check_description(description))
+
+    def collection_ttl(self, name: str) -> int | None:
+        with self._collection(name) as fd:
+            ttl = text(fd, b".artfs/ttl")
+        return None if ttl == "none" else int(ttl)
+
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        with self._collection(name) as fd:
+            set_note(fd, "ttl", "none" if seconds is None else seconds)
 
     def remove_collection(self, name: str) -> None:
         with self._collection(name):
@@ -185,6 +199,10 @@ class MountedAccess(Access):
     def directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
             return self.root / name / number_of(fd)
+
+    def updated_at(self, name: str, ref: str) -> str:
+        with self._version(name, ref) as fd:
+            return text(fd, b".artfs/updated_at")
 
     def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
         with self._version(name, ref) as fd:

@@ -15,7 +15,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-from artfs.access.copying import Xattrs, set_attributes
+from artfs.access.copying import Xattrs, set_attributes, user_xattrs
 from artfs.access.directories import Directories
 from artfs.access.trees import Cursor, Staged, Tree
 from artfs.store import durable, files
@@ -75,6 +75,9 @@ class _PlainCursor(Cursor):
 
     def target(self, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=self._to.fd)
+
+    def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
+        return user_xattrs(b"/proc/self/fd/%d/%s" % (self._to.fd, name))
 
     def make(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._to.fd)

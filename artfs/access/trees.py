@@ -98,6 +98,10 @@ class Cursor(ABC):
     def target(self, name: bytes) -> bytes:
         """Returns where a symlink leads. Raises EINVAL for what is none."""
 
+    @abstractmethod
+    def xattrs(self, name: bytes) -> Sequence[tuple[bytes, bytes]]:
+        """Returns the xattrs of an entry that belong to its user."""
+
     # -- what is changed
 
     @abstractmethod

@@ -32,6 +32,9 @@ from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_v
 from artfs.store import durable
 from artfs.store.clock import timestamp
 
+TTL_DIGITS = 18
+"""So many at most has the number of seconds of a ttl."""
+
 
 class Collection:
     def __init__(self, collections_fd: int, name: str) -> None:
@@ -70,6 +73,19 @@ class Collection:
 
     def set_description(self, text: str) -> None:
         self._set_text(b"description", records.check_description(text))
+
+    @property
+    def ttl(self) -> int | None:
+        """The seconds that a version lives that has no ttl of its own; None: for ever."""
+        text = self._text(b"ttl")
+        if text and not (text.isdecimal() and len(text) <= TTL_DIGITS):
+            raise Damaged(self._home.what(b"ttl"), "it holds no number of seconds")
+        return int(text) if text else None
+
+    def set_ttl(self, seconds: int | None) -> None:
+        """Raises InvalidCommand."""
+        records.check_ttl(seconds)
+        self._set_text(b"ttl", "" if seconds is None else str(seconds))
 
     # --- versions ---
 
@@ -250,12 +266,17 @@ class Collection:
         with self._home.opened(b"notes") as fd:
             notes = self._notes(fd, record)[1]
         return records.describe(
-            record, notes, self.aliases_of(number), collection=self.name, collection_type=self.type
+            record,
+            notes,
+            self.aliases_of(number),
+            collection=self.name,
+            collection_type=self.type,
+            collection_ttl=self.ttl,
         )
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Returns ``describe`` of all versions, oldest first, with each alias read once."""
-        text = self.type
+        text, ttl = self.type, self.ttl
         aliases: dict[int, list[str]] = {}
         for name, leads in self._aliases.leading().items():
             aliases.setdefault(leads.number, []).append(name)
@@ -268,7 +289,14 @@ class Collection:
                 changed = _notes_file(record.number) in noted
                 notes = self._notes(fd, record)[1] if changed else records.initial_notes(record)
                 found.append(
-                    records.describe(record, notes, held, collection=self.name, collection_type=text)
+                    records.describe(
+                        record,
+                        notes,
+                        held,
+                        collection=self.name,
+                        collection_type=text,
+                        collection_ttl=ttl,
+                    )
                 )
         return found
 

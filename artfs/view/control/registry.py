@@ -10,9 +10,10 @@ from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
 from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
-from artfs.view.control.status import PendingStatus, VersionStatus, VolumeStatus
+from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
 from artfs.view.control.texts import (
     CollectionDescription,
+    CollectionTtl,
     PendingAliases,
     PendingDescription,
     PendingTags,
@@ -25,7 +26,7 @@ from artfs.view.control.texts import (
 from artfs.view.control.versions import Versions
 
 VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
-COLLECTION_FILES = (Type(), CollectionDescription(), Versions(), Error())
+COLLECTION_FILES = (Type(), CollectionDescription(), CollectionTtl(), Versions(), Error())
 PENDING_FILES = (
     PendingFinish(),
     Discard(),
@@ -48,4 +49,5 @@ VERSION_FILES = (
     VersionMetadata(),
     VersionTtl(),
     UsedBy(),
+    UpdatedAt(),
 )
