@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.catalog import records
-from artfs.catalog.records import Notes
 from artfs.errors import InvalidName
 from artfs.model import names
 
@@ -76,6 +75,27 @@ class NewPending:
     collection: str
     distributed_id: bytes
     path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingNotes:
+    """What a pending version will be called and described as, once it is a version."""
+
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def with_more(self, more: PendingNotes) -> PendingNotes:
+        return PendingNotes(
+            tuple(dict.fromkeys((*self.aliases, *more.aliases))),
+            tuple(dict.fromkeys((*self.tags, *more.tags))),
+            more.description or self.description,
+            {**self.metadata, **more.metadata},
+        )
+
+
+Annotation = Callable[[PendingNotes], PendingNotes]
 
 
 class Access(ABC):
@@ -308,10 +328,6 @@ class Access(ABC):
     def holds(self, status: os.stat_result) -> bool:
         """Tells whether a directory is this volume or the mount of it, into which nothing can copy itself."""
 
-    @abstractmethod
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        """Adds to the aliases that the pending version will have once it is finished."""
-
     def annotate(
         self,
         name: str,
@@ -328,18 +344,17 @@ class Access(ABC):
         """
         for word in aliases:
             names.check_alias(word)
-        more = Notes(
-            description=records.check_description(description or ""),
+        more = PendingNotes(
+            aliases=tuple(aliases),
             tags=records.check_tags(tags),
+            description=records.check_description(description or ""),
             metadata=records.check_metadata({**metadata} if metadata else {}),
         )
-        if aliases:
-            self.remember_aliases(name, distributed_id, aliases)
-        if more != Notes():
-            self._annotate(name, distributed_id, lambda before: _added(before, more))
+        if more != PendingNotes():
+            self._annotate(name, distributed_id, lambda before: before.with_more(more))
 
     @abstractmethod
-    def _annotate(self, name: str, distributed_id: bytes, change: Callable[[Notes], Notes]) -> None:
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
         """Replaces the notes of a pending version, while nobody else does."""
 
     @abstractmethod
@@ -378,14 +393,6 @@ class Access(ABC):
     @abstractmethod
     def discard(self, name: str, distributed_id: bytes) -> None:
         """Gives a pending version up, with all its files."""
-
-
-def _added(before: Notes, more: Notes) -> Notes:
-    return Notes(
-        description=more.description or before.description,
-        tags=tuple(dict.fromkeys((*before.tags, *more.tags))),
-        metadata={**before.metadata, **more.metadata},
-    )
 
 
 def _check_settable(alias: str) -> None:

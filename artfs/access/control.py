@@ -89,6 +89,8 @@ def set_note(dir_fd: int, key: str, value: Any) -> None:
         command(dir_fd, b".artfs/metadata.json", json.dumps(value))
     elif key == "tags":
         command(dir_fd, b".artfs/tags", " ".join(records.check_tags(value)))
+    elif key == "aliases":
+        command(dir_fd, b".artfs/aliases", " ".join(value))
     elif key == "ttl":
         command(dir_fd, b".artfs/ttl", str(value))
     else:

@@ -10,14 +10,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import INHERIT, Access, Entry
+from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
 from artfs.access.paths import no_file, parts, resolved
@@ -25,7 +25,7 @@ from artfs.access.plain import PlainTree
 from artfs.access.trees import Tree
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import Notes, VersionRecord
+from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AlreadyExists,
@@ -353,21 +353,16 @@ class DirectAccess(Access):
             finally:
                 os.close(root)
 
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        draft = self._pending(name, distributed_id).draft
-        draft.change(aliases=tuple(dict.fromkeys((*draft.settings().aliases, *aliases))))
-
-    def _annotate(self, name: str, distributed_id: bytes, change: Callable[[Notes], Notes]) -> None:
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
         def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
-            before = Notes(
-                description=settings.description, tags=settings.tags, metadata=json.loads(metadata)
-            )
+            known = json.loads(metadata)
+            before = PendingNotes(settings.aliases, settings.tags, settings.description, known)
             after = change(before)
-            settings = replace(settings, description=after.description, tags=after.tags)
-            document = (
-                metadata if after.metadata == before.metadata else records.dump(after.metadata).encode()
+            settings = replace(
+                settings, aliases=after.aliases, tags=after.tags, description=after.description
             )
-            return settings, document
+            same = after.metadata == before.metadata
+            return settings, metadata if same else records.dump(after.metadata).encode()
 
         with self._held(name, distributed_id) as tree:
             tree.draft.annotate(changed)

@@ -11,11 +11,11 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artfs.access.access import Access, Entry
+from artfs.access.access import Access, Annotation, Entry, PendingNotes
 from artfs.access.control import command, read_control, set_note, text
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, newest_change, walk
@@ -23,7 +23,6 @@ from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.trees import Tree
 from artfs.catalog import records
-from artfs.catalog.records import Notes
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AliasNotFound,
@@ -426,20 +425,16 @@ class MountedAccess(Access):
             return self._finished(collection, name, distributed_id)
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        with self._pending(name, distributed_id) as fd:
-            had = read_control(fd, b".artfs/aliases").decode().split()
-            command(fd, b".artfs/aliases", " ".join((*had, *aliases)))
-
-    def _annotate(self, name: str, distributed_id: bytes, change: Callable[[Notes], Notes]) -> None:
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
         with self._pending(name, distributed_id) as fd, PlainTree(fd).alone():
-            before = Notes(
-                description=text(fd, b".artfs/description"),
-                tags=tuple(read_control(fd, b".artfs/tags").decode().split()),
-                metadata=json.loads(read_control(fd, b".artfs/metadata.json")),
+            before = PendingNotes(
+                tuple(read_control(fd, b".artfs/aliases").decode().split()),
+                tuple(read_control(fd, b".artfs/tags").decode().split()),
+                text(fd, b".artfs/description"),
+                json.loads(read_control(fd, b".artfs/metadata.json")),
             )
             after = change(before)
-            for key in ("description", "tags", "metadata"):
+            for key in ("aliases", "tags", "description", "metadata"):
                 if getattr(after, key) != getattr(before, key):
                     set_note(fd, key, getattr(after, key))
 

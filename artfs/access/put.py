@@ -72,7 +72,7 @@ def add(
     with contextlib.suppress(AlreadyPending):
         access.new(name, distributed_id, kind=kind)
     if aliases:
-        access.remember_aliases(name, distributed_id, aliases)
+        access.annotate(name, distributed_id, aliases=aliases)
     with access.filling(name, distributed_id) as tree:
         sources.copy(Copier(tree, Terms(replace=True), sources.size, progress))
     return access.pending_status(name, distributed_id)
