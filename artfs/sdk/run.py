@@ -102,6 +102,8 @@ class Run(RunRecord):
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """Ends the run: as finished, or failed if the exit code is not 0. The second call does nothing.
 
+        The end of the process ends it too: as failed if that is an exception that nobody caught.
+
         Example:
             >>> run = artfs.init()
             >>> run.finish()
