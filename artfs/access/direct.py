@@ -349,7 +349,7 @@ class DirectAccess(Access):
         with self._held(name, distributed_id) as tree:
             root = tree.open_root()
             try:
-                yield PlainTree(root, tree.draft.fd)
+                yield PlainTree(root, tree.draft.fd, tree.hashes)
             finally:
                 os.close(root)
 
