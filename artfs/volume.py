@@ -256,8 +256,6 @@ class Volume:
             finally:
                 if tree.ended:
                     self._forget(tree)
-        for run in tree.draft.runs():
-            self._record_output(run.name, f"{collection.name}:{answer.version}")
         self._empty(trash)
         return answer
 
@@ -335,6 +333,7 @@ class Volume:
                 pending_fd=pending_fd,
                 trash_fd=self._trash_fd,
                 audience=self.audience,
+                record_output=self._record_output,
             )
 
     # -- versions
@@ -358,10 +357,9 @@ class Volume:
         self.runs.apply(run, {"inputs": [f"{collection.name}:{version}"]})
 
     def _record_output(self, run: str, version: str) -> None:
-        # The version names its runs already and stands: what goes wrong here is no reason to refuse it.
         try:
             self.runs.apply(run, {"outputs": [version]})
-        except (ArtfsError, OSError) as error:
+        except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
             log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
 
     # -- upkeep
