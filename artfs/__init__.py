@@ -1,0 +1,88 @@
+"""artfs: a filesystem of immutable versions. These are the public names of its Python SDK.
+
+They are wandb's: ``import artfs as wandb`` is what a program changes. Each is loaded when it is first used,
+so that the command line doesn't wait for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from artfs.errors import AlreadyFinished as AlreadyFinishedError
+    from artfs.errors import ArtfsError
+    from artfs.errors import ArtfsError as Error
+    from artfs.errors import Finalized as ArtifactFinalizedError
+    from artfs.errors import NotSaved as ArtifactNotLoggedError
+    from artfs.errors import PathConflict as PathConflictError
+    from artfs.errors import PendingNotFound as DraftNotFoundError
+    from artfs.sdk.api import Api, ArtifactCollection, ArtifactType
+    from artfs.sdk.artifact import Artifact
+    from artfs.sdk.core import ArtifactTTL
+    from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry
+    from artfs.sdk.objects import register_type
+    from artfs.sdk.run import Run, finish, init
+    from artfs.version import __version__
+
+    run: Run | None
+
+#: Where each name is; the errors have shorter names of their own there.
+_HOMES = {
+    "AlreadyFinishedError": "artfs.errors:AlreadyFinished",
+    "Api": "artfs.sdk.api:Api",
+    "ArtfsError": "artfs.errors:ArtfsError",
+    "Artifact": "artfs.sdk.artifact:Artifact",
+    "ArtifactCollection": "artfs.sdk.api:ArtifactCollection",
+    "ArtifactFinalizedError": "artfs.errors:Finalized",
+    "ArtifactManifest": "artfs.sdk.entries:ArtifactManifest",
+    "ArtifactManifestEntry": "artfs.sdk.entries:ArtifactManifestEntry",
+    "ArtifactNotLoggedError": "artfs.errors:NotSaved",
+    "ArtifactTTL": "artfs.sdk.core:ArtifactTTL",
+    "ArtifactType": "artfs.sdk.api:ArtifactType",
+    "DraftNotFoundError": "artfs.errors:PendingNotFound",
+    "Error": "artfs.errors:ArtfsError",
+    "PathConflictError": "artfs.errors:PathConflict",
+    "Run": "artfs.sdk.run:Run",
+    "__version__": "artfs.version:__version__",
+    "finish": "artfs.sdk.run:finish",
+    "init": "artfs.sdk.run:init",
+    "register_type": "artfs.sdk.objects:register_type",
+}
+
+__all__ = [
+    "AlreadyFinishedError",
+    "Api",
+    "ArtfsError",
+    "Artifact",
+    "ArtifactCollection",
+    "ArtifactFinalizedError",
+    "ArtifactManifest",
+    "ArtifactManifestEntry",
+    "ArtifactNotLoggedError",
+    "ArtifactTTL",
+    "ArtifactType",
+    "DraftNotFoundError",
+    "Error",
+    "PathConflictError",
+    "Run",
+    "__version__",
+    "finish",
+    "init",
+    "register_type",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":  # the one that goes on now, as wandb.run is
+        return import_module("artfs.sdk.current").run()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'artfs' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

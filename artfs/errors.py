@@ -26,12 +26,18 @@
     │   ├── HeldByAlias        an alias other than latest names the version
     │   └── NotEmpty           a collection or pending version that still holds something
     ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
+    │   └── Finalized          a change to an artifact that was saved or handed over
+    ├── NotSaved               a question that only a saved artifact can answer
     ├── NotPermitted           a change that nobody may make here
     ├── CrossTree              a rename or link from one tree to another
     ├── Collision              a patch whose base moved and whose changes collide
     ├── Interrupted            the caller of a waiting command was signalled
     ├── LostRace               another process changed what this one had read; read again
     ├── Damaged                a stored object is missing, short or has other bytes than its digest says
+    ├── ReferenceFailed        the bytes that a reference stands for can't be used
+    │   ├── Unreachable        they can't be had
+    │   ├── Changed            they are not the recorded ones
+    │   └── RemoteMissing      what fetches them is not installed
     ├── VolumeError
     │   ├── NotAVolume
     │   ├── VolumeExists
@@ -46,6 +52,7 @@ backing filesystem refuses stays an ``OSError`` with the errno it gave.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +61,16 @@ def printable(name: bytes | str) -> str:
     """Shows a file name on one line: undecodable bytes and control characters are escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def printable_uri(uri: str) -> str:
+    """Shows a URI on one line without what may be a secret in it: user, password and query."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() == "file":
+        return printable(uri)
+    authority, slash, path = rest.partition("/")
+    shown = re.split("[?#]", authority.rpartition("@")[2] + slash + path, maxsplit=1)[0]
+    return printable(scheme + separator + shown) + ("?..." if "?" in rest else "")
 
 
 class ArtfsError(Exception):
@@ -116,7 +133,11 @@ class RunNotFound(NotFound):
         self.run = run
 
 
-class PathNotFound(NotFound):
+class PathNotFound(NotFound, KeyError):
+    """A version has no such entry; a KeyError too, as a path is the key of a manifest."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the text
+
     def __init__(self, where: str, path: bytes) -> None:
         super().__init__(f"{where} has no '{printable(path)}'")
         self.where, self.path = where, path
@@ -220,6 +241,22 @@ class ReadOnly(ArtfsError):
         super().__init__(what)
 
 
+class Finalized(ReadOnly):
+    """An artifact of the SDK takes no files any more: it was saved, or handed over to be finished."""
+
+    def __init__(self, artifact: str) -> None:
+        super().__init__(f"the artifact '{printable(artifact)}' was saved: its new_draft() can be changed")
+        self.artifact = artifact
+
+
+class NotSaved(ArtfsError):
+    """An artifact of the SDK is no version yet, so that it has none of what comes with being one."""
+
+    def __init__(self, artifact: str, what: str) -> None:
+        super().__init__(f"the artifact '{printable(artifact)}' has no {what} before it is logged or saved")
+        self.artifact, self.what = artifact, what
+
+
 class NotPermitted(ArtfsError):
     """A change that is possible for nobody at this place."""
 
@@ -267,6 +304,35 @@ class Damaged(ArtfsError):
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} is damaged: {why}; 'artfs check' tells what it touches")
         self.what, self.why = what, why
+
+
+class ReferenceFailed(ArtfsError):
+    """The bytes that a reference stands for can't be used. The text shows no secret of the URI."""
+
+    uri: str
+
+
+class Unreachable(ReferenceFailed):
+    """The bytes at a URI can't be had; ``why`` is one line."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"{printable_uri(uri)} can't be had: {why}")
+        self.uri, self.why = uri, why
+
+
+class Changed(ReferenceFailed):
+    """The bytes at a URI are not the recorded ones: another size, ETag, version or digest."""
+
+    def __init__(self, uri: str, expected: str, found: str) -> None:
+        expected, found = printable(expected), printable(found)
+        super().__init__(f"{printable_uri(uri)} has changed: {expected} was recorded, {found} is there")
+        self.uri, self.expected, self.found = uri, expected, found
+
+
+class RemoteMissing(ReferenceFailed):
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{printable_uri(uri)} needs obstore: pip install 'artfs[remote]'")
+        self.uri = uri
 
 
 class VolumeError(ArtfsError):

@@ -18,7 +18,7 @@ from typing import Any
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.catalog.runs import Runs
+from artfs.catalog.runs import Runs, check_run_id
 from artfs.errors import (
     AlreadyFinished,
     AlreadyPending,
@@ -110,6 +110,15 @@ class Volume:
             if name.startswith(b".") or b"/" in name:
                 raise PendingNotFound(collection, name)
             return self._open_pending(self.catalog.collection(collection), name)
+
+    def standing(self, collection: Collection, name: bytes) -> PendingTree:
+        """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
+        tree = self.pending(collection.name, name)
+        with collection.opened(PENDING) as fd:
+            if tree.draft.stands_in(fd):
+                return tree
+        self._forget(tree)
+        return self.pending(collection.name, name)
 
     def _started(self, collection: Collection, name: bytes) -> PendingTree:
         """Returns the tree that was just started. One of the same name may be at its end still."""
@@ -354,6 +363,7 @@ class Volume:
                 pending_fd=pending_fd,
                 trash_fd=self._trash_fd,
                 audience=self.audience,
+                record_output=self._record_output,
             )
 
     # -- versions
@@ -380,6 +390,22 @@ class Volume:
     def changes(self, tree: PendingTree) -> list[Change]:
         """Returns what a pending version has changed since its base, or since nothing if it has none."""
         return preview.changes(tree.current())
+
+    # -- runs
+
+    def record_use(self, collection: Collection, number: int, run: str) -> None:
+        """Notes durably that a run read a version: with the version, and with the run, which is made if need
+        be. Raises :class:`~artfs.errors.InvalidName`."""
+        check_run_id(run)
+        version = collection.record(number).version
+        collection.add_used_by(number, run)
+        self.runs.apply(run, {"inputs": [f"{collection.name}:{version}"]})
+
+    def _record_output(self, run: str, version: str) -> None:
+        try:
+            self.runs.apply(run, {"outputs": [version]})
+        except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
+            log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
 
     # -- upkeep
 

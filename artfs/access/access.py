@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,14 @@ from artfs.model import names
 if TYPE_CHECKING:
     from artfs.access.trees import Tree
     from artfs.model.diff import Change
+    from artfs.model.digest import Algorithm
     from artfs.volume import Volume
 
 DEFAULT_WAIT = 2.0
 """Seconds that a finish waits for closes that are on their way."""
+
+INHERIT = "inherit"
+"""The ttl of a version that is its collection's."""
 
 Progress = Callable[[str, int, int], None]
 """Told phase, done and total (0: not known); bytes when copying."""
@@ -74,6 +78,27 @@ class NewPending:
     path: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class PendingNotes:
+    """What a pending version will be called and described as, once it is a version."""
+
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def with_more(self, more: PendingNotes) -> PendingNotes:
+        return PendingNotes(
+            tuple(dict.fromkeys((*self.aliases, *more.aliases))),
+            tuple(dict.fromkeys((*self.tags, *more.tags))),
+            more.description or self.description,
+            {**self.metadata, **more.metadata},
+        )
+
+
+Annotation = Callable[[PendingNotes], PendingNotes]
+
+
 class Access(ABC):
     """A volume, as programs use it. Close it, or use it in a ``with`` statement.
 
@@ -91,11 +116,19 @@ class Access(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
+    def usable(self) -> bool:
+        """Tells whether this is still the way to the volume: no mount of it has come or gone. Quick."""
+
     # -- the volume
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Returns the volume's ``status``."""
+
+    @abstractmethod
+    def algorithm(self) -> Algorithm:
+        """Returns the hash algorithm of the volume's digests."""
 
     @abstractmethod
     def volume(self) -> AbstractContextManager[Volume]:
@@ -111,6 +144,26 @@ class Access(ABC):
         """Returns name, type, description, number of versions and pending ones, and ``latest`` of each."""
 
     @abstractmethod
+    def collection(self, name: str) -> dict[str, Any]:
+        """Returns the same of one collection. Raises :class:`~artfs.errors.CollectionNotFound`."""
+
+    @abstractmethod
+    def describe_collection(self, name: str, description: str) -> None:
+        """Sets the description of a collection."""
+
+    @abstractmethod
+    def collection_ttl(self, name: str) -> int | None:
+        """Returns how many seconds the versions live that have no ttl of their own; None: for ever."""
+
+    @abstractmethod
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        """Sets that."""
+
+    @abstractmethod
+    def remove_collection(self, name: str) -> None:
+        """Removes a collection that has no versions and nothing pending, else :class:`NotEmpty`."""
+
+    @abstractmethod
     def versions(self, name: str) -> list[dict[str, Any]]:
         """Returns the ``status`` of every version, oldest first."""
 
@@ -118,6 +171,22 @@ class Access(ABC):
     def version(self, name: str, ref: str) -> dict[str, Any]:
         """Returns the ``status`` of a version, given by number or alias, with its ``description`` and
         ``metadata``."""
+
+    @abstractmethod
+    def directory(self, name: str, ref: str) -> Path | None:
+        """Returns the directory of a version where there is a mount, by its number; None without one."""
+
+    @abstractmethod
+    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+        """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
+
+        Each that is given is replaced whole. A ttl is seconds, ``none`` for ever, or :data:`INHERIT`. Raises
+        :class:`~artfs.errors.InvalidCommand`.
+        """
+
+    @abstractmethod
+    def updated_at(self, name: str, ref: str) -> str:
+        """Returns when any of that was changed last; when the version was made if nothing was."""
 
     @abstractmethod
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
@@ -180,6 +249,42 @@ class Access(ABC):
     @abstractmethod
     def remove(self, name: str, ref: str) -> str:
         """Deletes a version and returns its number's name. Raises :class:`~artfs.errors.HeldByAlias`."""
+
+    @abstractmethod
+    def holders(self, name: str, ref: str) -> list[str]:
+        """Returns the aliases that keep a version from being removed: those that don't follow ``latest``."""
+
+    # -- runs
+
+    @abstractmethod
+    def run(self, run: str) -> dict[str, Any]:
+        """Returns what is known of a run. Raises :class:`~artfs.errors.RunNotFound`."""
+
+    @abstractmethod
+    def runs(self) -> list[str]:
+        """Returns the ids of all runs, sorted."""
+
+    @abstractmethod
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        """Makes or updates what is known of a run; inputs and outputs are added to those there are.
+
+        Where only a part of a mount can be seen, this does nothing: there runs are known by their ids, and
+        by what versions say of them.
+        """
+
+    @abstractmethod
+    def record_use(self, name: str, ref: str, run: str) -> None:
+        """Notes that a run read a version, with both."""
+
+    @abstractmethod
+    def join(self, name: str, distributed_id: bytes, run: str) -> None:
+        """Notes that a run works on a pending version, which is not finished until the run has left.
+
+        The version will say that the run produced it, and the run that the version is its output.
+        """
+
+    @abstractmethod
+    def leave(self, name: str, distributed_id: bytes, run: str) -> None: ...
 
     # -- pending versions
 
@@ -253,9 +358,38 @@ class Access(ABC):
     def holds(self, status: os.stat_result) -> bool:
         """Tells whether a directory is this volume or the mount of it, into which nothing can copy itself."""
 
+    def annotate(
+        self,
+        name: str,
+        distributed_id: bytes,
+        *,
+        aliases: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds to what the version will be called and described as: aliases, tags and keys of the metadata.
+
+        A description that is given replaces the one there is. Several may do so at once.
+        """
+        for word in aliases:
+            names.check_alias(word)
+        more = PendingNotes(
+            aliases=tuple(aliases),
+            tags=records.check_tags(tags),
+            description=records.check_description(description or ""),
+            metadata=records.check_metadata({**metadata} if metadata else {}),
+        )
+        if more != PendingNotes():
+            self._annotate(name, distributed_id, lambda before: before.with_more(more))
+
     @abstractmethod
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        """Adds to the aliases that the pending version will have once it is finished."""
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
+        """Replaces the notes of a pending version, while nobody else does."""
+
+    @abstractmethod
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        """Returns the directory of a pending version where there is a mount; None without one."""
 
     @abstractmethod
     def last_change(self, name: str, distributed_id: bytes) -> float:

@@ -23,7 +23,8 @@ from artfs.access.access import Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
 from artfs.access.trees import Cursor, Staged, Tree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflict, printable
-from artfs.store import files
+from artfs.model.digest import Hasher
+from artfs.store import durable, files
 
 MODE = 0o1777  # setuid and setgid end with the seal anyway
 RUN = b"user.artfs.run"
@@ -54,6 +55,9 @@ class _Standing(enum.Enum):
 
 #: Tells whether the file or symlink under a name is the same as the one that comes.
 _Compare = Callable[[], bool]
+
+#: Writes a file, and tells whether the hasher, if there is one, was given all its bytes.
+_Fill = Callable[[int, Hasher | None], bool]
 
 
 class Copier:
@@ -100,24 +104,26 @@ class Copier:
             raise CannotSeal([(at.below(name), "no regular file any more")])
         mode = status.st_mode & MODE
 
-        def fill(fd: int) -> None:
-            copy_bytes(source, fd, self._copied)
+        def fill(fd: int, hasher: Hasher | None) -> bool:
+            whole = copy_bytes(source, fd, self._copied, status=status, hasher=hasher)
             set_attributes(
                 fd,
                 mode=None if mode & ~self._umask & 0o777 == mode else mode,
                 mtime_ns=status.st_mtime_ns,
                 xattrs=user_xattrs(source),
             )
+            return whole
 
         self._write(at, name, mode, fill, lambda: _same_file(at, name, source))
 
-    def data(self, at: Cursor, name: bytes, content: bytes | memoryview) -> None:
+    def data(self, at: Cursor, name: bytes, content: bytes) -> None:
         """Makes a file of bytes that are at hand."""
 
-        def fill(fd: int) -> None:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
+        def fill(fd: int, hasher: Hasher | None) -> bool:
+            durable.write_all(fd, content)
+            if hasher is not None:
+                hasher.update(content)
+            return True
 
         def same() -> bool:
             fd = at.open(name)
@@ -180,13 +186,16 @@ class Copier:
 
     # -- inside
 
-    def _write(self, at: Cursor, name: bytes, mode: int, fill: Callable[[int], None], same: _Compare) -> None:
+    def _write(self, at: Cursor, name: bytes, mode: int, fill: _Fill, same: _Compare) -> None:
         if not self._terms.shared:
+            algorithm = self.tree.algorithm
             with contextlib.suppress(FileExistsError):
                 fd = at.create(name, mode)
                 try:
                     self._mark(fd)
-                    fill(fd)
+                    hasher = None if algorithm is None else algorithm.hasher()
+                    if fill(fd, hasher) and hasher is not None:
+                        self.tree.learn(fd, hasher.digest())
                 except BaseException:
                     with contextlib.suppress(OSError):
                         at.remove(name)
@@ -199,7 +208,7 @@ class Copier:
             staged = at.stage(mode)
             try:
                 self._mark(staged.fd)
-                fill(staged.fd)
+                fill(staged.fd, None)
             except BaseException:
                 staged.__exit__()
                 raise

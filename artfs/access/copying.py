@@ -9,21 +9,45 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 
+from artfs.model.digest import Hasher
 from artfs.store import files, syscalls
 
 _BLOCK = 1 << 20
+_SMALL = 16 << 10
 _ZEROS = bytes(_BLOCK)
 _NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 Xattrs = Iterable[tuple[bytes, bytes]]
 
 
-def copy_bytes(source: int, target: int, copied: Callable[[int], None], *, zeros: bool = True) -> None:
+def copy_bytes(
+    source: int,
+    target: int,
+    copied: Callable[[int], None],
+    *,
+    zeros: bool = True,
+    status: os.stat_result | None = None,
+    hasher: Hasher | None = None,
+) -> bool:
     """Copies a file into an empty one: shares its extents where it can, keeps holes, tells how far it is.
 
+    Returns whether every byte that was written went through the `hasher` too.
+
     Without `zeros`, blocks of zeros become holes too: a mount doesn't show where the holes of a file are.
+    `status` is the source's, if it is known.
     """
-    status = os.fstat(source)
+    status = status or os.fstat(source)
+    if status.st_size < _SMALL and zeros:
+        # One read and one write: for so little, to ask for anything more costs more than it saves.
+        data = os.pread(source, _SMALL, 0)
+        if len(data) < _SMALL:
+            written = os.write(target, data) if data else 0
+            while written < len(data):
+                written += os.write(target, data[written:])
+            if hasher is not None:
+                hasher.update(data)
+            copied(len(data))
+            return True
     if syscalls.reflink(target, source):
         copied(status.st_size)
     elif status.st_blocks * 512 < status.st_size:
@@ -38,10 +62,14 @@ def copy_bytes(source: int, target: int, copied: Callable[[int], None], *, zeros
             done = 0 if zeros or block[:count] != _ZEROS[:count] else count
             while done < count:
                 done += os.pwrite(target, buffer[done:count], offset + done)
+            if hasher is not None:
+                hasher.update(buffer[:count])
             offset += count
             copied(count)
         if not zeros:
             os.ftruncate(target, offset)
+        return True
+    return False
 
 
 def user_xattrs(file: int | bytes) -> list[tuple[bytes, bytes]]:

@@ -7,23 +7,27 @@ that a daemon would need, so that no mount comes up over half of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import Access, Entry
+from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
 from artfs.access.trees import Tree
+from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
+from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AlreadyExists,
     AlreadyFinished,
@@ -37,11 +41,13 @@ from artfs.errors import (
 )
 from artfs.model import manifest, names
 from artfs.model.diff import Change
+from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
+from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
-from artfs.volume import PENDING, Volume, user_name
+from artfs.volume import Volume, user_name
 
 _POLL = 0.05  # seconds between looks at what another process does
 
@@ -55,10 +61,16 @@ class DirectAccess(Access):
     def close(self) -> None:
         self._volume.close()
 
+    def usable(self) -> bool:
+        return self._volume.layout.mount_lock.read_owner() is None
+
     # -- the volume
 
     def describe(self) -> dict[str, Any]:
         return self._volume.describe()
+
+    def algorithm(self) -> Algorithm:
+        return self._volume.layout.algorithm
 
     @contextlib.contextmanager
     def volume(self) -> Iterator[Volume]:
@@ -84,20 +96,33 @@ class DirectAccess(Access):
     # -- collections and versions
 
     def collections(self) -> list[dict[str, Any]]:
-        found = []
-        for collection in self._volume.catalog.collections():
-            numbers = collection.numbers()
-            found.append(
-                {
-                    "name": collection.name,
-                    "type": collection.type,
-                    "description": collection.description,
-                    "versions": len(numbers),
-                    "pending": len(self._volume.pending_names(collection)),
-                    "latest": names.version_name(numbers[-1]) if numbers else None,
-                }
-            )
-        return found
+        return [self._summary(collection) for collection in self._volume.catalog.collections()]
+
+    def collection(self, name: str) -> dict[str, Any]:
+        return self._summary(self._collection(name))
+
+    def _summary(self, collection: Collection) -> dict[str, Any]:
+        numbers = collection.numbers()
+        return {
+            "name": collection.name,
+            "type": collection.type,
+            "description": collection.description,
+            "versions": len(numbers),
+            "pending": len(self._volume.pending_names(collection)),
+            "latest": names.version_name(numbers[-1]) if numbers else None,
+        }
+
+    def describe_collection(self, name: str, description: str) -> None:
+        self._collection(name).set_description(description)
+
+    def collection_ttl(self, name: str) -> int | None:
+        return self._collection(name).ttl
+
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        self._collection(name).set_ttl(seconds)
+
+    def remove_collection(self, name: str) -> None:
+        self._volume.catalog.remove(name)
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         return self._collection(name).describe_all()
@@ -111,6 +136,20 @@ class DirectAccess(Access):
         notes = collection.notes(record.number)
         more = {"description": notes.description, "metadata": notes.metadata}
         return collection.describe(record.number) | more
+
+    def directory(self, name: str, ref: str) -> Path | None:
+        self._record(name, ref)
+        return None
+
+    def updated_at(self, name: str, ref: str) -> str:
+        collection, record = self._record(name, ref)
+        return collection.notes(record.number).updated_at or record.created_at
+
+    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+        collection, record = self._record(name, ref)
+        if changes.get("ttl") == INHERIT:
+            changes = {**changes, "ttl": None}
+        collection.update_notes(record.number, **changes)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         _, record = self._record(name, ref)
@@ -215,6 +254,35 @@ class DirectAccess(Access):
         collection.delete_version(record.number)
         return record.version
 
+    def holders(self, name: str, ref: str) -> list[str]:
+        collection, record = self._record(name, ref)
+        return collection.holders(record.number)
+
+    # -- runs
+
+    def run(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = to_builtins(self._volume.runs.read(run))
+        return found
+
+    def runs(self) -> list[str]:
+        return self._volume.runs.ids()
+
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        self._volume.runs.apply(run, document)
+
+    def record_use(self, name: str, ref: str, run: str) -> None:
+        collection, record = self._record(name, ref)
+        self._volume.record_use(collection, record.number, run)
+
+    def join(self, name: str, distributed_id: bytes, run: str) -> None:
+        check_run_id(run)
+        with self._held(name, distributed_id) as tree:
+            tree.draft.join(run)
+
+    def leave(self, name: str, distributed_id: bytes, run: str) -> None:
+        with self._held(name, distributed_id) as tree, contextlib.suppress(KeyError):
+            tree.draft.leave(run)
+
     # -- pending versions
 
     def pending_names(self, name: str) -> list[bytes]:
@@ -227,7 +295,7 @@ class DirectAccess(Access):
         collection = self._collection(name)
         names.check_distributed_id(distributed_id)
         try:
-            tree = self._volume.pending(name, distributed_id)
+            tree = self._volume.standing(collection, distributed_id)
             if tree.draft.mark() is not None:
                 # A seal that was cut short, or is under way. What it decided comes first.
                 with self._unmounted():
@@ -266,23 +334,53 @@ class DirectAccess(Access):
         return self._volume.changes(self._pending(name, distributed_id))
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
-        with self._unmounted():
-            tree = self._pending(name, distributed_id)
-            with tree.draft.together():
-                # Sealed or discarded between the look and the lock?
-                with self._collection(name).opened(PENDING) as fd:
-                    if not tree.draft.stands_in(fd):
-                        raise PendingNotFound(name, distributed_id)
-                root = tree.open_root()
-                try:
-                    yield PlainTree(root, tree.draft.fd) if tree.lower is None else OverlaidTree(tree, root)
-                finally:
-                    os.close(root)
+    def _held(self, name: str, distributed_id: bytes) -> Iterator[PendingTree]:
+        """Keeps a pending version from being sealed, discarded and mounted.
 
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        draft = self._pending(name, distributed_id).draft
-        draft.change(aliases=tuple(dict.fromkeys((*draft.settings().aliases, *aliases))))
+        Raises what :meth:`filling` does.
+        """
+        with self._unmounted(), contextlib.ExitStack() as stack:
+            tree = self._pending(name, distributed_id)
+            while True:
+                with contextlib.suppress(PendingNotFound):
+                    stack.enter_context(tree.draft.together())
+                # Sealed or discarded between the look and the lock? Then this says so.
+                again = self._pending(name, distributed_id)
+                if again is tree:
+                    break
+                stack.pop_all().close()
+                tree = again
+            yield tree
+
+    @contextlib.contextmanager
+    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
+        with self._held(name, distributed_id) as tree:
+            root = tree.open_root()
+            try:
+                if tree.lower is None:
+                    yield PlainTree(root, tree.draft.fd, tree.hashes)
+                else:
+                    yield OverlaidTree(tree, root)
+            finally:
+                os.close(root)
+
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
+        def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
+            known = json.loads(metadata)
+            before = PendingNotes(settings.aliases, settings.tags, settings.description, known)
+            after = change(before)
+            settings = replace(
+                settings, aliases=after.aliases, tags=after.tags, description=after.description
+            )
+            same = after.metadata == before.metadata
+            return settings, metadata if same else records.dump(after.metadata).encode()
+
+        with self._held(name, distributed_id) as tree:
+            tree.draft.annotate(changed)
+
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        self._pending(name, distributed_id)
+        return None
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
         return newest_change(self._pending(name, distributed_id).open_root())

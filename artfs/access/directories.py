@@ -26,6 +26,7 @@ class Directories:
         self._fds = [root_fd]
         self._identities = [_identity(root_fd)]
         self._names: list[bytes] = []
+        self._prefix = b""
 
     @property
     def fd(self) -> int:
@@ -43,7 +44,7 @@ class Directories:
 
     def below(self, name: bytes) -> bytes:
         """Returns the path of a name in it."""
-        return b"/".join((*self._names, name))
+        return self._prefix + name
 
     def enter(self, name: bytes, *, follow: bool = False) -> None:
         """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else.
@@ -65,12 +66,14 @@ class Directories:
         self._fds.append(fd)
         self._identities.append(_identity(fd))
         self._names.append(name)
+        self._prefix += name + b"/"
 
     def leave(self) -> None:
         """Goes up again."""
         fd = self._fds.pop()
         self._identities.pop()
-        self._names.pop()
+        name = self._names.pop()
+        self._prefix = self._prefix[: -len(name) - 1]
         try:
             if self._fds[-1] < 0:
                 above = os.open(b"..", _DIRECTORY, dir_fd=fd)
@@ -139,7 +142,7 @@ def walk(
         if not wanted(found.path, status):
             continue
         yield found
-        if found.is_directory:
+        if stat.S_ISDIR(status.st_mode):
             with naming(found.path):
                 directories.enter(found.name, follow=follow)
             todo.append((_names(directories.fd), found))

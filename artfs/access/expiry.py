@@ -1,15 +1,16 @@
-"""Discards pending versions that nobody works on any more.
+"""What has had its time: pending versions that nobody works on any more, versions that outlived their ttl.
 
-Owns what counts as idle. Blocking; any thread.
+Owns what counts as idle and as expired. Blocking; any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from datetime import datetime
 
 from artfs.access.access import Access
-from artfs.errors import AlreadyFinished, Busy, NotFound
+from artfs.errors import AlreadyFinished, Busy, HeldByAlias, NotFound
 
 
 def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> list[tuple[str, bytes]]:
@@ -32,4 +33,27 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
                 if not dry_run:
                     access.discard(name, distributed_id)
                 found.append((name, distributed_id))
+    return found
+
+
+def remove_expired(access: Access, *, dry_run: bool = False) -> list[tuple[str, str]]:
+    """Removes every version whose ttl has passed since it was made; returns collection and version of each.
+
+    Never one that an alias other than ``latest`` holds, also not one that is set at the same moment. With
+    `dry_run` they are only returned.
+    """
+    now = time.time()
+    found = []
+    for collection in access.collections():
+        name = str(collection["name"])
+        for status in access.versions(name):
+            version, ttl = str(status["version"]), status["ttl"]
+            if ttl is None or datetime.fromisoformat(status["created_at"]).timestamp() + ttl > now:
+                continue
+            with contextlib.suppress(NotFound, HeldByAlias):
+                if access.holders(name, version):
+                    continue
+                if not dry_run:
+                    access.remove(name, version)
+                found.append((name, version))
     return found

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from artfs.access.mounted import MountedAccess, read_control
+from artfs.access.control import read_control
+from artfs.access.mounted import MountedAccess, number_of
 from artfs.errors import AlreadyFinished, AlreadyPending, VolumeError, printable
+from artfs.model.digest import Algorithm
 
 
 def folder_around(path: Path) -> FolderAccess | None:
@@ -72,6 +74,24 @@ class FolderAccess(MountedAccess):
     def volume(self) -> NoReturn:
         raise self._elsewhere()
 
+    def algorithm(self) -> Algorithm:
+        for line in read_control(self._fd, b".artfs/versions").splitlines() if self._whole else ():
+            return Algorithm.named(str(json.loads(line)["digest"]).partition(":")[0])
+        return Algorithm.XXH128
+
+    def runs(self) -> NoReturn:
+        raise self._elsewhere()
+
+    def run(self, run: str) -> NoReturn:  # noqa: ARG002
+        raise self._elsewhere()
+
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        pass
+
+    def directory(self, name: str, ref: str) -> Path | None:
+        with self._version(name, ref) as fd:
+            return self.root / number_of(fd) if self._whole else self.root
+
     def collections(self) -> list[dict[str, Any]]:
         with self._collection(self._name) as fd:
             return [self._summary(self._name, fd)]
@@ -108,6 +128,13 @@ class FolderAccess(MountedAccess):
         if self._whole or name != self._name:
             return super().pending_names(name)
         return [] if self._version_name or self._id is None else [self._id]
+
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        with self._pending(name, distributed_id):
+            return self.root / "pending" / os.fsdecode(distributed_id) if self._whole else self.root
+
+    def remove_collection(self, name: str) -> NoReturn:  # noqa: ARG002
+        raise self._elsewhere()
 
     def _need_collection(self, name: str, kind: str) -> None:
         if name != self._name:

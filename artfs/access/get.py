@@ -10,14 +10,16 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from artfs.access.access import Access, Entry, Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes
 from artfs.access.directories import Directories, with_path
+from artfs.access.paths import parts
 from artfs.errors import InvalidCommand, printable
 from artfs.model import names
 
@@ -65,14 +67,15 @@ def get(
     status = access.version(name, ref)
     version = str(status["version"])
     directory = directory or Path(f"{name}-{version}")
+    for _ in islice(access.walk(name, version, prefix), len(parts(prefix)) + 1):
+        pass  # raises for a prefix that is not there, before anything is made
     entries = access.walk(name, version, prefix)
     root = _Left.of(next(entries))
-    first = next(entries, None)  # raises for a prefix that is not there, before anything is made
     total = 0 if prefix else int(status["size"])
     got = Got(name, version, directory)
     made = _make(directory)
     with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
-        for entry in _with_first(first, entries):
+        for entry in entries:
             with_path(os.path.join(os.fsencode(directory), entry.path), lambda: writer.write(entry))  # noqa: B023
         writer.climb(b"")
         if made:
@@ -191,9 +194,3 @@ def _make(directory: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _with_first(first: Entry | None, rest: Iterator[Entry]) -> Iterator[Entry]:
-    if first is not None:
-        yield first
-        yield from rest

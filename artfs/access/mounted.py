@@ -11,62 +11,45 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artfs.access.access import Access, Entry
+from artfs.access.access import Access, Annotation, Entry, PendingNotes
+from artfs.access.control import command, read_control, set_note, text
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, newest_change, walk
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.trees import Tree
+from artfs.catalog import records
+from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AliasNotFound,
-    AlreadyExists,
     AlreadyFinished,
     AlreadyPending,
     ArtfsError,
-    Busy,
     CollectionNotFound,
-    Collision,
-    CrossTree,
     HeldByAlias,
-    Interrupted,
     InvalidCommand,
     InvalidName,
     NotEmpty,
-    NotFound,
-    NotPermitted,
     PathNotFound,
     PendingNotFound,
     ReadOnly,
+    RunNotFound,
     Sealing,
     VersionNotFound,
     VolumeError,
 )
 from artfs.model import names
 from artfs.model.diff import Change
+from artfs.model.digest import Algorithm
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_BLOCK = 1 << 16
-
-#: What a control file's errno means; its text is the reason that the same handle reads.
-_REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
-    errno.EINVAL: InvalidCommand,
-    errno.ENOENT: NotFound,
-    errno.EEXIST: AlreadyExists,
-    errno.EBUSY: Busy,
-    errno.ENOTEMPTY: NotEmpty,
-    errno.EROFS: ReadOnly,
-    errno.EPERM: NotPermitted,
-    errno.ESTALE: Collision,
-    errno.EXDEV: lambda _reason: CrossTree(),
-    errno.EINTR: lambda _reason: Interrupted(),
-}
 
 
 class MountedAccess(Access):
@@ -80,11 +63,20 @@ class MountedAccess(Access):
     def close(self) -> None:
         os.close(self._fd)
 
+    def usable(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self.root))
+        except OSError:
+            return False
+
     # -- the volume
 
     def describe(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(read_control(self._fd, b".artfs/status"))
         return status
+
+    def algorithm(self) -> Algorithm:
+        return Algorithm.named(self.describe()["hash"])
 
     @contextlib.contextmanager
     def volume(self) -> Iterator[Volume]:
@@ -122,13 +114,40 @@ class MountedAccess(Access):
                 found.append(self._summary(name, fd))
         return found
 
+    def collection(self, name: str) -> dict[str, Any]:
+        with self._collection(name) as fd:
+            return self._summary(name, fd)
+
+    def describe_collection(self, name: str, description: str) -> None:
+        with self._collection(name) as fd:
+            set_note(fd, "description", records.check_description(description))
+
+    def collection_ttl(self, name: str) -> int | None:
+        with self._collection(name) as fd:
+            ttl = text(fd, b".artfs/ttl")
+        return None if ttl == "none" else int(ttl)
+
+    def set_collection_ttl(self, name: str, seconds: int | None) -> None:
+        with self._collection(name) as fd:
+            set_note(fd, "ttl", "none" if seconds is None else seconds)
+
+    def remove_collection(self, name: str) -> None:
+        with self._collection(name):
+            pass
+        try:
+            os.rmdir(name, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise NotEmpty(f"'{name}' has versions or pending versions: remove them first") from None
+
     @staticmethod
     def _summary(name: str, fd: int) -> dict[str, Any]:
         numbers = sorted(n for n in map(names.parse_version, os.listdir(fd)) if n is not None)
         return {
             "name": name,
-            "type": _text(fd, b".artfs/type"),
-            "description": _text(fd, b".artfs/description"),
+            "type": text(fd, b".artfs/type"),
+            "description": text(fd, b".artfs/description"),
             "versions": len(numbers),
             "pending": len(_listed(fd, b"pending")),
             "latest": names.version_name(numbers[-1]) if numbers else None,
@@ -172,9 +191,22 @@ class MountedAccess(Access):
     def version(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
             status: dict[str, Any] = json.loads(read_control(fd, b".artfs/status"))
-            status["description"] = _text(fd, b".artfs/description")
+            status["description"] = text(fd, b".artfs/description")
             status["metadata"] = json.loads(read_control(fd, b".artfs/metadata.json"))
         return status
+
+    def directory(self, name: str, ref: str) -> Path | None:
+        with self._version(name, ref) as fd:
+            return self.root / name / number_of(fd)
+
+    def updated_at(self, name: str, ref: str) -> str:
+        with self._version(name, ref) as fd:
+            return text(fd, b".artfs/updated_at")
+
+    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+        with self._version(name, ref) as fd:
+            for key, value in changes.items():
+                set_note(fd, key, value)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
@@ -190,7 +222,7 @@ class MountedAccess(Access):
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         way = parts(path)
         with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
-            label = f"{name}:{_number(fd)}"
+            label = f"{name}:{number_of(fd)}"
             try:
                 last = _descend(directories, way)
             except (FileNotFoundError, NotADirectoryError):
@@ -203,7 +235,7 @@ class MountedAccess(Access):
     def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
         way = parts(prefix)
         with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
-            label = f"{name}:{_number(fd)}"
+            label = f"{name}:{number_of(fd)}"
             yield _entry(fd, b"", b".")
             try:
                 for at in range(len(way)):
@@ -239,7 +271,7 @@ class MountedAccess(Access):
             way = resolved(parts(path), link_at)
             found = None if way is None else at(way)
             if found is None or way is None:
-                raise PathNotFound(f"{name}:{_number(fd)}", path)
+                raise PathNotFound(f"{name}:{number_of(fd)}", path)
             if found.kind != "file":
                 raise no_file(path, found.kind)
             with Directories(os.dup(fd)) as directories:
@@ -249,7 +281,7 @@ class MountedAccess(Access):
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with self._version(name, ref) as fd:
-            _command(fd, b".artfs/finish", " ".join(aliases))
+            command(fd, b".artfs/finish", " ".join(aliases))
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
         with self._collection(name) as fd:
@@ -267,12 +299,12 @@ class MountedAccess(Access):
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
         with self._version(name, ref) as fd:
             had = read_control(fd, b".artfs/tags").decode().split()
-            _command(fd, b".artfs/tags", " ".join((*had, *tags)))
+            command(fd, b".artfs/tags", " ".join((*had, *tags)))
             return read_control(fd, b".artfs/tags").decode().split()
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
-            version = _number(fd)
+            version = number_of(fd)
         with self._collection(name) as fd:
             try:
                 os.rmdir(version, dir_fd=fd)
@@ -284,6 +316,43 @@ class MountedAccess(Access):
                     raise
                 raise HeldByAlias(version, holders) from None
         return version
+
+    def holders(self, name: str, ref: str) -> list[str]:
+        with self._version(name, ref) as version, self._collection(name) as fd:
+            return _holders(fd, number_of(version))
+
+    # -- runs
+
+    def run(self, run: str) -> dict[str, Any]:
+        check_run_id(run)
+        try:
+            found: dict[str, Any] = json.loads(read_control(self._fd, f".artfs/runs/{run}".encode()))
+        except FileNotFoundError:
+            raise RunNotFound(run) from None
+        return found
+
+    def runs(self) -> list[str]:
+        return sorted(map(os.fsdecode, _listed(self._fd, b".artfs/runs")))
+
+    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+        check_run_id(run)
+        path = f".artfs/runs/{run}".encode()
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
+        command(self._fd, path, json.dumps({**document}))
+
+    def record_use(self, name: str, ref: str, run: str) -> None:
+        with self._version(name, ref) as fd:
+            command(fd, b".artfs/used_by", f"+{run}")
+
+    def join(self, name: str, distributed_id: bytes, run: str) -> None:
+        check_run_id(run)
+        with self._pending(name, distributed_id) as fd:
+            command(fd, b".artfs/runs", f"+{run}")
+
+    def leave(self, name: str, distributed_id: bytes, run: str) -> None:
+        with self._pending(name, distributed_id) as fd:
+            command(fd, b".artfs/runs", f"-{run}")
 
     # -- pending versions
 
@@ -323,8 +392,8 @@ class MountedAccess(Access):
         self._make_collection(name)
         if kind:
             with self._collection(name) as fd:
-                if _text(fd, b".artfs/type") != kind:
-                    _command(fd, b".artfs/type", kind)
+                if text(fd, b".artfs/type") != kind:
+                    command(fd, b".artfs/type", kind)
 
     def _make_collection(self, name: str) -> None:
         with contextlib.suppress(FileExistsError):
@@ -342,7 +411,7 @@ class MountedAccess(Access):
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with self._pending(name, distributed_id) as fd:
-            _command(fd, b".artfs/base", ref, answer=False)
+            command(fd, b".artfs/base", ref, answer=False)
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         with self._pending(name, distributed_id) as fd:
@@ -365,10 +434,22 @@ class MountedAccess(Access):
             return self._finished(collection, name, distributed_id)
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
-    def remember_aliases(self, name: str, distributed_id: bytes, aliases: Sequence[str]) -> None:
-        with self._pending(name, distributed_id) as fd:
-            had = read_control(fd, b".artfs/aliases").decode().split()
-            _command(fd, b".artfs/aliases", " ".join((*had, *aliases)))
+    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
+        with self._pending(name, distributed_id) as fd, PlainTree(fd).alone():
+            before = PendingNotes(
+                tuple(read_control(fd, b".artfs/aliases").decode().split()),
+                tuple(read_control(fd, b".artfs/tags").decode().split()),
+                text(fd, b".artfs/description"),
+                json.loads(read_control(fd, b".artfs/metadata.json")),
+            )
+            after = change(before)
+            for key in ("aliases", "tags", "description", "metadata"):
+                if getattr(after, key) != getattr(before, key):
+                    set_note(fd, key, getattr(after, key))
+
+    def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
+        with self._pending(name, distributed_id):
+            return self.root / name / "pending" / os.fsdecode(distributed_id)
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
         with self._pending(name, distributed_id) as fd:
@@ -380,12 +461,12 @@ class MountedAccess(Access):
         words = [*aliases, f"--wait={wait:f}", *(["--force"] if force else [])]
         with self._pending(name, distributed_id, finished_too=True) as fd:
             sweep(fd)
-            answer: dict[str, Any] = json.loads(_command(fd, b".artfs/finish", " ".join(words)))
+            answer: dict[str, Any] = json.loads(command(fd, b".artfs/finish", " ".join(words)))
         return answer
 
     def discard(self, name: str, distributed_id: bytes) -> None:
         with self._pending(name, distributed_id) as fd:
-            _command(fd, b".artfs/discard", "", answer=False)
+            command(fd, b".artfs/discard", "", answer=False)
 
 
 def _descend(directories: Directories, way: list[bytes]) -> Entry | None:
@@ -441,7 +522,8 @@ def _holders(collection: int, version: str) -> list[str]:
     return holders
 
 
-def _number(version_fd: int) -> str:
+def number_of(version_fd: int) -> str:
+    """Returns what the version at a directory is called: ``v3``."""
     return str(json.loads(read_control(version_fd, b".artfs/status"))["version"])
 
 
@@ -453,59 +535,10 @@ def _listed(dir_fd: int, path: bytes) -> list[bytes]:
         os.close(fd)
 
 
-def _text(dir_fd: int, path: bytes) -> str:
-    return read_control(dir_fd, path).decode().removesuffix("\n")
-
-
 def _manifest(version_fd: int) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(read_control(version_fd, b".artfs/manifest.json"))
     return found
 
 
-def read_control(dir_fd: int, path: bytes) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        return _rest(fd)
-    finally:
-        os.close(fd)
-
-
-def _rest(fd: int) -> bytes:
-    blocks = []
-    while block := os.read(fd, _BLOCK):
-        blocks.append(block)
-    return b"".join(blocks)
-
-
 def _changes(dir_fd: int, path: bytes) -> list[Change]:
     return [Change.read(json.loads(line)) for line in read_control(dir_fd, path).splitlines()]
-
-
-def _command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
-    """Writes one command to a control file and returns its answer.
-
-    Raises what the refusal means, with the reason that the mount gives; OSError for what the backing
-    filesystem refuses.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        try:
-            os.write(fd, line.encode("utf-8", "surrogateescape") + b"\n")
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                reason = _rest(fd).decode("utf-8", "surrogateescape").strip()
-                raise _refused(error, reason) from None
-            raise
-        return _rest(fd) if answer else b""
-    finally:
-        os.close(fd)
-
-
-def _refused(error: OSError, reason: str) -> Exception:
-    if not reason or error.errno is None:
-        return error
-    if error.errno in _REFUSALS:
-        return _REFUSALS[error.errno](reason)
-    if reason == os.strerror(error.errno):
-        return error
-    return ArtfsError(reason)

@@ -69,6 +69,9 @@ class Excludes:
             kind = self._from_root if "/" in text else self._anywhere
             kind.append((re.compile(_translated(os.fsencode(text.lstrip("/")))), only_directories))
 
+    def __bool__(self) -> bool:
+        return bool(self._anywhere or self._from_root)
+
     def match(self, path: bytes, *, directory: bool) -> bool:
         name = path.rpartition(b"/")[2]
         return any(

@@ -15,9 +15,10 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-from artfs.access.copying import Xattrs, set_attributes
+from artfs.access.copying import Xattrs, set_attributes, user_xattrs
 from artfs.access.directories import Directories
 from artfs.access.trees import Cursor, Staged, Tree
+from artfs.pending.hashes import Hashes
 from artfs.store import durable, files
 
 TEMP = b".~artfs-put."
@@ -28,14 +29,23 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class PlainTree(Tree):
-    """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither."""
+    """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither.
 
-    def __init__(self, root_fd: int, staging_fd: int | None = None) -> None:
-        self._root_fd, self._staging_fd = root_fd, staging_fd
+    `hashes` are what the finish in this process knows of it.
+    """
+
+    def __init__(self, root_fd: int, staging_fd: int | None = None, hashes: Hashes | None = None) -> None:
+        self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
         self._root = os.fstat(root_fd)
+        if hashes is not None:
+            self.algorithm = hashes.algorithm
 
     def cursor(self) -> Cursor:
-        return _PlainCursor(self._root_fd, self._staging_fd)
+        return _PlainCursor(self._root_fd, self._staging_fd, self._hashes)
+
+    def learn(self, fd: int, digest: bytes) -> None:
+        if self._hashes is not None:
+            self._hashes.learned(os.fstat(fd), digest)
 
     def is_root(self, status: os.stat_result) -> bool:
         return os.path.samestat(status, self._root)
@@ -47,9 +57,9 @@ class PlainTree(Tree):
 
 
 class _PlainCursor(Cursor):
-    def __init__(self, root_fd: int, staging_fd: int | None) -> None:
+    def __init__(self, root_fd: int, staging_fd: int | None, hashes: Hashes | None) -> None:
         self._to = Directories(os.open(b".", _ROOT, dir_fd=root_fd))
-        self._root_fd, self._staging_fd = root_fd, staging_fd
+        self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 
     @property
     def path(self) -> bytes:
@@ -76,6 +86,9 @@ class _PlainCursor(Cursor):
     def target(self, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=self._to.fd)
 
+    def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
+        return user_xattrs(b"/proc/self/fd/%d/%s" % (self._to.fd, name))
+
     def make(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._to.fd)
 
@@ -87,6 +100,9 @@ class _PlainCursor(Cursor):
         staged = Staged(dir_fd, name, os.open(name, _NEW, mode, dir_fd=dir_fd))
         if self._staging_fd is None:
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
+        if self._hashes is not None:
+            # What is learned of a file that is replaced must not count for one that gets its number.
+            self._hashes.forget(os.fstat(staged.fd).st_ino)
         return staged
 
     def stage_link(self, target: bytes, mtime_ns: int) -> Staged:

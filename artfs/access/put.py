@@ -80,7 +80,7 @@ def add(
         if base is not None and access.pending_status(name, distributed_id)["base"] != base:
             access.set_base(name, distributed_id, base)
     if aliases:
-        access.remember_aliases(name, distributed_id, aliases)
+        access.annotate(name, distributed_id, aliases=aliases)
     with access.filling(name, distributed_id) as tree:
         sources.copy(Copier(tree, Terms(replace=True), sources.size, progress))
     return access.pending_status(name, distributed_id)

@@ -14,15 +14,15 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from artfs.access.bringing import READ, Bringing
 from artfs.access.copier import Copier
-from artfs.access.directories import Directories, Found, walk, with_path
+from artfs.access.directories import Directories, naming, walk
 from artfs.access.paths import Excludes
 from artfs.access.trees import Cursor
 from artfs.errors import CannotSeal, InvalidCommand, printable
 from artfs.model import names
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -93,56 +93,50 @@ class Sources:
     def copy(self, copier: Copier) -> None:
         """Copies everything into the copier's tree."""
         for source in self.paths:
-            with copier.tree.cursor() as at:
-                if os.path.isdir(source):
-                    self._copy_directory(source, copier, at)
-                elif not self.excludes.match(_base(source), directory=False):
-                    with_path(source, lambda: self._copy_file(source, copier, at))  # noqa: B023  (at once)
+            if os.path.isdir(source):
+                with Bringing(copier) as bringing:
+                    self._copy_directory(source, copier, bringing)
+            elif not self.excludes.match(_base(source), directory=False):
+                with copier.tree.cursor() as at, naming(source):
+                    self._copy_file(source, copier, at)
 
     def _copy_file(self, source: bytes, copier: Copier, at: Cursor) -> None:
         """Copies a file that was named itself: a symlink means what it points to."""
         *way, name = [_base(source)] if self.at is None else self.at
         for part in way:
             copier.enter(at, part, mode=0o777)
-        fd = os.open(source, _READ & ~os.O_NOFOLLOW)
+        fd = os.open(source, READ & ~os.O_NOFOLLOW)
         try:
             copier.file(at, name, fd)
         finally:
             os.close(fd)
 
-    def _copy_directory(self, source: bytes, copier: Copier, at: Cursor) -> None:
+    def _copy_directory(self, source: bytes, copier: Copier, bringing: Bringing) -> None:
+        at = bringing.at
         for part in self.at or ():
             copier.enter(at, part, mode=0o777)
         with Directories(os.open(source, _ROOT)) as directories:
             for found in walk(directories, self.wanted, follow=self.follow):
-                with_path(found.path, lambda: self._copy(directories.fd, found, copier, at))  # noqa: B023
-            if self.at:
-                copier.dress(at, directories.fd, os.fstat(directories.fd))
-
-    def _copy(self, source_fd: int, found: Found, copier: Copier, at: Cursor) -> None:
-        """Copies one entry of a walk, which stands at `source_fd`."""
-        names.check_entry_name(found.name)
-        if found.is_directory and copier.tree.is_root(found.status):
-            raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
-        if stat.S_ISLNK(found.status.st_mode):
-            target = os.readlink(found.name, dir_fd=source_fd)
-            copier.symlink(at, found.name, target, found.status.st_mtime_ns)
-        elif found.is_directory and not found.leaving:
-            copier.enter(at, found.name)
-        else:
-            flags = _READ & ~os.O_NOFOLLOW if self.follow else _READ
-            fd = os.open(found.name, flags, dir_fd=source_fd)
-            try:
+                kind = stat.S_IFMT(found.status.st_mode)
+                names.check_entry_name(found.name)
                 if found.leaving:
-                    copier.dress(at, fd, found.status)
-                    at.leave()
+                    bringing.leave(directories.fd, found)
+                elif kind == stat.S_IFDIR:
+                    if copier.tree.is_root(found.status):
+                        raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
+                    with naming(found.path):
+                        bringing.enter(found.name)
+                elif kind == stat.S_IFLNK:
+                    with naming(found.path):
+                        target = os.readlink(found.name, dir_fd=directories.fd)
+                        copier.symlink(at, found.name, target, found.status.st_mtime_ns)
                 else:
-                    copier.file(at, found.name, fd)
-            finally:
-                os.close(fd)
+                    bringing.file(directories.fd, found, follow=self.follow)
+            if self.at:
+                bringing.leave_top(directories.fd)
 
     def wanted(self, path: bytes, status: os.stat_result) -> bool:
-        return not self.excludes.match(path, directory=stat.S_ISDIR(status.st_mode))
+        return not self.excludes or not self.excludes.match(path, directory=stat.S_ISDIR(status.st_mode))
 
 
 def _base(source: bytes) -> bytes:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from artfs.access.copying import Xattrs
+from artfs.model.digest import Algorithm
 
 
 class Staged:
@@ -98,6 +99,10 @@ class Cursor(ABC):
     def target(self, name: bytes) -> bytes:
         """Returns where a symlink leads. Raises EINVAL for what is none."""
 
+    @abstractmethod
+    def xattrs(self, name: bytes) -> Sequence[tuple[bytes, bytes]]:
+        """Returns the xattrs of an entry that belong to its user."""
+
     # -- what is changed
 
     @abstractmethod
@@ -150,6 +155,16 @@ class Tree(ABC):
     @abstractmethod
     def is_root(self, status: os.stat_result) -> bool:
         """Tells whether a directory is the root of this tree, into which it can't be copied."""
+
+    #: The algorithm of :meth:`learn`; None where nobody asks for digests.
+    algorithm: Algorithm | None = None
+
+    def learn(self, fd: int, digest: bytes) -> None:  # noqa: B027  (there may be nobody to tell)
+        """Is told the digest of a file's bytes by who just wrote all of them.
+
+        A finish then need not read it again. Only for files of a tree that nobody else fills, and when
+        nothing is left to be done with `fd`.
+        """
 
     @abstractmethod
     def alone(self) -> AbstractContextManager[None]:

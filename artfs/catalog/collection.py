@@ -32,6 +32,9 @@ from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_v
 from artfs.store import durable
 from artfs.store.clock import timestamp
 
+TTL_DIGITS = 18
+"""So many at most has the number of seconds of a ttl."""
+
 
 class Collection:
     def __init__(self, collections_fd: int, name: str) -> None:
@@ -70,6 +73,19 @@ class Collection:
 
     def set_description(self, text: str) -> None:
         self._set_text(b"description", records.check_description(text))
+
+    @property
+    def ttl(self) -> int | None:
+        """The seconds that a version lives that has no ttl of its own; None: for ever."""
+        text = self._text(b"ttl")
+        if text and not (text.isdecimal() and len(text) <= TTL_DIGITS):
+            raise Damaged(self._home.what(b"ttl"), "it holds no number of seconds")
+        return int(text) if text else None
+
+    def set_ttl(self, seconds: int | None) -> None:
+        """Raises InvalidCommand."""
+        records.check_ttl(seconds)
+        self._set_text(b"ttl", "" if seconds is None else str(seconds))
 
     # --- versions ---
 
@@ -123,7 +139,7 @@ class Collection:
 
         Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
         """
-        self._versions.delete(number, lambda: self._holders(number))
+        self._versions.delete(number, lambda: self.holders(number))
         self._drop_what_belonged_to(number)
 
     # --- aliases ---
@@ -161,6 +177,11 @@ class Collection:
     def aliases_of(self, number: int) -> list[str]:
         """Returns the aliases that lead to a version, sorted, ``latest`` last."""
         return [name for name, leads in self._aliases.leading().items() if leads.number == number]
+
+    def holders(self, number: int) -> list[str]:
+        """Returns the aliases that keep a version from being deleted: those that don't follow ``latest``."""
+        leading = self._aliases.leading().items()
+        return [name for name, leads in leading if leads.held and leads.number == number]
 
     # --- finished ids ---
 
@@ -253,12 +274,17 @@ class Collection:
         with self._home.opened(b"notes") as fd:
             notes = self._notes(fd, record)[1]
         return records.describe(
-            record, notes, self.aliases_of(number), collection=self.name, collection_type=self.type
+            record,
+            notes,
+            self.aliases_of(number),
+            collection=self.name,
+            collection_type=self.type,
+            collection_ttl=self.ttl,
         )
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Returns ``describe`` of all versions, oldest first, with each alias read once."""
-        text = self.type
+        text, ttl = self.type, self.ttl
         aliases: dict[int, list[str]] = {}
         for name, leads in self._aliases.leading().items():
             aliases.setdefault(leads.number, []).append(name)
@@ -271,7 +297,14 @@ class Collection:
                 changed = _notes_file(record.number) in noted
                 notes = self._notes(fd, record)[1] if changed else records.initial_notes(record)
                 found.append(
-                    records.describe(record, notes, held, collection=self.name, collection_type=text)
+                    records.describe(
+                        record,
+                        notes,
+                        held,
+                        collection=self.name,
+                        collection_type=text,
+                        collection_ttl=ttl,
+                    )
                 )
         return found
 
@@ -295,10 +328,6 @@ class Collection:
                         yield Damaged(self._home.what(sub, name), str(error))
 
     # --- inside ---
-
-    def _holders(self, number: int) -> list[str]:
-        leading = self._aliases.leading().items()
-        return [name for name, leads in leading if leads.held and leads.number == number]
 
     def _drop_what_belonged_to(self, number: int) -> None:
         """Removes notes and ids of a deleted version; an id that is left behind counts as none anyway."""

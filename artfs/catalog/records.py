@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -170,13 +170,13 @@ class Tombstone(Struct, frozen=True, kw_only=True):
 class Notes(Struct, frozen=True, kw_only=True):
     """What may be changed of a version. No part of its content.
 
-    ``ttl`` is null or whole seconds. ``used_by`` are the runs that read the version, ``runs`` those that
-    produced the same content again after it was committed.
+    ``ttl`` is whole seconds, ``"none"`` for ever, or null: as the collection says. ``used_by`` are the runs
+    that read the version, ``runs`` those that produced the same content again after it was committed.
     """
 
     description: str = ""
     tags: tuple[str, ...] = ()
-    ttl: Count | None = None
+    ttl: Count | Literal["none"] | None = None
     metadata: dict[str, Any] = {}
     used_by: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
@@ -189,9 +189,17 @@ def initial_notes(record: VersionRecord) -> Notes:
 
 
 def describe(
-    record: VersionRecord, notes: Notes, aliases: Sequence[str], *, collection: str, collection_type: str
+    record: VersionRecord,
+    notes: Notes,
+    aliases: Sequence[str],
+    *,
+    collection: str,
+    collection_type: str,
+    collection_ttl: int | None = None,
 ) -> dict[str, Any]:
     """Returns what users see of a version: the keys of its ``status`` and of a line of ``versions``.
+
+    ``ttl`` is the one that counts, the version's own or the collection's; None for ever.
 
     ``distributed_id`` is text decoded with surrogateescape, so it is not always valid UTF-8.
     """
@@ -211,8 +219,15 @@ def describe(
         "used_by": list(notes.used_by),
         "aliases": list(aliases),
         "tags": list(notes.tags),
-        "ttl": notes.ttl,
+        "ttl": effective_ttl(notes, collection_ttl),
     }
+
+
+def effective_ttl(notes: Notes, collection_ttl: int | None) -> int | None:
+    """Returns how many seconds a version lives; None for ever."""
+    if notes.ttl == "none":
+        return None
+    return collection_ttl if notes.ttl is None else notes.ttl
 
 
 # --- bytes ---
@@ -350,9 +365,9 @@ def check_line(what: str, text: str) -> str:
     return text
 
 
-def check_ttl(ttl: int | None) -> int | None:
-    if ttl is not None and (type(ttl) is not int or not 0 <= ttl < 1 << 63):
-        raise InvalidCommand("a ttl is null or a number of whole seconds")
+def check_ttl(ttl: int | Literal["none"] | None) -> int | Literal["none"] | None:
+    if ttl is not None and ttl != "none" and (type(ttl) is not int or not 0 <= ttl < 1 << 63):
+        raise InvalidCommand("a ttl is a number of whole seconds, 'none' for ever, or null: the collection's")
     return ttl
 
 

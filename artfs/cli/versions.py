@@ -149,14 +149,21 @@ def _first_line(text: str) -> str:
 
 @click.command()
 @click.argument("name")
+@click.option("--graph", is_flag=True, help="Show the runs that made and used the versions, as trees.")
+@click.option("--dot", is_flag=True, help="Print that graph for Graphviz.")
 @json_option
 @click.pass_context
-def log(context: click.Context, name: str, as_json: bool) -> None:
+def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool) -> None:
     """Show the history of a collection, newest first; of a patch also the version that it is of.
 
     \b
       artfs log model
+      artfs log model --graph
+      artfs log model --dot | dot -Tsvg > model.svg
     """
+    if graph or dot:
+        _print_graph(context, name, dot, as_json)
+        return
     with open_volume(context) as access:
         found = access.versions(name)[::-1]
     if as_json:
@@ -181,6 +188,19 @@ def log(context: click.Context, name: str, as_json: bool) -> None:
             if value:
                 print_line(f"    {key:<8} {value}")
         click.echo()
+
+
+def _print_graph(context: click.Context, name: str, dot: bool, as_json: bool) -> None:
+    from artfs.access.lineage import lineage
+    from artfs.cli.graph import as_dot, as_text
+
+    with open_volume(context) as access:
+        found = lineage(access, name)
+    if as_json:
+        print_json(found.json())
+        return
+    for line in as_dot(found) if dot else as_text(found, name):
+        click.echo(line)
 
 
 def _print_log(found: list[dict[str, Any]]) -> None:

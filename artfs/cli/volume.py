@@ -219,30 +219,37 @@ def _print_report(report: Any) -> None:
 def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) -> None:
     """Remove what nothing needs any more.
 
-    That is, no version, no pending version and no open file. Works on the volume itself, safely beside a
-    daemon and writers.
+    That is, no version, no pending version and no open file. Before, versions are removed whose time to live
+    has passed, which they or their collection have; never one that an alias other than latest holds. Works
+    on the volume itself, safely beside a daemon and writers.
+
+    With --dry-run, what only such versions need is not counted yet.
 
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d
     """
-    from artfs.access.expiry import discard_idle
+    from artfs.access.expiry import discard_idle, remove_expired
     from artfs.model.duration import seconds
 
     older = None if age is None else seconds(age)
     labels = {"mark": "looking", "sweep": "removing"}
     with open_volume(context) as access, access.volume() as volume:
         discarded = [] if older is None else discard_idle(access, older, dry_run=dry_run)
+        expired = remove_expired(access, dry_run=dry_run)
         with progress(labels) as tell:
             collected = volume.gc(dry_run=dry_run, progress=tell)
     if as_json:
         from msgspec import to_builtins
 
         ids = [{"collection": name, "distributed_id": os.fsdecode(pending)} for name, pending in discarded]
-        print_json({**to_builtins(collected), "discarded": ids})
+        versions = [{"collection": name, "version": version} for name, version in expired]
+        print_json({**to_builtins(collected), "discarded": ids, "expired": versions})
         return
     verb = "would be removed" if dry_run else "removed"
     for name, distributed_id in discarded:
         print_line(f"{name}/{os.fsdecode(distributed_id)} {'would be discarded' if dry_run else 'discarded'}")
+    for name, version in expired:
+        print_line(f"{name}:{version} has outlived its ttl: {verb}")
     print_table(
         ("what", "count"),
         [

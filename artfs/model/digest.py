@@ -70,10 +70,13 @@ class Algorithm(enum.Enum):
     @classmethod
     def coded(cls, code: int) -> Algorithm:
         """Returns the algorithm of a code byte; raises ValueError."""
-        for algorithm in cls:
-            if algorithm.code == code:
-                return algorithm
-        raise ValueError(f"{code} is no code of a hash algorithm")
+        try:
+            return _BY_CODE[code]
+        except KeyError:
+            raise ValueError(f"{code} is no code of a hash algorithm") from None
+
+
+_BY_CODE = {algorithm.code: algorithm for algorithm in Algorithm}
 
 
 def blob_id(algorithm: Algorithm, digest: bytes, counter: int = 0) -> BlobId:

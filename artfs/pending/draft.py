@@ -20,7 +20,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 from urllib.parse import quote_from_bytes
 
@@ -188,6 +188,17 @@ class Draft:
 
     def set_metadata(self, document: bytes) -> None:
         durable.replace(self.fd, _METADATA, document.rstrip(b"\n") + b"\n", label="metadata")
+
+    def annotate(self, change: Callable[[Settings, bytes], tuple[Settings, bytes]]) -> None:
+        """Replaces settings and metadata by what `change` makes of them, while nobody else changes them."""
+        with durable.directory_lock(self.fd):
+            settings, metadata = self.settings(), self.metadata()
+            new_settings, new_metadata = change(settings, metadata)
+            if new_metadata != metadata:
+                self.set_metadata(new_metadata)
+            if new_settings != settings:
+                data = msgspec.json.encode(new_settings) + b"\n"
+                durable.replace(self.fd, _SETTINGS, data, label="settings")
 
     # -- runs
 

@@ -7,6 +7,7 @@ Called on the event loop's thread; `take` on the sealing thread, when nothing is
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from artfs.model.digest import Algorithm, Hasher
@@ -24,14 +25,15 @@ class Hashes:
     """What is known of the files of one pending tree, by backing inode number."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._streams: dict[int, _Stream] = {}
         self._known: dict[int, tuple[int, bytes]] = {}
+        self._learned: dict[int, tuple[int, int, bytes]] = {}  # with ctime: see `learned`
 
     def begin(self, ino: int) -> None:
         """A file is new or was truncated to nothing: from here on its bytes are followed."""
         self._known.pop(ino, None)
-        self._streams[ino] = _Stream(self._algorithm.hasher())
+        self._streams[ino] = _Stream(self.algorithm.hasher())
 
     def written(self, ino: int, offset: int, data: bytes, count: int) -> None:
         """`count` bytes of `data` went to `offset`."""
@@ -59,9 +61,21 @@ class Hashes:
         """The file was changed in another way, or is gone and its number may come back."""
         self._streams.pop(ino, None)
         self._known.pop(ino, None)
+        self._learned.pop(ino, None)
 
-    def take(self, ino: int, size: int) -> bytes | None:
-        """Returns the digest of the file's `size` bytes if it is known."""
+    def learned(self, status: os.stat_result, digest: bytes) -> None:
+        """A file that is not written through here was filled by who is alone in the tree.
+
+        It counts as long as the file's ctime is the one of `status`, taken when it was done.
+        """
+        if len(self._learned) < LIMIT:
+            self._learned[status.st_ino] = (status.st_size, status.st_ctime_ns, digest)
+
+    def take(self, status: os.stat_result) -> bytes | None:
+        """Returns the digest of the file's bytes if it is known."""
+        ino, size = status.st_ino, status.st_size
+        if learned := self._learned.get(ino):
+            return learned[2] if learned[:2] == (size, status.st_ctime_ns) else None
         known = self._known.get(ino)
         if known is None:
             stream = self._streams.get(ino)

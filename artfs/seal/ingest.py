@@ -29,8 +29,8 @@ _SEALED_MODE = 0o1777  # setuid and setgid end with the seal
 _RUN = "user.artfs.run"
 _DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
 
-#: ``known(inode, size)`` returns the digest of a file that was learned while it was written, or None.
-Known = Callable[[int, int], bytes | None]
+#: Returns the digest of a file that was learned while it was written, or None.
+Known = Callable[[os.stat_result], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Ingest:
         return replace(entry, name=name, mode=stub.mode & _SEALED_MODE)
 
     def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
-        digest = self._known(status.st_ino, status.st_size)
+        digest = self._known(status)
         fd = _open_to_read(frame.fd, name)
         try:
             blob, stored = self._store.resolve(digest or self._store.hash_fd(fd), fd)

@@ -8,7 +8,7 @@ Owns the order of the durable steps, which is what makes a crash harmless::
     mark      the pending version says which seal is under way
     link      new files become blobs of the store; then everything is made durable
     commit    the version's record is created: the one atomic step
-    settle    aliases, the finished id; the pending files go to the trash
+    settle    runs, aliases, the finished id; the pending files go to the trash
 
 Before the commit a crash leaves a pending version, after it a sealed one. What is left of the last line is
 then done by :mod:`artfs.seal.recovery`, or by the next finish: a tree whose version stands never changes
@@ -110,6 +110,8 @@ class Sealer:
     pending_fd: int
     trash_fd: int
     audience: Audience = field(default_factory=NoAudience)
+    #: Notes with a run that it made a version, like ``model:v3``; may be repeated.
+    record_output: Callable[[str, str], None] = lambda _run, _version: None
 
     def seal(self, tree: PendingTree, request: Request) -> tuple[Answer, bytes]:
         """Turns `tree` into a version, durably; returns the answer and the trash name of its pending files.
@@ -334,9 +336,10 @@ class Sealer:
         """Does what follows from a commit, also again after a crash: each step may have been done already."""
         mark = tree.draft.mark()
         assert mark is not None
-        if mark.version is not None:
-            for run in tree.draft.runs():
+        for run in tree.draft.runs():
+            if mark.version is not None:
                 self.collection.add_run(record.number, run.name)
+            self.record_output(run.name, f"{self.collection.name}:{record.version}")
         if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
             for alias in mark.aliases:
                 self.collection.set_alias(alias, record.version)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from artfs.catalog import records
 from artfs.catalog.records import Notes, Tombstone, VersionRecord
@@ -168,6 +169,14 @@ def test_what_users_see():
         "ttl": 3600,
     }
     json.dumps(seen)
+
+
+def test_a_version_lives_as_long_as_it_or_its_collection_says():
+    notes = records.Notes()
+    assert records.effective_ttl(notes, None) is None
+    assert records.effective_ttl(notes, 60) == 60
+    assert records.effective_ttl(replace(notes, ttl=5), 60) == 5
+    assert records.effective_ttl(replace(notes, ttl="none"), 60) is None
 
 
 @given(st.binary(min_size=1, max_size=255))

@@ -11,10 +11,11 @@ from artfs.view.control.finish import PendingFinish, VersionFinish
 from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
-from artfs.view.control.runs import PendingRuns, RunsDirectory
-from artfs.view.control.status import PendingStatus, VersionStatus, VolumeStatus
+from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
+from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
 from artfs.view.control.texts import (
     CollectionDescription,
+    CollectionTtl,
     PendingAliases,
     PendingDescription,
     PendingTags,
@@ -27,7 +28,7 @@ from artfs.view.control.texts import (
 from artfs.view.control.versions import Versions
 
 VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
-COLLECTION_FILES = (Type(), CollectionDescription(), Versions(), Error())
+COLLECTION_FILES = (Type(), CollectionDescription(), CollectionTtl(), Versions(), Error())
 PENDING_FILES = (
     PendingFinish(),
     Discard(),
@@ -52,4 +53,6 @@ VERSION_FILES = (
     VersionDescription(),
     VersionMetadata(),
     VersionTtl(),
+    UsedBy(),
+    UpdatedAt(),
 )

@@ -1,4 +1,4 @@
-"""Runs: `runs` of a pending version (who joined), and the directory `runs` of the volume, a file for each."""
+"""Runs: `runs` of a pending version (who joined), `used_by` of a version, `runs/` of the volume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from artfs.errors import InvalidCommand, NotFound
 from artfs.view.control.file import ControlFile, decoded, line
 from artfs.view.control.json_documents import is_whole
 from artfs.view.control.node import ControlNode
-from artfs.view.control.place import PendingPlace, VolumePlace
+from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
 from artfs.view.node import Attributes, Caller, FixedListing, Handle, Listing, Node, virtual
 
 
@@ -36,6 +36,21 @@ class PendingRuns(ControlFile[PendingPlace]):
                 place.tree.draft.leave(run)
             except KeyError:
                 raise InvalidCommand(f"the run '{run}' has not joined") from None
+
+
+class UsedBy(ControlFile[VersionPlace]):
+    """The runs that read the version, a line each; `+NAME` adds one."""
+
+    name, writable = "used_by", True
+
+    def read(self, place: VersionPlace) -> str:
+        return "".join(f"{run}\n" for run in place.collection.notes(place.record.number).used_by)
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+        word = decoded(command).strip()
+        if word[:1] != "+" or not word[1:]:
+            raise InvalidCommand("write +NAME to note that a run read the version")
+        place.view.volume.record_use(place.collection, place.record.number, word[1:])
 
 
 class RunsDirectory(ControlFile[VolumePlace]):
@@ -106,4 +121,4 @@ class _Runs(Node):
         return FixedListing([(run.encode(), self._node(run)) for run in self.place.view.volume.runs.ids()])
 
 
-__all__ = ["PendingRuns", "RunsDirectory"]
+__all__ = ["PendingRuns", "RunsDirectory", "UsedBy"]

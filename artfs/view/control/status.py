@@ -30,6 +30,16 @@ class PendingStatus(ControlFile[PendingPlace]):
         return line(place.view.volume.describe_pending(place.tree))
 
 
+class UpdatedAt(ControlFile[VersionPlace]):
+    """When the tags, description, metadata, ttl or users of a version were changed last."""
+
+    name = "updated_at"
+
+    def read(self, place: VersionPlace) -> str:
+        updated = place.collection.notes(place.record.number).updated_at
+        return f"{updated or place.record.created_at}\n"
+
+
 class VersionStatus(ControlFile[VersionPlace]):
     name = "status"
 

@@ -110,19 +110,36 @@ class VersionTags(ControlFile[VersionPlace]):
         place.collection.update_notes(place.record.number, tags=tags)
 
 
+class CollectionTtl(ControlFile[CollectionPlace]):
+    """How long versions live that have no ttl of their own: seconds, or a number with a unit (90m, 12h, 30d,
+    2w); `none` for ever."""
+
+    name, writable = "ttl", True
+
+    def read(self, place: CollectionPlace) -> str:
+        return _ttl(place.collection.ttl)
+
+    def write(self, place: CollectionPlace, command: bytes, caller: Caller) -> None:
+        word = decoded(command).strip()
+        place.collection.set_ttl(None if word in ("", "none") else duration.seconds(word))
+
+
 class VersionTtl(ControlFile[VersionPlace]):
-    """Seconds, or a number with a unit (90m, 12h, 30d, 2w); empty or `none` for no end."""
+    """Likewise of one version; `inherit` for the collection's."""
 
     name, writable = "ttl", True
 
     def read(self, place: VersionPlace) -> str:
-        ttl = place.collection.notes(place.record.number).ttl
-        return "none\n" if ttl is None else f"{ttl}\n"
+        notes = place.collection.notes(place.record.number)
+        return _ttl(records.effective_ttl(notes, place.collection.ttl))
 
     def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
-        place.collection.update_notes(place.record.number, ttl=seconds(decoded(command).strip()))
+        word = decoded(command).strip()
+        ttl: int | str | None = word if word == "none" else None
+        if word not in ("", "none", "inherit"):
+            ttl = duration.seconds(word)
+        place.collection.update_notes(place.record.number, ttl=ttl)
 
 
-def seconds(text: str) -> int | None:
-    """Reads a duration, or no end. Raises :class:`~artfs.errors.InvalidCommand`."""
-    return None if text in ("", "none") else duration.seconds(text)
+def _ttl(seconds: int | None) -> str:
+    return "none\n" if seconds is None else f"{seconds}\n"

@@ -1,0 +1,109 @@
+"""Control files of a mount, as a program uses them: asked, commanded, and what a refusal means.
+
+Owns the way back from an errno and its reason to artfs's exception. Must not know what the files are about.
+Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from artfs.catalog import records
+from artfs.errors import (
+    AlreadyExists,
+    ArtfsError,
+    Busy,
+    Collision,
+    CrossTree,
+    Interrupted,
+    InvalidCommand,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    ReadOnly,
+)
+from artfs.store import durable
+
+_BLOCK = 1 << 16
+
+#: What a control file's errno means; its text is the reason that the same handle reads.
+_REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
+    errno.EINVAL: InvalidCommand,
+    errno.ENOENT: NotFound,
+    errno.EEXIST: AlreadyExists,
+    errno.EBUSY: Busy,
+    errno.ENOTEMPTY: NotEmpty,
+    errno.EROFS: ReadOnly,
+    errno.EPERM: NotPermitted,
+    errno.ESTALE: Collision,
+    errno.EXDEV: lambda _reason: CrossTree(),
+    errno.EINTR: lambda _reason: Interrupted(),
+}
+
+
+def read_control(dir_fd: int, path: bytes) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return _rest(fd)
+    finally:
+        os.close(fd)
+
+
+def _rest(fd: int) -> bytes:
+    blocks = []
+    while block := os.read(fd, _BLOCK):
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def text(dir_fd: int, path: bytes) -> str:
+    return read_control(dir_fd, path).decode().removesuffix("\n")
+
+
+def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
+    """Writes one command or document to a control file and returns its answer.
+
+    Raises what the refusal means, with the reason that the mount gives; OSError for what the backing
+    filesystem refuses.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        try:
+            durable.write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                reason = _rest(fd).decode("utf-8", "surrogateescape").strip()
+                raise _refused(error, reason) from None
+            raise
+        return _rest(fd) if answer else b""
+    finally:
+        os.close(fd)
+
+
+def set_note(dir_fd: int, key: str, value: Any) -> None:
+    """Replaces one of the texts of a version or pending version."""
+    if key == "metadata":
+        command(dir_fd, b".artfs/metadata.json", json.dumps(value))
+    elif key == "tags":
+        command(dir_fd, b".artfs/tags", " ".join(records.check_tags(value)))
+    elif key == "aliases":
+        command(dir_fd, b".artfs/aliases", " ".join(value))
+    elif key == "ttl":
+        command(dir_fd, b".artfs/ttl", str(value))
+    else:
+        command(dir_fd, b".artfs/description", value)
+
+
+def _refused(error: OSError, reason: str) -> Exception:
+    if not reason or error.errno is None:
+        return error
+    if error.errno in _REFUSALS:
+        return _REFUSALS[error.errno](reason)
+    if reason == os.strerror(error.errno):
+        return error
+    return ArtfsError(reason)

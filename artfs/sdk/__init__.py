@@ -1,0 +1,6 @@
+"""The Python SDK: wandb's names over a volume, mounted or not.
+
+``artifact``, ``run`` and ``api`` have what users see; ``core``, ``adding`` and ``reading`` are the parts of
+an artifact; ``draft`` is what it writes to. All of it goes by :class:`~artfs.access.access.Access`, and knows
+neither a mount nor the terminal's libraries. What is public is named by :mod:`artfs`.
+"""

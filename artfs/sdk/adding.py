@@ -1,0 +1,223 @@
+"""What puts files into an artifact, and takes them out again, before it is saved.
+
+Owns the checks of these methods' arguments. The bytes go to where they will stay at once: into the tree of a
+pending version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from artfs.access.access import Progress, silent
+from artfs.access.copier import Copier
+from artfs.access.paths import Excludes
+from artfs.access.sources import Sources
+from artfs.access.trees import Cursor, descend, walk
+from artfs.errors import PathNotFound
+from artfs.sdk import arguments, current, objects, progress
+from artfs.sdk.arguments import StrPath
+from artfs.sdk.draft import Draft
+from artfs.sdk.entries import ArtifactManifestEntry
+from artfs.sdk.reading import Reading, draft_entry
+
+_POLICIES = ("mutable", "immutable", None)
+
+
+class Adding(Reading):
+    """The half of an artifact that changes it; once it is saved, with ``ArtifactFinalizedError``."""
+
+    def add_file(
+        self,
+        local_path: StrPath,
+        name: StrPath | None = None,
+        is_tmp: bool | None = False,
+        skip_cache: bool | None = False,
+        policy: str | None = "mutable",
+        overwrite: bool = False,
+    ) -> ArtifactManifestEntry:
+        """Adds a file, under `name` or its own name.
+
+        Its bytes are stored when this returns, with mode, mtime and user xattrs; the file may change or go
+        then. A symlink means what it leads to. `is_tmp`, `skip_cache` and `policy` are wandb's and change
+        nothing here: there is no cache.
+
+        Raises PathConflictError if there is one with other bytes under that name, unless `overwrite`.
+
+        Example:
+            >>> artifact.add_file("out/model-final.bin", name="model.bin")
+        """
+        del is_tmp, skip_cache
+        _check_policy(policy)
+        source = arguments.fspath("local_path", local_path)
+        if not os.path.isfile(source):
+            raise ValueError(f"local_path={source!r} is not a file")
+        at = arguments.path("name", os.path.basename(source) if name is None else name)
+        sources = Sources([os.fsencode(source)], at=at)
+        self._bring(sources, source, overwrite)
+        return self._entry(at)
+
+    def add_dir(
+        self,
+        local_path: StrPath,
+        name: StrPath | None = None,
+        skip_cache: bool | None = False,
+        policy: str | None = "mutable",
+        merge: bool = False,
+        *,
+        exclude: Sequence[str] = (),
+        follow_symlinks: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Adds all that is in a directory, at the top or below `name`.
+
+        Empty directories, symlinks, modes, mtimes and user xattrs are kept. `exclude` has patterns like
+        those of .gitignore: ``*.tmp`` by name at any depth, ``logs/*.txt`` by path, ``cache/`` for
+        directories only. With `follow_symlinks`, symlinks are taken for what they lead to. `merge` is
+        wandb's word for `overwrite`: what stands under the same path with other bytes is replaced; else it
+        is a PathConflictError. On a terminal progress is shown.
+
+        Example:
+            >>> artifact.add_dir("data/", name="raw", exclude=["*.tmp", ".git/"])
+        """
+        del skip_cache
+        _check_policy(policy)
+        source = arguments.fspath("local_path", local_path)
+        if not os.path.isdir(source):
+            raise ValueError(f"local_path={source!r} is not a directory")
+        at = () if name is None else arguments.path("name", name, directory=True)
+        excludes = Excludes(arguments.words("exclude", exclude))
+        sources = Sources([os.fsencode(source)], excludes, at=at, follow=follow_symlinks)
+        self._bring(sources, source, overwrite or merge)
+
+    def _bring(self, sources: Sources, shown: str, overwrite: bool) -> None:
+        draft = self._open_draft()
+        sources.look_through(self._access().holds)
+        with (
+            progress.shown(f"adding {os.path.basename(os.path.abspath(shown))}") as tell,
+            self._copier(draft, overwrite, sources.size, tell) as copier,
+        ):
+            sources.copy(copier)
+
+    @contextlib.contextmanager
+    def _copier(
+        self, draft: Draft, overwrite: bool, total: int = 0, tell: Progress = silent
+    ) -> Iterator[Copier]:
+        with draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell) as copier:
+            yield copier
+
+    @contextlib.contextmanager
+    def new_file(
+        self,
+        name: StrPath,
+        mode: str = "x",
+        encoding: str | None = None,
+        policy: str | None = "mutable",
+        *,
+        overwrite: bool = False,
+    ) -> Iterator[IO[Any]]:
+        """Opens a new file of the artifact for writing; it is added when the block ends well.
+
+        `mode` is ``x`` or ``w``, with ``b`` for bytes. After an exception nothing is added.
+
+        Example:
+            >>> with artifact.new_file("hello.txt") as file:
+            ...     file.write("hello!")
+        """
+        _check_policy(policy)
+        if mode not in ("x", "w", "xb", "wb", "xt", "wt", "bx", "bw"):
+            raise ValueError(f"mode={mode!r} is none for writing: use 'w' or 'wb'")
+        *way, last = arguments.path("name", name)
+        if encoding is None and "b" not in mode:
+            encoding = "utf-8"
+        with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
+            _enter(copier, at, way)
+            with (
+                copier.new(at, last) as fd,
+                open(fd, "wb" if "b" in mode else "w", encoding=encoding, closefd=False) as file,
+            ):
+                yield file
+                file.flush()
+
+    def add(self, obj: Any, name: StrPath, overwrite: bool = False) -> ArtifactManifestEntry:
+        """Adds an object: bytes, text, what JSON can say, or what a library of the object knows to write.
+
+        numpy arrays become ``.npy``, tables of pandas, polars and pyarrow ``.parquet``, PIL images and
+        matplotlib figures ``.png``, all else that JSON takes ``.json``; the suffix is added to `name` if it
+        is not there. Text under a name without a suffix becomes ``.txt``; bytes and other text stay as they
+        are named. ``get`` gives the object back.
+
+        Raises TypeError for what nobody knows to write; ``artfs.register_type`` adds more.
+
+        Example:
+            >>> artifact.add({"classes": ["cat", "dog"]}, "labels")  # labels.json
+            >>> artifact.add(numpy.zeros((3, 3)), "weights")  # weights.npy
+        """
+        *way, last = arguments.path("name", name)
+        kind = objects.kind_of(obj)
+        last += objects.missing_suffix(kind, os.fsdecode(last)).encode()
+        data = kind.dump(obj)
+        with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
+            _enter(copier, at, way)
+            copier.data(at, last, data)
+        return self._entry((*way, last))
+
+    def __setitem__(self, name: str, obj: Any) -> None:
+        """Adds an object, as :meth:`add` does."""
+        self.add(obj, name)
+
+    def remove(self, item: StrPath | ArtifactManifestEntry) -> None:
+        """Takes a file, a link or a whole directory out.
+
+        Raises FileNotFoundError if there is none.
+
+        Example:
+            >>> draft = api.artifact("dataset:latest").new_draft()
+            >>> draft.remove("raw/broken.csv")
+            >>> draft.remove("tmp/")
+        """
+        named = item.path if isinstance(item, ArtifactManifestEntry) else item
+        way = arguments.path("item", named, directory=True)
+        if not way:
+            raise ValueError("item is empty: it is a path within the artifact")
+        draft = self._open_draft()
+        if not draft.started and draft.base is None:
+            raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}")
+        with draft.tree() as tree, tree.cursor() as at:
+            try:
+                descend(at, way[:-1])
+                _remove(at, way[-1])
+            except (FileNotFoundError, NotADirectoryError):
+                raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}") from None
+
+    def _entry(self, way: Sequence[bytes]) -> ArtifactManifestEntry:
+        with self._open_draft().tree() as tree, tree.cursor() as at:
+            try:
+                descend(at, way[:-1])
+                return draft_entry(self, at, way[-1], at.status(way[-1]))
+            except FileNotFoundError:
+                raise PathNotFound(self._collection, b"/".join(way)) from None
+
+
+def _check_policy(policy: str | None) -> None:
+    if policy not in _POLICIES:
+        raise ValueError(f"policy={policy!r} is neither 'mutable' nor 'immutable'")
+
+
+def _enter(copier: Copier, at: Cursor, way: Sequence[bytes]) -> None:
+    for part in way:
+        copier.enter(at, part, mode=0o777)
+
+
+def _remove(at: Cursor, name: bytes) -> None:
+    """Removes an entry with all that is in it."""
+    if stat.S_ISDIR(at.status(name).st_mode):
+        at.enter(name)
+        for step in walk(at):
+            if step.leaving or not step.is_directory:
+                at.remove(step.name)
+        at.leave()
+    at.remove(name)

@@ -1,0 +1,156 @@
+"""Checks of what users pass: a TypeError or ValueError names the argument, before anything is stored.
+
+Owns how text becomes names and paths of a tree. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from artfs.catalog import records
+from artfs.errors import InvalidCommand, InvalidName
+from artfs.model import names
+
+StrPath = str | os.PathLike[str]
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def path(argument: str, value: StrPath, *, directory: bool = False) -> tuple[bytes, ...]:
+    """Returns the parts of a path within an artifact. A `directory` may end in a slash, and may be empty."""
+    text = fspath(argument, value)
+    if directory:
+        if not text:
+            return ()
+        text = text.removesuffix("/") or "/"
+    if not text:
+        raise ValueError(f"{argument} is empty: it is a path within the artifact")
+    if text.startswith("/"):
+        raise ValueError(f"{argument}={text!r} is absolute: it is a path within the artifact")
+    if "\0" in text:
+        raise ValueError(f"{argument}={text!r} holds a NUL, which no path can")
+    parts = tuple(os.fsencode(part) for part in text.split("/"))
+    for part in parts:
+        try:
+            names.check_entry_name(part)
+        except InvalidName as error:
+            raise ValueError(f"{argument}={text!r} is no path within the artifact: {error.rule}") from None
+    return parts
+
+
+def fspath(argument: str, value: StrPath) -> str:
+    """Returns a path as text."""
+    given: Any = value
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{argument} is a path, not {type(given).__name__}")
+    text = os.fspath(given)
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} is text, not {type(text).__name__}")
+    return text
+
+
+def text(argument: str, value: str, *, empty: bool = False) -> str:
+    given: Any = value
+    if not isinstance(given, str):
+        raise TypeError(f"{argument} is text, not {type(given).__name__}")
+    if not given and not empty:
+        raise ValueError(f"{argument} is empty")
+    return given
+
+
+def collection(argument: str, value: str) -> str:
+    """Checks the name of an artifact, which is that of its collection."""
+    try:
+        return names.check_collection(text(argument, value))
+    except InvalidName as error:
+        raise ValueError(f"{argument}={value!r}: {error.rule}") from None
+
+
+def line(argument: str, value: str) -> str:
+    """Checks one line of text, like the group of a run."""
+    return _legal(argument, lambda given: records.check_line(argument, given), text(argument, value))
+
+
+def kind(argument: str, value: str) -> str:
+    """Checks the type of an artifact."""
+    return _legal(argument, records.check_type, text(argument, value))
+
+
+def reference(argument: str, value: str) -> tuple[str, str]:
+    """Splits `name`, `name:alias` or `entity/project/name:alias` into collection and version or alias.
+
+    There are neither entities nor projects here; they are left out, so that wandb's names mean the same.
+    """
+    name, colon, ref = text(argument, value).rpartition("/")[2].partition(":")
+    if colon and not ref:
+        raise ValueError(f"{argument}={value!r} names no version behind the colon")
+    return collection(argument, name), ref or names.LATEST
+
+
+def aliases(argument: str, value: Iterable[str] | None) -> list[str]:
+    """Checks aliases for a version; `latest` follows by itself and is left out."""
+    found = words(argument, value)
+    for word in found:
+        try:
+            names.check_alias(word)
+        except InvalidName as error:
+            raise ValueError(f"{argument}: {word!r} can't be an alias: {error.rule}") from None
+    return [word for word in found if word != names.LATEST]
+
+
+def tags(argument: str, value: Iterable[str] | None) -> list[str]:
+    found = words(argument, value)
+    return list(_legal(argument, records.check_tags, found))
+
+
+def words(argument: str, value: Iterable[str] | None) -> list[str]:
+    given: Any = value
+    if given is None:
+        return []
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{argument} is a list of texts, not {type(given).__name__}")
+    found = [text(argument, word) for word in given]
+    return list(dict.fromkeys(found))
+
+
+def description(argument: str, value: str | None) -> str:
+    return (
+        ""
+        if value is None
+        else _legal(argument, records.check_description, text(argument, value, empty=True))
+    )
+
+
+def seconds(argument: str, value: timedelta) -> int:
+    given: Any = value
+    if not isinstance(given, timedelta):
+        raise TypeError(f"{argument} is a timedelta, None or ArtifactTTL.INHERIT, not {type(given).__name__}")
+    if given.total_seconds() <= 0:
+        raise ValueError(f"{argument}={given} is no time to live")
+    return max(1, round(given.total_seconds()))
+
+
+def distributed_id(argument: str, value: str) -> bytes:
+    """Returns the id as the volume has it: `/`, `%` and a dot at its beginning are percent-encoded."""
+    given = text(argument, value)
+    encoded = re.sub(r"[/%]|^\.", lambda found: f"%{ord(found[0]):02X}", given)
+    try:
+        return names.check_distributed_id(os.fsencode(encoded))
+    except InvalidName as error:
+        raise ValueError(f"{argument}={given!r}: {error.rule}") from None
+
+
+def decoded_id(value: bytes) -> str:
+    """Undoes :func:`distributed_id`."""
+    return re.sub(r"%(2F|25|2E)", lambda found: chr(int(found[1], 16)), os.fsdecode(value))
+
+
+def _legal(argument: str, check: Callable[[A], R], value: A) -> R:
+    try:
+        return check(value)
+    except InvalidCommand as error:
+        raise ValueError(f"{argument}: {error}") from None

@@ -1,0 +1,518 @@
+"""The artifact: wandb's class over a version, or over the pending version that becomes one.
+
+Owns saving, and what is known of an artifact beside its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from artfs.errors import AlreadyFinished, NotFound, PendingNotFound
+from artfs.model import names
+from artfs.sdk import arguments, current, metadata
+from artfs.sdk.adding import Adding
+from artfs.sdk.core import ArtifactTTL, Core, connect
+from artfs.sdk.draft import Draft, is_private
+
+if TYPE_CHECKING:
+    from artfs.sdk.api import ArtifactCollection
+    from artfs.sdk.records import RunRecord
+
+
+class Artifact(Adding):
+    """A version of a named collection, or what shall become one.
+
+    `name` is the collection's, `type` says what it holds, like ``model`` or ``dataset``. Files that are added
+    are stored at once; ``save()`` or ``run.log_artifact()`` makes the version. With a `distributed_id` (ours)
+    they go to the one pending version of that id, which many runs fill, as they are added; without, they go
+    there when ``run.upsert_artifact()`` says so.
+
+    Raises TypeError and ValueError, which name the argument.
+
+    Example:
+        >>> artifact = artfs.Artifact("mnist", type="dataset", metadata={"rows": 60000})
+        >>> artifact.add_dir("data/")
+        >>> artifact.save()
+        >>> artifact.version
+        'v0'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str,  # noqa: A002  (wandb's name)
+        description: str | None = None,
+        metadata: Mapping[str, Any] | str | None = None,
+        incremental: bool = False,
+        use_as: str | None = None,
+        *,
+        distributed_id: str | None = None,
+    ) -> None:
+        if incremental:
+            raise ValueError("incremental: an artifact begins as another one by that one's new_draft()")
+        del use_as
+        name, kind = arguments.collection("name", name), arguments.kind("type", type)
+        described, given = arguments.description("description", description), _metadata(metadata)
+        encoded = (
+            None if distributed_id is None else arguments.distributed_id("distributed_id", distributed_id)
+        )
+        super().__init__(connect(), name, kind)
+        self._labels.description, self._labels.metadata = described, given
+        if encoded is not None:
+            self._draft = Draft(self._connection, name, kind, distributed_id=encoded)
+
+    @classmethod
+    def _from(cls, connection: Any, collection: str, ref: str) -> Artifact:
+        found: Artifact = cls._of_version(connection, collection, ref)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.name}>"
+
+    # -- what it is
+
+    @property
+    def name(self) -> str:
+        """``mnist`` while it is a draft, ``mnist:v0`` once it is a version."""
+        return self._shown()
+
+    @property
+    def qualified_name(self) -> str:
+        """The same as :attr:`name`: there are neither entities nor projects here."""
+        return self.name
+
+    @property
+    def source_name(self) -> str:
+        return self.name
+
+    @property
+    def source_qualified_name(self) -> str:
+        return self.name
+
+    @property
+    def type(self) -> str:
+        """What it holds, like ``model``; one for all versions of a name."""
+        return self._type
+
+    @property
+    def id(self) -> str:
+        """The name and number of the version."""
+        return f"{self._collection}:{self._version('id')}"
+
+    @property
+    def version(self) -> str:
+        """The number of the version: ``v0``. Raises ArtifactNotLoggedError before there is one."""
+        return self._version("version")
+
+    @property
+    def source_version(self) -> str:
+        """The number of the version; of one that was made from another (``new_draft``), of that one.
+
+        Example:
+            >>> api.artifact("mnist:v3").new_draft().source_version
+            'v3'
+        """
+        base = self._draft.base if self._draft is not None else None
+        return base or self._version("source_version")
+
+    @property
+    def digest(self) -> str:
+        """The digest of names, kinds, contents, exec bits and link targets: equal for equal versions."""
+        return self._fact("digest")
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files; of a draft as it stands."""
+        return self._count("size", "bytes")
+
+    @property
+    def file_count(self) -> int:
+        """The number of files; of a draft as it stands."""
+        return self._count("file_count", "files")
+
+    def _count(self, key: str, pending_key: str) -> int:
+        if self._draft is not None:
+            self._look_whether_finished()
+        draft = self._draft
+        if draft is None:
+            return int(self._status[key])
+        return int(draft.status()[pending_key]) if draft.started or draft.base else 0
+
+    @property
+    def created_at(self) -> str:
+        """When the version was made: ISO 8601 in UTC."""
+        return self._fact("created_at")
+
+    @property
+    def updated_at(self) -> str:
+        """When its description, metadata, tags or ttl were last changed; at first when it was made."""
+        return self._access().updated_at(self._collection, self._version("updated_at"))
+
+    @property
+    def distributed_id(self) -> str | None:
+        """The id under which many runs made it; None for an artifact of one."""
+        raw = self._draft.id if self._draft is not None else _bytes(self._status["distributed_id"])
+        return None if is_private(raw) else arguments.decoded_id(raw)
+
+    @distributed_id.setter
+    def distributed_id(self, value: str | None) -> None:
+        encoded = None if value is None else arguments.distributed_id("distributed_id", value)
+        draft = self._open_draft()
+        if draft.started:
+            raise ValueError("distributed_id: it is set before the first file is added")
+        self._draft = Draft(self._connection, self._collection, self._type, distributed_id=encoded)
+
+    @property
+    def state(self) -> str:
+        """``PENDING``, ``COMMITTED`` or ``DELETED``."""
+        if self._deleted:
+            return "DELETED"
+        return "PENDING" if self.is_draft() else "COMMITTED"
+
+    def is_draft(self) -> bool:
+        """Tells whether it is no version yet.
+
+        Example:
+            >>> artfs.Artifact("mnist", type="dataset").is_draft()
+            True
+        """
+        if self._draft is not None:
+            self._look_whether_finished()
+        return self._draft is not None
+
+    def _fact(self, key: str) -> str:
+        self._version(key)
+        return str(self._status[key])
+
+    # -- what may be changed at any time; save() stores it
+
+    @property
+    def description(self) -> str:
+        """Free text. Of a version ``save()`` stores what is set."""
+        return self._labels.description
+
+    @description.setter
+    def description(self, value: str | None) -> None:
+        self._labels.description = arguments.description("description", value)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A JSON object, of up to 16 MiB. NaN becomes null, numpy's scalars and arrays numbers and lists.
+
+        Example:
+            >>> artifact.metadata["accuracy"] = 0.91
+            >>> artifact.save()
+        """
+        return self._labels.metadata
+
+    @metadata.setter
+    def metadata(self, value: Mapping[str, Any] | str | None) -> None:
+        self._labels.metadata = _metadata(value)
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases that lead to it. What is appended or removed counts from ``save()`` on.
+
+        Example:
+            >>> artifact.aliases.append("production")
+            >>> artifact.save()
+        """
+        return self._labels.aliases
+
+    @aliases.setter
+    def aliases(self, value: Iterable[str]) -> None:
+        self._labels.aliases = arguments.aliases("aliases", value)
+
+    @property
+    def tags(self) -> list[str]:
+        """Free labels; many versions may bear the same."""
+        return self._labels.tags
+
+    @tags.setter
+    def tags(self, value: Iterable[str]) -> None:
+        self._labels.tags = arguments.tags("tags", value)
+
+    @property
+    def ttl(self) -> timedelta | None:
+        """How long after it was made ``artfs gc`` may take it, unless an alias other than latest holds it.
+
+        None: for ever. Set it to a timedelta, to None, or to ``ArtifactTTL.INHERIT`` for the collection's.
+
+        Example:
+            >>> artifact.ttl = timedelta(days=30)
+            >>> artifact.save()
+        """
+        if isinstance(self._labels.ttl, ArtifactTTL):
+            return None
+        return self._labels.ttl
+
+    @ttl.setter
+    def ttl(self, value: timedelta | ArtifactTTL | None) -> None:
+        if value is not None and not isinstance(value, ArtifactTTL):
+            arguments.seconds("ttl", value)
+        self._labels.ttl, self._labels.ttl_is_set = value, True
+
+    # -- saving
+
+    def save(self, project: str | None = None, settings: object = None) -> None:
+        """Makes the version, durably, and of one that is there stores its changed labels.
+
+        In a run that is going on, the run is noted as the one that made it. If nothing differs from the
+        newest version no new one is made: it is that one then, and ``unchanged`` is True.
+
+        Example:
+            >>> artifact.save()
+            >>> artifact.version, artifact.unchanged
+            ('v1', False)
+        """
+        del project, settings
+        if self.is_draft():
+            self._finish(current.run_id(), [], [])
+        else:
+            self._store_labels()
+
+    def _finish(
+        self, run: str | None, aliases: list[str], tags: list[str], wait: float | None = None
+    ) -> None:
+        """Turns the draft into a version."""
+        draft = self._draft
+        assert draft is not None
+        if draft.shared and not draft.started:
+            self._find_draft(draft)
+        labels = self._checked_labels(aliases, tags)
+        self._finalized = True
+        try:
+            self._note(draft, labels)
+            with draft.joined(run):
+                pass
+            answer = draft.finish(labels.aliases, wait=wait)
+        except AlreadyFinished:
+            # Of this very draft, by another run: harmless, as finishing again is.
+            answer = self._access().finish(self._collection, draft.id, labels.aliases)
+            answer["unchanged"] = True
+        except BaseException:
+            self._finalized = False
+            raise
+        if labels.ttl_is_set:
+            self._access().change(self._collection, answer["version"], {"ttl": _ttl(labels.ttl)})
+        self.unchanged = bool(answer["unchanged"])
+        self._become(self._access().version(self._collection, answer["version"]))
+
+    def _find_draft(self, draft: Draft) -> None:
+        """Raises DraftNotFoundError if nobody started the id."""
+        try:
+            draft.connection.access().pending_status(self._collection, draft.id)
+        except AlreadyFinished:
+            pass
+        except NotFound:
+            raise PendingNotFound(self._collection, draft.id) from None
+        draft.started = True
+
+    def _checked_labels(self, aliases: list[str], tags: list[str]) -> Any:
+        """Checks what users may have put into the lists and dictionaries that they were given."""
+        labels = self._labels
+        labels.aliases = list(dict.fromkeys([*arguments.aliases("aliases", labels.aliases), *aliases]))
+        labels.tags = list(dict.fromkeys([*arguments.tags("tags", labels.tags), *tags]))
+        labels.metadata = _metadata(labels.metadata)
+        return labels
+
+    @staticmethod
+    def _note(draft: Draft, labels: Any) -> None:
+        draft.note(
+            aliases=labels.aliases,
+            tags=labels.tags,
+            description=labels.description,
+            metadata=labels.metadata,
+        )
+
+    def _store_labels(self) -> None:
+        labels, saved, access = self._checked_labels([], []), self._saved, self._access()
+        version = self._version("labels")
+        changes: dict[str, Any] = {
+            key: getattr(labels, key)
+            for key in ("description", "tags", "metadata")
+            if getattr(labels, key) != getattr(saved, key)
+        }
+        if labels.ttl_is_set:
+            changes["ttl"] = _ttl(labels.ttl)
+        if changes:
+            access.change(self._collection, version, changes)
+        had = [alias for alias in saved.aliases if alias != names.LATEST]
+        if added := [alias for alias in labels.aliases if alias not in had]:
+            access.alias(self._collection, version, added)
+        if removed := [alias for alias in had if alias not in labels.aliases]:
+            access.unalias(self._collection, removed)
+        self._become(access.version(self._collection, version))
+
+    def _upsert(self, distributed_id: bytes, run: str, *, overwrite: bool = False) -> None:
+        """Hands the files over to the pending version of a distributed id."""
+        own = self._open_draft()
+        if own.shared and own.id != distributed_id:
+            raise ValueError(f"distributed_id: the artifact's files are in {self.distributed_id!r} already")
+        labels = self._checked_labels([], [])
+        target = own
+        if not own.shared:
+            target = Draft(self._connection, self._collection, self._type, distributed_id=distributed_id)
+        target.start()
+        self._note(target, labels)
+        with target.joined(run):
+            if own is not target and own.started:
+                own.hand_over(target, run, replace=overwrite)
+        self._draft, self._finalized = target, True
+
+    def _finish_distributed(
+        self, distributed_id: bytes, run: str, aliases: list[str], *, overwrite: bool, wait: float | None
+    ) -> None:
+        """Makes the version of a distributed id, with the files of this artifact if it has any."""
+        if self._draft is None:
+            own = _bytes(self._status["distributed_id"])
+            if own != distributed_id:
+                raise ValueError(f"artifact_or_path: it is {self.name} already, of another distributed_id")
+        elif self._draft.started and not self._draft.shared:
+            self._upsert(distributed_id, run, overwrite=overwrite)
+        elif self._draft.id != distributed_id:
+            self._draft = Draft(self._connection, self._collection, self._type, distributed_id=distributed_id)
+        if self._draft is None:
+            self._labels.aliases.extend(aliases)
+            self._store_labels()
+        else:
+            self._finish(run, aliases, [], wait=wait)
+
+    def _note_use(self, run: str) -> None:
+        self._access().record_use(self._collection, self._version("version"), run)
+
+    def finalize(self) -> None:
+        """Lets the artifact take no files any more; ``save()`` and ``log_artifact()`` still work."""
+        self._finalized = True
+
+    def wait(self, timeout: int | None = None) -> Artifact:
+        """Returns at once: saving waits by itself.
+
+        Example:
+            >>> run.log_artifact(artifact).wait().version
+            'v0'
+        """
+        del timeout
+        self._version("version")
+        return self
+
+    def new_draft(self) -> Artifact:
+        """Returns a draft that begins as this version, to be changed and saved as the next one.
+
+        Only what is changed is stored anew.
+
+        Example:
+            >>> draft = artfs.Api().artifact("mnist:latest").new_draft()
+            >>> draft.remove("raw/broken.csv")
+            >>> draft.add_file("fixed.csv", "raw/fixed.csv")
+            >>> draft.save()
+        """
+        version = self._version("new_draft")
+        draft = type(self).__new__(type(self))
+        Core.__init__(draft, self._connection, self._collection, self._type)
+        draft._labels.description = self.description
+        draft._labels.metadata = _metadata(self.metadata)
+        draft._draft = Draft(self._connection, self._collection, self._type, base=version)
+        draft._draft.start()
+        return draft
+
+    def delete(self, delete_aliases: bool = False) -> None:
+        """Deletes the version for good. With `delete_aliases` also those that would hold it.
+
+        Raises HeldByAlias.
+
+        Example:
+            >>> artfs.Api().artifact("mnist:v0").delete(delete_aliases=True)
+        """
+        version, access = self._version("delete"), self._access()
+        if delete_aliases and (holders := access.holders(self._collection, version)):
+            access.unalias(self._collection, holders)
+        access.remove(self._collection, version)
+        self._deleted = True
+
+    def link(self, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
+        """Makes the same content a version of another collection, without copying it, and returns that.
+
+        Example:
+            >>> artifact.link("registry/best-models", aliases=["candidate"])
+        """
+        target, _ = arguments.reference("target_path", target_path)
+        given = arguments.aliases("aliases", aliases)
+        linked = Artifact(target, self._type, self.description, self.metadata)
+        linked._connection = self._connection
+        base = f"{self._collection}:{self._version('link')}"
+        linked._draft = Draft(self._connection, target, self._type, base=base)
+        linked._finish(current.run_id(), given, [])
+        return linked
+
+    @property
+    def is_link(self) -> bool:
+        """Tells whether it was made by :meth:`link`."""
+        base = str(self._status.get("base") or "")
+        return ":" in base and base.partition(":")[0] != self._collection
+
+    def unlink(self) -> None:
+        """Deletes a version that :meth:`link` made, with its aliases; the one it was made from stays.
+
+        Raises ValueError for any other.
+        """
+        if not self.is_link:
+            raise ValueError(f"{self.name} is no link: delete() deletes it")
+        self.delete(delete_aliases=True)
+
+    # -- lineage
+
+    def logged_by(self) -> RunRecord | None:
+        """Returns the run that made the version first; None if no run did.
+
+        Example:
+            >>> artifact.logged_by().id
+            'k3v9x0ab'
+        """
+        made = self.producers()
+        return made[0] if made else None
+
+    def producers(self) -> list[RunRecord]:
+        """Returns all runs that made the version: those that filled it, and those that made it again."""
+        return self._runs("runs")
+
+    def used_by(self) -> list[RunRecord]:
+        """Returns the runs that used the version.
+
+        Example:
+            >>> [run.id for run in artifact.used_by()]
+            ['eval-1', 'eval-2']
+        """
+        return self._runs("used_by")
+
+    def _runs(self, key: str) -> list[RunRecord]:
+        from artfs.sdk.records import RunRecord
+
+        status = self._access().version(self._collection, self._version(key))
+        return [RunRecord.find(self._connection, run) for run in status[key]]
+
+    @property
+    def collection(self) -> ArtifactCollection:
+        """The collection: all versions of this name."""
+        from artfs.sdk.api import ArtifactCollection
+
+        return ArtifactCollection(self._connection, self._collection)
+
+
+def _metadata(value: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    return metadata.converted("metadata", value)
+
+
+def _ttl(value: timedelta | ArtifactTTL | None) -> int | str:
+    if isinstance(value, ArtifactTTL):
+        return str(value.value)
+    return "none" if value is None else arguments.seconds("ttl", value)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+__all__ = ["Artifact"]

@@ -1,0 +1,59 @@
+"""Which volume a program means, and the way to it.
+
+Owns the choice: `$ARTFS_VOLUME`, else the mount around the working directory, else `./.artfs-volume`, which
+is made if it is not there. The way is kept while it is one: a volume that is mounted later, or no longer, is
+found anew. Any thread; a forked process opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from artfs.access.access import Access
+from artfs.access.open import DEFAULT, find_volume, open_access
+from artfs.errors import VolumeExists
+from artfs.store.layout import Layout
+
+_lock = threading.Lock()
+_kept: dict[tuple[int, Path], Access] = {}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One volume, by the path under which it was found."""
+
+    path: Path
+
+    def access(self) -> Access:
+        """Returns the way to it now. Raises :class:`~artfs.errors.VolumeError`."""
+        key = os.getpid(), self.path
+        with _lock:
+            kept = _kept.get(key)
+            if kept is None or not kept.usable():
+                # The old one is left to whoever still works with it, and closed with the process.
+                kept = _kept[key] = open_access(self.path)
+            return kept
+
+
+def connect() -> Connection:
+    """Returns the volume that is meant now, which need not be reachable yet."""
+    return Connection((find_volume() or _made()).absolute())
+
+
+def forget() -> None:
+    """Closes what is kept open, so that a mount can be taken away; it is opened anew when it is needed."""
+    with _lock:
+        while _kept:
+            (pid, _path), access = _kept.popitem()
+            if pid == os.getpid():
+                access.close()
+
+
+def _made() -> Path:
+    with contextlib.suppress(VolumeExists):  # by another process, just now
+        Layout.init(DEFAULT).close()
+    return Path(DEFAULT)

@@ -1,0 +1,182 @@
+"""The writable side of an artifact: the pending version that its files go to, from the first one on.
+
+Owns when it is started and given up. Knows neither what is brought nor wandb's names. Any thread; a process
+that was forked leaves its parent's draft alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from artfs.access.access import Access, Progress, silent
+from artfs.access.copier import MODE, Copier, Terms, in_the_way
+from artfs.access.trees import Cursor, Tree, walk
+from artfs.errors import AlreadyPending, ArtfsError
+from artfs.sdk.connection import Connection
+
+_PRIVATE = b"sdk-"
+
+
+class Draft:
+    """One pending version: of a random id that nobody else knows, or of a distributed one."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        kind: str,
+        *,
+        distributed_id: bytes | None = None,
+        base: str | None = None,
+    ) -> None:
+        """Starts nothing yet. `base` is the version that it begins as: ``v3`` or ``model:v3``."""
+        self.connection, self.name, self.kind, self.base = connection, name, kind, base
+        self.shared = distributed_id is not None
+        self.id = distributed_id or _PRIVATE + secrets.token_hex(8).encode()
+        self.started = False
+        self._lock = threading.Lock()
+        self._end: weakref.finalize[..., Draft] | None = None
+
+    def start(self) -> Access:
+        """Makes the pending version if it is not there. Raises what :meth:`Access.new` does."""
+        access = self.connection.access()
+        with self._lock:
+            if not self.started:
+                base: dict[str, Any] = {} if self.base is None else {"base": self.base}
+                try:
+                    access.new(self.name, self.id, kind=self.kind, **base)
+                except AlreadyPending:
+                    if not self.shared:
+                        raise
+                self.started = True
+                if not self.shared:
+                    self._end = weakref.finalize(
+                        self, _discard, self.connection, self.name, self.id, os.getpid()
+                    )
+        return access
+
+    @contextlib.contextmanager
+    def tree(self) -> Iterator[Tree]:
+        """Opens the files, to look at them or to change them; starts the pending version."""
+        with self.start().filling(self.name, self.id) as tree:
+            yield tree
+
+    @contextlib.contextmanager
+    def copier(
+        self,
+        *,
+        replace: bool = False,
+        run: str | None = None,
+        total: int = 0,
+        progress: Progress = silent,
+    ) -> Iterator[Copier]:
+        """Opens the files to bring some."""
+        with self.tree() as tree:
+            terms = Terms(replace=replace, shared=self.shared, run=run if self.shared else None)
+            yield Copier(tree, terms, total, progress)
+
+    def note(self, **what: Any) -> None:
+        """Adds to what the version will be called and described as; see :meth:`Access.annotate`."""
+        self.start().annotate(self.name, self.id, **what)
+
+    @contextlib.contextmanager
+    def joined(self, run: str | None) -> Iterator[None]:
+        """Notes that a run takes part, for the time of the block; the version will name it."""
+        if run is None:
+            yield
+            return
+        access = self.start()
+        access.join(self.name, self.id, run)
+        try:
+            yield
+        finally:
+            access.leave(self.name, self.id, run)
+
+    def finish(self, aliases: list[str], *, wait: float | None = None) -> dict[str, Any]:
+        """Makes the version, and returns what :meth:`Access.finish` does."""
+        answer = self.start().finish(self.name, self.id, aliases, wait=wait)
+        self._ended()
+        return answer
+
+    def hand_over(self, target: Draft, run: str | None, *, replace: bool = False) -> None:
+        """Moves all files into another draft, and is given up then.
+
+        Raises :class:`~artfs.errors.PathConflict` before anything is moved, for what is there already.
+        """
+        with self.tree() as ours, target.copier(replace=replace, run=run) as copier:
+            with ours.cursor() as source, copier.tree.cursor() as at:
+                _agree(copier, source, at)
+            with ours.cursor() as source, copier.tree.cursor() as at:
+                _move(copier, source, at)
+        self.discard()
+
+    def discard(self) -> None:
+        """Gives up what was started; of a distributed id nothing, as others fill it too."""
+        if self._end is not None:
+            self._end()
+        self.started = False
+
+    def _ended(self) -> None:
+        if self._end is not None:
+            self._end.detach()
+
+    def status(self) -> Mapping[str, Any]:
+        return self.start().pending_status(self.name, self.id)
+
+
+def is_private(distributed_id: bytes) -> bool:
+    """Tells whether an id is one of those that nobody gave."""
+    return distributed_id.startswith(_PRIVATE) and len(distributed_id) == len(_PRIVATE) + 16
+
+
+def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int) -> None:
+    if os.getpid() == pid:
+        with contextlib.suppress(ArtfsError, OSError):
+            connection.access().discard(name, distributed_id)
+
+
+def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
+    """Looks whether everything can be taken over, as far as can be told before."""
+    missing = 0  # levels below a directory that the target has not got
+    for step in walk(source):
+        if step.leaving:
+            if missing:
+                missing -= 1
+            else:
+                at.leave()
+        elif step.is_directory:
+            if missing or not _enter_if_there(at, step.name):
+                missing += 1
+        elif not missing:
+            copier.agree(at, step.name, source, step.status)
+
+
+def _enter_if_there(at: Cursor, name: bytes) -> bool:
+    try:
+        at.enter(name)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise in_the_way(at.below(name), "a directory", "no directory") from None
+    return True
+
+
+def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
+    for step in walk(source):
+        if step.leaving:
+            status = step.status
+            at.dress(mode=status.st_mode & MODE, mtime_ns=status.st_mtime_ns, xattrs=source.xattrs(step.name))
+            at.leave()
+        elif step.is_directory:
+            copier.enter(at, step.name)
+        else:
+            copier.move(at, step.name, source, step.status)
+
+
+__all__ = ["Draft", "is_private"]

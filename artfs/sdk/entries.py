@@ -1,0 +1,145 @@
+"""What an artifact holds: its entries, and the manifest of them all.
+
+Owns how an entry is told and got out alone. An entry is a value: it stays as it was when it was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from artfs.sdk.reading import Reading
+
+
+@dataclass(frozen=True)
+class ArtifactManifestEntry:
+    """One entry of an artifact.
+
+    ``kind`` is ``file``, ``directory``, ``symlink`` or ``reference``. ``mode`` has the permission bits,
+    ``mtime_ns`` is in nanoseconds since the epoch, ``target`` is a symlink's, ``run`` the one that brought a
+    file to a version of many runs, where that is known.
+
+    Example:
+        >>> entry = artifact.get_entry("weights/best.bin")
+        >>> entry.size, entry.digest
+        (1048576, 'xxh128:9ad4d7b1bb95b000a8c1fad74862c8bc')
+    """
+
+    path: str
+    kind: str
+    size: int
+    mode: int | None
+    mtime_ns: int
+    target: str | None = None
+    ref: str | None = None
+    run: str | None = None
+    _digest: str | Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    _artifact: Reading | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The path; wandb calls it so in places."""
+        return self.path
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the bytes as text, like ``xxh128:...``; None for a symlink.
+
+        Of a file that is not saved yet it is found by reading it.
+
+        Example:
+            >>> artifact.add_file("data.csv").digest
+            'xxh128:...'
+        """
+        return self._digest() if callable(self._digest) else self._digest
+
+    def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
+        """Opens the file for reading.
+
+        Example:
+            >>> with artifact.get_entry("data.csv").open("r") as file:
+            ...     header = file.readline()
+        """
+        assert self._artifact is not None
+        return self._artifact.open(self.path, mode, encoding=encoding)
+
+    def download(self, root: str | os.PathLike[str] | None = None) -> str:
+        """Copies this entry out, and returns where it is then; see ``Artifact.download``.
+
+        Example:
+            >>> artifact.get_entry("data.csv").download("/tmp/data")
+            '/tmp/data/data.csv'
+        """
+        assert self._artifact is not None
+        return os.path.join(self._artifact.download(root, path_prefix=self.path), self.path)
+
+
+def entry_of(artifact: Reading, path: str, facts: Mapping[str, Any]) -> ArtifactManifestEntry:
+    """Makes an entry of a line of a version's manifest."""
+    mode = facts.get("mode")
+    return ArtifactManifestEntry(
+        path=path,
+        kind=facts["kind"],
+        size=facts.get("size", 0),
+        mode=None if mode is None else int(mode, 8),
+        mtime_ns=facts["mtime"],
+        target=facts.get("target"),
+        ref=facts.get("uri"),
+        run=facts.get("run"),
+        _digest=facts.get("digest"),
+        _artifact=artifact,
+    )
+
+
+class ArtifactManifest:
+    """All entries of an artifact by path; directories are not among them, unless they are empty.
+
+    Example:
+        >>> for path, entry in artifact.manifest.entries.items():
+        ...     print(path, entry.size)
+    """
+
+    def __init__(self, entries: Mapping[str, ArtifactManifestEntry]) -> None:
+        self.all = dict(entries)
+        full = {path.rpartition("/")[0] for path in self.all}
+        self.entries = {
+            path: entry for path, entry in self.all.items() if entry.kind != "directory" or path not in full
+        }
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.all
+
+    def get_entry_by_path(self, path: str) -> ArtifactManifestEntry | None:
+        """Returns the entry of a path, None if there is none."""
+        return self.all.get(path)
+
+    def get_entries_in_directory(self, directory: str) -> list[ArtifactManifestEntry]:
+        """Returns the files and links at any depth below a directory."""
+        below = directory.rstrip("/") + "/"
+        return [entry for path, entry in self.entries.items() if path.startswith(below)]
+
+    def size(self) -> int:
+        return sum(entry.size for entry in self.all.values() if entry.kind in ("file", "reference"))
+
+    def to_manifest_json(self) -> dict[str, Any]:
+        """Returns it as plain values.
+
+        Example:
+            >>> json.dumps(artifact.manifest.to_manifest_json())
+        """
+        found = {}
+        for path, entry in self.entries.items():
+            facts = {"kind": entry.kind, "size": entry.size, "digest": entry.digest, "ref": entry.ref}
+            found[path] = {key: value for key, value in facts.items() if value is not None}
+        document: dict[str, Any] = json.loads(json.dumps({"version": 1, "contents": found}))
+        return document

@@ -1,0 +1,182 @@
+"""Objects that people have in hand, as files: which type becomes which file, and how it comes back.
+
+Owns the registry. None of the libraries is needed here: a type is known by its module and name, and its own
+library does the work, which is there when such an object is. Any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from artfs.sdk import metadata
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How objects of one type become files of one suffix, and back."""
+
+    suffix: str
+    dump: Callable[[Any], bytes]
+    load: Callable[[bytes], Any]
+
+
+_by_type: dict[str, Kind] = {}
+_by_suffix: dict[str, Kind] = {}
+
+
+def register_type(
+    qualified_name: str, suffix: str, dump: Callable[[Any], bytes], load: Callable[[bytes], Any]
+) -> None:
+    """Lets ``Artifact.add`` take objects of one more type, and ``Artifact.get`` give them back.
+
+    `qualified_name` is the type's, like ``"torch.Tensor"``, so that its library need not be imported;
+    subclasses are meant too. What is registered last for a suffix is what ``get`` gives.
+
+    Example:
+        >>> artfs.register_type("shapely.Polygon", ".wkb", shapely.to_wkb, shapely.from_wkb)
+    """
+    for argument, value in (("qualified_name", qualified_name), ("suffix", suffix)):
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} is text, not {type(value).__name__}")
+    if not suffix.startswith(".") or "/" in suffix:
+        raise ValueError(f"suffix={suffix!r} is none: it begins with a dot")
+    kind = Kind(suffix, dump, load)
+    _by_type[qualified_name] = kind
+    _by_suffix[suffix] = kind
+
+
+def kind_of(obj: Any) -> Kind:
+    """Returns how an object is written. Raises TypeError."""
+    if isinstance(obj, bytes | bytearray | memoryview):
+        return _BYTES
+    if isinstance(obj, str):
+        return _TEXT
+    for base in type(obj).__mro__:
+        kind = _by_type.get(f"{base.__module__}.{base.__qualname__}")
+        if kind is not None:
+            return kind
+    if obj is None or isinstance(obj, bool | int | float | dict | list | tuple):
+        return _JSON
+    known = ", ".join(sorted({"bytes", "text", "what JSON can say", *_by_type}))
+    raise TypeError(f"obj is a {type(obj).__module__}.{type(obj).__qualname__}; known are {known}")
+
+
+def missing_suffix(kind: Kind, name: str) -> str:
+    """Returns what is to be put behind a name; a text keeps a suffix of its own."""
+    has = "." in name if kind is _TEXT else name.endswith(kind.suffix)
+    return "" if has else kind.suffix
+
+
+def suffixes() -> list[str]:
+    """Returns the suffixes that ``add`` may have put behind a name."""
+    return [_TEXT.suffix, _JSON.suffix, *_by_suffix]
+
+
+def load(name: str, data: bytes) -> Any:
+    """Makes an object of a file, by its suffix; bytes if none is known.
+
+    Raises ImportError where the library is missing that made it.
+    """
+    builtin = {kind.suffix: kind for kind in (_TEXT, _JSON)}
+    for suffix, kind in (builtin | _by_suffix).items():
+        if name.endswith(suffix):
+            return kind.load(data)
+    return data
+
+
+def _dump_json(obj: Any) -> bytes:
+    plain = metadata.converted("obj", {"value": obj})["value"]
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+
+
+def _dump_numpy(array: Any) -> bytes:
+    import numpy
+
+    buffer = io.BytesIO()
+    numpy.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _load_numpy(data: bytes) -> Any:
+    import numpy
+
+    return numpy.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _dump_pandas(frame: Any) -> bytes:
+    data: bytes = frame.to_parquet()
+    return data
+
+
+def _dump_polars(frame: Any) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _dump_arrow(table: Any) -> bytes:
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _load_parquet(data: bytes) -> Any:
+    """Gives the table as what wrote it, if that is here: pandas and pyarrow leave their mark in the file."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        import polars
+
+        return polars.read_parquet(io.BytesIO(data))
+    schema = pyarrow.parquet.read_schema(io.BytesIO(data))
+    if b"pandas" in (schema.metadata or {}):
+        import pandas
+
+        return pandas.read_parquet(io.BytesIO(data))
+    created_by = pyarrow.parquet.read_metadata(io.BytesIO(data)).created_by or ""
+    if "polars" in created_by.lower():
+        import polars
+
+        return polars.read_parquet(io.BytesIO(data))
+    return pyarrow.parquet.read_table(io.BytesIO(data))
+
+
+def _dump_image(image: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _load_image(data: bytes) -> Any:
+    import PIL.Image
+
+    image = PIL.Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def _dump_figure(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    # No software's name and version: the same figure is the same file.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+_BYTES = Kind("", bytes, lambda data: data)
+_TEXT = Kind(".txt", str.encode, bytes.decode)
+_JSON = Kind(".json", _dump_json, json.loads)
+
+_by_type["numpy.generic"] = _JSON
+register_type("numpy.ndarray", ".npy", _dump_numpy, _load_numpy)
+register_type("pandas.core.frame.DataFrame", ".parquet", _dump_pandas, _load_parquet)
+register_type("pandas.DataFrame", ".parquet", _dump_pandas, _load_parquet)  # since pandas 3
+register_type("polars.dataframe.frame.DataFrame", ".parquet", _dump_polars, _load_parquet)
+register_type("pyarrow.lib.Table", ".parquet", _dump_arrow, _load_parquet)
+register_type("matplotlib.figure.Figure", ".png", _dump_figure, _load_image)
+register_type("PIL.Image.Image", ".png", _dump_image, _load_image)

@@ -1,0 +1,91 @@
+"""A version in a directory of the user's: brought there, made the only thing there, compared.
+
+Owns that no symlink leads out of the directory, whatever lies in it. Knows no artifact.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artfs.access.access import Access
+from artfs.access.directories import Directories, walk, with_path
+from artfs.access.get import get
+from artfs.errors import printable
+from artfs.model.digest import Algorithm
+from artfs.sdk import progress
+from artfs.store import files
+
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFREG: "file"}
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SHOWN = 10
+
+
+def download(access: Access, name: str, version: str, target: str, prefix: bytes = b"") -> None:
+    """Copies a version, or a part, out; see :func:`artfs.access.get.get`."""
+    os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+    with progress.shown(f"downloading {name}:{version}") as tell:
+        get(access, name, version, Path(target), prefix=prefix, progress=tell)
+
+
+def prune(manifest: Mapping[str, Any], target: str) -> None:
+    """Deletes what is in a directory and not in a version, or there as something else."""
+    if not os.path.isdir(target):
+        return
+    with Directories(os.open(target, _ROOT)) as directories:
+        for found in walk(directories):
+            kind = manifest.get(os.fsdecode(found.path), {}).get("kind")
+            if kind == _kind(found.status):
+                continue
+            if found.leaving:
+                with_path(found.path, lambda: os.rmdir(found.name, dir_fd=directories.fd))  # noqa: B023
+            elif not found.is_directory:
+                with_path(found.path, lambda: os.unlink(found.name, dir_fd=directories.fd))  # noqa: B023
+
+
+def verify(manifest: Mapping[str, Any], target: str) -> None:
+    """Compares a directory with a version. Raises ValueError."""
+    problems: list[str] = []
+    missing = {path for path, line in manifest.items() if line["kind"] != "reference"}
+    with Directories(os.open(target, _ROOT)) as directories:
+        for found in walk(directories):
+            if found.leaving:
+                continue
+            path = os.fsdecode(found.path)
+            line = manifest.get(path)
+            missing.discard(path)
+            if line is None:
+                problems.append(f"{printable(path)} is not in the version")
+            elif line["kind"] != _kind(found.status):
+                problems.append(f"{printable(path)} is no {line['kind']}")
+            elif line["kind"] == "symlink":
+                if os.fsdecode(os.readlink(found.name, dir_fd=directories.fd)) != line["target"]:
+                    problems.append(f"{printable(path)} leads elsewhere")
+            elif line["kind"] == "file" and not _is_sound(directories.fd, found.name, line["digest"]):
+                problems.append(f"{printable(path)} has other bytes")
+    problems += [f"{printable(path)} is missing" for path in sorted(missing)]
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ValueError(f"root={target!r} differs: {'; '.join(problems[:_SHOWN])}{more}")
+
+
+def _is_sound(dir_fd: int, name: bytes, digest: str) -> bool:
+    fd = files.open_regular(dir_fd, name)
+    try:
+        label = digest.partition(":")[0]
+        # A collision counter may follow the digest.
+        return digest.partition("-")[0] == digest_of(fd, Algorithm.named(label))
+    finally:
+        os.close(fd)
+
+
+def digest_of(fd: int, algorithm: Algorithm) -> str:
+    """Returns the digest of an open file's bytes, as text."""
+    return f"{algorithm.label}:{files.hash_fd(algorithm, fd).hex()}"
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "special file")

@@ -1,0 +1,119 @@
+"""Fixtures of the SDK's tests: `$ARTFS_VOLUME` names a volume, a mount of one, or what a container is given.
+
+The tests of a module share one volume for each way; ``name`` is a collection that no other test has. In the
+third way nothing but the mount can be seen, under a path of its own: the volume is hidden.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from artfs.sdk import connection, current
+from tests.mount.mounting import REPOSITORY, artfs, mounted_volume, must
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What `$ARTFS_VOLUME` names, and the volume behind it."""
+
+    path: Path
+    volume: Path
+    mounted: bool
+
+
+@contextmanager
+def _direct(base: Path) -> Iterator[Place]:
+    volume = base / "volume"
+    must("init", volume)
+    yield Place(volume, volume, mounted=False)
+    must("--volume", volume, "check")
+
+
+@contextmanager
+def _mounted(base: Path, *, hidden: bool) -> Iterator[Place]:
+    with mounted_volume() as mounted:
+        if not hidden:
+            yield Place(mounted.point, mounted.volume, mounted=True)
+            return
+        if os.geteuid() != 0:
+            pytest.skip("only root can bind a mount and hide what is behind it")
+        # Like the bind mount of a container: the only way in. The volume's own directory is covered.
+        here = base / "given"
+        here.mkdir()
+        subprocess.run(["mount", "--bind", mounted.point, here], check=True)
+        try:
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted.volume], check=True)
+            try:
+                yield Place(here, mounted.volume, mounted=True)
+            finally:
+                subprocess.run(["umount", mounted.volume], check=True)
+        finally:
+            subprocess.run(["umount", here], check=True)
+
+
+_WAYS = [
+    "direct",
+    pytest.param("mounted", marks=pytest.mark.fuse),
+    pytest.param("given", marks=pytest.mark.fuse),
+]
+
+
+@pytest.fixture(scope="module", params=_WAYS)
+def shared_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    base = tmp_path_factory.mktemp(request.param)
+    way = _direct(base) if request.param == "direct" else _mounted(base, hidden=request.param == "given")
+    with way as made:
+        yield made
+        connection.forget()
+
+
+@pytest.fixture
+def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
+    """The volume that the SDK uses in this test, and an empty directory to work in."""
+    monkeypatch.setenv("ARTFS_VOLUME", str(shared_place.path))
+    monkeypatch.chdir(tmp_path)
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    yield shared_place
+    assert current.run() is None, "the test left a run open"
+    gc.collect()
+    access = connection.connect().access()
+    left = [found["name"] for found in access.collections() if found["pending"]]
+    assert not left, "a draft was left behind"
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a collection that is not there yet."""
+    return f"data-{next(_numbers)}"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with some of everything that a version keeps."""
+    root = tmp_path / "files"
+    (root / "sub" / "empty").mkdir(parents=True)
+    (root / "a.txt").write_text("hello\n")
+    (root / "sub" / "run.sh").write_text("#!/bin/sh\n")
+    (root / "sub" / "run.sh").chmod(0o755)
+    (root / "sub" / "big.bin").write_bytes(os.urandom(3_000_001))
+    (root / "link").symlink_to("sub/run.sh")
+    (root / "nowhere").symlink_to("/no/such/file")
+    os.setxattr(root / "a.txt", "user.note", b"of a file")
+    for path in (root / "a.txt", root / "sub" / "empty", root / "sub"):
+        os.utime(path, ns=(981_173_106_123_456_789, 981_173_106_123_456_789))
+    return root
+
+
+__all__ = ["Place", "artfs"]
