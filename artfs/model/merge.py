@@ -82,7 +82,7 @@ def merge(
     Looks only into directories that both sides changed, and reads the pages in which a side differs from the
     base there, and those above them. A directory that collides as a whole, with a file say, is read as a
     whole, to identify it. Gives the very pages that :func:`build` would make of the result. Holds what
-    differs; never recurses. ``reader`` must read what was put. Raises Damaged.
+    differs; depth is no limit. ``reader`` must read what was put. Raises Damaged.
     """
     merging = _Merge(reader, put, algorithm_of(base.tree), ours_wins)
     root = _performed(merging.entry(base, ours, theirs))
@@ -146,10 +146,6 @@ class _Merge:
 
     def entry(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> _Steps:
         """Merges what is at one path; None is nothing."""
-        if theirs in (ours, base):
-            return ours
-        if ours == base:
-            return theirs
         if isinstance(ours, DirEntry) and isinstance(theirs, DirEntry):
             if base is None or isinstance(base, DirEntry):
                 return (yield self._directory(base, ours, theirs))
@@ -262,7 +258,7 @@ class _Merge:
                 kept = yield self._removed(old, new, by_ours=by_ours)
                 if kept is not None:
                     left.append(kept)
-            elif self._differ(old, new) and wins(_did(old, new), "" if not by_ours else self._identity(new)):
+            elif self._differ(old, new) and wins(_did(old, new), self._identity(new) if by_ours else ""):
                 left.append(new)
             self._way.pop()
         if by_ours or not (stays or left) or self.conflicts:

@@ -298,7 +298,7 @@ def agree(store: Store, root: DirEntry, expected: Node) -> None:
     assert dict(walk(store.reader, root)) == dict(walk(fresh.reader, root))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(sides())
 def test_against_the_oracle(three: list[Node]) -> None:
     store, oracle = Store(), Oracle()
@@ -310,7 +310,7 @@ def test_against_the_oracle(three: list[Node]) -> None:
         agree(store, found.root, expected)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(sides(), st.sampled_from(["all", "some"]), st.data())
 def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataObject) -> None:
     all_of_them = Oracle()
@@ -334,7 +334,7 @@ def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataO
         agree(store, found.root, expected)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(sides())
 def test_what_one_side_or_both_sides_did_is_taken_as_it_is(three: list[Node]) -> None:
     store = Store()
@@ -343,7 +343,7 @@ def test_what_one_side_or_both_sides_did_is_taken_as_it_is(three: list[Node]) ->
         assert store.merge(*sides) == (store.root(ours), [])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(sides())
 def test_the_sides_are_alike(three: list[Node]) -> None:
     store = Store()
@@ -356,7 +356,7 @@ def test_the_sides_are_alike(three: list[Node]) -> None:
         assert one.root.content == other.root.content
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(sides())
 def test_what_was_merged_once_merges_without_effect(three: list[Node]) -> None:
     store = Store()
@@ -366,7 +366,7 @@ def test_what_was_merged_once_merges_without_effect(three: list[Node]) -> None:
         assert merge(store.reader, base, merged.root, theirs, store.put) == merged
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(sides(), insignificant_edits, insignificant_edits)
 def test_what_is_not_significant_makes_no_conflict_another(
     three: list[Node], of_ours: list[Edit], of_theirs: list[Edit]
@@ -381,7 +381,7 @@ def test_what_is_not_significant_makes_no_conflict_another(
     assert store.merge(base, ours, theirs).conflicts == conflicts
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(sides(4))
 def test_a_conflict_is_known_again_by_what_is_significant(four: list[Node]) -> None:
     store = Store()

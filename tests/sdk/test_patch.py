@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
 
 import artfs as wandb
-from artfs.access.access import Access
 from tests.sdk.conftest import Place
-
-pytestmark = pytest.mark.skipif(
-    "base" not in inspect.signature(Access.new).parameters, reason="pending versions have no base yet"
-)
 
 
 @pytest.fixture

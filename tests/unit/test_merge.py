@@ -173,6 +173,8 @@ def test_owner_and_reach_of_a_merged_directory(store: Store):
     assert store.merge(base, ours, theirs) == (expected, [])
     assert store.merge(base, theirs, ours) == (expected, [])
     assert expected.reach not in (base.reach, theirs.reach)
+    group = store.directory({**below, "a": "1"}, gid=7)
+    assert store.merge(base, group, theirs) == (store.directory({**below, "a": "2"}, gid=7), [])
 
 
 # -- what is not significant
@@ -223,6 +225,27 @@ def test_mtime_and_run_go_with_what_one_side_changed_but_owners_do_not(store: St
     assert store.merge(base, kept, other).root == store.directory({"p": file("2", mtime_ns=1, uid=9, gid=9)})
 
 
+@pytest.mark.parametrize("make", [file, link, reference])
+def test_each_insignificant_field_is_taken_for_itself(store: Store, make):
+    content = {file: "1", link: b"1", reference: b"1"}[make]
+    base, one, other, both = (
+        store.directory({"p": make(content, **fields)})
+        for fields in ({}, {"uid": 1}, {"gid": 2, "mtime_ns": 3}, {"uid": 1, "gid": 2, "mtime_ns": 3})
+    )
+    assert store.merge(base, one, other) == (both, [])
+    assert store.merge(base, other, one) == (both, [])
+
+
+def test_directories_that_both_put_in_the_place_of_a_file(store: Store):
+    def root(mtime_ns: int) -> DirEntry:
+        below = store.directory({"x": file("1", mtime_ns=mtime_ns)}, uid=mtime_ns)
+        return store.directory({"d": below})
+
+    base = store.directory({"d": "1"})
+    for ours, theirs in ((1, 2), (2, 1)):
+        assert store.merge(base, root(ours), root(theirs)) == (root(ours), [])
+
+
 def test_both_changed_the_same_at_different_times(store: Store):
     base = store.directory({"p": file("1")})
     one, other = store.directory({"p": file("2", mtime_ns=1)}), store.directory({"p": file("2", mtime_ns=2)})
@@ -232,7 +255,7 @@ def test_both_changed_the_same_at_different_times(store: Store):
 
 @pytest.mark.parametrize(
     ("base", "ours", "theirs", "expected"),
-    [(5, 5, 6, 6), (5, 6, 5, 6), (5, 7, 6, 7), (5, 6, 7, 7), (5, 3, 4, 4)],
+    [(5, 5, 6, 6), (5, 6, 5, 6), (5, 3, 5, 3), (5, 7, 6, 7), (5, 6, 7, 7), (5, 3, 4, 4)],
 )
 def test_a_merged_directory_has_the_later_time(store: Store, base, ours, theirs, expected):
     def root(a: str, b: str, mtime_ns: int) -> DirEntry:
@@ -242,12 +265,25 @@ def test_a_merged_directory_has_the_later_time(store: Store, base, ours, theirs,
     assert store.merge(*sides) == (root("2", "2", expected), [])
 
 
+def test_a_directory_that_both_added_has_the_later_time(store: Store):
+    def root(mtime_ns: int, **entries: str) -> DirEntry:
+        return store.directory({"d": store.directory(entries, mtime_ns=mtime_ns)})
+
+    for ours, theirs in ((1, 2), (2, 1)):
+        sides = store.directory({}), root(ours, a="1"), root(theirs, b="1")
+        assert store.merge(*sides) == (root(2, a="1", b="1"), [])
+
+
 def test_a_directory_that_one_side_changed_has_the_time_of_that_side(store: Store):
     def root(a: str, mtime_ns: int) -> DirEntry:
         return store.directory({"a": a}, mtime_ns=mtime_ns)
 
     for ours, theirs in ((root("2", 1), root("1", 9)), (root("1", 9), root("2", 1))):
         assert store.merge(root("1", 0), ours, theirs) == (root("2", 1), [])
+    touched, moded = root("1", 9), replace(root("1", 1), mode=0o775)
+    assert moded == store.directory({"a": "1"}, mode=0o775, mtime_ns=1)
+    assert store.merge(root("1", 0), touched, moded) == (moded, [])
+    assert store.merge(root("1", 0), moded, touched) == (moded, [])
 
 
 def test_what_was_only_touched_can_be_removed_and_replaced(store: Store):
@@ -288,11 +324,14 @@ def test_what_was_only_touched_can_be_removed_and_replaced(store: Store):
         (link(b"a"), link(b"b"), link(b"c"), "changed / changed"),
         (reference(), reference(b"s3://b"), reference(b"s3://c"), "changed / changed"),
         (reference(), reference(checksum=b"1"), reference(size=4), "changed / changed"),
+        # The same bytes, but as what?
+        ("1", link(file("2").blob), file("2", mode=0o777), "replaced by a symlink / changed"),
     ],
 )
 def test_what_collides(store: Store, base, ours, theirs, expected):
     sides = [store.directory({"d": {"p": entry}}) for entry in (base, ours, theirs)]
     assert told(store.merge(*sides).conflicts) == [f"d/p: {expected}"]
+    assert store.made == []
     assert store.merge(*sides, ours_wins=always) == (sides[1], [])
 
 
@@ -320,6 +359,19 @@ def test_modes_and_xattrs_of_directories_collide_at_their_path(store: Store):
         "d: added with other xattrs / added with other xattrs",
         "d/x: added / added",
     ]
+
+
+def test_what_was_done_to_a_directory_that_the_other_side_replaced(store: Store):
+    def did(directory: DirEntry) -> str:
+        base, ours = store.directory({"d": {"x": "1"}}), store.directory({"d": "1"})
+        [conflict] = store.merge(base, ours, store.directory({"d": directory})).conflicts
+        return conflict.theirs
+
+    assert did(store.directory({"x": "1"}, mode=0o700)) == "mode changed"
+    assert did(store.directory({"x": file("1", mtime_ns=5)}, mode=0o700)) == "mode changed"
+    assert did(store.directory({"x": "1"}, xattrs=xattrs(a="1"))) == "xattrs changed"
+    assert did(store.directory({"x": "2"}, mode=0o700)) == "changed"
+    assert did(store.directory({"x": file("1", mode=0o600)})) == "changed"
 
 
 def test_conflicts_are_in_the_order_of_paths(store: Store):
@@ -369,12 +421,11 @@ def test_what_is_not_won_in_a_removed_directory_is_listed(store: Store):
         return conflict.path != b"d/a"
 
     base, changed, empty = map(store.directory, (_BASE, _CHANGED, {}))
-    assert told(store.merge(base, changed, empty, ours_wins=all_but_a).conflicts) == [
-        "d/a: changed / removed"
-    ]
-    assert told(store.merge(base, empty, changed, ours_wins=all_but_a).conflicts) == [
-        "d/a: removed / changed"
-    ]
+    found = store.merge(base, changed, empty, ours_wins=all_but_a)
+    assert told(found.conflicts) == ["d/a: changed / removed"]
+    assert store.made == []
+    found = store.merge(base, empty, changed, ours_wins=all_but_a)
+    assert told(found.conflicts) == ["d/a: removed / changed"]
 
 
 def test_a_removed_directory_whose_own_mode_changed(store: Store):
@@ -384,6 +435,9 @@ def test_a_removed_directory_whose_own_mode_changed(store: Store):
     base, changed, empty = root(0o755), root(0o700), store.directory({})
     assert told(store.merge(base, changed, empty).conflicts) == ["d/e: mode changed / removed"]
     assert told(store.merge(base, empty, changed).conflicts) == ["d/e: removed / mode changed"]
+    assert store.merge(base, changed, empty).conflicts[0].entry == ""
+    more = store.directory({"d": {"e": store.directory({"x": "2"}, mode=0o700), "y": "1"}})
+    assert store.merge(base, empty, more).conflicts[0] == store.merge(base, empty, changed).conflicts[0]
     kept = store.directory({"d": {"e": store.directory({}, mode=0o700)}})
     assert store.merge(base, changed, empty, ours_wins=always) == (kept, [])
     assert store.merge(base, empty, changed, ours_wins=always) == (empty, [])
@@ -435,6 +489,7 @@ def test_entries_of_conflicts_are_equal_if_what_is_significant_is(store: Store):
 
     marked = xattrs(a="1")
     run = ((RUN, b"r"),)
+    blob = file("1").blob
     directories = [
         store.directory({"x": child}) for child in ("1", file("1", mode=0o600), file("1", xattrs=marked))
     ]
@@ -447,6 +502,8 @@ def test_entries_of_conflicts_are_equal_if_what_is_significant_is(store: Store):
         file("1", xattrs=xattrs(a="2")),
         link(b"1"),
         link(b"2"),
+        file("1", mode=0o777),
+        link(blob),
         reference(),
         reference(b"1"),
         reference(checksum=b"1"),
@@ -454,6 +511,10 @@ def test_entries_of_conflicts_are_equal_if_what_is_significant_is(store: Store):
         reference(mode=0o600),
         *directories,
         {},
+        {"x": "2"},
+        {"y": "1"},
+        {"x": file("1", mode=0o777)},
+        {"x": link(blob)},
         {"x": {}},
         {"x": {}, "y": {}},
         {"x": {"y": {}}},
@@ -516,6 +577,29 @@ def test_only_directories_that_both_changed_are_read(store: Store):
     assert set(store.fetched) == wanted
 
 
+def test_a_directory_whose_content_one_side_left_alone_is_not_read(store: Store):
+    def root(a: str, mode: int) -> DirEntry:
+        return store.directory({"d": store.directory({"a": a}, mode=mode)})
+
+    old = store.directory({"a": "1"})
+    base, moded, changed, both = root("1", 0o755), root("1", 0o775), root("2", 0o755), root("2", 0o775)
+    for sides in (
+        (base, moded, changed),
+        (base, changed, moded),
+        (base, changed, both),
+        (base, both, changed),
+    ):
+        assert store.merge(*sides) == (both, [])
+        # The other content may be, for who can list it.
+        assert old.tree not in store.fetched
+
+
+def test_a_directory_that_changed_and_was_replaced_is_not_compared(store: Store):
+    base, ours, theirs = (store.directory({"d": d}) for d in ({"a": "1"}, {"a": "2"}, "1"))
+    assert told(store.merge(base, ours, theirs).conflicts) == ["d: changed / replaced by a file"]
+    assert {*store.fetched} == {base.tree, ours.tree, theirs.tree}
+
+
 def flat(store: Store, count: int, changes: Mapping[int, str | None] = {}) -> DirEntry:
     entries = [
         file(content, name=b"file-%07d" % i)
@@ -554,8 +638,10 @@ def test_the_fewer_changes_are_applied(store: Store):
         assert store.merge(*sides) == (both, [])
         assert len(store.made) == 2
     # What both did alike is none of them.
-    assert store.merge(base, both, one) == (both, [])
-    assert store.made == []
+    for sides in ((base, both, one), (base, one, both)):
+        assert store.merge(*sides) == (both, [])
+        assert store.made == []
+        assert store.fetched.count(both.tree) == 1
 
 
 def test_large_directories_that_both_added_are_not_read_where_they_are_the_same(store: Store):
