@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -27,21 +29,25 @@ from artfs.errors import (
     PendingNotFound,
     VersionNotFound,
     printable,
+    printable_uri,
 )
-from artfs.model import names
+from artfs.model import manifest, names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm, TreeId
+from artfs.model.entry import ReferenceEntry
 from artfs.pending import draft, overlay
 from artfs.pending.census import count
 from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
+from artfs.references import References
 from artfs.seal import base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
 from artfs.store import check, gc, layout
+from artfs.store.check import Finding, Touched
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.version import __version__
@@ -63,6 +69,7 @@ class Volume:
         self._runs_fd = opened.open_directory(layout.RUNS)
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
+        self.references = References(opened.fd, self.store, self.catalog.collection)
         self.audience: Audience = NoAudience()
         self._pending: dict[tuple[str, bytes], PendingTree] = {}
         self._lock = threading.Lock()
@@ -78,6 +85,7 @@ class Volume:
         return cls(Layout.open(path))
 
     def close(self) -> None:
+        self.references.close()
         for tree in self._pending.values():
             tree.draft.close()
         self._pending.clear()
@@ -391,6 +399,18 @@ class Volume:
         """Returns what a pending version has changed since its base, or since nothing if it has none."""
         return preview.changes(tree.current())
 
+    def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
+        """Returns path, URI, size and checksum of each reference in a pending tree."""
+        return [
+            {
+                "path": os.fsdecode(path),
+                "uri": os.fsdecode(entry.uri),
+                "size": entry.size,
+                "checksum": os.fsdecode(entry.checksum),
+            }
+            for path, entry in preview.references(tree.current())
+        ]
+
     # -- runs
 
     def record_use(self, collection: Collection, number: int, run: str) -> None:
@@ -427,6 +447,25 @@ class Volume:
                 check.Finding(kind="file", id=found.what, why=found.why) for found in collection.problems()
             ]
         return report
+
+    def check_references(self, *, progress: gc.Progress = gc.silent) -> list[Finding]:
+        """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
+        where: dict[ReferenceEntry, list[Touched]] = {}
+        for collection, record in self._sound_records():
+            for path, entry in manifest.walk(self.store.reader, record.root.entry()):
+                if isinstance(entry, ReferenceEntry):
+                    same = replace(entry, name=b"", mode=0, uid=0, gid=0, mtime_ns=0, xattrs=())
+                    touched = Touched(f"{collection.name}:{record.version}", printable(path))
+                    where.setdefault(same, []).append(touched)
+        found = []
+        for done, (entry, touches) in enumerate(where.items(), 1):
+            try:
+                self.references.verify(entry)
+            except ArtfsError as error:
+                uri = printable_uri(os.fsdecode(entry.uri))
+                found.append(Finding(kind="reference", id=uri, why=str(error), touches=touches))
+            progress("references", done, len(where))
+        return found
 
     def gc(self, *, dry_run: bool = False, progress: gc.Progress = gc.silent) -> gc.Collected:
         """Removes what no version and no pending version needs. Safe beside daemons and seals.

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artfs.access.paths import parts
 from artfs.catalog import records
-from artfs.errors import ArtfsError, InvalidName
+from artfs.errors import ArtfsError, InvalidCommand, InvalidName, printable
 from artfs.model import names
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
     from artfs.volume import Volume
+
+MOST_OBJECTS = 10_000_000
+"""References that one directory or prefix may bring."""
 
 DEFAULT_WAIT = 2.0
 """Seconds that a finish waits for closes that are on their way."""
@@ -48,9 +52,10 @@ def _no_bytes() -> int:
 class Entry:
     """One entry of a sealed version.
 
-    ``path`` is relative to the version's root. ``kind`` is ``file``, ``directory``, ``symlink`` or
-    ``reference``. ``xattrs`` gives those of the user, ``open`` opens a file for reading, whose descriptor the
-    caller closes; both only while the iterator that gave the entry stands at it.
+    ``path`` is relative to the version's root. ``kind`` is ``file``, ``directory`` or ``symlink``; a
+    reference is a file, whose bytes are brought when it is opened or read. ``xattrs`` gives those of the
+    user, ``open`` opens a file for reading, whose descriptor the caller closes; both only while the iterator
+    that gave the entry stands at it.
     """
 
     path: bytes
@@ -341,6 +346,39 @@ class Access(ABC):
         :class:`~artfs.errors.TreeTouched`, :class:`~artfs.errors.Collision`, and
         :class:`~artfs.errors.NotFound` for what is not there.
         """
+
+    @abstractmethod
+    def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
+        """Returns ``path``, ``uri``, ``size`` and ``checksum`` of each reference in a pending version."""
+
+    def add_reference(
+        self,
+        name: str,
+        distributed_id: bytes,
+        path: bytes,
+        uri: str,
+        *,
+        checksum: bool = True,
+        max_objects: int | None = None,
+    ) -> None:
+        """Makes a file in a pending version whose bytes stay where they are; of a directory or prefix, many.
+
+        With `checksum` it is noted which bytes they are now, and others are never shown. Raises
+        :class:`~artfs.errors.ReferenceFailed`, :class:`~artfs.errors.InvalidCommand`,
+        :class:`~artfs.errors.AlreadyExists`.
+        """
+        way = b"/".join(parts(path))
+        if not way:
+            raise InvalidName("a reference", path, "it needs a path in the tree")
+        if " " in uri or "://" not in uri:
+            raise InvalidCommand(f"'{printable(uri)}' is no URI: a blank is written %20")
+        most = MOST_OBJECTS if max_objects is None else max_objects
+        self._add_reference(name, distributed_id, way, uri, checksum, most)
+
+    @abstractmethod
+    def _add_reference(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+    ) -> None: ...
 
     @abstractmethod
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:

@@ -18,12 +18,13 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes
+from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
-from artfs.access.trees import Tree
+from artfs.access.trees import Staged, Tree
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -45,7 +46,9 @@ from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.draft import Settings
+from artfs.pending.reference import stage
 from artfs.pending.tree import PendingTree
+from artfs.references import name_taken, placed, referring
 from artfs.seal.seal import Request
 from artfs.volume import Volume, user_name
 
@@ -195,9 +198,14 @@ class DirectAccess(Access):
         found = None if way is None else self._find(record, way)
         if found is None:
             raise PathNotFound(f"{name}:{record.version}", path)
-        if not isinstance(found, FileEntry):
-            raise no_file(path, _kind(found))
-        return self._volume.store.open_blob(found.blob, found.size)
+        return self._open(path, found)
+
+    def _open(self, path: bytes, entry: TreeEntry) -> int:
+        if isinstance(entry, ReferenceEntry):
+            return self._volume.references.open(entry)
+        if not isinstance(entry, FileEntry):
+            raise no_file(path, _kind(entry))
+        return self._volume.store.open_blob(entry.blob, entry.size)
 
     def _find(self, record: VersionRecord, way: list[bytes]) -> TreeEntry | None:
         return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))
@@ -212,11 +220,6 @@ class DirectAccess(Access):
         if isinstance(entry, FileEntry | ReferenceEntry):
             size = entry.size
 
-        def opened() -> int:
-            if not isinstance(entry, FileEntry):
-                raise no_file(path, _kind(entry))
-            return self._volume.store.open_blob(entry.blob, entry.size)
-
         return Entry(
             path,
             _kind(entry),
@@ -227,7 +230,7 @@ class DirectAccess(Access):
             entry.mtime_ns,
             target,
             lambda: xattrs,
-            opened,
+            lambda: self._open(path, entry),
         )
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
@@ -330,6 +333,27 @@ class DirectAccess(Access):
             tree = self._pending(name, distributed_id)
             self._volume.set_base(self._collection(name), tree, ref, Request())
 
+    def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
+        return self._volume.references_of(self._pending(name, distributed_id))
+
+    def _add_reference(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+    ) -> None:
+        found = self._volume.references.look(uri, checksum=checksum, max_objects=most)
+        with self._held(name, distributed_id) as tree, self._opened(tree) as target:
+            tree.expect_references()
+            copier = Copier(target, Terms())
+            for where, object_ in placed(path, uri, found):
+                *above, last = where.split(b"/")
+                entry = referring(object_, last, os.geteuid(), os.getegid())
+                with target.cursor() as at, Staged(tree.draft.fd, stage(tree.draft.fd, entry), -1) as staged:
+                    for part in above:
+                        copier.enter(at, part, mode=0o755)
+                    try:
+                        at.publish(staged, last, replace=False)
+                    except FileExistsError:
+                        raise name_taken(where) from None
+
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         return self._volume.changes(self._pending(name, distributed_id))
 
@@ -354,15 +378,20 @@ class DirectAccess(Access):
 
     @contextlib.contextmanager
     def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
-        with self._held(name, distributed_id) as tree:
-            root = tree.open_root()
-            try:
-                if tree.lower is None:
-                    yield PlainTree(root, tree.draft.fd, tree.hashes)
-                else:
-                    yield OverlaidTree(tree, root)
-            finally:
-                os.close(root)
+        with self._held(name, distributed_id) as tree, self._opened(tree) as opened:
+            yield opened
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _opened(tree: PendingTree) -> Iterator[Tree]:
+        root = tree.open_root()
+        try:
+            if tree.lower is None:
+                yield PlainTree(root, tree.draft.fd, tree.hashes)
+            else:
+                yield OverlaidTree(tree, root)
+        finally:
+            os.close(root)
 
     def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
         def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
@@ -413,8 +442,7 @@ class DirectAccess(Access):
 
 
 def _kind(entry: TreeEntry) -> str:
-    kinds = {DirEntry: "directory", FileEntry: "file", SymlinkEntry: "symlink"}
-    return kinds.get(type(entry), "reference")
+    return {DirEntry: "directory", SymlinkEntry: "symlink"}.get(type(entry), "file")
 
 
 def _join(above: bytes, name: bytes) -> bytes:

@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class Got:
     directory: Path
     files: int = 0
     size: int = 0
-    references: list[str] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
         return {
@@ -46,7 +45,6 @@ class Got:
             "path": str(self.directory),
             "files": self.files,
             "bytes": self.size,
-            "references": self.references,
         }
 
 
@@ -112,8 +110,6 @@ class _Writer:
         self.climb(entry.path.rpartition(b"/")[0])
         if entry.kind == "directory":
             self._enter(entry)
-        elif entry.kind == "reference":
-            self._got.references.append(os.fsdecode(entry.path))
         else:
             self._refuse_directory(entry.name)
             temp = _TEMP + secrets.token_hex(8).encode()

@@ -413,6 +413,17 @@ class MountedAccess(Access):
         with self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/base", ref, answer=False)
 
+    def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
+        with self._pending(name, distributed_id) as fd:
+            return [json.loads(line) for line in read_control(fd, b".artfs/references").splitlines()]
+
+    def _add_reference(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+    ) -> None:
+        options = f"--max-objects={most}" + ("" if checksum else " --no-checksum")
+        with self._pending(name, distributed_id) as fd:
+            command(fd, b".artfs/references", f"{os.fsdecode(path)} {uri} {options}", answer=False)
+
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         with self._pending(name, distributed_id) as fd:
             return _changes(fd, b".artfs/changes")

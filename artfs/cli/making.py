@@ -1,4 +1,4 @@
-"""Commands that make versions: new, put, finish, rebase, discard, pending."""
+"""Commands that make versions: new, put, refer, finish, rebase, discard, pending."""
 
 from __future__ import annotations
 
@@ -187,6 +187,48 @@ def _print_answer(name: str, answer: dict[str, object], as_json: bool) -> None:
 
 @click.command()
 @click.argument("pending", metavar="NAME/ID", type=PENDING)
+@click.argument("uri", required=False)
+@click.argument("path", required=False)
+@click.option("--no-checksum", is_flag=True, help="Don't note which bytes are there now.")
+@click.option("--max-objects", metavar="N", type=click.IntRange(1), help="Refuse a directory with more.")
+@json_option
+@click.pass_context
+def refer(
+    context: click.Context,
+    pending: tuple[str, bytes],
+    uri: str | None,
+    path: str | None,
+    no_checksum: bool,
+    max_objects: int | None,
+    as_json: bool,
+) -> None:
+    """Add files whose bytes stay where they are; without a URI list those that there are.
+
+    URI is file:///PATH, http(s)://, s3://, gs://, az:// or artfs://COLLECTION:V/PATH. Of a directory or
+    prefix all objects are added, below PATH, which is by default the last part of the URI. Size and checksum
+    (a digest, ETag or version) are noted, and a read that would give other bytes fails.
+
+    \b
+      artfs refer dataset/job-42 s3://bucket/images/ images
+      artfs refer dataset/job-42
+    """
+    from artfs.references import name_of
+
+    with open_volume(context) as access:
+        if uri is not None:
+            where = os.fsencode(path if path is not None else name_of(uri))
+            access.add_reference(*pending, where, uri, checksum=not no_checksum, max_objects=max_objects)
+            return
+        found = access.references(*pending)
+    if as_json:
+        print_json(found)
+        return
+    keys = ("path", "uri", "size", "checksum")
+    print_table(keys, [[size(line[key]) if key == "size" else line[key] for key in keys] for line in found])
+
+
+@click.command()
+@click.argument("pending", metavar="NAME/ID", type=PENDING)
 @click.pass_context
 def rebase(context: click.Context, pending: tuple[str, bytes]) -> None:
     """Bring a patch up to where its base has moved.
@@ -264,4 +306,4 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     print_table(headings, rows, right=("files", "size", "open"))
 
 
-COMMANDS = (new, put, finish, rebase, discard, pending)
+COMMANDS = (new, put, refer, finish, rebase, discard, pending)

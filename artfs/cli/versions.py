@@ -14,7 +14,6 @@ from artfs.cli.names import VERSION, open_volume
 from artfs.cli.output import (
     json_option,
     moment,
-    note,
     on_terminal,
     print_json,
     print_line,
@@ -27,7 +26,7 @@ from artfs.cli.output import (
 if TYPE_CHECKING:
     from artfs.access.access import Access, Entry
 
-_KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "reference": stat.S_IFREG}
+_KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
 @click.command()
@@ -268,7 +267,8 @@ def get(
 
     It comes to DIRECTORY (default: ./NAME-vN), which is printed. Modes, times, symlinks, empty directories
     and user xattrs are restored. Each file appears whole or not at all; files that are there already under
-    the same path are replaced, others stay. No symlink below DIRECTORY is followed.
+    the same path are replaced, others stay. No symlink below DIRECTORY is followed. The bytes of references
+    are brought from where they are.
 
     \b
       artfs get model:best ./model --path weights
@@ -281,8 +281,6 @@ def get(
         print_json(done.json())
         return
     click.echo(os.fsencode(done.directory))
-    if done.references:
-        note(f"{len(done.references)} references were left out: their bytes are elsewhere")
 
 
 COMMANDS = (ls, log, show, cat, get)

@@ -165,9 +165,12 @@ def status(context: click.Context, as_json: bool) -> None:
     help="Rebuild what can be rebuilt, and mark what can't so that reading it fails. Never deletes the last"
     " copy of anything.",
 )
+@click.option(
+    "--references", is_flag=True, help="Ask too whether what references stand for is still the same."
+)
 @json_option
 @click.pass_context
-def check(context: click.Context, repair: bool, as_json: bool) -> int:
+def check(context: click.Context, repair: bool, references: bool, as_json: bool) -> int:
     """Read all contents and compare their digests.
 
     Names every version and path that a damaged object touches. Works on the volume itself, safely beside a
@@ -176,9 +179,11 @@ def check(context: click.Context, repair: bool, as_json: bool) -> int:
     \b
       artfs --volume /srv/vol check
     """
-    labels = {"trees": "directories", "blobs": "contents"}
+    labels = {"trees": "directories", "blobs": "contents", "references": "references"}
     with open_volume(context) as access, access.volume() as volume, progress(labels) as tell:
         report = volume.check(repair=repair, progress=tell)
+        if references:
+            report.findings += volume.check_references(progress=tell)
     sound = report.sound
     if as_json:
         from msgspec import to_builtins

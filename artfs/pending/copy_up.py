@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from artfs.model.entry import FileEntry
+from artfs.model.entry import FileEntry, ReferenceEntry
 from artfs.pending import overlay
 from artfs.store import durable, syscalls
 from artfs.store.files import copy_fd
@@ -21,7 +21,9 @@ from artfs.store.files import copy_fd
 class CopyUp:
     """The copy of one file. Shares extents where the filesystem can, and keeps holes."""
 
-    def __init__(self, staging_fd: int, entry: FileEntry, source: Callable[[], int] | None) -> None:
+    def __init__(
+        self, staging_fd: int, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
+    ) -> None:
         """``source`` opens the lower file; without one the copy is empty. The staging must outlive this."""
         self._staging_fd, self._entry, self._source = staging_fd, entry, source
         self._lock = threading.Lock()

@@ -8,6 +8,7 @@ Owns the files of ``collections/NAME/pending/ID/``::
     metadata.json   the user's JSON object
     runs/NAME       one file a run: when it joined, when it left
     sealing         the mark of a seal between its first link and its end
+    references      there may be references in the tree
     conflicts.json  where both sides of a patch changed the same, as it was last shown
 
 Knows nothing of versions or of FUSE. Blocking; any thread and several processes may call it.
@@ -31,13 +32,14 @@ from artfs.store import durable
 from artfs.store.clock import nanoseconds, timestamp
 
 TREE = b"tree"
-_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS = (
+_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
     b"draft.json",
     b"settings.json",
     b"metadata.json",
     b"runs",
     b"sealing",
     b"conflicts.json",
+    b"references",
 )
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -250,6 +252,20 @@ class Draft:
         """Takes the mark of a seal away that was not decided and never will be."""
         with contextlib.suppress(FileNotFoundError):
             durable.remove(self.fd, _MARK, label="mark")
+
+    # -- references
+
+    def has_references(self) -> bool:
+        """Tells whether the tree may hold references."""
+        try:
+            os.stat(_REFERENCES, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def expect_references(self) -> None:
+        """Notes that the tree may hold references from now on. To be called before the first is made."""
+        durable.create(self.fd, _REFERENCES, b"", label="references")
 
     # -- what collided with a base that moved
 

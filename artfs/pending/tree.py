@@ -34,6 +34,7 @@ class PendingTree:
     def __init__(self, draft: Draft, store: ObjectStore) -> None:
         self.draft, self.store = draft, store
         self.collection, self.name = draft.collection, draft.name
+        self.label = f"{draft.collection}/{printable(draft.name)}"
         #: What the root lies over; None if nothing but its own files shows.
         root = draft.open_tree()
         try:
@@ -41,6 +42,8 @@ class PendingTree:
             self._serial = os.fstat(root).st_ino
         finally:
             os.close(root)
+        #: Set once the tree may hold references: then files have to be looked at before they are read.
+        self.has_references = draft.has_references()
         self.gate = Gate()
         self.hashes = Hashes(store.algorithm)
         self.places = Places()
@@ -65,6 +68,12 @@ class PendingTree:
             return overlay.base_of(root)
         finally:
             os.close(root)
+
+    def expect_references(self) -> None:
+        """Notes, durably, that the tree may hold references from now on."""
+        if not self.has_references:
+            self.draft.expect_references()
+            self.has_references = True
 
     def stands(self) -> bool:
         """Tells whether the files on disk are still those of this tree, not of a successor."""

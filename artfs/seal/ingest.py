@@ -19,7 +19,7 @@ from artfs.errors import CannotSeal
 from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
 from artfs.model.tree import TreeReader, build
-from artfs.pending import overlay
+from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
 
 _SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
@@ -79,10 +79,20 @@ class Ingest:
     """One walk of one tree."""
 
     def __init__(
-        self, store: Sink, known: Known, on_file: Callable[[], None], *, patched: bool = False
+        self,
+        store: Sink,
+        known: Known,
+        on_file: Callable[[], None],
+        *,
+        patched: bool = False,
+        references: bool = False,
     ) -> None:
-        """``patched``: directories may lie over lower ones; else no name and no target means such a thing."""
-        self._store, self._known, self._on_file, self._patched = store, known, on_file, patched
+        """``patched``: directories may lie over lower ones; else no name and no target means such a thing.
+
+        ``references``: files may be references; else none is looked at for that.
+        """
+        self._store, self._known, self._on_file = store, known, on_file
+        self._patched, self._references = patched, references
         self._unsealable: list[tuple[bytes, str]] = []
         self._new: list[tuple[list[bytes], list[NewFile]]] = []
         self._stack: list[_Frame] = []
@@ -146,7 +156,7 @@ class Ingest:
             frame.directories.append(name)
         elif kind == stat.S_IFREG:
             self._on_file()
-            frame.entries.append(self._file(frame, name, status))
+            frame.entries.append(self._reference(frame, name, status) or self._file(frame, name, status))
         elif kind == stat.S_IFLNK:
             frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=frame.fd), status))
         else:
@@ -165,6 +175,25 @@ class Ingest:
     def _stub(self, name: bytes, stub: Stub, uid: int, gid: int, mtime_ns: int) -> FileEntry | ReferenceEntry:
         entry = overlay.stubbed(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
         return replace(entry, name=name, mode=stub.mode & _SEALED_MODE)
+
+    def _reference(self, frame: _Frame, name: bytes, status: os.stat_result) -> ReferenceEntry | None:
+        if not self._references:
+            return None
+        path = b"/proc/self/fd/%d/%s" % (frame.fd, name)
+        origin = reference.origin_of(path)
+        if origin is None:
+            return None
+        return ReferenceEntry(
+            name,
+            status.st_mode & _SEALED_MODE,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            status.st_size,
+            origin.uri,
+            origin.checksum,
+            _xattrs(path),
+        )
 
     def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
         digest = self._known(status)

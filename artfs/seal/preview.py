@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 from artfs.errors import Busy
-from artfs.model import pages
+from artfs.model import manifest, pages
 from artfs.model.diff import Change, diff
-from artfs.model.digest import BlobId, TreeId
-from artfs.model.entry import DirEntry
+from artfs.model.digest import BlobId, TreeId, blob_id
+from artfs.model.entry import DirEntry, ReferenceEntry
 from artfs.model.tree import TreeReader, build
 from artfs.pending.tree import PendingTree
 from artfs.seal.ingest import Ingest
@@ -41,6 +41,16 @@ class Preview:
         return self._pages.get(tree) or self._store.page(tree)
 
 
+class _Names(Preview):
+    """Takes all files for the same: for who asks for nothing but their names."""
+
+    def hash_fd(self, fd: int) -> bytes:  # noqa: ARG002
+        return bytes(self.algorithm.size)
+
+    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:  # noqa: ARG002
+        return blob_id(self.algorithm, digest), True
+
+
 def changes(tree: PendingTree) -> list[Change]:
     """Returns what a pending tree has changed since its base, or since nothing if it has none.
 
@@ -54,12 +64,20 @@ def changes(tree: PendingTree) -> list[Change]:
     return list(diff(sink.reader, old, root))
 
 
-def _preview(tree: PendingTree) -> tuple[Preview, DirEntry]:
+def references(tree: PendingTree) -> list[tuple[bytes, ReferenceEntry]]:
+    """Returns the references in a pending tree, by path; no file is read. Raises as :func:`changes` does."""
+    sink, root = _preview(tree, _Names)
+    found = manifest.walk(sink.reader, root)
+    return [(path, entry) for path, entry in found if isinstance(entry, ReferenceEntry)]
+
+
+def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview, DirEntry]:
     for _ in range(_ATTEMPTS):
-        sink = Preview(tree.store)
+        sink = kind(tree.store)
         root = tree.open_root()
         try:
-            ingest = Ingest(sink, tree.hashes.take, lambda: None, patched=tree.lower is not None)
+            patched, references = tree.lower is not None, tree.has_references
+            ingest = Ingest(sink, tree.hashes.take, lambda: None, patched=patched, references=references)
             return sink, ingest.run(root).root
         except (FileNotFoundError, NotADirectoryError):
             continue

@@ -272,7 +272,9 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            return Ingest(self.store, tree.hashes.take, count, patched=tree.lower is not None).run(root)
+            patched, references = tree.lower is not None, tree.has_references
+            ingest = Ingest(self.store, tree.hashes.take, count, patched=patched, references=references)
+            return ingest.run(root)
         finally:
             os.close(root)
 

@@ -24,14 +24,15 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from artfs.errors import NotEmpty
+from artfs.errors import NotEmpty, NotPermitted
 from artfs.model.digest import digest_of
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
-from artfs.pending import overlay
+from artfs.pending import overlay, reference
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
+from artfs.references import References
 from artfs.store import syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
@@ -48,6 +49,7 @@ from artfs.view.node import (
 from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode, no_such_xattr
+from artfs.view.reference import ReferenceHandle
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 
@@ -60,11 +62,12 @@ class PatchBranch(Branch):
         tree: PendingTree,
         control: ControlDirectory,
         root_of: Callable[[PendingTree], PendingDirectory],
+        references: References,
         *,
         as_root: bool,
         write_cache: bool,
     ) -> None:
-        super().__init__(tree, control, root_of, as_root=as_root, write_cache=write_cache)
+        super().__init__(tree, control, root_of, references, as_root=as_root, write_cache=write_cache)
         self.store, self.reader = tree.store, tree.store.reader
         self.staging = tree.draft.fd
         base = tree.base()
@@ -279,10 +282,12 @@ class PatchNode(PendingNode):
 
     def _copy_up(self, entry: Entry, *, empty: bool = False) -> None:
         """Raises Unready until the copy is made."""
-        if not isinstance(entry, FileEntry):
-            raise OSError(errno.EIO, "the bytes of a reference can't be changed here")
+        if isinstance(entry, ReferenceEntry) and not empty:
+            self._place_reference(entry)
+            return
+        assert isinstance(entry, FileEntry | ReferenceEntry)
         copy = self._copy
-        if empty or entry.size == 0:
+        if isinstance(entry, ReferenceEntry) or empty or entry.size == 0:
             copy = CopyUp(self.branch.staging, entry, None)
             copy.run()
         elif copy is None or not copy.ready:
@@ -312,8 +317,19 @@ class PatchNode(PendingNode):
         self._move_readers()
         hashes = self.branch.tree.hashes
         hashes.forget(self.serial)  # of another file that had this number before
-        if not empty:
+        if isinstance(entry, FileEntry) and not empty:
             hashes.learn(self.serial, entry.size, digest_of(entry.blob))
+
+    def _place_reference(self, entry: ReferenceEntry) -> None:
+        """Makes a reference of the lower tree one of the pending one."""
+        if not isinstance(self.parent, PatchDirectory):
+            raise NotPermitted("a reference without a name can't be changed")
+        self.branch.tree.expect_references()
+        self.parent.lift()
+        now = self._own_attributes()
+        changed = replace(entry, uid=now.uid, gid=now.gid, mode=stat.S_IMODE(now.mode), mtime_ns=now.mtime_ns)
+        self._placed(reference.stage(self.branch.staging, changed), self.parent, "reference")
+        self.entry = self.origin = None
 
     def _move_readers(self) -> None:
         """Gives those who have the lower file open the copy instead, under the descriptors that they have."""
@@ -333,11 +349,12 @@ class PatchNode(PendingNode):
         entry = self.entry
         if entry is None:
             return super().descriptor(flags)
-        if not isinstance(entry, FileEntry):
-            raise OSError(errno.EIO, "the bytes of a reference can't be read here")
+        assert isinstance(entry, FileEntry)
         return self.branch.store.open_blob(entry.blob, entry.size)
 
     def _opened_to_read(self, caller: Caller) -> Handle:
+        if isinstance(self.entry, ReferenceEntry):
+            return ReferenceHandle(self.branch.references, self.entry, self.branch.tree.label)
         return super()._opened_to_read(caller) if self.entry is None else LowerHandle(self, caller)
 
     def target(self) -> bytes:

@@ -16,11 +16,13 @@ from typing import cast
 
 from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
-from artfs.pending import overlay
+from artfs.model.entry import ReferenceEntry
+from artfs.pending import overlay, reference
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
+from artfs.references import References
 from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
@@ -37,6 +39,7 @@ from artfs.view.node import (
     writes,
 )
 from artfs.view.open_files import PendingHandle, PendingListing
+from artfs.view.reference import ReferenceHandle
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 _RUN_XATTR = b"user.artfs.run"
@@ -54,12 +57,14 @@ class Branch:
         tree: PendingTree,
         control: ControlDirectory,
         root_of: Callable[[PendingTree], PendingDirectory],
+        references: References,
         *,
         as_root: bool,
         write_cache: bool,
     ) -> None:
         self.tree, self.control = tree, control
         self.root_of = root_of  # of a tree that takes the place of this one
+        self.references = references
         self.write_cache = write_cache
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
@@ -180,6 +185,27 @@ class PendingNode(Place, Node):
         """
         if self.branch.tree.shares_blobs:
             unshare(self.branch.tree, self)
+        if self.branch.tree.has_references and self.reference() is not None:
+            self._empty_reference(empty=empty)
+
+    def reference(self) -> ReferenceEntry | None:
+        """Returns what this stands for, if it is a reference; asked only in trees that may hold some."""
+        status = self.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        origin = reference.origin_of(self.proc_path())
+        if origin is None:
+            return None
+        return ReferenceEntry(
+            self.name, 0, 0, 0, 0, size=status.st_size, uri=origin.uri, checksum=origin.checksum
+        )
+
+    def _empty_reference(self, *, empty: bool) -> None:
+        if not empty:
+            raise NotPermitted("the bytes of a reference are elsewhere: truncate it first, or remove it")
+        # First the size: what a crash leaves is a reference that says of itself that it has no bytes.
+        os.truncate(self.proc_path(), 0)
+        os.removexattr(self.proc_path(), reference.XATTR)
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if self.twin() is not None:
@@ -331,6 +357,10 @@ class PendingNode(Place, Node):
             return handle
 
     def _opened_to_read(self, caller: Caller) -> Handle:
+        if self.branch.tree.has_references:
+            entry = self.reference()
+            if entry is not None:
+                return ReferenceHandle(self.branch.references, entry, self.branch.tree.label)
         return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
 
 
@@ -437,11 +467,17 @@ class PendingDirectory(PendingNode):
             self._own(directory, 0, caller, name)
             return self._made(name, directory)
 
+    def adopt(self, name: bytes, staged: bytes) -> PendingNode:
+        """Gives what was made in the pending version's own directory a name here."""
+        with self._making(name) as directory:
+            durable.rename_noreplace(self.branch.tree.draft.fd, staged, directory, name)
+            return self._made(name, directory)
+
     def _stored_target(self, target: bytes) -> bytes:
         """Returns what a symlink of the backing filesystem holds for a target of the user's."""
         return target
 
-    def _made(self, name: bytes, directory: int) -> Node:
+    def _made(self, name: bytes, directory: int) -> PendingNode:
         return self.branch.node(os.stat(name, dir_fd=directory, follow_symlinks=False), self, name)
 
     def link(self, node: Node, name: bytes, caller: Caller) -> Node:

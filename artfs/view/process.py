@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from artfs.view.node import Attributes, Caller
+
 # Signals that a process gets without being asked to stop what it does.
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP)
 _HARMLESS_MASK = sum(1 << number - 1 for number in _HARMLESS)
@@ -32,6 +34,19 @@ def signalled(thread: int) -> bool:
         return False
     pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
     return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
+
+
+def may_write(attributes: Attributes, caller: Caller) -> bool:
+    """Tells whether a process may make entries in a directory, as the kernel would (path_resolution(7))."""
+    if caller.uid == 0:
+        return True
+    if caller.uid == attributes.uid:
+        granted = attributes.mode >> 6
+    else:
+        groups = _status(caller.pid).get("Groups", "").split()
+        ours = caller.gid == attributes.gid or str(attributes.gid) in groups
+        granted = attributes.mode >> 3 if ours else attributes.mode
+    return granted & 0o3 == 0o3
 
 
 def process_of(thread: int) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.references import References
 from artfs.store.clock import nanoseconds
 from artfs.store.objects import ObjectStore
 from artfs.view.node import (
@@ -33,6 +34,7 @@ from artfs.view.node import (
     check_no_control,
     writes,
 )
+from artfs.view.reference import ReferenceHandle
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +79,18 @@ class SealedTree:
     """One version's tree."""
 
     def __init__(
-        self, collection: str, record: VersionRecord, store: ObjectStore, control: Node, kept: KeptNodes
+        self,
+        collection: str,
+        record: VersionRecord,
+        store: ObjectStore,
+        references: References,
+        control: Node,
+        kept: KeptNodes,
     ) -> None:
         self.collection, self.record, self.store, self.control = collection, record, store, control
+        self.references = references
         self._kept = kept
-        self.label = f"{collection}/{record.version}"
+        self.label = f"{collection}:{record.version}"
         self.root = SealedNode(self, 0, record.root.entry(), None)
         self._created_ns = nanoseconds(record.created_at)
 
@@ -197,8 +206,9 @@ class SealedNode(Node):
     def open(self, flags: int, caller: Caller) -> Handle:
         if writes(flags):
             raise ReadOnly
-        if not isinstance(self.entry, FileEntry):
-            raise OSError(errno.EIO, "the bytes of a reference can't be read here")
+        if isinstance(self.entry, ReferenceEntry):
+            return ReferenceHandle(self.tree.references, self.entry, self.tree.label)
+        assert isinstance(self.entry, FileEntry)
         try:
             return SealedHandle(self.tree.store.open_blob(self.entry.blob, self.entry.size))
         except Damaged as error:

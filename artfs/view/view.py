@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 from artfs.catalog.collection import Collection
@@ -20,13 +21,15 @@ from artfs.errors import ArtfsError, PendingNotFound, printable
 from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
+from artfs.remote import Found
 from artfs.seal.seal import Request
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
-from artfs.view.node import SEALED, Attributes, Node, virtual
+from artfs.view.node import SEALED, Attributes, Caller, Node, virtual
 from artfs.view.patch import PatchBranch
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle
+from artfs.view.referring import refer
 from artfs.view.sealed import KeptNodes, SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
 
@@ -69,7 +72,7 @@ class View:
         self.read_only, self.write_cache = read_only, write_cache
         self.started = time.time()
         self.stopping = False  # then whoever waits gives up
-        self.as_root = os.geteuid() == 0
+        self.as_root = volume.references.careful = os.geteuid() == 0
         self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
         self._kept = KeptNodes()
@@ -87,7 +90,14 @@ class View:
             place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
             kind = Branch if tree.lower is None else PatchBranch
-            branch = kind(tree, control, self.pending, as_root=self.as_root, write_cache=self.write_cache)
+            branch = kind(
+                tree,
+                control,
+                self.pending,
+                self.volume.references,
+                as_root=self.as_root,
+                write_cache=self.write_cache,
+            )
             root = self._roots[key] = branch.plant()
         return root
 
@@ -108,6 +118,13 @@ class View:
         finally:
             if old.successor is not None:
                 self._forget_pending(old, root)
+
+    def refer(
+        self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller
+    ) -> tuple[int, bytes]:
+        """Makes a reference in a pending tree; returns directory and name that the kernel is to forget."""
+        directory, name = refer(self.pending(tree), way, found, caller)
+        return directory.ino, name
 
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
@@ -174,7 +191,7 @@ class View:
             place = VersionPlace(self, collection, record, lambda: _directory_of(collection))
             control = ControlDirectory(place, VERSION_FILES)
             tree = self._sealed[record.serial] = SealedTree(
-                collection.name, record, self.volume.store, control, self._kept
+                collection.name, record, self.volume.store, self.volume.references, control, self._kept
             )
             if len(self._sealed) > _KEPT_VERSIONS:
                 self._sealed.popitem(last=False)

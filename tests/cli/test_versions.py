@@ -142,7 +142,6 @@ def test_get_by_default_and_by_path(cli: Cli, versions: str, tmp_path: Path) -> 
         "path": "out",
         "files": 1,
         "bytes": 1,
-        "references": [],
     }
     assert os.listdir(tmp_path / "out") == ["sub"]
     assert snapshot(tmp_path / "out" / "sub") == snapshot(tmp_path / "tree" / "sub")

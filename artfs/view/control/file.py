@@ -6,6 +6,7 @@ Control files run on worker threads and may block; they hold no state between ca
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from artfs.errors import InvalidCommand
@@ -24,6 +25,8 @@ class ControlFile(Generic[P]):
     writable: ClassVar[bool] = False
     #: A command that may wait: each lookup gets a node of its own, so that no caller queues behind another's.
     waits: ClassVar[bool] = False
+    #: A command of which a part may take long and another belongs on the loop's thread: see :meth:`steps`.
+    stepped: ClassVar[bool] = False
     #: A document that may come in several writes; it is applied when :meth:`complete` says so.
     document: ClassVar[bool] = False
 
@@ -35,6 +38,15 @@ class ControlFile(Generic[P]):
         """Does what one write(2) asks; the answer is what the same handle reads next.
 
         A newline at the end is gone already. Raises an :class:`~artfs.errors.ArtfsError` to refuse.
+        """
+        raise NotImplementedError
+
+    def steps(
+        self, place: P, command: bytes, caller: Caller
+    ) -> Generator[Callable[[], Any], Any, str | None]:
+        """Does as :meth:`write`, on the loop's thread: what takes long is yielded, and done on another.
+
+        What that returns or raises comes out of the ``yield``.
         """
         raise NotImplementedError
 

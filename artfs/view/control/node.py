@@ -6,17 +6,29 @@ command it is the command's answer, or the reason of its refusal, wherever the o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
 from artfs.view.control.file import ControlFile
 from artfs.view.control.place import Place
-from artfs.view.node import FRESH, Attributes, Caller, Changes, FixedListing, Handle, Listing, Node, virtual
+from artfs.view.node import (
+    FRESH,
+    Attributes,
+    Caller,
+    Changes,
+    FixedListing,
+    Handle,
+    Listing,
+    Node,
+    Unready,
+    virtual,
+)
 
 _fresh = itertools.count(1)
 _DOCUMENT_LIMIT = 64 << 20  # bytes that a handle collects
@@ -83,7 +95,8 @@ class ControlNode(Node):
                 raise self.refusal()
             if self.place.view.read_only:
                 raise ReadOnly("the volume is mounted read-only")
-        return ControlHandle(self.place, self.file, caller)
+        kind = SteppedHandle if self.file.stepped else ControlHandle
+        return kind(self.place, self.file, caller)
 
 
 class ControlHandle(Handle):
@@ -148,16 +161,23 @@ class ControlHandle(Handle):
             return len(data)
 
     def _run(self, command: bytes) -> None:
+        with self._answering():
+            self._accept(self._file.write(self._place, command.removesuffix(b"\n"), self._caller))
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Notes why a command is refused."""
         try:
-            answer = self._file.write(self._place, command.removesuffix(b"\n"), self._caller)
+            yield
         except ArtfsError as error:
             self._refuse(error)
         except OSError as error:
             self._note(error.strerror or str(error))
             raise
-        else:
-            self._place.refused = None
-            self._answer, self._answer_at = (answer or "ok\n").encode("utf-8", "surrogateescape"), None
+
+    def _accept(self, answer: str | None) -> None:
+        self._place.refused = None
+        self._answer, self._answer_at = (answer or "ok\n").encode("utf-8", "surrogateescape"), None
 
     def _refuse(self, error: ArtfsError) -> None:
         self._note(str(error))
@@ -173,6 +193,45 @@ class ControlHandle(Handle):
         # is left to be told but the next reader of `error`.
         if self._collected:
             self._place.refused = "the document ended before it was complete"
+
+
+class SteppedHandle(ControlHandle):
+    """A control file whose commands run on the loop's thread, but for the steps that take long.
+
+    The kernel sends no second write of an inode before the first is answered, so there is one at a time.
+    """
+
+    __slots__ = ("_outcome", "_steps")
+
+    blocks = False
+
+    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
+        super().__init__(place, file, caller)
+        self._steps: Generator[Callable[[], Any], Any, str | None] | None = None
+        self._outcome: tuple[Any, Exception | None] = None, None
+
+    def write(self, offset: int, data: bytes) -> int:
+        if self._steps is None:
+            self._steps = self._file.steps(self._place, data.removesuffix(b"\n"), self._caller)
+            self._outcome = None, None
+        value, error = self._outcome
+        with self._answering():
+            try:
+                step = self._steps.send(value) if error is None else self._steps.throw(error)
+            except StopIteration as end:
+                self._steps = None
+                self._accept(end.value)
+                return len(data)
+            except BaseException:
+                self._steps = None
+                raise
+        raise Unready(lambda: self._do(step))
+
+    def _do(self, step: Callable[[], Any]) -> None:
+        try:
+            self._outcome = step(), None
+        except Exception as error:  # noqa: BLE001  (raised where the step was asked for)
+            self._outcome = None, error
 
 
 def directory_attributes(place: Place, ino: int) -> Attributes:

@@ -11,6 +11,7 @@ from artfs.view.control.finish import PendingFinish, VersionFinish
 from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
+from artfs.view.control.references import PendingReferences
 from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
 from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
 from artfs.view.control.texts import (
@@ -41,6 +42,7 @@ PENDING_FILES = (
     PendingDescription(),
     PendingMetadata(),
     PendingRuns(),
+    PendingReferences(),
 )
 VERSION_FILES = (
     VersionFinish(),

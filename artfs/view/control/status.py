@@ -44,4 +44,6 @@ class VersionStatus(ControlFile[VersionPlace]):
     name = "status"
 
     def read(self, place: VersionPlace) -> str:
-        return line(place.collection.describe(place.record.number))
+        status = place.collection.describe(place.record.number)
+        failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
+        return line(status | {"reference_errors": failed} if failed else status)

@@ -1,0 +1,70 @@
+"""A reference in a pending tree: an empty file of the size of what it stands for, with an xattr that says so.
+
+Owns the xattr and how such a file is made. It is moved, linked and removed like any other file; what its
+bytes are is told by whoever opens it. Users can't set the xattr, so nobody makes one by other means. Must not
+know where bytes come from. Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import msgspec
+
+from artfs.errors import Damaged, InvalidCommand
+from artfs.model.entry import ReferenceEntry
+from artfs.pending import overlay
+from artfs.store import durable, syscalls
+
+XATTR = b"user.artfs.reference"
+_TOO_LONG = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 keeps the xattrs of a file in one block
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """Where the bytes of a reference are, and which ones they were; ``checksum`` may be empty."""
+
+    uri: bytes
+    checksum: bytes
+
+
+def origin_of(file: int | bytes) -> Origin | None:
+    """Returns the origin of a file that is open, or at a path that is no symlink; None for a plain file."""
+    try:
+        data = os.getxattr(file, XATTR)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return None
+        raise
+    try:
+        return msgspec.msgpack.decode(data, type=Origin)
+    except msgspec.DecodeError as error:
+        raise Damaged("a reference of a pending version", str(error)) from None
+
+
+def stage(staging_fd: int, entry: ReferenceEntry) -> bytes:
+    """Makes the file of a reference, and returns its name in the staging directory.
+
+    Raises :class:`InvalidCommand` for a URI that is too long for the backing filesystem.
+    """
+    staged = durable.temp_name()
+    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging_fd)
+    try:
+        origin = msgspec.msgpack.encode(Origin(entry.uri, entry.checksum))
+        try:
+            os.setxattr(fd, XATTR, origin)
+        except OSError as error:
+            if error.errno not in _TOO_LONG:
+                raise
+            raise InvalidCommand(f"a URI of {len(entry.uri)} bytes is too long here") from None
+        overlay.set_xattrs(fd, entry.xattrs)
+        os.ftruncate(fd, entry.size)
+        overlay.give(staging_fd, staged, entry.uid, entry.gid)
+        os.fchmod(fd, entry.mode)
+        syscalls.futimens(fd, None, entry.mtime_ns)
+    except BaseException:
+        os.unlink(staged, dir_fd=staging_fd)
+        raise
+    finally:
+        os.close(fd)
+    return staged

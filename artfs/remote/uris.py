@@ -1,0 +1,153 @@
+"""How URIs are spelled, and what a look at one tells.
+
+Owns: the schemes, what is legal after each, the names that follow from a URI. Must not know how bytes are
+fetched. Pure functions: any thread.
+
+``file://`` is percent-encoded bytes (RFC 8089), and artfs records it in one canonical spelling. Keys of
+object stores are taken literally, as their own tools do: a ``%`` or ``?`` in one is itself. ``http(s)://`` is
+recorded as it was given.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from artfs.errors import InvalidCommand, printable_uri
+
+SCHEMES = ("file", "http", "https", "s3", "gs", "az")
+BUCKETS = ("s3", "gs", "az")
+LONGEST = 65535  # what an entry of a tree holds
+
+_KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")  # $web and $root are containers of Azure
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_SAFE = "!$&'()*+,;=:@"  # RFC 3986, pchar; the unreserved ones are never quoted
+
+
+class Found(NamedTuple):
+    """One object that a look at a URI found.
+
+    ``name`` is its path relative to the URI's directory, the last component for a single object.
+    ``checksum`` is tagged text: a digest (``xxh128:...``) for ``file://``, ``etag:...`` or ``version:...``
+    elsewhere; it is empty where none was asked for, and where the server gives none.
+    """
+
+    name: bytes
+    uri: str
+    size: int
+    checksum: bytes
+
+
+def scheme_of(uri: str) -> str:
+    """Returns the scheme, one of :data:`SCHEMES`; raises InvalidCommand, also for what is no URI."""
+    scheme, separator, _ = uri.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in SCHEMES:
+        raise InvalidCommand(f"'{printable_uri(uri)}' can't be a reference: known are {_KNOWN}")
+    if _CONTROL.search(uri):
+        raise InvalidCommand(f"'{printable_uri(uri)}' has control characters; write them as %0A and the like")
+    try:
+        size = len(uri.encode("utf-8", "surrogateescape" if scheme == "file" else "strict"))
+    except UnicodeEncodeError:
+        raise InvalidCommand(f"'{printable_uri(uri)}' is not UTF-8; percent-encode such bytes") from None
+    if size > LONGEST:
+        raise InvalidCommand(f"a URI of {size} bytes is too long: {LONGEST} are possible")
+    return scheme
+
+
+def too_many(uri: str, most: int) -> InvalidCommand:
+    return InvalidCommand(
+        f"{printable_uri(uri)} has more than {most} objects: refer to a part of it, or raise max_objects"
+    )
+
+
+class FilePath(NamedTuple):
+    """An absolute path, without ``.`` and empty components; ``directory``: it ends in a slash."""
+
+    parts: tuple[bytes, ...]
+    directory: bool
+
+
+def file_path(uri: str) -> FilePath:
+    """Returns the path that a ``file://`` URI names; raises InvalidCommand."""
+    host, slash, path = uri.partition("://")[2].partition("/")
+    if not slash or host.lower() not in ("", "localhost"):
+        raise InvalidCommand(f"'{printable_uri(uri)}' must be file:///ABSOLUTE/PATH")
+    if "?" in path or "#" in path:
+        raise InvalidCommand(f"'{printable_uri(uri)}': a ? or # of a path is written %3F or %23")
+    raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
+    parts = tuple(part for part in raw.split(b"/") if part not in (b"", b"."))
+    if b"\0" in raw or b".." in parts:
+        raise InvalidCommand(f"'{printable_uri(uri)}' must have neither .. nor %00 in its path")
+    return FilePath(parts, not parts or raw.endswith((b"/", b"/.")))
+
+
+def file_uri(parts: tuple[bytes, ...]) -> str:
+    """Returns the canonical URI of a path: ASCII, three slashes, none at its end."""
+    return "file:///" + "/".join(quote(part, safe=_SAFE) for part in parts)
+
+
+class Key(NamedTuple):
+    """An object of a bucket, or a prefix: without a slash at its end, empty for the whole bucket."""
+
+    bucket: str
+    key: str
+    prefix: bool
+
+
+def bucket_key(uri: str) -> Key:
+    """Takes apart a URI of an object store; raises InvalidCommand."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidCommand(f"'{printable_uri(uri)}' has no legal name of a bucket behind ://")
+    stem = key.removesuffix("/")
+    if stem:
+        _check(stem.encode(), uri)
+    return Key(bucket, stem, stem != key or not stem)
+
+
+def object_name(uri: str, path: bytes) -> bytes:
+    """Returns ``path`` if it can stand in a tree; raises InvalidCommand."""
+    _check(path, uri)
+    return path
+
+
+def _check(path: bytes, uri: str) -> None:
+    if b"\0" in path or not {b"", b".", b".."}.isdisjoint(path.split(b"/")):
+        raise InvalidCommand(f"'{printable_uri(uri)}' leads to a key with an empty, . or .. component")
+
+
+class Address(NamedTuple):
+    """An http address, cut so that one connection can serve many: ``path`` is what comes behind ``base``.
+
+    ``path`` is empty where only the whole address is sure to be sent as it was given.
+    """
+
+    base: str
+    path: str
+
+
+def http_address(uri: str) -> Address:
+    """Checks an address; raises InvalidCommand."""
+    try:
+        parts = urlsplit(uri)
+        legal = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        legal = False
+    if not legal:
+        raise InvalidCommand(
+            f"'{printable_uri(uri)}' is no address: write {uri.partition(':')[0]}://HOST/PATH"
+        )
+    if _PLAIN_PATH.fullmatch(parts.path) and not ("?" in uri or "#" in uri):
+        return Address(f"{parts.scheme}://{parts.netloc}", parts.path[1:])
+    return Address(uri, "")
+
+
+def http_name(uri: str) -> bytes:
+    """Returns the last component of an address's path, percent-decoded; the host where there is none."""
+    parts = urlsplit(uri)
+    raw = unquote_to_bytes(parts.path.rstrip("/")).rpartition(b"/")[2]
+    return (parts.hostname or "").encode() if raw in (b"", b".", b"..") or b"\0" in raw else raw

@@ -1,0 +1,665 @@
+"""References without a network: URIs, and files of this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from artfs.errors import (
+    ArtfsError,
+    Changed,
+    InvalidCommand,
+    RemoteMissing,
+    Unreachable,
+    printable_uri,
+)
+from artfs.model.digest import Algorithm
+from artfs.remote import Remotes, local, mounts, uris
+from artfs.remote.mounts import Mounts
+from artfs.store import durable, files
+from tests.unit.stores import as_nobody
+from tests.unit.test_remote_cache import together
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left() -> Iterator[None]:
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that everybody may read, down from the root."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(os.path.realpath(name))
+
+
+def remotes(*, careful: bool = False, algorithm: Algorithm = Algorithm.XXH128) -> Remotes:
+    return Remotes(None, algorithm=algorithm, careful=careful)
+
+
+def make(path: Path, data: bytes = b"data", mode: int = 0o644) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+def uri_of(path: Path | bytes) -> str:
+    return uris.file_uri(tuple(part for part in os.fsencode(path).split(b"/") if part))
+
+
+def read(remote: Remotes, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
+    fd = remote.open(uri, size, checksum)
+    try:
+        assert not os.get_inheritable(fd)
+        return os.read(fd, 1 << 20)
+    finally:
+        os.close(fd)
+
+
+def tag(data: bytes) -> bytes:
+    return b"xxh128:" + Algorithm.XXH128.digest(data).hex().encode()
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets an hour pass: every file was last changed long ago."""
+    monkeypatch.setattr(local, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Notes the inode of each file that is hashed."""
+    inodes: list[int] = []
+    measure = files.measure_fd
+
+    def note(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+        inodes.append(os.fstat(fd).st_ino)
+        return measure(algorithm, fd)
+
+    monkeypatch.setattr(files, "measure_fd", note)
+    return inodes
+
+
+# ---- URIs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts", "directory"),
+    [
+        ("file:///a/b", (b"a", b"b"), False),
+        ("FILE://localhost//a/./b/", (b"a", b"b"), True),
+        ("file:///", (), True),
+        ("file:///a%20b/%FF%2Fc", (b"a b", b"\xff", b"c"), False),
+        ("file:///100%/\u00e4", (b"100%", b"\xc3\xa4"), False),
+        ("file:///\udcff", (b"\xff",), False),
+        ("file:///a%3Fb%23", (b"a?b#",), False),
+    ],
+)
+def test_file_uris_are_percent_decoded_to_bytes(uri: str, parts: tuple[bytes, ...], directory: bool) -> None:
+    assert uris.scheme_of(uri) == "file"
+    path = uris.file_path(uri)
+    assert path == (parts, directory)
+    canonical = uris.file_uri(parts)
+    assert canonical.isascii()
+    assert uris.file_path(canonical).parts == parts
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "a/b",
+        "/a/b",
+        "file:/a",
+        "file://",
+        "file://host/a",
+        "file:///a/../b",
+        "file:///a/%2e%2E",
+        "file:///a%00",
+        "file:///a?b",
+        "file:///a#b",
+        "file:///a\nb",
+        "ftp://host/a",
+        "artfs://model:v0/a",
+        "s3://",
+        "s3:///key",
+        "s3://b@d/key",
+        "s3://bucket/a//b",
+        "gs://bucket/../b",
+        "az://bucket/./b",
+        "s3://bucket/\udcff",
+        "http://",
+        "https:///path",
+        "http://[::1/x",
+        "http://host:port/x",
+        "http://host/" + 65536 * "x",
+    ],
+)
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(InvalidCommand) as refused:
+        remotes().look(uri)
+    assert "\n" not in str(refused.value)
+    # What was recorded all the same can't be read: EIO, and not the EINVAL of a command.
+    with pytest.raises(Unreachable):
+        remotes().open(uri, 1, b"etag:x")
+    with pytest.raises(Unreachable):
+        remotes().verify(uri, 1, b"etag:x")
+
+
+def test_an_unknown_scheme_names_the_known_ones() -> None:
+    with pytest.raises(InvalidCommand, match="file://, http://, https://, s3://, gs://, az://"):
+        remotes().look("ftp://host/a")
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("http://host/a/b.bin", b"b.bin"),
+        ("http://host/a%20b?token=x#y", b"a b"),
+        ("http://host/a/", b"a"),
+        ("http://host", b"host"),
+        ("http://host/%2e%2e", b"host"),
+        ("http://host/a%2Fb%FF", b"b\xff"),
+        ("http://host/a/%00", b"host"),
+    ],
+)
+def test_an_address_gives_one_name(uri: str, name: bytes) -> None:
+    assert uris.http_name(uri) == name
+
+
+def test_an_address_is_cut_only_where_it_stays_itself() -> None:
+    assert uris.http_address("http://h:1/a/b.bin") == ("http://h:1", "a/b.bin")
+    for whole in (
+        "http://h/a%20b",
+        "http://h/a?b",
+        "http://h/a/",
+        "http://h/a//b",
+        "http://h/a/.b",
+        "http://h",
+    ):
+        assert uris.http_address(whole) == (whole, "")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://me:secret@host/a?X-Amz-Signature=secret#secret", "https://host/a?..."),
+        ("https://me:sec?ret@host/a", "https://host/a?..."),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("file:///a\nb", "file:///a\\nb"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_what_is_shown_of_a_uri_holds_no_secret(uri: str, shown: str) -> None:
+    assert printable_uri(uri) == shown
+    for error in (Unreachable(uri, "why"), Changed(uri, "a", "b"), RemoteMissing(uri)):
+        assert str(error).startswith(shown)
+        assert error.uri == uri
+
+
+# ---- files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_file(place: Path, careful: bool) -> None:
+    path, remote = make(place / "a.bin"), remotes(careful=careful)
+    assert remote.look(uri_of(path)) == [(b"a.bin", uri_of(path), 4, tag(b"data"))]
+    assert remote.look(uri_of(path), checksum=False) == [(b"a.bin", uri_of(path), 4, b"")]
+    assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
+    assert read(remote, uri_of(path), 4) == b"data"
+    assert read(remote, uri_of(path)) == b"data"
+    remote.verify(uri_of(path), 4, tag(b"data"))
+    remote.close()
+
+
+def test_uris_of_files_are_recorded_in_one_spelling(place: Path) -> None:
+    path = make(place / "\u00e4 b")
+    assert remotes().look(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
+
+
+def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_checked(place: Path) -> None:
+    path = make(place / "a")
+    remote = remotes(algorithm=Algorithm.SHA256)
+    [found] = remote.look(uri_of(path))
+    assert found.checksum == b"sha256:" + Algorithm.SHA256.digest(b"data").hex().encode()
+    assert read(remote, found.uri, 4, tag(b"data")) == b"data"
+    assert read(remotes(), found.uri, 4, found.checksum) == b"data"
+    with pytest.raises(Unreachable, match="checksum is none of a file"):
+        remote.open(found.uri, 4, b"etag:x")
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_directory_is_all_regular_files_below_sorted(place: Path, careful: bool) -> None:
+    names = [b"b", b"a/z", b"a/deep/er/x", b"a-", b"\xff\xfe", b"q?#% ;\n\\", b"empty"]
+    for name in names:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(place), b"top", name)))
+        make(path, b"" if name == b"empty" else name)
+    top = place / "top"
+    (top / "nothing").mkdir()
+    (top / "link").symlink_to("b")
+    (top / "a" / "up").symlink_to("..")
+    os.mkfifo(top / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(top / "socket"))
+    remote = remotes(careful=careful)
+    found = remote.look(uri_of(top))
+    assert [item.name for item in found] == sorted(names)
+    assert [item.name for item in remote.look(uri_of(top) + "/", checksum=False)] == sorted(names)
+    for item in found:
+        data = b"" if item.name == b"empty" else item.name
+        assert (item.size, item.checksum) == (len(data), tag(data))
+        assert read(remote, item.uri, item.size, item.checksum) == data
+    assert remote.look(uri_of(top / "nothing")) == []
+
+
+def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
+    import resource
+
+    path = place
+    for _ in range(60):
+        path /= "d"
+    make(path / "f")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+        [found] = remotes().look(uri_of(place))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found.name == b"d/" * 60 + b"f"
+
+
+def test_too_many_objects_are_refused_before_any_is_hashed(place: Path, hashed: list[int]) -> None:
+    for number in range(4):
+        make(place / f"{number % 2}" / f"{number}")
+    assert len(remotes().look(uri_of(place), max_objects=4)) == 4
+    hashed.clear()
+    with pytest.raises(InvalidCommand, match=r"more than 3 objects: .*max_objects"):
+        remotes().look(uri_of(place), max_objects=3)
+    with pytest.raises(InvalidCommand, match="more than 0"):
+        remotes().look(uri_of(place / "0/0"), max_objects=0)
+    assert hashed == []
+
+
+def test_another_size_is_changed_and_nothing_is_hashed(place: Path, hashed: list[int]) -> None:
+    path = make(place / "a", b"longer")
+    for checksum in (tag(b"data"), b""):
+        with pytest.raises(Changed) as changed:
+            remotes().open(uri_of(path), 4, checksum)
+        assert (changed.value.expected, changed.value.found) == ("4 bytes", "6 bytes")
+    with pytest.raises(Changed):
+        remotes().open(uri_of(path), 0, tag(b""))
+    assert hashed == []
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_same_size_and_mtime_but_other_bytes_are_changed(place: Path, hashed: list[int]) -> None:
+    path, remote = make(place / "a"), remotes()
+    assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
+    before = path.stat()
+    path.write_bytes(b"DATA")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of times may tick every 4 ms only
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(Changed) as changed:
+        remote.open(uri_of(path), 4, tag(b"data"))
+    assert (changed.value.expected, changed.value.found) == (tag(b"data").decode(), tag(b"DATA").decode())
+    with pytest.raises(Changed):
+        remote.verify(uri_of(path), 4, tag(b"data"))
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_an_unchanged_file_is_hashed_once(place: Path, hashed: list[int]) -> None:
+    path, remote = make(place / "a"), remotes()
+    remote.look(uri_of(path))
+    for _ in range(3):
+        read(remote, uri_of(path), 4, tag(b"data"))
+    with pytest.raises(Changed):
+        remote.open(uri_of(path), 4, tag(b"DATA"))
+    assert len(hashed) == 1
+    remote.verify(uri_of(path), 4, tag(b"data"))  # trusts no memory
+    assert len(hashed) == 2
+    remote.close()
+    read(remote, uri_of(path), 4, tag(b"data"))
+    assert len(hashed) == 3
+
+
+def test_a_file_changed_a_moment_ago_is_hashed_each_time(place: Path, hashed: list[int]) -> None:
+    path, remote = make(place / "a"), remotes()
+    for _ in range(3):
+        read(remote, uri_of(path), 4, tag(b"data"))
+    assert len(hashed) == 3
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_the_memory_of_files_is_bounded(place: Path, hashed: list[int], monkeypatch) -> None:
+    monkeypatch.setattr(local, "REMEMBERED", 2)
+    remote = remotes()
+    one, two, three = (make(place / name) for name in "123")
+    for path in (one, two, one, three, one):
+        read(remote, uri_of(path), 4, tag(b"data"))
+    assert len(hashed) == 3
+    read(remote, uri_of(two), 4, tag(b"data"))
+    assert len(hashed) == 4
+
+
+@pytest.mark.usefixtures("long_ago")
+def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkeypatch) -> None:
+    path, remote = make(place / "a"), remotes()
+    measure, calls = files.measure_fd, []
+
+    def write(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+        result = measure(algorithm, fd)
+        calls.append(fd)
+        path.write_bytes(b"more" * len(calls))
+        return result
+
+    monkeypatch.setattr(files, "measure_fd", write)
+    with pytest.raises(Unreachable, match="changed while it is read"):
+        remote.look(uri_of(path))
+    monkeypatch.setattr(files, "measure_fd", measure)
+    with pytest.raises(Changed):
+        remote.open(uri_of(path), path.stat().st_size, tag(b"data"))
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_what_is_no_file_is_refused_without_being_opened(place: Path, careful: bool) -> None:
+    remote = remotes(careful=careful)
+    make(place / "file")
+    (place / "link").symlink_to("file")
+    (place / "dir").mkdir()
+    os.mkfifo(place / "fifo", 0o644)  # opening it would wait for a writer
+    (place / "loop").symlink_to("loop")
+    for name, why in {
+        "link": "a symlink; name what it leads to",
+        "dir": "it is a directory",
+        "fifo": "it is a fifo",
+        "loop/x": "too many symlinks",
+        "nothing": "no such file",
+        "nothing/x": "no such file",
+        "file/x": "a directory is none",
+        "file/": "a directory is none",
+        "x" * 300: "file name too long",
+    }.items():
+        with pytest.raises(Unreachable, match=why):
+            remote.open(uri_of(place) + "/" + name, 4, b"")
+        if name != "dir":
+            with pytest.raises(Unreachable, match=why):
+                remote.look(uri_of(place) + "/" + name)
+    with pytest.raises(Unreachable):
+        remote.open("file:///dev/null", 0, b"")
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_symlinks_among_the_directories_are_followed(place: Path, careful: bool) -> None:
+    make(place / "v2" / "sub" / "a")
+    (place / "now").symlink_to("v2/")
+    (place / "v2" / "round").symlink_to("../now/./sub")
+    (place / "far").symlink_to(place / "now")
+    remote = remotes(careful=careful)
+    for name in ("now/sub/a", "far/sub/a", "now/round/a", "far/round/a"):
+        assert read(remote, uri_of(place / name), 4, tag(b"data")) == b"data"
+    # A link itself is refused; with a slash behind it, it is what it leads to.
+    with pytest.raises(Unreachable, match="a symlink"):
+        remote.look(uri_of(place / "far"))
+    [found] = remote.look(uri_of(place / "far") + "/")
+    assert (found.name, found.uri) == (b"sub/a", uri_of(place / "far/sub/a"))
+    assert read(remote, found.uri, found.size, found.checksum) == b"data"
+
+
+# ---- races ------------------------------------------------------------------------------------------------
+
+
+def swap_at(monkeypatch: pytest.MonkeyPatch, name: bytes, swap: Callable[[], None]) -> None:
+    """Does something right after a component of that name was opened with O_PATH."""
+    refusal = Mounts.refusal
+    done: list[int] = []
+
+    def swapping(self: Mounts, fd: int) -> str | None:
+        if not done and os.path.basename(os.readlink(f"/proc/self/fd/{fd}").encode()) == name:
+            done.append(fd)
+            swap()
+        return refusal(self, fd)
+
+    monkeypatch.setattr(Mounts, "refusal", swapping)
+
+
+def test_a_directory_that_becomes_a_symlink_leads_nowhere_else(place: Path, monkeypatch) -> None:
+    make(place / "dir" / "a", b"good")
+    make(place / "other" / "a", b"evil")
+
+    def swap() -> None:
+        (place / "dir").rename(place / "gone")
+        (place / "dir").symlink_to("other")
+
+    swap_at(monkeypatch, b"dir", swap)
+    assert read(remotes(), uri_of(place / "dir/a"), 4) == b"good"
+    with pytest.raises(Changed):
+        remotes().open(uri_of(place / "dir/a"), 4, tag(b"good"))
+
+
+def test_a_file_that_becomes_a_fifo_is_not_opened(place: Path, monkeypatch) -> None:
+    path = make(place / "a", b"good")
+
+    def swap() -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    swap_at(monkeypatch, b"a", swap)
+    assert read(remotes(), uri_of(path), 4, tag(b"good")) == b"good"
+    with pytest.raises(Unreachable, match="a fifo"):
+        remotes().open(uri_of(path), 4, tag(b"good"))
+
+
+def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, monkeypatch) -> None:
+    make(place / "top" / "dir" / "a")
+    make(place / "other" / "a", b"evil")
+    below = local.LocalFiles._below
+
+    def swapping(self, *arguments):
+        listed = below(self, *arguments)
+        (place / "top/dir").rename(place / "gone")
+        (place / "top/dir").symlink_to("../other")
+        return listed
+
+    monkeypatch.setattr(local.LocalFiles, "_below", swapping)
+    with pytest.raises(Unreachable):
+        remotes().look(uri_of(place / "top"))
+
+
+def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> None:
+    """What leads through a closed directory is never read, however the two names are exchanged."""
+    make(place / "closed" / "a", b"secret", 0o644)
+    (place / "closed").chmod(0o700)
+    make(place / "dir" / "a", b"public")
+    (place / "link").symlink_to("closed")
+    end = threading.Event()
+
+    def swap() -> None:
+        with durable.directory(-100, os.fsencode(place)) as fd:
+            while not end.is_set():
+                durable.exchange(fd, b"dir", b"link", label="t")
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        remote, seen = remotes(careful=True), set()
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            try:
+                seen.add(read(remote, uri_of(place / "dir/a"), 6))
+            except Unreachable as error:
+                seen.add(error.why.encode())
+    finally:
+        end.set()
+        swapper.join()
+    assert b"secret" not in seen
+    assert b"public" in seen
+
+
+# ---- who may read -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o000, 0o611])
+def test_careful_reads_only_files_that_everybody_may_read(place: Path, mode: int) -> None:
+    path = make(place / "top" / "a", mode=mode)
+    for action in (
+        lambda: remotes(careful=True).look(uri_of(path)),
+        lambda: remotes(careful=True).look(uri_of(path.parent), checksum=False),
+        lambda: remotes(careful=True).open(uri_of(path), 4, b""),
+        lambda: remotes(careful=True).verify(uri_of(path), 4, tag(b"data")),
+    ):
+        with pytest.raises(Unreachable, match="not everybody may read it"):
+            action()
+    path.chmod(0o444)
+    assert read(remotes(careful=True), uri_of(path), 4) == b"data"
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o701, 0o766])
+def test_careful_passes_only_directories_that_everybody_may_pass(place: Path, mode: int) -> None:
+    path = make(place / "top" / "sub" / "a")
+    (place / "link").symlink_to("top/sub")
+    (place / "top").chmod(mode)
+    remote = remotes(careful=True)
+    for uri in (uri_of(path), uri_of(place / "link/a")):
+        with pytest.raises(Unreachable, match="not everybody may read it"):
+            remote.open(uri, 4, b"")
+    with pytest.raises(Unreachable, match="not everybody"):
+        remote.look(uri_of(place))
+    (place / "top").chmod(0o711)
+    assert read(remote, uri_of(path), 4) == b"data"
+    with pytest.raises(Unreachable, match="not everybody may list it"):
+        remote.look(uri_of(place))
+
+
+def test_without_care_the_kernel_decides(place: Path) -> None:
+    path = make(place / "closed" / "a", mode=0o600)
+
+    def run(own: Path) -> None:
+        remote = remotes()
+        if os.geteuid() != os.stat(path).st_uid:
+            with pytest.raises(Unreachable, match="permission denied"):
+                remote.open(uri_of(path), 4, b"")
+            with pytest.raises(Unreachable, match="permission denied"):
+                remote.look(uri_of(path.parent))
+        mine = make(own / "a", mode=0o600)
+        assert read(remote, uri_of(mine), 4, tag(b"data")) == b"data"
+        mine.chmod(0)
+        with pytest.raises(Unreachable, match="permission denied"):
+            remote.open(uri_of(mine), 4, b"")
+
+    as_nobody(run)
+
+
+def test_careful_leaves_pseudo_files_alone() -> None:
+    with pytest.raises(Unreachable, match="it is on proc"):
+        remotes(careful=True).open("file:///proc/self/status", 0, b"")
+    assert read(remotes(), "file:///proc/self/status")
+
+
+def test_pseudo_files_have_no_size_that_could_be_recorded() -> None:
+    with pytest.raises(Unreachable, match="changed while it is read"):
+        remotes().look("file:///proc/version")
+
+
+MOUNTINFO = b"""\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 21 0:40 / /mnt/art rw,nosuid,nodev shared:9 - fuse.artfs /srv/vol rw,user_id=0,group_id=0,allow_other
+31 21 0:41 / /mnt/own rw - fuse.sshfs host:/ rw,user_id=1000,group_id=1000,allow_other
+32 21 0:42 / /mnt/all rw - fuse.juicefs J rw,user_id=0,group_id=0,allow_other
+33 21 0:43 / /sys ro - sysfs sysfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "common", "careful"),
+    [
+        (b"21", None, None),
+        (b"30", "mount of artfs", "mount of artfs"),
+        (b"31", None, "FUSE mount that is not root's"),
+        (b"32", None, None),
+        (b"33", None, "on sysfs"),
+        (b"99", "can't be told", "can't be told"),
+    ],
+)
+def test_which_mounts_are_read(mount, common, careful, monkeypatch) -> None:
+    def fake(path: bytes) -> bytes:
+        return MOUNTINFO if path.endswith(b"mountinfo") else b"pos:\t0\nmnt_id:\t%s\nino:\t1\n" % mount
+
+    monkeypatch.setattr(mounts, "_read", fake)
+    for cautious, expected in ((False, common), (True, careful)):
+        said = Mounts(careful=cautious).refusal(3)
+        assert said is None if expected is None else said is not None and expected in said
+
+
+# ---- at once ----------------------------------------------------------------------------------------------
+
+
+def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkeypatch) -> None:
+    path, remote = make(place / "a"), remotes()
+    measure, hashing, calls = files.measure_fd, threading.Event(), []
+
+    def slow(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+        calls.append(fd)
+        assert hashing.wait(10)
+        return measure(algorithm, fd)
+
+    monkeypatch.setattr(files, "measure_fd", slow)
+    together(remote._files._hashing, 8, lambda: read(remote, uri_of(path), 4, tag(b"data")), hashing.set)
+    assert len(calls) == 1
+
+
+# ---- without obstore --------------------------------------------------------------------------------------
+
+
+def test_without_obstore_everything_but_files_says_what_to_install(place: Path, monkeypatch) -> None:
+    for module in [name for name in sys.modules if name.split(".")[0] == "obstore"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "obstore", None)  # import raises ImportError
+    remote = remotes()
+    for uri in (
+        "http://h/x",
+        "https://h/x",
+        "s3://bucket/k",
+        "s3://bucket/k/",
+        "gs://bucket/k",
+        "az://bucket/k",
+    ):
+        for action in (
+            remote.look,
+            lambda uri: remote.open(uri, 1, b"etag:x"),
+            lambda uri: remote.open(uri, 0, b""),
+        ):
+            with pytest.raises(RemoteMissing, match=r"pip install 'artfs\[remote\]'"):
+                action(uri)
+        with pytest.raises(RemoteMissing):
+            remote.verify(uri, 1, b"etag:x")
+    path = make(place / "a")
+    assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
+
+
+def test_obstore_is_imported_late() -> None:
+    import subprocess
+
+    code = "import sys, artfs.remote; assert 'obstore' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_all_failures_are_one_kind() -> None:
+    from artfs.errors import ReferenceFailed
+
+    assert issubclass(ReferenceFailed, ArtfsError)
+    assert {Unreachable, Changed, RemoteMissing} <= set(ReferenceFailed.__subclasses__())

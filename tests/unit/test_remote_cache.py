@@ -1,0 +1,281 @@
+"""What references share: work that many want at once, and the cache's directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artfs.errors import Unreachable
+from artfs.remote.cache import Cache
+from artfs.remote.flights import Flights
+from artfs.store import durable
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left() -> Iterator[None]:
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def make(path: Path, data: bytes, mode: int = 0o644) -> Path:
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+# ---- shared work ------------------------------------------------------------------------------------------
+
+
+def together(
+    flights: Flights[Any, Any], count: int, action: Callable[[], object], release: Callable[[], None]
+) -> list[object]:
+    """Runs an action in threads, and releases the first when all others wait for it."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:  # noqa: BLE001
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while sum(flight.users for flight in list(flights._flying.values())) < count:
+        assert time.monotonic() < deadline, results
+        time.sleep(0.001)
+    release()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(results) == count
+    return results
+
+
+def test_shared_work_is_released_by_the_last() -> None:
+    released: list[str] = []
+    flights: Flights[str, str] = Flights(released.append)
+    go = threading.Event()
+    left: list[int] = []
+
+    def use() -> str:
+        with flights.share("key", lambda: str(go.wait(10))) as result:
+            assert not released
+            left.append(1)
+            return result
+
+    assert together(flights, 4, use, go.set) == ["True"] * 4
+    assert (released, len(left), flights._flying) == (["True"], 4, {})
+    with flights.share("key", lambda: "again") as result:  # nothing is remembered
+        assert result == "again"
+    assert released == ["True", "again"]
+
+
+def test_a_refusal_refuses_all() -> None:
+    flights: Flights[str, str] = Flights()
+    go = threading.Event()
+    calls: list[int] = []
+
+    def fail() -> str:
+        calls.append(1)
+        go.wait(10)
+        raise Unreachable("s3://b/k", "why")
+
+    def use() -> None:
+        with flights.share("key", fail):
+            pass
+
+    results = together(flights, 4, use, go.set)
+    assert all(isinstance(result, Unreachable) for result in results)
+    assert len(calls) == 1
+
+
+def test_an_interrupted_worker_leaves_the_work_to_others() -> None:
+    flights: Flights[str, str] = Flights()
+    go = threading.Event()
+    calls: list[int] = []
+
+    def work() -> str:
+        calls.append(1)
+        first = len(calls) == 1
+        go.wait(10)
+        if first:
+            raise KeyboardInterrupt
+        return "done"
+
+    def use() -> str:
+        with flights.share("key", work) as result:
+            return result
+
+    results = together(flights, 4, use, go.set)
+    assert sorted(map(type, results), key=str) == [KeyboardInterrupt, str, str, str]
+
+
+# ---- the cache's directory --------------------------------------------------------------------------------
+
+NAMES = [(b"%x" % digit) * 64 for digit in range(16)]
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    path = tmp_path / "cache"
+    path.mkdir(mode=0o700)
+    with durable.directory(-100, os.fsencode(path)) as fd:
+        yield path, fd
+
+
+def keep(cache: Cache, name: bytes, data: bytes) -> None:
+    with cache.incoming(named=True) as incoming:
+        durable.write_all(incoming.fd, data)
+        cache.keep(incoming, name)
+        fd = incoming.reopen()
+        assert os.read(fd, 1 << 20) == data
+        os.close(fd)
+
+
+def get(cache: Cache, name: bytes, size: int) -> bytes | None:
+    fd = cache.open(name, size)
+    if fd is None:
+        return None
+    data = os.read(fd, 1 << 20)
+    os.close(fd)
+    return data
+
+
+def held(path: Path) -> list[str]:
+    return sorted(name[0] if len(name) == 64 else name for name in os.listdir(path))
+
+
+def test_cached_objects_outlive_the_process(cached) -> None:
+    path, fd = cached
+    cache = Cache(fd, 1000)
+    assert get(cache, NAMES[0], 4) is None
+    keep(cache, NAMES[0], b"data")
+    assert get(cache, NAMES[0], 4) == b"data"
+    assert (path / NAMES[0].decode()).stat().st_mode & 0o7777 == 0o600
+    cache.close()
+    again = Cache(fd, 1000)
+    assert get(again, NAMES[0], 4) == b"data"
+    assert get(again, NAMES[0], 5) is None  # cut short by a crash
+    again.close()
+    assert held(path) == ["0"]
+
+
+def test_what_is_not_kept_leaves_nothing(cached) -> None:
+    path, fd = cached
+    cache = Cache(fd, 1000)
+    for named in (True, False):
+        with cache.incoming(named=named) as incoming:
+            os.write(incoming.fd, b"data")
+            reading = incoming.reopen()
+            assert len(os.listdir(path)) == named
+        assert os.read(reading, 10) == b"data"
+        with pytest.raises(OSError):
+            os.write(reading, b"x")
+        os.close(reading)
+    assert held(path) == []
+    cache.close()
+
+
+def test_without_a_directory_nothing_is_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cache = Cache(None, 1000)
+    keep(cache, NAMES[0], b"data")
+    assert get(cache, NAMES[0], 4) is None
+    assert not cache.fits(1)
+    assert list(tmp_path.iterdir()) == []
+    cache.close()
+
+
+def test_those_that_were_not_used_for_longest_go(cached) -> None:
+    path, fd = cached
+    cache = Cache(fd, 1000)
+    for name in NAMES[:3]:
+        keep(cache, name, bytes(300))
+    assert get(cache, NAMES[0], 300)
+    keep(cache, NAMES[3], bytes(300))
+    assert held(path) == ["0", "2", "3"]
+    keep(cache, NAMES[4], bytes(1000))  # never the one that came
+    assert held(path) == ["4"]
+    keep(cache, NAMES[5], bytes(1))
+    assert held(path) == ["5"]
+    assert cache.fits(1000)
+    assert not cache.fits(1001)
+    cache.close()
+
+
+def test_the_limit_holds_for_many_and_over_restarts(cached) -> None:
+    path, fd = cached
+    for _ in range(3):
+        cache = Cache(fd, 1000)
+        for name in NAMES:
+            keep(cache, name, bytes(90))
+            assert sum(file.stat().st_size for file in path.iterdir()) <= 1000
+        cache.close()
+    cache = Cache(fd, 300)  # a smaller one now
+    keep(cache, NAMES[0], bytes(90))
+    assert sum(file.stat().st_size for file in path.iterdir()) <= 300
+    cache.close()
+
+
+def test_what_other_processes_bring_is_seen_in_time(cached) -> None:
+    path, fd = cached
+    one, other = Cache(fd, 1000), Cache(fd, 1000)
+    for name, more in zip(NAMES[:8], NAMES[8:], strict=True):
+        keep(one, name, bytes(100))
+        keep(other, more, bytes(100))
+        assert sum(file.stat().st_size for file in path.iterdir()) <= 1000 + 2 * 125
+    one.close()
+    other.close()
+
+
+def test_planted_files_are_not_trusted(cached, tmp_path: Path) -> None:
+    path, fd = cached
+    cache = Cache(fd, 1000)
+    evil = make(tmp_path / "evil", b"evil", 0o600)
+    for name, plant in enumerate(
+        (
+            lambda file: file.symlink_to(evil),
+            os.mkfifo,
+            lambda file: os.link(evil, file),
+            lambda file: make(file, b"evil", 0o620),
+            lambda file: make(file, b"evil", 0o602),
+            lambda file: os.chown(make(file, b"evil"), 65534, 65534) if os.geteuid() == 0 else None,
+        )
+    ):
+        file = path / NAMES[name].decode()
+        plant(file)
+        assert get(cache, NAMES[name], 4) is None
+        keep(cache, NAMES[name], b"good")  # takes its place
+        assert get(cache, NAMES[name], 4) == b"good"
+        assert stat.S_ISREG(file.lstat().st_mode)
+    assert evil.read_bytes() == b"evil"
+    blocked = path / NAMES[15].decode()
+    (blocked / "x").mkdir(parents=True)
+    assert get(cache, NAMES[15], 4) is None
+    keep(cache, NAMES[15], b"good")  # is not kept, and is no failure
+    assert get(cache, NAMES[15], 4) is None
+    assert blocked.is_dir()
+    cache.close()
+    assert not [name for name in os.listdir(path) if name.startswith(".")]
+
+
+def test_temps_of_dead_processes_go_and_foreign_names_stay(cached, monkeypatch) -> None:
+    path, fd = cached
+    (path / os.fsdecode(durable.TEMP_PREFIX + b"999999999.x")).write_bytes(b"left")
+    (path / "README").write_bytes(bytes(2000))
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -10.0)
+    cache = Cache(fd, 1000)
+    keep(cache, NAMES[0], b"data")
+    assert held(path) == ["0", "README"]
+    cache.close()
