@@ -242,7 +242,15 @@ class Volume:
             raise AlreadyFinished(collection.name, name, names.version_name(finished))
         return tree
 
-    def set_base(self, collection: Collection, tree: PendingTree, ref: str, request: Request) -> PendingTree:
+    def set_base(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        ref: str,
+        request: Request,
+        *,
+        number: int | None = None,
+    ) -> PendingTree:
         """Makes a pending version a patch of what `ref` names; returns the tree that shows it from then on.
 
         What is done and raised is that of :func:`artfs.seal.rebase.set_base`.
@@ -251,11 +259,13 @@ class Volume:
         trash = None
         try:
             with self._sealer(collection) as sealer:
-                trash = set_base(sealer, tree, ref, request)
+                trash = set_base(sealer, tree, ref, request, number)
         finally:
             if tree.gate.state is State.REPLACED:
                 with self._lock:
-                    tree.successor = self._adopt(collection, PendingTree(tree.draft, self.store))
+                    successor = PendingTree(tree.draft, self.store)
+                    successor.places.inherit(tree.places)
+                    tree.successor = self._adopt(collection, successor)
         if trash is not None:
             self._empty(trash)
         return tree.current()
@@ -321,8 +331,11 @@ class Volume:
                 self._forget(tree)
         self._empty(trash)
 
-    def recover(self) -> None:
-        """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes."""
+    def recover(self, *, alone: bool = False) -> None:
+        """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes.
+
+        ``alone``: the caller's lock keeps all others from changing pending versions.
+        """
         self.catalog.sweep()
         for collection in self.catalog.collections():
             for name in self.pending_names(collection):
@@ -337,6 +350,9 @@ class Volume:
                 if trash is not None:
                     self._forget(tree)
                     self._empty(trash)
+                elif alone:
+                    with contextlib.suppress(OSError):
+                        gc.sweep_staging(tree.draft.fd, all_of_them=True)
         left = os.listdir(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))
@@ -397,6 +413,10 @@ class Volume:
 
     def changes(self, tree: PendingTree) -> list[Change]:
         """Returns what a pending version has changed since its base, or since nothing if it has none."""
+        return self.changes_within_reach(tree)[0]
+
+    def changes_within_reach(self, tree: PendingTree) -> tuple[list[Change], int]:
+        """Returns the changes of a pending version, and the mask of who may list all directories of them."""
         return preview.changes(tree.current())
 
     def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:

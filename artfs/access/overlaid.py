@@ -79,7 +79,7 @@ class _OverlaidCursor(Cursor):
         if isinstance(found, DirEntry):
             lower = self._way[-1].lower
             assert lower is not None
-            self._way.append(_Level(name, -1, Lower(found.tree, lower.number_of(name)), found))
+            self._way.append(_Level(name, -1, Lower(found.tree, lower.number_of(found)), found))
         elif isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode):
             fd = os.open(name, _DIRECTORY, dir_fd=self._way[-1].fd)
             self._way.append(_Level(name, fd, overlay.lower_of(fd)))

@@ -91,7 +91,7 @@ class Operations(pyfuse3.Operations):
         root = VolumeRoot(view)
         self._nodes = InodeTable(view, root)
         self._handles: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[Node, Listing]] = {}
+        self._listings: dict[int, tuple[int, Node, Listing]] = {}
         self._numbers = itertools.count(1)
         self._commands = trio.CapacityLimiter(_COMMANDS)
         self._waiting = trio.CapacityLimiter(_WAITING)
@@ -115,8 +115,8 @@ class Operations(pyfuse3.Operations):
             return self._told(parent if name == b"." else self._above(parent))
         node = parent.lookup(name)
         if node is not None:
-            return self._told(node)
-        if not parent.absent_timeout:
+            return self._told(node, fleeting=parent.ino != parent_inode)
+        if not parent.absent_timeout or parent.ino != parent_inode:
             raise FUSEError(errno.ENOENT)
         absent = EntryAttributes()
         absent.st_ino = 0
@@ -130,10 +130,23 @@ class Operations(pyfuse3.Operations):
             raise OSError(errno.ESTALE, "the directory above is not known")
         return parent
 
-    def _told(self, node: Node) -> EntryAttributes:
+    def _told(self, node: Node, *, fleeting: bool = False) -> EntryAttributes:
+        """Tells the kernel of a node; a `fleeting` name it must not remember."""
         entry = _entry(node.attributes())
+        if fleeting:
+            entry.entry_timeout = 0
         self._nodes.remember(node)
         return entry
+
+    def _renewed(self, parent_inode: int, parent: Node, name: bytes) -> bool:
+        """Tells whether a directory is known to the kernel under two numbers: one that it had before, too.
+
+        Then others may remember under the new one what a change through the old one made wrong.
+        """
+        if parent.ino == parent_inode:
+            return False
+        self._session.notifier.entry(parent.ino, name)
+        return True
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:  # type: ignore[override]
         self._nodes.forget(inode_list)
@@ -185,35 +198,44 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
-        return self._told(await self._run(parent, "mkdir", name, stat.S_IMODE(mode), _caller(ctx)))
+        made = await self._run(parent, "mkdir", name, stat.S_IMODE(mode), _caller(ctx))
+        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
 
     @_answering
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._told(self._nodes.node(parent_inode).mknod(name, mode, rdev, _caller(ctx)))
+        parent = self._nodes.node(parent_inode)
+        made = parent.mknod(name, mode, rdev, _caller(ctx))
+        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
 
     @_answering
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
-        return self._told(await self._run(parent, "symlink", name, target, _caller(ctx)))
+        made = await self._run(parent, "symlink", name, target, _caller(ctx))
+        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
 
     @_answering
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         node, parent = self._nodes.node(inode), self._nodes.node(new_parent_inode)
-        return self._told(parent.link(node, new_name, _caller(ctx)))
+        linked = parent.link(node, new_name, _caller(ctx))
+        return self._told(linked, fleeting=self._renewed(new_parent_inode, parent, new_name))
 
     @_answering
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await self._run(self._nodes.node(parent_inode), "unlink", name, _caller(ctx))
+        parent = self._nodes.node(parent_inode)
+        await self._run(parent, "unlink", name, _caller(ctx))
+        self._renewed(parent_inode, parent, name)
 
     @_answering
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        await self._run(self._nodes.node(parent_inode), "rmdir", name, _caller(ctx))
+        parent = self._nodes.node(parent_inode)
+        await self._run(parent, "rmdir", name, _caller(ctx))
+        self._renewed(parent_inode, parent, name)
 
     @_answering
     async def rename(
@@ -227,6 +249,8 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         source, target = self._nodes.node(parent_inode_old), self._nodes.node(parent_inode_new)
         await self._run(source, "rename", name_old, target, name_new, flags, _caller(ctx))
+        self._renewed(parent_inode_old, source, name_old)
+        self._renewed(parent_inode_new, target, name_new)
 
     # -- extended attributes
 
@@ -272,7 +296,7 @@ class Operations(pyfuse3.Operations):
         parent = self._nodes.node(parent_inode)
         node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), _caller(ctx))
         try:
-            entry = self._told(node)
+            entry = self._told(node, fleeting=self._renewed(parent_inode, parent, name))
         except BaseException:
             handle.release()
             raise
@@ -324,12 +348,12 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         node = self._nodes.node(inode)
         fh = next(self._numbers)
-        self._listings[fh] = node, node.listing()
+        self._listings[fh] = inode, node, node.listing()
         return fh
 
     @_answering
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        node, listing = self._listings[fh]
+        inode, node, listing = self._listings[fh]
         if start_id == 0:
             if listing.blocks:
                 await trio.to_thread.run_sync(listing.rewind, limiter=self._disk)
@@ -340,18 +364,20 @@ class Operations(pyfuse3.Operations):
                 return
         for found in listing.entries(max(start_id - _DOTS, 0)):
             entry = _entry(found.attributes)
+            if node.ino != inode:
+                entry.entry_timeout = 0
             if not pyfuse3.readdir_reply(token, found.name, entry, found.offset + _DOTS):
                 return
             self._nodes.remember(found.node)
 
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        sync = functools.partial(self._listings[fh][1].fsync, data_only=datasync)
+        sync = functools.partial(self._listings[fh][2].fsync, data_only=datasync)
         await trio.to_thread.run_sync(sync, limiter=self._disk)
 
     @_answering
     async def releasedir(self, fh: int) -> None:
-        self._listings.pop(fh)[1].release()
+        self._listings.pop(fh)[2].release()
 
 
 def _caller(ctx: RequestContext) -> Caller:

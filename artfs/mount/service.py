@@ -31,7 +31,7 @@ def mount(volume_path: Path, mountpoint: Path, options: Options, *, ready: Calla
     """
     with Volume.open(volume_path) as volume, _own(volume, mountpoint):
         if not options.read_only:
-            volume.recover()
+            volume.recover(alone=True)
 
         views: list[View] = []
 

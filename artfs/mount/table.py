@@ -24,7 +24,11 @@ class InodeTable:
         """Returns a node. Raises ESTALE for a number that the kernel was told to forget."""
         known = self._known.get(ino)
         if known is not None:
-            return known[0].current()  # type: ignore[union-attr]
+            node: Node = known[0]  # type: ignore[assignment]
+            now = node.current()
+            if now is not node:
+                known[0] = now  # held from here on: what it learns must not be lost
+            return now
         if ino & SEALED:
             return self._view.sealed_node(ino)
         raise OSError(errno.ESTALE, "the node is not known any more")

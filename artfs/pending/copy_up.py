@@ -63,12 +63,12 @@ class CopyUp:
                 os.close(source)
             durable.sync_file(fd, label="copy-up")
 
-    def dress(self, uid: int, gid: int, mode: int, mtime_ns: int) -> bytes:
-        """Gives the copy its attributes and returns its name in the staging; :meth:`taken` is to follow."""
+    def dress(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
+        """Gives the copy owner, mode, atime and mtime; returns its name. :meth:`taken` is to follow."""
         assert self._name is not None
         overlay.give(self._staging_fd, self._name, uid, gid)
         os.chmod(self._name, mode, dir_fd=self._staging_fd)
-        syscalls.utimensat(self._staging_fd, self._name, None, mtime_ns)
+        syscalls.utimensat(self._staging_fd, self._name, *times)
         return self._name
 
     def taken(self) -> None:

@@ -32,7 +32,7 @@ from msgspec.structs import replace
 from artfs.errors import Damaged, printable
 from artfs.model import digest
 from artfs.model.digest import TreeId
-from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.names import parse_version
 from artfs.model.tree import TreeReader
 from artfs.store import durable, syscalls, trash
@@ -41,7 +41,8 @@ _LOWER, _GONE, _BASE = b".artfs-lower", b".artfs-gone", b".artfs-base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
 _STUB, _ESCAPE = b".artfs-stub:", b".artfs-link:"
 
-NUMBER_BITS = 59
+#: Set in the number of a lower entry's node, which no inode number has that the backing filesystem gives.
+BIT = 1 << 59
 
 
 class Lower(NamedTuple):
@@ -50,12 +51,23 @@ class Lower(NamedTuple):
     tree: TreeId
     number: int
 
-    def number_of(self, name: bytes) -> int:
-        """Returns the node number of a lower entry: the same as long as the entry stands where it stood.
+    def number_of(self, entry: Entry) -> int:
+        """Returns the node number of a lower entry: the same as long as it stands where it stood.
 
-        Two entries of one tree get the same one with a chance of some 2**-59 (XXH3, 64 bits).
+        A file of other bytes has another one, since who has the old one open goes on reading it; a directory
+        has the same, since who sits in it goes on sitting there. Two entries of one tree get the same number
+        with a chance of some 2**-59 (XXH3, 64 bits).
         """
-        return xxhash.xxh3_64_intdigest(self.number.to_bytes(8, "big") + name) >> (64 - NUMBER_BITS)
+        if isinstance(entry, DirEntry):
+            content = b""
+        elif isinstance(entry, FileEntry):
+            content = entry.blob
+        elif isinstance(entry, SymlinkEntry):
+            content = entry.target
+        else:
+            content = entry.uri + b"\0" + entry.checksum
+        key = b"/".join((self.number.to_bytes(8, "big"), entry.name, content))
+        return BIT | xxhash.xxh3_64_intdigest(key) >> 5
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -125,7 +137,8 @@ def drop_lower(dir_fd: int, staging_fd: int) -> None:
 
     To be called when none of the lower ones shows any more.
     """
-    os.unlink(_LOWER, dir_fd=dir_fd)
+    with contextlib.suppress(FileNotFoundError):  # a crash came between
+        os.unlink(_LOWER, dir_fd=dir_fd)
     # Only now: without what they hide, whiteouts mean nothing. As many as the directory had entries, so they
     # are moved out of the way in one step; they go with the pending version.
     with contextlib.suppress(FileNotFoundError):
@@ -242,10 +255,11 @@ def read_target(stored: bytes) -> Stub | bytes:
 
 @contextlib.contextmanager
 def unseen(dir_fd: int) -> Iterator[None]:
-    """Keeps a directory's mtime over steps that users don't see."""
+    """Keeps a directory's mtime over steps that users don't see; if it can't be kept, the steps stand."""
     before = os.stat(b".", dir_fd=dir_fd)
     yield
-    syscalls.utimensat(dir_fd, b".", None, before.st_mtime_ns)
+    with contextlib.suppress(OSError):
+        syscalls.utimensat(dir_fd, b".", None, before.st_mtime_ns)
 
 
 def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str) -> int:
@@ -253,34 +267,25 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
 
     If that fails, it is removed.
     """
-    try:
+    with _removed_on_failure(staging_fd, staged):
         durable.step(f"overlay:{step}")
         with unseen(dir_fd):
             os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
-    except Exception:
-        with contextlib.suppress(OSError):
-            trash.remove(staging_fd, staged)
-        raise
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
 def place_new(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
     """Does as :func:`place` where another process may do the same. Raises FileExistsError if it did."""
-    try:
+    with _removed_on_failure(staging_fd, staged), unseen(dir_fd):
         durable.step("overlay:lift")
-        with unseen(dir_fd):
-            durable.rename_noreplace(staging_fd, staged, dir_fd, name)
-    except Exception:
-        with contextlib.suppress(OSError):
-            trash.remove(staging_fd, staged)
-        raise
+        durable.rename_noreplace(staging_fd, staged, dir_fd, name)
 
 
 def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
     """Builds a directory that lies over a sealed one and looks like it; returns its name in the staging."""
     staged = durable.temp_name()
     os.mkdir(staged, 0o700, dir_fd=staging_fd)
-    with durable.directory(staging_fd, staged) as fd:
+    with _removed_on_failure(staging_fd, staged), durable.directory(staging_fd, staged) as fd:
         set_lower(fd, lower)
         set_xattrs(fd, entry.xattrs)
         give(staging_fd, staged, entry.uid, entry.gid)
@@ -291,19 +296,32 @@ def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
 
 def stage_symlink(staging_fd: int, entry: SymlinkEntry) -> bytes:
     """Builds a user's symlink like a sealed one."""
-    return _stage_link(staging_fd, escaped(entry.target), entry.uid, entry.gid, entry.mtime_ns)
+    times = entry.mtime_ns, entry.mtime_ns
+    return _stage_link(staging_fd, escaped(entry.target), entry.uid, entry.gid, times)
 
 
-def stage_stub(staging_fd: int, stub: Stub, uid: int, gid: int, mtime_ns: int) -> bytes:
-    return _stage_link(staging_fd, stub_target(stub), uid, gid, mtime_ns)
+def stage_stub(staging_fd: int, stub: Stub, uid: int, gid: int, times: tuple[int, int]) -> bytes:
+    """Builds a stub; `times` are atime and mtime in nanoseconds."""
+    return _stage_link(staging_fd, stub_target(stub), uid, gid, times)
 
 
-def _stage_link(staging_fd: int, target: bytes, uid: int, gid: int, mtime_ns: int) -> bytes:
+def _stage_link(staging_fd: int, target: bytes, uid: int, gid: int, times: tuple[int, int]) -> bytes:
     staged = durable.temp_name()
     os.symlink(target, staged, dir_fd=staging_fd)
-    give(staging_fd, staged, uid, gid)
-    syscalls.utimensat(staging_fd, staged, None, mtime_ns)
+    with _removed_on_failure(staging_fd, staged):
+        give(staging_fd, staged, uid, gid)
+        syscalls.utimensat(staging_fd, staged, *times)
     return staged
+
+
+@contextlib.contextmanager
+def _removed_on_failure(staging_fd: int, staged: bytes) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):
+            trash.remove(staging_fd, staged)
+        raise
 
 
 def give(dir_fd: int, name: bytes, uid: int, gid: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
@@ -26,7 +27,9 @@ OPEN_DIRECTORIES = 512  # descriptors kept for directories of one tree, beyond t
 class Place:
     """One file, directory or link of a pending tree, known by its backing inode number."""
 
-    __slots__ = ("__weakref__", "_others", "fd", "name", "parent", "places", "serial")
+    __slots__ = ("__weakref__", "_others", "fd", "ino", "name", "parent", "places", "serial")
+
+    ino: int  # the number under which it is shown
 
     def __init__(self, places: Places, parent: Place | None, name: bytes, serial: int) -> None:
         self.places, self.parent, self.name = places, parent, name
@@ -167,6 +170,9 @@ class Places:
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[int, Place] = WeakValueDictionary()
+        #: Places that kept the number that they were shown under when another inode took their place: what
+        #: gets the old inode's number then must be shown under another one, as long as they live.
+        self._kept: WeakValueDictionary[int, Place] = WeakValueDictionary()
         self._open: OrderedDict[int, None] = OrderedDict()
         self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
 
@@ -183,10 +189,26 @@ class Places:
     def known(self, serial: int) -> Place | None:
         return self._known.get(serial)
 
-    def children(self, directory: Place) -> list[bytes]:
-        """Lists the names of the known places in a directory."""
+    def _living(self) -> Iterator[Place]:
         places = (known() for known in self._known.valuerefs())  # a copy: other threads add some
-        return [place.name for place in places if place is not None and place.parent is directory]
+        return (place for place in places if place is not None)
+
+    def names(self, depth: int | None = None) -> list[tuple[int, bytes]]:
+        """Lists the known names, each with the number of its directory: all, the deepest first, or those of
+        one depth."""
+        found: list[tuple[int, int, bytes]] = []
+        for place in self._living():
+            for directory, name in [(place.parent, place.name), *(place._others or ())]:
+                above, at = directory, 0
+                while above is not None:
+                    above, at = above.parent, at + 1
+                if directory is not None and depth in (None, at):
+                    found.append((at, directory.ino, name))
+        return [(number, name) for _, number, name in sorted(found, reverse=True)]
+
+    def numbers(self) -> list[int]:
+        """Lists the numbers under which the known places are shown."""
+        return [place.ino for place in self._living()]
 
     def add(self, place: P) -> P:
         self._known[place.serial] = place
@@ -211,8 +233,23 @@ class Places:
                 os.close(place.fd)
                 place.fd = -1
 
+    def is_kept(self, number: int) -> bool:
+        """Tells whether a living place is shown under a number that is not its inode's."""
+        return number in self._kept
+
+    def keep(self, number: int, place: Place) -> None:
+        """Notes that a place goes on being shown under a number, whatever its inode is."""
+        self._kept[number] = place
+
+    def inherit(self, before: Places) -> None:
+        """Notes that the places of another tree may be shown still, though their inodes are gone."""
+        self._kept.update(before._kept)
+        for place in before._living():
+            self._kept[place.ino] = place
+
     def renumber(self, place: Place, serial: int) -> None:
         """Notes that another inode took the place of this one, under the same names."""
+        self._kept[place.ino] = place
         self._known.pop(place.serial, None)
         place.serial = serial
         self._known[serial] = place

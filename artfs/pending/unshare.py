@@ -1,7 +1,8 @@
 """Gives files of a pending tree an inode of their own again, after a seal that linked them did not commit.
 
 Such an inode is a blob of the store, and another version may already rest on it: it must never be written.
-Rare (a crash or a full disk between link and commit), so this may be slow. Event loop's thread.
+Rare (a crash or a full disk between link and commit), so this may be slow; and a crash in it may part the
+names of one file, as the seal would have. Event loop's thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
+from artfs.pending import overlay
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
 from artfs.pending.walk import directories
@@ -65,6 +67,7 @@ def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
                 if entry.inode() == serial and entry.is_file(follow_symlinks=False):
                     temp = durable.temp_name()
                     os.link(copy, temp, src_dir_fd=tree.draft.fd, dst_dir_fd=tree.draft.fd)
-                    os.rename(temp, entry.name, src_dir_fd=tree.draft.fd, dst_dir_fd=directory)
+                    with overlay.unseen(directory):
+                        os.rename(temp, entry.name, src_dir_fd=tree.draft.fd, dst_dir_fd=directory)
     finally:
         os.close(root)

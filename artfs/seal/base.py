@@ -27,8 +27,8 @@ def record_of(find: Find, collection: str, ref: str) -> tuple[Collection, Versio
 
     Raises :class:`NotFound`, and InvalidCommand for aliases that lead back to themselves.
     """
-    name, _, word = ref.rpartition(":")
-    found = find(name or collection)
+    name, colon, word = ref.rpartition(":")
+    found = find(name if colon else collection)
     return found, found.record(found.resolve(word))
 
 

@@ -51,8 +51,10 @@ class _Names(Preview):
         return blob_id(self.algorithm, digest), True
 
 
-def changes(tree: PendingTree) -> list[Change]:
-    """Returns what a pending tree has changed since its base, or since nothing if it has none.
+def changes(tree: PendingTree) -> tuple[list[Change], int]:
+    """Returns what a pending tree has changed since its base, or since nothing if it has none, and its reach.
+
+    The reach is that of both sides: who may list every directory of them.
 
     Each file counts as it is when it is read. Raises :class:`~artfs.errors.CannotSeal` as a finish would,
     and Busy if files go again and again while they are looked at.
@@ -61,7 +63,7 @@ def changes(tree: PendingTree) -> list[Change]:
     base = tree.base()
     before = build((), sink.algorithm, sink.put) if base is None else sink.reader.summary(base.tree_id)
     old = before.directory(b"", root.mode, root.uid, root.gid, root.mtime_ns)
-    return list(diff(sink.reader, old, root))
+    return list(diff(sink.reader, old, root)), old.reach & root.reach
 
 
 def references(tree: PendingTree) -> list[tuple[bytes, ReferenceEntry]]:

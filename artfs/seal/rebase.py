@@ -25,12 +25,17 @@ from artfs.seal import base as bases
 from artfs.seal.seal import Request, Sealer, decided
 from artfs.store import durable
 
+_NUMBER_BITS = overlay.BIT.bit_length() - 1
 
-def set_base(sealer: Sealer, tree: PendingTree, ref: str, request: Request) -> bytes | None:
+
+def set_base(
+    sealer: Sealer, tree: PendingTree, ref: str, request: Request, number: int | None
+) -> bytes | None:
     """Makes `tree` a patch of what `ref` names; returns the trash name of its files, None if it was one.
 
     An empty `ref` takes the base of an untouched tree away. After a change `tree` is at its end; what is
-    there now is another :class:`PendingTree`. Waits for files to be closed as a finish does.
+    there now is another :class:`PendingTree`. Its root gets the node number `number`: that of the old one,
+    since somebody may sit there. Waits for files to be closed as a finish does.
 
     Raises :class:`TreeTouched`, :class:`~artfs.errors.NotFound`, :class:`~artfs.errors.Collision`,
     :class:`~artfs.errors.Busy`; then nothing has changed.
@@ -43,13 +48,13 @@ def set_base(sealer: Sealer, tree: PendingTree, ref: str, request: Request) -> b
                 state = State.COMMITTED
                 raise ReadOnly("it is a version already, but its finish could not end: finish it again")
             with sealer.objects_in_use():
-                trash = _set_base(sealer, tree, ref)
+                trash = _set_base(sealer, tree, ref, number or overlay.BIT | secrets.randbits(_NUMBER_BITS))
                 state = State.PENDING if trash is None else State.REPLACED
             return trash
     except PendingNotFound:  # another process sealed or discarded it
         state = State.DISCARDED
         raise
-    except OSError:
+    except BaseException:
         # An error may come after the exchange, when all that is missing is to know it durable.
         if not tree.stands():
             state = State.REPLACED
@@ -58,23 +63,23 @@ def set_base(sealer: Sealer, tree: PendingTree, ref: str, request: Request) -> b
         tree.gate.settle(state)
 
 
-def _set_base(sealer: Sealer, tree: PendingTree, ref: str) -> bytes | None:
+def _set_base(sealer: Sealer, tree: PendingTree, ref: str, number: int) -> bytes | None:
     root = tree.open_root()
     try:
         had, untouched = overlay.base_of(root), overlay.is_untouched(root)
         if not ref:
             if not untouched:
                 raise TreeTouched
-            return None if had is None else _plant(sealer, tree, root, None, None)
+            return None if had is None else _plant(sealer, tree, root, None)
         base = bases.look_up(sealer.find, tree.collection, ref)
         if untouched:
-            return None if base == had else _plant(sealer, tree, root, base, base.tree_id)
+            return None if base == had else _plant(sealer, tree, root, base, Lower(base.tree_id, number))
         if had is None or not had.follows or had.ref != ref:
             raise TreeTouched
         if base == had:
             return None
         lower = _rebase(sealer, tree, had, base)
-        trash = _plant(sealer, tree, root, base, lower)
+        trash = _plant(sealer, tree, root, base, Lower(lower, number))
     finally:
         os.close(root)
     tree.draft.forget_conflicts()
@@ -103,7 +108,9 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
     return result.tree
 
 
-def _plant(sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lower: TreeId | None) -> bytes:
+def _plant(
+    sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lower: Lower | None = None
+) -> bytes:
     """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one."""
     old, pending = os.fstat(root), tree.draft.fd
     staged = durable.temp_name()
@@ -111,8 +118,7 @@ def _plant(sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lowe
     os.mkdir(staged, 0o700, dir_fd=pending)
     with durable.directory(pending, staged) as fd:
         if base is not None and lower is not None:
-            # Of a tree that comes later under this name no node has the number of one of today's.
-            overlay.set_lower(fd, Lower(lower, secrets.randbits(overlay.NUMBER_BITS)))
+            overlay.set_lower(fd, lower)
             overlay.set_base(fd, base)
         for name in map(os.fsencode, os.listxattr(root)):
             os.setxattr(fd, name, os.getxattr(root, name))

@@ -32,10 +32,12 @@ from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.errors import (
+    AlreadyFinished,
     ArtfsError,
     Damaged,
     Interrupted,
     LostRace,
+    NotFound,
     PendingNotFound,
     Sealing,
     VersionNotFound,
@@ -239,6 +241,7 @@ class Sealer:
             if not linked or tree.merged:
                 self.store.sync()
             turn.take()
+            self._set_aliases_of_newest()
             durable.step("seal:commit")
             if self.collection.commit(record):
                 return record, False
@@ -257,10 +260,13 @@ class Sealer:
     def _set_aliases_of_newest(self) -> None:
         """Does what a seal left undone that was killed between its commit and its aliases.
 
-        Only who has the turn sees one: what an alias named before that commit must not be built upon.
+        Only who has the turn sees one: what an alias named before that commit must not be built upon, and a
+        later commit must not come between.
         """
         newest = self.collection.newest()
-        if newest is not None and newest.aliases and self.collection.finished(newest.id) != newest.number:
+        if newest is None or not newest.aliases or self.collection.finished(newest.id) == newest.number:
+            return
+        with contextlib.suppress(NotFound, AlreadyFinished):  # deleted just now
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:

@@ -12,6 +12,7 @@ after their names are gone.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -97,7 +98,25 @@ def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
             count += durable.sweep_temps(fd, dry_run=dry_run)
             if path.endswith(b"/pending"):
                 count += trash.sweep_stale_directories(fd, dry_run=dry_run)
+                count += _sweep_pending(fd, dry_run=dry_run)
     return count
+
+
+def _sweep_pending(fd: int, *, dry_run: bool) -> int:
+    """Removes what was being made beside the trees of pending versions by processes that died."""
+    count = 0
+    for name in map(os.fsencode, os.listdir(fd)):
+        if not name.startswith(b"."):
+            with contextlib.suppress(OSError), durable.directory(fd, name) as staging:
+                count += sweep_staging(staging, dry_run=dry_run)
+    return count
+
+
+def sweep_staging(fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+    """Removes temps, files and directories, beside the tree of one pending version."""
+    return durable.sweep_temps(fd, all_of_them=all_of_them, dry_run=dry_run) + trash.sweep_stale_directories(
+        fd, all_of_them=all_of_them, dry_run=dry_run
+    )
 
 
 class Needed:

@@ -89,14 +89,19 @@ def _is_directory(dir_fd: int, name: bytes) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
-def sweep_stale_directories(dir_fd: int, *, dry_run: bool = False) -> int:
-    """Removes the directories among a directory's stale temps; returns how many there were."""
+def sweep_stale_directories(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+    """Removes the directories among a directory's stale temps; returns how many there were.
+
+    ``all_of_them``: also young ones, for a caller whose lock excludes whoever makes them.
+    """
     count = 0
     for text in os.listdir(dir_fd):
         name = os.fsencode(text)
         with contextlib.suppress(OSError):
             info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode) and durable.is_stale_temp(name, info.st_ctime):
+            if not (stat.S_ISDIR(info.st_mode) and name.startswith(durable.TEMP_PREFIX)):
+                continue
+            if all_of_them or durable.is_stale_temp(name, info.st_ctime):
                 count += 1
                 if not dry_run:
                     remove(dir_fd, name)

@@ -15,12 +15,13 @@ from typing import ParamSpec, TypeVar
 import xxhash
 
 from artfs.errors import ArtfsError, NotPermitted
+from artfs.pending import overlay
 
 #: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
 SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60
-LOWER = 1 << 59
+LOWER = overlay.BIT
 KIND = SEALED | VIRTUAL | FRESH | LOWER
 
 #: Seconds for which the kernel may trust what never changes without its knowledge.

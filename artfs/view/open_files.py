@@ -84,6 +84,12 @@ class PendingHandle(Handle):
             self.fenced = self.node.fenced = False
 
 
+def check_not_replaced(directory: PendingDirectory) -> None:
+    """Raises ESTALE once the tree has got another base: what an open directory held is no longer there."""
+    if directory.branch.tree.successor is not None:
+        raise OSError(errno.ESTALE, "the pending version got another base")
+
+
 class PendingListing(Listing):
     """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
 
@@ -95,9 +101,11 @@ class PendingListing(Listing):
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
 
     def rewind(self) -> None:
+        check_not_replaced(self._directory)
         self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
 
     def entries(self, offset: int) -> Iterator[Listed]:
+        check_not_replaced(self._directory)
         branch = self._directory.branch
         for index in range(offset, len(self._names)):
             name = self._names[index]

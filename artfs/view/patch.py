@@ -20,6 +20,7 @@ import dataclasses
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
@@ -31,11 +32,12 @@ from artfs.pending import overlay, reference
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.place import Place
-from artfs.pending.tree import PendingTree
+from artfs.pending.tree import TREE, PendingTree
 from artfs.references import References
-from artfs.store import syscalls
+from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
+    FOREVER,
     LOWER,
     Attributes,
     Caller,
@@ -74,9 +76,14 @@ class PatchBranch(Branch):
         #: Names may come by themselves then, when the alias that is the base has moved.
         self.follows = base is not None and base.follows
         self.born_ns = tree.draft.birth.created_ns
+        with durable.directory(tree.draft.fd, TREE) as root:
+            #: Once it was changed it keeps its base, if that is pinned.
+            self.touched = not overlay.is_untouched(root)
 
     def _root(self, serial: int) -> PendingDirectory:
-        return PatchDirectory(self, None, b"", serial, None, self.tree.lower)
+        root = PatchDirectory(self, None, b"", serial, None, self.tree.lower)
+        self.tree.places.keep(root.ino, root)  # as it may be the number of the root before it had a base
+        return root
 
     def found(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
         if stat.S_ISDIR(status.st_mode):
@@ -95,13 +102,13 @@ class PatchBranch(Branch):
 
     def lower(self, parent: PatchDirectory, lower: Lower, entry: Entry) -> PendingNode:
         """Returns the node of a lower entry that shows through."""
-        number = LOWER | lower.number_of(entry.name)
+        number = lower.number_of(entry)
         known = self.tree.places.known(number)
         if known is not None:
             assert isinstance(known, PendingNode)
             return known
         if isinstance(entry, DirEntry):
-            own = Lower(entry.tree, number & (LOWER - 1))
+            own = Lower(entry.tree, number)
             return self.tree.places.add(PatchDirectory(self, parent, entry.name, number, entry, own))
         return self.tree.places.add(PatchNode(self, parent, entry.name, number, entry))
 
@@ -154,16 +161,12 @@ class PatchNode(PendingNode):
             own = super()._own_attributes()
             own.size -= self.escape
             return own
-        mtime_ns, ctime_ns, links = entry.mtime_ns, self.branch.born_ns, int(self.parent is not None)
-        uid, gid = entry.uid, entry.gid
+        uid, gid, links = entry.uid, entry.gid, int(self.parent is not None)
+        atime_ns, mtime_ns, ctime_ns = entry.mtime_ns, entry.mtime_ns, self.branch.born_ns
         if not (self.is_lower or self._floating):
             status = self.stat()
-            uid, gid, mtime_ns, ctime_ns = (
-                status.st_uid,
-                status.st_gid,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            )
+            uid, gid = status.st_uid, status.st_gid
+            atime_ns, mtime_ns, ctime_ns = status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
         size = 0
         if isinstance(entry, SymlinkEntry):
             mode, size = stat.S_IFLNK | 0o777, len(entry.target)
@@ -179,7 +182,7 @@ class PatchNode(PendingNode):
             gid=gid,
             size=size,
             blocks=-(-size // 512),
-            atime_ns=mtime_ns,
+            atime_ns=atime_ns,
             mtime_ns=mtime_ns,
             ctime_ns=ctime_ns,
         )
@@ -216,9 +219,8 @@ class PatchNode(PendingNode):
         assert self.origin is not None
         status = self.stat()
         stub = self.origin._replace(mode=mode)
-        staged = overlay.stage_stub(
-            self.branch.staging, stub, status.st_uid, status.st_gid, status.st_mtime_ns
-        )
+        times = status.st_atime_ns, status.st_mtime_ns
+        staged = overlay.stage_stub(self.branch.staging, stub, status.st_uid, status.st_gid, times)
         assert isinstance(self.parent, PatchDirectory)
         self._placed(staged, self.parent, "stub")
         self.stands_for(stub, replace(self.entry, mode=mode))
@@ -252,12 +254,15 @@ class PatchNode(PendingNode):
         parent.lift()
         if isinstance(entry, SymlinkEntry):
             self._placed(overlay.stage_symlink(self.branch.staging, entry), parent, "symlink")
+            self.escape = len(overlay.escaped(entry.target)) - len(entry.target)
             self.entry = None
             return
         assert isinstance(entry, FileEntry | ReferenceEntry)
         assert parent.lower is not None
         stub = Stub(parent.lower.tree, self.name, entry.mode)
-        staged = overlay.stage_stub(self.branch.staging, stub, entry.uid, entry.gid, entry.mtime_ns)
+        staged = overlay.stage_stub(
+            self.branch.staging, stub, entry.uid, entry.gid, (entry.mtime_ns, entry.mtime_ns)
+        )
         self._placed(staged, parent, "stub")
         self.stands_for(stub, entry)
 
@@ -302,7 +307,8 @@ class PatchNode(PendingNode):
             assert isinstance(self.parent, PatchDirectory)
             self.parent.lift()
         mode = stat.S_IMODE(attributes.mode)
-        staged = copy.dress(attributes.uid, attributes.gid, mode, attributes.mtime_ns)
+        times = attributes.atime_ns, time.time_ns() if empty else attributes.mtime_ns
+        staged = copy.dress(attributes.uid, attributes.gid, mode, times)
         if self.parent is not None:
             assert isinstance(self.parent, PatchDirectory)
             self._placed(staged, self.parent, "copy-up")
@@ -404,11 +410,11 @@ class PatchDirectory(PatchNode, PendingDirectory):
         super().__init__(branch, parent, name, serial, entry)
         self.lower = lower
         if lower is not None:
-            self.ino = LOWER | lower.number
+            self.ino = lower.number
 
     @property
     def absent_timeout(self) -> float:
-        return 0 if self.branch.follows else super().absent_timeout
+        return 0 if self.branch.follows or not self.branch.touched else FOREVER
 
     def _own_attributes(self) -> Attributes:
         own = super()._own_attributes()
@@ -440,7 +446,7 @@ class PatchDirectory(PatchNode, PendingDirectory):
 
     def uncover(self) -> None:
         """Leaves the directory with its own entries, when nothing else shows in it."""
-        if self.lower is not None and not self.is_lower:
+        if not self.is_lower:
             overlay.drop_lower(self.directory(), self.branch.staging)
             self.lower = None
 
@@ -484,6 +490,12 @@ class PatchDirectory(PatchNode, PendingDirectory):
         return PatchListing(self) if twin is None else twin.listing()
 
     @contextlib.contextmanager
+    def _change(self, name: bytes) -> Iterator[int]:
+        with super()._change(name) as directory:
+            self.branch.touched = True
+            yield directory
+
+    @contextlib.contextmanager
     def _making(self, name: bytes) -> Iterator[int]:
         with super()._making(name) as directory:
             if self._shining(name) is not None:
@@ -525,7 +537,8 @@ class PatchDirectory(PatchNode, PendingDirectory):
         if not isinstance(node, PatchNode) or not node.is_lower:
             return False
         node.vanish()
-        syscalls.touch(directory)
+        with contextlib.suppress(OSError):  # the name has gone, whatever its directory's mtime is
+            syscalls.touch(directory)
         return True
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:

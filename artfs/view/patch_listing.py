@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from artfs.model.digest import TreeId
 from artfs.pending import overlay
 from artfs.view.node import Listed, Listing, Node
-from artfs.view.open_files import LARGE_DIRECTORY
+from artfs.view.open_files import LARGE_DIRECTORY, check_not_replaced
 
 if TYPE_CHECKING:
     from artfs.view.patch import PatchDirectory
@@ -39,6 +39,7 @@ class PatchListing(Listing):
 
     def rewind(self) -> None:
         directory = self._directory
+        check_not_replaced(directory)
         if self._fd < 0 and not directory.is_lower:
             self._open()
         found = map(os.fsencode, os.listdir(self._fd)) if self._fd >= 0 else ()
@@ -47,6 +48,7 @@ class PatchListing(Listing):
         self._tree = None if directory.lower is None else directory.lower.tree
 
     def entries(self, offset: int) -> Iterator[Listed]:
+        check_not_replaced(self._directory)
         own = len(self._names)
         for index in range(offset, own):
             found = self._listed(self._names[index], index + 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -17,7 +18,7 @@ from typing import cast
 from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import overlay, reference
+from artfs.pending import reference
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
@@ -43,6 +44,7 @@ from artfs.view.reference import ReferenceHandle
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 _RUN_XATTR = b"user.artfs.run"
+_MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
 
@@ -68,8 +70,8 @@ class Branch:
         self.write_cache = write_cache
         self.as_root = as_root  # then new files are given to whoever made them
         self.sealed: Node | None = None  # the root of the version that the tree became
-        #: Whether anything was made in the tree. One that is empty may still get a base.
-        self.touched = False
+        #: Names that are not in the root, as the kernel was told for good. They may come with a base.
+        self.absent: set[bytes] = set()
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
 
     def access(self, flags: int) -> int:
@@ -85,8 +87,6 @@ class Branch:
         fd = self.tree.open_root()
         root = self._root(os.fstat(fd).st_ino)
         self.tree.places.plant(root, fd)
-        with durable.directory(fd, b".") as listed:
-            self.touched = any(not overlay.is_reserved(os.fsencode(name)) for name in os.listdir(listed))
         return root
 
     def _root(self, serial: int) -> PendingDirectory:
@@ -98,7 +98,11 @@ class Branch:
         Nodes outlive their tree, and its directories' numbers are used again on the backing filesystem: the
         same number would put a process that still sits in one tree into the other.
         """
-        return (serial ^ self._salt) & (LOWER - 1)  # LOWER is the lowest of the bits that tell kinds of nodes
+        # LOWER is the lowest of the bits that tell kinds of nodes.
+        number = (serial ^ self._salt) & (LOWER - 1)
+        if self.tree.places.is_kept(number):  # by what had that inode before
+            return LOWER | secrets.randbits(LOWER.bit_length() - 1)
+        return number
 
     def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
         """Returns the node of what was just found at `name`; there is one node for one inode."""
@@ -118,7 +122,7 @@ class Branch:
 class PendingNode(Place, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
-    __slots__ = ("branch", "fenced", "ino", "setid", "writers")
+    __slots__ = ("branch", "fenced", "setid", "writers")
 
     def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
         super().__init__(branch.tree.places, parent, name, serial)
@@ -371,8 +375,8 @@ class PendingDirectory(PendingNode):
 
     @property
     def absent_timeout(self) -> float:
-        """Every change of a pending tree passes through this kernel; but an empty one may get a base."""
-        return FOREVER if self.branch.touched else 0
+        """Every change of a pending tree passes through this kernel, but that an empty one may get a base."""
+        return 0 if self.is_root and len(self.branch.absent) >= _MOST_ABSENT else FOREVER
 
     def lookup(self, name: bytes) -> Node | None:
         twin = self.twin()
@@ -381,7 +385,10 @@ class PendingDirectory(PendingNode):
         if name.startswith(names.RESERVED):
             return self.branch.control if self.is_root and name == names.RESERVED else None
         self.places.trim()
-        return self.find(name)
+        found = self.find(name)
+        if found is None and self.is_root and len(self.branch.absent) < _MOST_ABSENT:
+            self.branch.absent.add(name)
+        return found
 
     def find(self, name: bytes) -> PendingNode | None:
         """Finds an entry of the tree that is not sealed."""
@@ -412,7 +419,6 @@ class PendingDirectory(PendingNode):
     def _making(self, name: bytes) -> Iterator[int]:
         """Guards the making of an entry, and yields the directory's descriptor."""
         with self._change(name) as directory:
-            self.branch.touched = True
             yield directory
 
     def _own(self, fd: int, mode: int, caller: Caller, path: bytes | None = None) -> None:

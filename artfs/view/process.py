@@ -36,17 +36,18 @@ def signalled(thread: int) -> bool:
     return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
 
 
-def may_write(attributes: Attributes, caller: Caller) -> bool:
-    """Tells whether a process may make entries in a directory, as the kernel would (path_resolution(7))."""
+def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:
+    """Tells whether permission bits grant a process all of `bits`, as the kernel would (path_resolution(7)).
+
+    `owner` says whose they are.
+    """
     if caller.uid == 0:
         return True
-    if caller.uid == attributes.uid:
-        granted = attributes.mode >> 6
-    else:
-        groups = _status(caller.pid).get("Groups", "").split()
-        ours = caller.gid == attributes.gid or str(attributes.gid) in groups
-        granted = attributes.mode >> 3 if ours else attributes.mode
-    return granted & 0o3 == 0o3
+    if caller.uid == owner.uid:
+        mode >>= 6
+    elif caller.gid == owner.gid or str(owner.gid) in _status(caller.pid).get("Groups", "").split():
+        mode >>= 3
+    return mode & bits == bits
 
 
 def process_of(thread: int) -> tuple[int, str]:

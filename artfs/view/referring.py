@@ -13,9 +13,10 @@ from artfs.remote import Found
 from artfs.store.files import unlink_quietly
 from artfs.view.node import Caller, Node
 from artfs.view.pending import PendingDirectory
-from artfs.view.process import may_write
+from artfs.view.process import granted
 
 _DIRECTORY_MODE = 0o755
+_WRITE = 0o3
 
 
 def refer(
@@ -50,5 +51,6 @@ def refer(
 
 
 def _check_writable(directory: PendingDirectory, caller: Caller) -> None:
-    if not may_write(directory.attributes(), caller):
+    attributes = directory.attributes()
+    if not granted(attributes.mode, attributes, caller, _WRITE):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -36,6 +36,7 @@ from artfs.volume import Volume
 log = logging.getLogger(__name__)
 
 _KEPT_VERSIONS = 256
+_FORGETTING = 0.05  # seconds until the kernel has told what it has forgotten; more may be known without harm
 _PATIENCE = 30.0  # seconds that the kernel may take to write dirty pages back
 
 
@@ -114,10 +115,12 @@ class View:
         root = self._roots.get((old.collection, old.name))
         collection = self.volume.catalog.collection(tree.collection)
         try:
-            self.volume.set_base(collection, old, ref, request)
+            self.volume.set_base(collection, old, ref, request, number=None if root is None else root.ino)
         finally:
-            if old.successor is not None:
-                self._forget_pending(old, root)
+            if old.successor is not None and root is not None:
+                self._forget_below(root)
+                for name in list(root.branch.absent):
+                    self.kernel.forget_entry(root.ino, name, _PATIENCE)
 
     def refer(
         self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller
@@ -147,11 +150,20 @@ class View:
         except OSError as error:  # a timeout is one, too
             log.warning("%s/%s: the kernel keeps the name: %r", tree.collection, printable(tree.name), error)
 
-    def _forget_children(self, root: PendingDirectory) -> None:
-        """Makes the kernel look everything up again that it knows below a root."""
+    def _forget_below(self, root: PendingDirectory) -> None:
+        """Makes the kernel look everything up again that it knows of a tree, and its attributes.
+
+        A name takes all below it along, but for what is open or somebody sits in; so there are two rounds,
+        and the second finds only that.
+        """
         try:
-            for name in root.places.children(root):
-                self.kernel.forget_entry(root.ino, name, _PATIENCE)
+            for directory, name in root.places.names(depth=1):
+                self.kernel.forget_entry(directory, name, _PATIENCE)
+            time.sleep(_FORGETTING)
+            for directory, name in root.places.names():
+                self.kernel.forget_entry(directory, name, _PATIENCE)
+            for number in root.places.numbers():
+                self.kernel.forget_pages(number, _PATIENCE)
         except OSError as error:
             log.warning("the kernel keeps names of %s: %r", printable(root.branch.tree.name), error)
 
@@ -179,7 +191,7 @@ class View:
                 root.branch.sealed = self.sealed(collection, record).root
         if root is not None and tree.merged:
             # Who sits in the tree has names and bytes of it that the version has not.
-            self._forget_children(root)
+            self._forget_below(root)
         self._forget_pending(tree, root)
 
     # -- sealed versions

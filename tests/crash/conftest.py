@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from artfs.store import syscalls
-from tests.crash import harness
+from tests.crash import faults
 
 
 @pytest.fixture
@@ -18,8 +20,24 @@ def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "syncfs", lambda fd: None)
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory for hundreds of volumes, each for a moment: in memory, where files there have xattrs."""
+    with tempfile.TemporaryDirectory(prefix="artfs-crash-", dir=_in_memory() or tmp_path) as path:
+        yield Path(path)
+
+
+def _in_memory() -> str | None:
+    try:
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+            os.setxattr(file.name, "user.artfs", b"")
+    except OSError:
+        return None
+    return "/dev/shm"
+
+
 @pytest.fixture(autouse=True)
 def quiet_threads() -> Iterator[None]:
     """Ends what runs beside the test, before it is torn down."""
     yield
-    harness.join_threads()
+    faults.join_threads()

@@ -1,18 +1,15 @@
-"""What the crash tests share: things to do to a volume, what is to be seen of it, and the crashes.
+"""What the crash tests share: things to do to a volume, and what is to be seen of it.
 
 A scenario is prepared and acted many times, each time in a fresh volume, so that each time the same durable
-steps come. A crash is the end of a forked process: no handler runs, nothing is cleaned up, and the kernel
-drops its locks. What a power failure does to unsynced writes is not tried here; so fsync is left out, where
-it only takes time.
+steps come; :mod:`tests.crash.faults` has what happens at them. What a power failure does to unsynced writes
+is not tried here; so fsync is left out, where it only takes time.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import threading
-import warnings
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,19 +20,19 @@ from artfs.catalog.collection import Collection
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
 from artfs.pending.draft import Settings
+from artfs.pending.gate import State as GateState
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Answer, Request
-from artfs.store import durable
+from artfs.view.node import ROOT, Node
 from artfs.view.view import View
 from artfs.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import Kernel, ViewFilesystem
+from tests.crash.faults import join_threads, remove
 
 NAME = "model"
 OLD = 981_173_106 * 10**9 + 123_456_789
-_CRASHED = 77
-
-Step = Callable[[str], None]
+RECENT = 1 << 62  # stands for each moment since the tests began, so that states of two trials can be compared
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class Entry:
     mtime: int
     content: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    #: Of the names that one file has in a patch, the first one; empty if it has but one.
+    one_with: bytes = b""
 
 
 Tree = dict[bytes, Entry]
@@ -96,8 +95,10 @@ class Case:
 
     def mounted(self, name: bytes) -> ViewFilesystem:
         """The pending tree as a mount shows it."""
-        root = self.view.pending(self.volume.pending(NAME, name))
-        return ViewFilesystem(self.kernel, root, self.volume)
+        return ViewFilesystem(self.kernel, self.root(name), self.volume)
+
+    def root(self, name: bytes) -> Node:
+        return self.view.pending(self.volume.pending(NAME, name))
 
     # What is to be seen
 
@@ -110,7 +111,7 @@ class Case:
             type=collection.type,
             versions={
                 record.version: (
-                    self.sealed(record.root.entry()),
+                    settled(self.sealed(record.root.entry())),
                     (record.runs, record.id, _without_time(notes[record.version])),
                 )
                 for record in collection.versions()
@@ -121,11 +122,51 @@ class Case:
         )
 
     def pending(self, name: bytes) -> tuple[Tree, Any]:
-        draft = self.volume.pending(NAME, name).draft
-        tree = self.below(self.tree(name))
-        if len(tree) == 1:
-            tree = {path: replace(entry, mtime=0) for path, entry in tree.items()}  # that of its start
-        return tree, (draft.settings(), draft.metadata(), draft.joined())
+        tree = self.volume.pending(NAME, name)
+        draft, base = tree.draft, tree.base()
+        shown = settled(self.entries(name))
+        return shown, (draft.settings(), draft.metadata(), draft.joined(), base)
+
+    def entries(self, name: bytes) -> Tree:
+        """Reads a pending tree: a patch through the view, any other behind the back of artfs."""
+        if self.volume.pending(NAME, name).lower is None:
+            return self.below(self.tree(name))
+        return self.shown(name)
+
+    def shown(self, name: bytes) -> Tree:
+        """Reads a pending tree as a mount shows it to whoever remembers what he has seen of it."""
+        found: Tree = {}
+        names: dict[int, list[bytes]] = {}
+        todo: list[tuple[bytes, Node]] = [(b"", self.root(name))]
+        while todo:
+            path, node = todo.pop()
+            attributes = node.attributes()
+            kind, content = stat.S_IFMT(attributes.mode), b""
+            if kind == stat.S_IFREG:
+                handle = node.open(os.O_RDONLY, ROOT)
+                content = handle.read(0, attributes.size + 1)
+                handle.release()
+            elif kind == stat.S_IFLNK:
+                content = node.target()
+            else:
+                listed = _listed(node)
+                assert len(set(listed)) == len(listed), path
+                for below in listed:
+                    entry = self.kernel.lookup(node, below)
+                    assert entry is not None, (path, below)
+                    todo.append((path + b"/" + below if path else below, entry))
+            if kind != stat.S_IFDIR:
+                assert len(content) == attributes.size, path
+                names.setdefault(node.ino, []).append(path)
+            keys = [] if kind == stat.S_IFLNK else sorted(node.xattrs())
+            xattrs = tuple((key, node.xattr(key)) for key in keys)
+            mode = stat.S_IMODE(attributes.mode)
+            found[path] = Entry(kind, mode, attributes.mtime_ns, content, xattrs)
+        for paths in names.values():
+            if len(paths) > 1:
+                for path in paths:
+                    found[path] = replace(found[path], one_with=min(paths))
+        return found
 
     def below(self, root: Path) -> Tree:
         """Reads a pending tree behind the back of artfs."""
@@ -175,6 +216,10 @@ class Case:
         descend(b"", root.tree)
         return found
 
+    def version(self, ref: str) -> Tree:
+        """Reads the version that an alias or its own name leads to."""
+        return self.sealed(self.collection.record(self.collection.resolve(ref)).root.entry())
+
     # What must hold whatever happened
 
     def check_sound(self) -> None:
@@ -184,10 +229,16 @@ class Case:
         for blob in self.volume.store.blobs():
             assert not self.volume.store.verify_blob(blob)[2], blob
 
+    @property
+    def is_committed(self) -> bool:
+        """Whether a version stands whose finish has not come to its end."""
+        names = self.volume.pending_names(self.collection)
+        return any(self.volume.pending(NAME, name).gate.state is GateState.COMMITTED for name in names)
+
     def write_to_all(self, name: bytes) -> None:
         """Changes each file of a pending tree, by way of the view: in place, by a truncation, wholly."""
         fs = self.mounted(name)
-        files = [path for path, entry in self.below(self.tree(name)).items() if entry.kind == stat.S_IFREG]
+        files = [path for path, entry in self.entries(name).items() if entry.kind == stat.S_IFREG]
         for index, path in enumerate(sorted(files)):
             if index % 3 == 0:
                 with fs.open(path, os.O_RDWR) as file:
@@ -200,16 +251,35 @@ class Case:
     def finish_all(self) -> None:
         """Each pending version becomes one whose tree is the pending one, entry by entry."""
         for name in self.volume.pending_names(self.collection):
-            tree = self.below(self.tree(name))
-            answer = self.finish(name)
-            number = int(answer.version[1:])
-            assert self.collection.finished(name) == number
-            sealed = self.sealed(self.collection.record(number).root.entry())
-            if answer.unchanged:
-                tree = {path: _content_only(entry) for path, entry in tree.items()}
-                sealed = {path: _content_only(entry) for path, entry in sealed.items()}
-            assert sealed == tree
-            assert name not in self.volume.pending_names(self.collection)
+            tree = self.entries(name)
+            self.check_finished(name, tree, self.finish(name))
+
+    def check_finished(self, name: bytes, tree: Tree, answer: Answer) -> None:
+        """An id is a version that is the tree which was pending, entry by entry."""
+        assert self.collection.finished(name) == int(answer.version[1:])
+        tree = {path: replace(entry, one_with=b"") for path, entry in tree.items()}
+        sealed = self.version(answer.version)
+        if answer.unchanged:
+            tree = {path: _content_only(entry) for path, entry in tree.items()}
+            sealed = {path: _content_only(entry) for path, entry in sealed.items()}
+        assert sealed == tree
+        assert name not in self.volume.pending_names(self.collection)
+
+
+def _listed(directory: Node) -> list[bytes]:
+    listing = directory.listing()
+    try:
+        listing.rewind()
+        return [entry.name for entry in listing.entries(0)]
+    finally:
+        listing.release()
+
+
+def settled(tree: Tree) -> Tree:
+    """Forgets when exactly something was changed, if not before the tests began."""
+    return {
+        path: entry if entry.mtime == OLD else replace(entry, mtime=RECENT) for path, entry in tree.items()
+    }
 
 
 def _without_time(notes: Any) -> Any:
@@ -356,74 +426,11 @@ def prepared(path: Path, scenario: Scenario) -> Iterator[Case]:
         join_threads()
 
 
-# Crashes and errors
-
-
 @contextmanager
-def steps(hook: Step) -> Iterator[None]:
-    """Has each durable step announced to ``hook``, until it ends."""
-    durable.step = hook
-    try:
-        yield
-    finally:
-        durable.step = durable._nothing
-
-
-def worth_trying(labels: list[str]) -> list[int]:
-    """Returns the numbers of the steps, but of many that are alike, one after the other, the ends only.
-
-    The number after the last one is among them: no step is stopped then.
-    """
-    around = [None, *labels, None]
-    return [
-        number
-        for number in range(len(labels) + 1)
-        if number == len(labels) or {around[number], around[number + 2]} != {labels[number]}
-    ]
-
-
-def crash(number: int, action: Callable[[], object]) -> str | None:
-    """Runs an action in a process that ends before its durable step of that number; the step's label.
-
-    None if the action came to its end before.
-    """
-    join_threads()
-    labels, ours = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-        child = os.fork()
-    if child == 0:
-        left = number
-
-        def count(label: str) -> None:
-            nonlocal left
-            if left == 0:
-                os.write(ours, label.encode())
-                os._exit(_CRASHED)
-            left -= 1
-
-        try:
-            with steps(count):
-                action()
-                os._exit(0)
-        finally:
-            os._exit(1)
-    os.close(ours)
-    with open(labels, "rb") as told:
-        label = told.read().decode()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, _CRASHED), f"the action failed: {status}"
-    return label if status else None
-
-
-def remove(path: Path) -> None:
-    """Deletes a volume that nobody uses any more."""
-    join_threads()
-    shutil.rmtree(path)
-
-
-def join_threads() -> None:
-    """Waits for those that empty the trash."""
-    for thread in threading.enumerate():
-        if thread.name == "artfs-trash":
-            thread.join()
+def cloned(original: Path, path: Path) -> Iterator[Case]:
+    """A copy of a volume that nobody has open, hard links and all; it is deleted unless the trial fails."""
+    subprocess.run(["cp", "-a", original, path], check=True)
+    with Volume.open(path) as volume:
+        yield Case(volume)
+        join_threads()
+    remove(path)

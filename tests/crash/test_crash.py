@@ -10,7 +10,8 @@ import pytest
 
 from artfs.errors import NotAVolume
 from artfs.volume import Volume
-from tests.crash.harness import NAME, SCENARIOS, Case, crash, many, prepared, remove, steps, worth_trying
+from tests.crash.faults import crash, remove, steps, worth_trying
+from tests.crash.harness import NAME, SCENARIOS, Case, many, prepared
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 

@@ -9,64 +9,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from artfs.pending.gate import State as GateState
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
-from tests.crash.harness import (
-    SCENARIOS,
-    Case,
-    Scenario,
-    State,
+from tests.crash.faults import (
+    bad_sector,
+    ctrl_c,
+    failing,
+    full_disk,
     join_threads,
-    many,
-    prepared,
     remove,
     steps,
     worth_trying,
 )
+from tests.crash.harness import SCENARIOS, Case, State, many, prepared
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
-
-
-def full_disk(number: int) -> Callable[[str], None]:
-    """From a step on, all fail."""
-    left = number
-
-    def step(label: str) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    return step
-
-
-def bad_sector(number: int) -> Callable[[str], None]:
-    """One step fails."""
-    return _once(number, OSError(errno.EIO, os.strerror(errno.EIO)))
-
-
-def ctrl_c(number: int) -> Callable[[str], None]:
-    """One step is interrupted by what no handler of errors catches."""
-    return _once(number, KeyboardInterrupt())
-
-
-def _once(number: int, error: BaseException) -> Callable[[str], None]:
-    left = number
-
-    def step(label: str) -> None:
-        nonlocal left
-        left -= 1
-        if left == -1:
-            raise error
-
-    return step
 
 
 ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
@@ -87,11 +50,11 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: st
         path = tmp_path / f"volume-{number}"
         with prepared(path, scenario) as case:
             old = case.state()
-            raised = failing(case, scenario, ERRORS[error](number))
+            raised = failing(partial(scenario.act, case), ERRORS[error](number))
             at = f"{error} at {labels[number]}, step {number}"
             assert raised == error, at
             state = case.state()
-            committed = is_committed(case)
+            committed = case.is_committed
             both = replace(new, aliases={**old.aliases, **new.aliases})
             if committed:
                 check_committed(case, state, old, new)
@@ -116,24 +79,6 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: st
             case.commit(b"another", many)
             case.check_sound()
         remove(path)
-
-
-def failing(case: Case, scenario: Scenario, step: Callable[[str], None]) -> str:
-    """Acts a scenario whose steps fail; the error's name."""
-    try:
-        with steps(step):
-            scenario.act(case)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    except KeyboardInterrupt as error:
-        return type(error).__name__
-    return "nothing"
-
-
-def is_committed(case: Case) -> bool:
-    """Whether a version stands whose finish has not come to its end."""
-    names = case.volume.pending_names(case.collection)
-    return any(case.volume.pending("model", name).gate.state is GateState.COMMITTED for name in names)
 
 
 def check_committed(case: Case, state: State, old: State, new: State) -> None:

@@ -17,7 +17,8 @@ from artfs.errors import ArtfsError, Busy, PendingNotFound, ReadOnly
 from artfs.seal.seal import Request
 from artfs.store import durable
 from artfs.volume import Volume
-from tests.crash.harness import NAME, Case, changed, many, put, settle_times, small, steps
+from tests.crash.faults import steps
+from tests.crash.harness import NAME, Case, changed, many, put, settle_times, small
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 

@@ -12,7 +12,8 @@ import pytest
 
 from artfs.catalog.collection import Collection
 from artfs.errors import Damaged
-from artfs.model.digest import parse_tree
+from artfs.model.digest import Algorithm, blob_id, parse_tree
+from artfs.model.entry import FileEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Base, Lower, Stub
 from artfs.pending.tree import PendingTree
@@ -61,7 +62,7 @@ def test_targets_that_are_damaged(stored: bytes) -> None:
 
 def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
     assert overlay.lower_of(fd) is None
-    lower = Lower(TREE, (1 << overlay.NUMBER_BITS) - 1)
+    lower = Lower(TREE, 2 * overlay.BIT - 1)
     overlay.set_lower(fd, lower)
     assert overlay.lower_of(fd) == lower
     assert overlay.is_untouched(fd)
@@ -80,9 +81,13 @@ def test_a_damaged_record(fd: int, tmp_path: Path, stored: str) -> None:
 
 
 def test_numbers_differ_by_directory_and_name() -> None:
-    numbers = {Lower(TREE, seed).number_of(name) for seed in range(50) for name in (b"a", b"b", b"ab")}
-    assert len(numbers) == 150
-    assert max(numbers).bit_length() <= overlay.NUMBER_BITS
+    def file(name: bytes, content: int) -> FileEntry:
+        return FileEntry(name, 0o644, 0, 0, 0, 1, blob_id(Algorithm.XXH128, bytes([content]) * 16))
+
+    files = [file(name, content) for name in (b"a", b"b", b"ab") for content in range(2)]
+    numbers = {Lower(TREE, seed).number_of(entry) for seed in range(50) for entry in files}
+    assert len(numbers) == 300
+    assert {number.bit_length() for number in numbers} == {overlay.BIT.bit_length()}
 
 
 def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:

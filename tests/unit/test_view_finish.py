@@ -16,7 +16,7 @@ from artfs.view.node import ROOT
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
-from tests.crash.harness import steps
+from tests.crash.faults import steps
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 
 from artfs.catalog.records import VersionRecord
@@ -11,7 +13,10 @@ from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
 from artfs.view.control.place import PendingPlace, VersionPlace, can_list
-from artfs.view.node import Attributes, FixedListing, Listing, Node, virtual
+from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, virtual
+from artfs.view.process import granted
+
+_LIST = 0o5
 
 
 def _told(changes: Iterable[Change]) -> str:
@@ -19,15 +24,15 @@ def _told(changes: Iterable[Change]) -> str:
 
 
 class Changes(ControlFile[PendingPlace]):
-    """What was changed since the base. It tells every name, and so is for the owner alone."""
+    """What was changed since the base. It tells every name, and so is for who can list every directory."""
 
     name = "changes"
 
-    def read(self, place: PendingPlace) -> str:
-        return _told(place.view.volume.changes(place.tree))
-
-    def readable(self, place: PendingPlace) -> int:
-        return 0o400
+    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+        changes, reach = place.view.volume.changes_within_reach(place.tree)
+        if not granted(reach, place.owner(), caller, _LIST):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return _told(changes)
 
 
 class Diff(ControlFile[VersionPlace]):

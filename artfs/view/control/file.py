@@ -34,6 +34,10 @@ class ControlFile(Generic[P]):
         """Returns the present state, whole."""
         raise NotImplementedError
 
+    def read_for(self, place: P, caller: Caller) -> str | bytes:
+        """Returns what :meth:`read` does, where it depends on who asks. Raises PermissionError."""
+        return self.read(place)
+
     def write(self, place: P, command: bytes, caller: Caller) -> str | None:
         """Does what one write(2) asks; the answer is what the same handle reads next.
 

@@ -135,7 +135,7 @@ class ControlHandle(Handle):
                 begin = offset - self._answer_at
                 return self._answer[begin : begin + size] if begin >= 0 else b""
             if offset == 0:
-                content = self._file.read(self._place)
+                content = self._file.read_for(self._place, self._caller)
                 self._snapshot = (
                     content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
                 )

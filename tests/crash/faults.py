@@ -1,0 +1,196 @@
+"""Crashes and errors at the steps of what artfs does to a volume, and the ends of what runs beside it.
+
+A crash is the end of a forked process: no handler runs, nothing is cleaned up, and the kernel drops its
+locks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artfs.store import durable, syscalls
+
+_CRASHED = 77
+
+Step = Callable[[str], None]
+Announced = Callable[[Step], AbstractContextManager[None]]
+
+
+@contextmanager
+def steps(hook: Step) -> Iterator[None]:
+    """Has each durable step announced to ``hook``, until it ends."""
+    durable.step = hook
+    try:
+        yield
+    finally:
+        durable.step = durable._nothing
+
+
+_BY_NAME = ("rename", "link", "symlink", "mkdir", "mknod", "unlink", "rmdir", "chmod", "chown", "setxattr")
+_CALLS = (*_BY_NAME, "removexattr", "utime", "ftruncate", "pwrite")
+
+
+@contextmanager
+def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
+    """Has the durable steps announced, and each other system call of this thread that changes something.
+
+    These as ``call:NAME``. Of a change that users see as one, some may lie after the step that is announced
+    for it, and some have none. What is built under the name of a temp can be seen by nobody: the calls for
+    that are announced with ``staged`` only.
+    """
+    thread = threading.get_ident()
+
+    def tells(name: str, arguments: tuple[Any, ...]) -> bool:
+        if threading.get_ident() != thread:
+            return False
+        if staged or name in ("rename", "renameat2"):
+            return True
+        return not any(map(_is_staged, arguments)) and not (name == "setxattr" and type(arguments[0]) is int)
+
+    def announced(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def announce(*arguments: Any, **named: Any) -> Any:
+            if tells(name, arguments):
+                hook(f"call:{name}")
+            return call(*arguments, **named)
+
+        return announce
+
+    opened = os.open
+
+    def announce_open(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & (os.O_CREAT | os.O_TRUNC) and tells("open", (path,)):
+            hook("call:open")
+        return opened(path, flags, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch, steps(hook):
+        for name in _CALLS:
+            patch.setattr(os, name, announced(name, getattr(os, name)))
+        for name in ("renameat2", "utimensat", "touch"):
+            patch.setattr(syscalls, name, announced(name, getattr(syscalls, name)))
+        if staged:
+            for name in ("fchmod", "fchown"):
+                patch.setattr(os, name, announced(name, getattr(os, name)))
+            patch.setattr(syscalls, "futimens", announced("futimens", syscalls.futimens))
+        patch.setattr(os, "open", announce_open)
+        yield
+
+
+def _is_staged(argument: object) -> bool:
+    return isinstance(argument, bytes) and argument.startswith((durable.TEMP_PREFIX, b".artfs-lower"))
+
+
+def full_disk(number: int) -> Callable[[str], None]:
+    """From a step on, all fail."""
+    left = number
+
+    def step(label: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return step
+
+
+def bad_sector(number: int) -> Callable[[str], None]:
+    """One step fails."""
+    return _once(number, OSError(errno.EIO, os.strerror(errno.EIO)))
+
+
+def ctrl_c(number: int) -> Callable[[str], None]:
+    """One step is interrupted by what no handler of errors catches."""
+    return _once(number, KeyboardInterrupt())
+
+
+def _once(number: int, error: BaseException) -> Callable[[str], None]:
+    left = number
+
+    def step(label: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise error
+
+    return step
+
+
+def failing(action: Callable[[], object], step: Step, announced: Announced = steps) -> str:
+    """Does something whose steps fail; the error's name."""
+    try:
+        with announced(step):
+            action()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    except KeyboardInterrupt as error:
+        return type(error).__name__
+    return "nothing"
+
+
+def worth_trying(labels: list[str]) -> list[int]:
+    """Returns the numbers of the steps, but of many that are alike, one after the other, the ends only.
+
+    The number after the last one is among them: no step is stopped then.
+    """
+    around = [None, *labels, None]
+    return [
+        number
+        for number in range(len(labels) + 1)
+        if number == len(labels) or {around[number], around[number + 2]} != {labels[number]}
+    ]
+
+
+def crash(number: int, action: Callable[[], object], announced: Announced = steps) -> str | None:
+    """Runs an action in a process that ends before its durable step of that number; the step's label.
+
+    None if the action came to its end before.
+    """
+    join_threads()
+    labels, ours = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if child == 0:
+        left = number
+
+        def count(label: str) -> None:
+            nonlocal left
+            if left == 0:
+                os.write(ours, label.encode())
+                os._exit(_CRASHED)
+            left -= 1
+
+        try:
+            with announced(count):
+                action()
+                os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(ours)
+    with open(labels, "rb") as told:
+        label = told.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, _CRASHED), f"the action failed: {status}"
+    return label if status else None
+
+
+def remove(path: Path) -> None:
+    """Deletes a volume that nobody uses any more."""
+    join_threads()
+    shutil.rmtree(path)
+
+
+def join_threads() -> None:
+    """Waits for those that empty the trash."""
+    for thread in threading.enumerate():
+        if thread.name == "artfs-trash":
+            thread.join()

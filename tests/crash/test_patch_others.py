@@ -1,0 +1,240 @@
+"""What others make of a crash or an error: who finishes next, who reads, who writes, who collects."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from artfs.volume import Volume
+from tests.conformance.helpers import fails, read, write
+from tests.crash.faults import bad_sector, calls, crash, failing, full_disk, steps, worth_trying
+from tests.crash.harness import Case, Scenario, cloned, prepared, small
+from tests.crash.patches import (
+    JOB,
+    append,
+    check_one_of,
+    chmod,
+    edit,
+    finish_all,
+    layered,
+    link,
+    loosely,
+    moved,
+    parted,
+    patch,
+    put_at,
+    put_in,
+    set_base,
+    settle,
+)
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+
+# Of two patches of one alias, the second
+
+
+def _prepare_two(case: Case) -> None:
+    case.commit(b"base", layered, "best")
+    patch(case, b"one", "best", put_in(b"plain", b"ONE"))
+    patch(case, b"two", "best", put_in(b"large", b"TWO"))
+    patch(case, b"three", "best", settle)
+
+
+TWO = Scenario(_prepare_two, lambda case: case.finish(b"one", "best"))
+
+BETWEEN: dict[str, Callable[[Case], object]] = {
+    "nothing": lambda case: None,
+    "a finish without aliases": lambda case: case.commit(b"plain", small),
+    "a finish with another alias": lambda case: case.commit(b"plain", small, "other"),
+    "an untouched patch of it": lambda case: case.finish(b"three", "best"),
+    "an edit of a new patch of it": lambda case: patch(case, b"four", "best", put_in(b"marked", b"FOUR")),
+    "a gc": lambda case: case.volume.gc(),
+}
+
+
+def check_both(case: Case) -> None:
+    """The alias names a version with the changes of both, and goes on doing so after all is put in order."""
+    for _ in range(2):
+        best = case.version("best")
+        committed = case.collection.finished(b"one") is not None
+        assert best[b"plain"].content == (b"ONEin" if committed else b"plain")
+        assert best[b"large"].content[:3] == b"TWO"
+        case.volume.recover()
+    case.check_sound()
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_patch_builds_on_what_a_killed_finish_committed(place: Path, between: str) -> None:
+    with prepared(place / "original", TWO):
+        pass
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case, steps(labels.append):
+        TWO.act(case)
+    for number in worth_trying(labels):
+        if between != "nothing" and number < labels.index("seal:commit"):
+            continue
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            path = case.volume.path
+            crash(number, lambda path=path: TWO.act(Case(Volume.open(path))))  # type: ignore[misc]
+            BETWEEN[between](case)
+            case.finish(b"two", "best")
+            check_both(case)
+            case.finish(b"one", *([] if case.collection.finished(b"one") else ["best"]))
+            if b"four" in case.volume.pending_names(case.collection):
+                case.finish(b"four", "best")
+                assert case.version("best")[b"marked"].content.startswith(b"FOUR")
+            check_both(case)
+
+
+def test_a_patch_builds_on_what_a_failed_finish_committed(place: Path) -> None:
+    with prepared(place / "original", TWO):
+        pass
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case, steps(labels.append):
+        TWO.act(case)
+    for number in range(labels.index("seal:commit"), len(labels)):
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            assert failing(partial(TWO.act, case), full_disk(number)) == "ENOSPC"
+            case.finish(b"two", "best")
+            check_both(case)
+            case.finish(b"one", *([] if case.collection.finished(b"one") else ["best"]))
+            check_both(case)
+
+
+# A gc that knows a patch as it was
+
+
+def test_a_gc_beside_a_rebase_of_another_process(place: Path) -> None:
+    def prepare(case: Case) -> None:
+        case.commit(b"base", layered, "best")
+        patch(case, JOB, "best", edit)
+        case.commit(b"next", moved, "best")
+
+    with prepared(place / "volume", Scenario(prepare, prepare)) as case:
+        case.state()
+        rebased = False
+
+        def rebase(*_: object) -> None:
+            nonlocal rebased
+            if not rebased:
+                rebased = True
+                with Volume.open(case.volume.path) as other:
+                    set_base(Case(other), "best")
+                    put_at(Case(other).mounted(JOB), b"dir/deeper/same", b"written after")
+                    states.append(Case(other).state())
+
+        states: list[object] = []
+        case.volume.gc(progress=rebase)
+        with Volume.open(case.volume.path) as volume:
+            assert [Case(volume).state()] == states
+            finish_all(Case(volume))
+            Case(volume).check_sound()
+
+
+# Those who have a file open
+
+
+@pytest.mark.parametrize("label", ["copy-up:write", "copy-up:fsync", "overlay:lift", "overlay:copy-up"])
+def test_readers_see_what_is_written_after_a_copy_up_that_failed(place: Path, label: str) -> None:
+    """They are moved to the copy when it has its name, and never to one that gets none."""
+
+    def prepare(case: Case) -> None:
+        case.commit(b"base", layered)
+        patch(case, JOB, "v0")
+
+    def fail(reached: str) -> None:
+        if reached == label:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with prepared(place / "volume", Scenario(prepare, prepare)) as case:
+        fs = case.mounted(JOB)
+        path = b"dir/deeper/same"
+        with fs.open(path, os.O_RDONLY) as reader, fs.open(path, os.O_RDONLY) as other:
+            for _ in range(2):
+                with steps(fail), fails(errno.ENOSPC):
+                    put_at(fs, path, b"SAME")
+                assert reader.pread(10, 0) == b"same"
+            put_at(fs, path, b"SAME")
+            assert reader.pread(10, 0) == other.pread(10, 0) == read(fs, path) == b"SAME"
+            write(fs, path, b"anew")
+            assert reader.pread(10, 0) == b"anew"
+
+
+def test_nothing_that_was_written_is_lost_after_an_error(place: Path) -> None:
+    """Whoever had the file open when its attributes could not be changed goes on with the same file."""
+
+    def prepare(case: Case) -> None:
+        case.commit(b"base", layered)
+        patch(case, JOB, "v0", settle)
+
+    labels: list[str] = []
+    path = b"plain"
+    with prepared(place / "original", Scenario(prepare, prepare)):
+        pass
+    with cloned(place / "original", place / "clean") as case, calls(labels.append):
+        case.mounted(JOB).chmod(path, 0o600)
+    for number in range(len(labels)):
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            fs = case.mounted(JOB)
+            with fs.open(path, os.O_RDONLY):
+                ino = fs.stat(path).ino
+                failing(partial(fs.chmod, path, 0o600), bad_sector(number), calls)
+            with fs.open(path, os.O_RDONLY) as file:
+                case.kernel.forget_all()  # of names: what is open stays
+                write(fs, path, b"written")
+                file.chmod(0o600)
+                at = f"after EIO at {labels[number]}"
+                assert read(fs, path) == b"written", at
+                assert file.pread(10, 0) == b"written", at
+                assert fs.stat(path).ino == ino, at
+                assert fs.stat(path).mode & 0o777 == 0o600, at
+
+
+# Files that may be blobs
+
+
+def _prepare_shared(case: Case) -> None:
+    """A patch whose finish failed when its files were linked already."""
+    case.commit(b"base", layered)
+    patch(case, JOB, "v0", edit, chmod(b"other/one", 0o600), link(b"added/new", b"added/third"), settle)
+
+    def fail(reached: str) -> None:
+        if reached == "seal:commit":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with steps(fail), fails(errno.EIO):
+        case.finish(JOB)
+
+
+SHARED = Scenario(_prepare_shared, lambda case: append(b"added/new", b"more")(case.mounted(JOB)))
+
+
+def test_a_crash_in_the_first_write_to_what_may_be_a_blob(place: Path) -> None:
+    with prepared(place / "original", SHARED):
+        pass
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case:
+        old = case.state()
+        with calls(labels.append):
+            SHARED.act(case)
+        new = case.state()
+        assert loosely(new).pending[JOB][0].keys() == loosely(old).pending[JOB][0].keys()
+    for number in range(len(labels) + 1):
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            path = case.volume.path
+            label = crash(number, lambda path=path: SHARED.act(Case(Volume.open(path))), calls)  # type: ignore[misc]
+            case.volume.recover()
+            at = f"after a crash at {label}, step {number}"
+            state = case.state()
+            # One file's names may be two files' by then, of the same content.
+            wanted = [parted(loosely(one)) for one in (old, new)]
+            check_one_of(parted(loosely(state)), wanted, at)
+            case.check_sound()
+            finish_all(case)
+            case.check_sound()
