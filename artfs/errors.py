@@ -41,6 +41,9 @@
     │   └── VolumeInUse
     └── MountError             the mount can't be made or taken away
 
+The SDK shows some under wandb's sort of names: ``AlreadyFinishedError``, ``DraftNotFoundError``
+(PendingNotFound), ``PathConflictError``, ``ArtifactFinalizedError``, ``ArtifactNotLoggedError`` (NotSaved).
+
 An exception carries the facts as fields; its text is one plain line that says what happened and, where
 there is something to do about it, what. Errnos belong to ``mount/``, exit codes to ``cli/``. What the
 backing filesystem refuses stays an ``OSError`` with the errno it gave.

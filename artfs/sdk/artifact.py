@@ -85,10 +85,12 @@ class Artifact(Adding):
 
     @property
     def source_name(self) -> str:
+        """The same as :attr:`name`."""
         return self.name
 
     @property
     def source_qualified_name(self) -> str:
+        """The same as :attr:`name`."""
         return self.name
 
     @property
@@ -384,7 +386,12 @@ class Artifact(Adding):
         self._access().record_use(self._collection, self._version("version"), run)
 
     def finalize(self) -> None:
-        """Lets the artifact take no files any more; ``save()`` and ``log_artifact()`` still work."""
+        """Lets the artifact take no files any more; ``save()`` and ``log_artifact()`` still work.
+
+        Example:
+            >>> artifact.finalize()
+            >>> artifact.save()
+        """
         self._finalized = True
 
     def wait(self, timeout: int | None = None) -> Artifact:
@@ -457,6 +464,9 @@ class Artifact(Adding):
         """Deletes a version that :meth:`link` made, with its aliases; the one it was made from stays.
 
         Raises ValueError for any other.
+
+        Example:
+            >>> artfs.Api().artifact("best-models:candidate").unlink()
         """
         if not self.is_link:
             raise ValueError(f"{self.name} is no link: delete() deletes it")
@@ -475,7 +485,12 @@ class Artifact(Adding):
         return made[0] if made else None
 
     def producers(self) -> list[RunRecord]:
-        """Returns all runs that made the version: those that filled it, and those that made it again."""
+        """Returns all runs that made the version: those that filled it, and those that made it again.
+
+        Example:
+            >>> [run.id for run in artifact.producers()]
+            ['part-1', 'part-2', 'finish']
+        """
         return self._runs("runs")
 
     def used_by(self) -> list[RunRecord]:

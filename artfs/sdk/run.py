@@ -278,7 +278,12 @@ class Run(RunRecord):
 
 
 def login(*_: object, **__: object) -> bool:
-    """Returns True: there is nothing to log in to. wandb's programs ask."""
+    """Returns True: there is nothing to log in to. wandb's programs ask.
+
+    Example:
+        >>> artfs.login()
+        True
+    """
     return True
 
 
