@@ -9,6 +9,7 @@ import pytest
 
 import artfs as wandb
 from tests.cli.running import snapshot
+from tests.conformance.helpers import eventually
 from tests.sdk.conftest import Place
 
 
@@ -199,7 +200,7 @@ def test_a_draft_that_is_dropped_leaves_nothing(place: Place, name: str, files: 
     access = artifact._access()
     assert len(access.pending_names(name)) == 1
     del artifact
-    assert access.pending_names(name) == []
+    eventually(lambda: access.pending_names(name) == [], what="the draft is discarded")
 
 
 def test_new_file_that_fails_adds_nothing(place: Place, name: str) -> None:
