@@ -154,7 +154,7 @@ class AlreadyFinished(AlreadyExists):
 class PathConflict(AlreadyExists):
     """What was to come under a path differs from what another run brought there; nothing was changed.
 
-    ``run`` is None where it isn't known who brought it.
+    ``path`` is text, as the SDK has paths. ``run`` is None where it isn't known who brought it.
     """
 
     def __init__(self, path: bytes, run: str | None) -> None:
@@ -162,7 +162,7 @@ class PathConflict(AlreadyExists):
         super().__init__(
             f"'{printable(path)}' is there with other content: {who}; overwrite=True replaces it"
         )
-        self.path, self.run = path, run
+        self.path, self.run = path.decode("utf-8", "surrogateescape"), run
 
 
 class Busy(ArtfsError):
