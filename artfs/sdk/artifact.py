@@ -288,7 +288,7 @@ class Artifact(Adding):
         try:
             self._note(draft, labels)
             with draft.joined(run):
-                pass
+                pass  # to have been there: the version then names it
             answer = draft.finish(labels.aliases, wait=wait)
         except AlreadyFinished:
             # Of this very draft, by another run: harmless, as finishing again is.
@@ -341,10 +341,12 @@ class Artifact(Adding):
             changes["ttl"] = _ttl(labels.ttl)
         if changes:
             access.change(self._collection, version, changes)
-        had = [alias for alias in saved.aliases if alias != names.LATEST]
-        if added := [alias for alias in labels.aliases if alias not in had]:
+        if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
             access.alias(self._collection, version, added)
-        if removed := [alias for alias in had if alias not in labels.aliases]:
+        # What others have moved to another version meanwhile is theirs.
+        has = access.version(self._collection, version)["aliases"]
+        given_up = {*saved.aliases} - {*labels.aliases, names.LATEST}
+        if removed := [alias for alias in has if alias in given_up]:
             access.unalias(self._collection, removed)
         self._become(access.version(self._collection, version))
 
@@ -358,10 +360,10 @@ class Artifact(Adding):
         if not own.shared:
             target = Draft(self._connection, self._collection, self._type, distributed_id=distributed_id)
         target.start()
-        self._note(target, labels)
         with target.joined(run):
             if own is not target and own.started:
                 own.hand_over(target, run, replace=overwrite)
+            self._note(target, labels)
         self._draft, self._finalized = target, True
 
     def _finish_distributed(
