@@ -19,7 +19,7 @@ import pytest
 
 from artfs.sdk import connection, current
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import REPOSITORY, artfs, mounted_volume, must
+from tests.mount.mounting import REPOSITORY, mounted_volume, must
 
 _numbers = itertools.count(1)
 
@@ -116,6 +116,3 @@ def files(tmp_path: Path) -> Path:
     for path in (root / "a.txt", root / "sub" / "empty", root / "sub"):
         os.utime(path, ns=(981_173_106_123_456_789, 981_173_106_123_456_789))
     return root
-
-
-__all__ = ["Place", "artfs"]
