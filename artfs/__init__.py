@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from artfs.sdk.core import ArtifactTTL
     from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry
     from artfs.sdk.objects import register_type
-    from artfs.sdk.run import Run, finish, init
+    from artfs.sdk.run import Run, finish, init, login
     from artfs.version import __version__
 
     run: Run | None
@@ -47,6 +47,7 @@ _HOMES = {
     "__version__": "artfs.version:__version__",
     "finish": "artfs.sdk.run:finish",
     "init": "artfs.sdk.run:init",
+    "login": "artfs.sdk.run:login",
     "register_type": "artfs.sdk.objects:register_type",
 }
 
@@ -69,6 +70,7 @@ __all__ = [
     "__version__",
     "finish",
     "init",
+    "login",
     "register_type",
     "run",
 ]

@@ -45,6 +45,9 @@
     │   └── VolumeInUse
     └── MountError             the mount can't be made or taken away
 
+The SDK shows some under wandb's sort of names: ``AlreadyFinishedError``, ``DraftNotFoundError``
+(PendingNotFound), ``PathConflictError``, ``ArtifactFinalizedError``, ``ArtifactNotLoggedError`` (NotSaved).
+
 An exception carries the facts as fields; its text is one plain line that says what happened and, where
 there is something to do about it, what. Errnos belong to ``mount/``, exit codes to ``cli/``. What the
 backing filesystem refuses stays an ``OSError`` with the errno it gave.
@@ -166,7 +169,7 @@ class AlreadyFinished(AlreadyExists):
 class PathConflict(AlreadyExists):
     """What was to come under a path differs from what another run brought there; nothing was changed.
 
-    ``run`` is None where it isn't known who brought it.
+    ``path`` is text, as the SDK has paths. ``run`` is None where it isn't known who brought it.
     """
 
     def __init__(self, path: bytes, run: str | None) -> None:
@@ -174,7 +177,7 @@ class PathConflict(AlreadyExists):
         super().__init__(
             f"'{printable(path)}' is there with other content: {who}; overwrite=True replaces it"
         )
-        self.path, self.run = path, run
+        self.path, self.run = path.decode("utf-8", "surrogateescape"), run
 
 
 class Busy(ArtfsError):

@@ -3,9 +3,9 @@
 wandb is installed (PyPI) into a venv of its own and works offline: its `add_dir` copies the files to its
 staging directory and hashes them; nothing is uploaded or finished. artfs makes the durable version. Rounds
 take turns, so that a machine that slows down slows both, and nothing is deleted before the end: ext4 makes
-files slowly where others were deleted in the last minutes. Needs no mount.
+files slowly where others were deleted in the last minutes. With --mounted artfs goes through a mount.
 
-    scripts/bench-sdk [--files 20000] [--size 4096] [--rounds 3] [--directory DIR]
+    scripts/bench-sdk [--files 20000] [--size 4096] [--rounds 3] [--directory DIR] [--mounted]
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -75,12 +77,32 @@ def run(python: str, script: str, source: Path, environment: dict[str, str]) -> 
     return found
 
 
+def artfs(*words: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "artfs", *map(str, words)], check=True, cwd=REPOSITORY)
+
+
+@contextmanager
+def volume(place: Path, *, mounted: bool) -> Iterator[Path]:
+    """Makes a volume; gives what $ARTFS_VOLUME shall name."""
+    artfs("init", place / "volume")
+    if not mounted:
+        yield place / "volume"
+        return
+    (place / "mnt").mkdir()
+    artfs("mount", place / "volume", place / "mnt")
+    try:
+        yield place / "mnt"
+    finally:
+        artfs("umount", place / "mnt")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, help="where to work; default: the temporary directory")
+    parser.add_argument("--mounted", action="store_true", help="let artfs work through a mount")
     arguments = parser.parse_args()
     wandb_python = python_with_wandb(REPOSITORY / ".venv-wandb")
     base = Path(tempfile.mkdtemp(prefix="artfs-bench-", dir=arguments.directory))
@@ -94,9 +116,8 @@ def main() -> None:
             offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
             places = {f"WANDB_{key}_DIR": str(place / key.lower()) for key in ("CACHE", "DATA", "CONFIG")}
             theirs = run(wandb_python, _WANDB, source, {**offline, **places, "WANDB_DIR": str(place)})
-            volume = place / "volume"
-            subprocess.run([sys.executable, "-m", "artfs", "init", str(volume)], check=True, cwd=REPOSITORY)
-            ours = run(sys.executable, _ARTFS, source, {"ARTFS_VOLUME": str(volume)})
+            with volume(place, mounted=arguments.mounted) as named:
+                ours = run(sys.executable, _ARTFS, source, {"ARTFS_VOLUME": str(named)})
             ratios.append(theirs["add_dir"] / (ours["add_dir"] + ours["save"]))
             print(
                 f"round {number + 1}: wandb add_dir {theirs['add_dir']:.2f} s;"

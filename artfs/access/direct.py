@@ -50,7 +50,7 @@ from artfs.pending.reference import stage
 from artfs.pending.tree import PendingTree
 from artfs.references import name_taken, placed, referring
 from artfs.seal.seal import Request
-from artfs.volume import Volume, user_name
+from artfs.volume import PENDING, Volume, user_name
 
 _POLL = 0.05  # seconds between looks at what another process does
 
@@ -368,12 +368,12 @@ class DirectAccess(Access):
             while True:
                 with contextlib.suppress(PendingNotFound):
                     stack.enter_context(tree.draft.together())
-                # Sealed or discarded between the look and the lock? Then this says so.
-                again = self._pending(name, distributed_id)
-                if again is tree:
-                    break
+                with self._collection(name).opened(PENDING) as fd:
+                    if tree.draft.stands_in(fd):
+                        break
+                # Sealed or discarded between the look and the lock.
                 stack.pop_all().close()
-                tree = again
+                tree = self._pending(name, distributed_id)
             yield tree
 
     @contextlib.contextmanager

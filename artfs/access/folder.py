@@ -46,6 +46,16 @@ class FolderAccess(MountedAccess):
         self._id = os.fsencode(status["distributed_id"]) if "distributed_id" in status else None
         self._refs = {self._version_name, *status.get("aliases", ())} if self._version_name else set()
 
+    def usable(self) -> bool:
+        """Not once the pending version has become a version, which then is what can be seen."""
+        if self._id is None or self._version_name:
+            return super().usable()
+        try:
+            status = json.loads(read_control(self._fd, b".artfs/status"))
+        except (OSError, ValueError):
+            return False
+        return super().usable() and "version" not in status
+
     def _own_name(self) -> str:
         """A collection knows its name by what is in it; an empty one is called what its directory is here."""
         for line in read_control(self._fd, b".artfs/versions").splitlines():

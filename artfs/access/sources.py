@@ -61,7 +61,7 @@ class Sources:
                         if found.is_directory and holds(found.status):
                             raise InvalidCommand(
                                 f"'{printable(source)}' holds the volume itself, at"
-                                f" '{printable(found.path)}': leave it out with --exclude"
+                                f" '{printable(found.path)}': exclude it"
                             )
                         self._look_at(source, found.path, found.status, special, taken)
             elif not self.excludes.match(_base(source), directory=False):

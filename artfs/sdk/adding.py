@@ -16,8 +16,7 @@ from artfs.access.access import Progress, silent
 from artfs.access.copier import Copier
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
-from artfs.access.trees import Cursor, descend, walk
-from artfs.errors import PathNotFound
+from artfs.access.trees import Cursor, Tree, descend, walk
 from artfs.sdk import arguments, current, objects, progress
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.draft import Draft
@@ -57,8 +56,8 @@ class Adding(Reading):
             raise ValueError(f"local_path={source!r} is not a file")
         at = arguments.path("name", os.path.basename(source) if name is None else name)
         sources = Sources([os.fsencode(source)], at=at)
-        self._bring(sources, source, overwrite)
-        return self._entry(at)
+        with self._bringing(sources, source, overwrite) as tree:
+            return self._entry(tree, at)
 
     def add_dir(
         self,
@@ -91,9 +90,12 @@ class Adding(Reading):
         at = () if name is None else arguments.path("name", name, directory=True)
         excludes = Excludes(arguments.words("exclude", exclude))
         sources = Sources([os.fsencode(source)], excludes, at=at, follow=follow_symlinks)
-        self._bring(sources, source, overwrite or merge)
+        with self._bringing(sources, source, overwrite or merge):
+            pass
 
-    def _bring(self, sources: Sources, shown: str, overwrite: bool) -> None:
+    @contextlib.contextmanager
+    def _bringing(self, sources: Sources, shown: str, overwrite: bool) -> Iterator[Tree]:
+        """Brings the sources, and gives the tree in which they are then."""
         draft = self._open_draft()
         sources.look_through(self._access().holds)
         with (
@@ -101,6 +103,7 @@ class Adding(Reading):
             self._copier(draft, overwrite, sources.size, tell) as copier,
         ):
             sources.copy(copier)
+            yield copier.tree
 
     @contextlib.contextmanager
     def _copier(
@@ -163,7 +166,7 @@ class Adding(Reading):
         with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
             _enter(copier, at, way)
             copier.data(at, last, data)
-        return self._entry((*way, last))
+            return self._entry(copier.tree, (*way, last))
 
     def __setitem__(self, name: str, obj: Any) -> None:
         """Adds an object, as :meth:`add` does."""
@@ -193,13 +196,10 @@ class Adding(Reading):
             except (FileNotFoundError, NotADirectoryError):
                 raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}") from None
 
-    def _entry(self, way: Sequence[bytes]) -> ArtifactManifestEntry:
-        with self._open_draft().tree() as tree, tree.cursor() as at:
-            try:
-                descend(at, way[:-1])
-                return draft_entry(self, at, way[-1], at.status(way[-1]))
-            except FileNotFoundError:
-                raise PathNotFound(self._collection, b"/".join(way)) from None
+    def _entry(self, tree: Tree, way: Sequence[bytes]) -> ArtifactManifestEntry:
+        with tree.cursor() as at:
+            descend(at, way[:-1])
+            return draft_entry(self, at, way[-1], at.status(way[-1]))
 
 
 def _check_policy(policy: str | None) -> None:

@@ -35,6 +35,7 @@ class ArtifactCollection:
 
     @property
     def type(self) -> str:
+        """What its versions hold, like ``model``."""
         return str(self._facts["type"])
 
     @property
@@ -68,7 +69,12 @@ class ArtifactCollection:
         return [alias for version in versions for alias in version["aliases"]]
 
     def artifacts(self, per_page: int = 50) -> list[Artifact]:
-        """Returns its versions, newest first."""
+        """Returns its versions, newest first.
+
+        Example:
+            >>> [artifact.version for artifact in collection.artifacts()]
+            ['v1', 'v0']
+        """
         del per_page
         versions = self._connection.access().versions(self.name)
         return [
@@ -90,6 +96,9 @@ class ArtifactCollection:
         """Deletes all its versions and aliases, and the collection.
 
         Raises NotEmpty if something is pending, after the versions are gone.
+
+        Example:
+            >>> artfs.Api().artifact_collection("dataset", "scratch").delete()
         """
         access = self._connection.access()
         for version in access.versions(self.name):
@@ -114,7 +123,12 @@ class ArtifactType:
         return f"<ArtifactType {self.name}>"
 
     def collections(self, per_page: int = 50) -> list[ArtifactCollection]:
-        """Returns its collections, by name."""
+        """Returns its collections, by name.
+
+        Example:
+            >>> [collection.name for collection in artfs.Api().artifact_type("model").collections()]
+            ['mnist-cnn']
+        """
         del per_page
         return [
             ArtifactCollection(self._connection, found["name"])
@@ -123,7 +137,12 @@ class ArtifactType:
         ]
 
     def collection(self, name: str) -> ArtifactCollection:
-        """Returns one of them. Raises ValueError if it is of another type."""
+        """Returns one of them. Raises ValueError if it is of another type.
+
+        Example:
+            >>> artfs.Api().artifact_type("model").collection("mnist-cnn").aliases
+            ['best', 'latest']
+        """
         found = ArtifactCollection(self._connection, arguments.reference("name", name)[0])
         if found.type != self.name:
             raise ValueError(f"name={name!r}: it has the type {found.type!r}, not {self.name!r}")

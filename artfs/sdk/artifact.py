@@ -85,10 +85,12 @@ class Artifact(Adding):
 
     @property
     def source_name(self) -> str:
+        """The same as :attr:`name`."""
         return self.name
 
     @property
     def source_qualified_name(self) -> str:
+        """The same as :attr:`name`."""
         return self.name
 
     @property
@@ -286,7 +288,7 @@ class Artifact(Adding):
         try:
             self._note(draft, labels)
             with draft.joined(run):
-                pass
+                pass  # to have been there: the version then names it
             answer = draft.finish(labels.aliases, wait=wait)
         except AlreadyFinished:
             # Of this very draft, by another run: harmless, as finishing again is.
@@ -339,10 +341,12 @@ class Artifact(Adding):
             changes["ttl"] = _ttl(labels.ttl)
         if changes:
             access.change(self._collection, version, changes)
-        had = [alias for alias in saved.aliases if alias != names.LATEST]
-        if added := [alias for alias in labels.aliases if alias not in had]:
+        if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
             access.alias(self._collection, version, added)
-        if removed := [alias for alias in had if alias not in labels.aliases]:
+        # What others have moved to another version meanwhile is theirs.
+        has = access.version(self._collection, version)["aliases"]
+        given_up = {*saved.aliases} - {*labels.aliases, names.LATEST}
+        if removed := [alias for alias in has if alias in given_up]:
             access.unalias(self._collection, removed)
         self._become(access.version(self._collection, version))
 
@@ -356,10 +360,10 @@ class Artifact(Adding):
         if not own.shared:
             target = Draft(self._connection, self._collection, self._type, distributed_id=distributed_id)
         target.start()
-        self._note(target, labels)
         with target.joined(run):
             if own is not target and own.started:
                 own.hand_over(target, run, replace=overwrite)
+            self._note(target, labels)
         self._draft, self._finalized = target, True
 
     def _finish_distributed(
@@ -384,7 +388,12 @@ class Artifact(Adding):
         self._access().record_use(self._collection, self._version("version"), run)
 
     def finalize(self) -> None:
-        """Lets the artifact take no files any more; ``save()`` and ``log_artifact()`` still work."""
+        """Lets the artifact take no files any more; ``save()`` and ``log_artifact()`` still work.
+
+        Example:
+            >>> artifact.finalize()
+            >>> artifact.save()
+        """
         self._finalized = True
 
     def wait(self, timeout: int | None = None) -> Artifact:
@@ -457,6 +466,9 @@ class Artifact(Adding):
         """Deletes a version that :meth:`link` made, with its aliases; the one it was made from stays.
 
         Raises ValueError for any other.
+
+        Example:
+            >>> artfs.Api().artifact("best-models:candidate").unlink()
         """
         if not self.is_link:
             raise ValueError(f"{self.name} is no link: delete() deletes it")
@@ -475,7 +487,12 @@ class Artifact(Adding):
         return made[0] if made else None
 
     def producers(self) -> list[RunRecord]:
-        """Returns all runs that made the version: those that filled it, and those that made it again."""
+        """Returns all runs that made the version: those that filled it, and those that made it again.
+
+        Example:
+            >>> [run.id for run in artifact.producers()]
+            ['part-1', 'part-2', 'finish']
+        """
         return self._runs("runs")
 
     def used_by(self) -> list[RunRecord]:

@@ -19,7 +19,8 @@ from artfs.errors import VolumeExists
 from artfs.store.layout import Layout
 
 _lock = threading.Lock()
-_kept: dict[tuple[int, Path], Access] = {}
+_kept: dict[tuple[int, Path], Access] = {}  # by process and path
+_old: list[tuple[int, Access]] = []  # which somebody may still work with
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Connection:
         with _lock:
             kept = _kept.get(key)
             if kept is None or not kept.usable():
-                # The old one is left to whoever still works with it, and closed with the process.
+                if kept is not None:
+                    _old.append((key[0], kept))
                 kept = _kept[key] = open_access(self.path)
             return kept
 
@@ -47,8 +49,10 @@ def connect() -> Connection:
 def forget() -> None:
     """Closes what is kept open, so that a mount can be taken away; it is opened anew when it is needed."""
     with _lock:
-        while _kept:
-            (pid, _path), access = _kept.popitem()
+        opened = [*_old, *((pid, access) for (pid, _), access in _kept.items())]
+        _old.clear()
+        _kept.clear()
+        for pid, access in opened:
             if pid == os.getpid():
                 access.close()
 

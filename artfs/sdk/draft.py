@@ -6,6 +6,7 @@ that was forked leaves its parent's draft alone.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -57,8 +58,10 @@ class Draft:
                 self.started = True
                 if not self.shared:
                     self._end = weakref.finalize(
-                        self, _discard, self.connection, self.name, self.id, os.getpid()
+                        self, _drop, self.connection, self.name, self.id, os.getpid()
                     )
+                    self._end.atexit = False
+                    _live.add(self)
         return access
 
     @contextlib.contextmanager
@@ -118,8 +121,8 @@ class Draft:
 
     def discard(self) -> None:
         """Gives up what was started; of a distributed id nothing, as others fill it too."""
-        if self._end is not None:
-            self._end()
+        if self._end is not None and (dropped := self._end.detach()):
+            _discard(*dropped[2])
         self.started = False
 
     def _ended(self) -> None:
@@ -133,6 +136,28 @@ class Draft:
 def is_private(distributed_id: bytes) -> bool:
     """Tells whether an id is one of those that nobody gave."""
     return distributed_id.startswith(_PRIVATE) and len(distributed_id) == len(_PRIVATE) + 16
+
+
+#: The drafts that are given up when the process ends.
+_live: weakref.WeakSet[Draft] = weakref.WeakSet()
+
+
+@atexit.register
+def _discard_all() -> None:
+    for draft in list(_live):
+        draft.discard()
+
+
+def _drop(*draft: Any) -> None:
+    """Gives up a draft that nobody knows any more.
+
+    In a thread of its own, since the collector may call this anywhere, also while this thread holds a lock of
+    the volume. No thread can be started only when the process ends, and then nobody holds one.
+    """
+    try:
+        threading.Thread(target=_discard, args=draft, name="artfs-draft").start()
+    except RuntimeError:
+        _discard(*draft)
 
 
 def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int) -> None:

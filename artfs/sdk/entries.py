@@ -120,15 +120,31 @@ class ArtifactManifest:
         return path in self.all
 
     def get_entry_by_path(self, path: str) -> ArtifactManifestEntry | None:
-        """Returns the entry of a path, None if there is none."""
+        """Returns the entry of a path, None if there is none.
+
+        Example:
+            >>> artifact.manifest.get_entry_by_path("missing") is None
+            True
+        """
         return self.all.get(path)
 
     def get_entries_in_directory(self, directory: str) -> list[ArtifactManifestEntry]:
-        """Returns the files and links at any depth below a directory."""
+        """Returns the files and links at any depth below a directory.
+
+        Example:
+            >>> [entry.path for entry in artifact.manifest.get_entries_in_directory("raw")]
+            ['raw/a.csv', 'raw/b.csv']
+        """
         below = directory.rstrip("/") + "/"
         return [entry for path, entry in self.entries.items() if path.startswith(below)]
 
     def size(self) -> int:
+        """Returns the bytes of all files.
+
+        Example:
+            >>> artifact.manifest.size()
+            2048
+        """
         return sum(entry.size for entry in self.all.values() if entry.kind in ("file", "reference"))
 
     def to_manifest_json(self) -> dict[str, Any]:

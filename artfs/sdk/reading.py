@@ -83,7 +83,11 @@ class Reading(Core):
         return entry
 
     def get_path(self, name: StrPath) -> ArtifactManifestEntry:
-        """Returns an entry by its path: wandb's older name for :meth:`get_entry`."""
+        """Returns an entry by its path: wandb's older name for :meth:`get_entry`.
+
+        Example:
+            >>> artifact.get_path("raw/a.csv").download("/tmp/data")
+        """
         return self.get_entry(name)
 
     def open(self, name: StrPath, mode: str = "rb", *, encoding: str | None = None) -> IO[Any]:

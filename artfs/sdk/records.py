@@ -45,14 +45,17 @@ class RunRecord:
 
     @property
     def id(self) -> str:
+        """The id, one word."""
         return str(self._facts["id"])
 
     @property
     def name(self) -> str:
+        """The same as :attr:`id`."""
         return self.id
 
     @property
     def project(self) -> str | None:
+        """The project that was named; it means nothing here."""
         return self._fact("project")
 
     @property
@@ -62,6 +65,7 @@ class RunRecord:
 
     @property
     def job_type(self) -> str | None:
+        """What sort of job it is, like ``train``."""
         return self._fact("job_type")
 
     @property

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from artfs.sdk import connection, current
-from tests.mount.mounting import REPOSITORY, artfs, mounted_volume, must
+from tests.conformance.helpers import eventually
+from tests.mount.mounting import REPOSITORY, mounted_volume, must
 
 _numbers = itertools.count(1)
 
@@ -89,8 +90,9 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert current.run() is None, "the test left a run open"
     gc.collect()
     access = connection.connect().access()
-    left = [found["name"] for found in access.collections() if found["pending"]]
-    assert not left, "a draft was left behind"
+    eventually(
+        lambda: not any(found["pending"] for found in access.collections()), what="no draft is left behind"
+    )
 
 
 @pytest.fixture
@@ -114,6 +116,3 @@ def files(tmp_path: Path) -> Path:
     for path in (root / "a.txt", root / "sub" / "empty", root / "sub"):
         os.utime(path, ns=(981_173_106_123_456_789, 981_173_106_123_456_789))
     return root
-
-
-__all__ = ["Place", "artfs"]

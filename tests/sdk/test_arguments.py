@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,27 @@ def test_much_metadata(place: Place, name: str) -> None:
     itself["x"] = itself
     with pytest.raises(ValueError, match=r"^metadata"):
         artifact.metadata = itself
+
+
+def test_what_no_version_can_hold_is_refused_before(place: Place, name: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "a").write_text("a")
+    artifact = wandb.Artifact(name, "dataset")
+    os.mkfifo(root / "sub" / "pipe")
+    with pytest.raises(wandb.ArtfsError, match=r"sub/pipe \(fifo\)"):
+        artifact.add_dir(root)
+    with pytest.raises(ValueError, match="is not a file"):
+        artifact.add_file(root / "sub" / "pipe")
+    (root / "sub" / "pipe").unlink()
+    (root / "sub" / ".artfs-thing").touch()
+    with pytest.raises(wandb.ArtfsError, match=r"\.artfs"):
+        artifact.add_dir(root)
+    with pytest.raises(wandb.ArtfsError, match="the volume itself"):
+        artifact.add_dir(place.path)
+    with pytest.raises(wandb.ArtfsError, match=r"the volume itself, at .*: exclude it"):
+        artifact.add_dir(place.path.parent)
+    assert not wandb.Api().artifact_collection_exists(name, "dataset")
+    artifact.add_dir(root, exclude=[".artfs-*"])
+    artifact.save()
+    assert sorted(artifact.manifest.entries) == ["a", "sub"]

@@ -75,13 +75,15 @@ def test_other_bytes_are_a_conflict(place: Place, name: str) -> None:
         run.upsert_artifact(artifact_of(name, sub__x="mine"), distributed_id="id")
     with wandb.init() as run:
         artifact = artifact_of(name, sub__x="theirs", new="new")
+        artifact.aliases = ["mine"]
         with pytest.raises(wandb.PathConflictError) as caught:
             run.upsert_artifact(artifact, distributed_id="id")
-        assert (caught.value.path, caught.value.run) == (b"sub/x", f"{name}-first")
+        assert (caught.value.path, caught.value.run) == ("sub/x", f"{name}-first")
         assert "'sub/x'" in str(caught.value)
         assert f"{name}-first" in str(caught.value)
         # Nothing was added, and the artifact can still be mended.
-        assert artifact._access().pending_status(name, b"id")["files"] == 1
+        status = artifact._access().pending_status(name, b"id")
+        assert (status["files"], status["aliases"]) == (1, [])
         artifact.remove("sub/x")
         run.upsert_artifact(artifact, distributed_id="id")
         replacing = artifact_of(name, sub__x="meant")
@@ -183,7 +185,7 @@ with wandb.init(id=f"{name}-{number}", group="together") as run:
         run.upsert_artifact(artifact)
         print("won")
     except wandb.PathConflictError as error:
-        assert error.path == b"shared/contested" and error.run.startswith(name), error
+        assert error.path == "shared/contested" and error.run.startswith(name), error
         print("conflict")
 """
 

@@ -255,6 +255,12 @@ def test_labels_are_stored_by_save(place: Place, name: str, version: wandb.Artif
     found.aliases.remove("prod")
     found.save()
     assert wandb.Api().artifact(name).aliases == ["best", "latest"]
+    other = wandb.Artifact(name, "dataset")
+    other.aliases = ["best"]
+    other.save()
+    found.aliases.remove("best")
+    found.save()
+    assert wandb.Api().artifact(f"{name}:best").version == "v1"
     version.aliases.append("v7")
     with pytest.raises(ValueError, match="'v7'"):
         version.save()

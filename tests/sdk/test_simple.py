@@ -9,6 +9,7 @@ import pytest
 
 import artfs as wandb
 from tests.cli.running import snapshot
+from tests.conformance.helpers import eventually
 from tests.sdk.conftest import Place
 
 
@@ -199,7 +200,7 @@ def test_a_draft_that_is_dropped_leaves_nothing(place: Place, name: str, files: 
     access = artifact._access()
     assert len(access.pending_names(name)) == 1
     del artifact
-    assert access.pending_names(name) == []
+    eventually(lambda: access.pending_names(name) == [], what="the draft is discarded")
 
 
 def test_new_file_that_fails_adds_nothing(place: Place, name: str) -> None:
@@ -235,3 +236,44 @@ def test_a_volume_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
     artifact.save()
     assert (tmp_path / ".artfs-volume" / "artfs.json").exists()
     assert wandb.Api().artifact(name).get("x") == b"bytes"
+
+
+def stored_bytes(*roots: Path) -> int:
+    """What the files below some directories take on the disk, each inode once."""
+    found = {}
+    for root in roots:
+        for directory, _, names in os.walk(root):
+            for entry in names:
+                status = os.lstat(os.path.join(directory, entry))
+                found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
+
+
+def test_a_file_is_stored_once(
+    place: Place, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (place.volume / "artfs.json").exists():
+        pytest.skip("the volume is hidden here")
+    home, temp, size = tmp_path / "home", tmp_path / "temp", 8 << 20
+    for variable, path in (("HOME", home), ("TMPDIR", temp), ("XDG_CACHE_HOME", home / "cache")):
+        path.mkdir(parents=True)
+        monkeypatch.setenv(variable, str(path))
+    source = tmp_path / "source.bin"
+    source.write_bytes(os.urandom(size))
+    before = stored_bytes(place.volume)
+    artifact = wandb.Artifact(name, "dataset")
+    artifact.add_file(source)
+    assert size <= stored_bytes(place.volume) - before < 1.2 * size
+    artifact.save()
+    assert size <= stored_bytes(place.volume) - before < 1.2 * size
+    with wandb.init() as run:
+        again = wandb.Artifact(name, "dataset")
+        again.add_file(source)
+        again.add("more", "more")
+        run.upsert_artifact(again, distributed_id="id")
+        run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
+    eventually(
+        lambda: stored_bytes(place.volume) - before < 1.2 * size, what="no second copy is left in the volume"
+    )
+    assert stored_bytes(home, temp) == 0
+    assert source.stat().st_nlink == 1
