@@ -42,6 +42,21 @@ def origin_of(file: int | bytes) -> Origin | None:
         raise Damaged("a reference of a pending version", str(error)) from None
 
 
+def entry_at(path: bytes, name: bytes, size: int) -> ReferenceEntry | None:
+    """Returns what a file stands for, but for its owner, mode and time; None for a plain file."""
+    origin = origin_of(path)
+    if origin is None:
+        return None
+    return ReferenceEntry(name, 0, 0, 0, 0, size=size, uri=origin.uri, checksum=origin.checksum)
+
+
+def empty(path: bytes) -> None:
+    """Makes a reference a plain file without bytes."""
+    # First the size: what a crash leaves is a reference that says of itself that it has no bytes.
+    os.truncate(path, 0)
+    os.removexattr(path, XATTR)
+
+
 def stage(staging_fd: int, entry: ReferenceEntry) -> bytes:
     """Makes the file of a reference, and returns its name in the staging directory.
 

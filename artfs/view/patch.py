@@ -50,8 +50,9 @@ from artfs.view.node import (
 )
 from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
-from artfs.view.pending import Branch, PendingDirectory, PendingNode, no_such_xattr
+from artfs.view.pending import Branch, PendingDirectory, PendingNode
 from artfs.view.reference import ReferenceHandle
+from artfs.view.xattrs import no_such_xattr
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 

@@ -35,12 +35,12 @@ from artfs.view.node import (
     Handle,
     Listing,
     Node,
-    NoSuchAttribute,
     check_no_control,
     writes,
 )
 from artfs.view.open_files import PendingHandle, PendingListing
 from artfs.view.reference import ReferenceHandle
+from artfs.view.xattrs import absent_is_told, no_such_xattr, unsupported
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 _RUN_XATTR = b"user.artfs.run"
@@ -190,26 +190,16 @@ class PendingNode(Place, Node):
         if self.branch.tree.shares_blobs:
             unshare(self.branch.tree, self)
         if self.branch.tree.has_references and self.reference() is not None:
-            self._empty_reference(empty=empty)
+            if not empty:
+                raise NotPermitted("the bytes of a reference are elsewhere: truncate it first, or remove it")
+            reference.empty(self.proc_path())
 
     def reference(self) -> ReferenceEntry | None:
         """Returns what this stands for, if it is a reference; asked only in trees that may hold some."""
         status = self.stat()
         if not stat.S_ISREG(status.st_mode):
             return None
-        origin = reference.origin_of(self.proc_path())
-        if origin is None:
-            return None
-        return ReferenceEntry(
-            self.name, 0, 0, 0, 0, size=status.st_size, uri=origin.uri, checksum=origin.checksum
-        )
-
-    def _empty_reference(self, *, empty: bool) -> None:
-        if not empty:
-            raise NotPermitted("the bytes of a reference are elsewhere: truncate it first, or remove it")
-        # First the size: what a crash leaves is a reference that says of itself that it has no bytes.
-        os.truncate(self.proc_path(), 0)
-        os.removexattr(self.proc_path(), reference.XATTR)
+        return reference.entry_at(self.proc_path(), self.name, status.st_size)
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if self.twin() is not None:
@@ -295,7 +285,7 @@ class PendingNode(Place, Node):
             return twin.xattr(name)
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
-        with _as_xattr_error():
+        with absent_is_told():
             return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
 
     def xattrs(self) -> list[bytes]:
@@ -310,7 +300,7 @@ class PendingNode(Place, Node):
             os.setxattr(self.proc_path(), name, value, follow_symlinks=self.parent is None)
 
     def remove_xattr(self, name: bytes) -> None:
-        with self._xattr_change(name), _as_xattr_error():
+        with self._xattr_change(name), absent_is_told():
             os.removexattr(self.proc_path(), name, follow_symlinks=self.parent is None)
 
     @contextlib.contextmanager
@@ -318,7 +308,7 @@ class PendingNode(Place, Node):
         if self.twin() is not None:
             raise ReadOnly
         if not name.startswith(b"user."):
-            raise _unsupported()
+            raise unsupported()
         if name.startswith(b"user.artfs.") and name != _RUN_XATTR:
             raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
         with self.branch.tree.gate.change():
@@ -589,25 +579,6 @@ def _inode(directory: int, name: bytes) -> int | None:
 
 def _or_unchanged(owner: int | None) -> int:
     return -1 if owner is None else owner
-
-
-def no_such_xattr(name: bytes) -> Exception:
-    """Returns why there is no attribute of a name that is not ``user.*``."""
-    return NoSuchAttribute() if name.startswith(b"security.") else _unsupported()
-
-
-def _unsupported() -> OSError:
-    return OSError(errno.EOPNOTSUPP, "only user.* attributes are kept")
-
-
-@contextlib.contextmanager
-def _as_xattr_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENODATA:
-            raise NoSuchAttribute from None
-        raise
 
 
 __all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode"]
