@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.control import commit
 from tests.mount.mounting import MountedVolume, add_log_to_failure, mounted_volume
 
 _numbers = itertools.count(1)
@@ -97,3 +98,11 @@ def job(model: Path) -> Path:
     path = model / "pending" / "job"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def based(model: Path) -> Path:
+    """A collection with v0; the alias good names it."""
+    files = {"file": "base", "other": "other", "dir/below": "below", "dir/deep/er": "deeper", "old": "old"}
+    commit(model, "base", files, "good")
+    return model

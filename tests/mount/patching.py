@@ -1,0 +1,110 @@
+"""What the tests of patches on a mount share: patches, changes of their base, and who sits in a directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.mount.control import (
+    command,
+    finish,
+)
+from tests.mount.mounting import MountedVolume, must
+
+
+def patch(collection: Path, name: str, base: str = "latest") -> Path:
+    """Starts a patch."""
+    tree = collection / "pending" / name
+    tree.mkdir()
+    command(tree, "base", base)
+    return tree
+
+
+def change(collection: Path, files: dict[str, str | None], line: str = "", base: str = "latest") -> Path:
+    """Makes a version of a base with other files; None deletes one."""
+    tree = patch(collection, f"change-{time.monotonic_ns()}", base)
+    for path, text in files.items():
+        if text is None:
+            (tree / path).unlink()
+        else:
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+    return collection / str(finish(tree, line)["version"])
+
+
+class Sitter:
+    """A process whose working directory is a directory of a tree."""
+
+    def __init__(self, directory: Path) -> None:
+        self.fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+
+    def ls(self) -> set[str]:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.fd)
+        try:
+            return set(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def open(self, path: str, flags: int = os.O_RDONLY) -> int:
+        return os.open(path, flags, 0o644, dir_fd=self.fd)
+
+    def cat(self, path: str) -> str | None:
+        """The text of a file; None if there is none of that name."""
+        try:
+            fd = self.open(path)
+        except FileNotFoundError:
+            return None
+        with open(fd) as file:
+            return file.read()
+
+    def write(self, path: str, text: str) -> None:
+        with open(self.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+            file.write(text)
+
+    def size(self, path: str) -> int:
+        return os.stat(path, dir_fd=self.fd).st_size
+
+
+@contextmanager
+def sitting(*directories: Path) -> Iterator[list[Sitter]]:
+    """Processes that sit in directories."""
+    sitters = [Sitter(directory) for directory in directories]
+    try:
+        yield sitters
+    finally:
+        for sitter in sitters:
+            os.close(sitter.fd)
+
+
+def read(path: Path) -> str | None:
+    """The text of a file; None if there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def backing(mounted: MountedVolume, tree: Path) -> Path:
+    """Where a pending tree lies in the volume."""
+    return mounted.volume / "collections" / tree.parent.parent.name / "pending" / tree.name
+
+
+def remount(mounted: MountedVolume) -> None:
+    must("umount", mounted.point)
+    mount_again(mounted)
+
+
+def mount_again(mounted: MountedVolume) -> None:
+    must("mount", mounted.volume, mounted.point)
+    mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    return {
+        name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)
+    }
