@@ -38,7 +38,8 @@ class Preview:
         self._pages[tree] = pages.decode(data)
 
     def _page(self, tree: TreeId) -> pages.Page:
-        return self._pages.get(tree) or self._store.page(tree)
+        page = self._pages.get(tree)
+        return self._store.page(tree) if page is None else page
 
 
 class _Names(Preview):
