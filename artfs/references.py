@@ -14,7 +14,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from artfs.errors import (
     AlreadyExists,
@@ -51,7 +50,7 @@ class References:
         self._root_fd, self._store, self._find = root_fd, store, find
         self._cache_fd: int | None = None
         self._known_remotes: Remotes | None = None
-        self._failures: OrderedDict[tuple[str, bytes], str] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, bytes, bytes], str] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -109,13 +108,13 @@ class References:
                 fd = self._store.open_blob(self._recorded(uri, entry).blob, entry.size)
         except ArtfsError as error:
             with self._lock:
-                self._failures[of, entry.uri] = str(error)
+                self._failures[of, entry.uri, entry.checksum] = str(error)
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.popitem(last=False)
             log.error("%s", error)
             raise
         with self._lock:
-            self._failures.pop((of, entry.uri), None)
+            self._failures.pop((of, entry.uri, entry.checksum), None)
         return fd
 
     def verify(self, entry: ReferenceEntry) -> None:
@@ -129,7 +128,7 @@ class References:
     def failures(self, of: str) -> dict[str, str]:
         """Returns the URIs that could not be read the last time through this process, and why."""
         with self._lock:
-            return {os.fsdecode(uri): why for (where, uri), why in self._failures.items() if where == of}
+            return {os.fsdecode(uri): why for (where, uri, _), why in self._failures.items() if where == of}
 
     # -- within the volume
 
@@ -173,11 +172,15 @@ class References:
 def placed(path: bytes, uri: str, found: Sequence[Found]) -> Iterator[tuple[bytes, Found]]:
     """Yields the path in a tree of each object that a look at `uri` found, which shall stand at `path`.
 
-    That is the path of a single object itself; what is in a directory comes below it.
+    That is the path of a single object itself; what is in a directory comes below it. With an empty path a
+    single object stands at the top under its own name, and what is in a directory directly there.
     """
     one = len(found) == 1 and found[0].uri.count("/") == uri.rstrip("/").count("/")
     for object_ in found:
-        yield path if one else path + b"/" + object_.name, object_
+        if not path:
+            yield object_.name, object_
+        else:
+            yield path if one else path + b"/" + object_.name, object_
 
 
 def referring(found: Found, name: bytes, uid: int, gid: int) -> ReferenceEntry:
@@ -191,12 +194,4 @@ def name_taken(path: bytes) -> AlreadyExists:
     return AlreadyExists(f"'{printable(path)}' is there already: remove it first")
 
 
-def name_of(uri: str) -> str:
-    """Returns the name that a reference gets where none is given: the last part of its URI."""
-    name = Path(uri.rstrip("/")).name
-    if not name or "://" in name:
-        raise InvalidCommand(f"'{printable(uri)}' has no name of its own: give one")
-    return name
-
-
-__all__ = ["CACHE", "References", "name_of", "name_taken", "placed", "referring"]
+__all__ = ["CACHE", "References", "name_taken", "placed", "referring"]

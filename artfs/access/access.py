@@ -363,13 +363,14 @@ class Access(ABC):
     ) -> None:
         """Makes a file in a pending version whose bytes stay where they are; of a directory or prefix, many.
 
+        `path` is that of the file, or of the directory below which they come. If it is empty, a single object
+        stands at the top under its own name, and what is in a directory directly there.
+
         With `checksum` it is noted which bytes they are now, and others are never shown. Raises
         :class:`~artfs.errors.ReferenceFailed`, :class:`~artfs.errors.InvalidCommand`,
         :class:`~artfs.errors.AlreadyExists`.
         """
         way = b"/".join(parts(path))
-        if not way:
-            raise InvalidName("a reference", path, "it needs a path in the tree")
         if " " in uri or "://" not in uri:
             raise InvalidCommand(f"'{printable(uri)}' is no URI: a blank is written %20")
         most = MOST_OBJECTS if max_objects is None else max_objects

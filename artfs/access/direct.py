@@ -381,15 +381,14 @@ class DirectAccess(Access):
         with self._held(name, distributed_id) as tree, self._opened(tree) as opened:
             yield opened
 
-    @staticmethod
     @contextlib.contextmanager
-    def _opened(tree: PendingTree) -> Iterator[Tree]:
-        root = tree.open_root()
+    def _opened(self, tree: PendingTree) -> Iterator[Tree]:
+        root, references = tree.open_root(), self._volume.references
         try:
             if tree.lower is None:
-                yield PlainTree(root, tree.draft.fd, tree.hashes)
+                yield PlainTree(root, tree.draft.fd, tree.hashes, references)
             else:
-                yield OverlaidTree(tree, root)
+                yield OverlaidTree(tree, root, references)
         finally:
             os.close(root)
 

@@ -7,10 +7,11 @@ Blocking; any thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from artfs.access.access import Access, Entry, Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes
 from artfs.access.directories import Directories, with_path
 from artfs.access.paths import parts
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand, ReferenceFailed, printable
 from artfs.model import names
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -55,12 +56,14 @@ def get(
     directory: Path | None = None,
     *,
     prefix: bytes = b"",
+    may_miss: Container[bytes] = (),
     progress: Progress = silent,
 ) -> Got:
     """Copies a version, or what is at and below `prefix`, into `directory`: by default `NAME-vN` here.
 
     The directory is made if it is not there. Files that are there already are replaced; what is in the way of
-    another kind is left, and refuses. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`.
+    another kind is left, and refuses. A reference at one of the paths `may_miss` is left out if its bytes
+    can't be had. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`.
     """
     status = access.version(name, ref)
     version = str(status["version"])
@@ -74,7 +77,13 @@ def get(
     made = _make(directory)
     with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
         for entry in entries:
-            with_path(os.path.join(os.fsencode(directory), entry.path), lambda: writer.write(entry))  # noqa: B023
+            try:
+                with_path(os.path.join(os.fsencode(directory), entry.path), lambda: writer.write(entry))  # noqa: B023
+            except (ReferenceFailed, OSError) as error:
+                # Over a mount the read says EIO.
+                unreachable = isinstance(error, ReferenceFailed) or error.errno == errno.EIO
+                if not unreachable or entry.path not in may_miss:
+                    raise
         writer.climb(b"")
         if made:
             writer.restore(root)

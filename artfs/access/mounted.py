@@ -422,7 +422,7 @@ class MountedAccess(Access):
     ) -> None:
         options = f"--max-objects={most}" + ("" if checksum else " --no-checksum")
         with self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/references", f"{os.fsdecode(path)} {uri} {options}", answer=False)
+            command(fd, b".artfs/references", f"{os.fsdecode(path) or '.'} {uri} {options}", answer=False)
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         with self._pending(name, distributed_id) as fd:

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
+from artfs.access.plain import open_brought
 from artfs.access.trees import Cursor, Staged, Tree
-from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
-from artfs.store import durable, files
+from artfs.references import References
+from artfs.store import durable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,11 +30,11 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class OverlaidTree(Tree):
     """The files of `tree`, which must outlive this, as must its root's descriptor."""
 
-    def __init__(self, tree: PendingTree, root_fd: int) -> None:
-        self._tree, self._root_fd = tree, root_fd
+    def __init__(self, tree: PendingTree, root_fd: int, references: References) -> None:
+        self._tree, self._root_fd, self._references = tree, root_fd, references
 
     def cursor(self) -> Cursor:
-        return _OverlaidCursor(self._tree, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
+        return _OverlaidCursor(self._tree, self._references, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
 
     def is_root(self, status: os.stat_result) -> bool:
         return os.path.samestat(status, os.fstat(self._root_fd))
@@ -54,7 +56,8 @@ class _Level:
 
 
 class _OverlaidCursor(Cursor):
-    def __init__(self, tree: PendingTree, root_fd: int) -> None:
+    def __init__(self, tree: PendingTree, references: References, root_fd: int) -> None:
+        self._references = references
         self._store, self._reader = tree.store, tree.store.reader
         self._staging_fd = tree.draft.fd
         self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
@@ -150,8 +153,10 @@ class _OverlaidCursor(Cursor):
         found = self._find(name)
         if isinstance(found, FileEntry):
             return self._store.open_blob(found.blob, found.size)
+        if isinstance(found, ReferenceEntry):
+            return self._references.open(found)
         if isinstance(found, os.stat_result):
-            return files.open_regular(self._way[-1].fd, name)
+            return open_brought(self._way[-1].fd, name, self._references)
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)
 

@@ -19,6 +19,8 @@ from artfs.access.copying import Xattrs, set_attributes, user_xattrs
 from artfs.access.directories import Directories
 from artfs.access.trees import Cursor, Staged, Tree
 from artfs.pending.hashes import Hashes
+from artfs.pending.reference import entry_at
+from artfs.references import References
 from artfs.store import durable, files
 
 TEMP = b".~artfs-put."
@@ -31,17 +33,25 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class PlainTree(Tree):
     """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither.
 
-    `hashes` are what the finish in this process knows of it.
+    `hashes` are what the finish in this process knows of it. `references` bring the bytes of references,
+    where no mount does that.
     """
 
-    def __init__(self, root_fd: int, staging_fd: int | None = None, hashes: Hashes | None = None) -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        staging_fd: int | None = None,
+        hashes: Hashes | None = None,
+        references: References | None = None,
+    ) -> None:
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
+        self._references = references
         self._root = os.fstat(root_fd)
         if hashes is not None:
             self.algorithm = hashes.algorithm
 
     def cursor(self) -> Cursor:
-        return _PlainCursor(self._root_fd, self._staging_fd, self._hashes)
+        return _PlainCursor(self._root_fd, self._staging_fd, self._hashes, self._references)
 
     def learn(self, fd: int, digest: bytes) -> None:
         if self._hashes is not None:
@@ -57,8 +67,15 @@ class PlainTree(Tree):
 
 
 class _PlainCursor(Cursor):
-    def __init__(self, root_fd: int, staging_fd: int | None, hashes: Hashes | None) -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        staging_fd: int | None,
+        hashes: Hashes | None,
+        references: References | None,
+    ) -> None:
         self._to = Directories(os.open(b".", _ROOT, dir_fd=root_fd))
+        self._references = references
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 
     @property
@@ -81,7 +98,7 @@ class _PlainCursor(Cursor):
         return sorted(map(os.fsencode, os.listdir(self._to.fd)))
 
     def open(self, name: bytes) -> int:
-        return files.open_regular(self._to.fd, name)
+        return open_brought(self._to.fd, name, self._references)
 
     def target(self, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=self._to.fd)
@@ -134,6 +151,26 @@ class _PlainCursor(Cursor):
 
     def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._to.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
+
+
+def open_brought(dir_fd: int, name: bytes, references: References | None) -> int:
+    """Opens a regular file for reading; a reference where `references` are given: what it stands for.
+
+    Raises :class:`~artfs.errors.ReferenceFailed`.
+    """
+    fd = files.open_regular(dir_fd, name)
+    if references is None:
+        return fd
+    try:
+        entry = entry_at(fd, name, os.fstat(fd).st_size)
+        if entry is None:
+            return fd
+        brought = references.open(entry)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return brought
 
 
 def sweep(root_fd: int) -> None:

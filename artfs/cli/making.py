@@ -205,18 +205,17 @@ def refer(
     """Add files whose bytes stay where they are; without a URI list those that there are.
 
     URI is file:///PATH, http(s)://, s3://, gs://, az:// or artfs://COLLECTION:V/PATH. Of a directory or
-    prefix all objects are added, below PATH, which is by default the last part of the URI. Size and checksum
-    (a digest, ETag or version) are noted, and a read that would give other bytes fails.
+    prefix all objects are added, below PATH, by default at the top; a single object has its own name if no
+    PATH is given. Size and checksum (a digest, ETag or version) are noted, and a read that would give other
+    bytes fails.
 
     \b
       artfs refer dataset/job-42 s3://bucket/images/ images
       artfs refer dataset/job-42
     """
-    from artfs.references import name_of
-
     with open_volume(context) as access:
         if uri is not None:
-            where = os.fsencode(path if path is not None else name_of(uri))
+            where = os.fsencode(path or "")
             access.add_reference(*pending, where, uri, checksum=not no_checksum, max_objects=max_objects)
             return
         found = access.references(*pending)

@@ -42,9 +42,9 @@ def origin_of(file: int | bytes) -> Origin | None:
         raise Damaged("a reference of a pending version", str(error)) from None
 
 
-def entry_at(path: bytes, name: bytes, size: int) -> ReferenceEntry | None:
+def entry_at(file: int | bytes, name: bytes, size: int) -> ReferenceEntry | None:
     """Returns what a file stands for, but for its owner, mode and time; None for a plain file."""
-    origin = origin_of(path)
+    origin = origin_of(file)
     if origin is None:
         return None
     return ReferenceEntry(name, 0, 0, 0, 0, size=size, uri=origin.uri, checksum=origin.checksum)

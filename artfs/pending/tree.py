@@ -42,7 +42,8 @@ class PendingTree:
             self._serial = os.fstat(root).st_ino
         finally:
             os.close(root)
-        #: Set once the tree may hold references: then files have to be looked at before they are read.
+        #: Set once the tree may hold references: then files have to be looked at before they are read. Known
+        #: of other processes' references only if they came before this.
         self.has_references = draft.has_references()
         self.gate = Gate()
         self.hashes = Hashes(store.algorithm)

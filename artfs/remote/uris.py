@@ -90,6 +90,18 @@ def file_uri(parts: tuple[bytes, ...]) -> str:
     return "file:///" + "/".join(quote(part, safe=_SAFE) for part in parts)
 
 
+def quoted(path: bytes) -> str:
+    """Returns a relative path as it stands in a URI: ASCII, percent-encoded."""
+    return "/".join(quote(part, safe=_SAFE) for part in path.split(b"/"))
+
+
+def names_object(uri: str, found: str) -> bool:
+    """Tells whether what a look at ``uri`` found is what it names itself, and not one of what is below."""
+    if scheme_of(uri) == "file":
+        return found == file_uri(file_path(uri).parts)
+    return found == uri
+
+
 class Key(NamedTuple):
     """An object of a bucket, or a prefix: without a slash at its end, empty for the whole bucket."""
 

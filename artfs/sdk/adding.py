@@ -17,6 +17,7 @@ from artfs.access.copier import Copier
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
 from artfs.access.trees import Cursor, Tree, descend, walk
+from artfs.errors import InvalidCommand
 from artfs.sdk import arguments, current, objects, progress
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.draft import Draft
@@ -167,6 +168,52 @@ class Adding(Reading):
             _enter(copier, at, way)
             copier.data(at, last, data)
             return self._entry(copier.tree, (*way, last))
+
+    def add_reference(
+        self,
+        uri: str | ArtifactManifestEntry,
+        name: StrPath | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+    ) -> list[ArtifactManifestEntry]:
+        """Adds files whose bytes stay where they are, and returns their entries.
+
+        `uri` is ``file://``, ``http(s)://``, ``s3://``, ``gs://``, ``az://`` or
+        ``artfs://COLLECTION:V/PATH``; or an entry of another saved artifact, of whose file this becomes
+        another name. Of a single object `name` is its path, by default the last part of the URI; of a
+        directory or prefix all objects are added, below `name`, by default at the top.
+
+        With `checksum` it is noted which bytes they are (a digest, or the ETag or version of an object), and
+        a read that would give others fails. More than `max_objects` are refused. Object stores and http need
+        ``pip install 'artfs[remote]'``.
+
+        Raises PathConflictError for a path that is taken by something else, and ReferenceFailed if there is
+        nothing at the URI.
+
+        Example:
+            >>> artifact.add_reference("s3://bucket/images/", name="images")
+        """
+        given: Any = uri
+        if isinstance(given, ArtifactManifestEntry):
+            given = given.ref_url()
+        given = arguments.text("uri", given)
+        if "://" not in given or any(char.isspace() for char in given):
+            raise ValueError(f"uri={given!r} is no URI: a blank is written %20")
+        if max_objects is not None and max_objects < 1:
+            raise ValueError(f"max_objects={max_objects!r} is no number of objects")
+        at: tuple[bytes, ...] = () if name is None else arguments.path("name", name, directory=True)
+        draft = self._open_draft()
+        draft.start()
+        before = {line["path"] for line in draft.references()}
+        try:
+            draft.refer(b"/".join(at), given, checksum=checksum, max_objects=max_objects)
+        except InvalidCommand as error:
+            raise ValueError(f"uri={given!r}: {error}") from None
+        added = [line["path"] for line in draft.references() if line["path"] not in before]
+        entries = self.manifest.all
+        if not added:  # the same was there already
+            added = [os.fsdecode(b"/".join(at)) or given.rstrip("/").rpartition("/")[2]]
+        return [entries[path] for path in added if path in entries]
 
     def __setitem__(self, name: str, obj: Any) -> None:
         """Adds an object, as :meth:`add` does."""

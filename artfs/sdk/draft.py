@@ -12,13 +12,13 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from artfs.access.access import Access, Progress, silent
 from artfs.access.copier import MODE, Copier, Terms, in_the_way
 from artfs.access.trees import Cursor, Tree, walk
-from artfs.errors import AlreadyPending, ArtfsError
+from artfs.errors import AlreadyExists, AlreadyPending, ArtfsError, PathConflict
 from artfs.sdk.connection import Connection
 
 _PRIVATE = b"sdk-"
@@ -84,6 +84,25 @@ class Draft:
             terms = Terms(replace=replace, shared=self.shared, run=run if self.shared else None)
             yield Copier(tree, terms, total, progress)
 
+    def references(self) -> list[dict[str, Any]]:
+        """Returns path, URI, size and checksum of each file whose bytes are elsewhere."""
+        return self.start().references(self.name, self.id)
+
+    def refer(self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None = None) -> None:
+        """Makes references; see :meth:`Access.add_reference`.
+
+        Raises PathConflict for what stands there already, unless that is the same reference.
+        """
+        try:
+            self.start().add_reference(
+                self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects
+            )
+        except AlreadyExists:
+            path = path or os.fsencode(uri.rstrip("/").rpartition("/")[2])
+            known = [(os.fsencode(line["path"]), line["uri"]) for line in self.references()]
+            if (path, uri) not in known:
+                raise PathConflict(path, None) from None
+
     def note(self, **what: Any) -> None:
         """Adds to what the version will be called and described as; see :meth:`Access.annotate`."""
         self.start().annotate(self.name, self.id, **what)
@@ -112,11 +131,16 @@ class Draft:
 
         Raises :class:`~artfs.errors.PathConflict` before anything is moved, for what is there already.
         """
+        references = self.references()
+        elsewhere = {os.fsencode(line["path"]) for line in references}
         with self.tree() as ours, target.copier(replace=replace, run=run) as copier:
             with ours.cursor() as source, copier.tree.cursor() as at:
-                _agree(copier, source, at)
+                _agree(copier, source, at, elsewhere)
             with ours.cursor() as source, copier.tree.cursor() as at:
-                _move(copier, source, at)
+                _move(copier, source, at, elsewhere)
+        for line in references:
+            # What is there now: if it is no longer what was noted, the noted bytes can't be had anyway.
+            target.refer(os.fsencode(line["path"]), line["uri"], checksum=bool(line["checksum"]))
         self.discard()
 
     def discard(self) -> None:
@@ -166,7 +190,7 @@ def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int)
             connection.access().discard(name, distributed_id)
 
 
-def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
+def _agree(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[bytes]) -> None:
     """Looks whether everything can be taken over, as far as can be told before."""
     missing = 0  # levels below a directory that the target has not got
     for step in walk(source):
@@ -178,7 +202,7 @@ def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
         elif step.is_directory:
             if missing or not _enter_if_there(at, step.name):
                 missing += 1
-        elif not missing:
+        elif not missing and step.path not in elsewhere:
             copier.agree(at, step.name, source, step.status)
 
 
@@ -192,7 +216,7 @@ def _enter_if_there(at: Cursor, name: bytes) -> bool:
     return True
 
 
-def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
+def _move(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[bytes]) -> None:
     for step in walk(source):
         if step.leaving:
             status = step.status
@@ -200,7 +224,7 @@ def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
             at.leave()
         elif step.is_directory:
             copier.enter(at, step.name)
-        else:
+        elif step.path not in elsewhere:
             copier.move(at, step.name, source, step.status)
 
 

@@ -57,6 +57,31 @@ class ArtifactManifestEntry:
         """
         return self._digest() if callable(self._digest) else self._digest
 
+    def ref_target(self) -> str:
+        """Returns the URI of a reference. Raises ValueError for what is none.
+
+        Example:
+            >>> artifact.get_entry("images/a.png").ref_target()
+            's3://bucket/images/a.png'
+        """
+        if self.ref is None:
+            raise ValueError(f"{self.path!r} is no reference: its bytes are in the artifact")
+        return self.ref
+
+    def ref_url(self) -> str:
+        """Returns the URI by which another artifact can refer to this entry of a saved one.
+
+        Raises ValueError if the artifact is not saved.
+
+        Example:
+            >>> artifact.get_entry("images/a.png").ref_url()
+            'artfs://dataset:v3/images/a.png'
+        """
+        if self.ref is not None:
+            return self.ref
+        assert self._artifact is not None
+        return f"artfs://{self._artifact._saved_name()}/{self.path}"
+
     def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
         """Opens the file for reading.
 

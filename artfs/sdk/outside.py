@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from artfs.access.access import Access
-from artfs.access.directories import Directories, walk, with_path
+from artfs.access.directories import Directories, Found, walk, with_path
 from artfs.access.get import get
 from artfs.errors import printable
 from artfs.model.digest import Algorithm
@@ -24,11 +24,18 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SHOWN = 10
 
 
-def download(access: Access, name: str, version: str, target: str, prefix: bytes = b"") -> None:
+def download(
+    access: Access,
+    name: str,
+    version: str,
+    target: str,
+    prefix: bytes = b"",
+    may_miss: Container[bytes] = (),
+) -> None:
     """Copies a version, or a part, out; see :func:`artfs.access.get.get`."""
     os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
     with progress.shown(f"downloading {name}:{version}") as tell:
-        get(access, name, version, Path(target), prefix=prefix, progress=tell)
+        get(access, name, version, Path(target), prefix=prefix, may_miss=may_miss, progress=tell)
 
 
 def prune(manifest: Mapping[str, Any], target: str) -> None:
@@ -37,8 +44,8 @@ def prune(manifest: Mapping[str, Any], target: str) -> None:
         return
     with Directories(os.open(target, _ROOT)) as directories:
         for found in walk(directories):
-            kind = manifest.get(os.fsdecode(found.path), {}).get("kind")
-            if kind == _kind(found.status):
+            line = manifest.get(os.fsdecode(found.path))
+            if line is not None and _on_disk(line["kind"]) == _kind(found.status):
                 continue
             if found.leaving:
                 with_path(found.path, lambda: os.rmdir(found.name, dir_fd=directories.fd))  # noqa: B023
@@ -59,17 +66,29 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
             missing.discard(path)
             if line is None:
                 problems.append(f"{printable(path)} is not in the version")
-            elif line["kind"] != _kind(found.status):
+            elif _on_disk(line["kind"]) != _kind(found.status):
                 problems.append(f"{printable(path)} is no {line['kind']}")
             elif line["kind"] == "symlink":
                 if os.fsdecode(os.readlink(found.name, dir_fd=directories.fd)) != line["target"]:
                     problems.append(f"{printable(path)} leads elsewhere")
-            elif line["kind"] == "file" and not _is_sound(directories.fd, found.name, line["digest"]):
+            elif not found.is_directory and not _is_the_same(directories.fd, found, line):
                 problems.append(f"{printable(path)} has other bytes")
     problems += [f"{printable(path)} is missing" for path in sorted(missing)]
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(f"root={target!r} differs: {'; '.join(problems[:_SHOWN])}{more}")
+
+
+def _is_the_same(dir_fd: int, found: Found, line: Mapping[str, Any]) -> bool:
+    """Compares a file with what was noted; of a reference that may be its size alone."""
+    if found.status.st_size != line["size"]:
+        return False
+    noted = any(line["digest"].startswith(f"{algorithm.label}:") for algorithm in Algorithm)
+    return not noted or _is_sound(dir_fd, found.name, line["digest"])
+
+
+def _on_disk(kind: str) -> str:
+    return "file" if kind == "reference" else kind
 
 
 def _is_sound(dir_fd: int, name: bytes, digest: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,7 +66,13 @@ class Reading(Core):
             return ArtifactManifest({})
         with self._draft.tree() as tree, tree.cursor() as at:
             found = [draft_entry(self, at, step.name, step.status) for step in walk(at) if not step.leaving]
-        return ArtifactManifest({entry.path: entry for entry in found})
+        by_path = {entry.path: entry for entry in found}
+        for line in self._draft.references():
+            entry = by_path[line["path"]]
+            by_path[entry.path] = replace(
+                entry, kind="reference", size=line["size"], ref=line["uri"], _digest=line["checksum"]
+            )
+        return ArtifactManifest(by_path)
 
     def get_entry(self, name: StrPath) -> ArtifactManifestEntry:
         """Returns an entry by its path.
@@ -191,17 +198,24 @@ class Reading(Core):
 
         By default that is ``./artifacts/NAME:vN``; it is returned. Each file appears whole or not at all;
         one that is there already is replaced, and other files stay. No symlink below `root` is followed, and
-        nothing is a hard link: whoever changes a copy changes nothing else. The other arguments are wandb's
-        and change nothing here.
+        nothing is a hard link: whoever changes a copy changes nothing else. The bytes of references are
+        brought from where they are; with `allow_missing_references` those that can't be had are left out.
+        The other arguments are wandb's and change nothing here.
 
         Example:
             >>> artifact.download("/tmp/data", path_prefix="raw")
             '/tmp/data'
         """
-        del allow_missing_references, skip_cache, multipart
+        del skip_cache, multipart
         target = self._root(root)
         prefix = b"/".join(arguments.path("path_prefix", path_prefix or "", directory=True))
-        outside.download(self._access(), self._collection, self._version("files"), target, prefix)
+        may_miss = {
+            os.fsencode(path)
+            for path, entry in (self.manifest.all.items() if allow_missing_references else ())
+            if entry.kind == "reference"
+        }
+        version = self._version("files")
+        outside.download(self._access(), self._collection, version, target, prefix, may_miss)
         return target
 
     def checkout(self, root: StrPath | None = None) -> str:
@@ -235,6 +249,11 @@ class Reading(Core):
         if root is None:
             return os.path.join(".", "artifacts", f"{self._collection}:{self._version('files')}")
         return arguments.fspath("root", root)
+
+    def _saved_name(self) -> str:
+        if self._draft is not None:
+            raise ValueError(f"{self._shown()} is not saved: it has no version to refer to")
+        return f"{self._collection}:{self._version('files')}"
 
     def _shown(self) -> str:
         return (

@@ -79,7 +79,7 @@ def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview,
         sink = kind(tree.store)
         root = tree.open_root()
         try:
-            patched, references = tree.lower is not None, tree.has_references
+            patched, references = tree.lower is not None, tree.draft.has_references()
             ingest = Ingest(sink, tree.hashes.take, lambda: None, patched=patched, references=references)
             return sink, ingest.run(root).root
         except (FileNotFoundError, NotADirectoryError):

@@ -278,7 +278,7 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            patched, references = tree.lower is not None, tree.has_references
+            patched, references = tree.lower is not None, tree.draft.has_references()
             ingest = Ingest(self.store, tree.hashes.take, count, patched=patched, references=references)
             return ingest.run(root)
         finally:

@@ -21,17 +21,18 @@ _WRITE = 0o3
 
 def refer(
     root: PendingDirectory, way: Sequence[bytes], found: Found, caller: Caller
-) -> tuple[PendingDirectory, bytes]:
+) -> list[tuple[PendingDirectory, bytes]]:
     """Makes one reference, and the directories above it; returns where the kernel has to look again.
 
     Raises AlreadyExists, NotADirectoryError, PermissionError.
     """
-    at = root
+    at, made = root, list[tuple[PendingDirectory, bytes]]()
     for name in way[:-1]:
         below: Node | None = at.find(name)
         if below is None:
             _check_writable(at, caller)
             below = at.mkdir(name, _DIRECTORY_MODE, caller)
+            made.append((at, name))
         if not isinstance(below, PendingDirectory):
             raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
         at = below
@@ -47,7 +48,7 @@ def refer(
         if isinstance(error, FileExistsError):
             raise name_taken(b"/".join(way)) from None
         raise
-    return at, way[-1]
+    return [*made, (at, way[-1])]
 
 
 def _check_writable(directory: PendingDirectory, caller: Caller) -> None:

@@ -124,10 +124,9 @@ class View:
 
     def refer(
         self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller
-    ) -> tuple[int, bytes]:
-        """Makes a reference in a pending tree; returns directory and name that the kernel is to forget."""
-        directory, name = refer(self.pending(tree), way, found, caller)
-        return directory.ino, name
+    ) -> list[tuple[int, bytes]]:
+        """Makes a reference in a pending tree; returns directories and names that the kernel is to forget."""
+        return [(at.ino, name) for at, name in refer(self.pending(tree), way, found, caller)]
 
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""

@@ -42,8 +42,8 @@ class PendingReferences(ControlFile[PendingPlace]):
 
         try:
             for path_below, object_ in placed(path, uri, found):
-                made.append(place.view.refer(place.tree, path_below.split(b"/"), object_, caller))
-                if len(made) == _AT_ONCE:
+                made += place.view.refer(place.tree, path_below.split(b"/"), object_, caller)
+                if len(made) >= _AT_ONCE:
                     yield forget
         except (ArtfsError, OSError) as error:
             refused = error
@@ -55,6 +55,8 @@ class PendingReferences(ControlFile[PendingPlace]):
 
 def parsed(command: bytes) -> tuple[bytes, str, dict[str, Any]]:
     """Reads ``PATH URI [--no-checksum] [--max-objects=N]``; the path may hold blanks, a URI has none.
+
+    ``.`` is the root: a single object then has its own name.
 
     Raises InvalidCommand, InvalidName.
     """
@@ -71,6 +73,8 @@ def parsed(command: bytes) -> tuple[bytes, str, dict[str, Any]]:
     if len(words) < 2 or "://" not in words[-1]:
         raise InvalidCommand("write PATH URI, like: echo 'images/a.png s3://bucket/a.png' > references")
     path = os.fsencode(" ".join(words[:-1])).strip(b"/")
+    if path == b".":
+        return b"", words[-1], options
     for name in path.split(b"/"):
         names.check_entry_name(name)
     return path, words[-1], options
