@@ -15,12 +15,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
+from artfs import remote
 from artfs.errors import (
     AlreadyExists,
     ArtfsError,
     Changed,
     InvalidCommand,
     NotFound,
+    NotPermitted,
     Unreachable,
     printable,
 )
@@ -34,6 +36,7 @@ from artfs.store.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 _SCHEME = "artfs://"
+SCHEMES = frozenset({"artfs", *remote.SCHEMES})
 CACHE = b"cache"
 _MODE = 0o644
 _KEPT_FAILURES = 1000
@@ -47,6 +50,8 @@ class References:
         #: Whether who asks is served by a process that may read more than he: then only what everybody may
         #: read is read for him. To be set before the first use.
         self.careful = False
+        #: Nothing is brought from elsewhere. To be set before the first use.
+        self.schemes = SCHEMES
         self._root_fd, self._store, self._find = root_fd, store, find
         self._cache_fd: int | None = None
         self._known_remotes: Remotes | None = None
@@ -78,6 +83,8 @@ class References:
         An alias in ``artfs://`` is taken for the version that it names. Raises
         :class:`~artfs.errors.InvalidCommand`, :class:`ReferenceFailed`, :class:`NotFound`.
         """
+        if (refusal := self._refusal(uri)) is not None:
+            raise NotPermitted(refusal)
         if not uri.startswith(_SCHEME):
             return self._remotes.look(uri, checksum=checksum, max_objects=max_objects)
         where, entry = self._resolve(uri)
@@ -102,6 +109,8 @@ class References:
         """
         uri = os.fsdecode(entry.uri)
         try:
+            if (refusal := self._refusal(uri)) is not None:
+                raise Unreachable(uri, refusal)
             if not uri.startswith(_SCHEME):
                 fd = self._remotes.open(uri, entry.size, entry.checksum)
             else:
@@ -129,6 +138,13 @@ class References:
         """Returns the URIs that could not be read the last time through this process, and why."""
         with self._lock:
             return {os.fsdecode(uri): why for (where, uri, _), why in self._failures.items() if where == of}
+
+    def _refusal(self, uri: str) -> str | None:
+        scheme = uri.partition("://")[0].lower()
+        if scheme in self.schemes or scheme not in SCHEMES:
+            return None
+        known = ",".join(sorted(self.schemes)) or "none"
+        return f"this mount brings no {scheme}:// references: it was mounted with --references {known}"
 
     # -- within the volume
 
@@ -169,6 +185,21 @@ class References:
                 raise Unreachable(uri, "not everybody may list it")
 
 
+def schemes_from(text: str | None) -> frozenset[str]:
+    """Reads a list of schemes, ``file,artfs,https``, or ``none``; without one all are meant.
+
+    Raises InvalidCommand.
+    """
+    if text is None:
+        return SCHEMES
+    words = frozenset(word.strip().lower() for word in text.split(",")) - {"none"}
+    if unknown := words - SCHEMES:
+        raise InvalidCommand(
+            f"no such references: {', '.join(sorted(unknown))}; there are {', '.join(sorted(SCHEMES))}"
+        )
+    return words
+
+
 def placed(path: bytes, uri: str, found: Sequence[Found]) -> Iterator[tuple[bytes, Found]]:
     """Yields the path in a tree of each object that a look at `uri` found, which shall stand at `path`.
 
@@ -194,4 +225,4 @@ def name_taken(path: bytes) -> AlreadyExists:
     return AlreadyExists(f"'{printable(path)}' is there already: remove it first")
 
 
-__all__ = ["CACHE", "References", "name_taken", "placed", "referring"]
+__all__ = ["CACHE", "SCHEMES", "References", "name_taken", "placed", "referring", "schemes_from"]

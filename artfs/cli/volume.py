@@ -66,6 +66,12 @@ def init(path: Path, algorithm: str) -> None:
     help="Let the kernel collect small writes: faster for tools that write in tiny pieces, but answered"
     " writes die with the daemon, and a full disk shows at close or fsync.",
 )
+@click.option(
+    "--references",
+    metavar="SCHEMES",
+    help="What the daemon may fetch for those who may write in a pending version, like file,artfs,https; or"
+    " none. Default: all.",
+)
 def mount(
     volume: Path,
     directory: Path,
@@ -73,18 +79,26 @@ def mount(
     allow_other: bool | None,
     read_only: bool,
     write_cache: bool,
+    references: str | None,
 ) -> None:
     """Mount VOLUME at DIRECTORY, which is empty.
 
     Returns when the mount answers; the log is VOLUME/logs/mount.log. `artfs umount DIRECTORY` ends it, and so
     do SIGTERM and SIGINT.
 
+    References are fetched by the daemon, from where it can reach and with the credentials in its environment:
+    of object stores and http servers with --references only those that are named.
+
     \b
       artfs mount /srv/vol /mnt/art
+      artfs mount /srv/vol /mnt/art --references file,artfs
     """
+    from artfs.references import schemes_from
+
+    schemes_from(references)  # says what is wrong with it, before a daemon is started
     others = os.geteuid() == 0 if allow_other is None else allow_other
     if foreground:
-        _serve(volume, directory, others, read_only, write_cache)
+        _serve(volume, directory, others, read_only, write_cache, references)
         return
     from artfs.mount import background
     from artfs.store.layout import Layout
@@ -96,6 +110,7 @@ def mount(
         "--allow-other" if others else "--no-allow-other",
         *(["--read-only"] if read_only else []),
         *(["--write-cache"] if write_cache else []),
+        *(["--references", references] if references is not None else []),
     ]
     log_file = volume / "logs" / "mount.log"
     # The directory is not resolved: it may be a dead mount.
@@ -103,7 +118,14 @@ def mount(
     background.start(["mount", *options, *paths], log_file)
 
 
-def _serve(volume: Path, directory: Path, others: bool, read_only: bool, write_cache: bool) -> None:
+def _serve(
+    volume: Path,
+    directory: Path,
+    others: bool,
+    read_only: bool,
+    write_cache: bool,
+    references: str | None,
+) -> None:
     import logging
 
     from artfs.mount import background
@@ -120,9 +142,11 @@ def _serve(volume: Path, directory: Path, others: bool, read_only: bool, write_c
         prerequisites.check_machine(allow_other=others)
         from artfs.mount import service
         from artfs.mount.handshake import Options
+        from artfs.references import schemes_from
 
         options = Options(allow_other=others, read_only=read_only, write_cache=write_cache)
-        service.mount(volume, directory, options, ready=report.ready)
+        schemes = schemes_from(references)
+        service.mount(volume, directory, options, ready=report.ready, schemes=schemes)
 
 
 @click.command()

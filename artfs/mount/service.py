@@ -16,6 +16,7 @@ from artfs.mount import daemon
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
+from artfs.references import SCHEMES
 from artfs.store.locks import Held, this_process
 from artfs.view.view import View
 from artfs.volume import Volume
@@ -23,8 +24,15 @@ from artfs.volume import Volume
 log = logging.getLogger(__name__)
 
 
-def mount(volume_path: Path, mountpoint: Path, options: Options, *, ready: Callable[[], None]) -> None:
-    """Mounts a volume and serves it until it is unmounted.
+def mount(
+    volume_path: Path,
+    mountpoint: Path,
+    options: Options,
+    *,
+    ready: Callable[[], None],
+    schemes: frozenset[str] = SCHEMES,
+) -> None:
+    """Mounts a volume and serves it until it is unmounted. References are brought of `schemes` alone.
 
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
     who has it, and :class:`~artfs.errors.MountError`.
@@ -32,6 +40,7 @@ def mount(volume_path: Path, mountpoint: Path, options: Options, *, ready: Calla
     with Volume.open(volume_path) as volume, _own(volume, mountpoint):
         if not options.read_only:
             volume.recover(alone=True)
+        volume.references.schemes = schemes
 
         views: list[View] = []
 

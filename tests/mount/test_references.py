@@ -15,7 +15,7 @@ import pytest
 from tests.conformance.helpers import fails
 from tests.conformance.processes import NOBODY, in_child
 from tests.mount.control import command, control, finish, show, show_json, show_lines
-from tests.mount.mounting import MountedVolume
+from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.mount.patching import patch, remount
 
 pytestmark = pytest.mark.fuse
@@ -205,6 +205,20 @@ def test_what_others_may(job: Path, outside: Path) -> None:
     assert "not everybody may read it" in refused(job, f"secret {uri}", errno.EIO)
     with fails(errno.EIO):
         (job / "theirs").read_text()
+
+
+def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:
+    with mounted_volume(("--references", "artfs,http")) as mounted:
+        tree = mounted.point / "model" / "pending" / "job"
+        tree.mkdir(parents=True)
+        (tree / "file").write_text("inside")
+        assert show_json(mounted.point, "status")["references"] == ["artfs", "http"]
+        assert "--references artfs,http" in refused(tree, f"x {(outside / 'one').as_uri()}", errno.EPERM)
+        finish(tree)
+        other = tree.parent / "other"
+        other.mkdir()
+        refer(other, "x", "artfs://model:v0/file")
+        assert (other / "x").read_text() == "inside"
 
 
 class _Server(BaseHTTPRequestHandler):

@@ -19,6 +19,7 @@ class VolumeStatus(ControlFile[VolumePlace]):
             "uptime": round(time.time() - view.started, 3),
             "write_cache": view.write_cache,
             "read_only": view.read_only,
+            "references": sorted(view.volume.references.schemes),
         }
         return line(view.volume.describe() | mount)
 
