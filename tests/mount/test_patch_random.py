@@ -1,0 +1,189 @@
+"""Random work on a mounted patch and on a real directory at once, with mappings.
+
+The machine is that of ``tests/property``; here the kernel has its caches. ``ARTFS_PATCH_EXAMPLES`` sets how
+many sequences are tried, for a long run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
+from tests.mount.control import command, finish, show_json
+from tests.property.patching import Finished, Opened, Seat, reopened
+from tests.property.test_patch import PatchMachine
+
+pytestmark = pytest.mark.fuse
+
+EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "12"))
+STEPS = 40
+
+_collections = itertools.count(1)
+
+
+class MountedWorld:
+    """A patch on a mount."""
+
+    restarts = False
+
+    def __init__(self, point: Path) -> None:
+        self._collection = point / f"random-{next(_collections)}"
+        self._collection.mkdir()
+        self._numbers = itertools.count()
+        self.start(None)
+
+    def start(self, base: str | None) -> None:
+        self._tree = self._collection / "pending" / f"job-{next(self._numbers)}"
+        self._tree.mkdir()
+        if base is not None:
+            command(self._tree, "base", base)
+        self.fs: Filesystem = OsFilesystem(self._tree)
+
+    def reopen(self, file: OpenFile, flags: int) -> OpenFile:
+        return reopened(file, flags)
+
+    def seat(self, path: bytes) -> Seat:
+        return Seat.of(os.path.join(os.fsencode(self._tree), path))
+
+    @contextlib.contextmanager
+    def cold(self) -> Iterator[Filesystem]:
+        yield self.fs
+
+    def restart(self) -> None:
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        # Names and nodes of all filesystems; what is open stays.
+        with contextlib.suppress(OSError), open("/proc/sys/vm/drop_caches", "w") as file:
+            file.write("2")
+
+    def gc(self) -> None:
+        pass  # beside a mount it is the daemon's
+
+    def left(self) -> list[bytes]:
+        return []
+
+    def counted(self) -> tuple[int, int]:
+        status = show_json(self._tree, "status")
+        return status["files"], status["bytes"]
+
+    def finish(self) -> Finished:
+        answer = finish(self._tree, "--wait=0")
+        return Finished(answer["version"], answer["unchanged"])
+
+    def version(self, name: str) -> Filesystem:
+        return OsFilesystem(self._collection / name)
+
+    def delete(self, name: str) -> None:
+        (self._collection / name).rmdir()
+
+    def close(self) -> None:
+        command(self._tree, "discard", "")
+
+
+@dataclass(eq=False)
+class Mapped:
+    """The whole of a file, mapped from both."""
+
+    number: int
+    file: Opened
+    ours: mmap.mmap
+    reference: mmap.mmap
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was cut off: who touches what was gets SIGBUS."""
+        return self.file.reference.stat().size >= len(self.reference)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.reference.close()
+        self.file.close()
+
+
+class MountedMachine(PatchMachine):
+    """Maps files, too."""
+
+    def __init__(self, point: Path) -> None:
+        self.maps: list[Mapped] = []
+        super().__init__(lambda _place: MountedWorld(point))
+
+    def let_go(self, *, readers: bool) -> None:
+        for mapped in self.maps:
+            mapped.close()
+        self.maps.clear()
+        super().let_go(readers=readers)
+
+    @precondition(lambda self: len(self.maps) < 3)
+    @rule(data=st.data(), flags=st.sampled_from([os.O_RDONLY, os.O_RDWR]))
+    def map(self, data: st.DataObject, flags: int) -> None:
+        path = self.a_file(data, self.top)
+        if os.path.isdir(self.reference.path(path)):
+            return
+        file = self.opened(self.top, path, flags)
+        if file is None:
+            return
+        size = file.reference.stat().size
+        if not size:
+            file.close()
+            return
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if file.writes else 0)
+        assert isinstance(file.ours, OsFile)
+        assert isinstance(file.reference, OsFile)
+        ours, reference = (
+            mmap.mmap(of.fileno(), size, mmap.MAP_SHARED, protection) for of in (file.ours, file.reference)
+        )
+        self.maps.append(Mapped(file.number, file, ours, reference))
+        self.say(f"map file {file.number}")
+
+    @precondition(lambda self: any(mapped.file.writes and mapped.whole for mapped in self.maps))
+    @rule(data=st.data(), sync=st.booleans(), written=st.sampled_from([b"!", b"mapped"]))
+    def store(self, data: st.DataObject, sync: bool, written: bytes) -> None:
+        mapped = data.draw(
+            st.sampled_from([mapped for mapped in self.maps if mapped.file.writes and mapped.whole])
+        )
+        written = written[: len(mapped.reference)]
+        offset = data.draw(st.sampled_from([0, len(mapped.reference) - len(written)]))
+        self.say(f"store {written!r} at {offset} of file {mapped.number}")
+        for memory in (mapped.reference, mapped.ours):
+            memory[offset : offset + len(written)] = written
+            memory.flush()
+
+    @precondition(lambda self: self.maps)
+    @rule(data=st.data())
+    def unmap(self, data: st.DataObject) -> None:
+        mapped = data.draw(st.sampled_from(self.maps))
+        self.say(f"unmap file {mapped.number}")
+        self.maps.remove(mapped)
+        mapped.close()
+
+    def compare_files(self) -> None:
+        super().compare_files()
+        for mapped in self.maps:
+            if mapped.whole:
+                assert mapped.ours[:] == mapped.reference[:], f"mapping of file {mapped.number}"
+
+
+def test_a_mounted_patch_is_an_ordinary_directory(shared_mnt: Path):
+    run_state_machine_as_test(
+        lambda: MountedMachine(shared_mnt),  # type: ignore[arg-type]  # a factory will do
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            # What a mount is asked for once more it may answer from its caches.
+            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,614 @@
+"""A patch and a real directory, to which the same is done: how they are reached, what of them is compared.
+
+Owns what a seal makes of the reference: it drops setuid and setgid bits and parts hard links. Else a real
+directory is right by definition. The operations are those of ``test_patch.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from artfs.view.node import Listing
+from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
+
+T = TypeVar("T")
+
+AS_ROOT = os.geteuid() == 0
+_SEALED_MODE = 0o1777
+
+# -- what a tree looks like
+
+#: Times that are given. Others are those of a clock, which no two filesystems have alike.
+MOMENTS = [
+    seconds * 10**9 + ns for seconds, ns in [(981173106, 123456789), (0, 1), (-86400, 7), (4 * 10**9, 0)]
+]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An entry as users see it. ``mtime`` is None if it is the clock's, ``twin`` the first path of a file."""
+
+    kind: int
+    mode: int
+    owner: tuple[int, int]
+    mtime: int | None
+    content: bytes | None = None
+    links: int = 1
+    twin: bytes = b""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Tree = dict[bytes, Seen]
+
+
+def joined(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
+
+
+def read_all(file: OpenFile) -> bytes:
+    parts: list[bytes] = []
+    offset = 0
+    while part := file.pread(1 << 20, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def look(fs: Filesystem) -> Tree:
+    """Returns everything in a tree, by path. A name that is listed twice is an error."""
+    found: Tree = {}
+    first: dict[int, bytes] = {}
+    todo = [b""]
+    while todo:
+        path = todo.pop()
+        status = fs.stat(path)
+        mtime = status.mtime if status.mtime in MOMENTS else None
+        seen = Seen(status.kind, status.permissions, (status.uid, status.gid), mtime)
+        if status.kind == stat.S_IFDIR:
+            names = fs.listdir(path)
+            assert len(set(names)) == len(names), f"{path!r} lists {sorted(names)}"
+            todo += sorted((joined(path, name) for name in names), reverse=True)
+        else:
+            seen = replace(seen, links=status.nlink, twin=first.setdefault(status.ino, path))
+        if status.kind == stat.S_IFREG:
+            with fs.open(path, os.O_RDONLY) as file:
+                seen = replace(seen, content=read_all(file))
+        elif status.kind == stat.S_IFLNK:
+            seen = replace(seen, content=fs.readlink(path))
+        if seen.content is not None:
+            assert len(seen.content) == status.size, f"{path!r}: {len(seen.content)} bytes, not {status.size}"
+        if status.kind in (stat.S_IFREG, stat.S_IFDIR):
+            names = sorted(name for name in fs.listxattr(path) if name.startswith(b"user."))
+            seen = replace(seen, xattrs=tuple((name, fs.getxattr(path, name)) for name in names))
+        found[path] = seen
+    return found
+
+
+def sealed(tree: Tree) -> Tree:
+    """Returns what a seal makes of a tree."""
+    found = {}
+    for path, seen in tree.items():
+        if seen.kind != stat.S_IFLNK:
+            seen = replace(seen, mode=seen.mode & _SEALED_MODE)
+        found[path] = seen if seen.kind == stat.S_IFDIR else replace(seen, links=1, twin=path)
+    return found
+
+
+def content_of(tree: Tree) -> dict[bytes, Any]:
+    """Returns what decides whether two versions are equal."""
+    return {
+        path: (seen.kind, seen.content, seen.mode & 0o111 if seen.kind == stat.S_IFREG else 0)
+        for path, seen in tree.items()
+    }
+
+
+def expect_same(expected: Tree, got: Tree, what: str) -> None:
+    """Fails with the differences of two trees."""
+    if expected == got:
+        return
+    lines = [f"{what}:"]
+    for path in sorted({*expected, *got}):
+        if expected.get(path) != got.get(path):
+            lines.append(f"  {path!r}")
+            lines += [
+                f"    {how} {_shown(tree.get(path))}" for how, tree in (("not", got), ("but", expected))
+            ]
+    raise AssertionError("\n".join(lines))
+
+
+def _shown(seen: Seen | None) -> str:
+    if seen is None:
+        return "nothing"
+    if seen.content is not None and len(seen.content) > 60:
+        seen = replace(seen, content=seen.content[:60] + b"... %d bytes" % len(seen.content))
+    return f"{stat.filemode(seen.kind | seen.mode)} {seen}"
+
+
+# -- the two sides
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finish answered."""
+
+    version: str
+    unchanged: bool
+
+
+@dataclass
+class Seat:
+    """A directory that somebody holds, whatever becomes of its path."""
+
+    fs: Filesystem
+    fd: int = -1
+    #: Opens a listing of it that can be read bit by bit.
+    listing: Callable[[], Listing] | None = None
+
+    def leave(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    @classmethod
+    def of(cls, path: bytes) -> Seat:
+        """Sits down in a directory that system calls reach."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return cls(_HeldDirectory(b"/proc/self/fd/%d" % fd), fd)
+
+
+class _HeldDirectory(OsFilesystem):
+    def path(self, path: bytes = b"") -> bytes:
+        return os.path.join(self.root, path or b".")  # what a descriptor leads to, not the link of /proc
+
+
+def reopened(file: OpenFile, flags: int) -> OpenFile:
+    """Opens an open file of the operating system once more."""
+    assert isinstance(file, OsFile)
+    return OsFile(os.open(f"/proc/self/fd/{file.fileno()}", flags | os.O_CLOEXEC))
+
+
+class World(Protocol):
+    """Where the tree under test lies. What is refused is an OSError."""
+
+    fs: Filesystem
+    restarts: bool
+
+    def start(self, base: str | None) -> None:
+        """Starts a pending version; `fs` shows it from then on."""
+        ...
+
+    def finish(self) -> Finished: ...
+    def version(self, name: str) -> Filesystem: ...
+    def delete(self, name: str) -> None:
+        """Deletes a version."""
+        ...
+
+    def restart(self) -> None: ...
+    def forget(self) -> None:
+        """Has the kernel forget all names; what is open stays."""
+        ...
+
+    def gc(self) -> None: ...
+    def seat(self, path: bytes) -> Seat: ...
+    def reopen(self, file: OpenFile, flags: int) -> OpenFile:
+        """Opens a file once more, which has perhaps no name any more."""
+        ...
+
+    def cold(self) -> contextlib.AbstractContextManager[Filesystem]:
+        """Shows the tree to somebody who knows nothing of it; may be `fs` itself."""
+        ...
+
+    def counted(self) -> tuple[int, int]:
+        """Files and bytes, as the tree's status has them."""
+        ...
+
+    def left(self) -> list[bytes]:
+        """What changes left behind that are done."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Pair:
+    """The tree under test and the reference, or a directory of both that somebody holds."""
+
+    ours: Filesystem
+    reference: OsFilesystem
+    seats: tuple[Seat, ...] = ()
+
+    def __repr__(self) -> str:
+        return "a seat" if self.seats else "the tree"
+
+    def leave(self) -> None:
+        for seat in self.seats:
+            seat.leave()
+
+
+@dataclass(eq=False)
+class Opened:
+    """A file that is open in both."""
+
+    number: int
+    ours: OpenFile
+    reference: OpenFile
+    flags: int
+    outlived: bool = False  # the seal of its tree; then it has no name
+
+    def __repr__(self) -> str:
+        return f"file {self.number}"
+
+    @property
+    def reads(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_WRONLY
+
+    @property
+    def writes(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+    @property
+    def has_a_name(self) -> bool:
+        return self.reference.stat().nlink > 0
+
+    def close(self) -> None:
+        self.ours.close()
+        self.reference.close()
+
+
+@dataclass(eq=False)
+class Cursor:
+    """A listing that is on its way. ``fd`` is the directory in the reference."""
+
+    listing: Listing
+    fd: int
+    stayed: set[bytes]
+    ever: set[bytes]
+    offset: int = 0
+    told: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, listing: Listing, reference: bytes) -> Cursor:
+        fd = os.open(reference, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        names = set(map(os.fsencode, os.listdir(fd)))
+        listing.rewind()
+        return cls(listing, fd, names, set(names))
+
+    def watch(self) -> None:
+        now = set(map(os.fsencode, os.listdir(self.fd)))
+        self.stayed &= now
+        self.ever |= now
+
+    def go_on(self, count: int) -> bool:
+        """Takes so many entries; False at the end."""
+        for entry in itertools.islice(self.listing.entries(self.offset), count):
+            assert entry.offset > self.offset
+            self.offset = entry.offset
+            self.told.append(entry.name)
+            count -= 1
+        return count == 0
+
+    def end(self) -> None:
+        """Takes the rest: what was there all the time was told once, and nothing that was never there."""
+        while self.go_on(1000):
+            pass
+        self.close()
+        for name in self.stayed:
+            assert self.told.count(name) == 1, f"{name!r} was told {self.told.count(name)} times: {self.told}"
+        assert set(self.told) <= self.ever, f"{self.told}, but {self.ever} were ever there"
+
+    def close(self) -> None:
+        self.listing.release()
+        os.close(self.fd)
+
+
+def outcome(call: Callable[[], T]) -> tuple[str, T | None]:
+    """Returns "ok" and what was returned, or the errno."""
+    try:
+        return "ok", call()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno)), None
+
+
+def agree(expected: object, got: object, what: str) -> None:
+    assert got == expected, f"{what}\n  expected {expected}\n  got      {got}"
+
+
+class Comparison(RuleBasedStateMachine):
+    """Does the same to both sides and compares them; the rules are a subclass's."""
+
+    def __init__(self, make: Callable[[Path], World]) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp(prefix="artfs-patch-"))
+        (self.place / "reference").mkdir(0o755)
+        self.reference = OsFilesystem(self.place / "reference")
+        self.world = make(self.place)
+        self.seats: list[Pair] = []
+        self.files: list[Opened] = []
+        self.cursors: list[Cursor] = []
+        self.versions: list[str] = []
+        self.base = ""
+        #: Whether all is compared after each step, by somebody who knows the tree ("warm") or who doesn't.
+        self.looks = "seldom"
+        self._numbers = itertools.count()
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:
+                self.compare_all()
+                self.end_listings()
+        finally:
+            self.let_go(readers=True)
+            for cursor in self.cursors:
+                cursor.close()
+            self.world.close()
+            shutil.rmtree(self.place)
+
+    @staticmethod
+    def say(line: str) -> None:
+        """Notes a line for the report of a failure."""
+        note("    " + line)
+
+    # -- doing the same to both
+
+    @property
+    def top(self) -> Pair:
+        return Pair(self.world.fs, self.reference)
+
+    def both(self, method: str, *arguments: Any, on: Pair | None = None) -> bool:
+        """Calls a method of both filesystems; tells whether it succeeded."""
+        pair = on or self.top
+        what = f"{method}({', '.join(map(_short, arguments))})"
+        self.say(f"{what} in a seat" if pair.seats else what)
+        expected = outcome(lambda: getattr(pair.reference, method)(*arguments))
+        agree(expected, outcome(lambda: getattr(pair.ours, method)(*arguments)), what)
+        self._watch()
+        return expected[0] == "ok"
+
+    def of_both(self, file: Opened, call: Callable[[OpenFile], Any], what: str) -> None:
+        """Does something with a file that is open in both."""
+        self.say(f"{file}: {what}")
+        agree(outcome(lambda: call(file.reference)), outcome(lambda: call(file.ours)), f"{file}: {what}")
+
+    def opened(self, pair: Pair, path: bytes, flags: int, mode: int = 0o644) -> Opened | None:
+        """Opens a file in both; None if it was refused, or can't be tried."""
+        if not can_be_opened(pair, path):
+            return None
+        what = f"open({_short(path)}, {_flags(flags)}, 0o{mode:o})"
+        return self._opened(
+            f"{what} in a seat" if pair.seats else what,
+            flags,
+            lambda: pair.reference.open(path, flags, mode),
+            lambda: pair.ours.open(path, flags, mode),
+        )
+
+    def opened_again(self, file: Opened, flags: int) -> Opened | None:
+        return self._opened(
+            f"{file}: open again, {_flags(flags)}",
+            flags,
+            lambda: reopened(file.reference, flags),
+            lambda: self.world.reopen(file.ours, flags),
+        )
+
+    def _opened(
+        self, what: str, flags: int, reference: Callable[[], OpenFile], ours: Callable[[], OpenFile]
+    ) -> Opened | None:
+        number = next(self._numbers)
+        self.say(f"{what} -> file {number}")
+        expected, there = outcome(reference)
+        got, here = outcome(ours)
+        if there is None or here is None:
+            for file in filter(None, (there, here)):
+                file.close()
+            agree(expected, got, what)
+            return None
+        return Opened(number, here, there, flags)
+
+    def put(self, file: Opened, offset: int, data: bytes) -> None:
+        """Writes to both; the offset counts unless the file is open to append."""
+        if file.flags & os.O_APPEND:
+            self.of_both(file, lambda of: of.append(data), f"append({_short(data)})")
+        else:
+            self.of_both(file, lambda of: of.pwrite(data, offset), f"pwrite({_short(data)}, {offset})")
+
+    def write(self, pair: Pair, path: bytes, flags: int, offset: int, data: bytes, mode: int) -> None:
+        """Opens a file in both, writes and closes it."""
+        file = self.opened(pair, path, flags, mode)
+        if file is not None:
+            self.put(file, offset, data)
+            file.close()
+
+    def remove(self, pair: Pair, path: bytes) -> list[bytes]:
+        """Removes what is at a path, as rm -rf; returns what directories were there, from the top."""
+        full = pair.reference.path(path)
+        if os.path.islink(full) or not os.path.isdir(full):
+            self.both("unlink", path, on=pair)
+            return []
+        directories = [path]
+        if not self.both("rmdir", path, on=pair):
+            for name in sorted(map(os.fsencode, os.listdir(full))):
+                directories += self.remove(pair, joined(path, name))
+            self.both("rmdir", path, on=pair)
+        return directories
+
+    def age(self, moment: int) -> None:
+        """Gives a time to all that has the clock's, for a later change of it to be seen."""
+        self.say(f"age by {moment}")
+        for path, seen in sorted(look(self.reference).items(), reverse=True):
+            if seen.mtime is None and path:
+                for fs in (self.reference, self.world.fs):
+                    fs.utimens(path, When.OMIT, moment, False)
+
+    # -- seals
+
+    def seal(self, data: st.DataObject) -> None:
+        """Finishes the tree and starts a patch of what it became."""
+        self.let_go(readers=False)
+        expected = look(self.reference)
+        done = self.world.finish()
+        self.say(f"finish: {done}")
+        got = look(self.world.version(done.version))
+        if done.unchanged:
+            agree(content_of(expected), content_of(got), f"what is unchanged since {done.version}")
+        else:
+            expect_same(sealed(expected), got, f"{done.version} is not what was sealed")
+        self.compare_contents()
+        self.end_listings()
+        for file in list(self.files):
+            if file.has_a_name:
+                self.files.remove(file)
+                file.close()
+            file.outlived = True
+        self._become(got)
+        if not done.unchanged:
+            self.versions.append(done.version)
+        self.base = data.draw(st.sampled_from([done.version, "latest"]), label="base")
+        self.world.start(self.base)
+
+    def _become(self, version: Tree) -> None:
+        """Makes the reference what a patch of a version is at first."""
+        top = self.reference
+        for path, seen in version.items():
+            if seen.kind != stat.S_IFDIR:
+                fresh = self.place / "fresh"
+                shutil.copy2(os.fsdecode(top.path(path)), fresh, follow_symlinks=False)
+                os.rename(fresh, top.path(path))
+        for path, seen in sorted(version.items(), reverse=True):
+            if path:
+                self._give(path, seen)
+        self._give(
+            b"", Seen(stat.S_IFDIR, 0o755, (os.geteuid(), os.getegid()), None)
+        )  # its own, not the base's
+
+    def _give(self, path: bytes, seen: Seen) -> None:
+        top = self.reference
+        if AS_ROOT:
+            top.chown(path, *seen.owner, False)
+        if seen.kind != stat.S_IFLNK:
+            top.chmod(path, seen.mode)
+        for name in top.listxattr(path):
+            if name.startswith(b"user."):
+                top.removexattr(path, name)
+        for name, value in seen.xattrs:
+            top.setxattr(path, name, value)
+        top.utimens(path, When.OMIT, When.NOW if seen.mtime is None else seen.mtime, False)
+
+    def let_go(self, *, readers: bool) -> None:
+        """Leaves all seats, and closes the files that keep a seal waiting, or all."""
+        for file in list(self.files):
+            if readers or (file.writes and file.has_a_name):
+                self.files.remove(file)
+                file.close()
+        for seat in self.seats:
+            seat.leave()
+        self.seats.clear()
+
+    # -- what must hold
+
+    @invariant()
+    def both_are_alike(self) -> None:
+        for seat in list(self.seats):
+            if seat.reference.stat(b"").nlink == 0:
+                self.seats.remove(seat)
+                expected, got = seat.reference.stat(b""), seat.ours.stat(b"")
+                for what in ("mode", "uid", "gid", "nlink"):
+                    agree(getattr(expected, what), getattr(got, what), f"{what} of a removed directory")
+                seat.leave()
+        self._watch()
+        self.compare_files()
+        if self.looks == "warm":
+            expect_same(look(self.reference), look(self.world.fs), "the patch is another")
+        elif self.looks == "cold":
+            self._compare_cold()
+
+    def _watch(self) -> None:
+        """Notes what listings may and must tell; nothing is asked of one whose directory is gone."""
+        for cursor in list(self.cursors):
+            if os.fstat(cursor.fd).st_nlink:
+                cursor.watch()
+            else:
+                self.cursors.remove(cursor)
+                cursor.close()
+
+    def end_listings(self) -> None:
+        self._watch()
+        while self.cursors:
+            self.cursors.pop().end()
+
+    def compare_files(self) -> None:
+        """Compares what is open, with its attributes."""
+        for file in self.files:
+            expected, got = file.reference.stat(), file.ours.stat()
+            for what in ("mode", "uid", "gid", "size", "nlink"):
+                agree(getattr(expected, what), getattr(got, what), f"{what} of {file}")
+        self.compare_contents()
+
+    def compare_contents(self) -> None:
+        for file in self.files:
+            if file.reads:
+                agree(read_all(file.reference), read_all(file.ours), f"the content of {file}")
+
+    def _compare_cold(self) -> None:
+        with self.world.cold() as fs:
+            expect_same(look(self.reference), look(fs), "the patch is another, seen for the first time")
+
+    def compare_all(self) -> None:
+        expected = look(self.reference)
+        expect_same(expected, look(self.world.fs), "the patch is another")
+        self._compare_cold()
+        sizes = [len(seen.content or b"") for seen in expected.values() if seen.kind == stat.S_IFREG]
+        agree((len(sizes), sum(sizes)), self.world.counted(), "files and bytes of the status")
+        agree([], self.world.left(), "what was left behind")
+
+
+def can_be_opened(pair: Pair, path: bytes) -> bool:
+    """Tells whether a path can be tried: a fifo would wait for its other end.
+
+    Nor what a symlink leads to whose name is reserved: a real directory would take it.
+    """
+    full = pair.reference.path(path)
+    try:
+        return not stat.S_ISFIFO(os.stat(full).st_mode)
+    except OSError:
+        return b"/.artfs" not in os.path.realpath(full)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > 40:
+        return (
+            f"{value[:1]!r} * {len(value)}" if len(set(value)) == 1 else f"{value[:9]!r}... of {len(value)}"
+        )
+    return repr(value)
+
+
+def _flags(flags: int) -> str:
+    names = [["O_RDONLY", "O_WRONLY", "O_RDWR"][flags & os.O_ACCMODE]]
+    others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW")
+    return "|".join(names + [name for name in others if flags & getattr(os, name)])
+
+
+__all__ = [
+    "Comparison",
+    "Cursor",
+    "Finished",
+    "Opened",
+    "Pair",
+    "Seat",
+    "World",
+    "joined",
+    "look",
+    "reopened",
+]
