@@ -26,7 +26,7 @@ from tests.property.test_patch import PatchMachine
 
 pytestmark = pytest.mark.fuse
 
-EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "25"))
 STEPS = 40
 
 _collections = itertools.count(1)

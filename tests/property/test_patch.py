@@ -29,7 +29,14 @@ from artfs.store import durable, syscalls
 from artfs.view.node import Node, ready
 from artfs.view.view import View
 from artfs.volume import Volume
-from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, OpenFile, When
+from tests.conformance.driver import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    Filesystem,
+    OpenFile,
+    OsFilesystem,
+    When,
+)
 from tests.conformance.view import Kernel, ViewFile, ViewFilesystem
 from tests.property.patching import (
     AS_ROOT,
@@ -46,7 +53,7 @@ from tests.property.patching import (
     outcome,
 )
 
-EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "200"))
 STEPS = 40
 
 
@@ -401,6 +408,33 @@ class PatchMachine(Comparison):
             else:
                 self.both("rename", path, self.a_new(data, self.top))
 
+    @precondition(lambda self: len(self.files) < 4)
+    @rule(data=st.data(), flags=st.sampled_from(CHANGING), content=contents, mode=file_modes)
+    def go_on_without_a_name(self, data: st.DataObject, flags: int, content: bytes, mode: int) -> None:
+        path = self.a_file(data, self.top)
+        if os.path.isdir(self.reference.path(path)):
+            return
+        file = self.opened(self.top, path, os.O_RDONLY)
+        if file is None:
+            return
+        self.files.append(file)
+        others = [other for other in self.paths(self.top)[1] if other != path]
+        if data.draw(st.booleans()) and others:
+            self.both("rename", data.draw(st.sampled_from(others)), path)
+        else:
+            self.both("unlink", path)
+        for how in data.draw(st.lists(st.sampled_from(["chmod", "setxattr", "write"]), max_size=2)):
+            if how == "chmod":
+                self.of_both(file, lambda of: of.chmod(mode), f"chmod(0o{mode:o})")
+            elif how == "setxattr":
+                self.of_both(file, lambda of: of.setxattr(b"user.a", b"v"), "setxattr(b'user.a', b'v')")
+            else:
+                again = self.opened_again(file, flags)
+                assert again is not None
+                if again.writes:
+                    self.put(again, 3, content)
+                again.close()
+
     @precondition(lambda self: self.files)
     @rule(data=st.data())
     def close(self, data: st.DataObject) -> None:
@@ -439,6 +473,16 @@ class PatchMachine(Comparison):
         old, new = self.any_path(data, pair), self.a_new(data, pair)
         if self.both("rename", old, new, RENAME_NOREPLACE, on=pair):
             self.both("rename", new, old, on=pair)
+
+    @rule(data=st.data(), emptied=st.booleans())
+    def rename_over_a_directory(self, data: st.DataObject, emptied: bool) -> None:
+        old, new = self.a_directory(data), self.a_directory(data)
+        if b"" in (old, new) or (old + b"/").startswith(new + b"/"):
+            return
+        if emptied:
+            for name in sorted(map(os.fsencode, os.listdir(self.reference.path(new)))):
+                self.remove(self.top, joined(new, name))
+        self.both("rename", old, new)
 
     @rule(data=st.data())
     def link(self, data: st.DataObject) -> None:
@@ -486,6 +530,13 @@ class PatchMachine(Comparison):
         pair = self.pair(data)
         self.both("chown", self.any_path(data, pair, top=True), *owner, follow, on=pair)
 
+    @precondition(lambda self: AS_ROOT)
+    @rule(data=st.data(), owner=owners, mode=st.sampled_from([0o4755, 0o2755, 0o2644, 0o6711]))
+    def give_away(self, data: st.DataObject, owner: tuple[int, int], mode: int) -> None:
+        path = self.a_file(data, self.top)
+        if self.both("chmod", path, mode):
+            self.both("chown", path, *owner)
+
     @rule(data=st.data(), atime=times, mtime=times, follow=st.booleans())
     def utimens(self, data: st.DataObject, atime: int | When, mtime: int | When, follow: bool) -> None:
         pair = self.pair(data)
@@ -505,7 +556,7 @@ class PatchMachine(Comparison):
     @rule(data=st.data())
     def removexattr(self, data: st.DataObject) -> None:
         marked = [(path, name) for path, seen in look(self.reference).items() for name, _ in seen.xattrs]
-        if marked and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and marked:
             self.both("removexattr", *data.draw(st.sampled_from(marked)))
         else:
             self.both("removexattr", self.any_path(data, self.top), data.draw(xattr_names))
@@ -518,6 +569,7 @@ class PatchMachine(Comparison):
         path = self.a_directory(data)
         self.say(f"sit down in {path!r}")
         ours, reference = self.world.seat(path), Seat.of(self.reference.path(path))
+        assert isinstance(reference.fs, OsFilesystem)
         self.seats.append(Pair(ours.fs, reference.fs, (ours, reference)))
 
     @precondition(lambda self: self.seats)
@@ -615,6 +667,30 @@ def _small_pages_and_no_syncs() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(syscalls, "syncfs", lambda fd: None)
         yield
+
+
+def test_no_two_files_have_one_number(tmp_path: Path):
+    """Copies and stubs leave their inodes behind, which the backing filesystem gives to others."""
+    world = ViewWorld(tmp_path)
+    names = [b"%d" % number for number in range(20)]
+    for name in names:
+        world.fs.open(name, os.O_WRONLY | os.O_CREAT).close()
+    world.finish()
+    world.start("v0")
+    fs = world.fs
+    for name in names:
+        fs.chmod(name, 0o600)
+    world.forget()
+    held = [fs.open(name, os.O_RDONLY) for name in names]  # under the numbers of the stubs
+    for name in names[:10]:
+        fs.chmod(name, 0o640)
+    for name in names[10:]:
+        fs.open(name, os.O_WRONLY).close()
+    made = [fs.open(b"new %d" % number, os.O_RDWR | os.O_CREAT) for number in range(200)]
+    assert len({file.stat().ino for file in held + made}) == len(held + made)
+    for file in held + made:
+        file.close()
+    world.close()
 
 
 def test_a_patch_is_an_ordinary_directory():
