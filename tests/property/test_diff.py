@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import pytest
@@ -13,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from artfs.model import pages, tree
 from artfs.model.diff import Change, diff, differing_entries
 from artfs.model.digest import Algorithm, TreeId, blob_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
 from artfs.model.manifest import describe, walk
 from artfs.model.pages import Page, decode
 from artfs.model.tree import TreeReader, build
+from tests.property.pagesizes import REAL, pages_of
 
 XXH128 = Algorithm.XXH128
 
@@ -27,26 +26,7 @@ XXH128 = Algorithm.XXH128
 Spec: TypeAlias = Any
 Flat: TypeAlias = dict[bytes, Entry]
 
-
-NAMES = ("LEAF_BITS", "LEAF_MIN", "LEAF_MAX", "INDEX_BITS", "INDEX_MIN", "INDEX_MAX", "MAX_LEVEL")
-REAL = {**{name: getattr(pages, name) for name in NAMES}, "ONE_PAGE": pages.ONE_PAGE}
-TINY = dict(zip((*NAMES, "ONE_PAGE"), (2, 2, 8, 1, 2, 4, 40, 6), strict=True))
-
-
-@contextmanager
-def pages_of(sizes: dict[str, int]) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in NAMES:
-            patch.setattr(pages, name, sizes[name])
-        patch.setattr(tree, "ONE_PAGE", sizes["ONE_PAGE"])
-        patch.setattr(tree, "LEAF_MAX", sizes["LEAF_MAX"])
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_pages() -> Iterator[None]:
-    with pages_of(TINY):
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_pages")
 
 
 class Store:

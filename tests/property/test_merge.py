@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artfs.model import pages, tree
 from artfs.model.digest import Algorithm, TreeId, blob_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.manifest import walk
@@ -20,23 +19,7 @@ from artfs.model.tree import TreeReader, build
 
 XXH128 = Algorithm.XXH128
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_pages() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "LEAF_BITS": 2,
-            "LEAF_MIN": 2,
-            "LEAF_MAX": 8,
-            "INDEX_BITS": 1,
-            "INDEX_MIN": 2,
-            "INDEX_MAX": 4,
-            "MAX_LEVEL": 40,
-        }.items():
-            patch.setattr(pages, name, value)
-        patch.setattr(tree, "ONE_PAGE", 6)
-        patch.setattr(tree, "LEAF_MAX", 8)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_pages")
 
 
 @dataclass(frozen=True)

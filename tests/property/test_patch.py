@@ -21,7 +21,6 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from artfs.catalog.collection import Collection
 from artfs.errors import CannotSeal
-from artfs.model import pages, tree
 from artfs.pending import place
 from artfs.seal import ingest
 from artfs.seal.seal import Request
@@ -647,20 +646,8 @@ class PatchMachine(Comparison):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_pages_and_no_syncs() -> Iterator[None]:
+def _few_descriptors_and_no_syncs(tiny_pages: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "LEAF_BITS": 2,
-            "LEAF_MIN": 2,
-            "LEAF_MAX": 8,
-            "INDEX_BITS": 1,
-            "INDEX_MIN": 2,
-            "INDEX_MAX": 4,
-            "MAX_LEVEL": 40,
-        }.items():
-            patch.setattr(pages, name, value)
-        patch.setattr(tree, "ONE_PAGE", 6)
-        patch.setattr(tree, "LEAF_MAX", 8)
         # Few descriptors, as if there were thousands of directories and hundreds of levels.
         patch.setattr(place, "OPEN_DIRECTORIES", 2)
         patch.setattr(ingest, "_DEEP", 1)

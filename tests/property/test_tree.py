@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import accumulate
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from artfs.errors import Damaged
-from artfs.model import pages, tree
+from artfs.model import pages
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
@@ -19,23 +18,7 @@ from artfs.model.tree import TreeReader, build
 
 XXH128 = Algorithm.XXH128
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_pages() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "LEAF_BITS": 2,
-            "LEAF_MIN": 2,
-            "LEAF_MAX": 8,
-            "INDEX_BITS": 1,
-            "INDEX_MIN": 2,
-            "INDEX_MAX": 4,
-            "MAX_LEVEL": 40,
-        }.items():
-            patch.setattr(pages, name, value)
-        patch.setattr(tree, "ONE_PAGE", 6)
-        patch.setattr(tree, "LEAF_MAX", 8)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_pages")
 
 
 digests = st.integers(0, 5).map(lambda i: bytes([i]) * 16)
