@@ -450,18 +450,29 @@ class Volume:
     # -- upkeep
 
     def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
-        """Verifies everything that versions need, and the catalog's files. Safe beside daemons and seals."""
+        """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
+        unknown: list[check.Finding] = []
+
+        def roots() -> Iterator[check.Root]:
+            # Patches first: one that is sealed meanwhile is then seen as a version.
+            for collection, name in self._all_pending():
+                label = f"{collection.name}/{printable(name)}"
+                try:
+                    yield from ((label, tree) for tree in self._trees_below(collection, name))
+                except Damaged as error:
+                    unknown.append(check.Finding(kind="file", id=label, why=str(error)))
+            for collection, record in self._sound_records():
+                yield f"{collection.name}:{record.version}", record.root.entry()
+
         report = check.check(
             self.layout,
             self.store,
-            lambda: [
-                (f"{collection.name}:{record.version}", record.root.entry())
-                for collection, record in self._sound_records()
-            ],
+            roots,
             repair=repair,
             spare=self._pending_roots,
             progress=progress,
         )
+        report.findings += unknown
         for collection in self.catalog.collections():
             report.findings += [
                 check.Finding(kind="file", id=found.what, why=found.why) for found in collection.problems()
@@ -496,16 +507,21 @@ class Volume:
 
     def _needed_trees(self) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of."""
-        found = []
+        # Pending ones first: one that is sealed meanwhile is then seen as a version.
+        found = [tree for pending in self._all_pending() for tree in self._trees_below(*pending)]
         for collection in self.catalog.collections():
-            # Pending ones first: one that is sealed meanwhile is then seen as a version.
-            for name in self.pending_names(collection):
-                # From the files, not from what this process knows: another one may have rebased it.
-                with contextlib.suppress(PendingNotFound), self._pending_root(collection, name) as root:
-                    base, lower = overlay.base_of(root), overlay.lower_of(root)
-                    found += [] if base is None else [base.tree_id]
-                    found += [] if lower is None else [lower.tree]
             found += [record.root.entry().tree for record in collection.versions()]
+        return found
+
+    def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:
+        """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
+        # From the files, not from what this process knows: another one may have rebased it.
+        found = set()
+        with contextlib.suppress(PendingNotFound), self._pending_root(collection, name) as root:
+            if base := overlay.base_of(root):
+                found.add(base.tree_id)
+            if lower := overlay.lower_of(root):
+                found.add(lower.tree)
         return found
 
     def _sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
@@ -514,11 +530,15 @@ class Volume:
                 with contextlib.suppress(Damaged, VersionNotFound):  # told among the collection's problems
                     yield collection, collection.record(number)
 
-    def _pending_roots(self) -> Iterator[int]:
+    def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
         for collection in self.catalog.collections():
             for name in self.pending_names(collection):
-                with contextlib.suppress(ArtfsError), self._pending_root(collection, name) as root:
-                    yield root
+                yield collection, name
+
+    def _pending_roots(self) -> Iterator[int]:
+        for collection, name in self._all_pending():
+            with contextlib.suppress(ArtfsError), self._pending_root(collection, name) as root:
+                yield root
 
     @contextlib.contextmanager
     def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:

@@ -197,8 +197,8 @@ def status(context: click.Context, as_json: bool) -> None:
 def check(context: click.Context, repair: bool, references: bool, as_json: bool) -> int:
     """Read all contents and compare their digests.
 
-    Names every version and path that a damaged object touches. Works on the volume itself, safely beside a
-    daemon. Exit status 1 if something is damaged.
+    Names every version, pending patch and path that a damaged object touches. Works on the volume itself,
+    safely beside a daemon. Exit status 1 if something is damaged.
 
     \b
       artfs --volume /srv/vol check

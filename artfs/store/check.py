@@ -1,8 +1,8 @@
-"""Check: reads every object that a version needs, and tells what is damaged and whom it touches.
+"""Check: reads every object that versions and patches need, and tells what is damaged and whom it touches.
 
 Owns: verification and the report. Must not know versions and pending trees: they come as labels and roots.
 Blocking, any thread; safe beside daemons and seals. It holds the objects lock shared, so that no gc takes
-away what a version needed when the check began.
+away what was needed when the check began.
 
 A page is verified by its digest, the encoding (``model.pages`` refuses what can't be a tree), and by
 adding up its entries: counts, sizes, reach and content digest must be what the entry or page above says.
@@ -34,7 +34,10 @@ Root = tuple[str, DirEntry | TreeId]
 
 
 class Touched(msgspec.Struct, frozen=True):
-    """A path that can't be read as it was sealed, printable; ``""`` is the version's root."""
+    """A path that can't be read as it was sealed, printable; ``""`` is the root.
+
+    ``version`` is ``NAME:vN``, or ``NAME/ID`` of a pending version that lies over what is damaged.
+    """
 
     version: str
     path: str
@@ -53,7 +56,8 @@ class Finding(msgspec.Struct, kw_only=True):
 class Report(msgspec.Struct, kw_only=True):
     """What a check found; ``msgspec.to_builtins`` makes JSON of it.
 
-    ``surplus`` objects are needed by nothing that was given: gc would remove them, or a seal is under way.
+    ``roots`` counts versions. ``surplus`` objects are needed by nothing that was given: gc would remove them,
+    or a seal is under way.
     """
 
     roots: int = 0
@@ -98,7 +102,7 @@ def check(
     with opened.objects_lock.shared():
         report = Report()
         known = list(roots())
-        report.roots = len(known)
+        report.roots = sum(isinstance(root, DirEntry) for _, root in known)
         walk = _Walk(store, progress)
         walk.roots(known)
         blobs = _verify_blobs(store, walk, report, progress, threads or min(4, os.cpu_count() or 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_damage_is_named_and_repaired(cli: Cli, version: str, tmp_path: Path) ->
     cli("put", tmp_path / "tree", "--name", f"{version}-again")  # brings the bytes again
     assert cli.json("check", "--repair")["sound"] is True
     assert cli("cat", version, "sub/file").raw == data
+
+
+def test_damage_touches_the_patch_of_a_deleted_version(cli: Cli, version: str) -> None:
+    blob = _blob(cli, version)
+    cli("new", version, "--id", "job", "--base", "v0")
+    cli("rm", f"{version}:v0")
+    blob.chmod(0o600)
+    blob.write_bytes(b"X" + blob.read_bytes()[1:])
+    [finding] = json.loads(cli("check", "--json", status=1).out)["findings"]
+    assert finding["touches"] == [{"version": f"{version}/job", "path": "sub/file"}]
+    cli("discard", f"{version}/job")
+    assert cli.json("check")["sound"] is True
 
 
 def test_gc_takes_what_nothing_needs(cli: Cli, version: str) -> None:
