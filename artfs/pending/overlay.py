@@ -162,8 +162,14 @@ def set_base(dir_fd: int, base: Base) -> None:
 
 
 def is_untouched(dir_fd: int) -> bool:
-    """Tells whether nothing of a root was ever changed."""
-    return set(map(os.fsencode, _listdir(dir_fd))) <= {_LOWER, _BASE}
+    """Tells whether a root shows its base as it is, or nothing if it has none.
+
+    After a rebase nothing lies in a root either, but what it lies over holds the changes.
+    """
+    if not set(map(os.fsencode, _listdir(dir_fd))) <= {_LOWER, _BASE}:
+        return False
+    base, lower = base_of(dir_fd), lower_of(dir_fd)
+    return (base and base.tree_id) == (lower and lower.tree)
 
 
 # -- whiteouts

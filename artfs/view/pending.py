@@ -424,6 +424,8 @@ class PendingDirectory(PendingNode):
                 os.fchmod(fd, mode & 0o7777)
         elif (caller.uid, gid) != (0, 0):
             os.chown(path, caller.uid, gid, dir_fd=fd, follow_symlinks=False)
+            if mode & _SETID:  # which the change of owner has cleared
+                os.chmod(path, mode & 0o7777, dir_fd=fd)
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         with self._making(name) as directory:

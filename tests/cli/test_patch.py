@@ -167,6 +167,20 @@ def test_rebase_is_for_patches(cli: Cli, base: str) -> None:
     assert cli("rebase", f"{base}/pinned").out == f"{base}:v0\n"
 
 
+def test_a_second_rebase_keeps_what_the_first_one_merged(
+    cli: Cli, base: str, changes: Path, tmp_path: Path
+) -> None:
+    cli("put", changes, "--name", base, "--id", "job", "--base", "latest")
+    for number in range(1, 4):
+        theirs = tmp_path / f"theirs-{number}"
+        theirs.write_text("theirs")
+        cli("put", theirs, "--name", base, "--base", "latest")
+        assert cli("rebase", f"{base}/job").out == f"{base}:v{number}\n"
+        assert cli("diff", f"{base}/job").out.splitlines() == ["M a/b/two (7 -> 7)", "A new"]
+    assert cli("finish", f"{base}/job").out == f"{base}:v4\n"
+    assert cli("cat", f"{base}:v4", "new").out == "new"
+
+
 def test_a_base_that_was_deleted(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     cli("unalias", base, "best")
     cli("put", changes, "--name", base, "--id", "job", "--base", "v0")

@@ -12,7 +12,7 @@ import pytest
 
 from artfs.catalog.collection import Collection
 from artfs.errors import Damaged
-from artfs.model.digest import Algorithm, blob_id, parse_tree
+from artfs.model.digest import Algorithm, blob_id, parse_tree, text
 from artfs.model.entry import FileEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Base, Lower, Stub
@@ -65,6 +65,8 @@ def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
     lower = Lower(TREE, 2 * overlay.BIT - 1)
     overlay.set_lower(fd, lower)
     assert overlay.lower_of(fd) == lower
+    assert not overlay.is_untouched(fd)  # as after a rebase, though there is nothing in it
+    overlay.set_base(fd, Base("v0", "model", "v0", text(TREE)))
     assert overlay.is_untouched(fd)
     (tmp_path / "d").symlink_to("nowhere")
     assert not overlay.is_untouched(fd)
