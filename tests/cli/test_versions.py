@@ -240,6 +240,8 @@ def test_status(cli: Cli, versions: str) -> None:
         "bytes",
         "available",
     }
-    assert set(found) == keys | ({"pid", "uptime", "write_cache", "read_only", "references"} if cli.mounted else set())
+    assert set(found) == keys | (
+        {"pid", "uptime", "write_cache", "read_only", "references"} if cli.mounted else set()
+    )
     assert found["store"] == str(cli.volume)
     assert f"store\t{cli.volume}" in cli("status").out.splitlines()
