@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import stat
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from artfs import remote
 from artfs.errors import (
@@ -21,14 +22,16 @@ from artfs.errors import (
     ArtfsError,
     Changed,
     InvalidCommand,
+    InvalidName,
     NotFound,
     NotPermitted,
     Unreachable,
     printable,
+    printable_uri,
 )
-from artfs.model import digest, manifest
+from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
-from artfs.remote import Found, Remotes
+from artfs.remote import Found, LocalFile, Remotes, uris
 from artfs.seal.base import Find, record_of
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
@@ -40,6 +43,7 @@ SCHEMES = frozenset({"artfs", *remote.SCHEMES})
 CACHE = b"cache"
 _MODE = 0o644
 _KEPT_FAILURES = 1000
+_ALL_PASS, _ALL_READ = 0o011, 0o044
 
 
 class References:
@@ -77,29 +81,40 @@ class References:
                 )
             return self._known_remotes
 
-    def look(self, uri: str, *, checksum: bool = True, max_objects: int = 10_000_000) -> list[Found]:
-        """Tells what is at a URI now: one object, or all below a directory or prefix, with its names.
+    def look(
+        self, uri: str, path: bytes = b"", *, checksum: bool = True, max_objects: int = 10_000_000
+    ) -> list[tuple[bytes, Found]]:
+        """Tells what is at a URI now, each object with where it would stand: at `path`, or below.
 
-        An alias in ``artfs://`` is taken for the version that it names. Raises
-        :class:`~artfs.errors.InvalidCommand`, :class:`ReferenceFailed`, :class:`NotFound`.
+        A single object stands at `path` itself, without one at the top under its own name. What is in a
+        directory or prefix stands below `path`, without one directly at the top. In ``artfs://`` an alias is
+        taken for the version that it names, and a reference for what it stands for.
+
+        Raises :class:`~artfs.errors.InvalidCommand`, :class:`~artfs.errors.InvalidName`,
+        :class:`ReferenceFailed`, :class:`NotFound`.
         """
+        self._check_allowed(uri)
+        if uri.startswith(_SCHEME):
+            found, one = self._look_inside(uri, checksum, max_objects)
+        else:
+            found = self._remotes.look(uri, checksum=checksum, max_objects=max_objects)
+            one = len(found) == 1 and uris.names_object(uri, found[0].uri)
+        if one and path:
+            return [(path, found[0])]
+        for object_ in found:
+            for name in object_.name.split(b"/"):
+                names.check_entry_name(name)
+        return [(path + b"/" + object_.name if path else object_.name, object_) for object_ in found]
+
+    def check(self, uri: str) -> None:
+        """Raises :class:`~artfs.errors.InvalidCommand` for what can be no reference, and
+        :class:`~artfs.errors.NotPermitted` for what is not brought here. Asks nobody."""
+        check_uri(uri)
+        self._check_allowed(uri)
+
+    def _check_allowed(self, uri: str) -> None:
         if (refusal := self._refusal(uri)) is not None:
             raise NotPermitted(refusal)
-        if not uri.startswith(_SCHEME):
-            return self._remotes.look(uri, checksum=checksum, max_objects=max_objects)
-        where, entry = self._resolve(uri)
-        name = uri.rstrip("/").rpartition("/")[2].encode()
-        if isinstance(entry, FileEntry):
-            return [Found(name, where, entry.size, digest.text(entry.blob).encode())]
-        if not isinstance(entry, DirEntry):
-            raise InvalidCommand(f"'{printable(uri)}' is neither a file nor a directory")
-        if entry.files > max_objects:
-            raise InvalidCommand(f"{printable(uri)} has {entry.files} files: refer to a part of it")
-        return [
-            Found(path, f"{where}/{os.fsdecode(path)}", below.size, digest.text(below.blob).encode())
-            for path, below in manifest.walk(self._store.reader, entry)
-            if isinstance(below, FileEntry)
-        ]
 
     def open(self, entry: ReferenceEntry, *, of: str = "") -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
@@ -107,24 +122,37 @@ class References:
         Raises :class:`ReferenceFailed` if they can't be had or are others now, and remembers why, for the
         version or pending version `of` which it is.
         """
+        return self.bring(entry, of=of).fd
+
+    def bring(self, entry: ReferenceEntry, *, of: str = "") -> Brought:
+        """Opens the recorded bytes, as :meth:`open` does, for who reads them while others may change them."""
         uri = os.fsdecode(entry.uri)
-        try:
+        with self._noting(entry, of):
             if (refusal := self._refusal(uri)) is not None:
                 raise Unreachable(uri, refusal)
-            if not uri.startswith(_SCHEME):
-                fd = self._remotes.open(uri, entry.size, entry.checksum)
+            if uri.startswith(_SCHEME):
+                opened: int | LocalFile = self._store.open_blob(self._recorded(uri, entry).blob, entry.size)
             else:
-                fd = self._store.open_blob(self._recorded(uri, entry).blob, entry.size)
+                opened = self._remotes.open_checked(uri, entry.size, entry.checksum)
+        if isinstance(opened, int):
+            return Brought(opened)
+        return _BroughtFile(self, opened, entry, of)
+
+    @contextlib.contextmanager
+    def _noting(self, entry: ReferenceEntry, of: str) -> Iterator[None]:
+        """Remembers what goes wrong with a reference, until it goes well."""
+        key = of, entry.uri, entry.checksum
+        try:
+            yield
         except ArtfsError as error:
             with self._lock:
-                self._failures[of, entry.uri, entry.checksum] = str(error)
+                self._failures[key] = str(error)
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.popitem(last=False)
             log.error("%s", error)
             raise
         with self._lock:
-            self._failures.pop((of, entry.uri, entry.checksum), None)
-        return fd
+            self._failures.pop(key, None)
 
     def verify(self, entry: ReferenceEntry) -> None:
         """Compares what is there now with what was recorded. Raises :class:`ReferenceFailed`."""
@@ -135,9 +163,16 @@ class References:
             self._remotes.verify(uri, entry.size, entry.checksum)
 
     def failures(self, of: str) -> dict[str, str]:
-        """Returns the URIs that could not be read the last time through this process, and why."""
+        """Returns the URIs that could not be read the last time through this process, and why.
+
+        What may be secret of them is left out.
+        """
         with self._lock:
-            return {os.fsdecode(uri): why for (where, uri, _), why in self._failures.items() if where == of}
+            return {
+                printable_uri(os.fsdecode(uri)): why
+                for (where, uri, _), why in self._failures.items()
+                if where == of
+            }
 
     def _refusal(self, uri: str) -> str | None:
         scheme = uri.partition("://")[0].lower()
@@ -148,41 +183,73 @@ class References:
 
     # -- within the volume
 
+    def _look_inside(self, uri: str, checksum: bool, most: int) -> tuple[list[Found], bool]:
+        collection, version, way, entry = self._resolve(uri)
+
+        def told(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> Found:
+            if isinstance(entry, ReferenceEntry):
+                self._check_allowed(os.fsdecode(entry.uri))
+                return Found(name, os.fsdecode(entry.uri), entry.size, entry.checksum if checksum else b"")
+            recorded = digest.text(entry.blob).encode() if checksum else b""
+            return Found(name, uri_of(collection, version, path), entry.size, recorded)
+
+        if isinstance(entry, FileEntry | ReferenceEntry):
+            if most < 1:
+                raise uris.too_many(uri, most)
+            return [told(entry.name, way, entry)], True
+        if not isinstance(entry, DirEntry):
+            raise InvalidCommand(f"'{printable(uri)}' is neither a file nor a directory")
+        if entry.files > most:
+            raise uris.too_many(uri, most)
+        above = way + b"/" if way else b""
+        return [
+            told(path, above + path, below)
+            for path, below in manifest.walk(self._store.reader, entry)
+            if isinstance(below, FileEntry | ReferenceEntry)
+        ], False
+
     def _recorded(self, uri: str, entry: ReferenceEntry) -> FileEntry:
         try:
-            _, found = self._resolve(uri)
-        except (NotFound, InvalidCommand) as error:
+            found = self._resolve(uri)[3]
+        except (NotFound, InvalidCommand, InvalidName) as error:
             raise Unreachable(uri, str(error)) from None
         there = digest.text(found.blob) if isinstance(found, FileEntry) else "no file"
         recorded = entry.checksum.decode("utf-8", "replace")
         if not isinstance(found, FileEntry) or (recorded and recorded != there):
             raise Changed(uri, recorded, there)
+        if found.size != entry.size:
+            raise Changed(uri, f"{entry.size} bytes", f"{found.size} bytes")
         return found
 
-    def _resolve(self, uri: str) -> tuple[str, Entry]:
-        """Returns the URI with the version's own name, and the entry. Raises NotFound, InvalidCommand."""
-        version, _, path = uri.removeprefix(_SCHEME).partition("/")
-        name, colon, _ = version.partition(":")
-        if not name or not colon:
-            raise InvalidCommand(f"'{printable(uri)}' is not artfs://COLLECTION:V/PATH")
-        collection, record = record_of(self._find, name, version)
-        root, way = record.root.entry(), os.fsencode(path).strip(b"/")
-        found = manifest.find(self._store.reader, root, way)
+    def _resolve(self, uri: str) -> tuple[str, str, bytes, Entry]:
+        """Returns collection, version and path that a URI names, and the entry there.
+
+        Raises :class:`NotFound`, :class:`InvalidCommand`, :class:`InvalidName`, :class:`Unreachable`.
+        """
+        version, way = _parts(uri)
+        collection, record = record_of(self._find, version.partition(":")[0], version)
+        root = record.root.entry()
+        found = manifest.find(self._store.reader, root, b"/".join(way))
         if found is None:
             raise Unreachable(uri, f"{collection.name}:{record.version} has no such path")
         if self.careful:
+            with collection.opened() as fd:
+                if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
+                    raise Unreachable(uri, f"not everybody may look into '{collection.name}'")
             self._check_open_to_all(uri, root, way)
-        return f"{_SCHEME}{collection.name}:{record.version}/{os.fsdecode(way)}".rstrip("/"), found
+        return collection.name, record.version, b"/".join(way), found
 
-    def _check_open_to_all(self, uri: str, root: DirEntry, way: bytes) -> None:
-        names = way.split(b"/") if way else []
-        for depth in range(len(names) + 1):
-            entry = manifest.find(self._store.reader, root, b"/".join(names[:depth]))
-            needed = stat.S_IXOTH if depth < len(names) or isinstance(entry, DirEntry) else stat.S_IROTH
-            if isinstance(entry, FileEntry | DirEntry) and not entry.mode & needed:
+    def _check_open_to_all(self, uri: str, root: DirEntry, way: Sequence[bytes]) -> None:
+        for depth in range(len(way) + 1):
+            entry = manifest.find(self._store.reader, root, b"/".join(way[:depth]))
+            last = depth == len(way)
+            if isinstance(entry, DirEntry):
+                if entry.mode & _ALL_PASS != _ALL_PASS:
+                    raise Unreachable(uri, "not everybody may read it: a directory of its path is closed")
+                if last and entry.reach & 0o055 != 0o055:
+                    raise Unreachable(uri, "not everybody may list it")
+            elif isinstance(entry, FileEntry | ReferenceEntry) and entry.mode & _ALL_READ != _ALL_READ:
                 raise Unreachable(uri, "not everybody may read it")
-            if isinstance(entry, DirEntry) and depth == len(names) and entry.reach & 0o005 != 0o005:
-                raise Unreachable(uri, "not everybody may list it")
 
 
 def schemes_from(text: str | None) -> frozenset[str]:
@@ -200,18 +267,61 @@ def schemes_from(text: str | None) -> frozenset[str]:
     return words
 
 
-def placed(path: bytes, uri: str, found: Sequence[Found]) -> Iterator[tuple[bytes, Found]]:
-    """Yields the path in a tree of each object that a look at `uri` found, which shall stand at `path`.
+class Brought:
+    """The open bytes of a reference. ``stays``: nobody changes what ``fd`` reads."""
 
-    That is the path of a single object itself; what is in a directory comes below it. With an empty path a
-    single object stands at the top under its own name, and what is in a directory directly there.
-    """
-    one = len(found) == 1 and found[0].uri.count("/") == uri.rstrip("/").count("/")
-    for object_ in found:
-        if not path:
-            yield object_.name, object_
-        else:
-            yield path if one else path + b"/" + object_.name, object_
+    stays = True
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Returns recorded bytes. Raises :class:`ReferenceFailed` if they are others by now."""
+        return os.pread(self.fd, size, offset)
+
+
+class _BroughtFile(Brought):
+    """A file of this machine, read where it is."""
+
+    stays = False
+
+    def __init__(self, references: References, file: LocalFile, entry: ReferenceEntry, of: str) -> None:
+        super().__init__(file.fd)
+        self._references, self._file, self._entry, self._of = references, file, entry, of
+
+    def read(self, offset: int, size: int) -> bytes:
+        while True:
+            data = os.pread(self.fd, size, offset)
+            with self._references._noting(self._entry, self._of):
+                if self._file.settled():
+                    return data
+
+
+def check_uri(uri: str) -> str:
+    """Raises :class:`~artfs.errors.InvalidCommand` for what can be no reference."""
+    if uri.startswith(_SCHEME):
+        _parts(uri)
+    else:
+        uris.check(uri)
+    return uri
+
+
+def uri_of(collection: str, version: str, path: bytes) -> str:
+    """Returns the URI of a path in a version, percent-encoded."""
+    return f"{_SCHEME}{collection}:{version}/{uris.quoted(path)}".rstrip("/")
+
+
+def _parts(uri: str) -> tuple[str, list[bytes]]:
+    """Takes ``artfs://COLLECTION:V/PATH`` apart: the version, and the names of the percent-encoded path."""
+    version, _, path = uri.removeprefix(_SCHEME).partition("/")
+    name, colon, ref = version.partition(":")
+    if not (name and colon and ref):
+        raise InvalidCommand(f"'{printable(uri)}' is not artfs://COLLECTION:V/PATH")
+    raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
+    way = [part for part in raw.split(b"/") if part]
+    if b"\0" in raw or not {b".", b".."}.isdisjoint(way):
+        raise InvalidCommand(f"'{printable(uri)}' must have neither . nor .. nor %00 in its path")
+    return version, way
 
 
 def referring(found: Found, name: bytes, uid: int, gid: int) -> ReferenceEntry:
@@ -220,9 +330,27 @@ def referring(found: Found, name: bytes, uid: int, gid: int) -> ReferenceEntry:
     return ReferenceEntry(name, _MODE, uid, gid, time.time_ns(), found.size, uri, found.checksum)
 
 
+def told(path: bytes, entry: ReferenceEntry | Found) -> dict[str, Any]:
+    """Returns what is told of a reference in a pending version."""
+    uri = entry.uri if isinstance(entry.uri, str) else os.fsdecode(entry.uri)
+    checksum = os.fsdecode(entry.checksum)
+    return {"path": os.fsdecode(path), "uri": uri, "size": entry.size, "checksum": checksum}
+
+
 def name_taken(path: bytes) -> AlreadyExists:
     """Says that something stands where a reference is to be made."""
     return AlreadyExists(f"'{printable(path)}' is there already: remove it first")
 
 
-__all__ = ["CACHE", "SCHEMES", "References", "name_taken", "placed", "referring", "schemes_from"]
+__all__ = [
+    "CACHE",
+    "SCHEMES",
+    "Brought",
+    "References",
+    "check_uri",
+    "name_taken",
+    "referring",
+    "schemes_from",
+    "told",
+    "uri_of",
+]

@@ -40,7 +40,7 @@ from artfs.pending.census import count
 from artfs.pending.draft import Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
-from artfs.references import References
+from artfs.references import References, told
 from artfs.seal import base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base
@@ -421,15 +421,12 @@ class Volume:
 
     def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
         """Returns path, URI, size and checksum of each reference in a pending tree."""
-        return [
-            {
-                "path": os.fsdecode(path),
-                "uri": os.fsdecode(entry.uri),
-                "size": entry.size,
-                "checksum": os.fsdecode(entry.checksum),
-            }
-            for path, entry in preview.references(tree.current())
-        ]
+        return self.references_within_reach(tree)[0]
+
+    def references_within_reach(self, tree: PendingTree) -> tuple[list[dict[str, Any]], int]:
+        """Returns the references in a pending tree, and the mask of who may list all its directories."""
+        found, reach = preview.references(tree.current())
+        return [told(path, entry) for path, entry in found], reach
 
     # -- runs
 

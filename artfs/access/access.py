@@ -22,7 +22,8 @@ from artfs.errors import ArtfsError, InvalidCommand, InvalidName, printable
 from artfs.model import names
 
 if TYPE_CHECKING:
-    from artfs.access.trees import Tree
+    from artfs.access.trees import Origin, Tree
+    from artfs.errors import ReferenceFailed
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
     from artfs.volume import Volume
@@ -226,6 +227,10 @@ class Access(ABC):
         The caller closes the descriptor. Raises :class:`~artfs.errors.PathNotFound`.
         """
 
+    def reference_failure(self, name: str, ref: str, path: bytes) -> ReferenceFailed | None:  # noqa: ARG002
+        """Tells why what a reference stands for can't be read, if that is not told by who reads it."""
+        return None
+
     def alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         """Makes each alias name the version, wherever it pointed before; all of them are checked first."""
         for word in aliases:
@@ -370,16 +375,33 @@ class Access(ABC):
         :class:`~artfs.errors.ReferenceFailed`, :class:`~artfs.errors.InvalidCommand`,
         :class:`~artfs.errors.AlreadyExists`.
         """
-        way = b"/".join(parts(path))
-        if " " in uri or "://" not in uri:
-            raise InvalidCommand(f"'{printable(uri)}' is no URI: a blank is written %20")
-        most = MOST_OBJECTS if max_objects is None else max_objects
-        self._add_reference(name, distributed_id, way, uri, checksum, most)
+        self._add_reference(name, distributed_id, *_look_at(path, uri, max_objects), checksum)
 
     @abstractmethod
     def _add_reference(
-        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> None: ...
+
+    def look(
+        self,
+        name: str,
+        distributed_id: bytes,
+        path: bytes,
+        uri: str,
+        *,
+        checksum: bool = True,
+        max_objects: int | None = None,
+    ) -> list[tuple[bytes, Origin]]:
+        """Returns the references that :meth:`add_reference` would make, by path, and makes none.
+
+        The pending version must be there. Raises what that does.
+        """
+        return self._look(name, distributed_id, *_look_at(path, uri, max_objects), checksum)
+
+    @abstractmethod
+    def _look(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
+    ) -> list[tuple[bytes, Origin]]: ...
 
     @abstractmethod
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
@@ -462,6 +484,12 @@ class Access(ABC):
     @abstractmethod
     def discard(self, name: str, distributed_id: bytes) -> None:
         """Gives a pending version up, with all its files."""
+
+
+def _look_at(path: bytes, uri: str, max_objects: int | None) -> tuple[bytes, str, int]:
+    if "://" not in uri:
+        raise InvalidCommand(f"'{printable(uri)}' is no URI")
+    return b"/".join(parts(path)), uri, MOST_OBJECTS if max_objects is None else max_objects
 
 
 def _check_settable(alias: str) -> None:

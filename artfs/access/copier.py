@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from artfs.access.access import Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
-from artfs.access.trees import Cursor, Staged, Tree
+from artfs.access.trees import Cursor, Origin, Staged, Tree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflict, printable
 from artfs.model.digest import Hasher
 from artfs.store import durable, files
@@ -126,7 +126,7 @@ class Copier:
             return True
 
         def same() -> bool:
-            fd = at.open(name)
+            fd = _open_file(at, name)
             with open(fd, "rb", buffering=0) as file:
                 return os.fstat(fd).st_size == len(content) and file.read() == content
 
@@ -138,10 +138,24 @@ class Copier:
 
         self._take(at, name, lambda: at.stage_link(target, mtime_ns), same)
 
+    def reference(self, at: Cursor, name: bytes, origin: Origin) -> None:
+        """Makes a file whose bytes are elsewhere."""
+
+        def stage() -> Staged:
+            staged = at.stage_reference(origin)
+            self._mark(b"/proc/self/fd/%d/%s" % (staged.dir_fd, staged.name))
+            return staged
+
+        self._take(at, name, stage, lambda: at.reference(name) == origin)
+
     def move(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
         """Takes a file or symlink from another tree; where that can't be, copies it and leaves it there."""
         if stat.S_ISLNK(status.st_mode):
             self.symlink(at, name, source.target(name), status.st_mtime_ns)
+            return
+        origin = source.reference(name)
+        if origin is not None:
+            self.reference(at, name, origin)
             return
         fd = source.open(name)
         try:
@@ -173,6 +187,10 @@ class Copier:
         """Changes nothing, and raises what taking over an entry would raise for what stands there now."""
         if stat.S_ISLNK(status.st_mode):
             self._standing(at, name, lambda: at.target(name) == source.target(name))
+            return
+        origin = source.reference(name)
+        if origin is not None:
+            self._standing(at, name, lambda: at.reference(name) == origin)
             return
 
         def same() -> bool:
@@ -257,10 +275,10 @@ class Copier:
             return _Standing.REPLACEABLE
         raise PathConflict(at.below(name), owner)
 
-    def _mark(self, fd: int) -> None:
+    def _mark(self, file: int | bytes) -> None:
         if self._terms.run is not None:
             with contextlib.suppress(OSError):  # a filesystem without xattrs
-                os.setxattr(fd, RUN, self._terms.run.encode())
+                os.setxattr(file, RUN, self._terms.run.encode())
 
     def _copied(self, count: int) -> None:
         with self._lock:
@@ -271,7 +289,7 @@ class Copier:
 def run_of(at: Cursor, name: bytes) -> str | None:
     """Returns the run that brought a file, as far as is noted."""
     try:
-        fd = at.open(name)
+        fd = at.open(name, bring=False)
     except FileNotFoundError:
         raise
     except OSError:
@@ -284,8 +302,15 @@ def run_of(at: Cursor, name: bytes) -> str | None:
         os.close(fd)
 
 
+def _open_file(at: Cursor, name: bytes) -> int:
+    """Opens what stands in the tree, to be compared; a reference equals no file."""
+    if at.reference(name) is not None:
+        raise OSError(errno.EINVAL, "a reference", name)
+    return at.open(name)
+
+
 def _same_file(at: Cursor, name: bytes, source: int) -> bool:
-    fd = at.open(name)
+    fd = _open_file(at, name)
     try:
         return files.same_bytes(fd, source)
     finally:

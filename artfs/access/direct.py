@@ -24,7 +24,8 @@ from artfs.access.directories import newest_change
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
-from artfs.access.trees import Staged, Tree
+from artfs.access.referring import InVolume
+from artfs.access.trees import Origin, Tree
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -35,6 +36,7 @@ from artfs.errors import (
     BeingFilled,
     Busy,
     CollectionNotFound,
+    PathConflict,
     PathNotFound,
     PendingNotFound,
     Sealing,
@@ -46,9 +48,8 @@ from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.draft import Settings
-from artfs.pending.reference import stage
 from artfs.pending.tree import PendingTree
-from artfs.references import name_taken, placed, referring
+from artfs.references import name_taken
 from artfs.seal.seal import Request
 from artfs.volume import PENDING, Volume, user_name
 
@@ -337,22 +338,27 @@ class DirectAccess(Access):
         return self._volume.references_of(self._pending(name, distributed_id))
 
     def _add_reference(
-        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> None:
-        found = self._volume.references.look(uri, checksum=checksum, max_objects=most)
-        with self._held(name, distributed_id) as tree, self._opened(tree) as target:
-            tree.expect_references()
-            copier = Copier(target, Terms())
-            for where, object_ in placed(path, uri, found):
+        found = self._look(name, distributed_id, path, uri, most, checksum)
+        with self.filling(name, distributed_id) as tree:
+            copier = Copier(tree, Terms())
+            for where, origin in found:
                 *above, last = where.split(b"/")
-                entry = referring(object_, last, os.geteuid(), os.getegid())
-                with target.cursor() as at, Staged(tree.draft.fd, stage(tree.draft.fd, entry), -1) as staged:
+                with tree.cursor() as at:
                     for part in above:
-                        copier.enter(at, part, mode=0o755)
+                        copier.enter(at, part, mode=0o777)
                     try:
-                        at.publish(staged, last, replace=False)
-                    except FileExistsError:
+                        copier.reference(at, last, origin)
+                    except PathConflict:
                         raise name_taken(where) from None
+
+    def _look(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
+    ) -> list[tuple[bytes, Origin]]:
+        self._pending(name, distributed_id)
+        found = self._volume.references.look(uri, path, checksum=checksum, max_objects=most)
+        return [(where, Origin(at.uri, at.size, os.fsdecode(at.checksum))) for where, at in found]
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         return self._volume.changes(self._pending(name, distributed_id))
@@ -383,12 +389,12 @@ class DirectAccess(Access):
 
     @contextlib.contextmanager
     def _opened(self, tree: PendingTree) -> Iterator[Tree]:
-        root, references = tree.open_root(), self._volume.references
+        root, referring = tree.open_root(), InVolume(tree, self._volume.references)
         try:
             if tree.lower is None:
-                yield PlainTree(root, tree.draft.fd, tree.hashes, references)
+                yield PlainTree(root, referring, tree.draft.fd, tree.hashes)
             else:
-                yield OverlaidTree(tree, root, references)
+                yield OverlaidTree(tree, root, referring)
         finally:
             os.close(root)
 

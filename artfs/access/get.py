@@ -63,7 +63,8 @@ def get(
 
     The directory is made if it is not there. Files that are there already are replaced; what is in the way of
     another kind is left, and refuses. A reference at one of the paths `may_miss` is left out if its bytes
-    can't be had. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`.
+    can't be had. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`,
+    :class:`ReferenceFailed`.
     """
     status = access.version(name, ref)
     version = str(status["version"])
@@ -79,11 +80,17 @@ def get(
         for entry in entries:
             try:
                 with_path(os.path.join(os.fsencode(directory), entry.path), lambda: writer.write(entry))  # noqa: B023
-            except (ReferenceFailed, OSError) as error:
-                # Over a mount the read says EIO.
-                unreachable = isinstance(error, ReferenceFailed) or error.errno == errno.EIO
-                if not unreachable or entry.path not in may_miss:
+            except ReferenceFailed:
+                if entry.path not in may_miss:
                     raise
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                failure = access.reference_failure(name, version, entry.path)
+                if failure is None:
+                    raise
+                if entry.path not in may_miss:
+                    raise failure from None
         writer.climb(b"")
         if made:
             writer.restore(root)

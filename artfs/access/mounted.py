@@ -21,7 +21,8 @@ from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, newest_change, walk
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree, sweep
-from artfs.access.trees import Tree
+from artfs.access.referring import OnMount
+from artfs.access.trees import Origin, Tree
 from artfs.catalog import records
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
@@ -37,10 +38,12 @@ from artfs.errors import (
     PathNotFound,
     PendingNotFound,
     ReadOnly,
+    ReferenceFailed,
     RunNotFound,
     Sealing,
     VersionNotFound,
     VolumeError,
+    printable_uri,
 )
 from artfs.model import names
 from artfs.model.diff import Change
@@ -277,7 +280,22 @@ class MountedAccess(Access):
             with Directories(os.dup(fd)) as directories:
                 for part in way[:-1]:
                     directories.enter(part)
-                return _open_file(directories.fd, way[-1])
+                opened = _open_file(directories.fd, way[-1])
+            try:
+                if (failure := _failure(fd, opened)) is not None:
+                    raise failure
+            except BaseException:
+                os.close(opened)
+                raise
+            return opened
+
+    def reference_failure(self, name: str, ref: str, path: bytes) -> ReferenceFailed | None:
+        with self._version(name, ref) as fd:
+            opened = _open_file(fd, path)
+            try:
+                return _failure(fd, opened)
+            finally:
+                os.close(opened)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with self._version(name, ref) as fd:
@@ -418,11 +436,33 @@ class MountedAccess(Access):
             return [json.loads(line) for line in read_control(fd, b".artfs/references").splitlines()]
 
     def _add_reference(
-        self, name: str, distributed_id: bytes, path: bytes, uri: str, checksum: bool, most: int
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> None:
-        options = f"--max-objects={most}" + ("" if checksum else " --no-checksum")
+        self._ask_for(name, distributed_id, path, uri, most, checksum, dry_run=False)
+
+    def _look(
+        self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
+    ) -> list[tuple[bytes, Origin]]:
+        answer = self._ask_for(name, distributed_id, path, uri, most, checksum, dry_run=True)
+        found = map(json.loads, answer.splitlines()) if answer != b"ok\n" else ()  # of an empty directory
+        return [(os.fsencode(at.pop("path")), Origin(**at)) for at in found]
+
+    def _ask_for(
+        self,
+        name: str,
+        distributed_id: bytes,
+        path: bytes,
+        uri: str,
+        most: int,
+        checksum: bool,
+        *,
+        dry_run: bool,
+    ) -> bytes:
+        # As JSON, since a key in an object store may have blanks.
+        wanted = {"path": os.fsdecode(path) or ".", "uri": uri, "max_objects": most}
+        options = {"no_checksum": not checksum, "dry_run": dry_run}
         with self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/references", f"{os.fsdecode(path) or '.'} {uri} {options}", answer=False)
+            return command(fd, b".artfs/references", json.dumps(wanted | options), answer=dry_run)
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         with self._pending(name, distributed_id) as fd:
@@ -432,7 +472,7 @@ class MountedAccess(Access):
     def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
         with self._pending(name, distributed_id) as fd:
             try:
-                yield PlainTree(fd)
+                yield PlainTree(fd, OnMount(fd))
             except OSError as error:
                 if error.errno == errno.EBUSY:
                     raise Sealing from None
@@ -446,7 +486,7 @@ class MountedAccess(Access):
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
     def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
-        with self._pending(name, distributed_id) as fd, PlainTree(fd).alone():
+        with self._pending(name, distributed_id) as fd, PlainTree(fd, OnMount(fd)).alone():
             before = PendingNotes(
                 tuple(read_control(fd, b".artfs/aliases").decode().split()),
                 tuple(read_control(fd, b".artfs/tags").decode().split()),
@@ -513,6 +553,22 @@ def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None 
 
 def _open_file(dir_fd: int, name: bytes) -> int:
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+
+def _failure(version_fd: int, fd: int) -> ReferenceFailed | None:
+    """Has the bytes of an open reference brought, and tells why they can't be; None for any other file."""
+    try:
+        uri = os.fsdecode(os.getxattr(fd, "user.artfs.uri"))
+    except OSError:
+        return None
+    try:
+        os.pread(fd, 1, 0)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        errors = json.loads(read_control(version_fd, b".artfs/status")).get("reference_errors", {})
+        return ReferenceFailed(errors.get(printable_uri(uri)) or f"{printable_uri(uri)} can't be had")
+    return None
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

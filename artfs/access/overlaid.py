@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
-from artfs.access.plain import open_brought
-from artfs.access.trees import Cursor, Staged, Tree
+from artfs.access.referring import InVolume
+from artfs.access.trees import Cursor, Origin, Staged, Tree
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
-from artfs.references import References
-from artfs.store import durable
+from artfs.store import durable, files
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,11 +29,11 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class OverlaidTree(Tree):
     """The files of `tree`, which must outlive this, as must its root's descriptor."""
 
-    def __init__(self, tree: PendingTree, root_fd: int, references: References) -> None:
-        self._tree, self._root_fd, self._references = tree, root_fd, references
+    def __init__(self, tree: PendingTree, root_fd: int, referring: InVolume) -> None:
+        self._tree, self._root_fd, self._referring = tree, root_fd, referring
 
     def cursor(self) -> Cursor:
-        return _OverlaidCursor(self._tree, self._references, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
+        return _OverlaidCursor(self._tree, self._referring, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
 
     def is_root(self, status: os.stat_result) -> bool:
         return os.path.samestat(status, os.fstat(self._root_fd))
@@ -56,8 +55,8 @@ class _Level:
 
 
 class _OverlaidCursor(Cursor):
-    def __init__(self, tree: PendingTree, references: References, root_fd: int) -> None:
-        self._references = references
+    def __init__(self, tree: PendingTree, referring: InVolume, root_fd: int) -> None:
+        self._referring = referring
         self._store, self._reader = tree.store, tree.store.reader
         self._staging_fd = tree.draft.fd
         self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
@@ -149,16 +148,26 @@ class _OverlaidCursor(Cursor):
             found.update(name for name in map(os.fsencode, os.listdir(level.fd)))
         return sorted(name for name in found if not overlay.is_reserved(name))
 
-    def open(self, name: bytes) -> int:
+    def open(self, name: bytes, *, bring: bool = True) -> int:
         found = self._find(name)
         if isinstance(found, FileEntry):
             return self._store.open_blob(found.blob, found.size)
-        if isinstance(found, ReferenceEntry):
-            return self._references.open(found)
+        if isinstance(found, ReferenceEntry) and bring:
+            return self._referring.open(found)
         if isinstance(found, os.stat_result):
-            return open_brought(self._way[-1].fd, name, self._references)
+            fd = files.open_regular(self._way[-1].fd, name)
+            return self._referring.brought(fd) if bring else fd
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)
+
+    def reference(self, name: bytes) -> Origin | None:
+        found = self._find(name)
+        if isinstance(found, ReferenceEntry):
+            return Origin(os.fsdecode(found.uri), found.size, os.fsdecode(found.checksum))
+        return self._referring.origin(self._path(name)) if isinstance(found, os.stat_result) else None
+
+    def _path(self, name: bytes) -> bytes:
+        return b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name)
 
     def target(self, name: bytes) -> bytes:
         found = self._find(name)
@@ -169,7 +178,7 @@ class _OverlaidCursor(Cursor):
     def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
         found = self._find(name)
         if isinstance(found, os.stat_result):
-            return user_xattrs(b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name))
+            return user_xattrs(self._path(name))
         return [] if isinstance(found, SymlinkEntry) else [x for x in found.xattrs if is_users(x[0])]
 
     # -- what is changed
@@ -192,6 +201,9 @@ class _OverlaidCursor(Cursor):
     def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
         entry = SymlinkEntry(b"", os.geteuid(), os.getegid(), mtime_ns, target)
         return Staged(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry), -1)
+
+    def stage_reference(self, origin: Origin) -> Staged:
+        return self._referring.stage(origin, durable.temp_name())
 
     def lift(self, name: bytes) -> Staged:
         raise OSError(errno.EXDEV, "what is in a patch is copied, not taken", name)

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 
 from artfs.access.copying import Xattrs, set_attributes, user_xattrs
 from artfs.access.directories import Directories
-from artfs.access.trees import Cursor, Staged, Tree
+from artfs.access.referring import Referring
+from artfs.access.trees import Cursor, Origin, Staged, Tree
 from artfs.pending.hashes import Hashes
-from artfs.pending.reference import entry_at
-from artfs.references import References
 from artfs.store import durable, files
 
 TEMP = b".~artfs-put."
@@ -33,25 +32,24 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class PlainTree(Tree):
     """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither.
 
-    `hashes` are what the finish in this process knows of it. `references` bring the bytes of references,
-    where no mount does that.
+    `hashes` are what the finish in this process knows of it.
     """
 
     def __init__(
         self,
         root_fd: int,
+        referring: Referring,
         staging_fd: int | None = None,
         hashes: Hashes | None = None,
-        references: References | None = None,
     ) -> None:
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
-        self._references = references
+        self._referring = referring
         self._root = os.fstat(root_fd)
         if hashes is not None:
             self.algorithm = hashes.algorithm
 
     def cursor(self) -> Cursor:
-        return _PlainCursor(self._root_fd, self._staging_fd, self._hashes, self._references)
+        return _PlainCursor(self._root_fd, self._referring, self._staging_fd, self._hashes)
 
     def learn(self, fd: int, digest: bytes) -> None:
         if self._hashes is not None:
@@ -68,14 +66,10 @@ class PlainTree(Tree):
 
 class _PlainCursor(Cursor):
     def __init__(
-        self,
-        root_fd: int,
-        staging_fd: int | None,
-        hashes: Hashes | None,
-        references: References | None,
+        self, root_fd: int, referring: Referring, staging_fd: int | None, hashes: Hashes | None
     ) -> None:
         self._to = Directories(os.open(b".", _ROOT, dir_fd=root_fd))
-        self._references = references
+        self._referring = referring
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 
     @property
@@ -97,14 +91,21 @@ class _PlainCursor(Cursor):
     def names(self) -> list[bytes]:
         return sorted(map(os.fsencode, os.listdir(self._to.fd)))
 
-    def open(self, name: bytes) -> int:
-        return open_brought(self._to.fd, name, self._references)
+    def open(self, name: bytes, *, bring: bool = True) -> int:
+        fd = files.open_regular(self._to.fd, name)
+        return self._referring.brought(fd) if bring else fd
+
+    def reference(self, name: bytes) -> Origin | None:
+        return self._referring.origin(self._path(name))
+
+    def _path(self, name: bytes) -> bytes:
+        return b"/proc/self/fd/%d/%s" % (self._to.fd, name)
 
     def target(self, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=self._to.fd)
 
     def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
-        return user_xattrs(b"/proc/self/fd/%d/%s" % (self._to.fd, name))
+        return user_xattrs(self._path(name))
 
     def make(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._to.fd)
@@ -127,6 +128,9 @@ class _PlainCursor(Cursor):
         os.symlink(target, name, dir_fd=dir_fd)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
         return Staged(dir_fd, name, -1)
+
+    def stage_reference(self, origin: Origin) -> Staged:
+        return self._referring.stage(origin, self._temp()[0])
 
     def _temp(self) -> tuple[bytes, int]:
         if self._staging_fd is not None:
@@ -151,26 +155,6 @@ class _PlainCursor(Cursor):
 
     def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._to.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
-
-
-def open_brought(dir_fd: int, name: bytes, references: References | None) -> int:
-    """Opens a regular file for reading; a reference where `references` are given: what it stands for.
-
-    Raises :class:`~artfs.errors.ReferenceFailed`.
-    """
-    fd = files.open_regular(dir_fd, name)
-    if references is None:
-        return fd
-    try:
-        entry = entry_at(fd, name, os.fstat(fd).st_size)
-        if entry is None:
-            return fd
-        brought = references.open(entry)
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return brought
 
 
 def sweep(root_fd: int) -> None:

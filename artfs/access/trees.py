@@ -43,6 +43,14 @@ class Staged:
                 os.unlink(self.name, dir_fd=self.dir_fd)
 
 
+class Origin(NamedTuple):
+    """What a reference stands for: so many bytes at a URI, and which; the checksum may be empty."""
+
+    uri: str
+    size: int
+    checksum: str
+
+
 class Cursor(ABC):
     """Stands at one directory of a pending tree, at first the root. Close it, or use it in ``with``.
 
@@ -89,11 +97,17 @@ class Cursor(ABC):
         """Returns the names of all entries, sorted."""
 
     @abstractmethod
-    def open(self, name: bytes) -> int:
+    def open(self, name: bytes, *, bring: bool = True) -> int:
         """Opens a regular file for reading; the caller closes the descriptor.
 
-        Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file.
+        Of a reference that is what it stands for; without `bring` what stands for it, whose bytes mean
+        nothing. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file;
+        :class:`~artfs.errors.ReferenceFailed`, which over a mount is EIO when it is read.
         """
+
+    @abstractmethod
+    def reference(self, name: bytes) -> Origin | None:
+        """Returns what an entry stands for if it is a reference. Raises FileNotFoundError."""
 
     @abstractmethod
     def target(self, name: bytes) -> bytes:
@@ -123,6 +137,10 @@ class Cursor(ABC):
     @abstractmethod
     def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
         """Makes a symlink that no name leads to."""
+
+    @abstractmethod
+    def stage_reference(self, origin: Origin) -> Staged:
+        """Makes a reference that no name leads to. Raises :class:`~artfs.errors.InvalidCommand`."""
 
     @abstractmethod
     def lift(self, name: bytes) -> Staged:
@@ -220,4 +238,4 @@ def descend(cursor: Cursor, way: Sequence[bytes]) -> None:
         cursor.enter(name)
 
 
-__all__ = ["Cursor", "Staged", "Step", "Tree", "descend", "walk"]
+__all__ = ["Cursor", "Origin", "Staged", "Step", "Tree", "descend", "walk"]

@@ -40,8 +40,10 @@ T = TypeVar("T")
 
 _COMMANDS = 64  # control files and changes of directories that wait for the disk at the same time
 _WAITING = 256  # commands that wait for others, as a finish does for a run to leave, at the same time
+_ELSEWHERE = 128  # what is asked of other machines at the same time
 _DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
+_LOOK = 0.2  # seconds between looks whether who waits for another machine still does
 _DOTS = 2  # "." and ".." come before what the listing counts
 
 
@@ -55,7 +57,7 @@ def _answering(operation: F) -> F:
                 try:
                     return await operation(self, *arguments)
                 except Unready as unready:
-                    await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
+                    await self._prepare(unready)
         except FUSEError:
             raise
         except Exception as error:
@@ -96,10 +98,42 @@ class Operations(pyfuse3.Operations):
         self._commands = trio.CapacityLimiter(_COMMANDS)
         self._waiting = trio.CapacityLimiter(_WAITING)
         self._disk = trio.CapacityLimiter(_DISK)
+        self._elsewhere = trio.CapacityLimiter(_ELSEWHERE)
         self._reads = QuickReads()
 
     def init(self) -> None:
         self._session.answer_init()
+
+    async def _prepare(self, unready: Unready) -> None:
+        """Has done what a request needs first."""
+        caller = unready.waiting
+        if caller is None:
+            await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
+            return
+        # Beside all else: whoever waits for another machine must keep nobody from the disk, or from a finish.
+        outcome: list[Exception | None] = []
+
+        def prepare() -> None:
+            try:
+                unready.prepare()
+                outcome.append(None)
+            except Exception as error:  # noqa: BLE001  (raised below)
+                outcome.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, caller, nursery.cancel_scope)
+            await trio.to_thread.run_sync(prepare, limiter=self._elsewhere, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+        if not outcome:
+            unready.given_up()
+        elif outcome[0] is not None:
+            raise outcome[0]
+
+    async def _watch(self, caller: Caller, waiting: trio.CancelScope) -> None:
+        """Ends a wait when its caller wants to end, or the mount does."""
+        while not (self._view.stopping or signalled(caller.pid)):
+            await trio.sleep(_LOOK)
+        waiting.cancel()
 
     def stacktrace(self) -> None:
         """Anyone may pull this hook of pyfuse3 (setxattr of fuse_stacktrace): it tells nobody anything."""

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay
 from artfs.pending.walk import directories
@@ -43,7 +43,8 @@ def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
                     if isinstance(stub, overlay.Stub):
                         found = reader.find(stub.tree, stub.name)
                         files += 1
-                        size += found[1].size if found and isinstance(found[1], FileEntry) else 0
+                        if found and isinstance(found[1], FileEntry | ReferenceEntry):
+                            size += found[1].size
             except FileNotFoundError:
                 continue  # gone since it was listed
             if stat.S_ISREG(status.st_mode):

@@ -28,10 +28,10 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     checksum: bytes
 
 
-def origin_of(file: int | bytes) -> Origin | None:
-    """Returns the origin of a file that is open, or at a path that is no symlink; None for a plain file."""
+def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | None:
+    """Returns the origin of a file that is open, or at a path; None for anything but a reference."""
     try:
-        data = os.getxattr(file, XATTR)
+        data = os.getxattr(file, XATTR, follow_symlinks=follow_symlinks)
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
             return None

@@ -14,8 +14,9 @@ first needed.
     flights   work that many want at once, done once
 """
 
+from artfs.remote.local import LocalFile
 from artfs.remote.objects import Patience
 from artfs.remote.remotes import Remotes
 from artfs.remote.uris import SCHEMES, Found
 
-__all__ = ["SCHEMES", "Found", "Patience", "Remotes"]
+__all__ = ["SCHEMES", "Found", "LocalFile", "Patience", "Remotes"]

@@ -99,22 +99,23 @@ class LocalFiles:
             finally:
                 os.close(top)
 
-    def open(self, uri: str, size: int, checksum: bytes) -> int:
+    def open(self, uri: str, size: int, checksum: bytes) -> LocalFile:
         """Opens a file for reading and verifies it: by what is remembered if it's unchanged, else by hashing.
 
         An empty checksum verifies nothing but the size, and that only if it isn't 0.
         """
-        return self._open(uri, size, checksum, remembered=True)
+        fd, state = self._open(uri, size, checksum, remembered=True)
+        return LocalFile(self, uri, fd, size, checksum, state)
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
         """Reads and hashes a file whatever is remembered."""
-        os.close(self._open(uri, size, checksum, remembered=False))
+        os.close(self._open(uri, size, checksum, remembered=False)[0])
 
     def forget(self) -> None:
         with self._lock:
             self._verified.clear()
 
-    def _open(self, uri: str, size: int, checksum: bytes, *, remembered: bool) -> int:
+    def _open(self, uri: str, size: int, checksum: bytes, *, remembered: bool) -> tuple[int, _State | None]:
         with self._reaching(uri):
             handle = self._walk(uris.file_path(uri))
             try:
@@ -122,11 +123,10 @@ class LocalFiles:
             finally:
                 os.close(handle)
             try:
-                self._verify(uri, fd, size, checksum, remembered=remembered)
+                return fd, self._verify(uri, fd, size, checksum, remembered=remembered)
             except BaseException:
                 os.close(fd)
                 raise
-            return fd
 
     # ---- the way there ------------------------------------------------------------------------------------
 
@@ -257,12 +257,13 @@ class LocalFiles:
         finally:
             os.close(fd)
 
-    def _verify(self, uri: str, fd: int, size: int, checksum: bytes, *, remembered: bool) -> None:
+    def _verify(self, uri: str, fd: int, size: int, checksum: bytes, *, remembered: bool) -> _State | None:
+        """Returns the state in which the bytes were the recorded ones; None if it isn't known which were."""
         state = _state(fd)
         if state.size != size and (checksum or size):
             raise Changed(uri, f"{size} bytes", f"{state.size} bytes")
         if not checksum:
-            return
+            return None
         label, _, digits = checksum.partition(b":")
         try:
             algorithm = Algorithm.named(label.decode())
@@ -274,6 +275,7 @@ class LocalFiles:
             raise Changed(uri, f"{size} bytes", f"{content.size} bytes")
         if found != label + b":" + digits.lower():
             raise Changed(uri, checksum.decode("ascii", "replace"), found.decode())
+        return state
 
     def _content(self, fd: int, state: _State, algorithm: Algorithm, *, remembered: bool) -> _Content:
         """Hashes an open file, or remembers; ``state`` is what fstat said just now.
@@ -295,6 +297,28 @@ class LocalFiles:
                 if len(self._verified) > REMEMBERED:
                     self._verified.popitem(last=False)
         return content
+
+
+class LocalFile:
+    """An open file of this machine, which is read where it is, and which others may change meanwhile."""
+
+    def __init__(
+        self, files: LocalFiles, uri: str, fd: int, size: int, checksum: bytes, state: _State | None
+    ) -> None:
+        self.fd = fd
+        self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
+        self._state = state
+
+    def settled(self) -> bool:
+        """Tells whether what was read until now was of the recorded bytes; if not, read again, and ask again.
+
+        A file whose times have moved is verified anew. Raises Changed, and Unreachable if it can't be read.
+        """
+        if self._state is None or _state(self.fd) == self._state:
+            return True
+        with self._files._reaching(self._uri):
+            self._state = self._files._verify(self._uri, self.fd, self._size, self._checksum, remembered=True)
+        return False
 
 
 class _Refused(Exception):

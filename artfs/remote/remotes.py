@@ -14,7 +14,7 @@ from artfs.model.digest import Algorithm
 from artfs.remote import uris
 from artfs.remote.cache import Cache
 from artfs.remote.flights import Flights
-from artfs.remote.local import LocalFiles
+from artfs.remote.local import LocalFile, LocalFiles
 from artfs.remote.objects import Objects, Patience, Stores
 from artfs.remote.uris import Found
 
@@ -64,9 +64,17 @@ class Remotes:
     def open(self, uri: str, size: int, checksum: bytes) -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
-        They were the recorded ones when it was opened. What comes from a server stays so; a file of this
-        machine is read where it is. With an empty checksum any bytes of the size will do, or of any size if
-        it is 0, and they are fetched anew each time.
+        They were the recorded ones when it was opened; see :meth:`open_checked`. Raises what that does.
+        """
+        opened = self.open_checked(uri, size, checksum)
+        return opened if isinstance(opened, int) else opened.fd
+
+    def open_checked(self, uri: str, size: int, checksum: bytes) -> int | LocalFile:
+        """Opens the recorded bytes for reading; the caller closes the descriptor.
+
+        What comes from a server stays as it is. A file of this machine is read where it is: whoever reads it
+        is to ask afterwards whether it was still the recorded one. With an empty checksum any bytes of the
+        size will do, or of any size if it is 0, and they are fetched anew each time.
 
         Raises Unreachable, Changed and RemoteMissing, nothing else.
         """

@@ -58,6 +58,17 @@ def scheme_of(uri: str) -> str:
     return scheme
 
 
+def check(uri: str) -> None:
+    """Raises InvalidCommand for what can't be a reference."""
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        file_path(uri)
+    elif scheme in BUCKETS:
+        bucket_key(uri)
+    else:
+        http_address(uri)
+
+
 def too_many(uri: str, most: int) -> InvalidCommand:
     return InvalidCommand(
         f"{printable_uri(uri)} has more than {most} objects: refer to a part of it, or raise max_objects"

@@ -16,8 +16,8 @@ from artfs.access.access import Progress, silent
 from artfs.access.copier import Copier
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
-from artfs.access.trees import Cursor, Tree, descend, walk
-from artfs.errors import InvalidCommand
+from artfs.access.trees import Cursor, Origin, Tree, descend, walk
+from artfs.errors import InvalidCommand, InvalidName
 from artfs.sdk import arguments, current, objects, progress
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.draft import Draft
@@ -175,45 +175,50 @@ class Adding(Reading):
         name: StrPath | None = None,
         checksum: bool = True,
         max_objects: int | None = None,
-    ) -> list[ArtifactManifestEntry]:
+        *,
+        overwrite: bool = False,
+    ) -> Sequence[ArtifactManifestEntry]:
         """Adds files whose bytes stay where they are, and returns their entries.
 
         `uri` is ``file://``, ``http(s)://``, ``s3://``, ``gs://``, ``az://`` or
         ``artfs://COLLECTION:V/PATH``; or an entry of another saved artifact, of whose file this becomes
         another name. Of a single object `name` is its path, by default the last part of the URI; of a
-        directory or prefix all objects are added, below `name`, by default at the top.
+        directory or prefix all objects are added, below `name`, by default at the top. Symlinks and empty
+        directories in a directory are left out.
 
         With `checksum` it is noted which bytes they are (a digest, or the ETag or version of an object), and
         a read that would give others fails. More than `max_objects` are refused. Object stores and http need
         ``pip install 'artfs[remote]'``.
 
-        Raises PathConflictError for a path that is taken by something else, and ReferenceFailed if there is
-        nothing at the URI.
+        The same reference again agrees. Raises PathConflictError for a path that is taken by something else,
+        unless `overwrite`, and ReferenceFailed if there is nothing at the URI.
 
         Example:
             >>> artifact.add_reference("s3://bucket/images/", name="images")
         """
         given: Any = uri
-        if isinstance(given, ArtifactManifestEntry):
-            given = given.ref_url()
-        given = arguments.text("uri", given)
-        if "://" not in given or any(char.isspace() for char in given):
-            raise ValueError(f"uri={given!r} is no URI: a blank is written %20")
-        if max_objects is not None and max_objects < 1:
-            raise ValueError(f"max_objects={max_objects!r} is no number of objects")
-        at: tuple[bytes, ...] = () if name is None else arguments.path("name", name, directory=True)
+        given = arguments.uri("uri", given.ref_url() if isinstance(given, ArtifactManifestEntry) else given)
+        most = None if max_objects is None else arguments.number("max_objects", max_objects)
+        way: tuple[bytes, ...] = () if name is None else arguments.path("name", name, directory=True)
         draft = self._open_draft()
-        draft.start()
-        before = {line["path"] for line in draft.references()}
         try:
-            draft.refer(b"/".join(at), given, checksum=checksum, max_objects=max_objects)
-        except InvalidCommand as error:
-            raise ValueError(f"uri={given!r}: {error}") from None
-        added = [line["path"] for line in draft.references() if line["path"] not in before]
-        entries = self.manifest.all
-        if not added:  # the same was there already
-            added = [os.fsdecode(b"/".join(at)) or given.rstrip("/").rpartition("/")[2]]
-        return [entries[path] for path in added if path in entries]
+            found = draft.look(b"/".join(way), given, checksum=bool(checksum), max_objects=most)
+        except (InvalidCommand, InvalidName) as error:
+            raise ValueError(f"uri: {error}") from None
+        with self._copier(draft, overwrite) as copier, copier.tree.cursor() as at:
+            return [self._refer(copier, at, path, origin) for path, origin in found]
+
+    def _refer(self, copier: Copier, at: Cursor, path: bytes, origin: Origin) -> ArtifactManifestEntry:
+        """Makes a reference; `at` stands anywhere."""
+        *way, last = path.split(b"/")
+        here, shared = at.path.split(b"/") if at.path else [], 0
+        while shared < min(len(here), len(way)) and here[shared] == way[shared]:
+            shared += 1
+        for _ in here[shared:]:
+            at.leave()
+        _enter(copier, at, way[shared:])
+        copier.reference(at, last, origin)
+        return draft_entry(self, at, last, at.status(last), origin)
 
     def __setitem__(self, name: str, obj: Any) -> None:
         """Adds an object, as :meth:`add` does."""

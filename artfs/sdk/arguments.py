@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from artfs.catalog import records
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.model import names
+from artfs.references import check_uri
 
 StrPath = str | os.PathLike[str]
 A = TypeVar("A")
@@ -132,6 +133,20 @@ def seconds(argument: str, value: timedelta) -> int:
     if given.total_seconds() <= 0:
         raise ValueError(f"{argument}={given} is no time to live")
     return max(1, round(given.total_seconds()))
+
+
+def uri(argument: str, value: str) -> str:
+    """Checks what names bytes elsewhere; nobody is asked."""
+    return _legal(argument, check_uri, text(argument, value))
+
+
+def number(argument: str, value: int) -> int:
+    given: Any = value
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise TypeError(f"{argument} is a number, not {type(given).__name__}")
+    if given < 1:
+        raise ValueError(f"{argument}={given} is less than one")
+    return given
 
 
 def distributed_id(argument: str, value: str) -> bytes:

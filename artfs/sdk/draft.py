@@ -12,13 +12,13 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from artfs.access.access import Access, Progress, silent
 from artfs.access.copier import MODE, Copier, Terms, in_the_way
-from artfs.access.trees import Cursor, Tree, walk
-from artfs.errors import AlreadyExists, AlreadyPending, ArtfsError, PathConflict
+from artfs.access.trees import Cursor, Origin, Tree, walk
+from artfs.errors import AlreadyPending, ArtfsError
 from artfs.sdk.connection import Connection
 
 _PRIVATE = b"sdk-"
@@ -88,20 +88,11 @@ class Draft:
         """Returns path, URI, size and checksum of each file whose bytes are elsewhere."""
         return self.start().references(self.name, self.id)
 
-    def refer(self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None = None) -> None:
-        """Makes references; see :meth:`Access.add_reference`.
-
-        Raises PathConflict for what stands there already, unless that is the same reference.
-        """
-        try:
-            self.start().add_reference(
-                self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects
-            )
-        except AlreadyExists:
-            path = path or os.fsencode(uri.rstrip("/").rpartition("/")[2])
-            known = [(os.fsencode(line["path"]), line["uri"]) for line in self.references()]
-            if (path, uri) not in known:
-                raise PathConflict(path, None) from None
+    def look(
+        self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None
+    ) -> list[tuple[bytes, Origin]]:
+        """Returns the references that a URI would make; see :meth:`Access.look`."""
+        return self.start().look(self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects)
 
     def note(self, **what: Any) -> None:
         """Adds to what the version will be called and described as; see :meth:`Access.annotate`."""
@@ -131,16 +122,11 @@ class Draft:
 
         Raises :class:`~artfs.errors.PathConflict` before anything is moved, for what is there already.
         """
-        references = self.references()
-        elsewhere = {os.fsencode(line["path"]) for line in references}
         with self.tree() as ours, target.copier(replace=replace, run=run) as copier:
             with ours.cursor() as source, copier.tree.cursor() as at:
-                _agree(copier, source, at, elsewhere)
+                _agree(copier, source, at)
             with ours.cursor() as source, copier.tree.cursor() as at:
-                _move(copier, source, at, elsewhere)
-        for line in references:
-            # What is there now: if it is no longer what was noted, the noted bytes can't be had anyway.
-            target.refer(os.fsencode(line["path"]), line["uri"], checksum=bool(line["checksum"]))
+                _move(copier, source, at)
         self.discard()
 
     def discard(self) -> None:
@@ -190,7 +176,7 @@ def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int)
             connection.access().discard(name, distributed_id)
 
 
-def _agree(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[bytes]) -> None:
+def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
     """Looks whether everything can be taken over, as far as can be told before."""
     missing = 0  # levels below a directory that the target has not got
     for step in walk(source):
@@ -202,7 +188,7 @@ def _agree(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[byte
         elif step.is_directory:
             if missing or not _enter_if_there(at, step.name):
                 missing += 1
-        elif not missing and step.path not in elsewhere:
+        elif not missing:
             copier.agree(at, step.name, source, step.status)
 
 
@@ -216,7 +202,7 @@ def _enter_if_there(at: Cursor, name: bytes) -> bool:
     return True
 
 
-def _move(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[bytes]) -> None:
+def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
     for step in walk(source):
         if step.leaving:
             status = step.status
@@ -224,7 +210,7 @@ def _move(copier: Copier, source: Cursor, at: Cursor, elsewhere: Container[bytes
             at.leave()
         elif step.is_directory:
             copier.enter(at, step.name)
-        elif step.path not in elsewhere:
+        else:
             copier.move(at, step.name, source, step.status)
 
 

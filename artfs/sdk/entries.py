@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from artfs.references import uri_of
+
 if TYPE_CHECKING:
     from artfs.sdk.reading import Reading
 
@@ -80,7 +82,8 @@ class ArtifactManifestEntry:
         if self.ref is not None:
             return self.ref
         assert self._artifact is not None
-        return f"artfs://{self._artifact._saved_name()}/{self.path}"
+        number = self._artifact._number()
+        return uri_of(self._artifact._collection, number, os.fsencode(self.path))
 
     def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
         """Opens the file for reading.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from artfs.access.trees import Cursor, descend, walk
+from artfs.access.trees import Cursor, Origin, descend, walk
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.sdk import arguments, objects, outside
 from artfs.sdk.arguments import StrPath
@@ -68,10 +68,10 @@ class Reading(Core):
             found = [draft_entry(self, at, step.name, step.status) for step in walk(at) if not step.leaving]
         by_path = {entry.path: entry for entry in found}
         for line in self._draft.references():
-            entry = by_path[line["path"]]
-            by_path[entry.path] = replace(
-                entry, kind="reference", size=line["size"], ref=line["uri"], _digest=line["checksum"]
-            )
+            if (entry := by_path.get(line["path"])) is not None:  # others may fill it
+                by_path[entry.path] = replace(
+                    entry, kind="reference", size=line["size"], ref=line["uri"], _digest=line["checksum"]
+                )
         return ArtifactManifest(by_path)
 
     def get_entry(self, name: StrPath) -> ArtifactManifestEntry:
@@ -250,10 +250,10 @@ class Reading(Core):
             return os.path.join(".", "artifacts", f"{self._collection}:{self._version('files')}")
         return arguments.fspath("root", root)
 
-    def _saved_name(self) -> str:
+    def _number(self) -> str:
         if self._draft is not None:
             raise ValueError(f"{self._shown()} is not saved: it has no version to refer to")
-        return f"{self._collection}:{self._version('files')}"
+        return self._version("files")
 
     def _shown(self) -> str:
         return (
@@ -261,8 +261,10 @@ class Reading(Core):
         )
 
 
-def draft_entry(artifact: Reading, at: Cursor, name: bytes, status: os.stat_result) -> ArtifactManifestEntry:
-    """Returns an entry of a draft, where a cursor stands."""
+def draft_entry(
+    artifact: Reading, at: Cursor, name: bytes, status: os.stat_result, origin: Origin | None = None
+) -> ArtifactManifestEntry:
+    """Returns an entry of a draft, where a cursor stands; `origin` is what a reference stands for."""
     path = os.fsdecode(at.below(name))
     kind = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}.get(stat.S_IFMT(status.st_mode), "file")
 
@@ -270,6 +272,17 @@ def draft_entry(artifact: Reading, at: Cursor, name: bytes, status: os.stat_resu
         with artifact.open(path) as file:
             return outside.digest_of(file.fileno(), artifact._access().algorithm())
 
+    if origin is not None:
+        return ArtifactManifestEntry(
+            path=path,
+            kind="reference",
+            size=origin.size,
+            mode=stat.S_IMODE(status.st_mode),
+            mtime_ns=status.st_mtime_ns,
+            ref=origin.uri,
+            _digest=origin.checksum,
+            _artifact=artifact,
+        )
     return ArtifactManifestEntry(
         path=path,
         kind=kind,

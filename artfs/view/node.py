@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import xxhash
 
-from artfs.errors import ArtfsError, NotPermitted
+from artfs.errors import ArtfsError, Interrupted, NotPermitted
 from artfs.pending import overlay
 
 #: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
@@ -276,10 +276,25 @@ _T = TypeVar("_T")
 
 
 class Unready(Exception):
-    """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again."""
+    """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again.
 
-    def __init__(self, prepare: Callable[[], None]) -> None:
-        self.prepare = prepare
+    What that raises is the answer. With ``waiting`` it waits for another machine, for as long as that caller
+    does: once he gives up, nobody waits for it any more. Then ``given_up`` is called, which raises what is
+    the answer then, or has it given when it is asked again.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        *,
+        waiting: Caller | None = None,
+        given_up: Callable[[], None] | None = None,
+    ) -> None:
+        self.prepare, self.waiting, self.given_up = prepare, waiting, given_up or _interrupted
+
+
+def _interrupted() -> None:
+    raise Interrupted
 
 
 def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:

@@ -52,7 +52,7 @@ from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode
 from artfs.view.reference import ReferenceHandle
-from artfs.view.xattrs import no_such_xattr
+from artfs.view.xattrs import is_own, no_such_xattr, of_reference
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 
@@ -135,6 +135,11 @@ class PatchNode(PendingNode):
         self._copy: CopyUp | None = None
         if entry is not None:
             self.setid = False  # nothing sealed has these bits
+
+    def reference(self) -> ReferenceEntry | None:
+        if self.entry is None:
+            return super().reference()
+        return self.entry if isinstance(self.entry, ReferenceEntry) else None
 
     def stands_for(self, stub: Stub, entry: Entry) -> None:
         """Notes that the inode is a stub, which shows `entry` but for owner and times."""
@@ -231,6 +236,8 @@ class PatchNode(PendingNode):
             return super().xattr(name)
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
+        if is_own(name):
+            return of_reference(self.reference(), name)
         for known, value in self._lower_xattrs():
             if known == name:
                 return value
@@ -331,7 +338,8 @@ class PatchNode(PendingNode):
         """Makes a reference of the lower tree one of the pending one."""
         if not isinstance(self.parent, PatchDirectory):
             raise NotPermitted("a reference without a name can't be changed")
-        self.branch.tree.expect_references()
+        if not self.branch.tree.has_references:
+            raise Unready(self.branch.tree.expect_references)
         self.parent.lift()
         now = self._own_attributes()
         changed = replace(entry, uid=now.uid, gid=now.gid, mode=stat.S_IMODE(now.mode), mtime_ns=now.mtime_ns)
@@ -361,7 +369,7 @@ class PatchNode(PendingNode):
 
     def _opened_to_read(self, caller: Caller) -> Handle:
         if isinstance(self.entry, ReferenceEntry):
-            return ReferenceHandle(self.branch.references, self.entry, self.branch.tree.label)
+            return ReferenceHandle(self.branch.references, self.entry, self.branch.tree.label, caller)
         return super()._opened_to_read(caller) if self.entry is None else LowerHandle(self, caller)
 
     def target(self) -> bytes:

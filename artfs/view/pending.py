@@ -40,10 +40,9 @@ from artfs.view.node import (
 )
 from artfs.view.open_files import PendingHandle, PendingListing
 from artfs.view.reference import ReferenceHandle
-from artfs.view.xattrs import absent_is_told, no_such_xattr, unsupported
+from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 
 _SETID = stat.S_ISUID | stat.S_ISGID
-_RUN_XATTR = b"user.artfs.run"
 _MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
@@ -285,6 +284,8 @@ class PendingNode(Place, Node):
             return twin.xattr(name)
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
+        if is_own(name):
+            return of_reference(self.reference() if self.branch.tree.has_references else None, name)
         with absent_is_told():
             return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
 
@@ -293,7 +294,7 @@ class PendingNode(Place, Node):
         if twin is not None:
             return twin.xattrs()
         found = os.listxattr(self.proc_path(), follow_symlinks=self.parent is None)
-        return [os.fsencode(name) for name in found if name.startswith("user.")]
+        return [n for n in map(os.fsencode, found) if n.startswith(b"user.") and not is_own(n)]
 
     def set_xattr(self, name: bytes, value: bytes) -> None:
         with self._xattr_change(name):
@@ -309,7 +310,7 @@ class PendingNode(Place, Node):
             raise ReadOnly
         if not name.startswith(b"user."):
             raise unsupported()
-        if name.startswith(b"user.artfs.") and name != _RUN_XATTR:
+        if is_own(name):
             raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
         with self.branch.tree.gate.change():
             self.lift_xattrs()
@@ -354,7 +355,7 @@ class PendingNode(Place, Node):
         if self.branch.tree.has_references:
             entry = self.reference()
             if entry is not None:
-                return ReferenceHandle(self.branch.references, entry, self.branch.tree.label)
+                return ReferenceHandle(self.branch.references, entry, self.branch.tree.label, caller)
         return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 
 from artfs.errors import printable
@@ -16,7 +17,7 @@ from artfs.view.pending import PendingDirectory
 from artfs.view.process import granted
 
 _DIRECTORY_MODE = 0o755
-_WRITE = 0o3
+_PASS, _WRITE = 0o1, 0o3
 
 
 def refer(
@@ -24,20 +25,24 @@ def refer(
 ) -> list[tuple[PendingDirectory, bytes]]:
     """Makes one reference, and the directories above it; returns where the kernel has to look again.
 
-    Raises AlreadyExists, NotADirectoryError, PermissionError.
+    Where the same one is there already, nothing is made. Raises AlreadyExists, NotADirectoryError,
+    PermissionError.
     """
     at, made = root, list[tuple[PendingDirectory, bytes]]()
     for name in way[:-1]:
         below: Node | None = at.find(name)
         if below is None:
-            _check_writable(at, caller)
+            _check(at, caller, _WRITE)
             below = at.mkdir(name, _DIRECTORY_MODE, caller)
             made.append((at, name))
         if not isinstance(below, PendingDirectory):
             raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
         at = below
-    _check_writable(at, caller)
-    owner = (caller.uid, caller.gid) if at.branch.as_root else (os.geteuid(), os.getegid())
+        _check(at, caller, _PASS)
+    _check(at, caller, _WRITE)
+    attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
+    if at.branch.as_root:
+        owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
     entry = referring(found, way[-1], *owner)
     staging = at.branch.tree.draft.fd
     staged = reference.stage(staging, entry)
@@ -45,13 +50,17 @@ def refer(
         at.adopt(way[-1], staged)
     except BaseException as error:
         unlink_quietly(staging, staged)
-        if isinstance(error, FileExistsError):
+        if not isinstance(error, FileExistsError):
+            raise
+        standing = at.find(way[-1])
+        same = standing.reference() if standing is not None else None
+        if same is None or (same.uri, same.size, same.checksum) != (entry.uri, entry.size, entry.checksum):
             raise name_taken(b"/".join(way)) from None
-        raise
+        return made
     return [*made, (at, way[-1])]
 
 
-def _check_writable(directory: PendingDirectory, caller: Caller) -> None:
+def _check(directory: PendingDirectory, caller: Caller, bits: int) -> None:
     attributes = directory.attributes()
-    if not granted(attributes.mode, attributes, caller, _WRITE):
+    if not granted(attributes.mode, attributes, caller, bits):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -35,6 +35,7 @@ from artfs.view.node import (
     writes,
 )
 from artfs.view.reference import ReferenceHandle
+from artfs.view.xattrs import DIGEST, is_own, of_reference
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _ORDINAL_BITS = 36
 _ORDINALS = (1 << _ORDINAL_BITS) - 1
 _KEPT_NODES = 50_000
 
-_DIGEST, _VERSION, _URI = b"user.artfs.digest", b"user.artfs.version", b"user.artfs.uri"
+_VERSION = b"user.artfs.version"
 
 
 def serial_of(ino: int) -> int:
@@ -169,12 +170,12 @@ class SealedNode(Node):
         entry = self.entry
         if name == _VERSION:
             return self.tree.record.version.encode()
-        if name == _DIGEST and isinstance(entry, FileEntry):
+        if name == DIGEST and isinstance(entry, FileEntry):
             return digest.text(entry.blob).encode()
-        if name == _DIGEST and isinstance(entry, DirEntry):
+        if name == DIGEST and isinstance(entry, DirEntry):
             return digest.text(entry.content).encode()
-        if name == _URI and isinstance(entry, ReferenceEntry):
-            return entry.uri
+        if isinstance(entry, ReferenceEntry) and is_own(name):
+            return of_reference(entry, name)
         if not isinstance(entry, SymlinkEntry):
             for known, value in entry.xattrs:
                 if known == name:
@@ -207,7 +208,7 @@ class SealedNode(Node):
         if writes(flags):
             raise ReadOnly
         if isinstance(self.entry, ReferenceEntry):
-            return ReferenceHandle(self.tree.references, self.entry, self.tree.label)
+            return ReferenceHandle(self.tree.references, self.entry, self.tree.label, caller)
         assert isinstance(self.entry, FileEntry)
         try:
             return SealedHandle(self.tree.store.open_blob(self.entry.blob, self.entry.size))

@@ -1,4 +1,4 @@
-"""Which xattrs a pending tree keeps, and how their absence is told. Pure; any thread."""
+"""Which xattrs there are: what a tree keeps, what is told of a reference, what is artfs's own. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+from artfs.model.entry import ReferenceEntry
 from artfs.view.node import NoSuchAttribute
+
+RUN, URI, DIGEST = b"user.artfs.run", b"user.artfs.uri", b"user.artfs.digest"
+
+
+def is_own(name: bytes) -> bool:
+    """Tells whether an attribute is artfs's own, which nobody sets; what a tree keeps in one isn't shown."""
+    return name.startswith(b"user.artfs.") and name != RUN
+
+
+def of_reference(entry: ReferenceEntry | None, name: bytes) -> bytes:
+    """Returns what one of artfs's own attributes says of a reference. Raises :class:`NoSuchAttribute`."""
+    if entry is not None and name == URI:
+        return entry.uri
+    if entry is not None and name == DIGEST and entry.checksum:
+        return entry.checksum
+    raise NoSuchAttribute
 
 
 def no_such_xattr(name: bytes) -> Exception:

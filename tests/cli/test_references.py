@@ -92,9 +92,10 @@ def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> N
 def test_what_is_refused(cli: Cli, name: str, outside: Path) -> None:
     cli("new", name, "--id", "job")
     uri = (outside / "one").as_uri()
-    cli("refer", f"{name}/job", uri)
+    for _ in range(2):  # the same again agrees
+        cli("refer", f"{name}/job", uri)
     for words, why in (
-        ((uri,), "'one' is there already"),
+        (((outside / "sub" / "two").as_uri(), "one"), "'one' is there already"),
         ((uri, "one/below"), "directory"),
         ((uri + "-not",), "there is no such file"),
         (("gopher://x/y",), "can't be a reference"),

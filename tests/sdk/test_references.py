@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import artfs as wandb
 from artfs.errors import ReferenceFailed
+from tests.sdk.conftest import Place
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -171,3 +175,267 @@ def test_a_patch_keeps_references(saved: wandb.Artifact, name: str, outside: Pat
     assert found.version == "v1"
     assert {entry.kind for entry in found.files()} == {"reference"}
     assert os.fspath(outside) in str(found.get_entry("b").ref)
+
+
+# ---- what was noted stays noted
+
+
+def bytes_of(artifact: wandb.Artifact, path: str) -> bytes:
+    with artifact.open(path) as file:
+        data: bytes = file.read()
+    return data
+
+
+def test_handing_over_keeps_what_was_noted(name: str, outside: Path) -> None:
+    with wandb.init(group=name) as run:
+        artifact = wandb.Artifact(name, "dataset")
+        [entry] = artifact.add_reference((outside / "a.bin").as_uri(), "sub/x")
+        (outside / "a.bin").write_bytes(b"b" * 1000)
+        run.upsert_artifact(artifact)
+        found = run.finish_artifact(wandb.Artifact(name, "dataset"))
+    saved = found.get_entry("sub/x")
+    assert (saved.kind, saved.digest, saved.ref, saved.size) == ("reference", entry.digest, entry.ref, 1000)
+    assert saved.run == run.id
+    with pytest.raises(ReferenceFailed, match="has changed"):
+        bytes_of(found, "sub/x")
+    (outside / "a.bin").write_bytes(b"a" * 1000)
+    assert bytes_of(found, "sub/x") == b"a" * 1000
+
+
+def test_runs_that_disagree(name: str, outside: Path) -> None:
+    uri = (outside / "a.bin").as_uri()
+    with wandb.init(id=f"{name}-first") as run:
+        artifact = wandb.Artifact(name, "dataset")
+        artifact.add_reference(uri, "dir/x")
+        run.upsert_artifact(artifact, distributed_id="id")
+    (outside / "same").write_bytes(b"a" * 1000)
+    others: list[Callable[[wandb.Artifact], object]] = [
+        lambda other: other.add_reference((outside / "same").as_uri(), "dir/x"),
+        lambda other: other.add_reference(uri, "dir/x", checksum=False),
+        lambda other: other.add_file(outside / "a.bin", "dir/x"),  # the same bytes are no reference
+    ]
+    for other in others:
+        with wandb.init() as run:
+            artifact = wandb.Artifact(name, "dataset")
+            other(artifact)
+            artifact.add_file(outside / "sub" / "b c.txt", "new")
+            with pytest.raises(wandb.PathConflictError) as caught:
+                run.upsert_artifact(artifact, distributed_id="id")
+            assert (caught.value.path, caught.value.run) == ("dir/x", f"{name}-first")
+            assert artifact._access().pending_status(name, b"id")["files"] == 1  # nothing was moved
+    with wandb.init() as run:
+        artifact = wandb.Artifact(name, "dataset")
+        artifact.add_file(outside / "sub" / "b c.txt", "dir/x")
+        run.upsert_artifact(artifact, distributed_id="id", overwrite=True)
+        artifact = wandb.Artifact(name, "dataset")
+        artifact.add_reference((outside / "same").as_uri(), "dir/x")
+        run.upsert_artifact(artifact, distributed_id="id")  # its own file is a run's to replace
+        found = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
+    assert found.get_entry("dir/x").ref == (outside / "same").as_uri()
+
+
+def test_paths_that_are_taken(name: str, outside: Path) -> None:
+    uri = (outside / "a.bin").as_uri()
+    artifact = wandb.Artifact(name, "dataset")
+    artifact.add_reference(outside.as_uri(), "all")
+    (outside / "a.bin").write_bytes(b"changed")
+    with pytest.raises(wandb.PathConflictError, match=r"'all/a.bin'"):
+        artifact.add_reference(outside.as_uri(), "all")
+    with pytest.raises(wandb.PathConflictError, match=r"'all/a.bin'"):
+        artifact.add_file(outside / "a.bin", "all/a.bin")
+    for path in ("all", "all/sub"):
+        with pytest.raises(wandb.ArtfsError, match=f"'{path}' is no directory and stands"):
+            artifact.add_reference(uri, path)
+    with pytest.raises(wandb.ArtfsError, match=r"'all/a.bin' is a directory and stands"):
+        artifact.add_reference(outside.as_uri(), "all/a.bin")
+    [one, two] = artifact.add_reference(outside.as_uri(), "all", overwrite=True)
+    assert (one.path, one.size, two.path) == ("all/a.bin", 7, "all/sub/b c.txt")
+    artifact.add_file(outside / "a.bin", "all/a.bin", overwrite=True)
+    artifact.remove("all/sub/b c.txt")
+    artifact.save()
+    assert [(entry.path, entry.kind) for entry in artifact.files()] == [("all/a.bin", "file")]
+
+
+def test_a_draft_never_shows_zeros(saved: wandb.Artifact, name: str, outside: Path) -> None:
+    draft = saved.new_draft()
+    draft.add_reference((outside / "a.bin").as_uri(), "again")
+    assert bytes_of(draft, "a.bin") == bytes_of(draft, "again") == b"a" * 1000
+    (outside / "a.bin").write_bytes(b"b" * 1000)
+    for path in ("a.bin", "again", "all/a.bin"):
+        try:
+            assert bytes_of(draft, path) == b"a" * 1000  # which the kernel still has
+        except (ReferenceFailed, OSError):
+            continue
+    draft.remove("a.bin")
+    draft.add_file(outside / "a.bin", "a.bin")
+    draft.save()
+    assert bytes_of(wandb.Api().artifact(name), "a.bin") == b"b" * 1000
+
+
+def test_references_of_another_process(place: Place, name: str, outside: Path) -> None:
+    """Who finishes has looked at the tree before another process made a reference in it."""
+    mine = wandb.Artifact(name, "dataset", distributed_id="id")
+    mine.add_file(outside / "sub" / "b c.txt", "file")
+    code = (
+        "import artfs, sys; artifact = artfs.Artifact(sys.argv[1], 'dataset', distributed_id='id');"
+        " artifact.add_reference(sys.argv[2], 'theirs')"
+    )
+    uri = (outside / "a.bin").as_uri()
+    subprocess.run([sys.executable, "-c", code, name, uri], check=True)
+    assert mine.get_entry("theirs").ref == uri
+    assert bytes_of(mine, "theirs") == b"a" * 1000
+    mine.add_reference(uri, "mine")
+    mine.save()
+    assert {entry.path: entry.kind for entry in mine.files()} == {
+        "file": "file",
+        "mine": "reference",
+        "theirs": "reference",
+    }
+    assert bytes_of(mine, "theirs") == b"a" * 1000
+
+
+def test_eight_processes_refer_at_once(place: Place, name: str, outside: Path) -> None:
+    code = (
+        "import artfs, sys; run = artfs.init(group='all');"
+        " artifact = artfs.Artifact(sys.argv[1], 'dataset');"
+        " artifact.add_reference(sys.argv[2], 'shared');"
+        " artifact.add_reference(sys.argv[2] + '/a.bin', 'own/' + sys.argv[3]);"
+        " run.upsert_artifact(artifact); run.finish()"
+    )
+    words = [sys.executable, "-c", code, name, outside.as_uri()]
+    processes = [subprocess.Popen([*words, str(number)]) for number in range(8)]
+    assert [process.wait(120) for process in processes] == [0] * 8
+    with wandb.init(group="all") as run:
+        found = run.finish_artifact(wandb.Artifact(name, "dataset"))
+    assert {entry.kind for entry in found.files()} == {"reference"}
+    assert found.file_count == 10
+    assert bytes_of(found, "own/7") == b"a" * 1000
+
+
+# ---- bad input, and what is told
+
+
+def test_bad_input_stores_nothing(place: Place, name: str, outside: Path) -> None:
+    uri, artifact = (outside / "a.bin").as_uri(), wandb.Artifact(name, "dataset")
+    cases: list[tuple[type[Exception], str, Callable[[], object]]] = [
+        (TypeError, "uri", lambda: artifact.add_reference(None)),  # type: ignore[arg-type]
+        (TypeError, "uri", lambda: artifact.add_reference(outside / "a.bin")),  # type: ignore[arg-type]
+        (ValueError, "uri", lambda: artifact.add_reference(str(outside / "a.bin"))),
+        (ValueError, "uri", lambda: artifact.add_reference("file://host/x")),
+        (ValueError, "uri", lambda: artifact.add_reference("file:///a/../b")),
+        (ValueError, "uri", lambda: artifact.add_reference("s3://")),
+        (ValueError, "uri", lambda: artifact.add_reference("s3://bucket/a//b")),
+        (ValueError, "uri", lambda: artifact.add_reference("http://")),
+        (ValueError, "uri", lambda: artifact.add_reference("gopher://x/y")),
+        (ValueError, "uri", lambda: artifact.add_reference("artfs://x/y")),
+        (ValueError, "uri", lambda: artifact.add_reference("artfs://x:v0/../y")),
+        (ValueError, "uri", lambda: artifact.add_reference(uri + "\n")),
+        (TypeError, "name", lambda: artifact.add_reference(uri, 7)),  # type: ignore[arg-type]
+        (ValueError, "name", lambda: artifact.add_reference(uri, "/x")),
+        (ValueError, "name", lambda: artifact.add_reference(uri, "a/./x")),
+        (ValueError, "name", lambda: artifact.add_reference(uri, ".artfs-x")),
+        (TypeError, "max_objects", lambda: artifact.add_reference(uri, max_objects="1")),  # type: ignore[arg-type]
+        (TypeError, "max_objects", lambda: artifact.add_reference(uri, max_objects=True)),
+        (ValueError, "max_objects", lambda: artifact.add_reference(uri, max_objects=0)),
+    ]
+    for kind, argument, case in cases:
+        with pytest.raises(kind, match=rf"^{argument}\b"):
+            case()
+    assert artifact._draft is not None
+    assert not artifact._draft.started
+    with pytest.raises(ValueError, match=r"uri: .* more than 1 objects"):
+        artifact.add_reference(outside.as_uri(), max_objects=1)
+    with pytest.raises(wandb.ArtfsError, match="no collection 'nowhere'"):
+        artifact.add_reference("artfs://nowhere:v0/x")
+    assert artifact.files() == []
+    artifact.save()
+    with pytest.raises(wandb.ArtifactFinalizedError):
+        artifact.add_reference(uri)
+
+
+def test_no_secret_is_told(name: str) -> None:
+    artifact = wandb.Artifact(name, "dataset")
+    secret = "http://user:password@localhost:1/x?token=secret"
+    with pytest.raises((wandb.ArtfsError, ValueError)) as caught:
+        artifact.add_reference(secret)
+    with pytest.raises(ValueError, match=r"^uri") as refused:
+        artifact.add_reference(secret.replace("localhost:1", "localhost:port"))
+    for told in (str(caught.value), str(refused.value)):
+        assert "password" not in told
+        assert "secret" not in told
+
+
+# ---- entries of other versions
+
+
+def test_whole_directories_of_other_versions(name: str, outside: Path) -> None:
+    odd = os.fsdecode(b"dir/\xff 100%.txt")
+    first = wandb.Artifact(f"{name}-first", "dataset")
+    first.add("text", odd)
+    first.add("more", "dir/more.txt")
+    first.add_reference((outside / "a.bin").as_uri(), "dir/far")
+    first.save()
+    assert first.get_entry(odd).ref_url() == f"artfs://{name}-first:v0/dir/%FF%20100%25.txt"
+    second = wandb.Artifact(name, "dataset")
+    [one] = second.add_reference(first.get_entry(odd))
+    assert one.path == odd.removeprefix("dir/")
+    found = second.add_reference(first.get_entry("dir"), "copy")
+    assert sorted(entry.path for entry in found) == ["copy/far", "copy/more.txt", odd.replace("dir", "copy")]
+    second.add_reference(f"artfs://{name}-first:latest/dir/")  # at the top
+    second.save()
+    assert second.get_entry("copy/far").ref == second.get_entry("far").ref == (outside / "a.bin").as_uri()
+    assert second.get_entry("more.txt").ref == f"artfs://{name}-first:v0/dir/more.txt"
+    assert bytes_of(second, odd.replace("dir", "copy")) == b"text"
+    second.verify(second.download("out"))
+    Path("out", "more.txt").write_text("less")
+    with pytest.raises(ValueError, match=r"more.txt has other bytes"):
+        second.verify("out")
+    third = wandb.Artifact(f"{name}-third", "dataset")
+    third.add_reference(first.get_entry("dir/more.txt"), "x")
+    third.save()
+    first.delete()
+    with pytest.raises(ReferenceFailed, match="can't be had"):
+        bytes_of(third, "x")
+
+
+# ---- bytes that are gone
+
+
+def test_what_can_t_be_had_is_named(saved: wandb.Artifact, outside: Path) -> None:
+    (outside / "a.bin").unlink()
+    for way in (
+        lambda: saved.open("all/a.bin").read(),
+        lambda: saved.download("whole"),
+        lambda: saved.download("part", path_prefix="all/a.bin"),
+        lambda: saved.get_path("a.bin").download("one"),
+        lambda: saved.checkout("out"),
+    ):
+        with pytest.raises(ReferenceFailed, match=r"a.bin can't be had: there is no such file"):
+            way()
+    assert not any(path.name.startswith(".~") for path in Path().rglob("*"))
+    saved.download("left", allow_missing_references=True, path_prefix="all")
+    assert [path.as_posix() for path in Path("left").rglob("*.*")] == ["left/all/sub/b c.txt"]
+    saved.verify(saved.download("left", allow_missing_references=True))  # what is left out may be missing
+
+
+def test_only_references_may_be_missing(saved: wandb.Artifact, name: str, outside: Path) -> None:
+    draft = saved.new_draft()
+    draft.add("text", "file")
+    draft.save()
+    (outside / "a.bin").unlink()
+    Path("out").mkdir()
+    Path("out", "file.txt").mkdir()
+    with pytest.raises(wandb.ArtfsError, match=r"'file.txt' is in the way"):
+        draft.download("out", allow_missing_references=True)
+
+
+def test_verify_compares_the_size_where_there_is_no_digest(name: str, outside: Path) -> None:
+    artifact = wandb.Artifact(name, "dataset")
+    artifact.add_reference((outside / "a.bin").as_uri(), checksum=False)
+    artifact.save()
+    artifact.download("out")
+    Path("out", "a.bin").write_bytes(b"x" * 1000)
+    artifact.verify("out")
+    Path("out", "a.bin").write_bytes(b"x" * 999)
+    with pytest.raises(ValueError, match=r"a.bin has other bytes"):
+        artifact.verify("out")

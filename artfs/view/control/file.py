@@ -50,7 +50,7 @@ class ControlFile(Generic[P]):
     ) -> Generator[Callable[[], Any], Any, str | None]:
         """Does as :meth:`write`, on the loop's thread: what takes long is yielded, and done on another.
 
-        What that returns or raises comes out of the ``yield``.
+        What that returns or raises comes out of the ``yield``; :class:`Elsewhere` may also raise Interrupted.
         """
         raise NotImplementedError
 
@@ -68,6 +68,16 @@ class ControlFile(Generic[P]):
         Raises :class:`~artfs.errors.InvalidCommand` if they can't be, whatever follows.
         """
         return True
+
+
+class Elsewhere:
+    """A step that changes nothing and waits for another machine: who asked for it may give it up."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+
+    def __call__(self) -> Any:
+        return self._call()
 
 
 def line(value: Any) -> str:

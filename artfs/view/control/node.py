@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
-from artfs.view.control.file import ControlFile
+from artfs.errors import ArtfsError, Interrupted, InvalidCommand, NotPermitted, ReadOnly
+from artfs.view.control.file import ControlFile, Elsewhere
 from artfs.view.control.place import Place
 from artfs.view.node import (
     FRESH,
@@ -201,23 +201,23 @@ class SteppedHandle(ControlHandle):
     The kernel sends no second write of an inode before the first is answered, so there is one at a time.
     """
 
-    __slots__ = ("_outcome", "_steps")
+    __slots__ = ("_step", "_steps")
 
     blocks = False
 
     def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
         super().__init__(place, file, caller)
         self._steps: Generator[Callable[[], Any], Any, str | None] | None = None
-        self._outcome: tuple[Any, Exception | None] = None, None
+        self._step = _Step(lambda: None)
 
     def write(self, offset: int, data: bytes) -> int:
         if self._steps is None:
             self._steps = self._file.steps(self._place, data.removesuffix(b"\n"), self._caller)
-            self._outcome = None, None
-        value, error = self._outcome
+            self._step = _Step(lambda: None)
+        value, error = self._step.outcome
         with self._answering():
             try:
-                step = self._steps.send(value) if error is None else self._steps.throw(error)
+                call = self._steps.send(value) if error is None else self._steps.throw(error)
             except StopIteration as end:
                 self._steps = None
                 self._accept(end.value)
@@ -225,13 +225,27 @@ class SteppedHandle(ControlHandle):
             except BaseException:
                 self._steps = None
                 raise
-        raise Unready(lambda: self._do(step))
+        step = self._step = _Step(call)
+        if isinstance(call, Elsewhere):
+            raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
+        raise Unready(step.run)
 
-    def _do(self, step: Callable[[], Any]) -> None:
+
+class _Step:
+    """One step of a command, and what came of it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.outcome: tuple[Any, Exception | None] = None, None
+
+    def run(self) -> None:
         try:
-            self._outcome = step(), None
+            self.outcome = self._call(), None
         except Exception as error:  # noqa: BLE001  (raised where the step was asked for)
-            self._outcome = None, error
+            self.outcome = None, error
+
+    def give_up(self) -> None:
+        self.outcome = None, Interrupted()
 
 
 def directory_attributes(place: Place, ino: int) -> Attributes:

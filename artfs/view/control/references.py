@@ -1,36 +1,57 @@
-"""`references` of a pending version: files whose bytes live at a URI; `PATH URI` adds one, or a directory."""
+"""`references` of a pending version: files whose bytes live at a URI.
+
+`PATH URI` looks what is there and adds it, or all that is below; what the file reads as, lines of JSON, adds
+just that, unlooked.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 from artfs.errors import ArtfsError, InvalidCommand, printable
 from artfs.model import names
-from artfs.references import placed
+from artfs.references import References, told
 from artfs.remote import Found
-from artfs.view.control.file import ControlFile, line
+from artfs.view.control.file import ControlFile, Elsewhere, line
 from artfs.view.control.place import PendingPlace
 from artfs.view.node import Caller
+from artfs.view.process import LIST, granted
 
 _AT_ONCE = 100  # references made before others have their turn
 _PATIENCE = 30.0  # seconds that the kernel may take to forget a name
+_LARGEST = 1 << 63
+
+_Objects = list[tuple[bytes, Found]]
 
 
 class PendingReferences(ControlFile[PendingPlace]):
+    """It tells every name, and so is for who can list every directory. The answer tells what was added."""
+
     name, writable, waits, stepped = "references", True, True, True
 
-    def read(self, place: PendingPlace) -> str:
-        return "".join(map(line, place.view.volume.references_of(place.tree)))
+    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+        found, reach = place.view.volume.references_within_reach(place.tree)
+        if found and not granted(reach, place.owner(), caller, LIST):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return "".join(map(line, found))
 
     def steps(
         self, place: PendingPlace, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | None]:
-        path, uri, options = parsed(command)
-        volume = place.view.volume
-        found: list[Found] = yield lambda: volume.references.look(uri, **options)
-        yield place.tree.expect_references
+        references = place.view.volume.references
+        objects = _recorded(command, references)
+        if objects is None:
+            wanted = Wanted.parse(command)
+            objects = yield Elsewhere(lambda: wanted.look(references))
+            if wanted.dry_run:
+                return _told(objects)
+        while not place.tree.has_references:
+            yield place.tree.expect_references
         refused: Exception | None = None
         made: list[tuple[int, bytes]] = []
 
@@ -41,8 +62,8 @@ class PendingReferences(ControlFile[PendingPlace]):
             made.clear()
 
         try:
-            for path_below, object_ in placed(path, uri, found):
-                made += place.view.refer(place.tree, path_below.split(b"/"), object_, caller)
+            for path, object_ in objects:
+                made += place.view.refer(place.tree, path.split(b"/"), object_, caller)
                 if len(made) >= _AT_ONCE:
                     yield forget
         except (ArtfsError, OSError) as error:
@@ -50,34 +71,106 @@ class PendingReferences(ControlFile[PendingPlace]):
         yield forget
         if refused is not None:
             raise refused
+        return _told(objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command asks for."""
+
+    path: bytes
+    uri: str
+    checksum: bool = True
+    max_objects: int = 10_000_000
+    dry_run: bool = False
+
+    @classmethod
+    def parse(cls, command: bytes) -> Wanted:
+        """Reads ``PATH URI [--no-checksum] [--max-objects=N] [--dry-run]``, or the same as JSON.
+
+        The path may hold blanks, a URI has none. ``.`` is the root: a single object then has its own name.
+        Raises InvalidCommand, InvalidName.
+        """
+        read = _object(command)
+        if read is None:
+            words = os.fsdecode(command).split(" ")
+            read = {}
+            while words and words[-1].startswith("--"):
+                option, equals, value = words.pop()[2:].partition("=")
+                number = value.isdigit() and value.isascii()
+                read[option.replace("-", "_")] = int(value) if number else not equals or value
+            if len(words) < 2 or "://" not in words[-1]:
+                raise InvalidCommand(
+                    "write PATH URI, like: echo 'images/a.png s3://bucket/a.png' > references"
+                )
+            read |= {"path": " ".join(words[:-1]), "uri": words[-1]}
+        return cls._checked(**{"path": None, "uri": None} | read)
+
+    @classmethod
+    def _checked(
+        cls,
+        path: Any,
+        uri: Any,
+        no_checksum: Any = False,
+        max_objects: Any = 10_000_000,
+        dry_run: Any = False,
+        **others: Any,
+    ) -> Wanted:
+        for option in others:
+            shown = printable(option.replace("_", "-"))
+            raise InvalidCommand(f"'--{shown}': there are --no-checksum, --max-objects=N and --dry-run")
+        kinds = ((path, str), (uri, str), (no_checksum, bool), (max_objects, int), (dry_run, bool))
+        if any(type(value) is not kind for value, kind in kinds) or max_objects < 0:
+            raise InvalidCommand("path and uri are texts, max-objects is a number, the others take no value")
+        where = b"" if path == "." else _path(os.fsencode(path))
+        return cls(where, uri, not no_checksum, max_objects, dry_run)
+
+    def look(self, references: References) -> _Objects:
+        """Blocking."""
+        return references.look(self.uri, self.path, checksum=self.checksum, max_objects=self.max_objects)
+
+
+def _recorded(command: bytes, references: References) -> _Objects | None:
+    """Reads lines of JSON with ``path``, ``uri``, ``size`` and ``checksum``; None if it is a question."""
+    objects: _Objects = []
+    for document in command.splitlines():
+        read = _object(document)
+        if read is None or "size" not in read:
+            if objects:
+                raise InvalidCommand(f"'{printable(document[:100])}' has no size")
+            return None
+        path, uri, size, checksum = (read.pop(key, None) for key in ("path", "uri", "size", "checksum"))
+        texts = isinstance(path, str) and isinstance(uri, str) and isinstance(checksum, str)
+        if read or not texts or type(size) is not int or not 0 <= size < _LARGEST:
+            raise InvalidCommand("a reference has path, uri and checksum, which are texts, and a size")
+        references.check(uri)
+        objects.append((_path(os.fsencode(path)), Found(b"", uri, size, os.fsencode(checksum))))
+    return objects or None
+
+
+def _object(document: bytes) -> dict[str, Any] | None:
+    """Reads a JSON object; None for what doesn't look like one."""
+    if not document.startswith(b"{"):
         return None
+    try:
+        read = json.loads(document)
+        for value in read.values():
+            if isinstance(value, str):
+                os.fsencode(value)
+    except (ValueError, RecursionError):
+        raise InvalidCommand(f"'{printable(document[:100])}' is no JSON object of text and numbers") from None
+    return dict(read)
 
 
-def parsed(command: bytes) -> tuple[bytes, str, dict[str, Any]]:
-    """Reads ``PATH URI [--no-checksum] [--max-objects=N]``; the path may hold blanks, a URI has none.
+def _told(objects: _Objects) -> str:
+    return "".join(line(told(path, object_)) for path, object_ in objects)
 
-    ``.`` is the root: a single object then has its own name.
 
-    Raises InvalidCommand, InvalidName.
-    """
-    words = os.fsdecode(command).split(" ")
-    options: dict[str, Any] = {}
-    while words and words[-1].startswith("--"):
-        option, _, value = words.pop().partition("=")
-        if option == "--no-checksum" and not value:
-            options["checksum"] = False
-        elif option == "--max-objects" and value.isdigit():
-            options["max_objects"] = int(value)
-        else:
-            raise InvalidCommand(f"'{printable(option)}': there are --no-checksum and --max-objects=N")
-    if len(words) < 2 or "://" not in words[-1]:
-        raise InvalidCommand("write PATH URI, like: echo 'images/a.png s3://bucket/a.png' > references")
-    path = os.fsencode(" ".join(words[:-1])).strip(b"/")
-    if path == b".":
-        return b"", words[-1], options
+def _path(path: bytes) -> bytes:
+    path = path.strip(b"/")
     for name in path.split(b"/"):
         names.check_entry_name(name)
-    return path, words[-1], options
+    return path
 
 
-__all__ = ["PendingReferences", "parsed"]
+__all__ = ["PendingReferences", "Wanted"]

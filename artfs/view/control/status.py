@@ -6,7 +6,9 @@ import os
 import time
 
 from artfs.view.control.file import ControlFile, line
-from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
+from artfs.view.control.place import PendingPlace, Place, VersionPlace, VolumePlace
+from artfs.view.node import Caller
+from artfs.view.process import LIST, granted
 
 
 class VolumeStatus(ControlFile[VolumePlace]):
@@ -27,8 +29,13 @@ class VolumeStatus(ControlFile[VolumePlace]):
 class PendingStatus(ControlFile[PendingPlace]):
     name = "status"
 
-    def read(self, place: PendingPlace) -> str:
-        return line(place.view.volume.describe_pending(place.tree))
+    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+        volume, tree = place.view.volume, place.tree
+        status = volume.describe_pending(tree)
+        failed = volume.references.failures(tree.label)
+        if failed and _lists_all(volume.references_within_reach(tree)[1], place, caller):
+            status["reference_errors"] = failed
+        return line(status)
 
 
 class UpdatedAt(ControlFile[VersionPlace]):
@@ -44,7 +51,14 @@ class UpdatedAt(ControlFile[VersionPlace]):
 class VersionStatus(ControlFile[VersionPlace]):
     name = "status"
 
-    def read(self, place: VersionPlace) -> str:
+    def read_for(self, place: VersionPlace, caller: Caller) -> str:
         status = place.collection.describe(place.record.number)
         failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
-        return line(status | {"reference_errors": failed} if failed else status)
+        if failed and _lists_all(place.record.root.entry().reach, place, caller):
+            status["reference_errors"] = failed
+        return line(status)
+
+
+def _lists_all(reach: int, place: Place, caller: Caller) -> bool:
+    """Tells whether a caller could see each reference: else its URI is none of his business."""
+    return granted(reach, place.owner(), caller, LIST)

@@ -1,0 +1,115 @@
+"""References as a pending tree holds them: in the volume itself, or behind a mount.
+
+Owns how one is told from a file, made and opened. Knows neither what is to be referred to nor on what terms.
+Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from abc import ABC, abstractmethod
+
+from artfs.access.control import command
+from artfs.access.trees import Origin, Staged
+from artfs.model.entry import ReferenceEntry
+from artfs.pending import reference
+from artfs.pending.tree import PendingTree
+from artfs.references import References, referring
+from artfs.remote import Found
+
+_CONTROL = b".artfs/references"
+_URI, _CHECKSUM = "user.artfs.uri", "user.artfs.digest"
+
+
+class Referring(ABC):
+    """How references lie in one pending tree."""
+
+    @abstractmethod
+    def origin(self, path: bytes) -> Origin | None:
+        """Returns what the entry at a path stands for, if it is a reference."""
+
+    @abstractmethod
+    def stage(self, origin: Origin, temp: bytes) -> Staged:
+        """Makes a reference that no name leads to; `temp` is one that it may have meanwhile."""
+
+    @abstractmethod
+    def brought(self, fd: int) -> int:
+        """Returns the bytes that an open file of the tree stands for: `fd` itself, or another one for it.
+
+        Raises :class:`~artfs.errors.ReferenceFailed`.
+        """
+
+
+class InVolume(Referring):
+    """In a volume that nobody mounted."""
+
+    def __init__(self, tree: PendingTree, references: References) -> None:
+        self._tree, self._references = tree, references
+
+    def origin(self, path: bytes) -> Origin | None:
+        found = reference.origin_of(path, follow_symlinks=False)
+        if found is None:
+            return None
+        size = os.stat(path, follow_symlinks=False).st_size
+        return Origin(os.fsdecode(found.uri), size, os.fsdecode(found.checksum))
+
+    def stage(self, origin: Origin, temp: bytes) -> Staged:  # noqa: ARG002
+        self._tree.expect_references()
+        found = Found(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
+        directory = self._tree.draft.fd
+        entry = referring(found, b"", os.geteuid(), os.getegid())
+        return Staged(directory, reference.stage(directory, entry), -1)
+
+    def brought(self, fd: int) -> int:
+        try:
+            entry = reference.entry_at(fd, b"", os.fstat(fd).st_size)
+            if entry is None:
+                return fd
+            found = self._references.open(entry)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return found
+
+    def open(self, entry: ReferenceEntry) -> int:
+        """Opens the bytes of a reference of what the tree lies over. Raises as :meth:`brought` does."""
+        return self._references.open(entry)
+
+
+class OnMount(Referring):
+    """In a tree on a mount, which brings the bytes itself when they are read."""
+
+    def __init__(self, root_fd: int) -> None:
+        self._root_fd = root_fd
+
+    def origin(self, path: bytes) -> Origin | None:
+        try:
+            uri = os.getxattr(path, _URI, follow_symlinks=False)
+            size = os.stat(path, follow_symlinks=False).st_size
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return None
+            raise
+        try:
+            checksum = os.getxattr(path, _CHECKSUM, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            checksum = b""
+        return Origin(os.fsdecode(uri), size, os.fsdecode(checksum))
+
+    def stage(self, origin: Origin, temp: bytes) -> Staged:
+        try:
+            command(self._root_fd, _CONTROL, json.dumps({"path": os.fsdecode(temp), **origin._asdict()}))
+        except FileNotFoundError:  # it is a version by now, which has no such file
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
+        return Staged(self._root_fd, temp, -1)
+
+    def brought(self, fd: int) -> int:
+        return fd
+
+
+__all__ = ["InVolume", "OnMount", "Referring"]
