@@ -279,6 +279,9 @@ class Brought:
         """Returns recorded bytes. Raises :class:`ReferenceFailed` if they are others by now."""
         return os.pread(self.fd, size, offset)
 
+    def check(self, copy: int) -> None:
+        """Raises :class:`ReferenceFailed` if what was copied from ``fd`` may be other bytes, and is."""
+
 
 class _BroughtFile(Brought):
     """A file of this machine, read where it is."""
@@ -295,6 +298,11 @@ class _BroughtFile(Brought):
             with self._references._noting(self._entry, self._of):
                 if self._file.settled():
                     return data
+
+    def check(self, copy: int) -> None:
+        if self._file.moved():
+            with self._references._noting(self._entry, self._of):
+                self._file.check(copy)
 
 
 def check_uri(uri: str) -> str:

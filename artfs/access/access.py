@@ -45,6 +45,10 @@ def silent(_phase: str, _done: int, _of: int) -> None:
     """The progress that nobody watches."""
 
 
+def nothing(_copy: int) -> None:
+    """The check of a copy that nobody could spoil."""
+
+
 def _no_bytes() -> int:
     raise InvalidName("a file", b"", "it has no bytes to read")
 
@@ -55,8 +59,9 @@ class Entry:
 
     ``path`` is relative to the version's root. ``kind`` is ``file``, ``directory`` or ``symlink``; a
     reference is a file, whose bytes are brought when it is opened or read. ``xattrs`` gives those of the
-    user, ``open`` opens a file for reading, whose descriptor the caller closes; both only while the iterator
-    that gave the entry stands at it.
+    user, ``open`` opens a file for reading, whose descriptor the caller closes; ``check`` is given a copy
+    that was made of it, and raises :class:`~artfs.errors.ReferenceFailed` if others changed the bytes
+    meanwhile. All only while the iterator that gave the entry stands at it.
     """
 
     path: bytes
@@ -69,6 +74,7 @@ class Entry:
     target: bytes = b""
     xattrs: Callable[[], Sequence[tuple[bytes, bytes]]] = field(default=tuple, compare=False, repr=False)
     open: Callable[[], int] = field(default=_no_bytes, compare=False, repr=False)
+    check: Callable[[int], None] = field(default=nothing, compare=False, repr=False)
 
     @property
     def name(self) -> bytes:

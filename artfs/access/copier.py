@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from artfs.access.access import Progress, silent
@@ -137,6 +137,30 @@ class Copier:
             return at.target(name) == target
 
         self._take(at, name, lambda: at.stage_link(target, mtime_ns), same)
+
+    def references(self, found: Sequence[tuple[bytes, Origin]]) -> None:
+        """Makes files whose bytes are elsewhere, by path, and the directories above them."""
+        with self.tree.cursor() as at:
+            made = 0
+            if not self._terms.replace:
+                for way in sorted({path.rpartition(b"/")[0] for path, _ in found}):
+                    self.go(at, way)
+                made = self.tree.refer(found, self._terms.run)
+            for path, origin in found[made:]:
+                way, _, name = path.rpartition(b"/")
+                self.go(at, way)
+                self.reference(at, name, origin)
+
+    def go(self, at: Cursor, path: bytes) -> None:
+        """Goes from where a cursor stands to a directory, which is made if it is not there."""
+        here, there = (way.split(b"/") if way else [] for way in (at.path, path))
+        shared = 0
+        while shared < min(len(here), len(there)) and here[shared] == there[shared]:
+            shared += 1
+        for _ in here[shared:]:
+            at.leave()
+        for name in there[shared:]:
+            self.enter(at, name, mode=0o777)
 
     def reference(self, at: Cursor, name: bytes, origin: Origin) -> None:
         """Makes a file whose bytes are elsewhere."""

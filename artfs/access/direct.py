@@ -10,14 +10,15 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes
+from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes, nothing
 from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
 from artfs.access.directories import newest_change
@@ -49,7 +50,7 @@ from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
-from artfs.references import name_taken
+from artfs.references import References, name_taken
 from artfs.seal.seal import Request
 from artfs.volume import PENDING, Volume, user_name
 
@@ -221,6 +222,11 @@ class DirectAccess(Access):
         if isinstance(entry, FileEntry | ReferenceEntry):
             size = entry.size
 
+        open_file: Callable[[], int] = partial(self._open, path, entry)
+        check: Callable[[int], None] = nothing
+        if isinstance(entry, ReferenceEntry):
+            reader = _Reader(self._volume.references, entry)
+            open_file, check = reader.open, reader.check
         return Entry(
             path,
             _kind(entry),
@@ -231,7 +237,8 @@ class DirectAccess(Access):
             entry.mtime_ns,
             target,
             lambda: xattrs,
-            lambda: self._open(path, entry),
+            open_file,
+            check,
         )
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
@@ -342,16 +349,10 @@ class DirectAccess(Access):
     ) -> None:
         found = self._look(name, distributed_id, path, uri, most, checksum)
         with self.filling(name, distributed_id) as tree:
-            copier = Copier(tree, Terms())
-            for where, origin in found:
-                *above, last = where.split(b"/")
-                with tree.cursor() as at:
-                    for part in above:
-                        copier.enter(at, part, mode=0o777)
-                    try:
-                        copier.reference(at, last, origin)
-                    except PathConflict:
-                        raise name_taken(where) from None
+            try:
+                Copier(tree, Terms()).references(found)
+            except PathConflict as error:
+                raise name_taken(os.fsencode(error.path)) from None
 
     def _look(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
@@ -444,6 +445,20 @@ class DirectAccess(Access):
         with self._unmounted():
             self._pending(name, distributed_id)
             self._volume.discard(self._collection(name), distributed_id)
+
+
+class _Reader:
+    """Reads a reference once."""
+
+    def __init__(self, references: References, entry: ReferenceEntry) -> None:
+        self._references, self._entry = references, entry
+
+    def open(self) -> int:
+        self._brought = self._references.bring(self._entry)
+        return self._brought.fd
+
+    def check(self, copy: int) -> None:
+        self._brought.check(copy)
 
 
 def _kind(entry: TreeEntry) -> str:

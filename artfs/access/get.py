@@ -25,7 +25,7 @@ from artfs.errors import InvalidCommand, ReferenceFailed, printable
 from artfs.model import names
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMP = b".~artfs-get."  # legal in a pending tree too
 
 
@@ -173,6 +173,7 @@ class _Writer:
             target = os.open(temp, _NEW, 0o600, dir_fd=self._to.fd)
             try:
                 copy_bytes(source, target, self._copied, zeros=False)
+                entry.check(target)
                 set_attributes(target, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs())
             finally:
                 os.close(target)

@@ -13,7 +13,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from artfs.access.copying import Xattrs, set_attributes, user_xattrs
 from artfs.access.directories import Directories
@@ -54,6 +54,9 @@ class PlainTree(Tree):
     def learn(self, fd: int, digest: bytes) -> None:
         if self._hashes is not None:
             self._hashes.learned(os.fstat(fd), digest)
+
+    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
+        return self._referring.refer(found, run)
 
     def is_root(self, status: os.stat_result) -> bool:
         return os.path.samestat(status, self._root)

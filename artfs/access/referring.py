@@ -10,9 +10,11 @@ import errno
 import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from artfs.access.control import command
 from artfs.access.trees import Origin, Staged
+from artfs.errors import ArtfsError
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
 from artfs.pending.tree import PendingTree
@@ -20,6 +22,7 @@ from artfs.references import References, referring
 from artfs.remote import Found
 
 _CONTROL = b".artfs/references"
+_AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must come in one write(2)
 _URI, _CHECKSUM = "user.artfs.uri", "user.artfs.digest"
 
 
@@ -33,6 +36,10 @@ class Referring(ABC):
     @abstractmethod
     def stage(self, origin: Origin, temp: bytes) -> Staged:
         """Makes a reference that no name leads to; `temp` is one that it may have meanwhile."""
+
+    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:  # noqa: ARG002
+        """Does as :meth:`Tree.refer <artfs.access.trees.Tree.refer>`."""
+        return 0
 
     @abstractmethod
     def brought(self, fd: int) -> int:
@@ -103,13 +110,30 @@ class OnMount(Referring):
 
     def stage(self, origin: Origin, temp: bytes) -> Staged:
         try:
-            command(self._root_fd, _CONTROL, json.dumps({"path": os.fsdecode(temp), **origin._asdict()}))
+            command(self._root_fd, _CONTROL, _line(temp, origin, None))
         except FileNotFoundError:  # it is a version by now, which has no such file
             raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
         return Staged(self._root_fd, temp, -1)
 
+    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
+        made, lines, size = 0, list[str](), 0
+        for path, origin in found:
+            lines.append(_line(path, origin, run))
+            size += len(lines[-1])
+            if size >= _AT_ONCE or made + len(lines) == len(found):
+                try:
+                    command(self._root_fd, _CONTROL, "\n".join(lines), answer=False)
+                except (ArtfsError, OSError):
+                    return made
+                made, lines, size = made + len(lines), [], 0
+        return made
+
     def brought(self, fd: int) -> int:
         return fd
+
+
+def _line(path: bytes, origin: Origin, run: str | None) -> str:
+    return json.dumps({"path": os.fsdecode(path), **origin._asdict(), **({"run": run} if run else {})})
 
 
 __all__ = ["InVolume", "OnMount", "Referring"]

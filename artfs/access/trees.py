@@ -184,6 +184,14 @@ class Tree(ABC):
         nothing is left to be done with `fd`.
         """
 
+    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:  # noqa: ARG002
+        """Makes as many of these references as can be made at once, by path, and returns how many.
+
+        The directories are there. What stands in the way ends it, but for the same reference. `run` is noted
+        on each. None is made where this is no quicker than one by one.
+        """
+        return 0
+
     @abstractmethod
     def alone(self) -> AbstractContextManager[None]:
         """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""

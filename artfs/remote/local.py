@@ -309,12 +309,21 @@ class LocalFile:
         self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
         self._state = state
 
+    def moved(self) -> bool:
+        """Tells whether the file may have been changed since it was verified."""
+        return self._state is not None and _state(self.fd) != self._state
+
+    def check(self, copy: int) -> None:
+        """Compares a copy with what was recorded. Raises Changed, and Unreachable if it can't be read."""
+        with self._files._reaching(self._uri):
+            self._files._verify(self._uri, copy, self._size, self._checksum, remembered=False)
+
     def settled(self) -> bool:
         """Tells whether what was read until now was of the recorded bytes; if not, read again, and ask again.
 
         A file whose times have moved is verified anew. Raises Changed, and Unreachable if it can't be read.
         """
-        if self._state is None or _state(self.fd) == self._state:
+        if not self.moved():
             return True
         with self._files._reaching(self._uri):
             self._state = self._files._verify(self._uri, self.fd, self._size, self._checksum, remembered=True)

@@ -206,19 +206,13 @@ class Adding(Reading):
         except (InvalidCommand, InvalidName) as error:
             raise ValueError(f"uri: {error}") from None
         with self._copier(draft, overwrite) as copier, copier.tree.cursor() as at:
-            return [self._refer(copier, at, path, origin) for path, origin in found]
+            copier.references(found)
+            return [self._referred(copier, at, path, origin) for path, origin in found]
 
-    def _refer(self, copier: Copier, at: Cursor, path: bytes, origin: Origin) -> ArtifactManifestEntry:
-        """Makes a reference; `at` stands anywhere."""
-        *way, last = path.split(b"/")
-        here, shared = at.path.split(b"/") if at.path else [], 0
-        while shared < min(len(here), len(way)) and here[shared] == way[shared]:
-            shared += 1
-        for _ in here[shared:]:
-            at.leave()
-        _enter(copier, at, way[shared:])
-        copier.reference(at, last, origin)
-        return draft_entry(self, at, last, at.status(last), origin)
+    def _referred(self, copier: Copier, at: Cursor, path: bytes, origin: Origin) -> ArtifactManifestEntry:
+        way, _, name = path.rpartition(b"/")
+        copier.go(at, way)
+        return draft_entry(self, at, name, at.status(name), origin)
 
     def __setitem__(self, name: str, obj: Any) -> None:
         """Adds an object, as :meth:`add` does."""

@@ -7,6 +7,8 @@ import os
 import stat
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from artfs.errors import printable
 from artfs.pending import reference
 from artfs.references import name_taken, referring
@@ -15,15 +17,18 @@ from artfs.store.files import unlink_quietly
 from artfs.view.node import Caller, Node
 from artfs.view.pending import PendingDirectory
 from artfs.view.process import granted
+from artfs.view.xattrs import RUN
 
 _DIRECTORY_MODE = 0o755
 _PASS, _WRITE = 0o1, 0o3
 
 
 def refer(
-    root: PendingDirectory, way: Sequence[bytes], found: Found, caller: Caller
+    root: PendingDirectory, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
 ) -> list[tuple[PendingDirectory, bytes]]:
     """Makes one reference, and the directories above it; returns where the kernel has to look again.
+
+    `run` is the one that brings it, if it isn't empty.
 
     Where the same one is there already, nothing is made. Raises AlreadyExists, NotADirectoryError,
     PermissionError.
@@ -44,6 +49,8 @@ def refer(
     if at.branch.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
     entry = referring(found, way[-1], *owner)
+    if run:
+        entry = replace(entry, xattrs=((RUN, run),))
     staging = at.branch.tree.draft.fd
     staged = reference.stage(staging, entry)
     try:

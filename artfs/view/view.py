@@ -123,10 +123,10 @@ class View:
                     self.kernel.forget_entry(root.ino, name, _PATIENCE)
 
     def refer(
-        self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller
+        self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
     ) -> list[tuple[int, bytes]]:
         """Makes a reference in a pending tree; returns directories and names that the kernel is to forget."""
-        return [(at.ino, name) for at, name in refer(self.pending(tree), way, found, caller)]
+        return [(at.ino, name) for at, name in refer(self.pending(tree), way, found, caller, run)]
 
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from artfs.access.copying import copy_bytes
 from tests.cli.running import Cli
 
 
@@ -107,3 +109,23 @@ def test_what_is_refused(cli: Cli, name: str, outside: Path) -> None:
     os.chmod(outside / "one", 0o600)
     if cli.mounted and os.geteuid() == 0:
         assert "not everybody may read it" in cli.refused("refer", f"{name}/job", uri, "closed")
+
+
+def test_a_file_that_changes_while_it_is_copied(
+    cli: Cli, name: str, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("new", name, "--id", "job")
+    cli("refer", f"{name}/job", (outside / "one").as_uri())
+    cli("finish", f"{name}/job")
+
+    def copy(source: int, target: int, *more: Any, **options: Any) -> bool:
+        if not cli.mounted:  # there the daemon gives recorded bytes, or none
+            (outside / "one").write_text("two")
+        return copy_bytes(source, target, *more, **options)
+
+    monkeypatch.setattr("artfs.access.get.copy_bytes", copy)
+    if cli.mounted:
+        cli("get", f"{name}:v0", tmp_path / "out")
+        return
+    assert "one has changed" in cli.refused("get", f"{name}:v0", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -23,7 +23,7 @@ from artfs.errors import (
     printable_uri,
 )
 from artfs.model.digest import Algorithm
-from artfs.remote import Remotes, local, mounts, uris
+from artfs.remote import LocalFile, Remotes, local, mounts, uris
 from artfs.remote.mounts import Mounts
 from artfs.store import durable, files
 from tests.unit.stores import as_nobody
@@ -663,3 +663,65 @@ def test_all_failures_are_one_kind() -> None:
 
     assert issubclass(ReferenceFailed, ArtfsError)
     assert {Unreachable, Changed, RemoteMissing} <= set(ReferenceFailed.__subclasses__())
+
+
+# ---- files that are read where they are
+
+
+def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
+    path, remote = make(place / "a", b"good"), remotes()
+    opened = remote.open_checked(uri_of(path), 4, tag(b"good"))
+    assert isinstance(opened, LocalFile)
+    try:
+        assert opened.settled()
+        path.chmod(0o640)
+        assert opened.moved()
+        assert not opened.settled()  # what was read meanwhile may have been anything
+        assert opened.settled()
+        assert not opened.moved()
+        path.write_bytes(b"evil")
+        with pytest.raises(Changed):
+            opened.settled()
+        path.write_bytes(b"good")
+        assert not opened.settled()
+        assert opened.settled()
+    finally:
+        os.close(opened.fd)
+
+
+def test_a_copy_of_a_file_that_changed(place: Path) -> None:
+    path, remote = make(place / "a", b"good"), remotes()
+    opened = remote.open_checked(uri_of(path), 4, tag(b"good"))
+    assert isinstance(opened, LocalFile)
+    copies = [
+        os.open(make(place / name, data), os.O_RDONLY) for name, data in (("b", b"good"), ("c", b"evil"))
+    ]
+    try:
+        opened.check(copies[0])
+        with pytest.raises(Changed):
+            opened.check(copies[1])
+    finally:
+        for fd in (opened.fd, *copies):
+            os.close(fd)
+
+
+def test_bytes_that_nothing_is_known_of_may_change(place: Path) -> None:
+    path = make(place / "a", b"good")
+    opened = remotes().open_checked(uri_of(path), 4, b"")
+    assert isinstance(opened, LocalFile)
+    path.write_bytes(b"evil")
+    assert opened.settled()
+    os.close(opened.fd)
+
+
+def test_what_a_uri_names_itself() -> None:
+    for uri, found, itself in (
+        ("file:///a//b/./c", "file:///a/b/c", True),
+        ("file://localhost/a%62", "file:///ab", True),
+        ("file:///a//b", "file:///a/b/c", False),
+        ("http://host/a/", "http://host/a/", True),
+        ("s3://bucket/a", "s3://bucket/a", True),
+        ("s3://bucket/a", "s3://bucket/a/a", False),
+        ("s3://bucket", "s3://bucket/a", False),
+    ):
+        assert uris.names_object(uri, found) is itself, uri

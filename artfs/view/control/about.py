@@ -16,6 +16,8 @@ This directory is an artfs mount: named collections of immutable versions, made 
   cat model/best/weights.bin                 read it
   cat model/v0/.artfs/status                 what it is: digest, size, aliases, runs (JSON)
   cat model/v0/.artfs/manifest.json          every entry of it with its digest (JSON)
+  echo 'big.bin s3://bucket/big.bin' > model/pending/job-42/.artfs/references
+                                             a file whose bytes stay where they are
 
   ln -sfn v0 model/best ; rm model/best      move or remove an alias
   rmdir model/v0                             delete a version as a whole

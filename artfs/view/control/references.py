@@ -26,7 +26,8 @@ _AT_ONCE = 100  # references made before others have their turn
 _PATIENCE = 30.0  # seconds that the kernel may take to forget a name
 _LARGEST = 1 << 63
 
-_Objects = list[tuple[bytes, Found]]
+#: Paths in the tree, what shall stand there, and the run that brings it, if that is known.
+_Objects = list[tuple[bytes, Found, bytes]]
 
 
 class PendingReferences(ControlFile[PendingPlace]):
@@ -62,8 +63,8 @@ class PendingReferences(ControlFile[PendingPlace]):
             made.clear()
 
         try:
-            for path, object_ in objects:
-                made += place.view.refer(place.tree, path.split(b"/"), object_, caller)
+            for path, object_, run in objects:
+                made += place.view.refer(place.tree, path.split(b"/"), object_, caller, run)
                 if len(made) >= _AT_ONCE:
                     yield forget
         except (ArtfsError, OSError) as error:
@@ -127,11 +128,15 @@ class Wanted:
 
     def look(self, references: References) -> _Objects:
         """Blocking."""
-        return references.look(self.uri, self.path, checksum=self.checksum, max_objects=self.max_objects)
+        found = references.look(self.uri, self.path, checksum=self.checksum, max_objects=self.max_objects)
+        return [(path, object_, b"") for path, object_ in found]
 
 
 def _recorded(command: bytes, references: References) -> _Objects | None:
-    """Reads lines of JSON with ``path``, ``uri``, ``size`` and ``checksum``; None if it is a question."""
+    """Reads lines of JSON with ``path``, ``uri``, ``size`` and ``checksum``; None if it is a question.
+
+    There may be ``run`` too, which is noted as on other files.
+    """
     objects: _Objects = []
     for document in command.splitlines():
         read = _object(document)
@@ -140,11 +145,13 @@ def _recorded(command: bytes, references: References) -> _Objects | None:
                 raise InvalidCommand(f"'{printable(document[:100])}' has no size")
             return None
         path, uri, size, checksum = (read.pop(key, None) for key in ("path", "uri", "size", "checksum"))
-        texts = isinstance(path, str) and isinstance(uri, str) and isinstance(checksum, str)
+        run = read.pop("run", "")
+        texts = all(isinstance(text, str) for text in (path, uri, checksum, run))
         if read or not texts or type(size) is not int or not 0 <= size < _LARGEST:
             raise InvalidCommand("a reference has path, uri and checksum, which are texts, and a size")
         references.check(uri)
-        objects.append((_path(os.fsencode(path)), Found(b"", uri, size, os.fsencode(checksum))))
+        found = Found(b"", uri, size, os.fsencode(checksum))
+        objects.append((_path(os.fsencode(path)), found, os.fsencode(run)))
     return objects or None
 
 
@@ -163,7 +170,7 @@ def _object(document: bytes) -> dict[str, Any] | None:
 
 
 def _told(objects: _Objects) -> str:
-    return "".join(line(told(path, object_)) for path, object_ in objects)
+    return "".join(line(told(path, object_)) for path, object_, _ in objects)
 
 
 def _path(path: bytes) -> bytes:
