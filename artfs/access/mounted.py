@@ -229,7 +229,7 @@ class MountedAccess(Access):
                 raise PathNotFound(label, path) from None
             if last is not None:
                 return [last]
-            listed = sorted(map(os.fsencode, os.listdir(directories.fd)))
+            listed = directories.names()
             return [_entry(directories.fd, directories.below(child), child) for child in listed]
 
     def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:

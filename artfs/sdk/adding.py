@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from artfs.access.access import Progress, silent
 from artfs.access.copier import Copier
+from artfs.access.directories import walk
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
-from artfs.access.trees import Cursor, Tree, descend, walk
+from artfs.access.trees import Cursor, Tree, descend
 from artfs.errors import InvalidCommand
 from artfs.sdk import arguments, current, objects, progress
 from artfs.sdk.arguments import StrPath

@@ -17,7 +17,8 @@ from typing import Any
 
 from artfs.access.access import Access, Progress, silent
 from artfs.access.copier import MODE, Copier, Terms, in_the_way
-from artfs.access.trees import Cursor, Tree, walk
+from artfs.access.directories import walk
+from artfs.access.trees import Cursor, Tree
 from artfs.errors import AlreadyExists, AlreadyPending, ArtfsError, PathConflict
 from artfs.sdk.connection import Connection
 
