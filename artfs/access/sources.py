@@ -21,8 +21,8 @@ from artfs.access.paths import Excludes
 from artfs.access.trees import Cursor
 from artfs.errors import CannotSeal, InvalidCommand, printable
 from artfs.model import names
+from artfs.seal.ingest import SPECIAL
 
-SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 

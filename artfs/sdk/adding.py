@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.access.access import Progress, silent
@@ -107,12 +108,10 @@ class Adding(Reading):
             sources.copy(copier)
             yield copier.tree
 
-    @contextlib.contextmanager
     def _copier(
         self, draft: Draft, overwrite: bool, total: int = 0, tell: Progress = silent
-    ) -> Iterator[Copier]:
-        with draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell) as copier:
-            yield copier
+    ) -> AbstractContextManager[Copier]:
+        return draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell)
 
     @contextlib.contextmanager
     def new_file(

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from artfs.errors import NotEmpty, NotPermitted
 from artfs.model.digest import digest_of
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay, reference
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
@@ -168,13 +168,7 @@ class PatchNode(PendingNode):
             status = self.stat()
             uid, gid = status.st_uid, status.st_gid
             atime_ns, mtime_ns, ctime_ns = status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
-        size = 0
-        if isinstance(entry, SymlinkEntry):
-            mode, size = stat.S_IFLNK | 0o777, len(entry.target)
-        elif isinstance(entry, DirEntry):
-            mode = stat.S_IFDIR | entry.mode
-        else:
-            mode, size = stat.S_IFREG | entry.mode, entry.size
+        mode, size = mode_and_size(entry)
         return Attributes(
             self.ino,
             mode,

@@ -17,7 +17,7 @@ from typing import cast
 
 from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
-from artfs.model.entry import ReferenceEntry
+from artfs.model.entry import RUN, ReferenceEntry
 from artfs.pending import reference
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
@@ -43,7 +43,6 @@ from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import absent_is_told, no_such_xattr, unsupported
 
 _SETID = stat.S_ISUID | stat.S_ISGID
-_RUN_XATTR = b"user.artfs.run"
 _MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
@@ -309,7 +308,7 @@ class PendingNode(Place, Node):
             raise ReadOnly
         if not name.startswith(b"user."):
             raise unsupported()
-        if name.startswith(b"user.artfs.") and name != _RUN_XATTR:
+        if name.startswith(b"user.artfs.") and name != RUN:
             raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
         with self.branch.tree.gate.change():
             self.lift_xattrs()
