@@ -31,6 +31,7 @@ from artfs.model.entry import (
 from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
+from artfs.pending.tree import PendingTree
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -244,6 +245,15 @@ class Ingest:
             return self._store.reader.update(frame.lower.tree, changes, self._store.put)
         frame.entries.sort(key=lambda entry: entry.name)
         return build(frame.entries, self._store.algorithm, self._store.put)
+
+
+def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], None]) -> Ingested:
+    """Reads a pending tree, whose root is open. `on_file` is called at each file.
+
+    Raises what :meth:`Ingest.run` does.
+    """
+    patched, references = tree.lower is not None, tree.draft.has_references()
+    return Ingest(store, tree.hashes.take, on_file, patched=patched, references=references).run(root_fd)
 
 
 def _open_to_read(directory: int, name: bytes) -> int:

@@ -37,7 +37,7 @@ def refer(
             raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
         at = below
     _check_writable(at, caller)
-    owner = (caller.uid, caller.gid) if at.branch.as_root else (os.geteuid(), os.getegid())
+    owner = (caller.uid, caller.gid) if at.branch.serving.as_root else (os.geteuid(), os.getegid())
     entry = referring(found, way[-1], *owner)
     staging = at.branch.tree.draft.fd
     staged = reference.stage(staging, entry)
