@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import stat
 import threading
 import time
 from collections import OrderedDict
@@ -40,6 +39,8 @@ SCHEMES = frozenset({"artfs", *remote.SCHEMES})
 CACHE = b"cache"
 _MODE = 0o644
 _KEPT_FAILURES = 1000
+# Everybody: group and others, since a class may have fewer bits than a later one.
+_ALL_PASS, _ALL_READ, _ALL_LIST = 0o011, 0o044, 0o055
 
 
 class References:
@@ -171,6 +172,9 @@ class References:
         if found is None:
             raise Unreachable(uri, f"{collection.name}:{record.version} has no such path")
         if self.careful:
+            with collection.opened() as fd:
+                if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
+                    raise Unreachable(uri, f"not everybody may read what is in '{collection.name}'")
             self._check_open_to_all(uri, root, way)
         return f"{_SCHEME}{collection.name}:{record.version}/{os.fsdecode(way)}".rstrip("/"), found
 
@@ -178,11 +182,15 @@ class References:
         names = way.split(b"/") if way else []
         for depth in range(len(names) + 1):
             entry = manifest.find(self._store.reader, root, b"/".join(names[:depth]))
-            needed = stat.S_IXOTH if depth < len(names) or isinstance(entry, DirEntry) else stat.S_IROTH
-            if isinstance(entry, FileEntry | DirEntry) and not entry.mode & needed:
+            if isinstance(entry, DirEntry):
+                if entry.mode & _ALL_PASS != _ALL_PASS:
+                    raise Unreachable(
+                        uri, "not everybody may read it: a directory of its path is closed"
+                    )
+                if depth == len(names) and entry.reach & _ALL_LIST != _ALL_LIST:
+                    raise Unreachable(uri, "not everybody may list it")
+            elif isinstance(entry, FileEntry) and entry.mode & _ALL_READ != _ALL_READ:
                 raise Unreachable(uri, "not everybody may read it")
-            if isinstance(entry, DirEntry) and depth == len(names) and entry.reach & 0o005 != 0o005:
-                raise Unreachable(uri, "not everybody may list it")
 
 
 def schemes_from(text: str | None) -> frozenset[str]:

@@ -47,6 +47,8 @@ def mount(
         def operations(session: Session) -> pyfuse3.Operations:
             caches = KernelCaches(session)
             view = View(volume, caches, read_only=options.read_only, write_cache=options.write_cache)
+            # A daemon of an ordinary user, too, may read more than those whom it lets in.
+            volume.references.careful = view.as_root or options.allow_other
             views.append(view)
             return Operations(session, view)
 

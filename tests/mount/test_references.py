@@ -207,6 +207,30 @@ def test_what_others_may(job: Path, outside: Path) -> None:
         (job / "theirs").read_text()
 
 
+@as_root
+@pytest.mark.parametrize("closed", ["collection", "root", "directory", "file"])
+def test_what_is_closed_in_another_version_is_not_opened_by_a_reference(
+    shared_mnt: Path, model: Path, job: Path, closed: str
+) -> None:
+    other = shared_mnt / f"{model.name}-closed"
+    tree = other / "pending" / "job"
+    tree.mkdir(parents=True)
+    (tree / "dir").mkdir()
+    (tree / "dir" / "secret").write_text("secret")
+    place = {"root": tree, "directory": tree / "dir", "file": tree / "dir" / "secret"}.get(closed)
+    if place is not None:
+        os.chmod(place, 0o604 if place.is_file() else 0o705)
+    finish(tree)
+    if closed == "collection":
+        refer(job, "early", f"artfs://{other.name}:v0/dir/secret")
+        os.chmod(other, 0o700)
+        with fails(errno.EIO):
+            (job / "early").read_text()
+    assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0/dir/secret", errno.EIO)
+    if closed != "file":
+        assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
+
+
 def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:
     with mounted_volume(("--references", "artfs,http")) as mounted:
         tree = mounted.point / "model" / "pending" / "job"
