@@ -184,9 +184,7 @@ class References:
             entry = manifest.find(self._store.reader, root, b"/".join(names[:depth]))
             if isinstance(entry, DirEntry):
                 if entry.mode & _ALL_PASS != _ALL_PASS:
-                    raise Unreachable(
-                        uri, "not everybody may read it: a directory of its path is closed"
-                    )
+                    raise Unreachable(uri, "not everybody may read it: a directory of its path is closed")
                 if depth == len(names) and entry.reach & _ALL_LIST != _ALL_LIST:
                     raise Unreachable(uri, "not everybody may list it")
             elif isinstance(entry, FileEntry) and entry.mode & _ALL_READ != _ALL_READ:
