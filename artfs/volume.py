@@ -421,15 +421,21 @@ class Volume:
 
     def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
         """Returns path, URI, size and checksum of each reference in a pending tree."""
-        return [
+        return self.references_within_reach(tree)[0]
+
+    def references_within_reach(self, tree: PendingTree) -> tuple[list[dict[str, Any]], int]:
+        """Returns the references, and the mask of who may list all directories of the tree."""
+        found, reach = preview.references(tree.current())
+        told = [
             {
                 "path": os.fsdecode(path),
                 "uri": os.fsdecode(entry.uri),
                 "size": entry.size,
                 "checksum": os.fsdecode(entry.checksum),
             }
-            for path, entry in preview.references(tree.current())
+            for path, entry in found
         ]
+        return told, reach
 
     # -- runs
 

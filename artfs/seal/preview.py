@@ -67,11 +67,14 @@ def changes(tree: PendingTree) -> tuple[list[Change], int]:
     return list(diff(sink.reader, old, root)), old.reach & root.reach
 
 
-def references(tree: PendingTree) -> list[tuple[bytes, ReferenceEntry]]:
-    """Returns the references in a pending tree, by path; no file is read. Raises as :func:`changes` does."""
+def references(tree: PendingTree) -> tuple[list[tuple[bytes, ReferenceEntry]], int]:
+    """Returns the references in a pending tree, by path, and its reach; no file is read.
+
+    Raises as :func:`changes` does.
+    """
     sink, root = _preview(tree, _Names)
     found = manifest.walk(sink.reader, root)
-    return [(path, entry) for path, entry in found if isinstance(entry, ReferenceEntry)]
+    return [(path, entry) for path, entry in found if isinstance(entry, ReferenceEntry)], root.reach
 
 
 def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview, DirEntry]:

@@ -16,7 +16,7 @@ from artfs.view.pending import PendingDirectory
 from artfs.view.process import granted
 
 _DIRECTORY_MODE = 0o755
-_WRITE = 0o3
+_PASS, _WRITE = 0o1, 0o3
 
 
 def refer(
@@ -30,13 +30,14 @@ def refer(
     for name in way[:-1]:
         below: Node | None = at.find(name)
         if below is None:
-            _check_writable(at, caller)
+            _check(at, caller, _WRITE)
             below = at.mkdir(name, _DIRECTORY_MODE, caller)
             made.append((at, name))
         if not isinstance(below, PendingDirectory):
             raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
         at = below
-    _check_writable(at, caller)
+        _check(at, caller, _PASS)
+    _check(at, caller, _WRITE)
     owner = (caller.uid, caller.gid) if at.branch.serving.as_root else (os.geteuid(), os.getegid())
     entry = referring(found, way[-1], *owner)
     staging = at.branch.tree.draft.fd
@@ -51,7 +52,7 @@ def refer(
     return [*made, (at, way[-1])]
 
 
-def _check_writable(directory: PendingDirectory, caller: Caller) -> None:
+def _check(directory: PendingDirectory, caller: Caller, bits: int) -> None:
     attributes = directory.attributes()
-    if not granted(attributes.mode, attributes, caller, _WRITE):
+    if not granted(attributes.mode, attributes, caller, bits):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

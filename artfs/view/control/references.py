@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Generator
 from typing import Any
@@ -11,7 +12,7 @@ from artfs.model import names
 from artfs.references import placed
 from artfs.remote import Found
 from artfs.view.control.file import ControlFile, line
-from artfs.view.control.place import PendingPlace
+from artfs.view.control.place import PendingPlace, sees_all
 from artfs.view.node import Caller
 
 _AT_ONCE = 100  # references made before others have their turn
@@ -19,10 +20,15 @@ _PATIENCE = 30.0  # seconds that the kernel may take to forget a name
 
 
 class PendingReferences(ControlFile[PendingPlace]):
+    """To be read by who can list every directory, since it tells names."""
+
     name, writable, waits, stepped = "references", True, True, True
 
-    def read(self, place: PendingPlace) -> str:
-        return "".join(map(line, place.view.volume.references_of(place.tree)))
+    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+        found, reach = place.view.volume.references_within_reach(place.tree)
+        if not sees_all(place, reach, caller):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return "".join(map(line, found))
 
     def steps(
         self, place: PendingPlace, command: bytes, caller: Caller

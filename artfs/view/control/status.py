@@ -6,7 +6,8 @@ import os
 import time
 
 from artfs.view.control.file import ControlFile, line
-from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
+from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace, sees_all
+from artfs.view.node import Caller
 
 
 class VolumeStatus(ControlFile[VolumePlace]):
@@ -44,7 +45,9 @@ class UpdatedAt(ControlFile[VersionPlace]):
 class VersionStatus(ControlFile[VersionPlace]):
     name = "status"
 
-    def read(self, place: VersionPlace) -> str:
+    def read_for(self, place: VersionPlace, caller: Caller) -> str:
         status = place.collection.describe(place.record.number)
         failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
-        return line(status | {"reference_errors": failed} if failed else status)
+        if failed and sees_all(place, place.record.root.entry().reach, caller):
+            status["reference_errors"] = failed
+        return line(status)
