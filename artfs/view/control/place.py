@@ -107,7 +107,7 @@ class VersionPlace(Place):
 
 
 def sees_all(place: Place, reach: int, caller: Caller) -> bool:
-    """Tells whether a caller can list every directory of a tree of that reach: so he may be told all names."""
+    """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
     return granted(reach, place.owner(), caller, _LIST)
 
 
