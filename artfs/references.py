@@ -43,7 +43,8 @@ SCHEMES = frozenset({"artfs", *remote.SCHEMES})
 CACHE = b"cache"
 _MODE = 0o644
 _KEPT_FAILURES = 1000
-_ALL_PASS, _ALL_READ = 0o011, 0o044
+# Everybody: group and others, since a class may have fewer bits than a later one.
+_ALL_PASS, _ALL_READ, _ALL_LIST = 0o011, 0o044, 0o055
 
 
 class References:
@@ -235,7 +236,7 @@ class References:
         if self.careful:
             with collection.opened() as fd:
                 if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
-                    raise Unreachable(uri, f"not everybody may look into '{collection.name}'")
+                    raise Unreachable(uri, f"not everybody may read what is in '{collection.name}'")
             self._check_open_to_all(uri, root, way)
         return collection.name, record.version, b"/".join(way), found
 
@@ -246,7 +247,7 @@ class References:
             if isinstance(entry, DirEntry):
                 if entry.mode & _ALL_PASS != _ALL_PASS:
                     raise Unreachable(uri, "not everybody may read it: a directory of its path is closed")
-                if last and entry.reach & 0o055 != 0o055:
+                if last and entry.reach & _ALL_LIST != _ALL_LIST:
                     raise Unreachable(uri, "not everybody may list it")
             elif isinstance(entry, FileEntry | ReferenceEntry) and entry.mode & _ALL_READ != _ALL_READ:
                 raise Unreachable(uri, "not everybody may read it")

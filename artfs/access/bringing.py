@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from artfs.access.copier import MODE, Copier
+from artfs.access.copier import Copier
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Found, naming
 from artfs.access.trees import Cursor, descend
+from artfs.model.entry import SEALED_MODE
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 LARGE = 1 << 20
@@ -103,7 +104,7 @@ class Bringing:
             self._copy(at, found, fd)
 
     def _leave(self, status: os.stat_result, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
-        self._left.append(_Left(self._way(), status.st_mode & MODE, status.st_mtime_ns, xattrs))
+        self._left.append(_Left(self._way(), status.st_mode & SEALED_MODE, status.st_mtime_ns, xattrs))
 
     def _dress(self) -> None:
         here: tuple[bytes, ...] = ()

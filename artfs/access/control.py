@@ -65,6 +65,16 @@ def text(dir_fd: int, path: bytes) -> str:
     return read_control(dir_fd, path).decode().removesuffix("\n")
 
 
+def document(dir_fd: int, path: bytes) -> Any:
+    """Reads a JSON value."""
+    return json.loads(read_control(dir_fd, path))
+
+
+def documents(dir_fd: int, path: bytes) -> list[dict[str, Any]]:
+    """Reads lines of JSON."""
+    return [json.loads(line) for line in read_control(dir_fd, path).splitlines()]
+
+
 def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
     """Writes one command or document to a control file and returns its answer.
 

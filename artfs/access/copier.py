@@ -24,10 +24,9 @@ from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
 from artfs.access.trees import Cursor, Origin, Staged, Tree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflict, printable
 from artfs.model.digest import Hasher
+from artfs.model.entry import RUN, SEALED_MODE
 from artfs.store import durable, files
 
-MODE = 0o1777  # setuid and setgid end with the seal anyway
-RUN = b"user.artfs.run"
 _ATTEMPTS = 100  # of a name, against others that bring the same path at the same moment
 
 
@@ -93,7 +92,7 @@ class Copier:
 
     def dress(self, at: Cursor, source: int, status: os.stat_result) -> None:
         """Gives the directory where `at` stands the attributes of another, open as `source`."""
-        at.dress(mode=status.st_mode & MODE, mtime_ns=status.st_mtime_ns, xattrs=user_xattrs(source))
+        at.dress(mode=status.st_mode & SEALED_MODE, mtime_ns=status.st_mtime_ns, xattrs=user_xattrs(source))
 
     # -- files and symlinks
 
@@ -102,7 +101,7 @@ class Copier:
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
             raise CannotSeal([(at.below(name), "no regular file any more")])
-        mode = status.st_mode & MODE
+        mode = status.st_mode & SEALED_MODE
 
         def fill(fd: int, hasher: Hasher | None) -> bool:
             whole = copy_bytes(source, fd, self._copied, status=status, hasher=hasher)

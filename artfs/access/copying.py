@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from artfs.model.digest import Hasher
-from artfs.store import files, syscalls
+from artfs.store import durable, files, syscalls
 
 _BLOCK = 1 << 20
 _SMALL = 16 << 10
@@ -41,9 +41,7 @@ def copy_bytes(
         # One read and one write: for so little, to ask for anything more costs more than it saves.
         data = os.pread(source, _SMALL, 0)
         if len(data) < _SMALL:
-            written = os.write(target, data) if data else 0
-            while written < len(data):
-                written += os.write(target, data[written:])
+            durable.write_all(target, data)
             if hasher is not None:
                 hasher.update(data)
             copied(len(data))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -46,7 +47,7 @@ from artfs.errors import (
 from artfs.model import manifest, names
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
-from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
 from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
@@ -213,15 +214,12 @@ class DirectAccess(Access):
         return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))
 
     def _entry(self, path: bytes, entry: TreeEntry) -> Entry:
-        mode, size, target = 0o777, 0, b""
-        xattrs: list[tuple[bytes, bytes]] = []
+        mode, size = mode_and_size(entry)
+        target, xattrs = b"", list[tuple[bytes, bytes]]()
         if isinstance(entry, SymlinkEntry):
-            target, size = entry.target, len(entry.target)
+            target = entry.target
         else:
-            mode, xattrs = entry.mode, [xattr for xattr in entry.xattrs if is_users(xattr[0])]
-        if isinstance(entry, FileEntry | ReferenceEntry):
-            size = entry.size
-
+            xattrs = [xattr for xattr in entry.xattrs if is_users(xattr[0])]
         open_file: Callable[[], int] = partial(self._open, path, entry)
         check: Callable[[int], None] = nothing
         if isinstance(entry, ReferenceEntry):
@@ -230,7 +228,7 @@ class DirectAccess(Access):
         return Entry(
             path,
             _kind(entry),
-            mode,
+            stat.S_IMODE(mode),
             entry.uid,
             entry.gid,
             size,

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from artfs.errors import printable
 
@@ -19,11 +19,14 @@ _DEEP = 100  # levels whose directories stay open; those above are found again b
 
 
 class Directories:
-    """The directories from a root down to where one stands."""
+    """The directories from a root down to where one stands.
 
-    def __init__(self, root_fd: int) -> None:
+    With `follow` symlinks are what they lead to.
+    """
+
+    def __init__(self, root_fd: int, *, follow: bool = False) -> None:
         """Owns `root_fd` from now on, also after a failure."""
-        self._fds = [root_fd]
+        self._fds, self._follow = [root_fd], follow
         self._identities = [_identity(root_fd)]
         self._names: list[bytes] = []
         self._prefix = b""
@@ -36,28 +39,40 @@ class Directories:
     @property
     def path(self) -> bytes:
         """Its path below the root; empty for the root."""
-        return b"/".join(self._names)
-
-    @property
-    def depth(self) -> int:
-        return len(self._names)
+        return self._prefix[:-1]
 
     def below(self, name: bytes) -> bytes:
         """Returns the path of a name in it."""
         return self._prefix + name
 
-    def enter(self, name: bytes, *, follow: bool = False) -> None:
+    def names(self) -> list[bytes]:
+        """Returns the names of all entries, sorted."""
+        return sorted(map(os.fsencode, os.listdir(self.fd)))
+
+    def look(self, name: bytes) -> os.stat_result | None:
+        """Returns the status of an entry; None if it is gone. FileNotFoundError: it leads nowhere."""
+        try:
+            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if self._follow and stat.S_ISLNK(status.st_mode):
+            with naming(self.below(name)):
+                status = os.stat(name, dir_fd=self.fd)
+        return status
+
+    def enter(self, name: bytes) -> None:
         """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else.
 
-        With `follow` a symlink to a directory is one, and ELOOP says that it leads back up.
+        If symlinks are followed, ELOOP says that one leads back up.
         """
         try:
-            fd = os.open(name, _DIRECTORY & ~os.O_NOFOLLOW if follow else _DIRECTORY, dir_fd=self.fd)
+            flags = _DIRECTORY & ~os.O_NOFOLLOW if self._follow else _DIRECTORY
+            fd = os.open(name, flags, dir_fd=self.fd)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
             raise
-        if follow and _identity(fd) in self._identities:
+        if self._follow and _identity(fd) in self._identities:
             os.close(fd)
             raise OSError(errno.ELOOP, "a symlink leads back up", name)
         if len(self._fds) > _DEEP and self._fds[-_DEEP] >= 0:
@@ -109,43 +124,49 @@ class Found(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-def walk(
-    directories: Directories,
-    wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True,
-    *,
-    follow: bool = False,
-) -> Iterator[Found]:
-    """Yields everything below where `directories` stands, by name; a directory before and after its content.
+class Walked(Protocol):
+    """What can be walked through: it stands at a directory."""
 
-    Whenever it yields, `directories` stands at the directory that holds the entry. What is not `wanted` is
-    left out, a directory with all that is in it. With `follow` symlinks are what they lead to, and one that
-    leads nowhere is FileNotFoundError.
+    def names(self) -> list[bytes]: ...
+
+    def below(self, name: bytes) -> bytes: ...
+
+    def look(self, name: bytes) -> os.stat_result | None: ...
+
+    def enter(self, name: bytes) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+def walk(
+    at: Walked, wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True
+) -> Iterator[Found]:
+    """Yields everything below where `at` stands, by name; a directory before and after its content.
+
+    Whenever it yields, `at` stands at the directory that holds the entry. What is not `wanted` is left out,
+    a directory with all that is in it.
     """
-    todo: list[tuple[Iterator[bytes], Found | None]] = [(_names(directories.fd), None)]
+    todo: list[tuple[Iterator[bytes], Found | None]] = [(iter(at.names()), None)]
     while todo:
         listing, entered = todo[-1]
         name = next(listing, None)
         if name is None:
             todo.pop()
             if entered is not None:
-                directories.leave()
+                at.leave()
                 yield entered._replace(leaving=True)
             continue
-        try:
-            status = os.stat(name, dir_fd=directories.fd, follow_symlinks=False)
-        except FileNotFoundError:
+        status = at.look(name)
+        if status is None:
             continue  # gone since it was listed
-        if follow and stat.S_ISLNK(status.st_mode):
-            with naming(directories.below(name)):
-                status = os.stat(name, dir_fd=directories.fd)
-        found = Found(directories.below(name), name, status)
+        found = Found(at.below(name), name, status)
         if not wanted(found.path, status):
             continue
         yield found
-        if stat.S_ISDIR(status.st_mode):
+        if found.is_directory:
             with naming(found.path):
-                directories.enter(found.name, follow=follow)
-            todo.append((_names(directories.fd), found))
+                at.enter(name)
+            todo.append((iter(at.names()), found))
 
 
 def newest_change(root_fd: int) -> float:
@@ -167,16 +188,6 @@ def naming(path: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, printable(path)) from None
-
-
-def with_path(path: bytes, call: Callable[[], object]) -> None:
-    """Calls, and names the whole path in the OSError, instead of its last part."""
-    with naming(path):
-        call()
-
-
-def _names(fd: int) -> Iterator[bytes]:
-    return iter(sorted(map(os.fsencode, os.listdir(fd))))
 
 
 def _identity(fd: int) -> tuple[int, int]:

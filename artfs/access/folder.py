@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from artfs.access.control import read_control
+from artfs.access.control import document, read_control
 from artfs.access.mounted import MountedAccess, number_of
 from artfs.errors import AlreadyFinished, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
@@ -35,7 +35,7 @@ class FolderAccess(MountedAccess):
         super().__init__(root)
         try:
             try:
-                status = json.loads(read_control(self._fd, b".artfs/status"))
+                status = document(self._fd, b".artfs/status")
             except FileNotFoundError:
                 status = {"collection": self._own_name()}
         except BaseException:
@@ -51,7 +51,7 @@ class FolderAccess(MountedAccess):
         if self._id is None or self._version_name:
             return super().usable()
         try:
-            status = json.loads(read_control(self._fd, b".artfs/status"))
+            status = document(self._fd, b".artfs/status")
         except (OSError, ValueError):
             return False
         return super().usable() and "version" not in status

@@ -19,7 +19,7 @@ from typing import Any
 
 from artfs.access.access import Access, Entry, Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes
-from artfs.access.directories import Directories, with_path
+from artfs.access.directories import Directories, naming
 from artfs.access.paths import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, printable
 from artfs.model import names
@@ -79,7 +79,8 @@ def get(
     with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
         for entry in entries:
             try:
-                with_path(os.path.join(os.fsencode(directory), entry.path), lambda: writer.write(entry))  # noqa: B023
+                with naming(os.path.join(os.fsencode(directory), entry.path)):
+                    writer.write(entry)
             except ReferenceFailed:
                 if entry.path not in may_miss:
                     raise

@@ -6,13 +6,16 @@ thread.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from artfs.access.access import Access
 from artfs.errors import NotFound, VolumeError
+
+Key: TypeAlias = tuple[str, str]
+"""The kind of a node and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,10 @@ class Node:
     facts: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         return self.kind, self.name
 
 
-@dataclass(slots=True)
 class Graph:
     """Nodes, and edges in the direction of time: a version to a run that used it, a run to what it made.
 
@@ -36,16 +38,26 @@ class Graph:
     have no facts.
     """
 
-    nodes: dict[tuple[str, str], Node] = field(default_factory=dict)
-    edges: dict[tuple[tuple[str, str], tuple[str, str]], None] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.nodes: dict[Key, Node] = {}
+        self.edges: dict[tuple[Key, Key], None] = {}
+        self._before: defaultdict[Key, list[Key]] = defaultdict(list)
+        self._after: defaultdict[Key, list[Key]] = defaultdict(list)
+
+    def connect(self, start: Key, end: Key) -> None:
+        """Adds an edge, unless it is there. Both nodes are to follow."""
+        if (start, end) not in self.edges:
+            self.edges[start, end] = None
+            self._after[start].append(end)
+            self._before[end].append(start)
 
     def before(self, node: Node) -> Iterator[Node]:
         """Yields the nodes that lead to one."""
-        return (self.nodes[start] for start, end in self.edges if end == node.key)
+        return (self.nodes[key] for key in self._before.get(node.key, ()))
 
     def after(self, node: Node) -> Iterator[Node]:
         """Yields the nodes that one leads to."""
-        return (self.nodes[end] for start, end in self.edges if start == node.key)
+        return (self.nodes[key] for key in self._after.get(node.key, ()))
 
     def json(self) -> dict[str, Any]:
         return {
@@ -77,7 +89,7 @@ class _Gathering:
             node = Node(*key, self._facts(*key))
             self._graph.nodes[key] = node
             for start, end in self._edges(node):
-                self._graph.edges[start, end] = None
+                self._graph.connect(start, end)
                 for other in (start, end):
                     if other not in seen:
                         seen.add(other)
@@ -96,7 +108,7 @@ class _Gathering:
         except (NotFound, VolumeError):
             return {}
 
-    def _edges(self, node: Node) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    def _edges(self, node: Node) -> Iterator[tuple[Key, Key]]:
         facts = node.facts
         if node.kind == "run":
             yield from ((("version", version), node.key) for version in facts.get("inputs", ()))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.access.access import Access, Annotation, Entry, PendingNotes
-from artfs.access.control import command, read_control, set_note, text
+from artfs.access.control import command, document, documents, read_control, set_note, text
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, newest_change, walk
 from artfs.access.paths import no_file, parts, resolved
@@ -75,7 +75,7 @@ class MountedAccess(Access):
     # -- the volume
 
     def describe(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(read_control(self._fd, b".artfs/status"))
+        status: dict[str, Any] = document(self._fd, b".artfs/status")
         return status
 
     def algorithm(self) -> Algorithm:
@@ -189,13 +189,13 @@ class MountedAccess(Access):
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         with self._collection(name) as fd:
-            return [json.loads(line) for line in read_control(fd, b".artfs/versions").splitlines()]
+            return documents(fd, b".artfs/versions")
 
     def version(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            status: dict[str, Any] = json.loads(read_control(fd, b".artfs/status"))
+            status: dict[str, Any] = document(fd, b".artfs/status")
             status["description"] = text(fd, b".artfs/description")
-            status["metadata"] = json.loads(read_control(fd, b".artfs/metadata.json"))
+            status["metadata"] = document(fd, b".artfs/metadata.json")
         return status
 
     def directory(self, name: str, ref: str) -> Path | None:
@@ -213,7 +213,8 @@ class MountedAccess(Access):
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            return _manifest(fd)
+            found: dict[str, Any] = document(fd, b".artfs/manifest.json")
+        return found
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
         with self._version(name, old) as fd:
@@ -232,7 +233,7 @@ class MountedAccess(Access):
                 raise PathNotFound(label, path) from None
             if last is not None:
                 return [last]
-            listed = sorted(map(os.fsencode, os.listdir(directories.fd)))
+            listed = directories.names()
             return [_entry(directories.fd, directories.below(child), child) for child in listed]
 
     def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
@@ -344,7 +345,7 @@ class MountedAccess(Access):
     def run(self, run: str) -> dict[str, Any]:
         check_run_id(run)
         try:
-            found: dict[str, Any] = json.loads(read_control(self._fd, f".artfs/runs/{run}".encode()))
+            found: dict[str, Any] = document(self._fd, f".artfs/runs/{run}".encode())
         except FileNotFoundError:
             raise RunNotFound(run) from None
         return found
@@ -403,7 +404,7 @@ class MountedAccess(Access):
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         with self._pending(name, distributed_id) as fd:
-            status: dict[str, Any] = json.loads(read_control(fd, b".artfs/status"))
+            status: dict[str, Any] = document(fd, b".artfs/status")
         return status
 
     def _need_collection(self, name: str, kind: str) -> None:
@@ -433,7 +434,7 @@ class MountedAccess(Access):
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         with self._pending(name, distributed_id) as fd:
-            return [json.loads(line) for line in read_control(fd, b".artfs/references").splitlines()]
+            return documents(fd, b".artfs/references")
 
     def _add_reference(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
@@ -491,7 +492,7 @@ class MountedAccess(Access):
                 tuple(read_control(fd, b".artfs/aliases").decode().split()),
                 tuple(read_control(fd, b".artfs/tags").decode().split()),
                 text(fd, b".artfs/description"),
-                json.loads(read_control(fd, b".artfs/metadata.json")),
+                document(fd, b".artfs/metadata.json"),
             )
             after = change(before)
             for key in ("aliases", "tags", "description", "metadata"):
@@ -577,7 +578,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _holders(collection: int, version: str) -> list[str]:
     """Returns the aliases that lead to a version other than by way of ``latest``."""
-    status = json.loads(read_control(collection, f"{version}/.artfs/status".encode()))
+    status = document(collection, f"{version}/.artfs/status".encode())
     holders = []
     for alias in status["aliases"]:
         at = alias
@@ -591,7 +592,7 @@ def _holders(collection: int, version: str) -> list[str]:
 
 def number_of(version_fd: int) -> str:
     """Returns what the version at a directory is called: ``v3``."""
-    return str(json.loads(read_control(version_fd, b".artfs/status"))["version"])
+    return str(document(version_fd, b".artfs/status")["version"])
 
 
 def _listed(dir_fd: int, path: bytes) -> list[bytes]:
@@ -602,10 +603,5 @@ def _listed(dir_fd: int, path: bytes) -> list[bytes]:
         os.close(fd)
 
 
-def _manifest(version_fd: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(read_control(version_fd, b".artfs/manifest.json"))
-    return found
-
-
 def _changes(dir_fd: int, path: bytes) -> list[Change]:
-    return [Change.read(json.loads(line)) for line in read_control(dir_fd, path).splitlines()]
+    return [Change.read(line) for line in documents(dir_fd, path)]

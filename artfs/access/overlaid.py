@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.access.referring import InVolume
 from artfs.access.trees import Cursor, Origin, Staged, Tree
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
@@ -245,13 +245,7 @@ class _OverlaidCursor(Cursor):
 
 def _status(entry: Entry) -> os.stat_result:
     """Returns what stat(2) would say of an entry, as far as it is known."""
-    size = 0
-    if isinstance(entry, DirEntry):
-        mode = stat.S_IFDIR | entry.mode
-    elif isinstance(entry, SymlinkEntry):
-        mode, size = stat.S_IFLNK | 0o777, len(entry.target)
-    else:
-        mode, size = stat.S_IFREG | entry.mode, entry.size
+    mode, size = mode_and_size(entry)
     seconds = entry.mtime_ns // 1_000_000_000
     known = (mode, 0, 0, 1, entry.uid, entry.gid, size, seconds, seconds, seconds)
     return os.stat_result(known, {"st_mtime_ns": entry.mtime_ns, "st_atime_ns": entry.mtime_ns})

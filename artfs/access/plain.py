@@ -79,6 +79,9 @@ class _PlainCursor(Cursor):
     def path(self) -> bytes:
         return self._to.path
 
+    def below(self, name: bytes) -> bytes:
+        return self._to.below(name)
+
     def close(self) -> None:
         self._to.close()
 
@@ -92,7 +95,7 @@ class _PlainCursor(Cursor):
         return os.stat(name, dir_fd=self._to.fd, follow_symlinks=False)
 
     def names(self) -> list[bytes]:
-        return sorted(map(os.fsencode, os.listdir(self._to.fd)))
+        return self._to.names()
 
     def open(self, name: bytes, *, bring: bool = True) -> int:
         fd = files.open_regular(self._to.fd, name)

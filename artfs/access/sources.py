@@ -21,8 +21,8 @@ from artfs.access.paths import Excludes
 from artfs.access.trees import Cursor
 from artfs.errors import CannotSeal, InvalidCommand, printable
 from artfs.model import names
+from artfs.seal.ingest import SPECIAL
 
-SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -52,10 +52,10 @@ class Sources:
         for source in self.paths:
             status = os.stat(source)
             if stat.S_ISDIR(status.st_mode):
-                with Directories(os.open(source, _ROOT)) as directories:
+                with Directories(os.open(source, _ROOT), follow=self.follow) as directories:
                     if holds(status):
                         raise InvalidCommand(f"'{printable(source)}' is the volume itself")
-                    for found in walk(directories, self.wanted, follow=self.follow):
+                    for found in walk(directories, self.wanted):
                         if found.leaving:
                             continue
                         if found.is_directory and holds(found.status):
@@ -115,8 +115,8 @@ class Sources:
         at = bringing.at
         for part in self.at or ():
             copier.enter(at, part, mode=0o777)
-        with Directories(os.open(source, _ROOT)) as directories:
-            for found in walk(directories, self.wanted, follow=self.follow):
+        with Directories(os.open(source, _ROOT), follow=self.follow) as directories:
+            for found in walk(directories, self.wanted):
                 kind = stat.S_IFMT(found.status.st_mode)
                 names.check_entry_name(found.name)
                 if found.leaving:

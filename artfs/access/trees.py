@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -91,6 +90,13 @@ class Cursor(ABC):
     @abstractmethod
     def status(self, name: bytes = b".") -> os.stat_result:
         """Returns the status of an entry, by default of the directory itself. Raises FileNotFoundError."""
+
+    def look(self, name: bytes) -> os.stat_result | None:
+        """Returns the same; None if there is no such entry."""
+        try:
+            return self.status(name)
+        except FileNotFoundError:
+            return None
 
     @abstractmethod
     def names(self) -> list[bytes]:
@@ -197,53 +203,10 @@ class Tree(ABC):
         """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""
 
 
-class Step(NamedTuple):
-    """One entry of a walk; `leaving` is the second time that a directory comes, after all that is in it."""
-
-    path: bytes
-    name: bytes
-    status: os.stat_result
-    leaving: bool = False
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.status.st_mode)
-
-    @property
-    def is_link(self) -> bool:
-        return stat.S_ISLNK(self.status.st_mode)
-
-
-def walk(cursor: Cursor) -> Iterator[Step]:
-    """Yields everything below where `cursor` stands, by name; a directory before and after its content.
-
-    Whenever it yields, the cursor stands at the directory that holds the entry.
-    """
-    todo: list[tuple[Iterator[bytes], Step | None]] = [(iter(cursor.names()), None)]
-    while todo:
-        listing, entered = todo[-1]
-        name = next(listing, None)
-        if name is None:
-            todo.pop()
-            if entered is not None:
-                cursor.leave()
-                yield entered._replace(leaving=True)
-            continue
-        try:
-            status = cursor.status(name)
-        except FileNotFoundError:
-            continue  # gone since it was listed
-        step = Step(cursor.below(name), name, status)
-        yield step
-        if step.is_directory:
-            cursor.enter(name)
-            todo.append((iter(cursor.names()), step))
-
-
 def descend(cursor: Cursor, way: Sequence[bytes]) -> None:
     """Goes down a path. Raises FileNotFoundError, NotADirectoryError."""
     for name in way:
         cursor.enter(name)
 
 
-__all__ = ["Cursor", "Origin", "Staged", "Step", "Tree", "descend", "walk"]
+__all__ = ["Cursor", "Origin", "Staged", "Tree", "descend"]

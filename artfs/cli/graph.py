@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from artfs.access.lineage import Graph, Node
+from artfs.access.lineage import Graph, Key, Node
 from artfs.errors import printable
 
 
@@ -14,31 +15,50 @@ def as_text(graph: Graph, name: str) -> Iterator[str]:
 
     What was shown above is not shown again below it, but for its name and an ellipsis.
     """
-    shown: set[tuple[str, str]] = set()
+    shown: set[Key] = set()
     for node in graph.nodes.values():
         if node.kind == "version" and node.name.partition(":")[0] == name:
             yield _label(node)
             shown.add(node.key)
-            yield from _around(graph, node, "", shown)
+            yield from _around(graph, node, shown)
 
 
-def _around(
-    graph: Graph, node: Node, indent: str, shown: set[tuple[str, str]], above: Node | None = None
-) -> Iterator[str]:
-    if node.kind == "version":
-        branches = [(_verb(other), other) for other in graph.before(node)]
-        branches += [("used by" if other.kind == "run" else "base of", other) for other in graph.after(node)]
-    else:
-        branches = [("used", other) for other in graph.before(node)]
-        branches += [("made", other) for other in graph.after(node)]
-    branches = [branch for branch in branches if branch[1] is not above]
-    for number, (verb, other) in enumerate(branches):
-        last = number + 1 == len(branches)
-        again = other.key in shown
-        yield f"{indent}{'└─' if last else '├─'} {verb} {_label(other)}{' ...' if again else ''}"
+def _around(graph: Graph, top: Node, shown: set[Key]) -> Iterator[str]:
+    # No recursion: a chain of patches may be longer than any stack.
+    todo = _branches(graph, top, None, "")
+    while todo:
+        branch = todo.pop()
+        again = branch.node.key in shown
+        corner = "└─" if branch.last else "├─"
+        yield f"{branch.indent}{corner} {branch.verb} {_label(branch.node)}{' ...' if again else ''}"
         if not again:
-            shown.add(other.key)
-            yield from _around(graph, other, indent + ("   " if last else "│  "), shown, node)
+            shown.add(branch.node.key)
+            indent = branch.indent + ("   " if branch.last else "│  ")
+            todo += _branches(graph, branch.node, branch.above, indent)
+
+
+class _Branch(NamedTuple):
+    """A line that is still to be told, of a node beside `above`."""
+
+    indent: str
+    verb: str
+    node: Node
+    above: Node
+    last: bool
+
+
+def _branches(graph: Graph, node: Node, above: Node | None, indent: str) -> list[_Branch]:
+    """Returns what is around a node but for `above`, the first one last."""
+    if node.kind == "version":
+        found = [(_verb(other), other) for other in graph.before(node)]
+        found += [("used by" if other.kind == "run" else "base of", other) for other in graph.after(node)]
+    else:
+        found = [("used", other) for other in graph.before(node)]
+        found += [("made", other) for other in graph.after(node)]
+    kept = [(verb, other) for verb, other in found if other is not above]
+    return [
+        _Branch(indent, verb, other, node, number == 0) for number, (verb, other) in enumerate(reversed(kept))
+    ]
 
 
 def _verb(other: Node) -> str:
@@ -68,7 +88,7 @@ def as_dot(graph: Graph) -> Iterator[str]:
     yield "}"
 
 
-def _id(key: tuple[str, str]) -> str:
+def _id(key: Key) -> str:
     return _quoted(f"{key[0]} {key[1]}")
 
 

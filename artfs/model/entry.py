@@ -7,6 +7,7 @@ can't say is checked in ``pages.py``. Must not know pages. Any thread may use th
 
 from __future__ import annotations
 
+import stat
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
@@ -14,6 +15,8 @@ from msgspec import Meta, Struct
 from artfs.model.digest import LONGEST_ID, BlobId, ContentDigest, TreeId
 
 MAX_INT = 2**63 - 1
+# The xattr that says which run brought a file.
+RUN = b"user.artfs.run"
 # As an owner or a group of child directories: there is no child directory, or they have different ones.
 NONE = -1
 MANY = -2
@@ -25,7 +28,8 @@ Uri: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=65535)]
 Checksum: TypeAlias = Annotated[bytes, Meta(max_length=65535)]
 Xattrs: TypeAlias = tuple[tuple[bytes, bytes], ...]
 # Sealed entries bear no setuid and no setgid bit; the format has no place for them.
-Mode: TypeAlias = Annotated[int, Meta(ge=0, le=0o1777)]
+SEALED_MODE = 0o1777
+Mode: TypeAlias = Annotated[int, Meta(ge=0, le=SEALED_MODE)]
 Owner: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INT)]
 ListMask: TypeAlias = Annotated[int, Meta(ge=0, le=0o555)]
@@ -97,6 +101,24 @@ class ReferenceEntry(Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 Entry: TypeAlias = FileEntry | DirEntry | SymlinkEntry | ReferenceEntry
 """Tags 4 and up are reserved; the next one is meant for a file whose blob is made of chunks."""
+
+
+def kind_of(entry: Entry) -> str:
+    """Returns ``file``, ``directory``, ``symlink`` or ``reference``."""
+    if isinstance(entry, FileEntry):
+        return "file"
+    if isinstance(entry, DirEntry):
+        return "directory"
+    return "symlink" if isinstance(entry, SymlinkEntry) else "reference"
+
+
+def mode_and_size(entry: Entry) -> tuple[int, int]:
+    """Returns ``st_mode``, with the kind, and ``st_size`` of an entry; a directory's size is 0."""
+    if isinstance(entry, DirEntry):
+        return stat.S_IFDIR | entry.mode, 0
+    if isinstance(entry, SymlinkEntry):
+        return stat.S_IFLNK | 0o777, len(entry.target)
+    return stat.S_IFREG | entry.mode, entry.size
 
 
 class Summary(Struct, frozen=True, array_like=True, gc=False):

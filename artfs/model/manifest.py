@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from artfs.model.digest import text
-from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
+from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, SymlinkEntry, kind_of
 from artfs.model.tree import TreeReader
 
 
@@ -37,19 +37,15 @@ def describe(entry: Entry) -> dict[str, Any]:
 
     `mode` is octal text, `mtime` nanoseconds since the epoch. Bytes are decoded with surrogateescape.
     """
+    found: dict[str, Any] = {"kind": kind_of(entry)}
     if isinstance(entry, DirEntry):
-        found: dict[str, Any] = {
-            "kind": "directory",
-            "mode": f"{entry.mode:04o}",
-            "digest": text(entry.content),
-        }
+        found |= {"mode": f"{entry.mode:04o}", "digest": text(entry.content)}
     elif isinstance(entry, SymlinkEntry):
-        found = {"kind": "symlink", "target": _decoded(entry.target)}
+        found |= {"target": _decoded(entry.target)}
     elif isinstance(entry, FileEntry):
-        found = {"kind": "file", "size": entry.size, "mode": f"{entry.mode:04o}", "digest": text(entry.blob)}
+        found |= {"size": entry.size, "mode": f"{entry.mode:04o}", "digest": text(entry.blob)}
     else:
-        found = {
-            "kind": "reference",
+        found |= {
             "size": entry.size,
             "mode": f"{entry.mode:04o}",
             "digest": _decoded(entry.checksum),
@@ -57,7 +53,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         }
     found["mtime"] = entry.mtime_ns
     if not isinstance(entry, SymlinkEntry):
-        run = dict(entry.xattrs).get(b"user.artfs.run")
+        run = dict(entry.xattrs).get(RUN)
         if run is not None:
             found["run"] = _decoded(run)
     return found

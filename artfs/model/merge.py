@@ -20,10 +20,18 @@ from msgspec.structs import replace
 
 from artfs.model.diff import differing_entries
 from artfs.model.digest import Algorithm, algorithm_of, text
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
+from artfs.model.entry import (
+    RUN,
+    DirEntry,
+    Entry,
+    FileEntry,
+    ReferenceEntry,
+    Summary,
+    SymlinkEntry,
+    Xattrs,
+    kind_of,
+)
 from artfs.model.tree import Put, TreeReader, build
-
-RUN = b"user.artfs.run"
 
 
 class Conflict(Struct, frozen=True):
@@ -343,7 +351,7 @@ class _Merge:
                 hasher.update(_END)
                 continue
             entry = found[1]
-            hasher.update(_encoder.encode((_kind(entry), entry.name, _content(entry), _marks(entry))))
+            hasher.update(_encoder.encode((kind_of(entry), entry.name, _content(entry), _marks(entry))))
             if isinstance(entry, DirEntry):
                 stack.append(self._reader.entries(entry.tree))
         return hasher.digest().hex()
@@ -354,14 +362,6 @@ _END = _encoder.encode(None)
 
 
 # -- entries
-
-
-def _kind(entry: Entry) -> str:
-    if isinstance(entry, FileEntry):
-        return "file"
-    if isinstance(entry, DirEntry):
-        return "directory"
-    return "symlink" if isinstance(entry, SymlinkEntry) else "reference"
 
 
 def _content(entry: Entry) -> tuple[object, ...]:
@@ -417,7 +417,7 @@ def _did(before: Entry | None, after: Entry | None) -> str:
     if after is None:
         return "removed"
     if type(before) is not type(after):
-        return f"replaced by a {_kind(after)}"
+        return f"replaced by a {kind_of(after)}"
     one, other = _marks(before), _marks(after)
     if isinstance(before, DirEntry) and isinstance(after, DirEntry):
         same = before.content == after.content

@@ -178,8 +178,11 @@ class Draft:
         """Changes some of the settings, durably; concurrent changes of others are kept."""
         with durable.directory_lock(self.fd):
             settings = msgspec.structs.replace(self.settings(), **changes)
-            durable.replace(self.fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="settings")
+            self._store(settings)
             return settings
+
+    def _store(self, settings: Settings) -> None:
+        durable.replace(self.fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="settings")
 
     def metadata(self) -> bytes:
         """Returns the JSON object that the user gave, ``{}`` if none."""
@@ -199,8 +202,7 @@ class Draft:
             if new_metadata != metadata:
                 self.set_metadata(new_metadata)
             if new_settings != settings:
-                data = msgspec.json.encode(new_settings) + b"\n"
-                durable.replace(self.fd, _SETTINGS, data, label="settings")
+                self._store(new_settings)
 
     # -- runs
 

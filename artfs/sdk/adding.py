@@ -10,13 +10,15 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.access.access import Progress, silent
 from artfs.access.copier import Copier
+from artfs.access.directories import walk
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
-from artfs.access.trees import Cursor, Origin, Tree, descend, walk
+from artfs.access.trees import Cursor, Origin, Tree, descend
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.sdk import arguments, current, objects, progress
 from artfs.sdk.arguments import StrPath
@@ -106,12 +108,10 @@ class Adding(Reading):
             sources.copy(copier)
             yield copier.tree
 
-    @contextlib.contextmanager
     def _copier(
         self, draft: Draft, overwrite: bool, total: int = 0, tell: Progress = silent
-    ) -> Iterator[Copier]:
-        with draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell) as copier:
-            yield copier
+    ) -> AbstractContextManager[Copier]:
+        return draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell)
 
     @contextlib.contextmanager
     def new_file(

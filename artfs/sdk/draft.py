@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from artfs.access.access import Access, Progress, silent
-from artfs.access.copier import MODE, Copier, Terms, in_the_way
-from artfs.access.trees import Cursor, Origin, Tree, walk
+from artfs.access.copier import Copier, Terms, in_the_way
+from artfs.access.directories import walk
+from artfs.access.trees import Cursor, Origin, Tree
 from artfs.errors import AlreadyPending, ArtfsError
+from artfs.model.entry import SEALED_MODE
 from artfs.sdk.connection import Connection
 
 _PRIVATE = b"sdk-"
@@ -49,9 +51,8 @@ class Draft:
         access = self.connection.access()
         with self._lock:
             if not self.started:
-                base: dict[str, Any] = {} if self.base is None else {"base": self.base}
                 try:
-                    access.new(self.name, self.id, kind=self.kind, **base)
+                    access.new(self.name, self.id, kind=self.kind, base=self.base)
                 except AlreadyPending:
                     if not self.shared:
                         raise
@@ -206,7 +207,11 @@ def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
     for step in walk(source):
         if step.leaving:
             status = step.status
-            at.dress(mode=status.st_mode & MODE, mtime_ns=status.st_mtime_ns, xattrs=source.xattrs(step.name))
+            at.dress(
+                mode=status.st_mode & SEALED_MODE,
+                mtime_ns=status.st_mtime_ns,
+                xattrs=source.xattrs(step.name),
+            )
             at.leave()
         elif step.is_directory:
             copier.enter(at, step.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from artfs.access.access import Access
-from artfs.access.directories import Directories, Found, walk, with_path
+from artfs.access.directories import Directories, Found, naming, walk
 from artfs.access.get import get
 from artfs.errors import printable
 from artfs.model.digest import Algorithm
@@ -47,10 +47,11 @@ def prune(manifest: Mapping[str, Any], target: str) -> None:
             line = manifest.get(os.fsdecode(found.path))
             if line is not None and _on_disk(line["kind"]) == _kind(found.status):
                 continue
-            if found.leaving:
-                with_path(found.path, lambda: os.rmdir(found.name, dir_fd=directories.fd))  # noqa: B023
-            elif not found.is_directory:
-                with_path(found.path, lambda: os.unlink(found.name, dir_fd=directories.fd))  # noqa: B023
+            with naming(found.path):
+                if found.leaving:
+                    os.rmdir(found.name, dir_fd=directories.fd)
+                elif not found.is_directory:
+                    os.unlink(found.name, dir_fd=directories.fd)
 
 
 def verify(manifest: Mapping[str, Any], target: str) -> None:

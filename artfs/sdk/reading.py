@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from artfs.access.trees import Cursor, Origin, descend, walk
+from artfs.access.directories import walk
+from artfs.access.trees import Cursor, Origin, descend
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.sdk import arguments, objects, outside
 from artfs.sdk.arguments import StrPath

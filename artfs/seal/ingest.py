@@ -17,16 +17,25 @@ from msgspec.structs import replace
 
 from artfs.errors import CannotSeal
 from artfs.model.digest import Algorithm, BlobId, TreeId
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry, Xattrs
+from artfs.model.entry import (
+    RUN,
+    SEALED_MODE,
+    DirEntry,
+    Entry,
+    FileEntry,
+    ReferenceEntry,
+    Summary,
+    SymlinkEntry,
+    Xattrs,
+)
 from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
+from artfs.pending.tree import PendingTree
 
-_SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SEALED_MODE = 0o1777  # setuid and setgid end with the seal
-_RUN = "user.artfs.run"
 _DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
 
 #: Returns the digest of a file that was learned while it was written, or None.
@@ -161,7 +170,7 @@ class Ingest:
             frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=frame.fd), status))
         else:
             path = b"/".join([*(part.name for part in self._stack[1:]), name])
-            self._unsealable.append((path, _SPECIAL.get(kind, "special file")))
+            self._unsealable.append((path, SPECIAL.get(kind, "special file")))
 
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
         owner = status.st_uid, status.st_gid
@@ -174,7 +183,7 @@ class Ingest:
 
     def _stub(self, name: bytes, stub: Stub, uid: int, gid: int, mtime_ns: int) -> FileEntry | ReferenceEntry:
         entry = overlay.stubbed(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
-        return replace(entry, name=name, mode=stub.mode & _SEALED_MODE)
+        return replace(entry, name=name, mode=stub.mode & SEALED_MODE)
 
     def _reference(self, frame: _Frame, name: bytes, status: os.stat_result) -> ReferenceEntry | None:
         if not self._references:
@@ -185,7 +194,7 @@ class Ingest:
             return None
         return ReferenceEntry(
             name,
-            status.st_mode & _SEALED_MODE,
+            status.st_mode & SEALED_MODE,
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
@@ -206,7 +215,7 @@ class Ingest:
             frame.new.append(NewFile(name, blob))
         return FileEntry(
             name,
-            status.st_mode & _SEALED_MODE,
+            status.st_mode & SEALED_MODE,
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
@@ -222,7 +231,7 @@ class Ingest:
             self._new.append(([part.name for part in self._stack[1:]], frame.new))
         return summary.directory(
             frame.name,
-            status.st_mode & _SEALED_MODE,
+            status.st_mode & SEALED_MODE,
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
@@ -236,6 +245,15 @@ class Ingest:
             return self._store.reader.update(frame.lower.tree, changes, self._store.put)
         frame.entries.sort(key=lambda entry: entry.name)
         return build(frame.entries, self._store.algorithm, self._store.put)
+
+
+def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], None]) -> Ingested:
+    """Reads a pending tree, whose root is open. `on_file` is called at each file.
+
+    Raises what :meth:`Ingest.run` does.
+    """
+    patched, references = tree.lower is not None, tree.draft.has_references()
+    return Ingest(store, tree.hashes.take, on_file, patched=patched, references=references).run(root_fd)
 
 
 def _open_to_read(directory: int, name: bytes) -> int:
@@ -261,7 +279,6 @@ def _xattrs(path: bytes) -> Xattrs:
     found = os.listxattr(path, follow_symlinks=False)
     if not found:
         return ()
-    kept = [n for n in found if n.startswith("user.") and (n == _RUN or not n.startswith("user.artfs."))]
-    return tuple(
-        (name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(map(os.fsencode, kept))
-    )
+    names = sorted(map(os.fsencode, found))
+    kept = (n for n in names if n.startswith(b"user.") and (n == RUN or not n.startswith(b"user.artfs.")))
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept)

@@ -14,7 +14,7 @@ from artfs.model.digest import BlobId, TreeId, blob_id
 from artfs.model.entry import DirEntry, ReferenceEntry
 from artfs.model.tree import TreeReader, build
 from artfs.pending.tree import PendingTree
-from artfs.seal.ingest import Ingest
+from artfs.seal.ingest import ingest
 from artfs.store.objects import ObjectStore
 
 _ATTEMPTS = 5  # against files that go while they are looked at
@@ -84,9 +84,7 @@ def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview,
         sink = kind(tree.store)
         root = tree.open_root()
         try:
-            patched, references = tree.lower is not None, tree.draft.has_references()
-            ingest = Ingest(sink, tree.hashes.take, lambda: None, patched=patched, references=references)
-            return sink, ingest.run(root).root
+            return sink, ingest(tree, root, sink, lambda: None).root
         except (FileNotFoundError, NotADirectoryError):
             continue
         finally:

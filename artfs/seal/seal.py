@@ -50,7 +50,7 @@ from artfs.pending.overlay import Base
 from artfs.pending.tree import PendingTree
 from artfs.seal import base as bases
 from artfs.seal.base import Find
-from artfs.seal.ingest import Ingest, Ingested
+from artfs.seal.ingest import Ingested, ingest
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 
@@ -278,9 +278,7 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            patched, references = tree.lower is not None, tree.draft.has_references()
-            ingest = Ingest(self.store, tree.hashes.take, count, patched=patched, references=references)
-            return ingest.run(root)
+            return ingest(tree, root, self.store, count)
         finally:
             os.close(root)
 

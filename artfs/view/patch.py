@@ -21,19 +21,18 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
 from artfs.errors import NotEmpty, NotPermitted
 from artfs.model.digest import digest_of
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay, reference
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.place import Place
 from artfs.pending.tree import TREE, PendingTree
-from artfs.references import References
 from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.node import (
@@ -50,7 +49,7 @@ from artfs.view.node import (
 )
 from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
-from artfs.view.pending import Branch, PendingDirectory, PendingNode
+from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import is_own, no_such_xattr, of_reference
 
@@ -60,17 +59,8 @@ _SETID = stat.S_ISUID | stat.S_ISGID
 class PatchBranch(Branch):
     """What the nodes of one patch have in common."""
 
-    def __init__(
-        self,
-        tree: PendingTree,
-        control: ControlDirectory,
-        root_of: Callable[[PendingTree], PendingDirectory],
-        references: References,
-        *,
-        as_root: bool,
-        write_cache: bool,
-    ) -> None:
-        super().__init__(tree, control, root_of, references, as_root=as_root, write_cache=write_cache)
+    def __init__(self, tree: PendingTree, control: ControlDirectory, serving: Serving) -> None:
+        super().__init__(tree, control, serving)
         self.store, self.reader = tree.store, tree.store.reader
         self.staging = tree.draft.fd
         base = tree.base()
@@ -173,13 +163,7 @@ class PatchNode(PendingNode):
             status = self.stat()
             uid, gid = status.st_uid, status.st_gid
             atime_ns, mtime_ns, ctime_ns = status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
-        size = 0
-        if isinstance(entry, SymlinkEntry):
-            mode, size = stat.S_IFLNK | 0o777, len(entry.target)
-        elif isinstance(entry, DirEntry):
-            mode = stat.S_IFDIR | entry.mode
-        else:
-            mode, size = stat.S_IFREG | entry.mode, entry.size
+        mode, size = mode_and_size(entry)
         return Attributes(
             self.ino,
             mode,
@@ -369,7 +353,7 @@ class PatchNode(PendingNode):
 
     def _opened_to_read(self, caller: Caller) -> Handle:
         if isinstance(self.entry, ReferenceEntry):
-            return ReferenceHandle(self.branch.references, self.entry, self.branch.tree.label, caller)
+            return ReferenceHandle(self.branch.serving.references, self.entry, self.branch.tree.label, caller)
         return super()._opened_to_read(caller) if self.entry is None else LowerHandle(self, caller)
 
     def target(self) -> bytes:

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
@@ -47,27 +48,24 @@ _MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is the same for all pending trees of a mount."""
+
+    root_of: Callable[[PendingTree], PendingDirectory]  # to find a tree that took the place of another
+    references: References
+    as_root: bool  # then new files are given to whoever made them
+    write_cache: bool
+
+
 class Branch:
     """What the nodes of one pending tree have in common.
 
     Doesn't hold its nodes, since they hold it: so their descriptors go with the last who knows them.
     """
 
-    def __init__(
-        self,
-        tree: PendingTree,
-        control: ControlDirectory,
-        root_of: Callable[[PendingTree], PendingDirectory],
-        references: References,
-        *,
-        as_root: bool,
-        write_cache: bool,
-    ) -> None:
-        self.tree, self.control = tree, control
-        self.root_of = root_of  # of a tree that takes the place of this one
-        self.references = references
-        self.write_cache = write_cache
-        self.as_root = as_root  # then new files are given to whoever made them
+    def __init__(self, tree: PendingTree, control: ControlDirectory, serving: Serving) -> None:
+        self.tree, self.control, self.serving = tree, control, serving
         self.sealed: Node | None = None  # the root of the version that the tree became
         #: Names that are not in the root, as the kernel was told for good. They may come with a base.
         self.absent: set[bytes] = set()
@@ -79,7 +77,7 @@ class Branch:
         With its write cache the kernel reads what surrounds a write, by whatever handle the write has.
         """
         access = flags & os.O_ACCMODE
-        return os.O_RDWR if self.write_cache and access == os.O_WRONLY else access
+        return os.O_RDWR if self.serving.write_cache and access == os.O_WRONLY else access
 
     def plant(self) -> PendingDirectory:
         """Makes the root of the tree; to be called once."""
@@ -136,7 +134,7 @@ class PendingNode(Place, Node):
         if self.branch.tree.successor is None:
             return self
         path = self.names()
-        node: Node | None = None if path is None else self.branch.root_of(self.branch.tree.current())
+        node: Node | None = None if path is None else self.branch.serving.root_of(self.branch.tree.current())
         for name in path or ():
             node = node.lookup(name) if node is not None else None
         if node is None:
@@ -355,7 +353,7 @@ class PendingNode(Place, Node):
         if self.branch.tree.has_references:
             entry = self.reference()
             if entry is not None:
-                return ReferenceHandle(self.branch.references, entry, self.branch.tree.label, caller)
+                return ReferenceHandle(self.branch.serving.references, entry, self.branch.tree.label, caller)
         return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
 
 
@@ -414,7 +412,7 @@ class PendingDirectory(PendingNode):
 
     def _own(self, fd: int, mode: int, caller: Caller, path: bytes | None = None) -> None:
         """Gives what was just made to its maker, with the group of a setgid directory."""
-        if not self.branch.as_root:
+        if not self.branch.serving.as_root:
             return
         parent = os.fstat(self.directory())
         gid = parent.st_gid if parent.st_mode & stat.S_ISGID else caller.gid
@@ -584,4 +582,4 @@ def _or_unchanged(owner: int | None) -> int:
     return -1 if owner is None else owner
 
 
-__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode"]
+__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode", "Serving"]

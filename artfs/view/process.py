@@ -8,7 +8,6 @@ from pathlib import Path
 from artfs.view.node import Attributes, Caller
 
 #: What is needed of a directory to list it and look at what is in it.
-LIST = 0o5
 
 # Signals that a process gets without being asked to stop what it does.
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from artfs.errors import printable
+from artfs.model.entry import RUN
 from artfs.pending import reference
 from artfs.references import name_taken, referring
 from artfs.remote import Found
@@ -17,7 +18,6 @@ from artfs.store.files import unlink_quietly
 from artfs.view.node import Caller, Node
 from artfs.view.pending import PendingDirectory
 from artfs.view.process import granted
-from artfs.view.xattrs import RUN
 
 _DIRECTORY_MODE = 0o755
 _PASS, _WRITE = 0o1, 0o3
@@ -46,7 +46,7 @@ def refer(
         _check(at, caller, _PASS)
     _check(at, caller, _WRITE)
     attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
-    if at.branch.as_root:
+    if at.branch.serving.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
     entry = referring(found, way[-1], *owner)
     if run:

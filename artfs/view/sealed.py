@@ -10,14 +10,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 
 from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.references import References
 from artfs.store.clock import nanoseconds
 from artfs.store.objects import ObjectStore
@@ -146,17 +145,11 @@ class SealedNode(Node):
 
     def attributes(self) -> Attributes:
         entry = self.entry
-        size, nlink = 0, 1
-        if isinstance(entry, FileEntry | ReferenceEntry):
-            mode, size = stat.S_IFREG | entry.mode, entry.size
-        elif isinstance(entry, DirEntry):
-            mode = stat.S_IFDIR | entry.mode  # st_nlink 1: "not counted", as btrfs says; find(1) knows that
-        else:
-            mode, size = stat.S_IFLNK | 0o777, len(entry.target)
+        mode, size = mode_and_size(entry)
         return Attributes(
             self.ino,
             mode,
-            nlink=nlink,
+            nlink=1,  # of a directory "not counted", as btrfs says; find(1) knows that
             uid=entry.uid,
             gid=entry.gid,
             size=size,

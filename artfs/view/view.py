@@ -28,7 +28,7 @@ from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
 from artfs.view.node import SEALED, Attributes, Caller, Node, virtual
 from artfs.view.patch import PatchBranch
-from artfs.view.pending import Branch, PendingDirectory, PendingHandle
+from artfs.view.pending import Branch, PendingDirectory, PendingHandle, Serving
 from artfs.view.referring import refer
 from artfs.view.sealed import KeptNodes, SealedTree, ordinal_of, serial_of
 from artfs.volume import Volume
@@ -74,6 +74,7 @@ class View:
         self.started = time.time()
         self.stopping = False  # then whoever waits gives up
         self.as_root = volume.references.careful = os.geteuid() == 0
+        self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)
         self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
         self._kept = KeptNodes()
@@ -91,15 +92,7 @@ class View:
             place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
             kind = Branch if tree.lower is None else PatchBranch
-            branch = kind(
-                tree,
-                control,
-                self.pending,
-                self.volume.references,
-                as_root=self.as_root,
-                write_cache=self.write_cache,
-            )
-            root = self._roots[key] = branch.plant()
+            root = self._roots[key] = kind(tree, control, self._serving).plant()
         return root
 
     def drop(self, tree: PendingTree) -> PendingDirectory | None:

@@ -6,10 +6,10 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from artfs.model.entry import ReferenceEntry
+from artfs.model.entry import RUN, ReferenceEntry
 from artfs.view.node import NoSuchAttribute
 
-RUN, URI, DIGEST = b"user.artfs.run", b"user.artfs.uri", b"user.artfs.digest"
+URI, DIGEST = b"user.artfs.uri", b"user.artfs.digest"
 
 
 def is_own(name: bytes) -> bool:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.conformance.driver import Filesystem, OsFilesystem
+from tests.conformance.driver import Filesystem, OpenFile, OsFilesystem
 
 T = TypeVar("T")
 
@@ -56,12 +56,17 @@ def write(fs: Filesystem, path: bytes, data: bytes = b"", mode: int = 0o644) -> 
 def read(fs: Filesystem, path: bytes) -> bytes:
     """The whole of a file."""
     with fs.open(path, os.O_RDONLY) as file:
-        parts: list[bytes] = []
-        offset = 0
-        while part := file.pread(1 << 20, offset):
-            parts.append(part)
-            offset += len(part)
-        return b"".join(parts)
+        return read_all(file)
+
+
+def read_all(file: OpenFile) -> bytes:
+    """The whole of an open file."""
+    parts: list[bytes] = []
+    offset = 0
+    while part := file.pread(1 << 20, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
 
 
 def exists(fs: Filesystem, path: bytes) -> bool:

@@ -194,3 +194,7 @@ def join_threads() -> None:
     for thread in threading.enumerate():
         if thread.name == "artfs-trash":
             thread.join()
+
+
+#: What may go wrong in the midst of an operation, by the name of what it raises.
+ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}

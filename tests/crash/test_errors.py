@@ -18,10 +18,8 @@ import pytest
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
-    bad_sector,
-    ctrl_c,
+    ERRORS,
     failing,
-    full_disk,
     join_threads,
     remove,
     steps,
@@ -32,7 +30,6 @@ from tests.crash.harness import SCENARIOS, Case, State, many, prepared
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
-ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 # A full disk is what happens; the others go the same ways where they are tried.
 ALL_ERRORS = ["start", "seal with files that are stored", "seal what is unchanged", "discard"]
 TRIALS = [(name, error) for name in SCENARIOS for error in ERRORS if error == "ENOSPC" or name in ALL_ERRORS]

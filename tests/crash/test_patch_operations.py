@@ -19,13 +19,11 @@ from artfs.store import syscalls
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
+    ERRORS,
     Announced,
-    bad_sector,
     calls,
     crash,
-    ctrl_c,
     failing,
-    full_disk,
     join_threads,
     remove,
     steps,
@@ -39,7 +37,6 @@ pytestmark = pytest.mark.usefixtures("no_syncs")
 # Only in these does much come after the last step that is announced, or between two of them.
 WITH_CALLS = ["set a base", "set another base", "take the base away"]
 OPERATIONS = {**BASES, **FINISHES, **GC}
-ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 
 
 @dataclass

@@ -35,6 +35,15 @@ pytestmark = pytest.mark.fuse
 FORGED = ".artfs-stub:644:xxh128:" + "0" * 32 + ":name"
 
 
+def patch_of_one(model: Path, content: bytes) -> Path:
+    """Starts a patch of a version with one file."""
+    job = model / "pending" / "base"
+    job.mkdir()
+    (job / "file").write_bytes(content)
+    finish(job)
+    return patch(model, "job")
+
+
 # Copy-up
 
 
@@ -53,11 +62,7 @@ def test_opening_a_base_file_to_write_changes_nothing_that_is_seen(based: Path) 
 
 def test_a_mapping_that_is_written_is_seen_by_all_who_have_the_file(model: Path) -> None:
     content = os.urandom(1 << 20)
-    job = model / "pending" / "base"
-    job.mkdir()
-    (job / "file").write_bytes(content)
-    finish(job)
-    tree = patch(model, "job")
+    tree = patch_of_one(model, content)
 
     def write(child: Child) -> None:
         with open(tree / "file", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
@@ -112,11 +117,7 @@ def test_appends_of_many_processes_to_a_base_file(based: Path) -> None:
 
 def test_the_first_writers_of_a_base_file_at_the_same_moment(model: Path) -> None:
     content = os.urandom(4 << 20)
-    job = model / "pending" / "base"
-    job.mkdir()
-    (job / "file").write_bytes(content)
-    finish(job)
-    tree = patch(model, "job")
+    tree = patch_of_one(model, content)
 
     def write(number: int, child: Child) -> None:
         child.pause()

@@ -207,6 +207,77 @@ def test_what_others_may(job: Path, outside: Path) -> None:
         (job / "theirs").read_text()
 
 
+@as_root
+def test_a_directory_that_is_closed_is_not_passed(job: Path, outside: Path) -> None:
+    uri = (outside / "one").as_uri()
+    os.chmod(job, 0o777)
+    (job / "closed" / "open").mkdir(parents=True)
+    os.chmod(job / "closed" / "open", 0o777)
+    os.chmod(job / "closed", 0o700)
+
+    def write() -> int:
+        try:
+            control(job, "references").write_bytes(f"closed/open/theirs {uri}\n".encode())
+        except OSError as error:
+            return error.errno or 0
+        return 0
+
+    assert in_child(write, uid=NOBODY, gid=NOBODY) == errno.EACCES
+    assert os.listdir(job / "closed" / "open") == []
+    os.chmod(job / "closed", 0o711)
+    assert in_child(write, uid=NOBODY, gid=NOBODY) == 0
+
+
+@as_root
+def test_names_in_closed_directories_are_told_to_who_may_list_them(
+    job: Path, model: Path, outside: Path
+) -> None:
+    uri = (outside / "one").as_uri()
+    os.chmod(job, 0o755)
+    (job / "closed").mkdir(mode=0o700)
+    refer(job, "closed/secret", uri)
+
+    def listed() -> int:
+        try:
+            return len(show_lines(job, "references"))
+        except OSError as error:
+            return -(error.errno or 0)
+
+    assert in_child(listed, uid=NOBODY, gid=NOBODY) == -errno.EACCES
+    assert listed() == 1
+    finish(job)
+    (outside / "one").write_text("two")
+    with fails(errno.EIO):
+        (model / "v0" / "closed" / "secret").read_text()
+    assert uri in show_json(model / "v0", "status")["reference_errors"]
+    status = in_child(lambda: show_json(model / "v0", "status"), uid=NOBODY, gid=NOBODY)
+    assert "reference_errors" not in status
+
+
+@as_root
+@pytest.mark.parametrize("closed", ["collection", "root", "directory", "file"])
+def test_what_is_closed_in_another_version_is_not_opened_by_a_reference(
+    shared_mnt: Path, model: Path, job: Path, closed: str
+) -> None:
+    other = shared_mnt / f"{model.name}-closed"
+    tree = other / "pending" / "job"
+    tree.mkdir(parents=True)
+    (tree / "dir").mkdir()
+    (tree / "dir" / "secret").write_text("secret")
+    place = {"root": tree, "directory": tree / "dir", "file": tree / "dir" / "secret"}.get(closed)
+    if place is not None:
+        os.chmod(place, 0o604 if place.is_file() else 0o705)
+    finish(tree)
+    if closed == "collection":
+        refer(job, "early", f"artfs://{other.name}:v0/dir/secret")
+        os.chmod(other, 0o700)
+        with fails(errno.EIO):
+            (job / "early").read_text()
+    assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0/dir/secret", errno.EIO)
+    if closed != "file":
+        assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
+
+
 def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:
     with mounted_volume(("--references", "artfs,http")) as mounted:
         tree = mounted.point / "model" / "pending" / "job"

@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from artfs.view.node import Listing
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
+from tests.conformance.helpers import read_all
 
 T = TypeVar("T")
 
@@ -58,15 +59,6 @@ Tree = dict[bytes, Seen]
 
 def joined(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
-
-
-def read_all(file: OpenFile) -> bytes:
-    parts: list[bytes] = []
-    offset = 0
-    while part := file.pread(1 << 20, offset):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
 
 
 def look(fs: Filesystem) -> Tree:

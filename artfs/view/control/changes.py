@@ -12,9 +12,8 @@ from artfs.model import names
 from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
-from artfs.view.control.place import PendingPlace, VersionPlace, can_list
+from artfs.view.control.place import PendingPlace, VersionPlace, can_list, sees_all
 from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, virtual
-from artfs.view.process import LIST, granted
 
 
 def _told(changes: Iterable[Change]) -> str:
@@ -28,7 +27,7 @@ class Changes(ControlFile[PendingPlace]):
 
     def read_for(self, place: PendingPlace, caller: Caller) -> str:
         changes, reach = place.view.volume.changes_within_reach(place.tree)
-        if not granted(reach, place.owner(), caller, LIST):
+        if not sees_all(place, reach, caller):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return _told(changes)
 

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from artfs.model.entry import DirEntry
-from artfs.view.node import Attributes, Node
+from artfs.view.node import Attributes, Caller, Node
+from artfs.view.process import granted
 
 if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
     from artfs.catalog.records import VersionRecord
     from artfs.pending.tree import PendingTree
     from artfs.view.view import View
+
+_LIST = 0o5
 
 
 class Place:
@@ -101,6 +104,11 @@ class VersionPlace(Place):
         others = root.mode & 0o4
         above.mode = above.mode & ~0o044 | others << 3 | others
         return above
+
+
+def sees_all(place: Place, reach: int, caller: Caller) -> bool:
+    """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
+    return granted(reach, place.owner(), caller, _LIST)
 
 
 def can_list(root: DirEntry) -> int:

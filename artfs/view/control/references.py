@@ -18,9 +18,8 @@ from artfs.model import names
 from artfs.references import References, told
 from artfs.remote import Found
 from artfs.view.control.file import ControlFile, Elsewhere, line
-from artfs.view.control.place import PendingPlace
+from artfs.view.control.place import PendingPlace, sees_all
 from artfs.view.node import Caller
-from artfs.view.process import LIST, granted
 
 _AT_ONCE = 100  # references made before others have their turn
 _PATIENCE = 30.0  # seconds that the kernel may take to forget a name
@@ -37,7 +36,7 @@ class PendingReferences(ControlFile[PendingPlace]):
 
     def read_for(self, place: PendingPlace, caller: Caller) -> str:
         found, reach = place.view.volume.references_within_reach(place.tree)
-        if found and not granted(reach, place.owner(), caller, LIST):
+        if found and not sees_all(place, reach, caller):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return "".join(map(line, found))
 

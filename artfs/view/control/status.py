@@ -6,9 +6,8 @@ import os
 import time
 
 from artfs.view.control.file import ControlFile, line
-from artfs.view.control.place import PendingPlace, Place, VersionPlace, VolumePlace
+from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace, sees_all
 from artfs.view.node import Caller
-from artfs.view.process import LIST, granted
 
 
 class VolumeStatus(ControlFile[VolumePlace]):
@@ -33,7 +32,7 @@ class PendingStatus(ControlFile[PendingPlace]):
         volume, tree = place.view.volume, place.tree
         status = volume.describe_pending(tree)
         failed = volume.references.failures(tree.label)
-        if failed and _lists_all(volume.references_within_reach(tree)[1], place, caller):
+        if failed and sees_all(place, volume.references_within_reach(tree)[1], caller):
             status["reference_errors"] = failed
         return line(status)
 
@@ -54,11 +53,6 @@ class VersionStatus(ControlFile[VersionPlace]):
     def read_for(self, place: VersionPlace, caller: Caller) -> str:
         status = place.collection.describe(place.record.number)
         failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
-        if failed and _lists_all(place.record.root.entry().reach, place, caller):
+        if failed and sees_all(place, place.record.root.entry().reach, caller):
             status["reference_errors"] = failed
         return line(status)
-
-
-def _lists_all(reach: int, place: Place, caller: Caller) -> bool:
-    """Tells whether a caller could see each reference: else its URI is none of his business."""
-    return granted(reach, place.owner(), caller, LIST)
