@@ -7,8 +7,6 @@ from pathlib import Path
 
 from artfs.view.node import Attributes, Caller
 
-#: What is needed of a directory to list it and look at what is in it.
-
 # Signals that a process gets without being asked to stop what it does.
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP)
 _HARMLESS_MASK = sum(1 << number - 1 for number in _HARMLESS)
