@@ -11,7 +11,7 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -495,19 +495,39 @@ class Volume:
             progress("references", done, len(where))
         return found
 
-    def gc(self, *, dry_run: bool = False, progress: gc.Progress = gc.silent) -> gc.Collected:
+    def preview_gc(
+        self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.silent
+    ) -> gc.Collected:
+        """Tells what :meth:`gc` would remove, and removes nothing. Raises as that does.
+
+        `gone` are versions (by name) and pending versions (by id) of collections that count as removed.
+        """
+        return gc.collect(
+            self.layout, self.store, lambda: self._needed_trees(gone), dry_run=True, progress=progress
+        )
+
+    def gc(self, *, progress: gc.Progress = gc.silent) -> gc.Collected:
         """Removes what no version and no pending version needs. Safe beside daemons and seals.
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
-        return gc.collect(self.layout, self.store, self._needed_trees, dry_run=dry_run, progress=progress)
+        return gc.collect(self.layout, self.store, self._needed_trees, progress=progress)
 
-    def _needed_trees(self) -> list[TreeId]:
+    def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of."""
         # Pending ones first: one that is sealed meanwhile is then seen as a version.
-        found = [tree for pending in self._all_pending() for tree in self._trees_below(*pending)]
+        found = [
+            tree
+            for collection, name in self._all_pending()
+            if (collection.name, name) not in gone
+            for tree in self._trees_below(collection, name)
+        ]
         for collection in self.catalog.collections():
-            found += [record.root.entry().tree for record in collection.versions()]
+            found += [
+                record.root.entry().tree
+                for record in collection.versions()
+                if (collection.name, record.version) not in gone
+            ]
         return found
 
     def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:

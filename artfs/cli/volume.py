@@ -252,8 +252,6 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
     has passed, which they or their collection have; never one that an alias other than latest holds. Works
     on the volume itself, safely beside a daemon and writers.
 
-    With --dry-run, what only such versions need is not counted yet.
-
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d
     """
@@ -266,7 +264,10 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
         discarded = [] if older is None else discard_idle(access, older, dry_run=dry_run)
         expired = remove_expired(access, dry_run=dry_run)
         with progress(labels) as tell:
-            collected = volume.gc(dry_run=dry_run, progress=tell)
+            if dry_run:
+                collected = volume.preview_gc({*discarded, *expired}, progress=tell)
+            else:
+                collected = volume.gc(progress=tell)
     if as_json:
         from msgspec import to_builtins
 

@@ -79,6 +79,20 @@ def test_gc_takes_what_nothing_needs(cli: Cli, version: str) -> None:
     assert cli.json("gc")["blobs"] == 0
 
 
+def test_a_dry_run_counts_what_only_idle_versions_need(cli: Cli, version: str) -> None:
+    blob = _blob(cli, version)
+    cli("new", version, "--id", "job", "--base", "v0")
+    cli("rm", f"{version}:v0")
+    idle = "gc", "--pending-older-than", "0s"
+    assert cli.json("gc", "--dry-run")["blobs"] == 0
+    would = cli.json(*idle, "--dry-run")
+    assert would["blobs"] == 1
+    assert blob.exists()
+    done = cli.json(*idle)
+    assert (done["blobs"], done["trees"], done["bytes"]) == (would["blobs"], would["trees"], would["bytes"])
+    assert not blob.exists()
+
+
 def test_gc_discards_what_is_idle(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     for number in range(2):
