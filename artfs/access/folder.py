@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from artfs.access.control import document, read_control
-from artfs.access.mounted import MountedAccess, number_of
+from artfs.access.mounted import MountedAccess
+from artfs.access.sealed import number_of
 from artfs.errors import AlreadyFinished, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
 

@@ -10,16 +10,14 @@ import contextlib
 import errno
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artfs.access import sealed
 from artfs.access.access import Access, Annotation, Entry, PendingNotes
 from artfs.access.control import command, document, documents, read_control, set_note, text
-from artfs.access.copying import user_xattrs
-from artfs.access.directories import Directories, newest_change, walk
-from artfs.access.paths import no_file, parts, resolved
+from artfs.access.directories import newest_change
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
 from artfs.access.trees import Origin, Tree
@@ -35,7 +33,6 @@ from artfs.errors import (
     InvalidCommand,
     InvalidName,
     NotEmpty,
-    PathNotFound,
     PendingNotFound,
     ReadOnly,
     ReferenceFailed,
@@ -43,7 +40,6 @@ from artfs.errors import (
     Sealing,
     VersionNotFound,
     VolumeError,
-    printable_uri,
 )
 from artfs.model import names
 from artfs.model.diff import Change
@@ -200,7 +196,7 @@ class MountedAccess(Access):
 
     def directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
-            return self.root / name / number_of(fd)
+            return self.root / name / sealed.number_of(fd)
 
     def updated_at(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
@@ -224,79 +220,20 @@ class MountedAccess(Access):
                 raise VersionNotFound(name, new) from None
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
-        way = parts(path)
-        with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
-            label = f"{name}:{number_of(fd)}"
-            try:
-                last = _descend(directories, way)
-            except (FileNotFoundError, NotADirectoryError):
-                raise PathNotFound(label, path) from None
-            if last is not None:
-                return [last]
-            listed = directories.names()
-            return [_entry(directories.fd, directories.below(child), child) for child in listed]
+        with self._version(name, ref) as fd:
+            return sealed.listing(fd, name, path)
 
     def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
-        way = parts(prefix)
-        with self._version(name, ref) as fd, Directories(os.dup(fd)) as directories:
-            label = f"{name}:{number_of(fd)}"
-            yield _entry(fd, b"", b".")
-            try:
-                for at in range(len(way)):
-                    entry = _entry(directories.fd, directories.below(way[at]), way[at])
-                    yield entry
-                    if at + 1 < len(way) or entry.kind == "directory":
-                        directories.enter(way[at])
-                    else:
-                        return
-            except (FileNotFoundError, NotADirectoryError):
-                raise PathNotFound(label, prefix) from None
-            for found in walk(directories):
-                if not found.leaving:
-                    yield _entry(directories.fd, found.path, found.name, found.status)
+        with self._version(name, ref) as fd:
+            yield from sealed.entries(fd, name, prefix)
 
     def open_file(self, name: str, ref: str, path: bytes) -> int:
         with self._version(name, ref) as fd:
-
-            def at(way: list[bytes]) -> Entry | None:
-                with Directories(os.dup(fd)) as directories:
-                    try:
-                        for part in way[:-1]:
-                            directories.enter(part)
-                        last = way[-1] if way else b"."
-                        return _entry(directories.fd, b"/".join(way), last)
-                    except (FileNotFoundError, NotADirectoryError):
-                        return None
-
-            def link_at(way: list[bytes]) -> bytes | None:
-                entry = at(way)
-                return entry.target if entry is not None and entry.kind == "symlink" else None
-
-            way = resolved(parts(path), link_at)
-            found = None if way is None else at(way)
-            if found is None or way is None:
-                raise PathNotFound(f"{name}:{number_of(fd)}", path)
-            if found.kind != "file":
-                raise no_file(path, found.kind)
-            with Directories(os.dup(fd)) as directories:
-                for part in way[:-1]:
-                    directories.enter(part)
-                opened = _open_file(directories.fd, way[-1])
-            try:
-                if (failure := _failure(fd, opened)) is not None:
-                    raise failure
-            except BaseException:
-                os.close(opened)
-                raise
-            return opened
+            return sealed.open_at(fd, name, path)
 
     def reference_failure(self, name: str, ref: str, path: bytes) -> ReferenceFailed | None:
         with self._version(name, ref) as fd:
-            opened = _open_file(fd, path)
-            try:
-                return _failure(fd, opened)
-            finally:
-                os.close(opened)
+            return sealed.reference_failure(fd, path)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with self._version(name, ref) as fd:
@@ -323,7 +260,7 @@ class MountedAccess(Access):
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
-            version = number_of(fd)
+            version = sealed.number_of(fd)
         with self._collection(name) as fd:
             try:
                 os.rmdir(version, dir_fd=fd)
@@ -338,7 +275,7 @@ class MountedAccess(Access):
 
     def holders(self, name: str, ref: str) -> list[str]:
         with self._version(name, ref) as version, self._collection(name) as fd:
-            return _holders(fd, number_of(version))
+            return _holders(fd, sealed.number_of(version))
 
     # -- runs
 
@@ -521,57 +458,6 @@ class MountedAccess(Access):
             command(fd, b".artfs/discard", "", answer=False)
 
 
-def _descend(directories: Directories, way: list[bytes]) -> Entry | None:
-    """Goes to a directory; to one above what is none, whose entry is returned."""
-    for at, name in enumerate(way):
-        entry = _entry(directories.fd, directories.below(name), name)
-        if at + 1 == len(way) and entry.kind != "directory":
-            return entry
-        directories.enter(name)
-    return None
-
-
-def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None = None) -> Entry:
-    status = status or os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    kind, size, target = "file", status.st_size, b""
-    if stat.S_ISDIR(status.st_mode):
-        kind, size = "directory", 0
-    elif stat.S_ISLNK(status.st_mode):
-        kind, target = "symlink", os.readlink(name, dir_fd=dir_fd)
-    return Entry(
-        path,
-        kind,
-        stat.S_IMODE(status.st_mode),
-        status.st_uid,
-        status.st_gid,
-        size,
-        status.st_mtime_ns,
-        target,
-        lambda: user_xattrs(b"/proc/self/fd/%d/%s" % (dir_fd, name)),
-        lambda: _open_file(dir_fd, name),
-    )
-
-
-def _open_file(dir_fd: int, name: bytes) -> int:
-    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-
-
-def _failure(version_fd: int, fd: int) -> ReferenceFailed | None:
-    """Has the bytes of an open reference brought, and tells why they can't be; None for any other file."""
-    try:
-        uri = os.fsdecode(os.getxattr(fd, "user.artfs.uri"))
-    except OSError:
-        return None
-    try:
-        os.pread(fd, 1, 0)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        errors = json.loads(read_control(version_fd, b".artfs/status")).get("reference_errors", {})
-        return ReferenceFailed(errors.get(printable_uri(uri)) or f"{printable_uri(uri)} can't be had")
-    return None
-
-
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -588,11 +474,6 @@ def _holders(collection: int, version: str) -> list[str]:
         if at == version:
             holders.append(alias)
     return holders
-
-
-def number_of(version_fd: int) -> str:
-    """Returns what the version at a directory is called: ``v3``."""
-    return str(document(version_fd, b".artfs/status")["version"])
 
 
 def _listed(dir_fd: int, path: bytes) -> list[bytes]:
