@@ -88,7 +88,7 @@ def turns(cases: Iterable[str], users: Sequence[str] = tuple(USERS)) -> list[tup
     """Makes, users and cases that are tried together: all, or each case with the next make and user."""
     users = users if MAY_BE_OTHERS else ["root"]
     if ALL:
-        return list(itertools.product(MAKES, users, cases))
+        return list(itertools.product(MAKES, users, dict.fromkeys(cases)))
     makes_and_users = itertools.cycle(itertools.product(users, MAKES))
     return [(make, user, case) for (user, make), case in zip(makes_and_users, cases, strict=False)]
 
