@@ -136,8 +136,8 @@ def _moved(time: int, start: int) -> str:
     return str(time) if time in GIVEN else "moved" if time > start else "kept"
 
 
-def picture(root: bytes, start: int) -> dict[bytes, Seen]:
-    """Everything at and below a directory, by path."""
+def picture(root: bytes, start: int, *, patch: bool) -> dict[bytes, Seen]:
+    """Everything at and below a directory, by path; of a patch, or of what is compared with one."""
     found: dict[bytes, Seen] = {}
     first: dict[int, bytes] = {}
     todo = [b""]
@@ -152,7 +152,8 @@ def picture(root: bytes, start: int) -> dict[bytes, Seen]:
             names = os.listdir(full)
             assert len(set(names)) == len(names), f"{path!r} lists {sorted(names)}"
             todo += sorted((os.path.join(path, name) for name in names), reverse=True)
-            links = size = 0  # a patch doesn't count its directories
+            size = 0
+            links = 1 if patch else links  # a patch doesn't count its directories
         else:
             twin = first.setdefault(status.st_ino, path)
         if kind == stat.S_IFREG:
@@ -223,7 +224,9 @@ class Slot:
         for fs in self.sides:
             with acting(user):
                 records.append(run(fs))
-        pictures = [picture(fs.path(), start) for fs, start in zip(self.sides, starts, strict=True)]
+        pictures = [
+            picture(fs.path(), start, patch=self.patch) for fs, start in zip(self.sides, starts, strict=True)
+        ]
         if self.patch:
             _forgive_ctimes(*pictures)
         found = differences(*records) + differences(*pictures)

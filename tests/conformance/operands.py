@@ -161,6 +161,11 @@ OPERANDS: dict[str, Operand] = {
     "in a directory without x": Operand(_file, directory_mode=0o666, directory_owner=False),
     "in a sticky directory": Operand(_file, directory_mode=0o1777, directory_owner=False),
     "root's in a sticky directory": Operand(_foreign, directory_mode=0o1777, directory_owner=False),
+    "root's symlink in a sticky directory": Operand(
+        _both(_target, lambda fs, at: fs.symlink(b"target", at + b"/it")),
+        directory_mode=0o1777,
+        directory_owner=False,
+    ),
     "directory in a sticky directory": Operand(_directory, directory_mode=0o1777, directory_owner=False),
     "missing in an open directory": Operand(_nothing, directory_mode=0o777, directory_owner=False),
 }

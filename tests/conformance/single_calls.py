@@ -63,6 +63,13 @@ def _link_followed(fs: OsFilesystem, path: bytes) -> None:
     _checked(_libc.linkat(_AT_FDCWD, old, _AT_FDCWD, new, _AT_SYMLINK_FOLLOW))
 
 
+def _set_and_look(seconds: int, fs: OsFilesystem, path: bytes) -> tuple[int, int]:
+    """What comes of times that the filesystem may not know."""
+    fs.utimens(path, seconds * 10**9 + 7, seconds * 10**9 + 8)
+    status = fs.stat(path, follow=True)
+    return status.atime, status.mtime
+
+
 def _rename_into_itself(fs: OsFilesystem, path: bytes) -> None:
     fs.rename(path, path + b"/new")
 
@@ -167,6 +174,10 @@ SINGLE_CALLS: dict[str, Call] = {
     "utimensat(given, OMIT)": lambda fs, path: fs.utimens(path, OLD, When.OMIT),
     "utimensat(OMIT, given)": lambda fs, path: fs.utimens(path, When.OMIT, OLD),
     "utimensat(given, NOW)": lambda fs, path: fs.utimens(path, OLD, When.NOW),
+    "utimensat(the year 1822)": partial(_set_and_look, -(1 << 32) - 1_000_000_000),
+    "utimensat(the year 1938)": partial(_set_and_look, -1_000_000_000),
+    "utimensat(the year 2300)": partial(_set_and_look, 10_413_792_000),
+    "utimensat(the year 3000)": partial(_set_and_look, 32_503_680_000),
     "utimensat(AT_SYMLINK_NOFOLLOW)": lambda fs, path: fs.utimens(path, OLD, OLD + 1, follow=False),
     "utimensat(NOFOLLOW, NOW)": lambda fs, path: fs.utimens(path, When.NOW, When.NOW, follow=False),
     "link": lambda fs, path: fs.link(path, _beside(path)),

@@ -136,7 +136,11 @@ def _upgrades(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
 
 def _ranges(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
     said = [a("open", "f"), b("open", "f"), a("lock", kind, "f", EX, 0, 10)]
-    said += [b("lock", kind, "f", EX, 10, 10), b("lock", kind, "f", EX, 5, 10), a("lock", kind, "f", UN, 3, 2)]
+    said += [
+        b("lock", kind, "f", EX, 10, 10),
+        b("lock", kind, "f", EX, 5, 10),
+        a("lock", kind, "f", UN, 3, 2),
+    ]
     said += [b("lock", kind, "f", EX, 3, 2), b("lock", kind, "f", EX, 2, 2), a("lock", kind, "f", EX, 0, 10)]
     if kind != "flock":
         said += [b("look", kind, "f", EX, 0, 100), a("look", kind, "f", SH, 0, 100)]
