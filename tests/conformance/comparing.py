@@ -84,13 +84,17 @@ def give(fs: OsFilesystem, path: bytes, uid: int = OWNER, gid: int = TEAM) -> No
 ALL = bool(os.environ.get("ARTFS_ALL_CALLS"))
 
 
-def turns(cases: Iterable[str], users: Sequence[str] = tuple(USERS)) -> list[tuple[str, str, str]]:
-    """Makes, users and cases that are tried together: all, or each case with the next make and user."""
+def turns(
+    cases: Iterable[str], users: Sequence[str] = tuple(USERS), *, each: int = 1
+) -> list[tuple[str, str, str]]:
+    """Makes, users and cases that are tried together: all, or each n-th case with the next make and user."""
     users = users if MAY_BE_OTHERS else ["root"]
     if ALL:
         return list(itertools.product(MAKES, users, dict.fromkeys(cases)))
     makes_and_users = itertools.cycle(itertools.product(users, MAKES))
-    return [(make, user, case) for (user, make), case in zip(makes_and_users, cases, strict=False)]
+    return [
+        (make, user, case) for (user, make), case in zip(makes_and_users, list(cases)[::each], strict=False)
+    ]
 
 
 Result = str

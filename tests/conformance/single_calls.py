@@ -211,6 +211,16 @@ SINGLE_CALLS: dict[str, Call] = {
 """By name, with the flags that make a case of its own; ``name_of`` leaves these out."""
 
 
+#: Calls that change nothing, whatever they answer: one slot is enough for all of them.
+LOOKING = [
+    call
+    for call in SINGLE_CALLS
+    if call.startswith(("stat", "lstat", "access", "readlink", "getxattr", "listxattr", "listdir", "chdir"))
+    or (call.startswith("open(") and "CREAT" not in call and "TRUNC" not in call)
+    or call in ("truncate(-1)", "utimensat(OMIT, OMIT)", "rename(flags that exclude each other)")
+]
+
+
 def differs(user: str, call: str, operand: str) -> bool:
     """Tells what differs from ext4: one chown, of what somebody else owns, changes nothing.
 

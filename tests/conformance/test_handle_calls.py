@@ -28,7 +28,7 @@ _SLOTS = {
 }
 
 
-@pytest.mark.parametrize(("make", "user", "case"), turns(_SLOTS, ["root", "owner", "other"]))
+@pytest.mark.parametrize(("make", "user", "case"), turns(_SLOTS, ["root", "owner", "other"], each=2))
 def test_a_call_on_an_open_file(arenas: Arenas, make: str, user: str, case: str) -> None:
     slot = arenas.slot("handle calls", _SLOTS, make, case, user)
     way, fate = _CASES[case]

@@ -108,7 +108,7 @@ def test_small_buffers(arenas: Arenas, at: At, size: int) -> None:
 
 
 def _positions(stream: Stream) -> list[tuple[int, bytes]]:
-    found = []
+    found: list[tuple[int, bytes]] = []
     while True:
         place = stream.tell()
         name = stream.next()

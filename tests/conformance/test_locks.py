@@ -1,4 +1,4 @@
-"""Locks of three kinds, across processes: as a real directory has them, also on files that come from a base."""
+"""Locks of three kinds, across processes: as a real directory has them, also on files of a base."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ class Actor:
         with open(asked) as lines:
             for line in lines:
                 method, arguments = json.loads(line)
-                result = outcome(lambda: getattr(self, "do_" + method)(*arguments))
+                result = outcome(partial(getattr(self, "do_" + method), *arguments))
                 os.write(answer, json.dumps(result).encode() + b"\n")
 
     # Called in the test.

@@ -76,7 +76,7 @@ def _private(fs: OsFilesystem) -> list[object]:
         file.pwrite(b"file", 0)
         seen = [mapping[:4], read(fs, b"it")[:4]]
         mapping.flush()
-        return [*seen, in_child(lambda: mapping[:4].decode()), read(fs, b"it")[:4], fs.stat(b"it").size]
+        return [*seen, in_child(mapping[:4].decode), read(fs, b"it")[:4], fs.stat(b"it").size]
 
 
 def _readers_see_writes(fs: OsFilesystem) -> list[object]:
