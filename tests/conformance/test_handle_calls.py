@@ -22,7 +22,7 @@ from tests.conformance.handle_calls import (
 
 pytestmark = pytest.mark.fuse
 
-_CASES = {f"{way}, {fate}": (way, fate) for way in WAYS for fate in FATES}
+_CASES = {f"{way}, {fate}": (way, fate) for fate in FATES for way in WAYS}
 _SLOTS = {
     case: build_directories if way == "a directory" else build_files for case, (way, _) in _CASES.items()
 }
