@@ -107,6 +107,23 @@ class Changes:
     atime_ns: int | None = None
     mtime_ns: int | None = None
 
+    @property
+    def none(self) -> bool:
+        """Tells whether nothing is named: chown(2) to (-1, -1), which moves the ctime and drops setuid bits.
+
+        The kernel says the same before it writes to a file with setuid bits (file_remove_privs), for whoever
+        may write: that must neither fail nor change anything if the caller is not the owner.
+        """
+        return self == _NO_CHANGES
+
+    @property
+    def chowns(self) -> bool:
+        """Tells whether this is a chown(2)."""
+        return self.uid is not None or self.gid is not None or self.none
+
+
+_NO_CHANGES = Changes()
+
 
 class Handle:
     """An open file. A handle that can't do what is asked was opened without the right: EBADF's case."""

@@ -50,7 +50,7 @@ class PendingHandle(Handle):
             # Before a fence can pass: a forced seal must not take the digest of what was there before.
             node.branch.tree.hashes.written(node.serial, offset, data, count)
         if node.setid:
-            node.drop_setid(self.caller.uid)
+            node.drop_setid(self.caller)
         return count
 
     def fsync(self, *, data_only: bool) -> None:

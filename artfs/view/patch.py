@@ -49,7 +49,7 @@ from artfs.view.node import (
 )
 from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
-from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
+from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving, without_setid
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import is_own, no_such_xattr, of_reference
 
@@ -179,13 +179,13 @@ class PatchNode(PendingNode):
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         entry = self.entry
-        if entry is not None:
-            if (changes.uid, changes.gid) != (None, None) and changes.mode is None and self.setid:
+        if entry is not None and self.twin() is None and not self.is_nothing(changes, caller):
+            if changes.chowns and changes.mode is None and self.setid:
                 # As chown(2) does with a file that has bytes of its own.
-                mode = stat.S_IMODE(self._own_attributes().mode)
-                drop = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
-                changes = dataclasses.replace(changes, mode=mode & ~drop)
-            if self.parent is None and changes.size is None and self.twin() is None:
+                now = self._own_attributes()
+                kept = without_setid(stat.S_IMODE(now.mode), now.gid, caller)
+                changes = dataclasses.replace(changes, mode=kept)
+            if self.parent is None and changes.size is None:
                 self._float(entry, changes)
                 return self._own_attributes()
         return super().change_attributes(changes, handle, caller)

@@ -40,6 +40,7 @@ from artfs.view.node import (
     writes,
 )
 from artfs.view.open_files import PendingHandle, PendingListing
+from artfs.view.process import in_group
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 
@@ -201,6 +202,8 @@ class PendingNode(Place, Node):
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if self.twin() is not None:
             raise ReadOnly
+        if self.is_nothing(changes, caller):
+            return self._own_attributes()
         tree = self.branch.tree
         fd = handle.fd if isinstance(handle, PendingHandle) else -1
         with contextlib.nullcontext() if self.gone else tree.gate.change():
@@ -209,12 +212,8 @@ class PendingNode(Place, Node):
             self.lift()
             if changes.size is not None:
                 self._truncate(fd, changes.size, caller)
-            if changes.uid is not None or changes.gid is not None:
-                uid, gid = _or_unchanged(changes.uid), _or_unchanged(changes.gid)
-                if self.parent is None:
-                    os.chown(self.proc_path(), uid, gid)
-                else:
-                    os.chown(self.name, uid, gid, dir_fd=self.parent.directory(), follow_symlinks=False)
+            if changes.chowns:
+                self._chown(_or_unchanged(changes.uid), _or_unchanged(changes.gid), caller)
             if changes.mode is not None:
                 self.setid = bool(changes.mode & _SETID)
                 self._chmod(changes.mode & 0o7777)
@@ -230,6 +229,10 @@ class PendingNode(Place, Node):
                     syscalls.utimensat(directory, self.name, changes.atime_ns, changes.mtime_ns)
             return self._own_attributes()
 
+    def is_nothing(self, changes: Changes, caller: Caller) -> bool:
+        """Tells whether changes are none of the caller's: see :attr:`Changes.none`."""
+        return changes.none and caller.uid not in (0, self._own_attributes().uid)
+
     @property
     def is_root(self) -> bool:
         return self.places.root is self
@@ -238,6 +241,16 @@ class PendingNode(Place, Node):
         status = self.stat()
         atime = status.st_atime_ns if changes.atime_ns is None else changes.atime_ns
         return atime, status.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
+
+    def _chown(self, uid: int, gid: int, caller: Caller) -> None:
+        before = self.stat() if self.setid else None
+        if self.parent is None:
+            os.chown(self.proc_path(), uid, gid)
+        else:
+            os.chown(self.name, uid, gid, dir_fd=self.parent.directory(), follow_symlinks=False)
+        if before is not None and stat.S_ISREG(before.st_mode) and before.st_mode & _SETID:
+            # The kernel looked at the daemon's groups, if at any.
+            self._chmod(without_setid(stat.S_IMODE(before.st_mode), before.st_gid, caller))
 
     def _chmod(self, mode: int) -> None:
         fd = self.descriptor(os.O_PATH)
@@ -261,18 +274,19 @@ class PendingNode(Place, Node):
             hashes.begin(self.serial)
         else:
             hashes.forget(self.serial)
-        self.drop_setid(caller.uid)
+        self.drop_setid(caller)
 
-    def drop_setid(self, uid: int) -> None:
+    def drop_setid(self, caller: Caller) -> None:
         """Clears setuid and setgid, as every write by an ordinary user does; the kernel left that to us."""
-        if not self.setid or uid == 0:
+        if not self.setid or caller.uid == 0:
             return
-        mode = self.stat().st_mode
-        drop = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
-        if stat.S_ISREG(mode) and mode & drop:
-            self._chmod(stat.S_IMODE(mode) & ~drop)
-        else:
-            self.setid = bool(mode & _SETID)
+        status = self.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        self.setid = bool(mode & _SETID)
+        if self.setid and stat.S_ISREG(status.st_mode):
+            kept = without_setid(mode, status.st_gid, caller)
+            if kept != mode:
+                self._chmod(kept)
 
     # -- extended attributes
 
@@ -346,7 +360,7 @@ class PendingNode(Place, Node):
             handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
             if flags & os.O_TRUNC:
                 tree.hashes.begin(self.serial)
-                self.drop_setid(caller.uid)
+                self.drop_setid(caller)
             return handle
 
     def _opened_to_read(self, caller: Caller) -> Handle:
@@ -578,8 +592,17 @@ def _inode(directory: int, name: bytes) -> int | None:
         return None
 
 
+def without_setid(mode: int, gid: int, caller: Caller) -> int:
+    """Returns the permissions that a file of group `gid` has after a write or chown (fs/attr.c).
+
+    Without the group's execute bit, setgid is no privilege, and stays if the caller belongs to the group.
+    """
+    member = caller.uid == 0 or in_group(caller, gid)
+    return mode & ~(stat.S_ISUID if member and not mode & stat.S_IXGRP else _SETID)
+
+
 def _or_unchanged(owner: int | None) -> int:
     return -1 if owner is None else owner
 
 
-__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode", "Serving"]
+__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode", "Serving", "without_setid"]

@@ -45,9 +45,14 @@ def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:
         return True
     if caller.uid == owner.uid:
         mode >>= 6
-    elif caller.gid == owner.gid or str(owner.gid) in _status(caller.pid).get("Groups", "").split():
+    elif in_group(caller, owner.gid):
         mode >>= 3
     return mode & bits == bits
+
+
+def in_group(caller: Caller, gid: int) -> bool:
+    """Tells whether a process belongs to a group; of one that is gone, only its own is known."""
+    return caller.gid == gid or str(gid) in _status(caller.pid).get("Groups", "").split()
 
 
 def process_of(thread: int) -> tuple[int, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from artfs.volume import Volume
+from tests.conformance.arenas import Arenas
 from tests.conformance.driver import Filesystem, OsFilesystem
 from tests.conformance.view import ViewInMemory, empty, fill
 from tests.mount.mounting import PLACE, MountedVolume, add_log_to_failure, mounted_volume
@@ -122,6 +123,14 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewInMemory]:
     """A volume that nobody has mounted, and what a mount would show of it."""
     with Volume.init(tmp_path_factory.mktemp("view") / "volume") as volume:
         yield ViewInMemory(volume)
+
+
+@pytest.fixture(scope="session")
+def arenas(mounts: Mounts) -> Iterator[Arenas]:
+    """Where tables of calls are tried in a real directory and on a mount at once."""
+    mounted = mounts.get(())
+    with Arenas(mounted, lambda: mounts.pending_tree(mounted)) as arenas:
+        yield arenas
 
 
 @pytest.fixture
