@@ -500,7 +500,18 @@ class Volume:
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
-        return gc.collect(self.layout, self.store, self._needed_trees, dry_run=dry_run, progress=progress)
+
+        def pending() -> bool:
+            return next(self._all_pending(), None) is not None
+
+        return gc.collect(
+            self.layout,
+            self.store,
+            self._needed_trees,
+            pending=pending,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def _needed_trees(self) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of."""

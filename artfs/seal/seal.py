@@ -270,6 +270,7 @@ class Sealer:
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:
+        self.store.doubt.look()
         progress = tree.progress
         progress.files = 0
 
