@@ -511,7 +511,11 @@ class Volume:
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
-        return gc.collect(self.layout, self.store, self._needed_trees, progress=progress)
+
+        def pending() -> bool:
+            return next(self._all_pending(), None) is not None
+
+        return gc.collect(self.layout, self.store, self._needed_trees, pending=pending, progress=progress)
 
     def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of."""

@@ -108,6 +108,8 @@ class Aliases:
                 try:
                     if before != data:
                         durable.replace_if_unchanged(fd, name.encode(), before, data, label="alias")
+                    else:
+                        durable.confirm(fd, label="alias")
                     break
                 except LostRace:
                     continue

@@ -204,6 +204,7 @@ class Collection:
             while True:
                 raw, before = self._finished(fd, distributed_id)
                 if before == number:
+                    durable.confirm(fd, label="finished-id")
                     break
                 if before is not None and self._versions.exists(before):
                     raise AlreadyFinished(self.name, distributed_id, version_name(before))
@@ -244,6 +245,7 @@ class Collection:
                 raw, before = self._notes(fd, record)
                 notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
                 if notes == before:
+                    durable.confirm(fd, label="notes")
                     return notes
                 notes = replace(notes, updated_at=timestamp())
                 try:
@@ -395,6 +397,8 @@ class Collection:
                 try:
                     if before != data:
                         durable.replace_if_unchanged(fd, name, before, data, label=name.decode())
+                    else:
+                        durable.confirm(fd, label=name.decode())
                     return
                 except LostRace:
                     continue

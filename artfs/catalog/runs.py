@@ -124,6 +124,7 @@ class Runs:
             raw, before = self._read(run)
             after = _checked(change(before))
             if after == before:
+                durable.confirm(self._fd, label="run")
                 return after
             try:
                 durable.replace_if_unchanged(self._fd, _file(run), raw, records.encode(after), label="run")

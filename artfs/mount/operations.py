@@ -367,8 +367,7 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:
-        handle = self._handles[fh]
-        sync = functools.partial(handle.fsync, data_only=datasync)
+        sync = self._handles[fh].syncing(data_only=datasync)
         await trio.to_thread.run_sync(sync, limiter=self._disk)
 
     @_answering
@@ -406,7 +405,7 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        sync = functools.partial(self._listings[fh][2].fsync, data_only=datasync)
+        sync = self._listings[fh][2].syncing(data_only=datasync)
         await trio.to_thread.run_sync(sync, limiter=self._disk)
 
     @_answering

@@ -203,6 +203,8 @@ class Draft:
                 self.set_metadata(new_metadata)
             if new_settings != settings:
                 self._store(new_settings)
+            else:
+                durable.confirm(self.fd, label="settings")
 
     # -- runs
 
@@ -234,6 +236,9 @@ class Draft:
         found = {known.name: known for known in self.runs()}[run]
         if found.left_at is None:
             self._put_run(msgspec.structs.replace(found, left_at=timestamp()))
+        else:
+            with durable.directory(self.fd, _RUNS) as fd:
+                durable.confirm(fd, label="runs")
 
     def _put_run(self, run: JoinedRun) -> None:
         name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape"), safe="").encode()

@@ -175,6 +175,13 @@ def is_untouched(dir_fd: int) -> bool:
 # -- whiteouts
 
 
+def sync(dir_fd: int) -> None:
+    """Makes durable what is in a directory and what of the lower one is gone."""
+    with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, _GONE) as fd:
+        os.fsync(fd)
+    os.fsync(dir_fd)
+
+
 def is_gone(dir_fd: int, name: bytes) -> bool:
     try:
         os.stat(_GONE + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)

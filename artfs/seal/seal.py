@@ -270,6 +270,7 @@ class Sealer:
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:
+        self.store.doubt.look()
         progress = tree.progress
         progress.files = 0
 
@@ -349,7 +350,7 @@ class Sealer:
         if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
             for alias in mark.aliases:
                 self.collection.set_alias(alias, record.version)
-            self.collection.record_finished(tree.name, record.number)
+        self.collection.record_finished(tree.name, record.number)
         trash = durable.temp_name()
         durable.move(self.pending_fd, tree.name, self.trash_fd, trash, label="seal:drop")
         return trash

@@ -109,6 +109,14 @@ def sync_dir(dir_fd: int, *, label: str) -> None:
             raise
 
 
+def confirm(dir_fd: int, *, label: str) -> None:
+    """Makes durable what was found to be as it should be, before that is answered.
+
+    Whoever made it so may have been killed, or told of an error, before he synced the directory; or is about to.
+    """
+    sync_dir(dir_fd, label=label)
+
+
 @contextlib.contextmanager
 def _temp(dir_fd: int, data: bytes, label: str, mode: int) -> Iterator[bytes]:
     """Yields the name of a durable temp; removes it if an exception ends the block.

@@ -134,6 +134,23 @@ def copy_fd(src_fd: int, dst_fd: int) -> None:
             offset += count
 
 
+def rewrite_fd(src_fd: int, dst_fd: int) -> None:
+    """Copies a whole file into an empty one, byte by byte as they are read: so they are written anew.
+
+    Extents may hold other bytes than are read, after a failed write-back; so none is shared, and none is
+    taken for a hole but where zeros are read.
+    """
+    buffer, offset = _buffer("a"), 0
+    view = memoryview(buffer)
+    while count := os.preadv(src_fd, [buffer], offset):
+        if buffer.count(0, 0, count) < count:
+            written = 0
+            while written < count:
+                written += os.pwrite(dst_fd, view[written:count], offset + written)
+        offset += count
+    os.ftruncate(dst_fd, offset)
+
+
 def _next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
     try:
         start = os.lseek(fd, offset, os.SEEK_DATA)

@@ -55,6 +55,7 @@ def collect(
     store: ObjectStore,
     roots: Roots,
     *,
+    pending: Callable[[], bool] = lambda: True,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> Collected:
@@ -62,6 +63,7 @@ def collect(
 
     ``roots`` is called twice, the second time under the exclusive lock, and gives the trees of all versions
     and all that pending trees lie over or name. ``progress`` is told phase, done and total (0: not known).
+    Ends doubt, if ``pending`` says that there are no pending versions: their files may be in it too.
 
     Raises Damaged, and has removed no object, if a page that is needed can't be read: what it needs is not
     known then. Waits for seals that are under way.
@@ -75,6 +77,8 @@ def collect(
         needed.add(store, roots(), progress)
         blobs, trees, size = _sweep(store, needed, dry_run, progress)
         temps = store.sweep_temps(all_of_them=True, dry_run=dry_run)
+        if not dry_run and store.doubt.look() and not pending():
+            store.doubt.end()
     temps += sweep_temps(opened, dry_run=dry_run)
     with opened.directory(layout.TRASH) as fd:
         thrown = trash.sweep(fd, dry_run=dry_run)

@@ -90,7 +90,6 @@ class Layout:
         path = os.fspath(path)
         try:
             os.mkdir(path, 0o700)
-            _sync_parent(path)
         except FileExistsError:
             if not os.path.isdir(path):
                 raise VolumeExists(path, "there is a file of that name") from None
@@ -98,6 +97,8 @@ class Layout:
             raise NotAVolume(path, "the directory above it does not exist") from None
         except PermissionError:
             raise VolumeError(f"{path}: no permission to make a directory there") from None
+        # Also of one that is there: who made it may have been killed before this.
+        _sync_parent(path)
         fd = _open_root(path)
         try:
             with durable.directory_lock(fd):

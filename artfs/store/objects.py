@@ -5,7 +5,9 @@ versions or pending trees. Any thread may call it, and any number of processes o
 
 Nothing that is linked or put is durable before :meth:`ObjectStore.sync`: after a crash an object may be
 missing, short or hold zeros. So no object is trusted because it is there. Whoever brings the same bytes
-again compares them with the stored ones, and replaces those if they don't match their name.
+again compares them with the stored ones, and replaces those if they don't match their name. After a flush
+that failed not even that is enough, since what compares may be in memory alone (``doubt``): then all is
+written anew.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.tree import TreeReader
 from artfs.store import durable, files, layout
+from artfs.store.doubt import Doubt
 from artfs.store.flush import Flush
 from artfs.store.marks import Marks
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
@@ -38,11 +41,13 @@ class ObjectStore:
 
     def __init__(self, root_fd: int, algorithm: Algorithm, *, cached_entries: int = 200_000) -> None:
         self.algorithm = algorithm
+        self._objects_fd = durable.open_directory(root_fd, layout.OBJECTS)
         self.blobs_fd = durable.open_directory(root_fd, layout.BLOBS)
         self.trees_fd = durable.open_directory(root_fd, layout.TREES)
         self._damaged_fd = durable.open_directory(root_fd, layout.DAMAGED)
         self.marks = Marks(self._damaged_fd)
         self.reader = TreeReader(self.page)
+        self.doubt = Doubt(self._objects_fd)
         self._flush = Flush((self.blobs_fd, self.trees_fd))
         self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
         self._cache_lock = threading.Lock()
@@ -50,7 +55,7 @@ class ObjectStore:
 
     def close(self) -> None:
         """Closes the store's descriptors. Nobody may be using it."""
-        for fd in (self.blobs_fd, self.trees_fd, self._damaged_fd):
+        for fd in (self._objects_fd, self.blobs_fd, self.trees_fd, self._damaged_fd):
             os.close(fd)
 
     def hash_fd(self, fd: int) -> bytes:
@@ -66,6 +71,8 @@ class ObjectStore:
         can be trusted, the disk can't. If the bytes differ, the stored blob is hashed. Is it damaged,
         the answer is its id and "not stored", and :meth:`link` will replace it; is it sound, the two collide
         and the next counter is tried.
+
+        In doubt nothing counts as stored.
         """
         counter = 0
         while True:
@@ -74,6 +81,8 @@ class ObjectStore:
             if state is None:
                 counter += 1
                 continue
+            if self.doubt.there:
+                state = False
             if state:
                 self._flush.note(self.blobs_fd, blob_path(blob))
                 self._unmark(blob)
@@ -86,10 +95,14 @@ class ObjectStore:
         then it's known to be what was linked. Where a hard link can't be had, a copy is stored, and hashed.
         A damaged blob of this id is replaced atomically. One that came meanwhile is fine if it has the same
         bytes. Raises LostRace if it has not, or if the file is no longer what was hashed: resolve again.
+
+        In doubt a copy is stored, whatever is there.
         """
         path = blob_path(blob)
         durable.step("objects:link")
         try:
+            if self.doubt.there:
+                raise OSError(errno.EXDEV, "a link would be to what may not be on the disk")
             in_shard(
                 self.blobs_fd,
                 path,
@@ -180,7 +193,7 @@ class ObjectStore:
             if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EIO, errno.EACCES):
                 raise
             stored = None
-        if stored != data:
+        if stored != data or self.doubt.there:
             with self._temp(self.trees_fd) as (temp, fd):
                 durable.write_all(fd, data)
                 move_in(self.trees_fd, temp, path)
@@ -224,10 +237,15 @@ class ObjectStore:
         """Makes durable all that was linked, put or found stored before the call, by whichever thread.
 
         One syncfs(2) on ext4, xfs and btrfs, which takes the data of linked files along; elsewhere an
-        fsync of each file and each directory. Raises OSError: then nothing is known to be durable.
+        fsync of each file and each directory. Raises OSError: then nothing is known to be durable, and from
+        then on there is doubt.
         """
-        durable.step("objects:sync")
-        self._flush.flush()
+        try:
+            durable.step("objects:sync")
+            self._flush.flush()
+        except OSError as error:
+            self.doubt.arise(error)
+            raise
 
     def blobs(self) -> Iterator[BlobId]:
         """Yields the ids of all stored blobs, shard by shard. What comes or goes meanwhile may be missed."""
@@ -338,8 +356,10 @@ class ObjectStore:
     def _copy_in(self, blob: BlobId, source: int) -> None:
         """Stores a copy under an id that is missing or damaged, after a look at the copy's digest."""
         with self._temp(self.blobs_fd) as (temp, fd):
-            files.copy_fd(source, fd)
+            (files.rewrite_fd if self.doubt.there else files.copy_fd)(source, fd)
             if self.hash_fd(fd) != digest_of(blob):
+                if self.doubt.there:
+                    raise Damaged(f"a file to become {text(blob)}", "it reads other bytes than were written")
                 raise LostRace(f"the file to become {text(blob)} was changed while it was copied")
             if self._compare(blob, fd) is None:
                 raise LostRace(f"another file became {text(blob)} meanwhile")

@@ -7,6 +7,7 @@ are named in `Node.blocks` or belong to a handle whose `blocks` is true; those r
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -149,6 +150,10 @@ class Handle:
     def fsync(self, *, data_only: bool) -> None:
         """Makes what was written durable. Runs on a worker thread."""
 
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        """Returns :meth:`fsync` as it is to be done now."""
+        return functools.partial(self.fsync, data_only=data_only)
+
     def release(self) -> None:
         """The last descriptor and mapping is gone. Never raises, never waits."""
 
@@ -177,6 +182,10 @@ class Listing:
 
     def fsync(self, *, data_only: bool) -> None:
         """Makes the names durable. Runs on a worker thread."""
+
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        """Returns :meth:`fsync` as it is to be done now."""
+        return functools.partial(self.fsync, data_only=data_only)
 
     def release(self) -> None:
         """The directory was closed."""

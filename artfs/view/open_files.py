@@ -54,7 +54,12 @@ class PendingHandle(Handle):
         return count
 
     def fsync(self, *, data_only: bool) -> None:
-        (os.fdatasync if data_only else os.fsync)(self.fd)
+        try:
+            (os.fdatasync if data_only else os.fsync)(self.fd)
+        except OSError as error:
+            # The next one would succeed, and a finish would take it that the bytes are on the disk.
+            self.node.branch.tree.store.doubt.arise(error)
+            raise
 
     def release(self) -> None:
         node = self.node

@@ -18,10 +18,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -380,10 +381,26 @@ class LowerHandle(PendingHandle):
             node.readers = set()
         node.readers.add(self)
 
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        """Makes the attributes durable that it got, which a stub bears; the bytes are."""
+        node = self.node
+        if node.entry is None:
+            return super().syncing(data_only=data_only)
+        if node.is_lower or node.parent is None:
+            return lambda: None
+        return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
+
     def release(self) -> None:
         if self.node.readers is not None:
             self.node.readers.discard(self)  # first: the number of the descriptor may be used again
         super().release()
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class PatchDirectory(PatchNode, PendingDirectory):

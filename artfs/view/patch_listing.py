@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from artfs.model.digest import TreeId
@@ -78,9 +78,14 @@ class PatchListing(Listing):
         except OSError:
             return None  # gone just now
 
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        if self._fd < 0 and not self._directory.is_lower:  # it was, when it was opened
+            self._open()
+        return super().syncing(data_only=data_only)
+
     def fsync(self, *, data_only: bool) -> None:
         if self._fd >= 0:
-            os.fsync(self._fd)
+            overlay.sync(self._fd)
 
     def release(self) -> None:
         if self._fd >= 0:

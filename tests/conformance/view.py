@@ -142,7 +142,7 @@ class ViewFile:
     def fsync(self, data_only: bool = False) -> None:
         with _answers():
             if self._handle is not None:
-                self._handle.fsync(data_only=data_only)
+                self._handle.syncing(data_only=data_only)()
 
     def stat(self) -> Status:
         return self._fs.status(self._node)
@@ -444,7 +444,7 @@ class ViewFilesystem:
         with _answers():
             listing = node.listing()
             try:
-                listing.fsync(data_only=data_only)
+                listing.syncing(data_only=data_only)()
             finally:
                 listing.release()
 

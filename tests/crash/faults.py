@@ -149,10 +149,16 @@ def worth_trying(labels: list[str]) -> list[int]:
     ]
 
 
-def crash(number: int, action: Callable[[], object], announced: Announced = steps) -> str | None:
+def crash(
+    number: int,
+    action: Callable[[], object],
+    announced: Announced = steps,
+    *,
+    last: Callable[[], object] = lambda: None,
+) -> str | None:
     """Runs an action in a process that ends before its durable step of that number; the step's label.
 
-    None if the action came to its end before.
+    None if the action came to its end before. ``last`` is done before that step, as the last thing.
     """
     join_threads()
     labels, ours = os.pipe()
@@ -165,6 +171,7 @@ def crash(number: int, action: Callable[[], object], announced: Announced = step
         def count(label: str) -> None:
             nonlocal left
             if left == 0:
+                last()
                 os.write(ours, label.encode())
                 os._exit(_CRASHED)
             left -= 1

@@ -1,0 +1,161 @@
+"""Filesystems in files: made, mounted, their power cut, taken away whatever happens.
+
+The power is cut by the GOINGDOWN ioctl of ext4 and xfs with NOLOGFLUSH: from that instant nothing reaches the
+image any more, not even the journal that is in memory. What was not synced is then undone by the next mount: a
+rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of artfs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import gc
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from artfs.store import syscalls
+from tests.crash.faults import crash
+
+_GOINGDOWN, _NOLOGFLUSH = 0x8004587D, 2
+_MIB = 1 << 20
+#: What makes a filesystem, and the least size that it takes.
+_MAKE = {
+    "ext4": (["mkfs.ext4", "-q", "-F", "-I", "256"], 64 * _MIB),
+    "xfs": (["mkfs.xfs", "-q", "-f"], 300 * _MIB),
+}
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+class Image:
+    """A mounted filesystem in a file. ``root`` is a directory of it for whoever wants to make files."""
+
+    def __init__(self, kind: str, base: Path, size: int | None = None, options: Sequence[str] = ()) -> None:
+        self.kind, self._file, self._point = kind, base / "image", base / "disk"
+        self._point.mkdir()
+        self.root = self._point / "data"
+        self._options = [*options]
+        command, least = _MAKE[kind]
+        self.size = least if size is None else size
+        with self._file.open("wb") as file:
+            file.truncate(self.size)
+        _run(*command, self._file)
+        self.mount()
+        self.root.mkdir()
+        self.sync()
+
+    def mount(self, *options: str) -> None:
+        # mount(8)'s own loop device goes with the mount: nothing else is to be taken away.
+        _run("mount", "-o", ",".join(["loop", *self._options, *options]), self._file, self._point)
+
+    def unmount(self) -> None:
+        try:
+            _run("umount", self._point)
+        except subprocess.CalledProcessError:
+            gc.collect()  # trees that were replaced hold descriptors, and each other
+            _run("umount", self._point)
+
+    def remount(self, *options: str) -> None:
+        """Changes options of the mount in place, ``ro`` for one."""
+        _run("mount", "-o", ",".join(["remount", *options]), self._point)
+
+    def sync(self) -> None:
+        """Makes all that is there durable."""
+        fd = os.open(self._point, os.O_RDONLY)
+        try:
+            syscalls.syncfs(fd)
+        finally:
+            os.close(fd)
+
+    def go_down(self) -> None:
+        """Cuts the power. Nobody can use the filesystem until :meth:`come_up`."""
+        fd = os.open(self._point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, _GOINGDOWN, struct.pack("I", _NOLOGFLUSH))
+        finally:
+            os.close(fd)
+
+    def come_up(self) -> None:
+        """Mounts what has reached the image. Nobody may have a file of it open."""
+        self.unmount()
+        self.mount()
+
+    def cut_at(self, number: int, action: Callable[[], object]) -> str | None:
+        """Does something in a process, and cuts the power before its durable step of that number.
+
+        Returns the step's label; None if the action came to its end: then it was cut right after. What it has
+        open must have been opened by itself.
+        """
+        label = crash(number, lambda: (action(), self.go_down()), last=self.go_down)
+        self.come_up()
+        return label
+
+    def remove(self) -> None:
+        """Unmounts whatever is mounted there; never fails."""
+        subprocess.run(["umount", "-l", self._point], capture_output=True, check=False)
+        self._file.unlink(missing_ok=True)
+
+
+@functools.cache
+def why_no_image(kind: str) -> str | None:
+    """Says in one line why no such filesystem can be made here, or None. Finds out by making one."""
+    if os.geteuid() != 0:
+        return "loop mounts need root"
+    if shutil.which(_MAKE[kind][0][0], path=_PATH) is None:
+        return f"there is no {_MAKE[kind][0][0]}"
+    try:
+        with image(kind) as made:
+            made.go_down()
+            made.come_up()
+    except subprocess.CalledProcessError as error:
+        return f"{kind} can't be loop-mounted here: {error.stderr.strip() or error}"
+    return None
+
+
+@contextmanager
+def image(kind: str, size: int | None = None, options: Sequence[str] = ()) -> Iterator[Image]:
+    """A fresh filesystem; afterwards it is gone. In memory where there is room: a test waits for each fsync."""
+    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    base = Path(tempfile.mkdtemp(prefix="artfs-image-", dir=parent))
+    base.chmod(0o755)
+    made = None
+    try:
+        made = Image(kind, base, size, options)
+        yield made
+    finally:
+        if made is not None:
+            made.remove()
+        else:
+            subprocess.run(["umount", "-l", base / "disk"], capture_output=True, check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
+def tmpfs(*options: str) -> Iterator[Path]:
+    """A small filesystem in memory, by the options of tmpfs(5); afterwards it is gone."""
+    base = Path(tempfile.mkdtemp(prefix="artfs-tmpfs-"))
+    base.chmod(0o755)
+    try:
+        _run("mount", "-t", "tmpfs", "-o", ",".join(["mode=755", *options]), "tmpfs", base)
+        yield base
+    finally:
+        subprocess.run(["umount", "-l", base], capture_output=True, check=False)
+        base.rmdir()
+
+
+def needs(kind: str) -> None:
+    """Skips the test where no such filesystem can be made."""
+    if why := why_no_image(kind):
+        pytest.skip(why)
+
+
+def _run(*command: str | Path) -> None:
+    environment = {**os.environ, "PATH": _PATH}
+    subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

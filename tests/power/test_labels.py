@@ -1,0 +1,86 @@
+"""The power is cut at durable steps: a part of what ``python -m tests.torture.power`` tries for hours."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from artfs.catalog.collection import Collection
+from artfs.store import durable
+from artfs.volume import Volume
+from tests.crash.harness import NAME, Case, small
+
+from tests.power.images import Image, image, needs
+from tests.power.trials import OPERATIONS, Trial, cut_collections, cut_inits, some
+
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Image]:
+    needs("ext4")
+    with image("ext4") as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_power_is_cut(disk: Image, name: str) -> None:
+    with Trial(disk, name) as trial:
+        trial.run(some(SEED, 2))
+
+
+def _alias(collection: Collection) -> None:
+    collection.set_alias("best", "v0")
+
+
+def _texts(collection: Collection) -> None:
+    collection.set_description("told")
+
+
+def _notes(collection: Collection) -> None:
+    collection.update_notes(0, tags=("a",))
+
+
+def _finished(collection: Collection) -> None:
+    collection.record_finished(b"job", 0)
+
+
+@pytest.mark.parametrize("say", [_alias, _texts, _notes, _finished])
+def test_what_was_so_already_is_durable_when_it_is_answered(
+    disk: Image, say: Callable[[Collection], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may have made it so, and been killed before it was durable."""
+    path = disk.root / say.__name__
+    with Volume.init(path) as volume:
+        volume.catalog.create(NAME)
+        Case(volume).commit(b"first", small)
+    disk.sync()
+
+    def act() -> None:
+        with Volume.open(path) as volume:
+            collection = volume.catalog.collection(NAME)
+            with monkeypatch.context() as killed:
+                killed.setattr(durable, "sync_dir", lambda fd, *, label: None)
+                say(collection)
+            say(collection)
+
+    assert disk.cut_at(1_000, act) is None
+    with Volume.open(path) as volume:
+        collection = volume.catalog.collection(NAME)
+        found = {
+            _alias: collection.aliases() == {"best": "v0"},
+            _texts: collection.description == "told",
+            _notes: collection.notes(0).tags == ("a",),
+            _finished: collection.finished(b"job") == 0,
+        }
+        assert found[say]
+
+
+def test_power_is_cut_while_a_volume_is_made(disk: Image) -> None:
+    assert cut_inits(disk, itertools.count()) >= 5
+
+
+def test_power_is_cut_while_a_collection_is_made_and_removed(disk: Image) -> None:
+    assert cut_collections(disk, itertools.count()) >= 5

@@ -1,0 +1,306 @@
+"""What a mount answered as durable is there after the power was cut right then, and mounted again.
+
+One machine for a module: each test has a collection of its own in it, and what earlier tests left is checked
+at the end with all the rest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount.control import command, commit, control, finish, show, show_json, show_lines, snapshot, writer
+from tests.mount.mounting import must
+from tests.power.images import needs
+from tests.power.machine import Machine, machine
+
+pytestmark = pytest.mark.fuse
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    needs("ext4")
+    with machine("ext4", tmp_path_factory.mktemp("computer")) as made:
+        yield made
+
+
+@pytest.fixture
+def model(computer: Machine) -> Path:
+    path = computer.mnt / f"model-{next(_numbers)}"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def job(model: Path) -> Path:
+    path = model / "pending" / "job"
+    path.mkdir()
+    return path
+
+
+def synced(path: Path, data: bytes = b"") -> Path:
+    """Writes a file, or takes a directory, and has it made durable."""
+    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not path.is_dir():
+            os.pwrite(fd, data, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return path
+
+
+def names(tree: Path) -> list[str]:
+    return sorted(os.listdir(tree))
+
+
+def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
+    (job / "dir" / "deep").mkdir(parents=True)
+    synced(job / "dir" / "deep" / "file", b"synced" * 10_000)
+    (job / "moved").write_bytes(b"")
+    synced(job / "moved", b"moved")
+    (job / "moved").rename(job / "dir" / "other")
+    os.symlink("anywhere", job / "dir" / "link")
+    (job / "dir" / "gone").touch()
+    synced(job / "dir")
+    (job / "dir" / "gone").unlink()
+    os.link(job / "dir" / "other", job / "dir" / "second")
+    os.setxattr(job / "dir" / "other", "user.key", b"value")
+    synced(job / "dir")
+    synced(job / "dir" / "other")
+    computer.cut()
+    assert names(job / "dir") == ["deep", "link", "other", "second"]
+    assert (job / "dir" / "deep" / "file").read_bytes() == b"synced" * 10_000
+    assert (job / "dir" / "second").read_bytes() == b"moved"
+    assert os.getxattr(job / "dir" / "second", "user.key") == b"value"
+    assert os.readlink(job / "dir" / "link") == "anywhere"
+    assert finish(job)["version"] == "v0"
+
+
+def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
+    """Also of a directory that was opened while all it held was the base's."""
+    commit(model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"})
+    job = model / "pending" / "job"
+    job.mkdir()
+    command(job, "base", "latest")
+    deep = os.open(job / "dir" / "deep", os.O_RDONLY)
+    other = os.open(job / "other", os.O_RDONLY)
+    try:
+        with (job / "dir" / "deep" / "one").open("r+b") as file:
+            file.write(b"ONE")
+            file.flush()
+            os.fsync(file.fileno())
+        (job / "dir" / "deep" / "two").rename(job / "dir" / "deep" / "moved")
+        os.fsync(deep)
+        (job / "other" / "x").unlink()
+        os.fsync(other)
+        computer.lose_power()
+    finally:
+        os.close(deep)
+        os.close(other)
+    computer.reboot()
+    assert names(job / "dir" / "deep") == ["moved", "one"]
+    assert (job / "dir" / "deep" / "one").read_bytes() == b"ONE"
+    assert names(job / "other") == []
+    assert finish(job, "best")["version"] == "v1"
+    computer.cut()
+    assert names(model / "best" / "dir" / "deep") == ["moved", "one"]
+    assert (model / "best" / "dir" / "deep" / "moved").read_bytes() == b"two"
+
+
+def test_a_directory_that_is_fsynced_is_all_that_is(computer: Machine, model: Path) -> None:
+    """Nothing else of the patch is synced meanwhile that would take it along."""
+    commit(model, "base", {"dir/one": "one", "dir/two": "two"})
+    job = model / "pending" / "job"
+    job.mkdir()
+    command(job, "base", "latest")
+    held = os.open(job / "dir", os.O_RDONLY)
+    try:
+        (job / "dir" / "one").unlink()
+        os.fsync(held)
+        computer.lose_power()
+    finally:
+        os.close(held)
+    computer.reboot()
+    assert names(job / "dir") == ["two"]
+
+
+def test_attributes_of_what_is_the_base_s(computer: Machine, model: Path) -> None:
+    """A mode that a file of the base got is durable when the file is fsynced, though its bytes always were."""
+    commit(model, "base", {"dir/one": "one"})
+    job = model / "pending" / "job"
+    job.mkdir()
+    command(job, "base", "latest")
+    (job / "dir" / "one").chmod(0o600)
+    fd = os.open(job / "dir" / "one", os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        computer.lose_power()
+    finally:
+        os.close(fd)
+    computer.reboot()
+    assert stat.S_IMODE((job / "dir" / "one").stat().st_mode) == 0o600
+
+
+def test_sync(computer: Machine, job: Path) -> None:
+    """sync(2) makes durable whatever was written to the mount, without a word to its daemon."""
+    (job / "dir").mkdir()
+    for number in range(50):
+        (job / "dir" / f"{number}").write_bytes(b"%d" % number * 1000)
+    os.sync()
+    computer.cut()
+    assert {path.name: path.read_bytes() for path in (job / "dir").iterdir()} == {
+        f"{number}": b"%d" % number * 1000 for number in range(50)
+    }
+
+
+def test_a_finish(computer: Machine, model: Path, job: Path) -> None:
+    for number in range(200):
+        path = job / f"{number % 7}" / f"{number}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"%d" % number * (number * 50))
+    (job / "empty").mkdir()
+    os.symlink("empty", job / "link")
+    os.setxattr(job / "1", "user.key", b"value")
+    command(job, "tags", "a b")
+    command(job, "metadata.json", '{"accuracy": 0.5}')
+    wanted = snapshot(job)
+    answer = finish(job, "best good")
+    computer.cut()
+    version = model / answer["version"]
+    assert snapshot(version) == wanted
+    assert os.readlink(model / "best") == os.readlink(model / "good") == "v0"
+    assert os.readlink(model / "pending" / "job") == "../v0"
+    assert show(version, "tags").split() == ["a", "b"]
+    assert show_json(version, "metadata.json") == {"accuracy": 0.5}
+    assert finish(version)["version"] == "v0"
+
+
+def test_an_unchanged_finish(computer: Machine, model: Path, job: Path) -> None:
+    commit(model, "first", {"a": "a", "b/c": "c"}, "best")
+    (job / "a").write_text("a")
+    (job / "b").mkdir()
+    (job / "b" / "c").write_text("c")
+    assert finish(job, "again")["unchanged"]
+    computer.cut()
+    assert os.readlink(model / "again") == "v0"
+    assert os.readlink(model / "pending" / "job") == "../v0"
+
+
+def test_a_forced_finish(computer: Machine, model: Path, job: Path) -> None:
+    with writer(job / "open", b"written") as child:
+        answer = finish(job, "--force best")
+        computer.lose_power()
+        child.go()
+    computer.reboot()
+    assert (model / answer["version"] / "open").read_bytes() == b"written"
+    assert os.readlink(model / "best") == "v0"
+
+
+def test_names_and_notes(computer: Machine, model: Path) -> None:
+    """Each right before the cut, since a later one might take an earlier one along."""
+    commit(model, "one", {"file": "one"}, "best old")
+    version = commit(model, "two", {"file": "two"})
+    os.unlink(model / "best")
+    os.symlink("v1", model / "best")
+    computer.cut()
+    assert os.readlink(model / "best") == "v1"
+    os.unlink(model / "old")
+    computer.cut()
+    assert not os.path.lexists(model / "old")
+    command(version, "tags", "reviewed")
+    computer.cut()
+    assert show(version, "tags") == "reviewed\n"
+    command(version, "ttl", "30d")
+    computer.cut()
+    assert show(version, "ttl") != "none\n"
+    ttl = show(version, "ttl")
+    command(model, "description", "told")
+    computer.cut()
+    assert (show(model, "description"), show(version, "ttl")) == ("told\n", ttl)
+    (model / "v0").rmdir()
+    computer.cut()
+    assert "v0" not in names(model)
+    must("--volume", computer.mnt, "ls")
+    must("--volume", computer.volume, "gc")
+    computer.cut()
+    assert (model / "v1" / "file").read_text() == "two"
+
+
+def test_what_is_pending(computer: Machine, model: Path, job: Path) -> None:
+    """Collections and pending versions, their base, runs, references, and their end."""
+    computer.cut()
+    assert names(model / "pending") == ["job"]
+    command(job, "runs", "+run-1")
+    computer.cut()
+    assert [run["name"] for run in show_lines(job, "runs")] == ["run-1"]
+    command(job, "runs", "-run-1")
+    commit(model, "base", {"a": "a", "b": "b"}, "best")
+    command(job, "base", "best")
+    computer.cut()
+    assert names(job) == ["a", "b"]
+    synced(job / "a", b"A")
+    commit(model, "next", {"a": "a", "b": "bb"}, "best")
+    command(job, "base", "best")  # a rebase
+    computer.cut()
+    assert (job / "a").read_bytes() == b"A"
+    assert (job / "b").read_bytes() == b"bb"
+    command(job, "references", f"ref artfs://{model.name}:v0/b")
+    synced(job)
+    computer.cut()
+    assert os.getxattr(job / "ref", "user.artfs.uri") == f"artfs://{model.name}:v0/b".encode()
+    finish(job, "best")
+    computer.cut()
+    assert (model / "best" / "ref").read_bytes() == b"b"
+    other = model / "pending" / "other"
+    other.mkdir()
+    synced(other / "file", b"data")
+    command(other, "discard", "")
+    computer.cut()
+    assert names(model / "pending") == []
+    empty = computer.mnt / "empty"
+    empty.mkdir()
+    computer.cut()
+    empty.rmdir()
+    computer.cut()
+    assert not empty.exists()
+
+
+def test_commands_without_a_mount(computer: Machine, tmp_path: Path) -> None:
+    """`put` on a volume that is mounted and one on a volume of its own."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number}").write_bytes(b"%d" % number * 5000)
+    other = computer.disk.root / "other"
+    must("init", other)
+    must("--volume", other, "put", source, "--name", "data", "--alias", "best")
+    computer.cut()
+    assert json.loads(must("--volume", other, "show", "data:best", "--json"))["version"] == "v0"
+    assert must("--volume", other, "cat", "data:best", "7") == "7" * 5000
+    must("--volume", other, "check")
+    must("--volume", computer.mnt, "put", source, "--name", "data", "--alias", "best")
+    computer.cut()
+    assert (computer.mnt / "data" / "best" / "7").read_bytes() == b"7" * 5000
+    assert control(computer.mnt, "status").exists()
+
+
+def test_syncfs_of_the_mount_reaches_the_daemon_not(computer: Machine, job: Path) -> None:
+    """The kernel asks no FUSE daemon without a block device; so it is answered without being durable."""
+    (job / "file").write_bytes(b"data")
+    fd = os.open(job, os.O_RDONLY)
+    try:
+        assert ctypes.CDLL(None).syncfs(fd) == 0
+    finally:
+        os.close(fd)
+    computer.cut()
+    assert not (job / "file").exists() or (job / "file").read_bytes() in (b"", b"data")

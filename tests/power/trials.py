@@ -1,0 +1,232 @@
+"""The power is cut at each durable step of an operation: the old state or the new one is there afterwards.
+
+And right after its end: what was answered is there. A missing or misplaced fsync shows as a file that is empty,
+or as a name that is gone, where the state is neither. The scenarios are those of the crash tests, which try a
+crash of the process alone, and some more.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from artfs.errors import NotAVolume
+from artfs.seal.seal import Request
+from artfs.volume import Volume
+from tests.crash.faults import join_threads, steps, worth_trying
+from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
+from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
+from tests.power.images import Image
+
+Numbers = Callable[[list[str]], list[int]]
+
+
+def _prepare_notes(case: Case) -> None:
+    case.commit(b"first", small, "best")
+    case.start(b"job", many)
+
+
+def _note(case: Case) -> None:
+    case.collection.update_notes(0, description="told", tags=("a", "b"), ttl=3600, metadata={"accuracy": 0.5})
+
+
+def _describe_pending(case: Case) -> None:
+    case.volume.pending(NAME, b"job").draft.change(aliases=("named",), tags=("t",), description="told")
+
+
+def _join(case: Case) -> None:
+    case.volume.pending(NAME, b"job").draft.join("run-1")
+
+
+def _force(case: Case) -> None:
+    case.volume.finish(case.collection, b"job", Request(("best",), wait=0, force=True, by="tester"))
+
+
+OPERATIONS: dict[str, Scenario] = {
+    **SCENARIOS,
+    **BASES,
+    **FINISHES,
+    "gc beside patches": GC["gc"],
+    "note something of a version": Scenario(_prepare_notes, _note),
+    "describe what is pending": Scenario(_prepare_notes, _describe_pending),
+    "join": Scenario(_prepare_notes, _join),
+    "finish by force": Scenario(_prepare_notes, _force),
+}
+#: In which each change is made by a system call or some, and none is durable before it is synced.
+CHANGES: dict[str, Scenario] = {name: story.scenario for name, story in STORIES.items()}
+
+
+@dataclass
+class Told:
+    """What an operation is when nothing goes wrong."""
+
+    labels: list[str]
+    states: list[State]  # before and after; of a story, after each change
+
+
+class Trial:
+    """One operation, tried many times in copies of one volume on an image."""
+
+    def __init__(self, image: Image, name: str) -> None:
+        self._image, self.name = image, name
+        self._scenario = OPERATIONS.get(name) or CHANGES[name]
+        self._original = image.root / "original"
+        with prepared(self._original, self._scenario):
+            pass
+        image.sync()
+        self.told = self._tell()
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        join_threads()
+        shutil.rmtree(self._original, ignore_errors=True)
+
+    def run(self, numbers: Numbers = worth_trying) -> int:
+        """Cuts the power at steps of these numbers; returns how often that was."""
+        tried = numbers(self.told.labels)
+        for number in tried:
+            with self._copy(f"volume-{number}") as path:
+                self._cut_at(number, path)
+        return len(tried)
+
+    def _tell(self) -> Told:
+        told = Told([], [])
+        with self._copy("clean") as path, Volume.open(path) as volume:
+            case = Case(volume)
+            told.states.append(case.state())
+            if self.name in CHANGES:
+                with steps(told.labels.append):
+                    for op in STORIES[self.name].ops:
+                        op(case.mounted(b"job"))
+                        told.states.append(case.state())
+            else:
+                with steps(told.labels.append):
+                    self._scenario.act(case)
+                told.states.append(case.state())
+            join_threads()
+        return told
+
+    def _copy(self, name: str) -> _Copy:
+        return _Copy(self._image, self._original, self._image.root / name)
+
+    def _cut_at(self, number: int, path: Path) -> None:
+        label = self._image.cut_at(number, lambda: self._scenario.act(Case(Volume.open(path))))
+        at = f"{self.name}: after the power was cut at {label}, step {number}"
+        assert label == (self.told.labels[number] if number < len(self.told.labels) else None), at
+        with Volume.open(path) as volume:
+            volume.recover(alone=True)
+            case = Case(volume)
+            state = case.state()
+            if self.name in CHANGES:
+                # None of it was synced by whoever made it. But each change is there or not, in their order.
+                check_one_of(loosely(state), [loosely(one) for one in self.told.states], at)
+            else:
+                check_one_of(state, self._allowed(label), at)
+            case.check_sound()
+            if number % 2:
+                volume.gc()
+            for name in state.pending:
+                draft = volume.pending(NAME, name).draft
+                for run in draft.joined():
+                    draft.leave(run)
+            finish_all(case)
+            case.check_sound()
+            if "job" not in self.told.states[0].pending:
+                case.commit(b"another", many)
+            case.check_sound()
+            join_threads()
+
+    def _allowed(self, label: str | None) -> list[State]:
+        old, new = self.told.states
+        if label is None:
+            return [new]
+        both = replace(new, aliases={**old.aliases, **new.aliases})
+        return [old, new, both] if self._scenario.two else [old, new]
+
+
+class _Copy:
+    """A copy of a volume, durable, for the time of a with block."""
+
+    def __init__(self, image: Image, original: Path, path: Path) -> None:
+        self._image, self._original, self._path = image, original, path
+
+    def __enter__(self) -> Path:
+        subprocess.run(["cp", "-a", self._original, self._path], check=True)
+        self._image.sync()
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        join_threads()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def some(seed: int, most: int) -> Numbers:
+    """Chooses steps by chance; the end is always among them."""
+
+    def numbers(labels: list[str]) -> list[int]:
+        worth = worth_trying(labels)
+        chosen = random.Random(seed).sample(worth[:-1], min(most, len(worth) - 1))
+        return sorted({*chosen, worth[-1]})
+
+    return numbers
+
+
+def cut_inits(image: Image, numbers: Iterator[int]) -> int:
+    """Cuts the power while a volume is made, at each step; returns how often."""
+    for count, number in enumerate(numbers, 1):
+        path = image.root / f"made-{number}"
+        label = image.cut_at(number, lambda path=path: Volume.init(path))  # type: ignore[misc]
+        try:
+            volume = Volume.open(path)
+        except NotAVolume:
+            assert label is not None, "a volume that was answered is gone"
+            volume = Volume.init(path)
+        with volume:
+            volume.recover()
+            volume.catalog.create(NAME)
+            case = Case(volume)
+            case.commit(b"job", many, "best")
+            case.check_sound()
+            join_threads()
+        shutil.rmtree(path)
+        if label is None:
+            return count
+    raise AssertionError("it never came to its end")
+
+
+def cut_collections(image: Image, numbers: Iterator[int]) -> int:
+    """Cuts the power while a collection is made and removed, at each step; returns how often."""
+    for count, number in enumerate(numbers, 1):
+        path = image.root / f"with-{number}"
+        with Volume.init(path) as volume:
+            volume.catalog.create("removed")
+        image.sync()
+
+        def act(path: Path = path) -> None:
+            with Volume.open(path) as volume:
+                volume.catalog.create(NAME, collection_type="type")
+                volume.catalog.remove("removed")
+
+        label = image.cut_at(number, act)
+        with Volume.open(path) as volume:
+            volume.recover()
+            names = volume.catalog.names()
+            assert names in ([NAME], [NAME, "removed"], ["removed"], []), names
+            assert label is not None or names == [NAME]
+            if NAME in names:
+                assert volume.catalog.collection(NAME).type == "type"
+            else:
+                volume.catalog.create(NAME)
+            Case(volume).commit(b"job", many)
+            Case(volume).check_sound()
+            join_threads()
+        shutil.rmtree(path)
+        if label is None:
+            return count
+    raise AssertionError("it never came to its end")
