@@ -21,8 +21,9 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
 from tests.mount.control import command, finish, show_json
-from tests.property.patching import Finished, Opened, Seat, reopened
-from tests.property.test_patch import PatchMachine
+from tests.property.machine import PatchMachine
+from tests.property.patching import Opened
+from tests.property.worlds import Finished, Seat, reopened
 
 pytestmark = pytest.mark.fuse
 

@@ -1,12 +1,10 @@
-"""A patch and a real directory, to which the same is done: how they are reached, what of them is compared.
+"""A pending version and a real directory, to which the same is done: what of them is compared, and when.
 
-Owns what a seal makes of the reference: it drops setuid and setgid bits and parts hard links. Else a real
-directory is right by definition. The operations are those of ``test_patch.py``.
+A real directory is right by definition. The operations are those of ``machine.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -15,206 +13,24 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from artfs.view.node import Listing
-from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
+from tests.conformance.driver import Filesystem, OpenFile, OsFilesystem, When
 from tests.conformance.helpers import read_all
+from tests.property.looking import Seen, Tree, content_of, expect_same, joined, look, sealed
+from tests.property.worlds import Seat, World, reopened
 
 T = TypeVar("T")
 
 AS_ROOT = os.geteuid() == 0
 _SEALED_MODE = 0o1777
-
-# -- what a tree looks like
-
-#: Times that are given. Others are those of a clock, which no two filesystems have alike.
-MOMENTS = [
-    seconds * 10**9 + ns for seconds, ns in [(981173106, 123456789), (0, 1), (-86400, 7), (4 * 10**9, 0)]
-]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An entry as users see it. ``mtime`` is None if it is the clock's, ``twin`` the first path of a file."""
-
-    kind: int
-    mode: int
-    owner: tuple[int, int]
-    mtime: int | None
-    content: bytes | None = None
-    links: int = 1
-    twin: bytes = b""
-    xattrs: tuple[tuple[bytes, bytes], ...] = ()
-
-
-Tree = dict[bytes, Seen]
-
-
-def joined(directory: bytes, name: bytes) -> bytes:
-    return directory + b"/" + name if directory else name
-
-
-def look(fs: Filesystem) -> Tree:
-    """Returns everything in a tree, by path. A name that is listed twice is an error."""
-    found: Tree = {}
-    first: dict[int, bytes] = {}
-    todo = [b""]
-    while todo:
-        path = todo.pop()
-        status = fs.stat(path)
-        mtime = status.mtime if status.mtime in MOMENTS else None
-        seen = Seen(status.kind, status.permissions, (status.uid, status.gid), mtime)
-        if status.kind == stat.S_IFDIR:
-            names = fs.listdir(path)
-            assert len(set(names)) == len(names), f"{path!r} lists {sorted(names)}"
-            todo += sorted((joined(path, name) for name in names), reverse=True)
-        else:
-            seen = replace(seen, links=status.nlink, twin=first.setdefault(status.ino, path))
-        if status.kind == stat.S_IFREG:
-            with fs.open(path, os.O_RDONLY) as file:
-                seen = replace(seen, content=read_all(file))
-        elif status.kind == stat.S_IFLNK:
-            seen = replace(seen, content=fs.readlink(path))
-        if seen.content is not None:
-            assert len(seen.content) == status.size, f"{path!r}: {len(seen.content)} bytes, not {status.size}"
-        if status.kind in (stat.S_IFREG, stat.S_IFDIR):
-            names = sorted(name for name in fs.listxattr(path) if name.startswith(b"user."))
-            seen = replace(seen, xattrs=tuple((name, fs.getxattr(path, name)) for name in names))
-        found[path] = seen
-    return found
-
-
-def sealed(tree: Tree) -> Tree:
-    """Returns what a seal makes of a tree."""
-    found = {}
-    for path, seen in tree.items():
-        if seen.kind != stat.S_IFLNK:
-            seen = replace(seen, mode=seen.mode & _SEALED_MODE)
-        found[path] = seen if seen.kind == stat.S_IFDIR else replace(seen, links=1, twin=path)
-    return found
-
-
-def content_of(tree: Tree) -> dict[bytes, Any]:
-    """Returns what decides whether two versions are equal."""
-    return {
-        path: (seen.kind, seen.content, seen.mode & 0o111 if seen.kind == stat.S_IFREG else 0)
-        for path, seen in tree.items()
-    }
-
-
-def expect_same(expected: Tree, got: Tree, what: str) -> None:
-    """Fails with the differences of two trees."""
-    if expected == got:
-        return
-    lines = [f"{what}:"]
-    for path in sorted({*expected, *got}):
-        if expected.get(path) != got.get(path):
-            lines.append(f"  {path!r}")
-            lines += [
-                f"    {how} {_shown(tree.get(path))}" for how, tree in (("not", got), ("but", expected))
-            ]
-    raise AssertionError("\n".join(lines))
-
-
-def _shown(seen: Seen | None) -> str:
-    if seen is None:
-        return "nothing"
-    if seen.content is not None and len(seen.content) > 60:
-        seen = replace(seen, content=seen.content[:60] + b"... %d bytes" % len(seen.content))
-    return f"{stat.filemode(seen.kind | seen.mode)} {seen}"
-
-
-# -- the two sides
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a finish answered."""
-
-    version: str
-    unchanged: bool
-
-
-@dataclass
-class Seat:
-    """A directory that somebody holds, whatever becomes of its path."""
-
-    fs: Filesystem
-    fd: int = -1
-    #: Opens a listing of it that can be read bit by bit.
-    listing: Callable[[], Listing] | None = None
-
-    def leave(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-    @classmethod
-    def of(cls, path: bytes) -> Seat:
-        """Sits down in a directory that system calls reach."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return cls(_HeldDirectory(b"/proc/self/fd/%d" % fd), fd)
-
-
-class _HeldDirectory(OsFilesystem):
-    def path(self, path: bytes = b"") -> bytes:
-        return os.path.join(self.root, path or b".")  # what a descriptor leads to, not the link of /proc
-
-
-def reopened(file: OpenFile, flags: int) -> OpenFile:
-    """Opens an open file of the operating system once more."""
-    assert isinstance(file, OsFile)
-    return OsFile(os.open(f"/proc/self/fd/{file.fileno()}", flags | os.O_CLOEXEC))
-
-
-class World(Protocol):
-    """Where the tree under test lies. What is refused is an OSError."""
-
-    restarts: bool
-
-    @property
-    def fs(self) -> Filesystem: ...
-
-    def start(self, base: str | None) -> None:
-        """Starts a pending version; `fs` shows it from then on."""
-        ...
-
-    def finish(self) -> Finished: ...
-    def version(self, name: str) -> Filesystem: ...
-    def delete(self, name: str) -> None:
-        """Deletes a version."""
-        ...
-
-    def restart(self) -> None: ...
-    def forget(self) -> None:
-        """Has the kernel forget all names; what is open stays."""
-        ...
-
-    def gc(self) -> None: ...
-    def seat(self, path: bytes) -> Seat: ...
-    def reopen(self, file: OpenFile, flags: int) -> OpenFile:
-        """Opens a file once more, which has perhaps no name any more."""
-        ...
-
-    def cold(self) -> contextlib.AbstractContextManager[Filesystem]:
-        """Shows the tree to somebody who knows nothing of it; may be `fs` itself."""
-        ...
-
-    def counted(self) -> tuple[int, int]:
-        """Files and bytes, as the tree's status has them."""
-        ...
-
-    def left(self) -> list[bytes]:
-        """What changes left behind that are done."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -594,17 +410,3 @@ def _flags(flags: int) -> str:
     names = [["O_RDONLY", "O_WRONLY", "O_RDWR"][flags & os.O_ACCMODE]]
     others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW")
     return "|".join(names + [name for name in others if flags & getattr(os, name)])
-
-
-__all__ = [
-    "Comparison",
-    "Cursor",
-    "Finished",
-    "Opened",
-    "Pair",
-    "Seat",
-    "World",
-    "joined",
-    "look",
-    "reopened",
-]
