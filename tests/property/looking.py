@@ -42,15 +42,18 @@ def joined(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def look(fs: Filesystem) -> Tree:
-    """Returns everything in a tree, by path. A name that is listed twice is an error."""
+def look(fs: Filesystem, *, exact: bool = False) -> Tree:
+    """Returns everything in a tree, by path. A name that is listed twice is an error.
+
+    ``exact``: with all times, to compare what is in one filesystem.
+    """
     found: Tree = {}
     first: dict[int, bytes] = {}
     todo = [b""]
     while todo:
         path = todo.pop()
         status = fs.stat(path)
-        mtime = status.mtime if status.mtime in MOMENTS else None
+        mtime = status.mtime if exact or status.mtime in MOMENTS else None
         seen = Seen(status.kind, status.permissions, (status.uid, status.gid), mtime)
         if status.kind == stat.S_IFDIR:
             names = fs.listdir(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import threading
@@ -11,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from artfs.catalog.collection import Collection
-from artfs.errors import CannotSeal
+from artfs.errors import ArtfsError, Collision
+from artfs.mount.errnos import errno_of
+from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.store import durable
 from artfs.view.node import Node, ready
@@ -65,6 +66,7 @@ class ViewWorld:
 
     restarts = True
     fs: _Filesystem
+    _collided: list[bytes] | None = None
 
     def __init__(self, place: Path) -> None:
         self._path = place / "volume"
@@ -83,21 +85,53 @@ class ViewWorld:
         return self._volume.catalog.collection("model")
 
     def start(self, base: str | None) -> None:
-        self._name = b"job-%d" % next(self._numbers)
-        pending = self._volume.start(self._collection, self._name)
+        self._name, self._base = self._started(base), base
+        self._show()
+
+    def _started(self, base: str | None) -> bytes:
+        name = b"job-%d" % next(self._numbers)
+        pending = self._volume.start(self._collection, name)
         if base is not None:
             self._volume.set_base(self._collection, pending, base, Request())
-        self._show()
+        return name
 
     def _show(self) -> None:
         self._tree = self._volume.pending("model", self._name)
         self.fs = _Filesystem(self._kernel, self._view.pending(self._tree), self._volume)
 
-    def finish(self) -> Finished:
+    def finish(self, *, force: bool = False) -> Finished:
+        return self._finished(self._tree, force=force)
+
+    def elsewhere(self, base: str | None) -> Filesystem:
+        self._other = self._volume.pending("model", self._started(base))
+        return _Filesystem(self._kernel, self._view.pending(self._other), self._volume)
+
+    def finish_elsewhere(self) -> Finished:
+        return self._finished(self._other)
+
+    def rebase(self) -> None:
+        assert self._base is not None
+        with self._refusals():
+            self._view.set_base(self._tree, self._base, Request(wait=0))
+        _emptied()
+        self._show()
+
+    def collided(self) -> list[bytes] | None:
+        return self._collided
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
         try:
-            answer = self._volume.finish_tree(self._collection, self._tree, Request(wait=0))
-        except CannotSeal as error:
-            raise OSError(errno.EINVAL, str(error)) from error
+            yield
+        except ArtfsError as error:
+            self._collided = [path for path, _, _ in error.paths] if isinstance(error, Collision) else None
+            code = errno_of(error)
+            assert code is not None
+            raise OSError(code, str(error)) from error
+
+    def _finished(self, tree: PendingTree, *, force: bool = False) -> Finished:
+        with self._refusals():
+            answer = self._volume.finish_tree(self._collection, tree, Request(wait=0, force=force))
         report = self._volume.check()
         assert report.sound, report.findings
         _emptied()

@@ -13,11 +13,12 @@ class Node:
 
     content: str | bytes | dict[bytes, Node]  # of a file, symlink, directory
     mode: int = 0o755
-    xattr: bytes = b""
+    xattr: Any = b""
     is_reference: bool = False
     uid: int = 0
+    gid: int = 0
     mtime_ns: int = 0
-    run: bytes = b""
+    run: bytes | None = b""
 
     @property
     def kind(self) -> object:
@@ -132,11 +133,11 @@ class Oracle:
 
 
 def insignificant(base: Maybe, ours: Node, theirs: Node, alone: Maybe) -> dict[str, Any]:
-    found = {}
-    for name in ("uid", "mtime_ns", "run"):
+    found: dict[str, Any] = {}
+    for name in ("uid", "gid", "mtime_ns", "run"):
         one, other = getattr(ours, name), getattr(theirs, name)
         new = [value for value in (one, other) if base is None or value != getattr(base, name)]
-        if alone is not None and name != "uid":
+        if alone is not None and name in ("mtime_ns", "run"):
             found[name] = getattr(alone, name)
         elif name == "mtime_ns" and ours.children is not None and theirs.children is not None:
             found[name] = max(new, default=one)

@@ -12,8 +12,8 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from artfs.view.node import Listing
 from tests.conformance.driver import Filesystem, OpenFile, OsFilesystem, When
 from tests.conformance.helpers import read_all
 from tests.property.looking import Seen, Tree, content_of, expect_same, joined, look, sealed
+from tests.property.rebasing import Collision, Merged, merged
 from tests.property.worlds import Seat, World, reopened
 
 T = TypeVar("T")
@@ -150,7 +151,13 @@ class Comparison(RuleBasedStateMachine):
         self.files: list[Opened] = []
         self.cursors: list[Cursor] = []
         self.versions: list[str] = []
+        self.contents: dict[str, Tree] = {}
+        #: What the tree is a patch of: as it was written, and where that led.
         self.base = ""
+        self.base_version = ""
+        self.base_tree: Tree = {}
+        #: The collisions that were told last.
+        self.shown: tuple[Collision, ...] = ()
         #: Whether all is compared after each step, by somebody who knows the tree ("warm") or who doesn't.
         self.looks = "seldom"
         self._numbers = itertools.count()
@@ -266,44 +273,143 @@ class Comparison(RuleBasedStateMachine):
 
     # -- seals
 
-    def seal(self, data: st.DataObject) -> None:
-        """Finishes the tree and starts a patch of what it became."""
-        self.let_go(readers=False)
-        expected = look(self.reference)
-        done = self.world.finish()
+    @property
+    def newest(self) -> str:
+        return self.versions[-1]
+
+    @property
+    def moved(self) -> bool:
+        """Whether the alias that is the base leads somewhere else now."""
+        return self.base == "latest" and bool(self.versions) and self.newest != self.base_version
+
+    def merge(self, shown: Iterable[Collision] = ()) -> Merged:
+        """Returns what the tree is to be after its base has moved."""
+        ours = look(self.world.fs, exact=True)
+        return merged(self.base_tree, ours, self.contents[self.newest], shown)
+
+    def seal(self, data: st.DataObject, *, force: bool = False) -> bool:
+        """Finishes the tree and starts the next one; False if changes of others collide with it."""
+        self.let_go(readers=False, writers=not force)
+        due = sealed(look(self.reference))
+        merge = self.merge() if self.moved else None
+        if merge is not None and merge.refused:
+            self._collide(lambda: self.world.finish(force=force), merge)
+            return False
+        done = self.world.finish(force=force)
         self.say(f"finish: {done}")
-        got = look(self.world.version(done.version))
+        got = look(self.world.version(done.version), exact=merge is not None)
+        due = due if merge is None else merge.tree
+        same = bool(self.versions) and content_of(due) == content_of(self.contents[self.newest])
+        agree(same, done.unchanged, "whether nothing was changed")
         if done.unchanged:
-            agree(content_of(expected), content_of(got), f"what is unchanged since {done.version}")
+            agree(content_of(due), content_of(got), f"what is unchanged since {done.version}")
         else:
-            expect_same(sealed(expected), got, f"{done.version} is not what was sealed")
-        self.compare_contents()
+            expect_same(due, got, f"{done.version} is not what was sealed")
+            self.note_version(done.version)
+        if force:
+            self._expect_fenced()
+        if merge is None:
+            self.compare_contents()
+        self._end_with_the_tree()
+        agree(got, look(self.world.version(done.version), exact=merge is not None), "what was sealed")
+        base = data.draw(st.sampled_from([done.version, "latest", "latest", None]), label="base")
+        self.start(base, done.version)
+        return True
+
+    def start(self, base: str | None, version: str) -> None:
+        """Starts a patch of a version, or a tree with nothing in it."""
+        self.world.start(base)
+        tree: Tree = {}
+        self.base = base or ""
+        if base is not None:
+            self.base_version = self.newest if base == "latest" else version
+            self.base_tree = self.contents[self.base_version]
+            tree = self.base_tree
+        # The root is the tree's own, not the base's.
+        self._become(tree | {b"": Seen(stat.S_IFDIR, 0o755, (os.geteuid(), os.getegid()), None)})
+        self.shown = ()
+
+    def rebase(self) -> bool:
+        """Writes the base again; False if changes collide that were not shown to do so before."""
+        self.let_go(readers=False)
+        merge = self.merge(self.shown)
+        if merge.refused:
+            self._collide(self.world.rebase, merge)
+            return False
+        self.say(f"rebase onto {self.newest}, keeping {sorted(path for path, _ in merge.all)}")
+        root = look(self.reference)[b""]
+        self.end_listings()
+        self.world.rebase()
+        got = look(self.world.fs, exact=True)
+        if self.moved:
+            # Who replaces the root gives it a new time.
+            expect_same(
+                {**merge.tree, b"": replace(merge.tree[b""], mtime=None, mode=root.mode)},
+                {**got, b"": replace(got[b""], mtime=None)},
+                "the rebased patch is not what is due",
+            )
+            self._end_with_the_tree()
+            self._become(got | {b"": replace(root, mtime=None)})
+            self.base_version, self.base_tree = self.newest, self.contents[self.newest]
+            self.shown = ()
+        return True
+
+    def _collide(self, call: Callable[[], object], merge: Merged) -> None:
+        paths = [path for path, _ in merge.refused]
+        self.say(f"collides at {paths}")
+        agree("ESTALE", outcome(call)[0], f"what collides at {paths}")
+        told = self.world.collided()
+        if told is not None:
+            agree(paths, told, "the paths that were told")
+        self.shown = merge.all
+
+    def note_version(self, name: str) -> None:
+        """Notes what a new version holds, which is the newest one."""
+        self.contents[name] = look(self.world.version(name), exact=True)
+        self.versions.append(name)
+
+    def _end_with_the_tree(self) -> None:
+        """Ends what was open in a tree that is no more."""
         self.end_listings()
         for file in list(self.files):
             if file.has_a_name:
                 self.files.remove(file)
                 file.close()
             file.outlived = True
-        self._become(got)
-        if not done.unchanged:
-            self.versions.append(done.version)
-        self.base = data.draw(st.sampled_from([done.version, "latest"]), label="base")
-        self.world.start(self.base)
 
-    def _become(self, version: Tree) -> None:
-        """Makes the reference what a patch of a version is at first."""
+    def _expect_fenced(self) -> None:
+        """Expects that who had a file open for writing can't change it, nor reads what was never sealed."""
+        for file in [file for file in self.files if file.writes and file.has_a_name]:
+            for refused in (
+                outcome(lambda: file.ours.pwrite(b"late", 0)),  # noqa: B023
+                outcome(lambda: file.ours.truncate(1)),  # noqa: B023
+            ):
+                assert refused[0] in ("EROFS", "EBADF"), f"{file}: {refused}"
+            if file.reads:
+                due = "ok", read_all(file.reference)
+                assert outcome(lambda: read_all(file.ours)) in (due, ("EIO", None))  # noqa: B023
+            self.files.remove(file)
+            file.close()
+
+    def _become(self, tree: Tree) -> None:
+        """Makes the reference what a tree is that nobody has changed."""
         top = self.reference
-        for path, seen in version.items():
-            if seen.kind != stat.S_IFDIR:
-                fresh = self.place / "fresh"
-                shutil.copy2(os.fsdecode(top.path(path)), fresh, follow_symlinks=False)
-                os.rename(fresh, top.path(path))
-        for path, seen in sorted(version.items(), reverse=True):
+        for path in sorted(look(top), reverse=True):
             if path:
-                self._give(path, seen)
-        self._give(
-            b"", Seen(stat.S_IFDIR, 0o755, (os.geteuid(), os.getegid()), None)
-        )  # its own, not the base's
+                full = top.path(path)
+                (os.rmdir if os.path.isdir(full) and not os.path.islink(full) else os.unlink)(full)
+        for path, seen in sorted(tree.items()):
+            if seen.kind == stat.S_IFLNK:
+                assert seen.content is not None
+                top.symlink(seen.content, path)
+            elif seen.kind == stat.S_IFREG:
+                assert seen.content is not None
+                with top.open(path, os.O_WRONLY | os.O_CREAT) as file:
+                    file.pwrite(seen.content, 0)
+            elif path:
+                top.mkdir(path)
+        for path, seen in sorted(tree.items(), reverse=True):
+            self._give(path, seen)
 
     def _give(self, path: bytes, seen: Seen) -> None:
         top = self.reference
@@ -318,10 +424,10 @@ class Comparison(RuleBasedStateMachine):
             top.setxattr(path, name, value)
         top.utimens(path, When.OMIT, When.NOW if seen.mtime is None else seen.mtime, False)
 
-    def let_go(self, *, readers: bool) -> None:
+    def let_go(self, *, readers: bool, writers: bool = True) -> None:
         """Leaves all seats, and closes the files that keep a seal waiting, or all."""
         for file in list(self.files):
-            if readers or (file.writes and file.has_a_name):
+            if readers or (writers and file.writes and file.has_a_name):
                 self.files.remove(file)
                 file.close()
         for seat in self.seats:

@@ -40,20 +40,20 @@ class Store:
         return made
 
     def made(self, name: bytes, node: Node) -> Entry:
-        content, uid, mtime_ns = node.content, node.uid, node.mtime_ns
+        content, uid, gid, mtime_ns = node.content, node.uid, node.gid, node.mtime_ns
         if isinstance(content, bytes):
-            return SymlinkEntry(name, uid, 0, mtime_ns, content)
+            return SymlinkEntry(name, uid, gid, mtime_ns, content)
         xattrs: Xattrs = ((b"user.artfs.run", node.run),) if node.run else ()
         if node.xattr:
             xattrs += ((b"user.b", node.xattr),)
         if isinstance(content, dict):
             entries = [self.made(child, content[child]) for child in sorted(content)]
-            return build(entries, XXH128, self.put).directory(name, node.mode, uid, 0, mtime_ns, xattrs)
+            return build(entries, XXH128, self.put).directory(name, node.mode, uid, gid, mtime_ns, xattrs)
         if node.is_reference:
             uri = b"s3://" + content.encode()
-            return ReferenceEntry(name, node.mode, uid, 0, mtime_ns, 3, uri, b"", xattrs)
+            return ReferenceEntry(name, node.mode, uid, gid, mtime_ns, 3, uri, b"", xattrs)
         blob = blob_id(XXH128, XXH128.digest(content.encode()))
-        return FileEntry(name, node.mode, uid, 0, mtime_ns, len(content), blob, xattrs)
+        return FileEntry(name, node.mode, uid, gid, mtime_ns, len(content), blob, xattrs)
 
     def merge(self, *sides: Node, ours_wins: Callable[[Conflict], bool] = never) -> Merged:
         base, ours, theirs = map(self.root, sides)
@@ -67,9 +67,9 @@ xattrs = st.sampled_from([b"", b"", b"1", b"2"])
 owners = st.sampled_from([0, 0, 1, 2])
 times = st.integers(0, 3)
 runs = st.sampled_from([b"", b"", b"run-1", b"run-2"])
-rest = {"uid": owners, "mtime_ns": times, "run": runs}
+rest = {"uid": owners, "gid": owners, "mtime_ns": times, "run": runs}
 texts = st.sampled_from(["", "1", "2"])
-links = st.builds(Node, st.sampled_from([b"t", b"u"]), uid=owners, mtime_ns=times)
+links = st.builds(Node, st.sampled_from([b"t", b"u"]), uid=owners, gid=owners, mtime_ns=times)
 leaves = st.builds(Node, texts, modes, xattrs, st.sampled_from([False, False, True]), **rest) | links
 
 
@@ -103,7 +103,7 @@ def edited(node: Node, edit: Edit) -> Node:
     children = node.children
     if not path or children is None:
         # A symlink has no mode and no xattrs, and the root stays a directory.
-        if isinstance(change, tuple) and (change[0] in ("uid", "mtime_ns") or node.marks):
+        if isinstance(change, tuple) and (change[0] in ("uid", "gid", "mtime_ns") or node.marks):
             return replace(node, **{change[0]: change[1]})
         return node
     name, *below = path

@@ -16,8 +16,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from artfs.pending import place
 from artfs.seal import ingest
 from artfs.store import syscalls
-from tests.property.machine import PatchMachine
 from tests.property.memory import ViewWorld
+from tests.property.moving import MovingMachine
 
 EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "150"))
 STEPS = 40
@@ -60,7 +60,7 @@ def test_no_two_files_have_one_number(tmp_path: Path):
 
 def test_a_patch_is_an_ordinary_directory():
     run_state_machine_as_test(
-        PatchMachine,
+        MovingMachine,
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
