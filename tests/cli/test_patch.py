@@ -206,7 +206,9 @@ def test_a_pending_version_without_a_base(cli: Cli, base: str, changes: Path) ->
     assert cli("diff", f"{base}/plain").out.splitlines() == ["A a/", "A a/b/", "A a/b/two", "A new"]
 
 
-def test_a_collision_that_was_shown_stays_known_while_others_come(cli: Cli, base: str, tmp_path: Path) -> None:
+def test_a_collision_that_was_shown_stays_known_while_others_come(
+    cli: Cli, base: str, tmp_path: Path
+) -> None:
     def put(name: str, text: str, *more: str) -> None:
         (path := tmp_path / name).write_text(text)
         cli("put", path, "--name", base, "--base", "latest", *more)

@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
+from artfs.view.node import Attributes, Listed, Listing, Node
+from tests.conformance.dirstream import Stream
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
 from tests.mount.control import command, finish, show_json
 from tests.property.moving import MovingMachine
@@ -73,7 +75,10 @@ class MountedWorld:
         return reopened(file, flags)
 
     def seat(self, path: bytes) -> Seat:
-        return Seat.of(os.path.join(os.fsencode(self._tree), path))
+        full = os.path.join(os.fsencode(self._tree), path)
+        seat = Seat.of(full)
+        seat.listing = lambda: Streamed(full)
+        return seat
 
     @contextlib.contextmanager
     def cold(self) -> Iterator[Filesystem]:
@@ -108,6 +113,25 @@ class MountedWorld:
 
     def close(self) -> None:
         command(self._tree, "discard", "")
+
+
+class Streamed(Listing):
+    """A directory stream of the C library, which goes on and back by the offsets of the filesystem."""
+
+    def __init__(self, path: bytes) -> None:
+        self._stream = Stream(path)
+
+    def rewind(self) -> None:
+        self._stream.rewind()
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        self._stream.seek(offset)
+        while (name := self._stream.next()) is not None:
+            if name not in (b".", b".."):
+                yield Listed(name, Node(), Attributes(0, 0), self._stream.tell())
+
+    def release(self) -> None:
+        self._stream.close()
 
 
 def _finished(tree: Path, *words: str) -> Finished:

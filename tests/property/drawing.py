@@ -44,7 +44,7 @@ MAKING = [
     os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW,
 ]
 
-names = st.sampled_from(NAMES[:4] * 3 + NAMES[4:])
+names = st.sampled_from(NAMES[:4] * 5 + NAMES[4:] * 2 + [b"n" * 256])
 file_modes = st.sampled_from([mode | _OWN for mode in FILE_MODES])
 directory_modes = st.sampled_from([mode | _OWN for mode in DIRECTORY_MODES])
 owners = st.sampled_from([pair for pair in itertools.product(OWNERS, OWNERS) if pair != (-1, -1)])

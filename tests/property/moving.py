@@ -12,8 +12,8 @@ from tests.conformance.driver import Filesystem, When
 from tests.conformance.helpers import write
 from tests.property.drawing import TARGETS, contents, directory_modes, file_modes, names, xattr_values
 from tests.property.looking import MOMENTS, joined, look
-from tests.property.machine import PatchMachine
 from tests.property.patching import outcome
+from tests.property.probing import ProbingMachine
 
 _DOINGS = [
     "write",
@@ -31,7 +31,7 @@ _DOINGS = [
 ]
 
 
-class MovingMachine(PatchMachine):
+class MovingMachine(ProbingMachine):
     """Uses a pending version as others do theirs, of the same collection."""
 
     @precondition(lambda self: self.base)
@@ -53,10 +53,11 @@ class MovingMachine(PatchMachine):
         there = look(fs)
         directories = [path for path, seen in there.items() if seen.kind == stat.S_IFDIR]
         # Mostly where something was changed here, for the two to meet.
-        changed = {path for path, seen in look(self.reference).items() if there.get(path) != seen}
+        here = look(self.reference)
+        changed = [path for path, seen in here.items() if path and there.get(path) != seen]
         paths = sorted(path for path in {*there, *changed} if path and len(path) < 2000)
         path = joined(data.draw(st.sampled_from(directories)), data.draw(names))
-        path = data.draw(st.sampled_from([path, *paths * 3]))
+        path = data.draw(st.sampled_from([path, *paths, *sorted(changed) * 4]))
         self.say(f"somebody: {doing} {path[:60]!r}")
         match doing:
             case "write":

@@ -90,6 +90,7 @@ class Cursor:
     ever: set[bytes]
     offset: int = 0
     told: list[bytes] = field(default_factory=list)
+    _offsets: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, listing: Listing, reference: bytes) -> Cursor:
@@ -109,8 +110,14 @@ class Cursor:
             assert entry.offset > self.offset
             self.offset = entry.offset
             self.told.append(entry.name)
+            self._offsets.append(entry.offset)
             count -= 1
         return count == 0
+
+    def go_back(self, count: int) -> None:
+        """Seeks to where so many entries had been told."""
+        del self.told[count:], self._offsets[count:]
+        self.offset = self._offsets[-1] if count else 0
 
     def end(self) -> None:
         """Takes the rest: what was there all the time was told once, and nothing that was never there."""
@@ -204,7 +211,7 @@ class Comparison(RuleBasedStateMachine):
         """Opens a file in both; None if it was refused, or can't be tried."""
         if not can_be_opened(pair, path):
             return None
-        what = f"open({_short(path)}, {_flags(flags)}, 0o{mode:o})"
+        what = f"open({_short(path)}, {flags_in_words(flags)}, 0o{mode:o})"
         return self._opened(
             f"{what} in a seat" if pair.seats else what,
             flags,
@@ -214,7 +221,7 @@ class Comparison(RuleBasedStateMachine):
 
     def opened_again(self, file: Opened, flags: int) -> Opened | None:
         return self._opened(
-            f"{file}: open again, {_flags(flags)}",
+            f"{file}: open again, {flags_in_words(flags)}",
             flags,
             lambda: reopened(file.reference, flags),
             lambda: self.world.reopen(file.ours, flags),
@@ -512,7 +519,7 @@ def _short(value: object) -> str:
     return repr(value)
 
 
-def _flags(flags: int) -> str:
+def flags_in_words(flags: int) -> str:
     names = [["O_RDONLY", "O_WRONLY", "O_RDWR"][flags & os.O_ACCMODE]]
-    others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW")
+    others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW", "O_DIRECTORY")
     return "|".join(names + [name for name in others if flags & getattr(os, name)])
