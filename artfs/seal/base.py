@@ -61,18 +61,24 @@ def rebased(
     """Returns `ours`, a changed `base`, with the changes that led from there to `onto`.
 
     Its root keeps its own attributes. Raises :class:`Collision`, and notes in `draft` what collided: so that
-    a conflict that was shown can be told from one that was not.
+    a conflict that was shown can be told from one that was not. That ours wins one keeps it noted, for what
+    is refused because of another is tried again.
     """
+    met: list[merge.Conflict] = []
+
+    def asked(conflict: merge.Conflict) -> bool:
+        met.append(conflict)
+        return ours_wins(conflict)
 
     def root(tree: TreeId) -> DirEntry:
         summary = store.reader.summary(tree)
         return summary.directory(b"", ours.mode, ours.uid, ours.gid, ours.mtime_ns, ours.xattrs)
 
     result = merge.merge(
-        store.reader, root(base.tree_id), ours, root(onto.tree_id), store.put, ours_wins=ours_wins
+        store.reader, root(base.tree_id), ours, root(onto.tree_id), store.put, ours_wins=asked
     )
     if result.conflicts:
-        draft.note_conflicts((conflict.path, conflict.entry) for conflict in result.conflicts)
+        draft.note_conflicts((conflict.path, conflict.entry) for conflict in met)
         paths = [(conflict.path, conflict.ours, conflict.theirs) for conflict in result.conflicts]
         raise Collision.between(base.ref, onto.name_in(draft.collection), paths)
     return result.root

@@ -72,13 +72,13 @@ def _set_base(sealer: Sealer, tree: PendingTree, ref: str, number: int) -> bytes
                 raise TreeTouched
             return None if had is None else _plant(sealer, tree, root, None)
         base = bases.look_up(sealer.find, tree.collection, ref)
-        if untouched:
-            return None if base == had else _plant(sealer, tree, root, base, Lower(base.tree_id, number))
-        if had is None or not had.follows or had.ref != ref:
+        if not untouched and (had is None or not had.follows or had.ref != ref):
             raise TreeTouched
         if base == had:
             return None
-        lower = _rebase(sealer, tree, had, base)
+        lower = base.tree_id
+        if had is not None and not untouched:
+            lower = _rebase(sealer, tree, had, base)
         trash = _plant(sealer, tree, root, base, Lower(lower, number))
     finally:
         os.close(root)

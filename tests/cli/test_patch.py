@@ -204,3 +204,23 @@ def test_diff_takes_two_versions_or_a_pending_one(cli: Cli, base: str) -> None:
 def test_a_pending_version_without_a_base(cli: Cli, base: str, changes: Path) -> None:
     cli("put", changes, "--name", base, "--id", "plain")
     assert cli("diff", f"{base}/plain").out.splitlines() == ["A a/", "A a/b/", "A a/b/two", "A new"]
+
+
+def test_a_collision_that_was_shown_stays_known_while_others_come(
+    cli: Cli, base: str, tmp_path: Path
+) -> None:
+    def put(name: str, text: str, *more: str) -> None:
+        (path := tmp_path / name).write_text(text)
+        cli("put", path, "--name", base, "--base", "latest", *more)
+
+    put("one", "ours", "--id", "job")
+    put("two", "ours", "--id", "job")
+    put("one", "theirs")
+    assert "one (added here, added there)" in cli.refused("rebase", f"{base}/job")
+    put("two", "theirs")
+    why = cli.refused("rebase", f"{base}/job")
+    assert "two (added here, added there)" in why
+    assert "one (" not in why
+    assert cli("rebase", f"{base}/job").out == f"{base}:v2\n"
+    assert cli("finish", f"{base}/job").out == f"{base}:v3\n"
+    assert [cli("cat", f"{base}:v3", name).out for name in ("one", "two")] == ["ours", "ours"]

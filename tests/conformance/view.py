@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
+from artfs.model.names import MAX_NAME
 from artfs.mount.errnos import errno_of
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
@@ -27,7 +28,6 @@ from artfs.volume import Volume
 from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, Status, When
 
 _PATH_MAX = 4096
-_NAME_MAX = 1024  # FUSE_NAME_MAX; 255 is the filesystem's own business
 _SYMLINKS = 40  # MAXSYMLINKS
 _XATTR_NAME_MAX = 255
 
@@ -65,7 +65,7 @@ class Kernel:
         self._names: dict[tuple[int, bytes], Node | None] = {}
 
     def lookup(self, directory: Node, name: bytes) -> Node | None:
-        if len(name) > _NAME_MAX:
+        if len(name) > MAX_NAME:  # as mount/operations does
             raise _refuse(errno.ENAMETOOLONG)
         key = directory.ino, name
         if key in self._names:
@@ -312,7 +312,12 @@ class ViewFilesystem:
         exchange = bool(flags & RENAME_EXCHANGE)
         if exchange and flags & RENAME_NOREPLACE:
             raise _refuse(errno.EINVAL, old)
-        source, target = self._walk(old, follow=False), self._walk(new, follow=False)
+        source = self._walk(old, follow=False)
+        way, _, name = new.rstrip(b"/").rpartition(b"/")
+        self._walk(way + b"/.", follow=True)
+        if source.node is None and name not in (b".", b".."):
+            raise _refuse(errno.ENOENT, old)
+        target = self._walk(new, follow=False)
         if source.dot or target.dot:
             raise _refuse(errno.EBUSY, old)
         if source.node is None:
@@ -441,6 +446,8 @@ class ViewFilesystem:
 
     def fsyncdir(self, path: bytes, data_only: bool = False) -> None:
         node = self._at(path, follow=True)
+        if self._kind(node) != stat.S_IFDIR:
+            raise _refuse(errno.ENOTDIR, path)
         with _answers():
             listing = node.listing()
             try:

@@ -100,7 +100,7 @@ def remount(mounted: MountedVolume) -> None:
 
 
 def mount_again(mounted: MountedVolume) -> None:
-    must("mount", mounted.volume, mounted.point)
+    must("mount", *mounted.options, mounted.volume, mounted.point)
     mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
 
 

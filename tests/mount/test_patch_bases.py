@@ -350,6 +350,22 @@ def test_a_second_base_resolves_a_collision(collided: Path) -> None:
     assert stat.S_IMODE(os.stat(version / "mode").st_mode) == 0o640
 
 
+def test_a_rebase_with_nothing_to_keep_forgets_what_was_shown(based: Path) -> None:
+    tree = patch(based, "job", "good")
+    (tree / "new").write_text("ours")
+    change(based, {"new": "theirs"}, "good", "good")
+    with fails(errno.ESTALE):
+        command(tree, "base", "good")
+    (tree / "new").unlink()
+    command(tree, "base", "good")
+    change(based, {"new": None}, "good", "good")
+    command(tree, "base", "good")
+    (tree / "new").write_text("ours")
+    change(based, {"new": "theirs"}, "good", "good")
+    with fails(errno.ESTALE):  # it was not shown for this change
+        command(tree, "base", "good")
+
+
 def test_a_path_that_is_made_equal_to_theirs_collides_no_more(based: Path) -> None:
     tree = patch(based, "job", "good")
     (tree / "file").write_text("ours")

@@ -19,10 +19,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
+from artfs.view.node import Attributes, Listed, Listing, Node
+from tests.conformance.dirstream import Stream
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
 from tests.mount.control import command, finish, show_json
-from tests.property.patching import Finished, Opened, Seat, reopened
-from tests.property.test_patch import PatchMachine
+from tests.property.moving import MovingMachine
+from tests.property.patching import Opened
+from tests.property.worlds import Finished, Seat, reopened
 
 pytestmark = pytest.mark.fuse
 
@@ -44,17 +47,38 @@ class MountedWorld:
         self.start(None)
 
     def start(self, base: str | None) -> None:
-        self._tree = self._collection / "pending" / f"job-{next(self._numbers)}"
-        self._tree.mkdir()
-        if base is not None:
-            command(self._tree, "base", base)
+        self._tree, self._base = self._started(base), base
         self.fs: Filesystem = OsFilesystem(self._tree)
+
+    def _started(self, base: str | None) -> Path:
+        tree = self._collection / "pending" / f"job-{next(self._numbers)}"
+        tree.mkdir()
+        if base is not None:
+            command(tree, "base", base)
+        return tree
+
+    def elsewhere(self, base: str | None) -> Filesystem:
+        self._other = self._started(base)
+        return OsFilesystem(self._other)
+
+    def finish_elsewhere(self) -> Finished:
+        return _finished(self._other)
+
+    def rebase(self) -> None:
+        assert self._base is not None
+        command(self._tree, "base", self._base)
+
+    def collided(self) -> list[bytes] | None:
+        return None
 
     def reopen(self, file: OpenFile, flags: int) -> OpenFile:
         return reopened(file, flags)
 
     def seat(self, path: bytes) -> Seat:
-        return Seat.of(os.path.join(os.fsencode(self._tree), path))
+        full = os.path.join(os.fsencode(self._tree), path)
+        seat = Seat.of(full)
+        seat.listing = lambda: Streamed(full)
+        return seat
 
     @contextlib.contextmanager
     def cold(self) -> Iterator[Filesystem]:
@@ -78,9 +102,8 @@ class MountedWorld:
         status = show_json(self._tree, "status")
         return status["files"], status["bytes"]
 
-    def finish(self) -> Finished:
-        answer = finish(self._tree, "--wait=0")
-        return Finished(answer["version"], answer["unchanged"])
+    def finish(self, *, force: bool = False) -> Finished:
+        return _finished(self._tree, *(["--force"] if force else []))
 
     def version(self, name: str) -> Filesystem:
         return OsFilesystem(self._collection / name)
@@ -90,6 +113,30 @@ class MountedWorld:
 
     def close(self) -> None:
         command(self._tree, "discard", "")
+
+
+class Streamed(Listing):
+    """A directory stream of the C library, which goes on and back by the offsets of the filesystem."""
+
+    def __init__(self, path: bytes) -> None:
+        self._stream = Stream(path)
+
+    def rewind(self) -> None:
+        self._stream.rewind()
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        self._stream.seek(offset)
+        while (name := self._stream.next()) is not None:
+            if name not in (b".", b".."):
+                yield Listed(name, Node(), Attributes(0, 0), self._stream.tell())
+
+    def release(self) -> None:
+        self._stream.close()
+
+
+def _finished(tree: Path, *words: str) -> Finished:
+    answer = finish(tree, " ".join(["--wait=0", *words]))
+    return Finished(answer["version"], answer["unchanged"])
 
 
 @dataclass(eq=False)
@@ -112,18 +159,18 @@ class Mapped:
         self.file.close()
 
 
-class MountedMachine(PatchMachine):
+class MountedMachine(MovingMachine):
     """Maps files, too."""
 
     def __init__(self, point: Path) -> None:
         self.maps: list[Mapped] = []
         super().__init__(lambda _place: MountedWorld(point))
 
-    def let_go(self, *, readers: bool) -> None:
+    def let_go(self, *, readers: bool, writers: bool = True) -> None:
         for mapped in self.maps:
             mapped.close()
         self.maps.clear()
-        super().let_go(readers=readers)
+        super().let_go(readers=readers, writers=writers)
 
     @precondition(lambda self: len(self.maps) < 3)
     @rule(data=st.data(), flags=st.sampled_from([os.O_RDONLY, os.O_RDWR]))

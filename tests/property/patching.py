@@ -1,12 +1,10 @@
-"""A patch and a real directory, to which the same is done: how they are reached, what of them is compared.
+"""A pending version and a real directory, to which the same is done: what of them is compared, and when.
 
-Owns what a seal makes of the reference: it drops setuid and setgid bits and parts hard links. Else a real
-directory is right by definition. The operations are those of ``test_patch.py``.
+A real directory is right by definition. The operations are those of ``machine.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -14,207 +12,26 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from artfs.view.node import Listing
-from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
+from tests.conformance.driver import Filesystem, OpenFile, OsFilesystem, When
 from tests.conformance.helpers import read_all
+from tests.property.looking import Seen, Tree, content_of, expect_same, joined, look, sealed
+from tests.property.rebasing import Collision, Merged, merged
+from tests.property.worlds import Seat, World, reopened
 
 T = TypeVar("T")
 
 AS_ROOT = os.geteuid() == 0
 _SEALED_MODE = 0o1777
-
-# -- what a tree looks like
-
-#: Times that are given. Others are those of a clock, which no two filesystems have alike.
-MOMENTS = [
-    seconds * 10**9 + ns for seconds, ns in [(981173106, 123456789), (0, 1), (-86400, 7), (4 * 10**9, 0)]
-]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An entry as users see it. ``mtime`` is None if it is the clock's, ``twin`` the first path of a file."""
-
-    kind: int
-    mode: int
-    owner: tuple[int, int]
-    mtime: int | None
-    content: bytes | None = None
-    links: int = 1
-    twin: bytes = b""
-    xattrs: tuple[tuple[bytes, bytes], ...] = ()
-
-
-Tree = dict[bytes, Seen]
-
-
-def joined(directory: bytes, name: bytes) -> bytes:
-    return directory + b"/" + name if directory else name
-
-
-def look(fs: Filesystem) -> Tree:
-    """Returns everything in a tree, by path. A name that is listed twice is an error."""
-    found: Tree = {}
-    first: dict[int, bytes] = {}
-    todo = [b""]
-    while todo:
-        path = todo.pop()
-        status = fs.stat(path)
-        mtime = status.mtime if status.mtime in MOMENTS else None
-        seen = Seen(status.kind, status.permissions, (status.uid, status.gid), mtime)
-        if status.kind == stat.S_IFDIR:
-            names = fs.listdir(path)
-            assert len(set(names)) == len(names), f"{path!r} lists {sorted(names)}"
-            todo += sorted((joined(path, name) for name in names), reverse=True)
-        else:
-            seen = replace(seen, links=status.nlink, twin=first.setdefault(status.ino, path))
-        if status.kind == stat.S_IFREG:
-            with fs.open(path, os.O_RDONLY) as file:
-                seen = replace(seen, content=read_all(file))
-        elif status.kind == stat.S_IFLNK:
-            seen = replace(seen, content=fs.readlink(path))
-        if seen.content is not None:
-            assert len(seen.content) == status.size, f"{path!r}: {len(seen.content)} bytes, not {status.size}"
-        if status.kind in (stat.S_IFREG, stat.S_IFDIR):
-            names = sorted(name for name in fs.listxattr(path) if name.startswith(b"user."))
-            seen = replace(seen, xattrs=tuple((name, fs.getxattr(path, name)) for name in names))
-        found[path] = seen
-    return found
-
-
-def sealed(tree: Tree) -> Tree:
-    """Returns what a seal makes of a tree."""
-    found = {}
-    for path, seen in tree.items():
-        if seen.kind != stat.S_IFLNK:
-            seen = replace(seen, mode=seen.mode & _SEALED_MODE)
-        found[path] = seen if seen.kind == stat.S_IFDIR else replace(seen, links=1, twin=path)
-    return found
-
-
-def content_of(tree: Tree) -> dict[bytes, Any]:
-    """Returns what decides whether two versions are equal."""
-    return {
-        path: (seen.kind, seen.content, seen.mode & 0o111 if seen.kind == stat.S_IFREG else 0)
-        for path, seen in tree.items()
-    }
-
-
-def expect_same(expected: Tree, got: Tree, what: str) -> None:
-    """Fails with the differences of two trees."""
-    if expected == got:
-        return
-    lines = [f"{what}:"]
-    for path in sorted({*expected, *got}):
-        if expected.get(path) != got.get(path):
-            lines.append(f"  {path!r}")
-            lines += [
-                f"    {how} {_shown(tree.get(path))}" for how, tree in (("not", got), ("but", expected))
-            ]
-    raise AssertionError("\n".join(lines))
-
-
-def _shown(seen: Seen | None) -> str:
-    if seen is None:
-        return "nothing"
-    if seen.content is not None and len(seen.content) > 60:
-        seen = replace(seen, content=seen.content[:60] + b"... %d bytes" % len(seen.content))
-    return f"{stat.filemode(seen.kind | seen.mode)} {seen}"
-
-
-# -- the two sides
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a finish answered."""
-
-    version: str
-    unchanged: bool
-
-
-@dataclass
-class Seat:
-    """A directory that somebody holds, whatever becomes of its path."""
-
-    fs: Filesystem
-    fd: int = -1
-    #: Opens a listing of it that can be read bit by bit.
-    listing: Callable[[], Listing] | None = None
-
-    def leave(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-    @classmethod
-    def of(cls, path: bytes) -> Seat:
-        """Sits down in a directory that system calls reach."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return cls(_HeldDirectory(b"/proc/self/fd/%d" % fd), fd)
-
-
-class _HeldDirectory(OsFilesystem):
-    def path(self, path: bytes = b"") -> bytes:
-        return os.path.join(self.root, path or b".")  # what a descriptor leads to, not the link of /proc
-
-
-def reopened(file: OpenFile, flags: int) -> OpenFile:
-    """Opens an open file of the operating system once more."""
-    assert isinstance(file, OsFile)
-    return OsFile(os.open(f"/proc/self/fd/{file.fileno()}", flags | os.O_CLOEXEC))
-
-
-class World(Protocol):
-    """Where the tree under test lies. What is refused is an OSError."""
-
-    restarts: bool
-
-    @property
-    def fs(self) -> Filesystem: ...
-
-    def start(self, base: str | None) -> None:
-        """Starts a pending version; `fs` shows it from then on."""
-        ...
-
-    def finish(self) -> Finished: ...
-    def version(self, name: str) -> Filesystem: ...
-    def delete(self, name: str) -> None:
-        """Deletes a version."""
-        ...
-
-    def restart(self) -> None: ...
-    def forget(self) -> None:
-        """Has the kernel forget all names; what is open stays."""
-        ...
-
-    def gc(self) -> None: ...
-    def seat(self, path: bytes) -> Seat: ...
-    def reopen(self, file: OpenFile, flags: int) -> OpenFile:
-        """Opens a file once more, which has perhaps no name any more."""
-        ...
-
-    def cold(self) -> contextlib.AbstractContextManager[Filesystem]:
-        """Shows the tree to somebody who knows nothing of it; may be `fs` itself."""
-        ...
-
-    def counted(self) -> tuple[int, int]:
-        """Files and bytes, as the tree's status has them."""
-        ...
-
-    def left(self) -> list[bytes]:
-        """What changes left behind that are done."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -273,6 +90,7 @@ class Cursor:
     ever: set[bytes]
     offset: int = 0
     told: list[bytes] = field(default_factory=list)
+    _offsets: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, listing: Listing, reference: bytes) -> Cursor:
@@ -292,8 +110,14 @@ class Cursor:
             assert entry.offset > self.offset
             self.offset = entry.offset
             self.told.append(entry.name)
+            self._offsets.append(entry.offset)
             count -= 1
         return count == 0
+
+    def go_back(self, count: int) -> None:
+        """Seeks to where so many entries had been told."""
+        del self.told[count:], self._offsets[count:]
+        self.offset = self._offsets[-1] if count else 0
 
     def end(self) -> None:
         """Takes the rest: what was there all the time was told once, and nothing that was never there."""
@@ -334,7 +158,13 @@ class Comparison(RuleBasedStateMachine):
         self.files: list[Opened] = []
         self.cursors: list[Cursor] = []
         self.versions: list[str] = []
+        self.contents: dict[str, Tree] = {}
+        #: What the tree is a patch of: as it was written, and where that led.
         self.base = ""
+        self.base_version = ""
+        self.base_tree: Tree = {}
+        #: The collisions that were told last.
+        self.shown: tuple[Collision, ...] = ()
         #: Whether all is compared after each step, by somebody who knows the tree ("warm") or who doesn't.
         self.looks = "seldom"
         self._numbers = itertools.count()
@@ -381,7 +211,7 @@ class Comparison(RuleBasedStateMachine):
         """Opens a file in both; None if it was refused, or can't be tried."""
         if not can_be_opened(pair, path):
             return None
-        what = f"open({_short(path)}, {_flags(flags)}, 0o{mode:o})"
+        what = f"open({_short(path)}, {flags_in_words(flags)}, 0o{mode:o})"
         return self._opened(
             f"{what} in a seat" if pair.seats else what,
             flags,
@@ -391,7 +221,7 @@ class Comparison(RuleBasedStateMachine):
 
     def opened_again(self, file: Opened, flags: int) -> Opened | None:
         return self._opened(
-            f"{file}: open again, {_flags(flags)}",
+            f"{file}: open again, {flags_in_words(flags)}",
             flags,
             lambda: reopened(file.reference, flags),
             lambda: self.world.reopen(file.ours, flags),
@@ -450,44 +280,143 @@ class Comparison(RuleBasedStateMachine):
 
     # -- seals
 
-    def seal(self, data: st.DataObject) -> None:
-        """Finishes the tree and starts a patch of what it became."""
-        self.let_go(readers=False)
-        expected = look(self.reference)
-        done = self.world.finish()
+    @property
+    def newest(self) -> str:
+        return self.versions[-1]
+
+    @property
+    def moved(self) -> bool:
+        """Whether the alias that is the base leads somewhere else now."""
+        return self.base == "latest" and bool(self.versions) and self.newest != self.base_version
+
+    def merge(self, shown: Iterable[Collision] = ()) -> Merged:
+        """Returns what the tree is to be after its base has moved."""
+        ours = look(self.world.fs, exact=True)
+        return merged(self.base_tree, ours, self.contents[self.newest], shown)
+
+    def seal(self, data: st.DataObject, *, force: bool = False) -> bool:
+        """Finishes the tree and starts the next one; False if changes of others collide with it."""
+        self.let_go(readers=False, writers=not force)
+        due = sealed(look(self.reference))
+        merge = self.merge() if self.moved else None
+        if merge is not None and merge.refused:
+            self._collide(lambda: self.world.finish(force=force), merge)
+            return False
+        done = self.world.finish(force=force)
         self.say(f"finish: {done}")
-        got = look(self.world.version(done.version))
+        got = look(self.world.version(done.version), exact=merge is not None)
+        due = due if merge is None else merge.tree
+        same = bool(self.versions) and content_of(due) == content_of(self.contents[self.newest])
+        agree(same, done.unchanged, "whether nothing was changed")
         if done.unchanged:
-            agree(content_of(expected), content_of(got), f"what is unchanged since {done.version}")
+            agree(content_of(due), content_of(got), f"what is unchanged since {done.version}")
         else:
-            expect_same(sealed(expected), got, f"{done.version} is not what was sealed")
-        self.compare_contents()
+            expect_same(due, got, f"{done.version} is not what was sealed")
+            self.note_version(done.version)
+        if force:
+            self._expect_fenced()
+        if merge is None:
+            self.compare_contents()
+        self._end_with_the_tree()
+        agree(got, look(self.world.version(done.version), exact=merge is not None), "what was sealed")
+        base = data.draw(st.sampled_from([done.version, "latest", "latest", None]), label="base")
+        self.start(base, done.version)
+        return True
+
+    def start(self, base: str | None, version: str) -> None:
+        """Starts a patch of a version, or a tree with nothing in it."""
+        self.world.start(base)
+        tree: Tree = {}
+        self.base = base or ""
+        if base is not None:
+            self.base_version = self.newest if base == "latest" else version
+            self.base_tree = self.contents[self.base_version]
+            tree = self.base_tree
+        # The root is the tree's own, not the base's.
+        self._become(tree | {b"": Seen(stat.S_IFDIR, 0o755, (os.geteuid(), os.getegid()), None)})
+        self.shown = ()
+
+    def rebase(self) -> bool:
+        """Writes the base again; False if changes collide that were not shown to do so before."""
+        self.let_go(readers=False)
+        merge = self.merge(self.shown)
+        if merge.refused:
+            self._collide(self.world.rebase, merge)
+            return False
+        self.say(f"rebase onto {self.newest}, keeping {sorted(path for path, _ in merge.all)}")
+        root = look(self.reference)[b""]
+        self.end_listings()
+        self.world.rebase()
+        got = look(self.world.fs, exact=True)
+        if self.moved:
+            # Who replaces the root gives it a new time.
+            expect_same(
+                {**merge.tree, b"": replace(merge.tree[b""], mtime=None, mode=root.mode)},
+                {**got, b"": replace(got[b""], mtime=None)},
+                "the rebased patch is not what is due",
+            )
+            self._end_with_the_tree()
+            self._become(got | {b"": replace(root, mtime=None)})
+            self.base_version, self.base_tree = self.newest, self.contents[self.newest]
+            self.shown = ()
+        return True
+
+    def _collide(self, call: Callable[[], object], merge: Merged) -> None:
+        paths = [path for path, _ in merge.refused]
+        self.say(f"collides at {paths}")
+        agree("ESTALE", outcome(call)[0], f"what collides at {paths}")
+        told = self.world.collided()
+        if told is not None:
+            agree(paths, told, "the paths that were told")
+        self.shown = merge.all
+
+    def note_version(self, name: str) -> None:
+        """Notes what a new version holds, which is the newest one."""
+        self.contents[name] = look(self.world.version(name), exact=True)
+        self.versions.append(name)
+
+    def _end_with_the_tree(self) -> None:
+        """Ends what was open in a tree that is no more."""
         self.end_listings()
         for file in list(self.files):
             if file.has_a_name:
                 self.files.remove(file)
                 file.close()
             file.outlived = True
-        self._become(got)
-        if not done.unchanged:
-            self.versions.append(done.version)
-        self.base = data.draw(st.sampled_from([done.version, "latest"]), label="base")
-        self.world.start(self.base)
 
-    def _become(self, version: Tree) -> None:
-        """Makes the reference what a patch of a version is at first."""
+    def _expect_fenced(self) -> None:
+        """Expects that who had a file open for writing can't change it, nor reads what was never sealed."""
+        for file in [file for file in self.files if file.writes and file.has_a_name]:
+            for refused in (
+                outcome(lambda: file.ours.pwrite(b"late", 0)),  # noqa: B023
+                outcome(lambda: file.ours.truncate(1)),  # noqa: B023
+            ):
+                assert refused[0] in ("EROFS", "EBADF"), f"{file}: {refused}"
+            if file.reads:
+                due = "ok", read_all(file.reference)
+                assert outcome(lambda: read_all(file.ours)) in (due, ("EIO", None))  # noqa: B023
+            self.files.remove(file)
+            file.close()
+
+    def _become(self, tree: Tree) -> None:
+        """Makes the reference what a tree is that nobody has changed."""
         top = self.reference
-        for path, seen in version.items():
-            if seen.kind != stat.S_IFDIR:
-                fresh = self.place / "fresh"
-                shutil.copy2(os.fsdecode(top.path(path)), fresh, follow_symlinks=False)
-                os.rename(fresh, top.path(path))
-        for path, seen in sorted(version.items(), reverse=True):
+        for path in sorted(look(top), reverse=True):
             if path:
-                self._give(path, seen)
-        self._give(
-            b"", Seen(stat.S_IFDIR, 0o755, (os.geteuid(), os.getegid()), None)
-        )  # its own, not the base's
+                full = top.path(path)
+                (os.rmdir if os.path.isdir(full) and not os.path.islink(full) else os.unlink)(full)
+        for path, seen in sorted(tree.items()):
+            if seen.kind == stat.S_IFLNK:
+                assert seen.content is not None
+                top.symlink(seen.content, path)
+            elif seen.kind == stat.S_IFREG:
+                assert seen.content is not None
+                with top.open(path, os.O_WRONLY | os.O_CREAT) as file:
+                    file.pwrite(seen.content, 0)
+            elif path:
+                top.mkdir(path)
+        for path, seen in sorted(tree.items(), reverse=True):
+            self._give(path, seen)
 
     def _give(self, path: bytes, seen: Seen) -> None:
         top = self.reference
@@ -502,10 +431,10 @@ class Comparison(RuleBasedStateMachine):
             top.setxattr(path, name, value)
         top.utimens(path, When.OMIT, When.NOW if seen.mtime is None else seen.mtime, False)
 
-    def let_go(self, *, readers: bool) -> None:
+    def let_go(self, *, readers: bool, writers: bool = True) -> None:
         """Leaves all seats, and closes the files that keep a seal waiting, or all."""
         for file in list(self.files):
-            if readers or (file.writes and file.has_a_name):
+            if readers or (writers and file.writes and file.has_a_name):
                 self.files.remove(file)
                 file.close()
         for seat in self.seats:
@@ -590,21 +519,7 @@ def _short(value: object) -> str:
     return repr(value)
 
 
-def _flags(flags: int) -> str:
+def flags_in_words(flags: int) -> str:
     names = [["O_RDONLY", "O_WRONLY", "O_RDWR"][flags & os.O_ACCMODE]]
-    others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW")
+    others = ("O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW", "O_DIRECTORY")
     return "|".join(names + [name for name in others if flags & getattr(os, name)])
-
-
-__all__ = [
-    "Comparison",
-    "Cursor",
-    "Finished",
-    "Opened",
-    "Pair",
-    "Seat",
-    "World",
-    "joined",
-    "look",
-    "reopened",
-]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -16,150 +16,11 @@ from artfs.model.manifest import walk
 from artfs.model.merge import Conflict, Merged, merge, never
 from artfs.model.pages import Page, decode
 from artfs.model.tree import TreeReader, build
+from tests.property.merging import Node, Oracle
 
 XXH128 = Algorithm.XXH128
 
 pytestmark = pytest.mark.usefixtures("tiny_pages")
-
-
-@dataclass(frozen=True)
-class Node:
-    """An entry as plain values: what is significant first. A dict of nodes is a directory's content."""
-
-    content: str | bytes | dict[bytes, Node]  # of a file, symlink, directory
-    mode: int = 0o755
-    xattr: bytes = b""
-    is_reference: bool = False
-    uid: int = 0
-    mtime_ns: int = 0
-    run: bytes = b""
-
-    @property
-    def kind(self) -> object:
-        return type(self.content), self.is_reference
-
-    @property
-    def children(self) -> dict[bytes, Node] | None:
-        return self.content if isinstance(self.content, dict) else None
-
-    @property
-    def marks(self) -> object:
-        return None if isinstance(self.content, bytes) else (self.mode, self.xattr)
-
-
-Maybe: TypeAlias = Node | None
-
-
-def significant(node: Maybe) -> Any:
-    if node is None:
-        return None
-    content: Any = node.content
-    if isinstance(content, dict):
-        content = {name: significant(child) for name, child in content.items()}
-    return node.kind, content, node.marks
-
-
-# -- the oracle
-
-
-@dataclass
-class Oracle:
-    """Merges nodes by the rules as they are told, name by name of all there are."""
-
-    wins: Callable[[bytes], bool] = lambda path: False
-    # Each with what is significant of theirs at the path.
-    conflicts: list[tuple[bytes, Any]] = field(default_factory=list)
-
-    def conflict(self, path: list[bytes], theirs: Any) -> bool:
-        """Tells whether ours wins."""
-        joined = b"/".join(path)
-        if not self.wins(joined):
-            self.conflicts.append((joined, theirs))
-        return self.wins(joined)
-
-    def merged(self, path: list[bytes], base: Maybe, ours: Maybe, theirs: Maybe) -> Maybe:
-        base_is_directory = base is not None and base.children is not None
-        directories = [side for side in (ours, theirs) if side is not None and side.children is not None]
-        if len(directories) == 2 and (base is None or base_is_directory):
-            return self.directory(path, base, *directories)
-        if len(directories) == 1 and None in (ours, theirs) and base_is_directory:
-            assert base is not None
-            return self.left(path, base, directories[0], by_ours=ours is None)
-        changed = [significant(side) != significant(base) for side in (ours, theirs)]
-        if all(changed) and significant(ours) != significant(theirs):
-            self.conflict(path, significant(theirs))
-            return ours
-        taken = theirs if changed == [False, True] else ours
-        if taken is None or ours is None or theirs is None:
-            return taken
-        alone = taken if changed[0] != changed[1] else None
-        return replace(taken, **insignificant(base, ours, theirs, alone))
-
-    def directory(self, path: list[bytes], base: Maybe, ours: Node, theirs: Node) -> Node:
-        before = {} if base is None else base.children
-        one, other = ours.children, theirs.children
-        assert before is not None
-        assert one is not None
-        assert other is not None
-        marks = ours
-        if base is not None and ours.marks == base.marks:
-            marks = theirs
-        elif ours.marks != theirs.marks and (base is None or theirs.marks != base.marks):
-            self.conflict(path, ("only itself", theirs.marks))
-        children = {
-            name: self.merged([*path, name], before.get(name), one.get(name), other.get(name))
-            for name in sorted({*before, *one, *other})
-        }
-        alone = None
-        if base is not None:
-            changed = [(side.children, side.marks) != (base.children, base.marks) for side in (ours, theirs)]
-            if changed[0] != changed[1]:
-                alone = ours if changed[0] else theirs
-        return Node(
-            {name: child for name, child in children.items() if child is not None},
-            marks.mode,
-            marks.xattr,
-            **insignificant(base, ours, theirs, alone),
-        )
-
-    def left(self, path: list[bytes], base: Node, side: Node, *, by_ours: bool) -> Maybe:
-        """What is left of a directory that one side removed and the other changed."""
-        before, after = base.children, side.children
-        assert before is not None
-        assert after is not None
-        stays = base.marks != side.marks
-        if stays:
-            stays = self.conflict(path, ("only itself", side.marks) if by_ours else None)
-        children = {}
-        for name in sorted(after):
-            old, new, below = before.get(name), after[name], [*path, name]
-            if old is not None and old.children is not None and new.children is not None:
-                kept = self.left(below, old, new, by_ours=by_ours)
-            elif significant(old) == significant(new):
-                kept = None
-            else:
-                kept = new if self.conflict(below, significant(new) if by_ours else None) else None
-            if kept is not None:
-                children[name] = kept
-        if by_ours or not (stays or children):
-            return None
-        return replace(side, content=children)
-
-
-def insignificant(base: Maybe, ours: Node, theirs: Node, alone: Maybe) -> dict[str, Any]:
-    found = {}
-    for name in ("uid", "mtime_ns", "run"):
-        one, other = getattr(ours, name), getattr(theirs, name)
-        new = [value for value in (one, other) if base is None or value != getattr(base, name)]
-        if alone is not None and name != "uid":
-            found[name] = getattr(alone, name)
-        elif name == "mtime_ns" and ours.children is not None and theirs.children is not None:
-            found[name] = max(new, default=one)
-        else:
-            found[name] = new[0] if new else one
-    if isinstance((alone or ours).content, bytes):
-        del found["run"]
-    return found
 
 
 # -- trees
@@ -179,20 +40,20 @@ class Store:
         return made
 
     def made(self, name: bytes, node: Node) -> Entry:
-        content, uid, mtime_ns = node.content, node.uid, node.mtime_ns
+        content, uid, gid, mtime_ns = node.content, node.uid, node.gid, node.mtime_ns
         if isinstance(content, bytes):
-            return SymlinkEntry(name, uid, 0, mtime_ns, content)
+            return SymlinkEntry(name, uid, gid, mtime_ns, content)
         xattrs: Xattrs = ((b"user.artfs.run", node.run),) if node.run else ()
         if node.xattr:
             xattrs += ((b"user.b", node.xattr),)
         if isinstance(content, dict):
             entries = [self.made(child, content[child]) for child in sorted(content)]
-            return build(entries, XXH128, self.put).directory(name, node.mode, uid, 0, mtime_ns, xattrs)
+            return build(entries, XXH128, self.put).directory(name, node.mode, uid, gid, mtime_ns, xattrs)
         if node.is_reference:
             uri = b"s3://" + content.encode()
-            return ReferenceEntry(name, node.mode, uid, 0, mtime_ns, 3, uri, b"", xattrs)
+            return ReferenceEntry(name, node.mode, uid, gid, mtime_ns, 3, uri, b"", xattrs)
         blob = blob_id(XXH128, XXH128.digest(content.encode()))
-        return FileEntry(name, node.mode, uid, 0, mtime_ns, len(content), blob, xattrs)
+        return FileEntry(name, node.mode, uid, gid, mtime_ns, len(content), blob, xattrs)
 
     def merge(self, *sides: Node, ours_wins: Callable[[Conflict], bool] = never) -> Merged:
         base, ours, theirs = map(self.root, sides)
@@ -206,9 +67,9 @@ xattrs = st.sampled_from([b"", b"", b"1", b"2"])
 owners = st.sampled_from([0, 0, 1, 2])
 times = st.integers(0, 3)
 runs = st.sampled_from([b"", b"", b"run-1", b"run-2"])
-rest = {"uid": owners, "mtime_ns": times, "run": runs}
+rest = {"uid": owners, "gid": owners, "mtime_ns": times, "run": runs}
 texts = st.sampled_from(["", "1", "2"])
-links = st.builds(Node, st.sampled_from([b"t", b"u"]), uid=owners, mtime_ns=times)
+links = st.builds(Node, st.sampled_from([b"t", b"u"]), uid=owners, gid=owners, mtime_ns=times)
 leaves = st.builds(Node, texts, modes, xattrs, st.sampled_from([False, False, True]), **rest) | links
 
 
@@ -242,7 +103,7 @@ def edited(node: Node, edit: Edit) -> Node:
     children = node.children
     if not path or children is None:
         # A symlink has no mode and no xattrs, and the root stays a directory.
-        if isinstance(change, tuple) and (change[0] in ("uid", "mtime_ns") or node.marks):
+        if isinstance(change, tuple) and (change[0] in ("uid", "gid", "mtime_ns") or node.marks):
             return replace(node, **{change[0]: change[1]})
         return node
     name, *below = path
