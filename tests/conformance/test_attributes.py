@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -86,6 +88,32 @@ def test_chown_of_an_executable_drops_setuid(fs: OsFilesystem) -> None:
     fs.chmod(b"dir", 0o2755)
     fs.chown(b"dir", 1000, 1000)
     assert fs.stat(b"dir").permissions == 0o2755
+
+
+@as_root
+@pytest.mark.real
+def test_chown_to_nobody_else_drops_setuid(fs: OsFilesystem) -> None:
+    write(fs, b"program", mode=0o777)
+    fs.chmod(b"program", 0o6777)
+    with suppress(PermissionError):  # ext4 says so; here the kernel doesn't tell that it was a chown
+        in_child(lambda: os.chown(fs.path(b"program"), -1, -1), uid=NOBODY)
+    assert fs.stat(b"program").permissions == 0o6777
+    fs.chown(b"program", -1, -1)
+    assert fs.stat(b"program").permissions == 0o777
+
+
+@as_root
+@pytest.mark.real
+def test_setgid_without_x_goes_when_an_outsider_writes(fs: OsFilesystem) -> None:
+    """As Linux has it since 6.2 (fs/attr.c, setattr_should_drop_sgid); before it kept the bit."""
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 2):
+        pytest.skip("this kernel keeps setgid where the group may not execute")
+    for name, gid, kept in ((b"theirs", NOBODY, 0o2666), (b"others", 4242, 0o666)):
+        write(fs, name, b"data", 0o666)
+        fs.chown(name, 0, gid)
+        fs.chmod(name, 0o2666)
+        in_child(partial(write, fs, name, b"more"), uid=NOBODY)
+        assert fs.stat(name).permissions == kept
 
 
 @as_root
@@ -319,6 +347,7 @@ CHANGES: dict[str, tuple[Callable[[Filesystem], object], tuple[bool, bool] | Non
     "O_TRUNC": (lambda fs: fs.open(b"dir/it", os.O_WRONLY | os.O_TRUNC).close(), (True, True), False),
     "chmod": (lambda fs: fs.chmod(b"dir/it", 0o600), (False, True), False),
     "chown": (lambda fs: fs.chown(b"dir/it", os.geteuid(), os.getegid()), (False, True), False),
+    "chown(-1, -1)": (lambda fs: fs.chown(b"dir/it", -1, -1), (False, True), False),
     "utimens": (lambda fs: fs.utimens(b"dir/it", OLD, When.OMIT), (False, True), False),
     "setxattr": (lambda fs: fs.setxattr(b"dir/it", b"user.k", b"v"), (False, True), False),
     "removexattr": (lambda fs: fs.removexattr(b"dir/it", b"user.there"), (False, True), False),

@@ -22,13 +22,15 @@ from tests.conformance.handle_calls import (
 
 pytestmark = pytest.mark.fuse
 
+CALLERS = ("root", "owner", "other")
+
 _CASES = {f"{way}, {fate}": (way, fate) for fate in FATES for way in WAYS}
 _SLOTS = {
     case: build_directories if way == "a directory" else build_files for case, (way, _) in _CASES.items()
 }
 
 
-@pytest.mark.parametrize(("make", "user", "case"), turns(_SLOTS, ["root", "owner", "other"], each=2))
+@pytest.mark.parametrize(("make", "user", "case"), turns(_SLOTS, CALLERS, each=2))
 def test_a_call_on_an_open_file(arenas: Arenas, make: str, user: str, case: str) -> None:
     slot = arenas.slot("handle calls", _SLOTS, make, case, user)
     way, fate = _CASES[case]
