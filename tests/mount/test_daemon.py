@@ -185,8 +185,15 @@ class TestBeginning:
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         tiny.start()
         (tiny.point / "file").write_text("content")
-        assert "taken away" in tiny.log
-        assert len([mount for mount in mounts.table() if mount.point == tiny.point]) == 1
+        assert "its mount is replaced" in tiny.log
+        unmount(tiny.point)
+        assert os.listdir(tiny.point) == []
+
+    def test_the_dead_mount_of_another_volume_is_taken_away(self, tiny: TinyMounts):
+        os.kill(tiny.start(), signal.SIGKILL)
+        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        assert prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point) == tiny.point
+        assert not tiny.mounted
 
     def test_the_daemon_keeps_out_of_its_mount_and_has_no_limits(self, tiny: TinyMounts):
         process = Path("/proc", str(tiny.start()))
