@@ -195,7 +195,7 @@ def _serve(
 
 
 @click.command()
-@click.argument("directory", type=_PATH)
+@click.argument("directory", type=Path)  # click.Path would ask the mount, whose daemon may hang
 def umount(directory: Path) -> None:
     """Unmount DIRECTORY.
 

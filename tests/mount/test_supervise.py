@@ -58,6 +58,19 @@ def unmounted() -> Iterator[SupervisedVolume]:
         yield volume
 
 
+def artfs_in_time(*arguments: str | Path) -> int | None:
+    """Runs a command of artfs that may hang in the kernel; returns its exit status, None if it does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "artfs", *arguments], cwd=REPOSITORY, stderr=subprocess.DEVNULL
+    )
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()  # it ends when its request is answered
+        process.returncode = -signal.SIGKILL
+        return None
+
+
 def dead(path: Path) -> bool:
     try:
         os.statvfs(path)
@@ -347,6 +360,22 @@ def test_umount_while_the_mount_is_dead() -> None:
         must("umount", volume.point)
         assert not any(map(is_alive, volume.seen))
         volume.is_over()
+
+
+def test_umount_of_a_daemon_that_hangs() -> None:
+    with supervised_volume('exec "$@"', delays=[0], end=0.2) as volume:
+        daemon = volume.daemon
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            # Whoever asked the mount could not be killed.
+            done = artfs_in_time("umount", volume.point)
+        finally:
+            if is_alive(daemon):
+                os.kill(daemon, signal.SIGCONT)
+        assert done == 0
+        assert not any(map(is_alive, volume.seen))
+        volume.is_over()
+        assert "did not end within 0.2 seconds: it is killed" in volume.log()
 
 
 @root_only
