@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from artfs.cli import differences, exits, labels, making, versions, volume
+from artfs.cli import differences, exits, labels, making, units, versions, volume
 from artfs.errors import ArtfsError, printable
 from artfs.version import __version__
 
@@ -57,7 +57,7 @@ def cli(context: click.Context, volume: str | None) -> None:
     context.obj = volume
 
 
-for group in (volume, making, versions, differences, labels):
+for group in (volume, making, versions, differences, labels, units):
     for command in group.COMMANDS:
         cli.add_command(command)
 

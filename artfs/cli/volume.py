@@ -72,10 +72,16 @@ def init(path: Path, algorithm: str) -> None:
     help="What the daemon may fetch for those who may write in a pending version, like file,artfs,https; or"
     " none. Default: all.",
 )
+@click.option(
+    "--supervise",
+    is_flag=True,
+    help="Mount again, at once, if the daemon is killed or fails. See also `artfs systemd-unit`.",
+)
 def mount(
     volume: Path,
     directory: Path,
     foreground: bool,
+    supervise: bool,
     allow_other: bool | None,
     read_only: bool,
     write_cache: bool,
@@ -89,33 +95,67 @@ def mount(
     References are fetched by the daemon, from where it can reach and with the credentials in its environment:
     of object stores and http servers with --references only those that are named.
 
+    With --supervise, users see ENOTCONN between a daemon's death and the new mount, and pending versions go
+    on where they were; handles that were open are to be opened again. After 5 deaths within a minute it gives
+    up, and says so in the log. What was unmounted stays unmounted.
+
     \b
       artfs mount /srv/vol /mnt/art
+      artfs mount /srv/vol /mnt/art --supervise
       artfs mount /srv/vol /mnt/art --references file,artfs
     """
     from artfs.references import schemes_from
 
     schemes_from(references)  # says what is wrong with it, before a daemon is started
     others = os.geteuid() == 0 if allow_other is None else allow_other
-    if foreground:
-        _serve(volume, directory, others, read_only, write_cache, references)
-        return
-    from artfs.mount import background
     from artfs.store.layout import Layout
 
-    with Layout.open(volume):  # says what is wrong with it, before a log file is needed there
-        pass
     options = [
-        "--foreground",
         "--allow-other" if others else "--no-allow-other",
         *(["--read-only"] if read_only else []),
         *(["--write-cache"] if write_cache else []),
         *(["--references", references] if references is not None else []),
     ]
-    log_file = volume / "logs" / "mount.log"
     # The directory is not resolved: it may be a dead mount.
     paths = ["--", os.path.abspath(volume), os.path.abspath(directory)]
-    background.start(["mount", *options, *paths], log_file)
+    if foreground and supervise:
+        _supervise(volume, directory, ["mount", "--foreground", *options, *paths])
+        return
+    if foreground:
+        _serve(volume, directory, others, read_only, write_cache, references)
+        return
+    from artfs.mount import background
+
+    with Layout.open(volume):  # says what is wrong with it, before a log file is needed there
+        pass
+    supervised = ["--supervise"] if supervise else []
+    background.start(["mount", "--foreground", *supervised, *options, *paths], volume / "logs" / "mount.log")
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+
+
+def _supervise(volume: Path, directory: Path, arguments: list[str]) -> None:
+    from artfs.containers import systemd
+    from artfs.mount import background
+    from artfs.mount.supervisor import Supervisor
+
+    _log_to_stderr()
+    with background.reporting() as report:
+
+        def ready() -> None:
+            report.ready()
+            systemd.notify("READY=1")
+
+        command = [*background.PROGRAM, *arguments]
+        Supervisor(volume, directory, command, tell=systemd.tell).run(ready)
 
 
 def _serve(
@@ -126,15 +166,10 @@ def _serve(
     write_cache: bool,
     references: str | None,
 ) -> None:
-    import logging
-
+    from artfs.containers import systemd
     from artfs.mount import background
 
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
+    _log_to_stderr()
     with background.reporting() as report:
         from artfs.mount import prerequisites
 
@@ -142,15 +177,25 @@ def _serve(
         prerequisites.check_machine(allow_other=others)
         from artfs.mount import service
         from artfs.mount.handshake import Options
+        from artfs.mount.supervised import Supervised
         from artfs.references import schemes_from
 
-        options = Options(allow_other=others, read_only=read_only, write_cache=write_cache)
-        schemes = schemes_from(references)
-        service.mount(volume, directory, options, ready=report.ready, schemes=schemes)
+        def ready() -> None:
+            report.ready()
+            systemd.notify("READY=1")
+
+        service.mount(
+            volume,
+            directory,
+            Options(allow_other=others, read_only=read_only, write_cache=write_cache),
+            ready=ready,
+            schemes=schemes_from(references),
+            supervised=Supervised.from_environment(),
+        )
 
 
 @click.command()
-@click.argument("directory", type=_PATH)
+@click.argument("directory", type=Path)  # click.Path would ask the mount, whose daemon may hang
 def umount(directory: Path) -> None:
     """Unmount DIRECTORY.
 

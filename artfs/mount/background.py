@@ -16,13 +16,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from artfs.errors import ArtfsError, MountError
 
 PROGRAM = (sys.executable, "-m", "artfs")
 
 _VARIABLE = "ARTFS_READY_FD"
-_READY = b"ready"
+READY = b"ready"
 _ERROR = b"error "
 _LOG_LIMIT = 16 * 1024 * 1024
 
@@ -39,35 +40,51 @@ def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = 
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > _LOG_LIMIT:
             log_file.rename(log_file.with_name(log_file.name + ".old"))
-    ours, theirs = os.pipe()
-    with open(ours, "rb") as answers, open(log_file, "ab") as messages:
+    with open(log_file, "ab") as messages:
         logged_before = messages.tell()
+        daemon, answers = launch(
+            [*program, *arguments], stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
+        )
+    with open(answers, "rb") as lines:
         try:
-            daemon = subprocess.Popen(
-                [*program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=messages,
-                pass_fds=[theirs],
-                env={**os.environ, _VARIABLE: str(theirs)},
-                start_new_session=True,
-            )
-        finally:
-            os.close(theirs)
-        try:
-            answer = answers.readline().strip()
-            if answer == _READY:
+            answer = lines.readline().strip()
+            if answer == READY:
                 daemon.returncode = 0  # It goes on alone: the object's end is no reason for a warning.
                 return daemon.pid
             status = daemon.wait()
         except BaseException:
             daemon.terminate()
             raise
-    if answer.startswith(_ERROR):
-        raise MountError(answer[len(_ERROR) :].decode(errors="replace"))
     raise MountError(
-        _last_words(log_file, logged_before) or f"the daemon ended with status {status}; see {log_file}"
+        refusal(answer)
+        or _last_words(log_file, logged_before)
+        or f"the daemon ended with status {status}; see {log_file}"
     )
+
+
+def launch(command: Sequence[str], **how: Any) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a daemon; returns it, and the end of the pipe that its line will come from."""
+    ours, theirs = os.pipe()
+    environment = how.pop("env", os.environ)
+    try:
+        daemon = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs],
+            env={**environment, _VARIABLE: str(theirs)},
+            **how,
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return daemon, ours
+
+
+def refusal(answer: bytes) -> str:
+    """The reason in a daemon's line, empty if it gave none."""
+    return answer[len(_ERROR) :].decode(errors="replace").strip() if answer.startswith(_ERROR) else ""
 
 
 class Report:
@@ -80,7 +97,7 @@ class Report:
         """Tells that the mount answers. A daemon in the background leaves its working directory then."""
         if self._fd is not None:
             os.chdir("/")
-            self._tell(_READY)
+            self._tell(READY)
 
     def failed(self, error: Exception) -> None:
         """Tells why there will be no mount."""

@@ -14,6 +14,9 @@ How it ends, whoever wants it (SIGTERM, SIGINT, ``Session.stop``, an umount from
 
 It takes ``HARD_LIMIT`` seconds at most: then the process ends as if killed, which a volume has to survive
 anyway.
+
+Under a supervisor (``supervised``) a failure leaves the mount in its place, dead: users get ENOTCONN until
+the next daemon replaces it, and never see the directory beneath.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ from artfs.errors import MountError
 from artfs.mount import handshake, mounts, prerequisites
 from artfs.mount.handshake import Connection, Options
 from artfs.mount.loop import quick_loop
+from artfs.mount.mounts import Mount
 from artfs.mount.notify import Notifier
+from artfs.mount.supervised import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,7 @@ def serve(
     ready: Callable[[], None] = _nothing,
     stopping: Callable[[], None] = _nothing,
     stopped: Callable[[], None] = _nothing,
+    supervised: Supervised | None = None,
 ) -> None:
     """Mounts a volume and answers requests until the mount ends, in the foreground.
 
@@ -102,10 +108,20 @@ def serve(
     begins (both on the loop's thread: they must not block), ``stopped`` when no request can come any more,
     also after a failure.
 
+    A daemon that a supervisor starts again takes the place of the mount that the one before has left. If that
+    is gone, it was unmounted on purpose, and is not made again.
+
     Raises:
         MountError: the mount can't be made, or ended by a failure; the text says why.
     """
-    point = prerequisites.prepare_mountpoint(volume, mountpoint)
+    point = mounts.resolve(mountpoint)
+    dead = prerequisites.dead_mount(volume, point)
+    if dead is not None:
+        log.info("%s: the daemon of an earlier mount has died, its mount is replaced", point)
+    elif supervised is not None and supervised.restarts:
+        raise MountError(f"{point} is not mounted any more")
+    else:
+        point = prerequisites.prepare_mountpoint(volume, mountpoint)
     prerequisites.check_machine(allow_other=options.allow_other)
     _raise_descriptor_limit()
     os.umask(0)
@@ -116,11 +132,12 @@ def serve(
         # For the plain way: libfuse asks for these on behalf of the operations.
         operations.enable_writeback_cache = options.write_cache
         operations.supports_dot_lookup = options.export
-        session.connection = connection = handshake.connect(point, session.options)
+        session.connection = connection = handshake.connect(point, session.options, dead)
         with quick_loop(), _initialized(connection, operations):
-            device = _device_of(point)
+            mount = connection.mount or _made_at(point)
+            device = None if mount is None else mount.device
             try:
-                trio.run(_Daemon(session, device, ready, stopping).run)
+                trio.run(_Daemon(session, device, ready, stopping, keep_place=supervised is not None).run)
             except ExceptionGroup as failures:
                 log.critical("the mount ended by a failure", exc_info=failures)
                 raise MountError(f"the mount ended by a failure: {_first(failures)}") from failures
@@ -156,7 +173,10 @@ class _Daemon:
         device: tuple[int, int] | None,
         ready: Callable[[], None],
         stopping: Callable[[], None],
+        *,
+        keep_place: bool,
     ) -> None:
+        self._keep_place, self._failed = keep_place, False
         self._session, self._device = session, device
         self._ready, self._stopping = ready, stopping
         self._stop_wanted = trio.Event()
@@ -184,6 +204,9 @@ class _Daemon:
         try:
             with self._loop_scope:
                 await pyfuse3.main(min_tasks=1, max_tasks=_MAX_TASKS)
+        except Exception:
+            self._failed = True
+            raise
         finally:
             self._loop_ended.set()
             self._stop_wanted.set()
@@ -238,14 +261,19 @@ class _Daemon:
             await trio.to_thread.run_sync(_syncfs, self._session.mountpoint, abandon_on_cancel=True)
 
     def _detach(self) -> None:
+        if self._failed and self._keep_place:
+            return  # Who waits for an answer gets an error when the device is closed.
         point = self._session.mountpoint
-        mount = mounts.at(point)
-        if mount is not None and mount.device == self._device:
+        ours = {self._device}
+        if (connection := self._session.connection) and connection.dead:
+            ours.add(connection.dead.device)  # beneath
+        while (mount := mounts.at(point)) is not None and mount.ours and mount.device in ours:
+            ours.remove(mount.device)
             try:
                 mounts.detach(point, force=True)
             except OSError as error:
                 log.error("%s could not be unmounted: %s", point, error.strerror)
-        elif any(other.device == self._device for other in mounts.table()):
+        if self._device in ours and any(other.device == self._device for other in mounts.table()):
             log.warning("%s is covered by another mount or was moved: what is left there is dead", point)
         if self._device is not None:
             _abort(self._device)
@@ -277,9 +305,9 @@ def _exit_hard_after(seconds: float) -> None:
     timer.start()
 
 
-def _device_of(point: Path) -> tuple[int, int] | None:
+def _made_at(point: Path) -> Mount | None:
     mount = mounts.at(point)
-    return mount.device if mount is not None and mount.ours else None
+    return mount if mount is not None and mount.ours else None
 
 
 def _raise_descriptor_limit() -> None:

@@ -16,6 +16,11 @@ with the size of our choice. So the handshake is taken out of its hands:
                   libfuse's own answer comes after that and has the number of a request that no longer waits:
                   the kernel says ENOENT, which libfuse expects of interrupted requests and ignores
 
+Where a daemon has died, its mount stays and the new one is made over it, so that nobody meets the directory
+beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as the anchor of the mount: a
+container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
+it. An ordinary user can't do so, since fusermount3 asks the dead mount: there it goes first.
+
 If any of it can't be had, pyfuse3 mounts in its own way (``Connection.plain``): slower, and otherwise the
 same. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of libfuse, fusermount3's
 _FUSE_COMMFD.
@@ -36,9 +41,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.errors import MountError
-from artfs.mount.mounts import FILESYSTEM_TYPE, detach, last_line
-from artfs.mount.prerequisites import DEVICE, HELPER
+from artfs.errors import MountError, printable
+from artfs.mount import mounts
+from artfs.mount.mounts import FILESYSTEM_TYPE, Mount, detach, last_line
+from artfs.mount.prerequisites import DEVICE, HELPER, take_dead_away
 
 log = logging.getLogger(__name__)
 
@@ -130,12 +136,15 @@ class Connection:
 
     ``path_for_pyfuse`` and ``options_for_pyfuse`` are what ``pyfuse3.init`` is to be called with. ``flags``
     are those that the mount has once ``initialized`` was called; None in the plain way, where libfuse
-    decides.
+    decides. ``mount`` is its line of the mount table, None as long as pyfuse3 has not made it. ``dead`` is
+    the mount of a dead daemon that it lies over.
     """
 
-    def __init__(self, mountpoint: Path, options: Options) -> None:
+    def __init__(self, mountpoint: Path, options: Options, dead: Mount | None = None) -> None:
         self.mountpoint = mountpoint
         self.options = options
+        self.mount: Mount | None = None
+        self.dead = dead
         self.path_for_pyfuse = str(mountpoint)
         self.options_for_pyfuse = frozenset(_plain_options(options))
         self.flags: int | None = None
@@ -172,12 +181,14 @@ class Connection:
         self.initialized()
 
     def abandon(self) -> None:
-        """Gives the mount up before pyfuse3 has taken it over; the mount point is free afterwards."""
+        """Gives the mount up before pyfuse3 has taken it over; the mount point is free afterwards, or holds
+        a dead mount as before."""
         if self.plain:
             return
         self._close_ends()
         os.close(self._session_fd)
-        detach(self.mountpoint)
+        if self.dead is None:
+            detach(self.mountpoint)
 
     def _take_over(self, device: int) -> None:
         """Reads the INIT and prepares the descriptor that libfuse shall read it from."""
@@ -197,33 +208,43 @@ class Connection:
             self._peer = None
 
 
-def connect(mountpoint: Path, options: Options) -> Connection:
-    """Mounts at ``mountpoint``, an existing directory given by its absolute path.
+def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Connection:
+    """Mounts at ``mountpoint``, an existing directory given by its absolute path; in the place of ``dead``,
+    if there is one.
 
     Falls back to the plain way, with a line in the log, where the handshake is not possible.
 
     Raises:
-        MountError: this user or this machine can't mount at all.
+        MountError: this user or this machine can't mount at all, or ``dead`` was unmounted meanwhile.
     """
-    connection = Connection(mountpoint, options)
+    connection = Connection(mountpoint, options, dead)
     try:
-        device = _mount(mountpoint, options)
+        device = _mount(connection)
     except OSError as error:
         log.warning("can't mount by ourselves (%s), libfuse shall: writes will cost more", error)
+        _take_all_away(connection)
         return connection
+    if connection.mount is None:
+        connection.mount = mounts.at(mountpoint)
     try:
         connection._take_over(device)
     except (OSError, ValueError) as error:
         log.warning("the handshake failed (%s), libfuse shall do it: writes will cost more", error)
         os.close(device)
-        detach(mountpoint)
+        connection.mount = None
+        if connection.dead is None:
+            detach(mountpoint)
+        _take_all_away(connection)
     return connection
 
 
-def _mount(mountpoint: Path, options: Options) -> int:
+def _mount(connection: Connection) -> int:
     """Mounts, and returns the device's descriptor."""
+    point, options = connection.mountpoint, connection.options
     try:
-        return _mount_directly(mountpoint, options)
+        if connection.dead is None:
+            return _mount_directly(point, options)
+        return _mount_over(connection, _take_covering_away(connection))
     except PermissionError:
         # Root without CAP_SYS_ADMIN, and ordinary users.
         if shutil.which(HELPER) is None:
@@ -231,22 +252,68 @@ def _mount(mountpoint: Path, options: Options) -> int:
                 "this process may not mount: mount as root, install the package fuse3,"
                 " or start the container with '--cap-add SYS_ADMIN'"
             ) from None
-        return _mount_by_helper(mountpoint, options)
+        _take_all_away(connection)
+        return _mount_by_helper(point, options)
+
+
+def _mount_over(connection: Connection, dead: Mount) -> int:
+    """Mounts over a dead mount, and nowhere else: whoever took it away shall not find it mounted again."""
+    point = connection.mountpoint
+    device = _mount_directly(point, connection.options)
+    connection.mount = mounts.at(point)
+    if connection.mount is None or connection.mount.parent != dead.id:
+        os.close(device)
+        detach(point)
+        raise _unmounted(connection)
+    return device
+
+
+def _take_covering_away(connection: Connection) -> Mount:
+    """Takes away the dead mounts that lie over the lowest one; returns that."""
+    found = _dead_ones(connection)
+    if not found:
+        raise _unmounted(connection)
+    for _ in found[1:]:
+        take_dead_away(connection.mountpoint)
+    connection.dead = found[0]
+    return found[0]
+
+
+def _take_all_away(connection: Connection) -> None:
+    """Frees the mount point of what dead daemons left, where a mount can only be made on a directory."""
+    if connection.dead is None:
+        return
+    found = _dead_ones(connection)
+    if not found:
+        raise _unmounted(connection)
+    for _ in found:
+        take_dead_away(connection.mountpoint)
+    connection.dead = None
+
+
+def _unmounted(connection: Connection) -> MountError:
+    return MountError(f"{printable(os.fsencode(connection.mountpoint))} was unmounted meanwhile")
+
+
+def _dead_ones(connection: Connection) -> list[Mount]:
+    """The dead mount and those that lie over each other with it: all are of this volume, and dead."""
+    found: list[Mount] = []
+    for mount in reversed(mounts.stack(connection.mountpoint)):
+        if not mount.ours or mount.source != connection.options.source:
+            break
+        found.insert(0, mount)
+    return found
 
 
 def _mount_directly(mountpoint: Path, options: Options) -> int:
     device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        kind = stat.S_IFMT(os.stat(mountpoint).st_mode)
-        words = [f"fd={device}", f"rootmode={kind:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
-        words += _permission_words(options)
-        flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
         result = _libc.mount(
             os.fsencode(options.source),
             os.fsencode(mountpoint),
             FILESYSTEM_TYPE.encode(),
-            ctypes.c_ulong(flags),
-            ",".join(words).encode(),
+            ctypes.c_ulong(_mount_flags(options)),
+            ",".join(_mount_words(device, options)).encode(),
         )
         if result != 0:
             error = ctypes.get_errno()
@@ -255,6 +322,20 @@ def _mount_directly(mountpoint: Path, options: Options) -> int:
         os.close(device)
         raise
     return device
+
+
+def _mount_words(device: int, options: Options) -> list[str]:
+    words = [
+        f"fd={device}",
+        f"rootmode={stat.S_IFDIR:o}",
+        f"user_id={os.getuid()}",
+        f"group_id={os.getgid()}",
+    ]
+    return words + _permission_words(options)
+
+
+def _mount_flags(options: Options) -> int:
+    return _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
 
 
 def _mount_by_helper(mountpoint: Path, options: Options) -> int:

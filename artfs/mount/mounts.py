@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FILESYSTEM_TYPE = "fuse.artfs"
@@ -27,13 +27,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of the table. ``id`` is unique while the mount stands; ``device`` names the filesystem."""
+    """A line of the table. ``id`` is unique while the mount stands; ``device`` names the filesystem.
+
+    ``parent`` is the id of the mount that this one stands on.
+    """
 
     id: int
     device: tuple[int, int]
     point: Path
     type: str
     source: str
+    parent: int = field(default=0, compare=False)
 
     @property
     def ours(self) -> bool:
@@ -41,14 +45,37 @@ class Mount:
 
 
 def table() -> list[Mount]:
-    """All mounts of this process's namespace, a covered one before the one that covers it."""
+    """All mounts of this process's namespace, a covered one before the one that covers it.
+
+    The kernel lists them in the order in which they were made, which is another one when a mount was moved
+    over a younger one.
+    """
     with open(_TABLE, "rb") as file:
-        return [_parse(line) for line in file]
+        found = [_parse(line) for line in file]
+    by_id = {mount.id: mount for mount in found}
+    heights: dict[int, int] = {}
+
+    def height(mount: Mount) -> int:
+        way = []
+        while mount.id not in heights and (below := by_id.get(mount.parent)) not in (None, mount):
+            way.append(mount.id)
+            mount = below
+        known = heights.setdefault(mount.id, 0)
+        for number, id_ in enumerate(reversed(way), 1):
+            heights[id_] = known + number
+        return known + len(way)
+
+    return sorted(found, key=height)
+
+
+def stack(point: Path) -> list[Mount]:
+    """All mounts at exactly this resolved path, the topmost last."""
+    return [mount for mount in table() if mount.point == point]
 
 
 def at(point: Path) -> Mount | None:
     """The topmost mount at exactly this resolved path."""
-    return next((mount for mount in reversed(table()) if mount.point == point), None)
+    return next(reversed(stack(point)), None)
 
 
 def holding(path: Path) -> Mount | None:
@@ -118,6 +145,7 @@ def _parse(line: bytes) -> Mount:
         point=Path(_text(fields[4])),
         type=_text(rest[0]),
         source=_text(rest[1]),
+        parent=int(fields[1]),
     )
 
 

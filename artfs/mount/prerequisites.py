@@ -14,6 +14,7 @@ from pathlib import Path
 
 from artfs.errors import MountError, printable
 from artfs.mount import mounts
+from artfs.mount.mounts import Mount
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,29 @@ def prepare_mountpoint(volume: Path, mountpoint: Path) -> Path:
     return point
 
 
+def dead_mount(volume: Path, point: Path) -> Mount | None:
+    """Returns what a daemon of this volume that died has left at a resolved path, None if there is nothing.
+
+    That is to be replaced by the new mount, and only then taken away, so that nobody sees, or writes into,
+    the directory beneath meanwhile.
+    """
+    mount = mounts.at(point)
+    if mount is not None and mount.ours and mount.source == str(volume) and is_dead(point):
+        return mount
+    return None
+
+
+def take_dead_away(point: Path) -> None:
+    """Takes away the topmost mount at a path, which is dead. Raises MountError if this user may not."""
+    try:
+        mounts.detach(point)
+    except OSError as error:
+        raise MountError(
+            f"{printable(os.fsencode(point))} holds a dead mount that this user can't take away"
+            f" ({error.strerror}): run 'umount -l' on it as root"
+        ) from None
+
+
 def _check_import() -> None:
     try:
         import pyfuse3  # noqa: F401
@@ -99,18 +123,13 @@ def _user_allow_other() -> bool:
 
 
 def _detach_dead(point: Path) -> None:
-    while (mount := mounts.at(point)) is not None and mount.ours and _is_dead(point):
+    while (mount := mounts.at(point)) is not None and mount.ours and is_dead(point):
         log.warning("%s: the daemon of an earlier mount has died, its mount is taken away", point)
-        try:
-            mounts.detach(point)
-        except OSError as error:
-            raise MountError(
-                f"{printable(os.fsencode(point))} holds a dead mount that this user can't take away"
-                f" ({error.strerror}): run 'umount -l' on it as root"
-            ) from None
+        take_dead_away(point)
 
 
-def _is_dead(point: Path) -> bool:
+def is_dead(point: Path) -> bool:
+    """Whether nobody answers for the topmost mount at a path. Waits for a daemon that is only slow."""
     try:
         os.statvfs(point)  # always asks the daemon; stat(2) may still be answered from the kernel's cache
     except OSError as error:

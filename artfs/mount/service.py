@@ -16,6 +16,7 @@ from artfs.mount import daemon
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
+from artfs.mount.supervised import Supervised
 from artfs.references import SCHEMES
 from artfs.store.locks import Held, this_process
 from artfs.view.view import View
@@ -31,6 +32,7 @@ def mount(
     *,
     ready: Callable[[], None],
     schemes: frozenset[str] = SCHEMES,
+    supervised: Supervised | None = None,
 ) -> None:
     """Mounts a volume and serves it until it is unmounted. References are brought of `schemes` alone.
 
@@ -47,6 +49,8 @@ def mount(
         def operations(session: Session) -> pyfuse3.Operations:
             caches = KernelCaches(session)
             view = View(volume, caches, read_only=options.read_only, write_cache=options.write_cache)
+            if supervised is not None:
+                view.supervised, view.restarts = supervised.now, supervised.restarts
             # Also a daemon of an ordinary user may read more than those whom it lets in.
             volume.references.careful = view.as_root or options.allow_other
             views.append(view)
@@ -57,7 +61,15 @@ def mount(
                 view.stopping = True
 
         log.info("mounting %s at %s", volume_path, mountpoint)
-        daemon.serve(volume.path.absolute(), mountpoint, options, operations, ready=ready, stopping=stopping)
+        daemon.serve(
+            volume.path.absolute(),
+            mountpoint,
+            options,
+            operations,
+            ready=ready,
+            stopping=stopping,
+            supervised=supervised,
+        )
         log.info("unmounted %s", mountpoint)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from artfs.errors import MountError, printable
 from artfs.mount import mounts
 from artfs.mount.mounts import Mount
+from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
 from artfs.store.locks import Lock
 
 TIMEOUT = 60.0
@@ -27,33 +28,38 @@ _PAUSE = 0.02
 def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> None:
     """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
 
-    Asks the daemon, where it can be seen from here, so that it ends in order. Otherwise, and if it doesn't
-    end in time, the mount is detached from here.
+    Asks the daemon, where it can be seen from here, so that it ends in order; through its supervisor if it
+    has one, which would start it again else. Otherwise the mount is detached from here.
 
     Raises:
         MountError: it is no mount of artfs, or this user may not take it away.
     """
     point = mounts.resolve(mountpoint)
     mount = _ours(point)
+    covered = [other for other in mounts.stack(point) if other.ours and other.source == mount.source]
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
-        daemon = _open_daemon(mount)
-        if daemon is not None:
-            stack.callback(os.close, daemon)
-            if _signal(daemon) and not _ends(daemon, deadline):
-                raise MountError(
-                    f"the daemon of {_shown(point)} did not end in {timeout:.0f} seconds; see its log"
-                )
-        # A daemon that ends on its own has detached before; one that was killed meanwhile has not.
-        if _stands(mount):
-            try:
-                mounts.detach(point)
-            except OSError as error:
-                if _stands(mount):  # else its daemon was faster
-                    raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+        daemon = None
+        for lock, called in ((SUPERVISOR_LOCK, "supervisor"), (MOUNT_LOCK, "daemon")):
+            daemon = _open_owner(mount, lock)
             if daemon is not None:
-                _ends(daemon, deadline)
-        while _stands(mount):
+                stack.callback(os.close, daemon)
+                if _signal(daemon) and not _ends(daemon, deadline):
+                    raise MountError(
+                        f"the {called} of {_shown(point)} did not end in {timeout:.0f} seconds; see its log"
+                    )
+        # A daemon that ends on its own has detached before; one that was killed meanwhile has not, and may
+        # have died on top of another dead one.
+        for left in reversed(covered):
+            if _stands(left):
+                try:
+                    mounts.detach(point)
+                except OSError as error:
+                    if _stands(left):  # else its daemon was faster
+                        raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+        if daemon is not None:
+            _ends(daemon, deadline)
+        while any(_stands(left) for left in covered):
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
             time.sleep(_PAUSE)
@@ -75,14 +81,14 @@ def _stands(mount: Mount) -> bool:
     return mount in mounts.table()
 
 
-def _open_daemon(mount: Mount) -> int | None:
-    """A pidfd of the daemon, if the volume's lock names one that runs here and has this mount."""
+def _open_owner(mount: Mount, lock: bytes) -> int | None:
+    """A pidfd of the process that has a lock of the volume, if it runs here and has this mount."""
     try:
         directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        owner = Lock(directory, b"mount").read_owner()
+        owner = Lock(directory, lock).read_owner()
         if owner is None or not owner.mountpoint or mounts.resolve(owner.mountpoint) != mount.point:
             return None
         pidfd = os.pidfd_open(owner.pid)

@@ -38,7 +38,7 @@ LOCKS, OBJECTS, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH = (
 BLOBS, TREES = b"objects/blobs", b"objects/trees"
 DIRECTORIES = (LOCKS, OBJECTS, BLOBS, TREES, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH)
 SERIAL = b"serial"
-MOUNT_LOCK, OBJECTS_LOCK = b"mount", b"objects"
+MOUNT_LOCK, OBJECTS_LOCK, SUPERVISOR_LOCK = b"mount", b"objects", b"supervisor"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +132,11 @@ class Layout:
     def mount_lock(self) -> Lock:
         """Held exclusively by the daemon that serves the volume."""
         return Lock(self.fd, LOCKS + b"/" + MOUNT_LOCK)
+
+    @property
+    def supervisor_lock(self) -> Lock:
+        """Held exclusively by the process that brings a mount of the volume back."""
+        return Lock(self.fd, LOCKS + b"/" + SUPERVISOR_LOCK)
 
     @property
     def objects_lock(self) -> Lock:

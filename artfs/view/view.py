@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from artfs.catalog.collection import Collection
@@ -72,6 +72,8 @@ class View:
         self.volume, self.kernel = volume, kernel or NoKernel()
         self.read_only, self.write_cache = read_only, write_cache
         self.started = time.time()
+        self.supervised: Callable[[], bool] = lambda: False  # whether a dead daemon would be started again
+        self.restarts = 0
         self.stopping = False  # then whoever waits gives up
         self.as_root = volume.references.careful = os.geteuid() == 0
         self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)

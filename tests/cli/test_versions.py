@@ -241,7 +241,9 @@ def test_status(cli: Cli, versions: str) -> None:
         "available",
     }
     assert set(found) == keys | (
-        {"pid", "uptime", "write_cache", "read_only", "references"} if cli.mounted else set()
+        {"pid", "uptime", "supervised", "restarts", "write_cache", "read_only", "references"}
+        if cli.mounted
+        else set()
     )
     assert found["store"] == str(cli.volume)
     assert f"store\t{cli.volume}" in cli("status").out.splitlines()

@@ -129,6 +129,25 @@ def test_the_mount_table_is_read_with_its_escapes():
     assert mount.ours
 
 
+def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The kernel lists mounts in the order in which they were made; here the older was moved over."""
+    lines = [
+        b"20 1 98:0 / / rw - ext4 /dev/sda rw",
+        b"30 40 98:1 / /mnt rw - tmpfs above rw",
+        b"50 30 98:3 / /mnt/below rw - tmpfs below rw",
+        b"40 20 98:2 / /mnt rw - tmpfs covered rw",
+    ]
+    table = tmp_path / "mountinfo"
+    table.write_bytes(b"\n".join(lines) + b"\n")
+    monkeypatch.setattr(mounts, "_TABLE", str(table))
+    assert [mount.source for mount in mounts.stack(Path("/mnt"))] == ["covered", "above"]
+    topmost = mounts.at(Path("/mnt"))
+    assert topmost is not None
+    assert topmost.source == "above"
+    assert mounts.holding(Path("/mnt/file")) == topmost
+    assert [mount.id for mount in mounts.table()] == [20, 40, 30, 50]
+
+
 def test_a_path_is_in_the_mount_that_is_nearest():
     assert mounts.holding(Path("/proc/self")) == mounts.at(Path("/proc"))
 
@@ -166,8 +185,15 @@ class TestBeginning:
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         tiny.start()
         (tiny.point / "file").write_text("content")
-        assert "taken away" in tiny.log
-        assert len([mount for mount in mounts.table() if mount.point == tiny.point]) == 1
+        assert "its mount is replaced" in tiny.log
+        unmount(tiny.point)
+        assert os.listdir(tiny.point) == []
+
+    def test_the_dead_mount_of_another_volume_is_taken_away(self, tiny: TinyMounts):
+        os.kill(tiny.start(), signal.SIGKILL)
+        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        assert prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point) == tiny.point
+        assert not tiny.mounted
 
     def test_the_daemon_keeps_out_of_its_mount_and_has_no_limits(self, tiny: TinyMounts):
         process = Path("/proc", str(tiny.start()))

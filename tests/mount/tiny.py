@@ -3,8 +3,9 @@
 Run as ``python -m tests.mount.tiny VOLUME MOUNTPOINT [OPTION...]``. VOLUME holds ``files`` and ``locks``. The
 xattr ``user.tiny`` of the root tells as JSON what requests came and which flags the mount has. Options:
 ``allow-other``, ``plain`` (no handshake of ours), ``fail`` and ``die`` (before there is a mount),
-``grace=SECONDS``. statfs on a mount whose VOLUME holds a file ``wait`` never returns; ``wait-thread`` lets a
-thread do the waiting, ``raise`` makes it fail in a way that pyfuse3 doesn't stand.
+``grace=SECONDS``, ``unmounted`` (a dead mount is taken away while it is being replaced). statfs on a mount
+whose VOLUME holds a file ``wait`` never returns; ``wait-thread`` lets a thread do the waiting, ``raise``
+makes it fail in a way that pyfuse3 doesn't stand.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import trio
 from pyfuse3 import FUSEError
 
 from artfs.errors import MountError
-from artfs.mount import background, daemon, handshake
+from artfs.mount import background, daemon, handshake, mounts
+from artfs.mount.supervised import Supervised
 from artfs.store.locks import Lock, this_process
 
 
@@ -134,6 +136,8 @@ def main(arguments: Sequence[str]) -> None:
             sys.exit("last words")
         if "plain" in options:
             _refuse_handshake()
+        if "unmounted" in options:
+            _unmount_before_mounting()
         for option in options:
             if option.startswith("grace="):
                 daemon.GRACE = float(option.partition("=")[2])
@@ -149,6 +153,7 @@ def main(arguments: Sequence[str]) -> None:
                 ready=report.ready,
                 stopping=lambda: logging.info("tiny is stopping"),
                 stopped=lambda: logging.info("tiny has stopped"),
+                supervised=Supervised.from_environment(),
             )
 
 
@@ -157,6 +162,16 @@ def _refuse_handshake() -> None:
         raise OSError("told not to")
 
     handshake._mount = refuse  # type: ignore[assignment]
+
+
+def _unmount_before_mounting() -> None:
+    mount = handshake._mount_directly
+
+    def unmounted(mountpoint: Path, options: handshake.Options) -> int:
+        mounts.detach(mountpoint)
+        return mount(mountpoint, options)
+
+    handshake._mount_directly = unmounted
 
 
 if __name__ == "__main__":

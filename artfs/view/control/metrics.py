@@ -21,6 +21,7 @@ class Metrics(ControlFile[VolumePlace]):
             ("artfs_sealed_bytes", "gauge", "Bytes that the sealed versions show in all", known["bytes"]),
             ("artfs_available_bytes", "gauge", "Bytes free on the backing filesystem", known["available"]),
             ("artfs_uptime_seconds", "gauge", "Seconds since the mount was made", time.time() - view.started),
+            ("artfs_restarts_total", "counter", "Daemons that this mount had before", view.restarts),
         ]
         return "".join(
             f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n"

@@ -18,6 +18,8 @@ class VolumeStatus(ControlFile[VolumePlace]):
         mount = {
             "pid": os.getpid(),
             "uptime": round(time.time() - view.started, 3),
+            "supervised": view.supervised(),
+            "restarts": view.restarts,
             "write_cache": view.write_cache,
             "read_only": view.read_only,
             "references": sorted(view.volume.references.schemes),

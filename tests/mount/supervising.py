@@ -1,0 +1,214 @@
+"""A supervised volume for tests, and a supervisor whose daemons die as a test wants.
+
+Run as ``python -m tests.mount.supervising VOLUME MOUNTPOINT SCRIPT END [DELAY...]``: a supervisor whose
+daemons are started by a script of bash. It finds the number of daemons before in ``$ARTFS_RESTARTS``, and the
+arguments of the daemon as its own: ``exec "$@"`` is the daemon, ``exec "$1" VICTIM kill LABEL "${@:4}"`` one
+that dies at a durable step. END and the delays are those of the policy.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from artfs.errors import MountError
+from artfs.mount import background
+from artfs.mount.supervisor import Policy, Supervisor
+from tests.conformance.helpers import eventually
+from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, is_alive, must
+
+CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
+"""What users get from a dead mount: the second one who waited for an answer when the daemon died."""
+
+
+class SupervisedVolume(MountedVolume):
+    """A volume, its mount, the daemon of the moment and the supervisor."""
+
+    def __init__(self, script: str | None, delays: Sequence[float], end: float) -> None:
+        super().__init__(["--supervise"])
+        self._script, self._numbers = script, [str(end), *map(str, delays)]
+        self.seen: set[int] = set()
+
+    def make(self) -> None:
+        """Makes the volume alone."""
+        must("init", self.volume)
+
+    def mount(self) -> None:
+        """Mounts, with the script if there is one; returns when the mount answers."""
+        if self._script is None:
+            must("mount", "--supervise", self.volume, self.point)
+        else:
+            background.start(
+                [str(self.volume), str(self.point), self._script, *self._numbers],
+                self.volume / "logs" / "mount.log",
+                program=[sys.executable, "-m", "tests.mount.supervising"],
+            )
+        self.supervisor = self._owner("supervisor")
+        self.seen |= {self.supervisor, self.daemon}
+
+    def _owner(self, lock: str) -> int:
+        return int(json.loads((self.volume / "locks" / lock).read_text())["pid"])
+
+    @property
+    def daemon(self) -> int:
+        return self._owner("mount")
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.point / ".artfs" / "status").read_text())
+        return found
+
+    def kill(self) -> None:
+        """Kills the daemon as the kernel does when memory is short."""
+        os.kill(self.daemon, signal.SIGKILL)
+
+    def restarts(self) -> int:
+        """How often the mount came back, -1 while it is dead."""
+        try:
+            return int(self.status()["restarts"])
+        except OSError as error:
+            if error.errno in CUT_OFF:
+                return -1
+            raise
+
+    def is_back(self, restarts: int) -> None:
+        """Waits until the mount has come back so often."""
+        eventually(lambda: self.restarts() == restarts, what=f"restart {restarts}")
+        self.seen.add(self.daemon)
+
+    def is_over(self) -> None:
+        """Waits until no process of this mount is left, and looks whether the mount is."""
+        for pid in self.seen:
+            eventually(lambda pid=pid: not is_alive(pid), what=f"process {pid} ends")  # type: ignore[misc]
+        assert os.listdir(self.point) == [], "something was written into the directory beneath"
+        assert not os.path.ismount(self.point)
+
+    def stop(self) -> None:
+        """Unmounts, if that has not been done; nothing stays mounted and no process is left."""
+        try:
+            if not _is_bare(self.point):
+                done = artfs("umount", self.point)
+                assert done.returncode == 0, done.stderr
+            self.is_over()
+        finally:
+            for pid in self.seen:
+                if is_alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            while not _is_bare(self.point):
+                subprocess.run(["umount", "-l", self.point], check=True)
+
+    def check(self) -> None:
+        must("--volume", self.volume, "check")
+        assert "Traceback" not in self.log(), self.log_tail()
+
+
+def _is_bare(point: Path) -> bool:
+    try:
+        return not os.path.ismount(point) and os.path.isdir(point)
+    except OSError:
+        return False
+
+
+@contextmanager
+def supervised_volume(
+    script: str | None = None, delays: Sequence[float] = (0,), *, end: float = 45, mounted: bool = True
+) -> Iterator[SupervisedVolume]:
+    """A fresh volume under a supervisor; afterwards unmounted, checked and deleted."""
+    volume = SupervisedVolume(script, delays, end)
+    try:
+        volume.make()
+        if mounted:
+            volume.mount()
+        try:
+            yield volume
+        finally:
+            volume.stop()
+        volume.check()
+    finally:
+        volume.remove()
+
+
+_OBSERVER = """
+import errno, json, os, sys
+
+def identity(path):
+    found = os.stat(path)
+    return [found.st_ino, found.st_mode]
+
+def listing(path):
+    return sorted(os.listdir(path))
+
+def content(path):
+    with open(path) as file:
+        return file.read()
+
+point, *names = sys.argv[1:]
+looks = [(identity, "."), (listing, ".")] + [(content if "." in name else listing, name) for name in names]
+seen = {f"{look.__name__} {name}": [] for look, name in looks}
+rounds = 0
+os.set_blocking(0, False)
+print("watching", flush=True)
+while sys.stdin.buffer.raw.read(1) is None:
+    rounds += 1
+    for look, name in looks:
+        try:
+            found = look(os.path.join(point, name))
+        except OSError as error:
+            found = errno.errorcode[error.errno]
+        if found not in seen[f"{look.__name__} {name}"]:
+            seen[f"{look.__name__} {name}"].append(found)
+print(json.dumps([rounds, seen]))
+"""
+
+
+@contextmanager
+def observed(point: Path, *names: str) -> Iterator[dict[str, list[Any]]]:
+    """Looks at a mount all the time: at its root, at directories, and at the content of names with a dot.
+
+    Fills in, for each, all different answers that came; an error as its name.
+    """
+    seen: dict[str, list[Any]] = {}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _OBSERVER, point, *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "watching\n"
+    try:
+        yield seen
+    finally:
+        output, _ = process.communicate(timeout=60)
+    rounds, found = json.loads(output)
+    assert rounds > 10
+    seen.update(found)
+
+
+def main(arguments: Sequence[str]) -> None:
+    volume, point, script = arguments[:3]
+    logging.basicConfig(level=logging.INFO)
+    end, *delays = map(float, arguments[3:])
+    policy = Policy(end=end, delays=delays)
+    os.environ["PYTHONPATH"] = str(REPOSITORY)
+    daemon = [*background.PROGRAM, "mount", "--foreground", volume, point]
+    with background.reporting() as report:
+        supervisor = Supervisor(
+            Path(volume), Path(point), ["bash", "-c", script, "bash", *daemon], policy=policy
+        )
+        try:
+            supervisor.run(report.ready)
+        except MountError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
