@@ -400,12 +400,13 @@ class Volume:
                     return collection, record
         return None
 
-    def look_up(self, collection: Collection, ref: str) -> VersionRecord:
-        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection.
+    def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
+        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection, and whose
+        it is.
 
         Raises :class:`~artfs.errors.NotFound`.
         """
-        return bases.record_of(self.catalog.collection, collection.name, ref)[1]
+        return bases.record_of(self.catalog.collection, collection.name, ref)
 
     def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
         """Returns what differs between two versions; reads only where they do."""

@@ -164,7 +164,7 @@ class DirectAccess(Access):
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
         collection, before = self._record(name, old)
-        return self._volume.diff(before, self._volume.look_up(collection, new))
+        return self._volume.diff(before, self._volume.look_up(collection, new)[1])
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         _, record = self._record(name, ref)

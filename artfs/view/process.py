@@ -45,9 +45,17 @@ def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:
         return True
     if caller.uid == owner.uid:
         mode >>= 6
-    elif caller.gid == owner.gid or str(owner.gid) in _status(caller.pid).get("Groups", "").split():
+    elif caller.gid == owner.gid or owner.gid in _groups(caller):
         mode >>= 3
     return mode & bits == bits
+
+
+def _groups(caller: Caller) -> list[int]:
+    """Returns a process's supplementary groups; none once its number is another user's."""
+    status = _status(caller.pid)
+    if status.get("Uid", "").split()[-1:] != [str(caller.uid)]:
+        return []
+    return [int(group) for group in status.get("Groups", "").split()]
 
 
 def process_of(thread: int) -> tuple[int, str]:
