@@ -57,13 +57,13 @@ def everybodys(model: Path) -> Path:
 
 
 @pytest.fixture
-def hidden(shared_mnt: Path, model: Path) -> Iterator[Path]:
+def hidden(shared_mnt: Path, model: Path) -> Path:
     """A closed collection, with a version that would be open."""
     path = shared_mnt / f"hidden-{model.name}"
     path.mkdir()
     commit(path, "job", {"named secretly": "secret"})
     os.chmod(path, 0o700)
-    yield path
+    return path
 
 
 def test_a_closed_version_is_no_base_for_a_stranger(everybodys: Path) -> None:
