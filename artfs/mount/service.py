@@ -16,6 +16,7 @@ from artfs.mount import daemon
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
+from artfs.mount.shares import raise_descriptor_limit
 from artfs.references import SCHEMES
 from artfs.store.locks import Held, this_process
 from artfs.view.view import View
@@ -37,6 +38,7 @@ def mount(
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
     who has it, and :class:`~artfs.errors.MountError`.
     """
+    raise_descriptor_limit()  # recovery holds some for each pending version
     with Volume.open(volume_path) as volume, _own(volume, mountpoint):
         if not options.read_only:
             volume.recover(alone=True)

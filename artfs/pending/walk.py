@@ -1,8 +1,8 @@
 """Walks the directories of a pending tree with one descriptor, however deep and wide it is.
 
 Blocking; any thread. Others may change the tree meanwhile: what goes is passed over, and a directory that is
-moved may be seen twice or not at all. The walk never leaves the tree: when ``..`` leads elsewhere than to where
-it came from, it ends.
+moved may be seen twice or not at all. The walk never leaves the tree: when ``..`` leads elsewhere than to
+where it came from, it ends.
 """
 
 from __future__ import annotations
