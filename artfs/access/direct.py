@@ -208,7 +208,7 @@ class DirectAccess(Access):
             return self._volume.references.open(entry)
         if not isinstance(entry, FileEntry):
             raise no_file(path, _kind(entry))
-        return self._volume.store.open_blob(entry.blob, entry.size)
+        return self._volume.store.open_verified(entry.blob, entry.size)
 
     def _find(self, record: VersionRecord, way: list[bytes]) -> TreeEntry | None:
         return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))

@@ -67,6 +67,12 @@ def init(path: Path, algorithm: str) -> None:
     " writes die with the daemon, and a full disk shows at close or fsync.",
 )
 @click.option(
+    "--verify",
+    is_flag=True,
+    help="Compare sealed files of every size with their digests before they are first read, not only those of"
+    " up to 1 MiB: a damaged one is an I/O error then, never wrong bytes.",
+)
+@click.option(
     "--references",
     metavar="SCHEMES",
     help="What the daemon may fetch for those who may write in a pending version, like file,artfs,https; or"
@@ -79,6 +85,7 @@ def mount(
     allow_other: bool | None,
     read_only: bool,
     write_cache: bool,
+    verify: bool,
     references: str | None,
 ) -> None:
     """Mount VOLUME at DIRECTORY, which is empty.
@@ -98,7 +105,7 @@ def mount(
     schemes_from(references)  # says what is wrong with it, before a daemon is started
     others = os.geteuid() == 0 if allow_other is None else allow_other
     if foreground:
-        _serve(volume, directory, others, read_only, write_cache, references)
+        _serve(volume, directory, others, read_only, write_cache, verify, references)
         return
     from artfs.mount import background
     from artfs.store.layout import Layout
@@ -110,6 +117,7 @@ def mount(
         "--allow-other" if others else "--no-allow-other",
         *(["--read-only"] if read_only else []),
         *(["--write-cache"] if write_cache else []),
+        *(["--verify"] if verify else []),
         *(["--references", references] if references is not None else []),
     ]
     log_file = volume / "logs" / "mount.log"
@@ -124,6 +132,7 @@ def _serve(
     others: bool,
     read_only: bool,
     write_cache: bool,
+    verify: bool,
     references: str | None,
 ) -> None:
     import logging
@@ -146,7 +155,7 @@ def _serve(
 
         options = Options(allow_other=others, read_only=read_only, write_cache=write_cache)
         schemes = schemes_from(references)
-        service.mount(volume, directory, options, ready=report.ready, schemes=schemes)
+        service.mount(volume, directory, options, ready=report.ready, schemes=schemes, verify=verify)
 
 
 @click.command()

@@ -6,6 +6,7 @@ Blocking; runs in the main thread of the daemon's process, and returns when the 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +33,11 @@ def mount(
     *,
     ready: Callable[[], None],
     schemes: frozenset[str] = SCHEMES,
+    verify: bool = False,
 ) -> None:
     """Mounts a volume and serves it until it is unmounted. References are brought of `schemes` alone.
+
+    With `verify` files of every size are verified before they are first read, not small ones alone.
 
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
     who has it, and :class:`~artfs.errors.MountError`.
@@ -43,6 +47,8 @@ def mount(
         if not options.read_only:
             volume.recover(alone=True)
         volume.references.schemes = schemes
+        if verify:
+            volume.store.verified.largest = sys.maxsize
 
         views: list[View] = []
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import logging
 import os
 import stat
 import time
@@ -25,7 +26,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from artfs.errors import NotEmpty, NotPermitted
+from artfs.errors import Damaged, NotEmpty, NotPermitted, printable
 from artfs.model.digest import digest_of
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay, reference
@@ -52,6 +53,8 @@ from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import is_own, no_such_xattr, of_reference
+
+log = logging.getLogger(__name__)
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 
@@ -290,7 +293,7 @@ class PatchNode(PendingNode):
         elif copy is None or not copy.ready:
             if copy is None:
                 store = self.branch.store
-                copy = CopyUp(self.branch.staging, entry, lambda: store.open_blob(entry.blob, entry.size))
+                copy = CopyUp(self.branch.staging, entry, lambda: store.open_verified(entry.blob, entry.size))
                 self._copy = copy
             raise Unready(copy.run)
         self._copy = None
@@ -339,6 +342,7 @@ class PatchNode(PendingNode):
         try:
             for handle in readers:
                 os.dup2(fd, handle.fd, inheritable=False)
+                handle.unverified = False
         finally:
             os.close(fd)
 
@@ -370,15 +374,33 @@ class PatchNode(PendingNode):
 class LowerHandle(PendingHandle):
     """A lower file, open for reading, until it is copied up."""
 
-    __slots__ = ()
+    __slots__ = ("_blob", "unverified")
 
     node: PatchNode
 
     def __init__(self, node: PatchNode, caller: Caller) -> None:
         super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        assert isinstance(node.entry, FileEntry)
+        self._blob = node.entry.blob
+        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
         if node.readers is None:
             node.readers = set()
         node.readers.add(self)
+
+    def verify(self, data: memoryview | None = None) -> None:
+        try:
+            self.node.branch.store.verified.check(self._blob, self.fd, data)
+        except Damaged as error:
+            if not self.unverified:
+                return  # copied up meanwhile: the descriptor is the copy's now
+            log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
+            raise
+        self.unverified = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.unverified:
+            self.verify()
+        return super().read(offset, size)
 
     def release(self) -> None:
         if self.node.readers is not None:
