@@ -132,7 +132,9 @@ class References:
             if (refusal := self._refusal(uri)) is not None:
                 raise Unreachable(uri, refusal)
             if uri.startswith(_SCHEME):
-                opened: int | LocalFile = self._store.open_blob(self._recorded(uri, entry).blob, entry.size)
+                opened: int | LocalFile = self._store.open_verified(
+                    self._recorded(uri, entry).blob, entry.size
+                )
             else:
                 opened = self._remotes.open_checked(uri, entry.size, entry.checksum)
         if isinstance(opened, int):

@@ -11,7 +11,7 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class Volume:
         self.runs = Runs(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection)
         self.audience: Audience = NoAudience()
+        #: Called before a pending version is opened, which holds descriptors until it ends; may refuse.
+        self.before_holding: Callable[[], None] = lambda: None
         self._pending: dict[tuple[str, bytes], PendingTree] = {}
         self._lock = threading.Lock()
 
@@ -137,6 +139,7 @@ class Volume:
             return self._open_pending(collection, name)
 
     def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
+        self.before_holding()
         with collection.opened(PENDING) as fd:
             draft = Draft(fd, collection.name, name)
         return self._adopt(collection, PendingTree(draft, self.store))
@@ -400,12 +403,13 @@ class Volume:
                     return collection, record
         return None
 
-    def look_up(self, collection: Collection, ref: str) -> VersionRecord:
-        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection.
+    def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
+        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection, and whose
+        it is.
 
         Raises :class:`~artfs.errors.NotFound`.
         """
-        return bases.record_of(self.catalog.collection, collection.name, ref)[1]
+        return bases.record_of(self.catalog.collection, collection.name, ref)
 
     def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
         """Returns what differs between two versions; reads only where they do."""

@@ -164,7 +164,7 @@ class DirectAccess(Access):
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
         collection, before = self._record(name, old)
-        return self._volume.diff(before, self._volume.look_up(collection, new))
+        return self._volume.diff(before, self._volume.look_up(collection, new)[1])
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         _, record = self._record(name, ref)
@@ -208,7 +208,7 @@ class DirectAccess(Access):
             return self._volume.references.open(entry)
         if not isinstance(entry, FileEntry):
             raise no_file(path, _kind(entry))
-        return self._volume.store.open_blob(entry.blob, entry.size)
+        return self._volume.store.open_verified(entry.blob, entry.size)
 
     def _find(self, record: VersionRecord, way: list[bytes]) -> TreeEntry | None:
         return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))

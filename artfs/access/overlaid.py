@@ -151,7 +151,7 @@ class _OverlaidCursor(Cursor):
     def open(self, name: bytes, *, bring: bool = True) -> int:
         found = self._find(name)
         if isinstance(found, FileEntry):
-            return self._store.open_blob(found.blob, found.size)
+            return self._store.open_verified(found.blob, found.size)
         if isinstance(found, ReferenceEntry) and bring:
             return self._referring.open(found)
         if isinstance(found, os.stat_result):

@@ -23,8 +23,8 @@ from artfs.store.clock import timestamp
 METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""
 
-TEXT_LIMIT = 1 << 20
-"""Bytes of a description."""
+TEXT_LIMIT = 15 << 16
+"""Bytes of a description. Less than what one request of FUSE brings, wherever in a page it begins."""
 
 WORD_LIMIT = 256
 """Bytes of a tag, a type or the name of a run."""

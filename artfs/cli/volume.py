@@ -67,6 +67,12 @@ def init(path: Path, algorithm: str) -> None:
     " writes die with the daemon, and a full disk shows at close or fsync.",
 )
 @click.option(
+    "--verify",
+    is_flag=True,
+    help="Compare sealed files of every size with their digests before they are first read, not only those of"
+    " up to 1 MiB: a damaged one is an I/O error then, never wrong bytes.",
+)
+@click.option(
     "--references",
     metavar="SCHEMES",
     help="What the daemon may fetch for those who may write in a pending version, like file,artfs,https; or"
@@ -85,6 +91,7 @@ def mount(
     allow_other: bool | None,
     read_only: bool,
     write_cache: bool,
+    verify: bool,
     references: str | None,
 ) -> None:
     """Mount VOLUME at DIRECTORY, which is empty.
@@ -114,6 +121,7 @@ def mount(
         "--allow-other" if others else "--no-allow-other",
         *(["--read-only"] if read_only else []),
         *(["--write-cache"] if write_cache else []),
+        *(["--verify"] if verify else []),
         *(["--references", references] if references is not None else []),
     ]
     # The directory is not resolved: it may be a dead mount.
@@ -122,7 +130,7 @@ def mount(
         _supervise(volume, directory, ["mount", "--foreground", *options, *paths])
         return
     if foreground:
-        _serve(volume, directory, others, read_only, write_cache, references)
+        _serve(volume, directory, others, read_only, write_cache, verify, references)
         return
     from artfs.mount import background
 
@@ -164,6 +172,7 @@ def _serve(
     others: bool,
     read_only: bool,
     write_cache: bool,
+    verify: bool,
     references: str | None,
 ) -> None:
     from artfs.containers import systemd
@@ -190,6 +199,7 @@ def _serve(
             Options(allow_other=others, read_only=read_only, write_cache=write_cache),
             ready=ready,
             schemes=schemes_from(references),
+            verify=verify,
             supervised=Supervised.from_environment(),
         )
 

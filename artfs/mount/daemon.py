@@ -25,7 +25,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import resource
 import select
 import signal
 import sys
@@ -42,6 +41,7 @@ from artfs.mount.handshake import Connection, Options
 from artfs.mount.loop import quick_loop
 from artfs.mount.mounts import Mount
 from artfs.mount.notify import Notifier
+from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.supervised import Supervised
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ FLUSH_LIMIT = 20.0
 HARD_LIMIT = 40.0
 
 # A request that waits holds a task. If all waited, nothing would be answered any more.
-_MAX_TASKS = 4096
+MAX_TASKS = 4096
 _TABLE_RECHECK = 30.0
 
 # Each poll(2) and pread(2) of the loop lets go of the GIL. A thread that computes gives it back after this
@@ -123,7 +123,7 @@ def serve(
     else:
         point = prerequisites.prepare_mountpoint(volume, mountpoint)
     prerequisites.check_machine(allow_other=options.allow_other)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     os.umask(0)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     session = Session(volume, point, dataclasses.replace(options, source=str(volume)))
@@ -203,7 +203,7 @@ class _Daemon:
     async def _answer_requests(self) -> None:
         try:
             with self._loop_scope:
-                await pyfuse3.main(min_tasks=1, max_tasks=_MAX_TASKS)
+                await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
         except Exception:
             self._failed = True
             raise
@@ -228,12 +228,19 @@ class _Daemon:
             return
         with open("/proc/self/mountinfo", "rb") as table, select.epoll() as changes:
             changes.register(table, select.EPOLLPRI)
-            while any(mount.device == self._device for mount in mounts.table()):
+            while self._in_table():
                 with trio.move_on_after(_TABLE_RECHECK):
                     await trio.lowlevel.wait_readable(changes.fileno())
                     changes.poll(0)
                     await trio.sleep(_TABLE_PAUSE)
         self._stop_wanted.set()
+
+    def _in_table(self) -> bool:
+        try:
+            return any(mount.device == self._device for mount in mounts.table())
+        except OSError as error:  # no descriptor or memory just now: no reason to end
+            log.warning("the table of mounts can't be read: %s", error.strerror)
+            return True
 
     async def _end(self) -> None:
         session = self._session
@@ -308,12 +315,6 @@ def _exit_hard_after(seconds: float) -> None:
 def _made_at(point: Path) -> Mount | None:
     mount = mounts.at(point)
     return mount if mount is not None and mount.ours else None
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:

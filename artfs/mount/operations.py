@@ -24,9 +24,10 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from artfs.errors import Interrupted, Sealing
 from artfs.model.names import MAX_NAME
-from artfs.mount.daemon import Session
+from artfs.mount.daemon import MAX_TASKS, Session
 from artfs.mount.errnos import errno_of
 from artfs.mount.reads import QuickReads
+from artfs.mount.shares import OpenFiles, Waiting
 from artfs.mount.table import InodeTable
 from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node, Unready
 from artfs.view.process import signalled
@@ -39,11 +40,13 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 T = TypeVar("T")
 
 _COMMANDS = 64  # control files and changes of directories that wait for the disk at the same time
-_WAITING = 256  # commands that wait for others, as a finish does for a run to leave, at the same time
-_ELSEWHERE = 128  # what is asked of other machines at the same time
+_WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish does for a run to leave
+_SHARE = _WAITING // 3  # of these one user's
+_THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
 _DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
-_LOOK = 0.2  # seconds between looks whether who waits for another machine still does
+_LOOK = 0.2  # seconds between looks whether who waits for others still does
+_HASHED_AT_ONCE = 1 << 18  # bytes that are hashed on the loop's thread
 _DOTS = 2  # "." and ".." come before what the listing counts
 
 
@@ -96,9 +99,12 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, tuple[int, Node, Listing]] = {}
         self._numbers = itertools.count(1)
         self._commands = trio.CapacityLimiter(_COMMANDS)
-        self._waiting = trio.CapacityLimiter(_WAITING)
         self._disk = trio.CapacityLimiter(_DISK)
-        self._elsewhere = trio.CapacityLimiter(_ELSEWHERE)
+        # Beside each other: whoever waits for another machine must keep nobody from a finish.
+        self._waiting = Waiting(_WAITING, _SHARE, _THREADS)
+        self._elsewhere = Waiting(_WAITING, _SHARE, _THREADS)
+        self._open = OpenFiles(view.volume.layout.fd)
+        view.volume.before_holding = self._open.check_for_tree
         self._reads = QuickReads()
 
     def init(self) -> None:
@@ -110,7 +116,6 @@ class Operations(pyfuse3.Operations):
         if caller is None:
             await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
             return
-        # Beside all else: whoever waits for another machine must keep nobody from the disk, or from a finish.
         outcome: list[Exception | None] = []
 
         def prepare() -> None:
@@ -120,10 +125,11 @@ class Operations(pyfuse3.Operations):
             except Exception as error:  # noqa: BLE001  (raised below)
                 outcome.append(error)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, caller, nursery.cancel_scope)
-            await trio.to_thread.run_sync(prepare, limiter=self._elsewhere, abandon_on_cancel=True)
-            nursery.cancel_scope.cancel()
+        with self._elsewhere.one(caller.uid) as limiter:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, caller, nursery.cancel_scope)
+                await trio.to_thread.run_sync(prepare, limiter=limiter, abandon_on_cancel=True)
+                nursery.cancel_scope.cancel()
         if not outcome:
             unready.given_up()
         elif outcome[0] is not None:
@@ -183,7 +189,10 @@ class Operations(pyfuse3.Operations):
         return True
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:  # type: ignore[override]
-        self._nodes.forget(inode_list)
+        try:
+            self._nodes.forget(inode_list)
+        except Exception:  # nobody waits for an answer that could tell
+            log.exception("forget failed")
 
     @_answering
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -306,35 +315,42 @@ class Operations(pyfuse3.Operations):
 
     # -- files
 
-    def _opened(self, handle: Handle) -> FileInfo:
+    def _opened(self, handle: Handle, caller: Caller) -> FileInfo:
         fh = next(self._numbers)
         self._handles[fh] = handle
+        self._open.opened(fh, caller)
         return FileInfo(fh=fh, direct_io=handle.direct_io, keep_cache=handle.keep_cache)
 
     @_answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         caller = _caller(ctx)
-        while True:
-            try:
-                return self._opened(self._nodes.node(inode).open(flags, caller))
-            except Sealing:
-                # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
-                if signalled(caller.pid):
-                    raise Interrupted from None
+        self._open.check(caller.uid)
+        try:
+            return self._opened(self._nodes.node(inode).open(flags, caller), caller)
+        except Sealing:
+            pass
+        # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
+        with self._waiting.one(caller.uid):
+            while not signalled(caller.pid):
                 await trio.sleep(_OPEN_PAUSE)
+                with contextlib.suppress(Sealing):
+                    return self._opened(self._nodes.node(inode).open(flags, caller), caller)
+        raise Interrupted
 
     @_answering
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
+        caller = _caller(ctx)
+        self._open.check(caller.uid)
         parent = self._nodes.node(parent_inode)
-        node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), _caller(ctx))
+        node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), caller)
         try:
             entry = self._told(node, fleeting=self._renewed(parent_inode, parent, name))
         except BaseException:
             handle.release()
             raise
-        return self._opened(handle), entry
+        return self._opened(handle, caller), entry
 
     @_answering
     async def read(  # type: ignore[override]
@@ -344,18 +360,31 @@ class Operations(pyfuse3.Operations):
         fd = handle.descriptor()
         if fd >= 0:
             found = self._reads.read(fd, off, size)
+            if found is not None and handle.unverified:
+                # Mostly a small file is read by one request: then its bytes are at hand.
+                if off == 0 and len(found) <= _HASHED_AT_ONCE and len(found) == os.fstat(fd).st_size:
+                    handle.verify(found)
+                else:
+                    found = None
             if found is not None:
                 return found
-        limiter = self._waiting if handle.waits else self._commands if handle.blocks else self._disk
+        limiter = self._commands if handle.blocks else self._disk
         return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle = self._handles[fh]
-        if handle.blocks:
-            limiter = self._waiting if handle.waits else self._commands
+        if not handle.blocks:
+            return handle.write(off, buf)
+        if not handle.waits:
+            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=self._commands)
+        caller = self._open.opener(fh)
+        with self._waiting.one(caller.uid) as limiter:
+            while limiter.available_tokens < 1:  # its user has as many finishes under way
+                if self._view.stopping or signalled(caller.pid):
+                    raise Interrupted
+                await trio.sleep(_LOOK)
             return await trio.to_thread.run_sync(handle.write, off, buf, limiter=limiter)
-        return handle.write(off, buf)
 
     @_answering
     async def flush(self, fh: int) -> None:
@@ -373,15 +402,19 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def release(self, fh: int) -> None:
         # Inline and without an await before it: a finish that follows a close must find the file closed.
+        self._open.closed(fh)
         self._handles.pop(fh).release()
 
     # -- directories
 
     @_answering
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        caller = _caller(ctx)
+        self._open.check(caller.uid)
         node = self._nodes.node(inode)
         fh = next(self._numbers)
         self._listings[fh] = inode, node, node.listing()
+        self._open.opened(fh, caller)
         return fh
 
     @_answering
@@ -410,6 +443,7 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def releasedir(self, fh: int) -> None:
+        self._open.closed(fh)
         self._listings.pop(fh)[2].release()
 
 

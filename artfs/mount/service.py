@@ -6,6 +6,7 @@ Blocking; runs in the main thread of the daemon's process, and returns when the 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from artfs.mount import daemon
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
+from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.supervised import Supervised
 from artfs.references import SCHEMES
 from artfs.store.locks import Held, this_process
@@ -32,17 +34,23 @@ def mount(
     *,
     ready: Callable[[], None],
     schemes: frozenset[str] = SCHEMES,
+    verify: bool = False,
     supervised: Supervised | None = None,
 ) -> None:
     """Mounts a volume and serves it until it is unmounted. References are brought of `schemes` alone.
 
+    With `verify` files of every size are verified before they are first read, not small ones alone.
+
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
     who has it, and :class:`~artfs.errors.MountError`.
     """
+    raise_descriptor_limit()  # recovery holds some for each pending version
     with Volume.open(volume_path) as volume, _own(volume, mountpoint):
         if not options.read_only:
             volume.recover(alone=True)
         volume.references.schemes = schemes
+        if verify:
+            volume.store.verified.largest = sys.maxsize
 
         views: list[View] = []
 

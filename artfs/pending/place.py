@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary, ref
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
-OPEN_DIRECTORIES = 512  # descriptors kept for directories of one tree, beyond those of one operation
+OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
 
 
 class Place:
@@ -164,6 +164,9 @@ class Place:
 
 P = TypeVar("P", bound=Place)
 
+#: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
+_open: OrderedDict[int, ref[Place]] = OrderedDict()
+
 
 class Places:
     """All known places of one pending tree, each inode once, and the descriptors they hold."""
@@ -173,7 +176,6 @@ class Places:
         #: Places that kept the number that they were shown under when another inode took their place: what
         #: gets the old inode's number then must be shown under another one, as long as they live.
         self._kept: WeakValueDictionary[int, Place] = WeakValueDictionary()
-        self._open: OrderedDict[int, None] = OrderedDict()
         self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
 
     def plant(self, root: Place, fd: int) -> None:
@@ -215,20 +217,22 @@ class Places:
         return place
 
     def touch(self, place: Place) -> None:
-        if place.serial in self._open:
-            self._open.move_to_end(place.serial)
+        if id(place) in _open:
+            _open.move_to_end(id(place))
 
     def opened(self, place: Place) -> None:
-        self._open[place.serial] = None
+        _open[id(place)] = ref(place)
 
     def closed(self, place: Place) -> None:
-        self._open.pop(place.serial, None)
+        _open.pop(id(place), None)
 
     def trim(self) -> None:
-        """Closes the directories that were not used for longest. Call between two operations only."""
-        while len(self._open) > OPEN_DIRECTORIES:
-            serial, _ = self._open.popitem(last=False)
-            place = self._known.get(serial)
+        """Closes the directories, of whichever tree, that were not used for longest.
+
+        Call between two operations only.
+        """
+        while len(_open) > OPEN_DIRECTORIES:
+            place = _open.popitem(last=False)[1]()
             if place is not None and place.parent is not None and place.fd >= 0:
                 os.close(place.fd)
                 place.fd = -1

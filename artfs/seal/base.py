@@ -32,20 +32,41 @@ def record_of(find: Find, collection: str, ref: str) -> tuple[Collection, Versio
     return found, found.record(found.resolve(word))
 
 
-def look_up(find: Find, collection: str, ref: str) -> Base:
-    """Returns what a reference names now, as a base. Raises what :func:`record_of` does."""
+#: Raises PermissionError if who asks may not see all that the root of a version holds.
+Admission = Callable[[Collection, VersionRecord], None]
+
+
+def everybody(collection: Collection, record: VersionRecord) -> None:
+    """Admits whoever asks: the one whose volume it is."""
+
+
+def look_up(find: Find, collection: str, ref: str, admit: Admission = everybody) -> Base:
+    """Returns what a reference names now, as a base. Raises what :func:`record_of` and `admit` do.
+
+    What a patch lies over shows through under its own root, so neither the root's mode nor the collection's
+    keeps anybody out any more: they have to be asked here.
+    """
     found, record = record_of(find, collection, ref)
+    admit(found, record)
+    return _base(ref, found, record)
+
+
+def _base(ref: str, found: Collection, record: VersionRecord) -> Base:
     return Base(ref, found.name, record.version, record.root.tree)
 
 
-def moved(find: Find, base: Base, collection: str) -> Base | None:
-    """Returns where a base's alias leads now; None if that is where it led, or nowhere any more."""
+def moved(find: Find, base: Base, collection: str, admit: Admission = everybody) -> Base | None:
+    """Returns where a base's alias leads now; None if that is where it led, or nowhere any more.
+
+    Raises what `admit` does for where it leads now.
+    """
     if not base.follows:
         return None
     with suppress(NotFound):
-        now = look_up(find, collection, base.ref)
-        if (now.collection, now.version) != (base.collection, base.version):
-            return now
+        found, record = record_of(find, collection, base.ref)
+        if (found.name, record.version) != (base.collection, base.version):
+            admit(found, record)
+            return _base(base.ref, found, record)
     return None
 
 

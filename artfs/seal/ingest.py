@@ -7,6 +7,7 @@ over a lower one is that one's tree, updated. Blocking; runs on a sealing thread
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -32,9 +33,11 @@ from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
+from artfs.pending.walk import identity
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: where a tree is looked at that is not frozen, a fifo may come in a file's place.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
 
@@ -64,6 +67,7 @@ class _Frame:
 
     name: bytes
     fd: int
+    identity: tuple[int, int]
     lower: Lower | None = None
     gone: set[bytes] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
@@ -133,6 +137,8 @@ class Ingest:
                 try:
                     if parent.fd < 0:
                         parent.fd = os.open(b"..", _DIRECTORY, dir_fd=frame.fd)
+                        if identity(parent.fd) != parent.identity:
+                            raise FileNotFoundError(errno.ENOENT, "a directory was moved meanwhile")
                 finally:
                     os.close(frame.fd)
                 parent.entries.append(entry)
@@ -145,7 +151,7 @@ class Ingest:
         return Ingested(entry, self._new)
 
     def _enter(self, fd: int, name: bytes) -> None:
-        frame = _Frame(name, fd)
+        frame = _Frame(name, fd, identity(fd))
         self._stack.append(frame)
         if self._patched:
             frame.lower = overlay.lower_of(fd)
@@ -189,7 +195,7 @@ class Ingest:
         if not self._references:
             return None
         path = b"/proc/self/fd/%d/%s" % (frame.fd, name)
-        origin = reference.origin_of(path)
+        origin = reference.origin_of(path, follow_symlinks=False)
         if origin is None:
             return None
         return ReferenceEntry(
@@ -208,6 +214,8 @@ class Ingest:
         digest = self._known(status)
         fd = _open_to_read(frame.fd, name)
         try:
+            if os.fstat(fd).st_ino != status.st_ino:
+                raise FileNotFoundError(errno.ENOENT, "a file was replaced meanwhile")
             blob, stored = self._store.resolve(digest or self._store.hash_fd(fd), fd)
         finally:
             os.close(fd)
@@ -267,7 +275,7 @@ def _open_to_read(directory: int, name: bytes) -> int:
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
             os.chmod(path, mode | stat.S_IRUSR)
             try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                return os.open(path, _FILE & ~os.O_NOFOLLOW)
             finally:
                 os.chmod(path, mode)
         finally:

@@ -5,6 +5,7 @@ Stores nothing: new pages are held in memory. Blocking; any thread.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from artfs.errors import Busy
@@ -18,6 +19,8 @@ from artfs.seal.ingest import ingest
 from artfs.store.objects import ObjectStore
 
 _ATTEMPTS = 5  # against files that go while they are looked at
+# What comes of an entry that is gone, or of another kind than it was a moment ago.
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 
 
 class Preview:
@@ -85,8 +88,9 @@ def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview,
         root = tree.open_root()
         try:
             return sink, ingest(tree, root, sink, lambda: None).root
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        except OSError as error:
+            if error.errno not in _REPLACED:
+                raise
         finally:
             os.close(root)
     raise Busy("the pending version changes all the time: look again later")

@@ -38,7 +38,7 @@ def set_base(
     since somebody may sit there. Waits for files to be closed as a finish does.
 
     Raises :class:`TreeTouched`, :class:`~artfs.errors.NotFound`, :class:`~artfs.errors.Collision`,
-    :class:`~artfs.errors.Busy`; then nothing has changed.
+    :class:`~artfs.errors.Busy`, and what `request.admit` does; then nothing has changed.
     """
     tree.gate.close(request.wait, interrupted=request.interrupted)
     state = State.PENDING
@@ -48,7 +48,8 @@ def set_base(
                 state = State.COMMITTED
                 raise ReadOnly("it is a version already, but its finish could not end: finish it again")
             with sealer.objects_in_use():
-                trash = _set_base(sealer, tree, ref, number or overlay.BIT | secrets.randbits(_NUMBER_BITS))
+                number = number or overlay.BIT | secrets.randbits(_NUMBER_BITS)
+                trash = _set_base(sealer, tree, ref, number, request.admit)
                 state = State.PENDING if trash is None else State.REPLACED
             return trash
     except PendingNotFound:  # another process sealed or discarded it
@@ -63,7 +64,9 @@ def set_base(
         tree.gate.settle(state)
 
 
-def _set_base(sealer: Sealer, tree: PendingTree, ref: str, number: int) -> bytes | None:
+def _set_base(
+    sealer: Sealer, tree: PendingTree, ref: str, number: int, admit: bases.Admission
+) -> bytes | None:
     root = tree.open_root()
     try:
         had, untouched = overlay.base_of(root), overlay.is_untouched(root)
@@ -71,7 +74,7 @@ def _set_base(sealer: Sealer, tree: PendingTree, ref: str, number: int) -> bytes
             if not untouched:
                 raise TreeTouched
             return None if had is None else _plant(sealer, tree, root, None)
-        base = bases.look_up(sealer.find, tree.collection, ref)
+        base = bases.look_up(sealer.find, tree.collection, ref, admit)
         if not untouched and (had is None or not had.follows or had.ref != ref):
             raise TreeTouched
         if base == had:

@@ -49,7 +49,7 @@ from artfs.pending.gate import State, WritableHandle
 from artfs.pending.overlay import Base
 from artfs.pending.tree import PendingTree
 from artfs.seal import base as bases
-from artfs.seal.base import Find
+from artfs.seal.base import Admission, Find
 from artfs.seal.ingest import Ingested, ingest
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
@@ -61,13 +61,17 @@ _ATTEMPTS = 5  # of ingest, against other seals that store other bytes under the
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a finish asks for. `wait` is in seconds; `interrupted` tells that the caller gave up."""
+    """What a finish asks for. `wait` is in seconds; `interrupted` tells that the caller gave up.
+
+    `admit` decides which versions may be shown to the caller as a base.
+    """
 
     aliases: Sequence[str] = ()
     wait: float = DEFAULT_WAIT
     force: bool = False
     by: str = ""
     interrupted: Callable[[], bool] = lambda: False
+    admit: Admission = bases.everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,7 @@ class Sealer:
             # Before the look at the newest: a version that comes between the two is then seen by the commit.
             number = self.collection.next_number()
             newest = self.collection.newest()
-            root, named = self._onto(tree, base, ingested.root)
+            root, named = self._onto(tree, base, ingested.root, request.admit)
             if newest is not None and newest.root.entry().content == root.content:
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
@@ -246,12 +250,14 @@ class Sealer:
             if self.collection.commit(record):
                 return record, False
 
-    def _onto(self, tree: PendingTree, base: Base | None, root: DirEntry) -> tuple[DirEntry, str | None]:
+    def _onto(
+        self, tree: PendingTree, base: Base | None, root: DirEntry, admit: Admission
+    ) -> tuple[DirEntry, str | None]:
         """Returns the root of the version to be, merged with where the base has moved, and what it is of."""
         if base is None:
             return root, None
         self._set_aliases_of_newest()
-        onto = bases.moved(self.find, base, self.collection.name)
+        onto = bases.moved(self.find, base, self.collection.name, admit)
         if onto is None:
             return root, base.name_in(self.collection.name)
         tree.merged = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 
@@ -70,12 +71,14 @@ class Layout:
         """Opens a volume.
 
         Raises NotAVolume (nothing there, no artfs.json, half made, unreadable JSON), VolumeTooNew, and
-        VolumeError when it may not be read.
+        VolumeError when it may not be read, or belongs or is open to others.
         """
         path = os.fspath(path)
         fd = _open_root(path)
         try:
-            return cls(path, fd, _read_config(path, fd))
+            config = _read_config(path, fd)
+            _check_own(path, fd)
+            return cls(path, fd, config)
         except BaseException:
             os.close(fd)
             raise
@@ -158,6 +161,21 @@ class Layout:
 def is_volume(path: str | os.PathLike[str]) -> bool:
     """Tells whether a directory looks like a volume, without opening it."""
     return os.path.isfile(os.path.join(os.fspath(path), os.fsdecode(CONFIG)))
+
+
+def _check_own(path: str, fd: int) -> None:
+    """Raises VolumeError for what others can change or have made: their symlinks could lead us anywhere."""
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid():
+        raise VolumeError(
+            f"{path} belongs to another user (uid {found.st_uid}): only its owner may use a volume"
+        )
+    if found.st_mode & 0o007:
+        raise VolumeError(f"{path} is open to others, who would see all that it holds: chmod o= {path}")
+    for name in DIRECTORIES:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise VolumeError(f"{path}: '{os.fsdecode(name)}' is no directory, so it is no sound volume")
 
 
 def _open_root(path: str) -> int:

@@ -3,7 +3,8 @@
 Owns: that directory. Must not know how damage is found. Any thread may call it, and other processes may
 mark at the same time: a mark is seen at the next look.
 
-Only blobs are marked. A page of a tree is verified whenever it is read, a blob only by check.
+Only blobs are marked, and only by check. A page of a tree is verified whenever it is read; which blobs are
+verified when they are read is in `verified.py`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from artfs.store.doubt import Doubt
 from artfs.store.flush import Flush
 from artfs.store.marks import Marks
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
+from artfs.store.verified import Verified
 
 # Where a hard link can't be had and a copy is as good: too many links to the inode (65,000 on ext4: the
 # *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
@@ -46,6 +47,7 @@ class ObjectStore:
         self.trees_fd = durable.open_directory(root_fd, layout.TREES)
         self._damaged_fd = durable.open_directory(root_fd, layout.DAMAGED)
         self.marks = Marks(self._damaged_fd)
+        self.verified = Verified(algorithm)
         self.reader = TreeReader(self.page)
         self.doubt = Doubt(self._objects_fd)
         self._flush = Flush((self.blobs_fd, self.trees_fd))
@@ -141,7 +143,7 @@ class ObjectStore:
         """Opens a blob for reading and returns the descriptor.
 
         Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes. Its bytes are
-        not verified: that is check's work. PermissionError if the file belongs to another user.
+        not verified: see ``verified`` and :meth:`open_verified`. PermissionError if another user owns it.
         """
         if blob in self.marks:
             raise Damaged(f"blob {text(blob)}", "a check found other bytes than its digest says")
@@ -152,6 +154,17 @@ class ObjectStore:
         if size is not None and (found := os.fstat(fd).st_size) != size:
             os.close(fd)
             raise Damaged(f"blob {text(blob)}", f"it has {found} bytes instead of {size}")
+        return fd
+
+    def open_verified(self, blob: BlobId, size: int | None = None) -> int:
+        """Opens a blob as :meth:`open_blob` does, and reads it first if it has to be verified."""
+        fd = self.open_blob(blob, size)
+        try:
+            if self.verified.wants(blob, fd):
+                self.verified.check(blob, fd)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def replace_blob(self, blob: BlobId, fd: int) -> None:

@@ -135,6 +135,7 @@ class Handle:
     waits = False  # and they may do so for what only other commands bring about
     keep_cache = True
     direct_io = False
+    unverified = False  # the bytes are to be verified before any are given: read does it, or call verify
 
     def descriptor(self) -> int:
         """Returns the file descriptor that reads may go to directly; -1 if they must come to :meth:`read`."""
@@ -143,6 +144,12 @@ class Handle:
     def read(self, offset: int, size: int) -> bytes:
         """Returns fewer than `size` bytes only at the end of the file."""
         raise NotImplementedError
+
+    def verify(self, data: memoryview | None = None) -> None:
+        """Compares the file with its digest; `data` is the whole of it, if it was read just now.
+
+        Raises :class:`~artfs.errors.Damaged`. Waits for the disk unless `data` is given.
+        """
 
     def write(self, offset: int, data: bytes) -> int:
         raise NotImplementedError

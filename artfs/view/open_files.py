@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from artfs.errors import ReadOnly, Writer
+from artfs.view.budget import NAMES
 from artfs.view.node import Attributes, Caller, Handle, Listed, Listing
 from artfs.view.process import process_of
 
@@ -107,7 +108,13 @@ class PendingListing(Listing):
 
     def rewind(self) -> None:
         check_not_replaced(self._directory)
-        self._names = [os.fsencode(name) for name in os.listdir(self._fd)]
+        self._hold([os.fsencode(name) for name in os.listdir(self._fd)])
+
+    def _hold(self, names: list[bytes]) -> None:
+        NAMES.give(len(self._names))
+        self._names = []
+        NAMES.take(len(names))
+        self._names = names
 
     def entries(self, offset: int) -> Iterator[Listed]:
         check_not_replaced(self._directory)
@@ -132,4 +139,5 @@ class PendingListing(Listing):
         os.fsync(self._fd)
 
     def release(self) -> None:
+        NAMES.give(len(self._names))
         os.close(self._fd)

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import logging
 import os
 import stat
 import time
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from artfs.errors import NotEmpty, NotPermitted
+from artfs.errors import Damaged, NotEmpty, NotPermitted, printable
 from artfs.model.digest import digest_of
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay, reference
@@ -53,6 +54,8 @@ from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving, without_setid
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import is_own, no_such_xattr, of_reference
+
+log = logging.getLogger(__name__)
 
 _SETID = stat.S_ISUID | stat.S_ISGID
 
@@ -291,7 +294,7 @@ class PatchNode(PendingNode):
         elif copy is None or not copy.ready:
             if copy is None:
                 store = self.branch.store
-                copy = CopyUp(self.branch.staging, entry, lambda: store.open_blob(entry.blob, entry.size))
+                copy = CopyUp(self.branch.staging, entry, lambda: store.open_verified(entry.blob, entry.size))
                 self._copy = copy
             raise Unready(copy.run)
         self._copy = None
@@ -340,6 +343,7 @@ class PatchNode(PendingNode):
         try:
             for handle in readers:
                 os.dup2(fd, handle.fd, inheritable=False)
+                handle.unverified = False
         finally:
             os.close(fd)
 
@@ -371,12 +375,15 @@ class PatchNode(PendingNode):
 class LowerHandle(PendingHandle):
     """A lower file, open for reading, until it is copied up."""
 
-    __slots__ = ()
+    __slots__ = ("_blob", "unverified")
 
     node: PatchNode
 
     def __init__(self, node: PatchNode, caller: Caller) -> None:
         super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        assert isinstance(node.entry, FileEntry)
+        self._blob = node.entry.blob
+        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
         if node.readers is None:
             node.readers = set()
         node.readers.add(self)
@@ -389,6 +396,21 @@ class LowerHandle(PendingHandle):
         if node.is_lower or node.parent is None:
             return lambda: None
         return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
+
+    def verify(self, data: memoryview | None = None) -> None:
+        try:
+            self.node.branch.store.verified.check(self._blob, self.fd, data)
+        except Damaged as error:
+            if not self.unverified:
+                return  # copied up meanwhile: the descriptor is the copy's now
+            log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
+            raise
+        self.unverified = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.unverified:
+            self.verify()
+        return super().read(offset, size)
 
     def release(self) -> None:
         if self.node.readers is not None:

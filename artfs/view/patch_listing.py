@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from artfs.model.digest import TreeId
 from artfs.pending import overlay
+from artfs.view.budget import NAMES
 from artfs.view.node import Listed, Listing, Node
 from artfs.view.open_files import LARGE_DIRECTORY, check_not_replaced
 
@@ -43,8 +44,11 @@ class PatchListing(Listing):
         if self._fd < 0 and not directory.is_lower:
             self._open()
         found = map(os.fsencode, os.listdir(self._fd)) if self._fd >= 0 else ()
-        self._names = [name for name in found if not overlay.is_reserved(name)]
-        self._told = frozenset(self._names)
+        names = [name for name in found if not overlay.is_reserved(name)]
+        NAMES.give(len(self._names))
+        self._names, self._told = [], frozenset()
+        NAMES.take(len(names))
+        self._names, self._told = names, frozenset(names)
         self._tree = None if directory.lower is None else directory.lower.tree
 
     def entries(self, offset: int) -> Iterator[Listed]:
@@ -88,5 +92,6 @@ class PatchListing(Listing):
             overlay.sync(self._fd)
 
     def release(self) -> None:
+        NAMES.give(len(self._names))
         if self._fd >= 0:
             os.close(self._fd)

@@ -51,8 +51,12 @@ def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:
 
 
 def in_group(caller: Caller, gid: int) -> bool:
-    """Tells whether a process belongs to a group; of one that is gone, only its own is known."""
-    return caller.gid == gid or str(gid) in _status(caller.pid).get("Groups", "").split()
+    """Tells whether a process belongs to a group; once its pid is another user's, only its own is known."""
+    if caller.gid == gid:
+        return True
+    status = _status(caller.pid)
+    same_user = status.get("Uid", "").split()[-1:] == [str(caller.uid)]
+    return same_user and str(gid) in status.get("Groups", "").split()
 
 
 def process_of(thread: int) -> tuple[int, str]:

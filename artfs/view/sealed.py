@@ -204,10 +204,14 @@ class SealedNode(Node):
             return ReferenceHandle(self.tree.references, self.entry, self.tree.label, caller)
         assert isinstance(self.entry, FileEntry)
         try:
-            return SealedHandle(self.tree.store.open_blob(self.entry.blob, self.entry.size))
+            return SealedHandle(self, self.tree.store.open_blob(self.entry.blob, self.entry.size))
         except Damaged as error:
-            log.error("%s: %s: %s", self.tree.label, printable(self.path()), error)
+            self.lament(error)
             raise
+
+    def lament(self, error: Damaged) -> None:
+        """Tells the log what is damaged here."""
+        log.error("%s: %s: %s", self.tree.label, printable(self.path()), error)
 
     def target(self) -> bytes:
         assert isinstance(self.entry, SymlinkEntry)
@@ -228,15 +232,29 @@ class SealedNode(Node):
 class SealedHandle(Handle):
     """An open blob."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_node", "fd", "unverified")
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, node: SealedNode, fd: int) -> None:
+        self._node, self.fd = node, fd
+        assert isinstance(node.entry, FileEntry)
+        self.unverified = node.tree.store.verified.wants(node.entry.blob, fd)
 
     def descriptor(self) -> int:
         return self.fd
 
+    def verify(self, data: memoryview | None = None) -> None:
+        node = self._node
+        assert isinstance(node.entry, FileEntry)
+        try:
+            node.tree.store.verified.check(node.entry.blob, self.fd, data)
+        except Damaged as error:
+            node.lament(error)
+            raise
+        self.unverified = False
+
     def read(self, offset: int, size: int) -> bytes:
+        if self.unverified:
+            self.verify()
         return os.pread(self.fd, size, offset)
 
     def release(self) -> None:

@@ -24,9 +24,9 @@ from artfs.pending.tree import PendingTree
 from artfs.remote import Found
 from artfs.seal.seal import Request
 from artfs.view.control.node import ControlDirectory
-from artfs.view.control.place import PendingPlace, VersionPlace
+from artfs.view.control.place import PendingPlace, VersionPlace, directory_of
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
-from artfs.view.node import SEALED, Attributes, Caller, Node, virtual
+from artfs.view.node import SEALED, Caller, Node, virtual
 from artfs.view.patch import PatchBranch
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle, Serving
 from artfs.view.referring import refer
@@ -194,7 +194,7 @@ class View:
         """Returns the tree of a version; the last ones that were asked for are kept."""
         tree = self._known_sealed(record.serial)
         if tree is None:
-            place = VersionPlace(self, collection, record, lambda: _directory_of(collection))
+            place = VersionPlace(self, collection, record, lambda: directory_of(collection))
             control = ControlDirectory(place, VERSION_FILES)
             tree = self._sealed[record.serial] = SealedTree(
                 collection.name, record, self.volume.store, self.volume.references, control, self._kept
@@ -225,8 +225,3 @@ class View:
                 raise OSError(errno.ESTALE, "the version was deleted")
             tree = self.sealed(*found)
         return tree.at(ordinal_of(ino))
-
-
-def _directory_of(collection: Collection) -> Attributes:
-    with collection.opened() as fd:
-        return Attributes.of(0, os.fstat(fd))

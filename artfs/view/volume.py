@@ -6,6 +6,7 @@ so that whoever moves them, through whatever mount or process, is seen at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -45,6 +46,7 @@ from artfs.volume import PENDING
 
 log = logging.getLogger(__name__)
 
+_NO_DESCRIPTORS = (errno.ENFILE, errno.EMFILE)  # no fault of the entry: the rest would be missing, too
 _ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
 _LATEST = "latest"
 _ROOT_INO = 1
@@ -120,6 +122,8 @@ class _NamesListing(Listing):
                     continue
                 attributes = node.attributes()
             except (NotFound, Damaged, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+                    raise
                 log.debug("%s is not listed: %s", printable(name), error)
                 continue
             yield Listed(name, node, attributes, index + 1)

@@ -97,7 +97,7 @@ class MountedVolume:
     def start(self) -> None:
         """Makes and mounts the volume; returns when the mount answers."""
         must("init", self.volume)
-        must("mount", *self.options, self.volume, self.point)
+        self._mount()
         assert os.path.ismount(self.point), "artfs mount returned, but nothing is mounted"
         owner = json.loads((self.volume / "locks" / "mount").read_text())
         self.pid = int(owner["pid"])
@@ -108,6 +108,9 @@ class MountedVolume:
                 stdin=subprocess.PIPE,
                 stderr=log,
             )
+
+    def _mount(self) -> None:
+        must("mount", *self.options, self.volume, self.point)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -202,9 +205,11 @@ def _is_directory(path: Path) -> bool:
 
 
 @contextmanager
-def mounted_volume(options: Sequence[str] = ()) -> Iterator[MountedVolume]:
+def mounted_volume(
+    options: Sequence[str] = (), kind: type[MountedVolume] = MountedVolume
+) -> Iterator[MountedVolume]:
     """A fresh volume, mounted; afterwards unmounted, checked and deleted."""
-    mounted = MountedVolume(options)
+    mounted = kind(options)
     try:
         mounted.start()
         try:

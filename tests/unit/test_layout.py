@@ -10,7 +10,7 @@ import pytest
 from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
 from artfs.store import layout
-from artfs.store.layout import Layout
+from artfs.store.layout import DIRECTORIES, Layout
 from tests.unit.stores import as_nobody, crash_at, crash_points
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -127,3 +127,33 @@ def test_an_ordinary_user_has_a_volume() -> None:
             (place / "v").chmod(0o700)
 
     as_nobody(run)
+
+
+def test_a_volume_that_others_can_reach_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "volume"
+    Layout.init(path).close()
+    for mode in (0o707, 0o701, 0o777):
+        path.chmod(mode)
+        with pytest.raises(VolumeError, match="open to others"):
+            Layout.open(path)
+    path.chmod(0o770)  # its group is its owner's business
+    Layout.open(path).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_volume_of_another_user_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "volume"
+    Layout.init(path).close()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(VolumeError, match="belongs to another user"):
+        Layout.open(path)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(name) for name in DIRECTORIES])
+def test_a_symlink_in_the_place_of_a_directory_is_refused(tmp_path: Path, name: str) -> None:
+    path, outside = tmp_path / "volume", tmp_path / "outside"
+    Layout.init(path).close()
+    (path / name).rename(outside)
+    (path / name).symlink_to(outside)
+    with pytest.raises(VolumeError, match="is no directory"):
+        Layout.open(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from artfs.errors import InvalidCommand
 from artfs.seal.seal import Request
 from artfs.view.control.file import ControlFile, decoded
-from artfs.view.control.place import PendingPlace
+from artfs.view.control.place import PendingPlace, admission
 from artfs.view.node import Caller
 from artfs.view.process import signalled
 
@@ -21,7 +21,9 @@ class Base(ControlFile[PendingPlace]):
         words = decoded(command).split()
         if len(words) > 1:
             raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
-        request = Request(interrupted=lambda: place.view.stopping or signalled(caller.pid))
+        request = Request(
+            interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=admission(caller)
+        )
         place.view.set_base(place.tree, "".join(words), request)
 
 

@@ -6,13 +6,14 @@ import errno
 import os
 from collections.abc import Iterable
 
+from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.errors import InvalidCommand, NotFound
 from artfs.model import names
 from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
-from artfs.view.control.place import PendingPlace, VersionPlace, can_list, sees_all
+from artfs.view.control.place import PendingPlace, VersionPlace, can_list, directory_of, sees_all
 from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, virtual
 
 
@@ -46,17 +47,23 @@ class _Difference(ControlFile[VersionPlace]):
 
     name = ""
 
-    def __init__(self, other: VersionRecord) -> None:
-        self._other = other
+    def __init__(self, collection: Collection, other: VersionRecord) -> None:
+        self._collection, self._other = collection, other
 
     def read(self, place: VersionPlace) -> str:
         return _told(place.view.volume.diff(place.record, self._other))
 
     def readable(self, place: VersionPlace) -> int:
         one, other = place.record.root.entry(), self._other.root.entry()
-        if (one.uid, one.gid) == (other.uid, other.gid):
-            return can_list(one) & can_list(other)
-        return 0o444 if can_list(one) & can_list(other) & 0o004 else 0
+        mask, owners = can_list(one) & can_list(other), {(one.uid, one.gid), (other.uid, other.gid)}
+        if self._collection.name != place.collection.name:
+            # Nobody who reads this has passed its directory, as he has that of the other.
+            above = directory_of(self._collection)
+            mask &= (above.mode & 0o111) << 2
+            owners.add((above.uid, above.gid))
+        if len(owners) == 1:
+            return mask
+        return 0o444 if mask & 0o004 else 0
 
 
 class _Others(Node):
@@ -72,19 +79,19 @@ class _Others(Node):
 
     def lookup(self, name: bytes) -> Node | None:
         try:
-            return self._node(self.place.view.volume.look_up(self.place.collection, name.decode()))
+            return self._node(*self.place.view.volume.look_up(self.place.collection, name.decode()))
         except (NotFound, InvalidCommand, UnicodeDecodeError):
             return None
 
-    def _node(self, other: VersionRecord) -> Node:
+    def _node(self, collection: Collection, other: VersionRecord) -> Node:
         # Known by what it leads to, since an alias moves.
         ino = virtual(b"control", *self.place.key, b"diff", b"%d" % other.serial)
-        return ControlNode(self.place, _Difference(other), ino)
+        return ControlNode(self.place, _Difference(collection, other), ino)
 
     def listing(self) -> Listing:
         collection = self.place.collection
         found = ((names.version_name(number), collection.record(number)) for number in collection.numbers())
-        return FixedListing([(name.encode(), self._node(record)) for name, record in found])
+        return FixedListing([(name.encode(), self._node(collection, record)) for name, record in found])
 
 
 __all__ = ["Changes", "Diff"]

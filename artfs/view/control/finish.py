@@ -7,7 +7,7 @@ from artfs.errors import InvalidCommand
 from artfs.model import names
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.view.control.file import ControlFile, decoded, line
-from artfs.view.control.place import PendingPlace, Place, VersionPlace
+from artfs.view.control.place import PendingPlace, Place, VersionPlace, admission, check_may_name
 from artfs.view.node import Caller
 from artfs.view.process import signalled
 from artfs.volume import user_name
@@ -39,6 +39,7 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
         force,
         by=user_name(caller.uid),
         interrupted=lambda: place.view.stopping or signalled(caller.pid),
+        admit=admission(caller),
     )
 
 
@@ -64,6 +65,7 @@ class PendingFinish(ControlFile[PendingPlace]):
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
         asked = request(place, command, caller)
+        check_may_name(caller, place.collection, asked.aliases)
         return _answer(place.view.volume.finish_tree(place.collection, place.tree, asked))
 
 

@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
+from artfs.catalog import records
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, NotPermitted, ReadOnly
+from artfs.view.budget import DOCUMENTS
 from artfs.view.control.file import ControlFile, Elsewhere
 from artfs.view.control.place import Place
+from artfs.view.control.snapshot import Snapshot
 from artfs.view.node import (
     FRESH,
     Attributes,
@@ -31,6 +34,7 @@ from artfs.view.node import (
 )
 
 _fresh = itertools.count(1)
+_REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
 _DOCUMENT_LIMIT = 64 << 20  # bytes that a handle collects
 
 
@@ -122,10 +126,10 @@ class ControlHandle(Handle):
         self._place, self._file, self._caller = place, file, caller
         self.waits = file.waits
         self._lock = threading.Lock()
-        self._snapshot = b""
+        self._snapshot = Snapshot(b"")
         self._answer: bytes | None = None  # of the last command on this handle
         self._answer_at: int | None = None  # where it is read from; None until the first read after it
-        self._collected = b""
+        self._collected = bytearray()
 
     def read(self, offset: int, size: int) -> bytes:
         with self._lock:
@@ -136,29 +140,42 @@ class ControlHandle(Handle):
                 return self._answer[begin : begin + size] if begin >= 0 else b""
             if offset == 0:
                 content = self._file.read_for(self._place, self._caller)
-                self._snapshot = (
-                    content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-                )
-            return self._snapshot[offset : offset + size]
+                if isinstance(content, str):
+                    content = content.encode("utf-8", "surrogateescape")
+                self._snapshot.close()
+                self._snapshot = Snapshot(content, f"/proc/self/fd/{self._place.view.volume.layout.fd}/trash")
+            return self._snapshot.read(offset, size)
 
     def write(self, offset: int, data: bytes) -> int:
         with self._lock:
             if self._file.document:
-                self._collected += data
-                if len(self._collected) > _DOCUMENT_LIMIT:
-                    self._collected = b""
-                    self._refuse(InvalidCommand("the document is too long"))
                 try:
-                    if not self._file.complete(self._collected):
+                    self._collect(data)
+                    data_given = bytes(self._collected)
+                    if not self._file.complete(data_given):
                         return len(data)
-                except InvalidCommand as error:
-                    self._collected = b""
-                    self._refuse(error)
-                data_given, self._collected = self._collected, b""
+                except BaseException as error:
+                    self._forget_collected()
+                    with self._answering():
+                        raise error
+                self._forget_collected()
+            elif len(data) > records.TEXT_LIMIT:
+                # As much as one request brings: it may be the beginning of a longer write(2).
+                self._refuse(InvalidCommand(f"a command has at most {records.TEXT_LIMIT} bytes"))
             else:
                 data_given = data
             self._run(data_given)
             return len(data)
+
+    def _collect(self, data: bytes) -> None:
+        if len(self._collected) + len(data) > _DOCUMENT_LIMIT:
+            raise InvalidCommand("the document is too long")
+        DOCUMENTS.take(len(data))
+        self._collected += data
+
+    def _forget_collected(self) -> None:
+        DOCUMENTS.give(len(self._collected))
+        self._collected = bytearray()
 
     def _run(self, command: bytes) -> None:
         with self._answering():
@@ -185,6 +202,8 @@ class ControlHandle(Handle):
 
     def _note(self, reason: str) -> None:
         reason = " ".join(reason.split())
+        if len(reason) > _REASON_LIMIT:
+            reason = reason[:_REASON_LIMIT] + "..."
         self._place.refused = reason
         self._answer, self._answer_at = (reason + "\n").encode("utf-8", "surrogateescape"), None
 
@@ -193,6 +212,8 @@ class ControlHandle(Handle):
         # is left to be told but the next reader of `error`.
         if self._collected:
             self._place.refused = "the document ended before it was complete"
+            self._forget_collected()
+        self._snapshot.close()
 
 
 class SteppedHandle(ControlHandle):

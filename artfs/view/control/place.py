@@ -5,11 +5,14 @@ A place knows whose permissions count, which control files there are, and why th
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from artfs.model.entry import DirEntry
+from artfs.model.names import LATEST
 from artfs.view.node import Attributes, Caller, Node
 from artfs.view.process import granted
 
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
     from artfs.catalog.records import VersionRecord
     from artfs.pending.tree import PendingTree
+    from artfs.seal.base import Admission
     from artfs.view.view import View
 
-_LIST = 0o5
+_PASS, _CHANGE, _LIST = 0o1, 0o3, 0o5
 
 
 class Place:
@@ -104,6 +108,43 @@ class VersionPlace(Place):
         others = root.mode & 0o4
         above.mode = above.mode & ~0o044 | others << 3 | others
         return above
+
+
+def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> None:
+    """Raises PermissionError unless the mode of a directory grants a caller all of `bits`."""
+    if not granted(directory.mode, directory, caller, bits):
+        raise PermissionError(errno.EACCES, why)
+
+
+def admission(caller: Caller) -> Admission:
+    """Returns what keeps a caller from showing himself a version as a base that is closed to him.
+
+    As on the way to it: he must be able to pass its collection, and to pass and list its root.
+    """
+
+    def admit(collection: Collection, record: VersionRecord) -> None:
+        root = record.root.entry()
+        owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
+        for directory, bits in ((directory_of(collection), _PASS), (owner, _LIST)):
+            check_may(caller, directory, bits, f"{collection.name}:{record.version} is closed to you")
+
+    return admit
+
+
+def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str]) -> None:
+    """Raises PermissionError unless a caller may set aliases of a collection, as ``ln -s`` in it does.
+
+    Who may finish a pending version need not be one who may.
+    """
+    if any(alias != LATEST for alias in aliases):
+        why = "aliases are set by whoever may write in the collection's directory"
+        check_may(caller, directory_of(collection), _CHANGE, why)
+
+
+def directory_of(collection: Collection) -> Attributes:
+    """Returns the attributes of a collection's directory."""
+    with collection.opened() as fd:
+        return Attributes.of(0, os.fstat(fd))
 
 
 def sees_all(place: Place, reach: int, caller: Caller) -> bool:

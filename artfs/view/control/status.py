@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import time
 
+from artfs.pending.tree import PendingTree
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace, sees_all
-from artfs.view.node import Caller
+from artfs.view.node import Attributes, Caller
+from artfs.view.process import granted
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = 0o5
+_CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
 
 
 class VolumeStatus(ControlFile[VolumePlace]):
@@ -33,10 +39,37 @@ class PendingStatus(ControlFile[PendingPlace]):
     def read_for(self, place: PendingPlace, caller: Caller) -> str:
         volume, tree = place.view.volume, place.tree
         status = volume.describe_pending(tree)
+        for writer in status.get("open_for_write", ()):
+            if not _may_find(tree, os.fsencode(writer["path"]), caller):
+                writer["path"] = _CLOSED
         failed = volume.references.failures(tree.label)
         if failed and sees_all(place, volume.references_within_reach(tree)[1], caller):
             status["reference_errors"] = failed
         return line(status)
+
+
+def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
+    """Tells whether a caller can list every directory on the way from the root to a file.
+
+    Also False if the way is another one by now.
+    """
+    way = path.split(b"/")[:-1]
+    if caller.uid == 0 or not way:
+        return True
+    at = tree.open_root()
+    try:
+        for name in way:
+            below = os.open(name, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+            directory = Attributes.of(0, os.fstat(at))
+            if not granted(directory.mode, directory, caller, _LIST):
+                return False
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    finally:
+        os.close(at)
 
 
 class UpdatedAt(ControlFile[VersionPlace]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from artfs.catalog import records
 from artfs.model import duration, names
 from artfs.view.control.file import ControlFile, decoded
-from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace
+from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace, check_may_name
 from artfs.view.node import Caller
 
 
@@ -65,6 +65,7 @@ class PendingAliases(ControlFile[PendingPlace]):
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
         aliases = aliases_from(command)
+        check_may_name(caller, place.collection, aliases)
         with place.tree.gate.long_change():
             place.tree.draft.change(aliases=aliases)
 

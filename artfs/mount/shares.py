@@ -1,0 +1,114 @@
+"""What of the daemon one user may take: descriptors, and requests that wait for what others do.
+
+The process behind a mount serves everybody, so nobody's appetite may leave it, or another user, with nothing.
+Whoever asks for too much is refused by an errno that says so. Root has no share, and the last of what there
+is. Event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+from collections import Counter
+from collections.abc import Iterator
+
+import trio
+
+from artfs.view.node import Caller
+
+#: Descriptors that are kept for the daemon's own work, whatever users have open.
+RESERVE = 1024
+#: More are not asked for, where the system would give them.
+MOST_DESCRIPTORS = 1 << 20
+
+
+def raise_descriptor_limit() -> None:
+    """Lets this process have as many descriptors as it may, or as the system has for one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (MOST_DESCRIPTORS, hard):
+        with contextlib.suppress(ValueError, OSError):
+            if hard == resource.RLIM_INFINITY or limit >= hard:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+                return
+
+
+class OpenFiles:
+    """Who opened which handle, and whether one more can be had."""
+
+    def __init__(self, probe: int) -> None:
+        """``probe`` is a descriptor that stays open."""
+        self._probe = probe
+        self._openers: dict[int, Caller] = {}
+        self._held: Counter[int] = Counter()
+
+    def check(self, uid: int) -> None:
+        """Raises ENFILE if all descriptors are taken, and EMFILE if this user has his share of them."""
+        ceiling = self._ceiling()
+        if uid == 0:
+            self._check_below(ceiling + min(RESERVE, ceiling // 3) // 2)
+            return
+        if self._held[uid] >= ceiling * 5 // 8:
+            raise OSError(errno.EMFILE, "this user has too many files open on the mount")
+        self._check_below(ceiling)
+
+    def check_for_tree(self) -> None:
+        """Raises ENFILE if too few are left for another pending version, which holds some until it ends."""
+        self._check_below(self._ceiling() * 7 // 8)
+
+    @staticmethod
+    def _ceiling() -> int:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # prlimit(1) may have moved it
+        return limit - min(RESERVE, limit // 4)
+
+    def _check_below(self, ceiling: int) -> None:
+        # The kernel gives the lowest number that is free: so it tells how many are taken, by whomever.
+        lowest = os.dup(self._probe)
+        os.close(lowest)
+        if lowest >= ceiling:
+            raise OSError(errno.ENFILE, "too many files are open on the mount")
+
+    def opened(self, fh: int, caller: Caller) -> None:
+        self._openers[fh] = caller
+        self._held[caller.uid] += 1
+
+    def opener(self, fh: int) -> Caller:
+        return self._openers[fh]
+
+    def closed(self, fh: int) -> None:
+        uid = self._openers.pop(fh).uid
+        self._held[uid] -= 1
+        if not self._held[uid]:
+            del self._held[uid]
+
+
+class Waiting:
+    """Requests that wait for what others do, each with a task, and some with a thread."""
+
+    def __init__(self, most: int, share: int, threads: int) -> None:
+        """``most`` of all together, ``share`` of one user, of which ``threads`` have a thread at a time."""
+        self._most, self._share, self._threads = most, share, threads
+        self._all = 0
+        self._of: Counter[int] = Counter()
+        self._limiters: dict[int, trio.CapacityLimiter] = {}
+
+    @contextlib.contextmanager
+    def one(self, uid: int) -> Iterator[trio.CapacityLimiter]:
+        """Counts one that waits, and yields the limiter of its user's threads.
+
+        Raises EAGAIN if there are too many: then nothing could be answered any more, or nobody else.
+        """
+        if self._all >= self._most or (uid and self._of[uid] >= self._share):
+            raise OSError(errno.EAGAIN, "too many requests are waiting already")
+        self._all += 1
+        self._of[uid] += 1
+        if uid not in self._limiters:
+            self._limiters[uid] = trio.CapacityLimiter(self._threads)
+        try:
+            yield self._limiters[uid]
+        finally:
+            self._all -= 1
+            self._of[uid] -= 1
+            if not self._of[uid]:
+                del self._of[uid], self._limiters[uid]

@@ -1,0 +1,208 @@
+"""What is closed to somebody stays so by every way that leads round its directory: bases, diffs, status."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.helpers import fails
+from tests.conformance.processes import NOBODY, Child, in_child
+from tests.mount.control import command, commit, control, finish, show, show_json, show_lines
+from tests.mount.mounting import MountedVolume, mounted_volume
+
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+]
+
+HER, HIM, TEAM = 1001, 1002, 2001
+
+
+def as_user(uid: int, function: Callable[[], Any], *groups: int) -> Any:
+    """Runs a function as an ordinary user with supplementary groups."""
+
+    def run(_child: Child) -> Any:
+        os.setgroups(list(groups))
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        return function()
+
+    with Child(run) as child:
+        return child.value()
+
+
+@pytest.fixture(scope="module")
+def module_mount() -> Iterator[MountedVolume]:
+    """A mount that other users may use."""
+    with mounted_volume(["--allow-other"]) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def everybodys(model: Path) -> Path:
+    """A collection in which everybody may start versions; its v0 is closed to all but root."""
+    os.chmod(model / "pending", 0o777)
+    tree = model / "pending" / "closed"
+    tree.mkdir()
+    (tree / "file").write_text("secret")
+    os.chmod(tree, 0o700)
+    finish(tree, "best")
+    return model
+
+
+@pytest.fixture
+def hidden(shared_mnt: Path, model: Path) -> Path:
+    """A closed collection, with a version that would be open."""
+    path = shared_mnt / f"hidden-{model.name}"
+    path.mkdir()
+    commit(path, "job", {"named secretly": "secret"})
+    os.chmod(path, 0o700)
+    return path
+
+
+def test_a_closed_version_is_no_base_for_a_stranger(everybodys: Path) -> None:
+    def work() -> list[str]:
+        tree = everybodys / "pending" / "hers"
+        tree.mkdir()
+        for ref in ("v0", "best", "latest"):
+            with fails(errno.EACCES):
+                command(tree, "base", ref)
+        assert "closed" in show(tree, "error")
+        return os.listdir(tree)
+
+    assert as_user(HER, work) == []
+    tree = everybodys / "pending" / "roots"
+    tree.mkdir()
+    command(tree, "base", "v0")
+    assert os.listdir(tree) == ["file"]
+
+
+def test_a_version_of_a_closed_collection_is_no_base_for_a_stranger(everybodys: Path, hidden: Path) -> None:
+    def work() -> None:
+        tree = everybodys / "pending" / "hers"
+        tree.mkdir()
+        with fails(errno.EACCES):
+            command(tree, "base", f"{hidden.name}:v0")
+        assert os.listdir(tree) == []
+
+    as_user(HER, work)
+    os.chmod(hidden, 0o750)
+    os.chown(hidden, 0, TEAM)
+
+    def member() -> list[str]:
+        tree = everybodys / "pending" / "his"
+        tree.mkdir()
+        command(tree, "base", f"{hidden.name}:v0")
+        return os.listdir(tree)
+
+    assert as_user(HIM, member, 7, TEAM) == ["named secretly"]
+
+
+def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Path) -> None:
+    os.chmod(model / "pending", 0o777)
+    commit(model, "open", {"file": "open"}, "best")
+    tree = model / "pending" / "hers"
+
+    def start() -> None:
+        tree.mkdir()
+        command(tree, "base", "best")
+        (tree / "new").write_text("hers")
+
+    as_user(HER, start)
+    other = model / "pending" / "closed"
+    other.mkdir()
+    for name, text in (("file", "open"), ("more", "secret")):
+        (other / name).write_text(text)
+    os.chmod(other, 0o700)
+    finish(other, "best")
+
+    def go_on() -> None:
+        with fails(errno.EACCES):
+            finish(tree)
+        with fails(errno.EACCES):
+            command(tree, "base", "best")
+        assert sorted(os.listdir(tree)) == ["file", "new"]
+
+    as_user(HER, go_on)
+    assert finish(tree)["version"] == "v2"
+    assert sorted(os.listdir(model / "v2")) == ["file", "more", "new"]
+
+
+def test_a_diff_with_a_closed_collection_is_closed(model: Path, hidden: Path) -> None:
+    version = commit(model, "open", {"file": "open"})
+    diff = f"diff/{hidden.name}:v0"
+    assert "named secretly" in show(version, diff)
+    with fails(errno.EACCES):
+        as_user(HER, partial(show, version, diff))
+    os.chmod(hidden, 0o755)
+    assert "named secretly" in as_user(HER, partial(show, version, diff))
+
+
+def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path) -> None:
+    os.chmod(model / "pending", 0o777)
+    commit(model, "good", {"file": "good"}, "best")
+    tree = model / "pending" / "hers"
+
+    def work() -> str:
+        tree.mkdir()
+        (tree / "file").write_text("evil")
+        with fails(errno.EACCES):
+            finish(tree, "best")
+        with fails(errno.EACCES):
+            finish(tree, "mine")
+        with fails(errno.EACCES):
+            command(tree, "aliases", "best")
+        command(tree, "aliases", "latest")
+        return str(finish(tree, "latest")["version"])
+
+    assert as_user(HER, work) == "v1"
+    assert os.readlink(model / "best") == "v0"
+    assert not os.path.lexists(model / "mine")
+    os.chown(model, HIM, TEAM)
+    os.chmod(model, 0o775)
+
+    def member() -> str:
+        mine = model / "pending" / "hers too"
+        mine.mkdir()
+        (mine / "file").write_text("better")
+        return str(finish(mine, "best")["version"])
+
+    assert as_user(HER, member, TEAM) == "v2"
+    assert os.readlink(model / "best") == "v2"
+
+
+def test_a_status_names_no_file_below_a_closed_directory(job: Path) -> None:
+    closed = job / "closed"
+    closed.mkdir()
+    with open(closed / "named secretly", "w"), open(job / "open", "w"):
+        os.chmod(closed, 0o711)
+
+        def paths() -> set[str]:
+            return {writer["path"] for writer in show_json(job, "status")["open_for_write"]}
+
+        assert paths() == {"closed/named secretly", "open"}
+        assert as_user(HER, lambda: sorted(paths())) == ["(closed)", "open"]
+        os.chmod(closed, 0o755)
+        assert as_user(HER, lambda: sorted(paths())) == ["closed/named secretly", "open"]
+
+
+def test_groups_are_asked_of_the_process_that_opened(everybodys: Path) -> None:
+    tree = everybodys / "pending" / "teams"
+    tree.mkdir()
+    (tree / "closed").mkdir()
+    (tree / "closed" / "file").write_text("theirs")
+    os.chown(tree / "closed", 0, TEAM)
+    os.chmod(tree / "closed", 0o750)
+    os.chown(tree, 0, TEAM)
+    with fails(errno.EACCES):
+        as_user(HER, partial(show_lines, tree, "changes"))
+    assert len(as_user(HER, partial(show_lines, tree, "changes"), 5, TEAM)) >= 1
+    assert os.stat(control(tree, "changes")).st_gid == TEAM
+    with fails(errno.EACCES):
+        in_child(partial(show_lines, tree, "changes"), uid=NOBODY)

@@ -1,0 +1,507 @@
+"""What no user may take from others: descriptors, threads, memory, the daemon's life.
+
+Small numbers by default; with ARTFS_TEST_SCALE=large the ones that an attacker would take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.helpers import eventually, fails, in_syscall
+from tests.conformance.processes import Child
+from tests.mount.control import ask, command, control, finish, show, show_json
+from tests.mount.mounting import MountedVolume, mounted_volume
+
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+]
+
+LARGE = os.environ.get("ARTFS_TEST_SCALE") == "large"
+HER, HIM = 1001, 1002
+MIB = 1 << 20
+
+
+def of(large: int, small: int) -> int:
+    return large if LARGE else small
+
+
+@pytest.fixture(scope="module")
+def module_mount() -> Iterator[MountedVolume]:
+    """A mount that other users may use."""
+    with mounted_volume(["--allow-other"]) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def open_job(model: Path) -> Path:
+    """A pending version in which everybody may write."""
+    os.chmod(model / "pending", 0o777)
+    path = model / "pending" / "everybodys"
+    path.mkdir()
+    os.chmod(path, 0o777)
+    return path
+
+
+def resident(mounted: MountedVolume) -> int:
+    """The memory that the daemon has at this moment, in bytes."""
+    status = Path(f"/proc/{mounted.pid}/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+@contextlib.contextmanager
+def takes_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
+    before = resident(mounted)
+    yield
+    grown = resident(mounted) - before
+    assert grown <= size, f"the daemon has grown by {grown / MIB:.0f} MiB"
+
+
+def serves(mounted: MountedVolume, model: Path, name: str, uid: int = HIM) -> None:
+    """Another user starts, fills and finishes a version."""
+
+    def work(_child: Child) -> None:
+        tree = model / "pending" / name
+        tree.mkdir()
+        (tree / "file").write_text(name)
+        finish(tree)
+
+    with Child(work, uid=uid) as child:
+        child.value()
+    assert mounted.answers()
+
+
+# ---- descriptors --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def few_descriptors(mounted: MountedVolume, limit: int) -> Iterator[None]:
+    """Lets the daemon have only so many, as prlimit(1) does."""
+    assert mounted.pid is not None
+    before = resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE, before)
+
+
+def opening(directory: Path, name: str) -> Callable[[Child], list[int]]:
+    """Opens files until that is refused; tells how many there were and why it ended, when it may end."""
+
+    def run(child: Child) -> list[int]:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        opened, why = 0, 0
+        while not why:
+            try:
+                os.open(directory / f"{name}-{opened % 50}", os.O_WRONLY | os.O_CREAT, 0o666)
+                opened += 1
+            except OSError as error:
+                why = error.errno or -1
+        child.say()
+        child.pause()
+        return [opened, why]
+
+    return run
+
+
+def test_who_opens_all_files_he_can_leaves_some_to_others(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    limit = 600
+    with few_descriptors(shared_mount, limit):
+        with Child(opening(open_job, "hers"), uid=HER) as her:
+            her.heard()
+            serves(shared_mount, model, "beside one")
+            with Child(opening(open_job, "his"), uid=HIM) as him:
+                him.heard()
+                # All that users can have is gone: the daemon still does what needs none of that.
+                assert show_json(shared_mount.point, "status")["pending"] >= 1
+                assert max(os.listdir(model)) == "v0"
+                command(model, "description", "still here")
+                him.go()
+                opened, why = him.value()
+                assert opened > 50
+                assert why == errno.ENFILE
+            her.go()
+            opened, why = her.value()
+            assert limit / 4 < opened < limit * 5 / 8
+            assert why == errno.EMFILE
+        serves(shared_mount, model, "afterwards")
+
+
+def test_many_handles_of_one_user(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
+    count = of(10_000, 800)
+
+    def hold(child: Child) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        for number in range(count):
+            os.open(open_job / f"file-{number}", os.O_RDWR | os.O_CREAT, 0o600)
+        child.say()
+        child.pause()
+
+    with takes_at_most(shared_mount, count * 8192 + 16 * MIB), Child(hold, uid=HER) as child:
+        child.heard(300)
+        serves(shared_mount, model, "beside them")
+        # No file is named to him whom they are closed to, and finding all of them takes no time without end.
+        assert len(show_json(open_job, "status")["open_for_write"]) == count
+        child.go()
+        child.value()
+    finish(open_job)
+
+
+def test_many_pending_versions(shared_mount: MountedVolume, model: Path) -> None:
+    count = of(5_000, 80)
+    os.chmod(model / "pending", 0o777)
+
+    def start(_child: Child) -> None:
+        for number in range(count):
+            (model / "pending" / f"job-{number}").mkdir()
+
+    with takes_at_most(shared_mount, count * 20_000 + 16 * MIB):
+        with Child(start, uid=HER) as child:
+            child.value(600)
+        assert len(list(os.scandir(model / "pending"))) == count
+        serves(shared_mount, model, "one more")
+        for number in range(count):
+            (model / "pending" / f"job-{number}").rmdir()
+
+
+def test_pending_versions_without_number_leave_descriptors(shared_mount: MountedVolume, model: Path) -> None:
+    def start() -> int:
+        for number in range(1000):
+            try:
+                (model / "pending" / f"job-{number}").mkdir()
+            except OSError as error:
+                if error.errno != errno.ENFILE:
+                    raise
+                return number
+        return 1000
+
+    with few_descriptors(shared_mount, 300):
+        made = start()
+        assert 20 < made < 300
+        assert show_json(shared_mount.point, "status")["sealed"] >= 0
+        for number in range(made):
+            path = model / "pending" / f"job-{number}"
+            (path / "file").write_text("these go on")
+            command(path, "discard", "")
+    assert [name for name in os.listdir(model / "pending") if name != f"job-{made}"] == []
+
+
+# ---- who waits ----------------------------------------------------------------------------------------
+
+
+def test_waiting_finishes_of_one_user_keep_nobody_from_his(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    command(open_job, "runs", "+run")
+
+    def wait(child: Child) -> str:
+        fd = os.open(control(open_job, "finish"), os.O_RDWR)
+        child.say()
+        os.write(fd, b"--wait=600\n")
+        return os.read(fd, 1000).decode()
+
+    # More than one user has threads.
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(Child(wait, uid=HER)) for _ in range(140)]
+        for child in waiting:
+            child.heard()
+        serves(shared_mount, model, "his own")
+        for child in waiting[::3]:
+            child.kill(signal.SIGKILL)
+        for child in waiting[::3]:
+            assert child.outcome() == {"signal": signal.SIGKILL}
+        command(open_job, "runs", "-run")
+        answers = {json.loads(child.value())["version"] for i, child in enumerate(waiting) if i % 3}
+    assert answers == {"v1"}
+
+
+def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path) -> None:
+    (open_job / "file").write_text("data")
+    command(open_job, "runs", "+run")
+
+    def interrupted(*_: object) -> None:
+        raise InterruptedError(errno.EINTR, "as write(2) said; else Python would call it again")
+
+    def wait(child: Child) -> None:
+        signal.signal(signal.SIGUSR1, interrupted)
+        child.say()
+        with fails(errno.EINTR):
+            finish(open_job, "--wait=600")
+
+    with Child(wait, uid=HER) as child:
+        child.heard()
+        eventually(lambda: in_syscall(child.pid, "write"), what="it waits")
+        child.kill(signal.SIGUSR1)
+        outcome = child.outcome()
+    assert "trace" not in outcome, outcome
+    command(open_job, "runs", "-run")
+    (open_job / "more").write_text("still pending")
+    assert finish(open_job)["version"] == "v0"
+
+
+def test_a_crowd_that_opens_and_makes_files_at_once(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    crowd, each = of(1000, 80), 10
+
+    def rush(child: Child) -> int:
+        child.pause()
+        done = 0
+        for number in range(each):
+            path = open_job / f"{os.getpid()}-{number}"
+            with contextlib.suppress(FileExistsError):
+                (open_job / "all").mkdir()
+            path.write_text("x")
+            os.rename(path, open_job / "all" / path.name)
+            done += int((open_job / "all" / path.name).read_text() == "x")
+        return done
+
+    with takes_at_most(shared_mount, 64 * MIB), contextlib.ExitStack() as stack:
+        children = [stack.enter_context(Child(rush, uid=HER)) for _ in range(crowd)]
+        for child in children:
+            child.go()
+        assert sum(child.value(300) for child in children) == crowd * each
+    assert len(os.listdir(open_job / "all")) == crowd * each
+    serves(shared_mount, model, "after the crowd")
+
+
+# ---- what is written to control files -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["finish", "discard", "base", "runs", "aliases", "tags", "references"])
+def test_commands_of_megabytes(shared_mount: MountedVolume, job: Path, name: str) -> None:
+    (job / "file").write_text("data")
+    text = b"+" + b"x" * (3 * MIB)
+    fd = os.open(control(job, name), os.O_RDWR)
+    try:
+        with takes_at_most(shared_mount, 48 * MIB), fails(errno.EINVAL):
+            os.write(fd, text)
+    finally:
+        os.close(fd)
+    assert len(show(job, "error")) < 4096
+    assert os.listdir(job) == ["file"]
+
+
+def test_a_text_of_megabytes(job: Path) -> None:
+    with fails(errno.EINVAL):
+        command(job, "description", "x" * (3 * MIB))
+    assert show(job, "description") == ""
+
+
+def test_thousands_of_commands(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+    with takes_at_most(shared_mount, 32 * MIB):
+        for number in range(of(5000, 60)):
+            fd = os.open(control(job, "tags"), os.O_WRONLY)
+            os.write(fd, b"tag-%d" % number)
+            os.close(fd)
+            with fails(errno.EINVAL):
+                command(job, "finish", "--nonsense")
+    assert show(job, "tags") == f"tag-{of(5000, 60) - 1}\n"
+
+
+def test_documents_that_never_end_take_no_memory_without_end(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    def collect(child: Child) -> list[int]:
+        refused = []
+        for _ in range(20):
+            fd = os.open(control(open_job, "metadata.json"), os.O_WRONLY)
+            os.write(fd, b'{"x": "')
+            for _ in range(32):
+                try:
+                    os.write(fd, b"x" * (MIB // 2))
+                except OSError as error:
+                    refused.append(error.errno or -1)
+                    break
+        child.say()
+        child.pause()
+        return refused
+
+    with takes_at_most(shared_mount, 400 * MIB), Child(collect, uid=HER) as child:
+        child.heard(120)
+        child.go()
+        refused = child.value()
+        assert refused
+        assert set(refused) == {errno.ENOMEM}
+    eventually(lambda: _accepts(open_job), what="what was held is given back")
+
+
+def _accepts(job: Path) -> bool:
+    try:
+        command(job, "metadata.json", json.dumps({"x": "y" * MIB}))
+    except OSError:
+        return False
+    return True
+
+
+def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
+    shared_mount: MountedVolume, model: Path, job: Path
+) -> None:
+    for number in range(2000):
+        os.symlink("x" * 1000, job / f"link-{number}")
+    finish(job)
+    path = control(model / "v0", "manifest.json")
+    whole = path.read_bytes()
+    assert len(whole) > 2 * MIB
+    with takes_at_most(shared_mount, 48 * MIB), contextlib.ExitStack() as stack:
+        for _ in range(40):
+            file = stack.enter_context(path.open("rb", buffering=0))
+            assert file.read(10) == whole[:10]
+        file.seek(len(whole) - 10)
+        assert file.read() == whole[-10:]
+    assert show_json(model / "v0", "manifest.json")["link-1999"]["target"] == "x" * 1000
+
+
+# ---- names, attributes, sizes -------------------------------------------------------------------------
+
+
+def test_names_that_are_too_long(shared_mnt: Path, model: Path, job: Path) -> None:
+    for length in (256, 1000, 4000):
+        name = "x" * length
+        runs = shared_mnt / ".artfs" / "runs"
+        for directory in (shared_mnt, model, model / "pending", job, job / ".artfs", runs):
+            for make in (os.mkdir, os.stat, os.unlink, os.rmdir):
+                with fails(errno.ENAMETOOLONG, errno.EINVAL):
+                    make(directory / name)
+    with fails(errno.ENAMETOOLONG):
+        os.symlink("x" * 5000, job / "link")
+    os.symlink("x" * 4000, job / "link")
+    assert finish(job)["version"] == "v0"
+
+
+def test_attributes_that_are_too_large_or_too_many(
+    shared_mount: MountedVolume, model: Path, job: Path
+) -> None:
+    path = job / "file"
+    path.write_text("data")
+    with fails(errno.E2BIG, errno.ENOSPC):
+        os.setxattr(path, "user.huge", b"x" * 70_000)
+    with fails(errno.ERANGE, errno.ENAMETOOLONG, errno.EOPNOTSUPP):
+        os.setxattr(path, "user." + "x" * 300, b"x")
+    kept = 0
+    with takes_at_most(shared_mount, 64 * MIB):
+        for number in range(10_000):
+            try:
+                os.setxattr(path, f"user.name-{number}", b"value")
+                kept += 1
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.E2BIG, errno.EDQUOT):  # ext4 has room for one block
+                    break
+                raise
+        assert kept > 20
+        assert finish(job)["version"] == "v0"
+    with contextlib.suppress(OSError):  # E2BIG: more than listxattr(2) can tell, 64 KiB
+        assert len(os.listxattr(model / "v0" / "file")) == kept
+    assert os.getxattr(model / "v0" / "file", f"user.name-{kept - 1}") == b"value"
+
+
+def test_offsets_out_of_this_world(model: Path, job: Path) -> None:
+    far = 1 << 62
+    fd = os.open(job / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        os.write(fd, b"data")
+        with fails(errno.EFBIG, errno.EINVAL):
+            os.pwrite(fd, b"x", far)
+        assert os.pread(fd, 10, far) == b""
+        with fails(errno.EFBIG, errno.EINVAL):
+            os.ftruncate(fd, far)
+        with fails(errno.EINVAL, errno.EFBIG):
+            os.pwrite(fd, b"x", (1 << 63) - 1)
+        assert os.fstat(fd).st_size == 4
+    finally:
+        os.close(fd)
+    with fails(errno.EFBIG, errno.EINVAL):
+        os.truncate(job / "file", far)
+    finish(job)
+    fd = os.open(model / "v0" / "file", os.O_RDONLY)
+    try:
+        assert os.pread(fd, 10, far) == b""
+        assert os.pread(fd, 10, 0) == b"data"
+    finally:
+        os.close(fd)
+    fd = os.open(control(model / "v0", "status"), os.O_RDONLY)
+    try:
+        assert os.pread(fd, 10, far) == b""
+    finally:
+        os.close(fd)
+
+
+def test_a_directory_of_many_entries(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+    count = of(1_000_000, 3_000)
+
+    def make(_child: Child) -> None:
+        directory = os.open(job, os.O_RDONLY | os.O_DIRECTORY)
+        for number in range(count):
+            os.mknod(f"entry-{number}", 0o600, dir_fd=directory)
+
+    with takes_at_most(shared_mount, count * 1500 + 32 * MIB):
+        with Child(make) as child:
+            child.value(3600)
+        assert sum(1 for _ in os.scandir(job)) == count
+        if LARGE:
+            return
+        assert finish(job)["version"] == "v0"
+        assert sum(1 for _ in os.scandir(model / "v0")) == count
+
+
+def test_listings_of_large_directories_that_stay_open(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    for number in range(2000):
+        os.mknod(open_job / f"entry-{number}", 0o600)
+
+    def hold(child: Child) -> None:
+        for _ in range(100):
+            fd = os.open(open_job, os.O_RDONLY)
+            with os.scandir(fd) as entries:
+                next(entries)
+        child.say()
+        child.pause()
+
+    with takes_at_most(shared_mount, 64 * MIB), Child(hold, uid=HER) as child:
+        child.heard()
+        serves(shared_mount, model, "beside them")
+        child.go()
+        child.value()
+
+
+def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+    levels = of(10_000, 1_500)
+
+    def go_down(_child: Child) -> None:
+        os.chdir(job)
+        for _ in range(levels):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("file").write_text("deep")
+
+    with takes_at_most(shared_mount, levels * 4096 + 32 * MIB):
+        with Child(go_down) as child:
+            child.value(600)
+        assert show_json(job, "status")["files"] == 1
+        finish(job)
+
+    def look(_child: Child) -> Any:
+        os.chdir(model / "v0")
+        for _ in range(levels):
+            os.chdir("d")
+        return Path("file").read_text()
+
+    with Child(look) as child:
+        assert child.value(600) == "deep"
+    assert ask(model / "v0", "finish", "deep").endswith("}\n")

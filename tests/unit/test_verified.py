@@ -1,0 +1,83 @@
+"""Which blobs are verified before they are read, and that each is once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import Damaged
+from artfs.model.digest import Algorithm, BlobId, blob_id
+from artfs.store.verified import LARGEST, Verified
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "blob"
+    found.write_bytes(b"data")
+    return found
+
+
+@pytest.fixture
+def fd(path: Path) -> Iterator[int]:
+    opened = os.open(path, os.O_RDONLY)
+    yield opened
+    os.close(opened)
+
+
+@pytest.fixture(params=list(Algorithm))
+def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    found: Algorithm = request.param
+    return found
+
+
+def named(algorithm: Algorithm, data: bytes) -> BlobId:
+    return blob_id(algorithm, algorithm.digest(data))
+
+
+def test_a_sound_blob_is_verified_once(algorithm: Algorithm, fd: int) -> None:
+    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    assert verified.wants(blob, fd)
+    verified.check(blob, fd)
+    assert not verified.wants(blob, fd)
+
+
+def test_what_was_read_is_as_good_as_the_file(algorithm: Algorithm, fd: int) -> None:
+    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    with pytest.raises(Damaged):
+        verified.check(blob, fd, memoryview(b"dato"))
+    assert verified.wants(blob, fd)
+    verified.check(blob, fd, memoryview(b"data"))
+    assert not verified.wants(blob, fd)
+
+
+def test_a_damaged_blob_is_never_taken_for_sound(algorithm: Algorithm, fd: int) -> None:
+    verified, blob = Verified(algorithm), named(algorithm, b"other")
+    for _ in range(2):
+        with pytest.raises(Damaged):
+            verified.check(blob, fd)
+        assert verified.wants(blob, fd)
+
+
+def test_a_blob_that_was_changed_is_verified_again(algorithm: Algorithm, fd: int, path: Path) -> None:
+    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    verified.check(blob, fd)
+    path.write_bytes(b"dat0")
+    os.utime(path, ns=(1, 1))
+    assert verified.wants(blob, fd)
+    with pytest.raises(Damaged):
+        verified.check(blob, fd)
+
+
+def test_large_and_empty_ones_are_not_wanted(algorithm: Algorithm, fd: int, path: Path) -> None:
+    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    os.truncate(path, LARGEST)
+    assert verified.wants(blob, fd)
+    os.truncate(path, LARGEST + 1)
+    assert not verified.wants(blob, fd)
+    verified.largest = 1 << 62
+    assert verified.wants(blob, fd)
+    os.truncate(path, 0)
+    assert not verified.wants(blob, fd)

@@ -1,0 +1,94 @@
+"""Walks of pending trees that are changed under them never leave the tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id
+from artfs.pending.walk import directories
+from artfs.seal.ingest import _DEEP, Ingest
+
+STRANGERS = 30
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The root of a tree; beside it stands what is not of it."""
+    for number in range(STRANGERS):
+        (tmp_path / "around" / f"stranger-{number}").mkdir(parents=True)
+        (tmp_path / "around" / f"stranger-{number}" / "secret").write_text("secret")
+    path = tmp_path / "around" / "tree"
+    path.mkdir()
+    return path
+
+
+def test_a_walk_ends_where_its_way_back_is_gone(root: Path) -> None:
+    # The directory around the tree would take the place of a, of which most are still to be seen.
+    for number in range(STRANGERS):
+        (root / "a" / f"stranger-{number}" / "deep").mkdir(parents=True)
+    fd = os.open(root, os.O_RDONLY)
+    found: list[str] = []
+    try:
+        for directory, entries in directories(fd):
+            found += [entry.name for entry in entries]
+            at = Path(os.readlink(f"/proc/self/fd/{directory}"))
+            if at.name == "deep" and not (root / "moved").exists():
+                at.rename(root / "moved")
+    finally:
+        os.close(fd)
+    assert (root / "moved").exists()
+    assert "secret" not in found
+
+
+def test_a_walk_of_a_tree_that_rests_sees_all(root: Path) -> None:
+    for path in ("a/b/c", "a/d", "e/f"):
+        (root / path).mkdir(parents=True)
+        (root / path / "file").write_text("")
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        assert sum(len(entries) for _, entries in directories(fd)) == 9
+    finally:
+        os.close(fd)
+
+
+class Sink:
+    """Takes everything and keeps nothing."""
+
+    algorithm = Algorithm.XXH128
+    reader = None
+
+    def hash_fd(self, fd: int) -> bytes:
+        return bytes(self.algorithm.size)
+
+    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+        return blob_id(self.algorithm, digest), True
+
+    def put(self, tree: TreeId, data: bytes) -> None:
+        pass
+
+
+def test_ingest_of_a_deep_tree_goes_back_to_where_it_came_from_or_ends(root: Path) -> None:
+    path = root
+    for _ in range(_DEEP + 3):
+        path = path / "d"
+    path.mkdir(parents=True)
+    (path / "file").write_text("")
+    (path.parent / "stranger").mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    moved = False
+
+    def on_file() -> None:
+        nonlocal moved
+        if not moved:
+            moved = True
+            os.rename(path, root / "moved")
+
+    try:
+        with pytest.raises(FileNotFoundError):
+            Ingest(Sink(), lambda _status: None, on_file).run(fd)  # type: ignore[arg-type]
+    finally:
+        os.close(fd)
+    assert moved
