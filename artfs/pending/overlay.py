@@ -256,7 +256,10 @@ def read_target(stored: bytes) -> Stub | bytes:
     if not stored.startswith(_RESERVED_TARGET):
         return stored
     if stored.startswith(_ESCAPE):
-        return stored[len(_ESCAPE) :]
+        target = stored[len(_ESCAPE) :]
+        if not target.startswith(_RESERVED_TARGET):
+            raise Damaged(f"the link to '{printable(stored)}' of a pending version", "it needs no escape")
+        return target
     try:
         if not stored.startswith(_STUB):
             raise ValueError("its target is not known")

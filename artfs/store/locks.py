@@ -150,7 +150,7 @@ class Lock:
             return None
         try:
             return msgspec.json.decode(os.pread(fd, 65536, 0), type=Owner)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         finally:
             os.close(fd)
