@@ -60,8 +60,15 @@ def is_stale_temp(name: bytes, changed_at: float, now: float | None = None) -> b
 
 
 def open_directory(dir_fd: int, name: bytes) -> int:
-    """Opens a directory below ``dir_fd``; a symlink at the last component is ENOTDIR or ELOOP."""
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    """Opens a directory below ``dir_fd``; a symlink at any component is ENOTDIR or ELOOP."""
+    first, _, rest = name.partition(b"/")
+    fd = os.open(first, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    if not rest:
+        return fd
+    try:
+        return open_directory(fd, rest)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
