@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from artfs.errors import MountError
+from artfs.mount import background
 from tests.cli.running import Cli
 from tests.crafted.crafts import FOREIGN
 from tests.crafted.volumes import Crafted, in_place_of, make
@@ -61,3 +63,13 @@ def test_documents(crafted: Crafted, what: str) -> None:
     (crafted.path / "artfs.json").write_bytes(FOREIGN[what])
     cli = Cli(crafted.path, crafted.path, mounted=False)
     assert "is not an artfs volume" in cli.refused("status")
+
+
+@pytest.mark.parametrize("what", ["secret", "dangling", "fifo"])
+@pytest.mark.parametrize("part", ["logs", "logs/mount.log"])
+def test_the_log_is_written_nowhere_else(crafted: Crafted, part: str, what: str) -> None:
+    in_place_of(crafted.path / part, what, crafted.outside)
+    before = {path: path.read_bytes() for path in crafted.outside.rglob("*") if path.is_file()}
+    with pytest.raises(MountError, match="logs"):
+        background.start([], crafted.path / "logs/mount.log", program=["true"])
+    assert {path: path.read_bytes() for path in crafted.outside.rglob("*") if path.is_file()} == before
