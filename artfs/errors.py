@@ -63,6 +63,8 @@ from dataclasses import dataclass
 def printable(name: bytes | str) -> str:
     """Shows a file name on one line: undecodable bytes and control characters are escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    if text.isprintable():  # quick, for paths of ten thousand directories
+        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from artfs.catalog import records
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -25,6 +26,7 @@ from artfs.errors import (
     AlreadyFinished,
     AlreadyPending,
     ArtfsError,
+    CollectionNotFound,
     Damaged,
     PendingNotFound,
     VersionNotFound,
@@ -35,9 +37,9 @@ from artfs.model import manifest, names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm, TreeId
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import draft, overlay
+from artfs.pending import draft, inspection, overlay
 from artfs.pending.census import count
-from artfs.pending.draft import Draft, Settings
+from artfs.pending.draft import TREE, Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.references import References, told
@@ -187,7 +189,7 @@ class Volume:
     def describe(self) -> dict[str, Any]:
         """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
         collections = self.catalog.collections()
-        records = [record for collection in collections for record in collection.versions()]
+        found = [record for collection in collections for record in collection.versions()]
         space = os.fstatvfs(self.layout.fd)
         return {
             "version": __version__,
@@ -197,8 +199,8 @@ class Volume:
             "store": str(self.path.absolute()),
             "collections": len(collections),
             "pending": sum(len(self.pending_names(collection)) for collection in collections),
-            "sealed": len(records),
-            "bytes": sum(record.size for record in records),
+            "sealed": len(found),
+            "bytes": sum(record.size for record in found),
             "available": space.f_bavail * space.f_frsize,
         }
 
@@ -341,7 +343,12 @@ class Volume:
         """
         self.catalog.sweep()
         for collection in self.catalog.collections():
-            for name in self.pending_names(collection):
+            try:
+                pending = self.pending_names(collection)
+            except Damaged as error:
+                log.warning("pending versions of %s are left as they are: %s", collection.name, error)
+                continue
+            for name in pending:
                 try:
                     with self._sealer(collection) as sealer:
                         tree = self.pending(collection.name, name)
@@ -397,11 +404,8 @@ class Volume:
 
     def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
         """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
-        for collection in self.catalog.collections():
-            for record in collection.versions():
-                if record.serial == serial:
-                    return collection, record
-        return None
+        found = (known for known in self._sound_records() if known[1].serial == serial)
+        return next(found, None)
 
     def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
         """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection, and whose
@@ -452,16 +456,13 @@ class Volume:
 
     def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
         """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
-        unknown: list[check.Finding] = []
 
         def roots() -> Iterator[check.Root]:
             # Patches first: one that is sealed meanwhile is then seen as a version.
-            for collection, name in self._all_pending():
+            for collection, name in self._readable_pending():
                 label = f"{collection.name}/{printable(name)}"
-                try:
+                with contextlib.suppress(Damaged):  # told among its problems
                     yield from ((label, tree) for tree in self._trees_below(collection, name))
-                except Damaged as error:
-                    unknown.append(check.Finding(kind="file", id=label, why=str(error)))
             for collection, record in self._sound_records():
                 yield f"{collection.name}:{record.version}", record.root.entry()
 
@@ -473,12 +474,35 @@ class Volume:
             spare=self._pending_roots,
             progress=progress,
         )
-        report.findings += unknown
-        for collection in self.catalog.collections():
-            report.findings += [
-                check.Finding(kind="file", id=found.what, why=found.why) for found in collection.problems()
-            ]
+        report.findings += [
+            check.Finding(kind="file", id=found.what, why=found.why) for found in self._problems()
+        ]
         return report
+
+    def _problems(self) -> Iterator[Damaged]:
+        """Yields what is wrong with all that is no object."""
+        yield from self.catalog.problems()
+        for collection in self.catalog.collections():
+            yield from collection.problems()
+        yield from self.runs.problems()
+        for collection, name in self._readable_pending():
+            try:
+                yield from self._problems_of_pending(collection, name)
+            except PendingNotFound:  # it was sealed or discarded just now
+                continue
+            except Damaged as error:
+                yield error
+
+    def _problems_of_pending(self, collection: Collection, name: bytes) -> list[Damaged]:
+        with collection.opened(PENDING) as fd:
+            opened = Draft(fd, collection.name, name)
+            with contextlib.closing(opened):
+                found = list(inspection.problems(opened, self.store.reader))
+                try:
+                    records.load_metadata(opened.metadata(), opened.what(b"metadata.json"))
+                except Damaged as error:
+                    found.append(error)
+                return found if opened.stands_in(fd) else []
 
     def check_references(self, *, progress: gc.Progress = gc.silent) -> list[Finding]:
         """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
@@ -516,13 +540,19 @@ class Volume:
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
 
+
         def pending() -> bool:
             return next(self._all_pending(), None) is not None
 
         return gc.collect(self.layout, self.store, self._needed_trees, pending=pending, progress=progress)
 
     def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
-        """Lists the roots of all versions, and of what pending versions lie over and are patches of."""
+        """Lists the roots of all versions, and of what pending versions lie over and are patches of.
+
+        Raises :class:`~artfs.errors.Damaged` where something may hold more that can't be read.
+        """
+        for stranger in self.catalog.strangers():
+            raise stranger
         # Pending ones first: one that is sealed meanwhile is then seen as a version.
         found = [
             tree
@@ -536,6 +566,10 @@ class Volume:
                 for record in collection.versions()
                 if (collection.name, record.version) not in gone
             ]
+        # Last: what was moved aside since the others were listed is seen here.
+        for collection in self.catalog.hidden():
+            with contextlib.suppress(CollectionNotFound):
+                found += [record.root.entry().tree for record in collection.standing()]
         return found
 
     def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:
@@ -550,10 +584,21 @@ class Volume:
         return found
 
     def _sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
+        # What is left out is told among the collection's problems.
         for collection in self.catalog.collections():
-            for number in collection.numbers():
-                with contextlib.suppress(Damaged, VersionNotFound):  # told among the collection's problems
+            numbers: list[int] = []
+            with contextlib.suppress(Damaged):
+                numbers = collection.numbers()
+            for number in numbers:
+                with contextlib.suppress(Damaged, VersionNotFound):
                     yield collection, collection.record(number)
+
+    def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
+        for collection in self.catalog.collections():
+            names_: list[bytes] = []
+            with contextlib.suppress(Damaged):  # told among the collection's problems
+                names_ = self.pending_names(collection)
+            yield from ((collection, name) for name in names_)
 
     def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
         for collection in self.catalog.collections():
@@ -576,8 +621,11 @@ class Volume:
                 yield root
             finally:
                 os.close(root)
-        except FileNotFoundError:  # it was sealed or discarded just now
-            raise PendingNotFound(collection.name, name) from None
+        except FileNotFoundError:
+            with collection.opened(PENDING) as fd:
+                if draft.stands_in(fd):
+                    raise Damaged(draft.what(TREE), "it is missing") from None
+            raise PendingNotFound(collection.name, name) from None  # it was sealed or discarded just now
         finally:
             draft.close()
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 from artfs.catalog import files, records
@@ -69,6 +70,44 @@ class Catalog:
                 found.append(self.collection(name))
         return found
 
+    def hidden(self) -> list[Collection]:
+        """Returns the collections that are on their way to removal; those that hold something come back."""
+        names = map(os.fsencode, os.listdir(self._fd))
+        return [Collection(self._fd, os.fsdecode(name)) for name in names if _hidden_name(name) is not None]
+
+    def strangers(self) -> Iterator[Damaged]:
+        """Yields what stands beside the collections and is none; it may be one that was moved or renamed."""
+        for name in sorted(map(os.fsencode, os.listdir(self._fd))):
+            what = files.shown(b"collections", name)
+            with suppress(FileNotFoundError):
+                is_directory = stat.S_ISDIR(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
+                if files.is_internal(name):
+                    continue
+                if not _legal(os.fsdecode(name)):
+                    yield Damaged(what, "no collection has such a name")
+                elif not is_directory:
+                    yield Damaged(what, "it is not a directory")
+
+    def problems(self) -> Iterator[Damaged]:
+        """Yields what is wrong with the volume's own small files, and between collections."""
+        yield from self.strangers()
+        serials: dict[int, str] = {}
+        for collection in self.collections():
+            with suppress(Damaged):  # the collection tells
+                for record in collection.versions():
+                    name = f"{collection.name}:{record.version}"
+                    if record.serial in serials:
+                        why = f"it has the serial number of {serials[record.serial]}, {record.serial}"
+                        yield Damaged(name, why)
+                    serials[record.serial] = name
+        try:
+            last = _serial(files.read(self._root_fd, b"serial", "serial"))
+        except Damaged as error:
+            yield error
+        else:
+            if serials and max(serials) > last:
+                yield Damaged("serial", f"{serials[max(serials)]} has a greater one: it would be used again")
+
     def create(
         self,
         name: str,
@@ -122,10 +161,9 @@ class Catalog:
                 status = os.stat(entry, dir_fd=self._fd, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) or not durable.is_stale_temp(entry, status.st_ctime):
                     continue
-                name = os.fsdecode(entry[len(durable.TEMP_PREFIX) :]).split(".", 2)[2:]
-                if name and _legal(name[0]):
+                if (name := _hidden_name(entry)) is not None:
                     with suppress(NotEmpty, Damaged):
-                        self._finish_removal(entry, name[0])
+                        self._finish_removal(entry, name)
                 else:
                     self._purge(entry)
 
@@ -134,10 +172,9 @@ class Catalog:
         with self._counting:
             while True:
                 raw = files.read(self._root_fd, b"serial", "serial")
-                text = b"0" if raw is None else raw.removesuffix(b"\n")
-                if not text.isdigit() or len(text) > 18:
-                    raise Damaged("serial", f"it holds no number: '{printable(text[:40])}'")
-                serial = int(text) + 1
+                serial = _serial(raw) + 1
+                if serial >= 1 << records.SERIAL_BITS:
+                    raise Damaged("serial", "there is no greater number: no more versions can be made")
                 try:
                     data = b"%d\n" % serial
                     durable.replace_if_unchanged(self._root_fd, b"serial", raw, data, label="serial")
@@ -241,6 +278,21 @@ def _remove_stale(dir_fd: int) -> None:
                 shutil.rmtree(entry, ignore_errors=True, dir_fd=dir_fd)
             else:
                 os.unlink(entry, dir_fd=dir_fd)
+
+
+def _hidden_name(entry: bytes) -> str | None:
+    """Returns the name of a collection that was moved aside; None for anything else."""
+    if not entry.startswith(durable.TEMP_PREFIX):
+        return None
+    name = os.fsdecode(entry[len(durable.TEMP_PREFIX) :]).split(".", 2)[2:]
+    return name[0] if name and _legal(name[0]) else None
+
+
+def _serial(raw: bytes | None) -> int:
+    text = b"0" if raw is None else raw.removesuffix(b"\n")
+    if not text.isdigit() or len(text) > 18:
+        raise Damaged("serial", f"it holds no number: '{printable(text[:40])}'")
+    return int(text)
 
 
 def _legal(name: str) -> bool:

@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -92,6 +93,10 @@ class Collection:
     def versions(self) -> list[VersionRecord]:
         """Returns all records, oldest first. Raises Damaged rather than leave one out (gc relies on it)."""
         return self._versions.all()
+
+    def standing(self) -> list[VersionRecord]:
+        """Returns the records that there are, where some may be missing: the collection is being removed."""
+        return self._versions.standing()
 
     def numbers(self) -> list[int]:
         """Returns the numbers of all versions, oldest first, also of those whose record is damaged."""
@@ -312,22 +317,30 @@ class Collection:
 
     def problems(self) -> Iterator[Damaged]:
         """Yields everything in the collection's directory that is damaged or doesn't belong there."""
-        yield from self._versions.problems()
+        yield from _told(self._versions.problems)
+        for look in (self._check_type, self._check_ttl, self._check_description, self._check_pending):
+            try:
+                look()
+            except Damaged as error:
+                yield error
         checks: dict[bytes, Callable[[int, bytes], object]] = {
             b"aliases": self._check_alias_file,
             b"ids": self._check_id_file,
             b"notes": self._check_notes_file,
         }
         for sub, check in checks.items():
-            with self._home.opened(sub) as fd:
-                for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
-                    try:
-                        if not files.is_internal(name):
-                            check(fd, name)
-                    except Damaged as error:
-                        yield error
-                    except ArtfsError as error:
-                        yield Damaged(self._home.what(sub, name), str(error))
+            yield from _told(partial(self._problems_in, sub, check))
+
+    def _problems_in(self, sub: bytes, check: Callable[[int, bytes], object]) -> Iterator[Damaged]:
+        with self._home.opened(sub) as fd:
+            for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
+                try:
+                    if not files.is_internal(name):
+                        check(fd, name)
+                except Damaged as error:
+                    yield error
+                except ArtfsError as error:
+                    yield Damaged(self._home.what(sub, name), str(error))
 
     # --- inside ---
 
@@ -363,13 +376,34 @@ class Collection:
         name = _notes_file(record.number)
         what = self._home.what(b"notes", name)
         raw = files.read(fd, name, what)
-        return raw, records.initial_notes(record) if raw is None else records.decode(raw, Notes, what)
+        return raw, records.initial_notes(record) if raw is None else records.decode_notes(raw, what)
 
     def _check_alias_file(self, _: int, name: bytes) -> None:
         self._aliases.resolve(check_alias(os.fsdecode(name)))
 
     def _check_id_file(self, fd: int, name: bytes) -> None:
-        self._finished(fd, check_distributed_id(name))
+        number = self._finished(fd, check_distributed_id(name))[1]
+        if number is not None and number >= self.next_number():
+            raise Damaged(self._home.what(b"ids", name), f"there never was a {version_name(number)}")
+
+    def _check_type(self) -> None:
+        self._check_text(b"type", records.check_type)
+
+    def _check_ttl(self) -> None:
+        self.ttl  # noqa: B018
+
+    def _check_description(self) -> None:
+        self._check_text(b"description", records.check_description)
+
+    def _check_text(self, name: bytes, check: Callable[[str], object]) -> None:
+        try:
+            check(self._text(name))
+        except InvalidCommand as error:
+            raise Damaged(self._home.what(name), str(error)) from None
+
+    def _check_pending(self) -> None:
+        with self._home.opened(b"pending"):
+            pass
 
     def _check_notes_file(self, fd: int, name: bytes) -> None:
         what = self._home.what(b"notes", name)
@@ -377,9 +411,11 @@ class Collection:
         number = parse_version(text.removesuffix(".json"))
         if number is None or not text.endswith(".json"):
             raise Damaged(what, "no such file belongs there")
+        if number >= self.next_number():
+            raise Damaged(what, f"there never was a {version_name(number)}")
         raw = files.read(fd, name, what)
         if raw is not None:
-            records.decode(raw, Notes, what)
+            records.decode_notes(raw, what)
 
     def _text(self, name: bytes) -> str:
         with self._home.opened() as fd:
@@ -402,6 +438,14 @@ class Collection:
                     return
                 except LostRace:
                     continue
+
+
+def _told(problems: Callable[[], Iterator[Damaged]]) -> Iterator[Damaged]:
+    """Yields problems; that they can't be looked for is one."""
+    try:
+        yield from problems()
+    except Damaged as error:
+        yield error
 
 
 def _notes_file(number: int) -> bytes:

@@ -7,6 +7,7 @@ thread may call it. The formats are in ``store/FORMAT.md``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -14,11 +15,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Meta, Struct
 
-from artfs.errors import Damaged, InvalidCommand, printable
+from artfs.errors import Damaged, InvalidCommand, InvalidName, printable
 from artfs.model import digest
 from artfs.model.entry import MAX_INT, DirEntry
-from artfs.model.names import version_name
-from artfs.store.clock import timestamp
+from artfs.model.names import check_distributed_id, version_name
+from artfs.model.pages import fault_of_root
+from artfs.store.clock import nanoseconds, timestamp
 
 METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""
@@ -29,7 +31,11 @@ TEXT_LIMIT = 15 << 16
 WORD_LIMIT = 256
 """Bytes of a tag, a type or the name of a run."""
 
+SERIAL_BITS = 26
+"""Bits of a serial number: inode numbers on a mount have no room for more."""
+
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Serial = Annotated[int, Meta(ge=0, lt=1 << SERIAL_BITS)]
 Owner = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 VersionText = Annotated[str, Meta(pattern=r"^v(0|[1-9][0-9]*)\Z")]
 OctalMode = Annotated[str, Meta(pattern=r"^[01][0-7]{3}\Z")]
@@ -81,7 +87,7 @@ class Root(Struct, frozen=True, kw_only=True):
             files=self.files,
             bytes=self.bytes,
             reach=int(self.reach, 8),
-            xattrs=tuple((bytes.fromhex(name), bytes.fromhex(value)) for name, value in self.xattrs),
+            xattrs=tuple((_unhexed(name), _unhexed(value)) for name, value in self.xattrs),
         )
 
 
@@ -95,7 +101,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     """
 
     version: VersionText
-    serial: Count
+    serial: Serial
     digest: str
     size: Count
     file_count: Count
@@ -230,6 +236,13 @@ def effective_ttl(notes: Notes, collection_ttl: int | None) -> int | None:
     return collection_ttl if notes.ttl is None else notes.ttl
 
 
+def _unhexed(text: str) -> bytes:
+    value = bytes.fromhex(text)
+    if value.hex() != text:  # upper case, blanks
+        raise ValueError(f"'{printable(text[:40])}' is no hex text")
+    return value
+
+
 # --- bytes ---
 
 
@@ -262,8 +275,21 @@ def decode(data: bytes, kind: type[AnyStruct], what: str) -> AnyStruct:
     return _convert(_load(data, what), kind, what)
 
 
+def decode_notes(data: bytes, what: str) -> Notes:
+    """Reads notes back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
+    notes = decode(data, Notes, what)
+    try:
+        check_notes(notes)
+    except InvalidCommand as error:
+        raise Damaged(what, str(error)) from None
+    return notes
+
+
 def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombstone:
-    """Reads a record or tombstone and checks that it is the one of ``number`` and agrees with itself."""
+    """Reads a record or tombstone and checks that it is the one of ``number`` and agrees with itself.
+
+    Raises Damaged, naming ``what``.
+    """
     document = _load(data, what)
     found: VersionRecord | Tombstone
     if isinstance(document, dict) and "deleted_at" in document:
@@ -277,18 +303,32 @@ def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombs
         if (found.digest, found.size, found.file_count) != (root.content, root.bytes, root.files):
             raise Damaged(what, "its digest or sizes are not those of its root")
         try:
-            root.entry()
-            found.id  # noqa: B018
-        except ValueError as error:
+            fault = fault_of_root(root.entry())
+            check_distributed_id(found.id)
+            nanoseconds(found.created_at)
+        except (ValueError, OverflowError, InvalidName) as error:
             raise Damaged(what, str(error)) from None
+        if fault:
+            raise Damaged(what, fault)
     return found
+
+
+def load_metadata(data: bytes, what: str) -> dict[str, Any]:
+    """Reads the metadata that a pending version keeps. Raises Damaged, naming ``what``."""
+    document = _load(data, what)
+    if not isinstance(document, dict):
+        raise Damaged(what, "it is no JSON object")
+    return document
 
 
 def _load(data: bytes, what: str) -> Any:
     try:
-        return json.loads(data.decode(), parse_constant=_refuse_constant)
+        document = json.loads(data.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+        if b"\\u" in data:  # the one way in which a text can hold what is no character
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Damaged(what, f"it is not JSON ({error})") from None
+    return document
 
 
 def _convert(document: Any, kind: type[AnyStruct], what: str) -> AnyStruct:
@@ -300,6 +340,13 @@ def _convert(document: Any, kind: type[AnyStruct], what: str) -> AnyStruct:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too great a number")
+    return number
 
 
 # --- distributed ids ---

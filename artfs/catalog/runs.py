@@ -7,7 +7,7 @@ thread may call it, and several processes work on the same run.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -58,6 +58,18 @@ class Runs:
     def ids(self) -> list[str]:
         """Returns the ids of all runs, sorted. What is no run's file is passed over."""
         return sorted(run for name in os.listdir(self._fd) if (run := _run(name)) is not None)
+
+    def problems(self) -> Iterator[Damaged]:
+        """Yields the files that are damaged or don't belong there."""
+        for name in sorted(map(os.fsencode, os.listdir(self._fd))):
+            run = None if files.is_internal(name) else _run(os.fsdecode(name))
+            try:
+                if run is not None:
+                    self._read(run)
+                elif not files.is_internal(name):
+                    yield Damaged(files.shown(b"runs", name), "no such file belongs there")
+            except Damaged as error:
+                yield error
 
     def read(self, run: str) -> Run:
         """Raises RunNotFound, Damaged."""
@@ -140,6 +152,10 @@ class Runs:
         found = records.decode(raw, Run, what)
         if found.id != run:
             raise Damaged(what, "it is the file of another run")
+        try:
+            _checked(found)
+        except InvalidCommand as error:
+            raise Damaged(what, str(error)) from None
         return raw, found
 
 

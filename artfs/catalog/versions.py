@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from artfs.store import durable
 from artfs.store.clock import timestamp
 
 SUFFIX = ".json"
+
+MOST_MISSING = 1000
+"""So many records may be missing among the others; more, and the highest number is not to be believed."""
 
 
 class Home:
@@ -96,6 +99,21 @@ class Versions:
         with self._opened() as fd:
             found = (self._load(fd, n) for n in range(self._find_highest(fd) + 1))
             return [record for record in found if record is not None]
+
+    def standing(self) -> list[VersionRecord]:
+        """Returns the records of the files that there are, whatever is missing. Raises Damaged."""
+        with self._home.opened() as home:
+            if files.identity(home, b"versions") is None:
+                return []
+        with self._opened() as fd:
+            found = []
+            for number in sorted(_numbers(fd)):
+                name = _file(number)
+                data = files.read(fd, name, self._what(name))
+                if data is not None:
+                    decoded = records.decode_version(data, number, self._what(name))
+                    found += [decoded] if isinstance(decoded, VersionRecord) else []
+            return found
 
     def newest(self) -> VersionRecord | None:
         with self._opened() as fd:
@@ -177,7 +195,13 @@ class Versions:
     def problems(self) -> Iterator[Damaged]:
         """Yields what is wrong with the records, and files among them that don't belong there."""
         with self._opened() as fd:
-            for number in range(self._find_highest(fd) + 1):
+            numbers: Iterable[int] = ()
+            try:
+                numbers = range(self._find_highest(fd) + 1)
+            except Damaged as error:
+                yield error
+                numbers = sorted(_numbers(fd))
+            for number in numbers:
                 try:
                     self._load(fd, number)
                 except Damaged as error:
@@ -192,12 +216,19 @@ class Versions:
         return self._home.opened(b"versions")
 
     def _find_highest(self, fd: int) -> int:
-        """Returns the highest number that was ever used, -1 if none was."""
+        """Returns the highest number that was ever used, -1 if none was.
+
+        Raises Damaged for one that can't be, since what is done for all numbers below it would not end.
+        """
         highest = self._highest
         # Not there: the collection was removed and made anew.
         if highest < 0 or files.identity(fd, _file(highest)) is None:
-            numbers = (_number(os.fsencode(name)) for name in os.listdir(fd))
-            highest = max((n for n in numbers if n is not None), default=-1)
+            numbers = _numbers(fd)
+            highest = max(numbers, default=-1)
+            missing = highest + 1 - len(numbers)
+            if missing > MOST_MISSING:
+                why = f"{missing} versions before it are missing, and no version was ever made without them"
+                raise Damaged(self._what(_file(highest)), why)
         while files.identity(fd, _file(highest + 1)) is not None:
             highest += 1
         self._highest = highest
@@ -257,6 +288,11 @@ class Versions:
 
 def _file(number: int) -> bytes:
     return f"{version_name(number)}{SUFFIX}".encode()
+
+
+def _numbers(fd: int) -> set[int]:
+    found = (_number(os.fsencode(name)) for name in os.listdir(fd))
+    return {number for number in found if number is not None}
 
 
 def _number(name: bytes) -> int | None:

@@ -16,8 +16,9 @@ from artfs.model.tree import TreeReader
 def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
     """Yields every entry below `root` with its path, in preorder: a directory, then what is in it.
 
-    Holds one page a level, however large the version is.
+    Holds one page a level, however large the version is. Raises Damaged.
     """
+    reader.confirm(root)
     stack = [(b"", reader.entries(root.tree))]
     while stack:
         above, entries = stack[-1]
@@ -29,6 +30,7 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
         path = above + entry.name
         yield path, entry
         if isinstance(entry, DirEntry):
+            reader.confirm(entry)
             stack.append((path + b"/", reader.entries(entry.tree)))
 
 

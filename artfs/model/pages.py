@@ -244,6 +244,11 @@ def decode(data: bytes, what: str = "a page of a tree") -> Page:
     return Leaf(raw.entries, keys) if isinstance(raw, _LeafBytes) else Index(raw.level, raw.items, keys)
 
 
+def fault_of_root(entry: DirEntry) -> str:
+    """Says why the root of a version is no legal directory, beyond what the types say; empty if it is one."""
+    return _fault_of_entry(entry)
+
+
 def _content(entry: Entry) -> tuple[object, ...]:
     kind = type(entry)
     if kind is FileEntry:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, TreeId, algorithm_of, text
-from artfs.model.entry import Entry, Summary
+from artfs.model.entry import DirEntry, Entry, Summary
 from artfs.model.pages import LEAF_MAX, ONE_PAGE, Index, Leaf, Page, cuts, encode
 
 Put: TypeAlias = Callable[[TreeId, bytes], None]
@@ -55,6 +55,15 @@ class TreeReader:
     def page(self, tree: TreeId) -> Page:
         """Returns the topmost page of a directory; or any page, for whoever compares two trees."""
         return self._fetch(tree)
+
+    def confirm(self, entry: DirEntry) -> None:
+        """Raises Damaged if a directory holds more or fewer entries than its own entry says.
+
+        Ordinals count on that; and so each directory holds fewer than the one above, however pages are
+        crafted: a walk comes to its end.
+        """
+        if self._fetch(entry.tree).total != entry.entries:
+            raise Damaged(f"tree {text(entry.tree)}", "it is not what the directory above says")
 
     def below(self, page: Index, position: int) -> Page:
         """Returns the page that an item of an index page is of.

@@ -11,7 +11,9 @@ its environment, and writes one line to it: ``ready``, or ``error`` and the reas
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -37,10 +39,7 @@ def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = 
     Raises:
         MountError: it ended before it was ready; the text is the reason that it gave.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if log_file.stat().st_size > _LOG_LIMIT:
-            log_file.rename(log_file.with_name(log_file.name + ".old"))
-    with open(log_file, "ab") as messages:
+    with open(_opened(log_file), "ab") as messages:
         logged_before = messages.tell()
         daemon, answers = launch(
             [*program, *arguments], stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
@@ -85,6 +84,29 @@ def launch(command: Sequence[str], **how: Any) -> tuple[subprocess.Popen[bytes],
 def refusal(answer: bytes) -> str:
     """The reason in a daemon's line, empty if it gave none."""
     return answer[len(_ERROR) :].decode(errors="replace").strip() if answer.startswith(_ERROR) else ""
+
+
+def _opened(log_file: Path) -> int:
+    """Opens the log for appending. Root may mount what is somebody else's: no link is followed."""
+    above = -1
+    try:
+        above = os.open(log_file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(log_file.name, dir_fd=above, follow_symlinks=False).st_size > _LOG_LIMIT:
+                os.rename(log_file.name, f"{log_file.name}.old", src_dir_fd=above, dst_dir_fd=above)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(log_file.name, flags, 0o666, dir_fd=above)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise MountError(f"{log_file} is not a regular file: remove it")
+        return fd
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR):
+            raise MountError(f"{log_file} is not a regular file in a directory: remove it") from None
+        raise
+    finally:
+        if above >= 0:
+            os.close(above)
 
 
 class Report:

@@ -17,18 +17,18 @@ Knows nothing of versions or of FUSE. Blocking; any thread and several processes
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing
-from artfs.store import durable
+from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing, printable
+from artfs.model.names import parse_version
+from artfs.store import documents, durable
 from artfs.store.clock import nanoseconds, timestamp
 
 TREE = b"tree"
@@ -89,7 +89,7 @@ class Mark(msgspec.Struct, frozen=True):
     seal: str
     aliases: tuple[str, ...] = ()
     version: str | None = None
-    lowest: int = 0
+    lowest: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def start(
@@ -134,20 +134,29 @@ class Draft:
         self.collection, self.name = collection, name
         try:
             self.fd = durable.open_directory(pending_fd, name)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise PendingNotFound(collection, name) from None
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise Damaged(f"pending version '{collection}'", "a symlink stands in its place") from None
-            raise
+            raise documents.no_directory(error, self.what()) from None
         try:
             birth = self._load(_DRAFT, Birth)
             if birth is None:
+                if self.stands_in(pending_fd):  # else it was sealed or discarded just now
+                    raise Damaged(self.what(_DRAFT), "it is missing")
                 raise PendingNotFound(collection, name)
+            try:
+                birth.created_ns  # noqa: B018
+            except (ValueError, OverflowError):
+                raise Damaged(self.what(_DRAFT), "it was made at no time") from None
         except BaseException:
             self.close()
             raise
         self.birth: Birth = birth
+
+    def what(self, *names: bytes) -> str:
+        """Names the pending version, or a file of it, in an error."""
+        path = b"/".join((b"collections", self.collection.encode(), b"pending", self.name, *names))
+        return printable(path)
 
     def close(self) -> None:
         """Closes the descriptor; the second call does nothing."""
@@ -168,6 +177,8 @@ class Draft:
             # An exchange that was cut short (durable.exchange); if it was not that, the tree is missing.
             os.rename(TREE + durable.ASIDE, TREE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
             return durable.open_directory(self.fd, TREE)
+        except OSError as error:
+            raise documents.no_directory(error, self.what(TREE)) from None
 
     # -- settings and metadata
 
@@ -185,11 +196,9 @@ class Draft:
         durable.replace(self.fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="settings")
 
     def metadata(self) -> bytes:
-        """Returns the JSON object that the user gave, ``{}`` if none."""
-        try:
-            return durable.read(self.fd, _METADATA)
-        except FileNotFoundError:
-            return b"{}\n"
+        """Returns the JSON object that the user gave, ``{}`` if none. Its bytes are not looked at."""
+        found = documents.read(self.fd, _METADATA, self.what(_METADATA))
+        return b"{}\n" if found is None else found
 
     def set_metadata(self, document: bytes) -> None:
         durable.replace(self.fd, _METADATA, document.rstrip(b"\n") + b"\n", label="metadata")
@@ -216,12 +225,14 @@ class Draft:
         try:
             with durable.directory(self.fd, _RUNS) as fd:
                 found = [
-                    self._load(name, JoinedRun, fd)
+                    documents.load(fd, name, JoinedRun, self.what(_RUNS, name))
                     for name in map(os.fsencode, os.listdir(fd))
                     if not _is_temp(name)
                 ]
         except FileNotFoundError:
             raise PendingNotFound(self.collection, self.name) from None
+        except OSError as error:
+            raise documents.no_directory(error, self.what(_RUNS)) from None
         return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
 
     def joined(self) -> list[str]:
@@ -250,7 +261,10 @@ class Draft:
     # -- the mark of a seal
 
     def mark(self) -> Mark | None:
-        return self._load(_MARK, Mark)
+        mark = self._load(_MARK, Mark)
+        if mark is not None and mark.version is not None and parse_version(mark.version) is None:
+            raise Damaged(self.what(_MARK), f"'{printable(mark.version)}' is no version")
+        return mark
 
     def set_mark(self, mark: Mark) -> None:
         durable.replace(self.fd, _MARK, msgspec.json.encode(mark) + b"\n", label="seal:mark")
@@ -279,7 +293,10 @@ class Draft:
     def conflicts(self) -> set[tuple[bytes, str]]:
         """Returns the path of each conflict that was shown, and what identifies the other side of it."""
         found = self._load(_CONFLICTS, _Conflicts)
-        return set() if found is None else {(bytes.fromhex(path), entry) for path, entry in found.shown}
+        try:
+            return set() if found is None else {(bytes.fromhex(path), entry) for path, entry in found.shown}
+        except ValueError as error:
+            raise Damaged(self.what(_CONFLICTS), str(error)) from None
 
     def note_conflicts(self, shown: Iterable[tuple[bytes, str]]) -> None:
         found = _Conflicts(sorted((path.hex(), entry) for path, entry in shown))
@@ -313,9 +330,12 @@ class Draft:
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         try:
-            fd = os.open(_DRAFT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(_DRAFT, flags, dir_fd=self.fd)
         except FileNotFoundError:  # another process ended it, and its files are being deleted
             raise PendingNotFound(self.collection, self.name) from None
+        except OSError as error:
+            raise documents.damaged_or(error, self.what(_DRAFT)) from None
         try:
             try:
                 fcntl.flock(fd, how | fcntl.LOCK_NB)
@@ -339,16 +359,21 @@ class Draft:
         own = os.fstat(self.fd)
         return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
-    def _load(self, name: bytes, kind: type[S], dir_fd: int | None = None) -> S | None:
-        try:
-            data = durable.read(self.fd if dir_fd is None else dir_fd, name)
-        except FileNotFoundError:
-            return None
-        try:
-            return msgspec.json.decode(data, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            what = f"{os.fsdecode(name)} of a pending version of '{self.collection}'"
-            raise Damaged(what, str(error)) from None
+    def problems(self) -> Iterator[Damaged]:
+        """Yields what is wrong with the files beside the tree; that of metadata only if it is no file."""
+        for look in (self.settings, self.metadata, self.runs, self.mark, self.conflicts, self.open_tree):
+            try:
+                found = look()
+            except (FileNotFoundError, PendingNotFound):  # if it was not sealed or discarded just now
+                yield Damaged(self.what(TREE if look == self.open_tree else _RUNS), "it is missing")
+            except Damaged as error:
+                yield error
+            else:
+                if isinstance(found, int):
+                    os.close(found)
+
+    def _load(self, name: bytes, kind: type[S]) -> S | None:
+        return documents.load(self.fd, name, kind, self.what(name))
 
 
 def _is_temp(name: bytes) -> bool:

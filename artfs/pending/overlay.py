@@ -35,7 +35,7 @@ from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.names import parse_version
 from artfs.model.tree import TreeReader
-from artfs.store import durable, syscalls, trash
+from artfs.store import documents, durable, syscalls, trash
 
 _LOWER, _GONE, _BASE = b".artfs-lower", b".artfs-gone", b".artfs-base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
@@ -123,13 +123,20 @@ def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
         raise _damaged(name, "what stands for its lower directory is no symlink") from None
     tree, _, number = target.partition(b" ")
     try:
-        return Lower(digest.parse_tree(tree.decode("ascii")), int(number, 16))
+        lower = Lower(digest.parse_tree(tree.decode("ascii")), int(number, 16))
     except ValueError as error:
         raise _damaged(name, str(error)) from None
+    if not 0 <= lower.number < 2 * BIT or _lower_target(lower) != target:
+        raise _damaged(name, f"'{printable(number)}' is no number of a node")
+    return lower
 
 
 def set_lower(dir_fd: int, lower: Lower) -> None:
-    os.symlink(b"%s %x" % (digest.text(lower.tree).encode(), lower.number), _LOWER, dir_fd=dir_fd)
+    os.symlink(_lower_target(lower), _LOWER, dir_fd=dir_fd)
+
+
+def _lower_target(lower: Lower) -> bytes:
+    return b"%s %x" % (digest.text(lower.tree).encode(), lower.number)
 
 
 def drop_lower(dir_fd: int, staging_fd: int) -> None:
@@ -146,15 +153,17 @@ def drop_lower(dir_fd: int, staging_fd: int) -> None:
 
 
 def base_of(dir_fd: int) -> Base | None:
-    """Returns of which version a root is a patch; None if of none."""
-    try:
-        data = durable.read(dir_fd, _BASE)
-    except FileNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(data, type=Base)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Damaged("the base of a pending version", str(error)) from None
+    """Returns of which version a root is a patch; None if of none. Raises Damaged."""
+    what = "the base of a pending version (.artfs-base)"
+    base = documents.load(dir_fd, _BASE, Base, what)
+    if base is not None:
+        try:
+            base.tree_id  # noqa: B018
+        except ValueError as error:
+            raise Damaged(what, str(error)) from None
+        if parse_version(base.version) is None:
+            raise Damaged(what, f"'{printable(base.version)}' is no version")
+    return base
 
 
 def set_base(dir_fd: int, base: Base) -> None:
@@ -191,12 +200,14 @@ def is_gone(dir_fd: int, name: bytes) -> bool:
 
 
 def gone(dir_fd: int) -> set[bytes]:
-    """Lists the whiteouts of a directory; entries may stand under the same names."""
+    """Lists the whiteouts of a directory; entries may stand under the same names. Raises Damaged."""
     try:
         with durable.directory(dir_fd, _GONE) as fd:
             return set(map(os.fsencode, os.listdir(fd)))
     except FileNotFoundError:
         return set()
+    except OSError as error:
+        raise documents.no_directory(error, "what is gone from a pending version (.artfs-gone)") from None
 
 
 def shows_nothing(dir_fd: int, lower_names: int) -> bool:
@@ -252,13 +263,19 @@ def read_target(stored: bytes) -> Stub | bytes:
     if not stored.startswith(_RESERVED_TARGET):
         return stored
     if stored.startswith(_ESCAPE):
-        return stored[len(_ESCAPE) :]
+        target = stored[len(_ESCAPE) :]
+        if not target.startswith(_RESERVED_TARGET):
+            raise Damaged(f"the link to '{printable(stored)}' of a pending version", "it needs no escape")
+        return target
     try:
         if not stored.startswith(_STUB):
             raise ValueError("its target is not known")
         mode, algorithm, hexes, name = stored[len(_STUB) :].split(b":", 3)
         tree = digest.parse_tree((algorithm + b":" + hexes).decode("ascii"))
-        return Stub(tree, name, int(mode, 8))
+        stub = Stub(tree, name, int(mode, 8))
+        if not 0 <= stub.mode <= 0o7777 or stub_target(stub) != stored:
+            raise ValueError(f"'{printable(mode)}' is no mode")
+        return stub
     except ValueError as error:
         raise Damaged(f"the stub '{printable(stored)}' of a pending version", str(error)) from None
 

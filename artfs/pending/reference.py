@@ -13,7 +13,7 @@ import os
 import msgspec
 
 from artfs.errors import Damaged, InvalidCommand
-from artfs.model.entry import ReferenceEntry
+from artfs.model.entry import Checksum, ReferenceEntry, Uri
 from artfs.pending import overlay
 from artfs.store import durable, syscalls
 
@@ -24,8 +24,8 @@ _TOO_LONG = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 keeps the xattrs o
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Where the bytes of a reference are, and which ones they were; ``checksum`` may be empty."""
 
-    uri: bytes
-    checksum: bytes
+    uri: Uri
+    checksum: Checksum
 
 
 def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | None:
@@ -36,10 +36,19 @@ def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | No
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
             return None
         raise
+    return decode(data)
+
+
+def decode(data: bytes) -> Origin:
+    """Reads the value of the xattr. Raises Damaged for any that :func:`stage` can't have set."""
+    what = "a reference of a pending version"
     try:
-        return msgspec.msgpack.decode(data, type=Origin)
-    except msgspec.DecodeError as error:
-        raise Damaged("a reference of a pending version", str(error)) from None
+        origin = msgspec.msgpack.decode(data, type=Origin)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Damaged(what, str(error)) from None
+    if b"\0" in origin.uri or msgspec.msgpack.encode(origin) != data:
+        raise Damaged(what, "it is not in the canonical encoding")
+    return origin
 
 
 def entry_at(file: int | bytes, name: bytes, size: int) -> ReferenceEntry | None:

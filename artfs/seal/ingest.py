@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from artfs.errors import CannotSeal
+from artfs.errors import CannotSeal, Damaged, printable
 from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import (
     RUN,
@@ -29,6 +29,7 @@ from artfs.model.entry import (
     SymlinkEntry,
     Xattrs,
 )
+from artfs.model.names import RESERVED
 from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
@@ -165,6 +166,9 @@ class Ingest:
             os.close(listing)
 
     def _read(self, frame: _Frame, name: bytes) -> None:
+        if name.startswith(RESERVED):  # nobody makes such a name through artfs
+            path = b"/".join([*(part.name for part in self._stack[1:]), name])
+            raise Damaged(f"'{printable(path)}' of a pending version", "its name means nothing there")
         status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:

@@ -18,7 +18,6 @@ again, also if an error came between. Blocking; runs on a worker thread, one sea
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import time
@@ -330,7 +329,7 @@ class Sealer:
             aliases=mark.aliases,
             tags=settings.tags,
             description=settings.description,
-            metadata=json.loads(tree.draft.metadata()),
+            metadata=records.load_metadata(tree.draft.metadata(), tree.draft.what(b"metadata.json")),
         )
 
     def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> bytes:
@@ -388,9 +387,13 @@ def decided(collection: Collection, mark: Mark | None) -> VersionRecord | None:
         return None
     if mark.version is not None:
         try:
-            return collection.record(collection.resolve(mark.version))
+            record = collection.record(collection.resolve(mark.version))
         except VersionNotFound:
             return None
+        if record.seal != mark.seal:  # what the mark would have dropped is not in that version
+            what = f"the mark of a seal in '{collection.name}'"
+            raise Damaged(what, f"it names {record.version}, which another seal made")
+        return record
     for number in range(mark.lowest, collection.next_number()):
         with contextlib.suppress(VersionNotFound, Damaged):
             record = collection.record(number)

@@ -14,5 +14,8 @@ def timestamp() -> str:
 
 
 def nanoseconds(text: str) -> int:
-    """Returns such a moment as nanoseconds since the epoch."""
-    return int(datetime.fromisoformat(text).timestamp() * 1_000_000) * 1000
+    """Returns such a moment as nanoseconds since the epoch. Raises ValueError or OverflowError for none."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone")
+    return int(moment.timestamp() * 1_000_000) * 1000

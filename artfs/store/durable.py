@@ -27,6 +27,8 @@ TEMP_PREFIX = b".artfs-tmp."
 LOCK_FILE = b".artfs-lock"
 ASIDE = b".aside"  # behind the name of what is out of the way for the moment of an exchange
 STALE_AFTER_SECONDS = 3600.0
+SMALL = 64 << 20
+"""Bytes. A small file that is longer is none of ours: users' texts are refused long before they make one."""
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -58,8 +60,15 @@ def is_stale_temp(name: bytes, changed_at: float, now: float | None = None) -> b
 
 
 def open_directory(dir_fd: int, name: bytes) -> int:
-    """Opens a directory below ``dir_fd``; a symlink at the last component is ENOTDIR or ELOOP."""
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    """Opens a directory below ``dir_fd``; a symlink at any component is ENOTDIR or ELOOP."""
+    first, _, rest = name.partition(b"/")
+    fd = os.open(first, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    if not rest:
+        return fd
+    try:
+        return open_directory(fd, rest)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -72,15 +81,19 @@ def directory(dir_fd: int, name: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def read(dir_fd: int, name: bytes) -> bytes:
+def read(dir_fd: int, name: bytes, limit: int = SMALL) -> bytes:
     """Returns a small regular file's whole content.
 
-    Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file.
+    Raises FileNotFoundError; ELOOP for a symlink, EINVAL or ENXIO for what is no regular file, EFBIG for one
+    of more than ``limit`` bytes: what a crafted volume holds must not fill the memory.
     """
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, more than any such file", name)
         with open(fd, "rb", buffering=0, closefd=False) as file:
             return file.readall()
     finally:

@@ -208,7 +208,7 @@ def _read_config(path: str, fd: int) -> Config:
             raise VolumeTooNew(path, version, FORMAT)
         config = msgspec.json.decode(data, type=Config)
         Algorithm.named(config.hash)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotAVolume(path, f"artfs.json is damaged: {error}") from None
     if config.format != FORMAT:
         raise NotAVolume(path, f"artfs.json has the unknown format {config.format}")

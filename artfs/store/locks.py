@@ -12,11 +12,13 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from types import TracebackType
 
 import msgspec
 
-from artfs.errors import Busy, printable
+from artfs.errors import Busy, Damaged, printable
+from artfs.store import durable
 from artfs.store.clock import timestamp
 
 
@@ -118,14 +120,12 @@ class Lock:
         return self._take(fcntl.LOCK_EX, blocking)
 
     def _take(self, how: int, blocking: bool) -> Held:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(self._name, flags, 0o600, dir_fd=self._dir_fd)
+            fd = self._open(os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(self._name, flags, dir_fd=self._dir_fd)
+            fd = self._open(os.O_RDONLY)
         try:
             fcntl.flock(fd, how if blocking else how | fcntl.LOCK_NB)
         except OSError as error:
@@ -138,6 +138,26 @@ class Lock:
             raise
         return Held(fd, exclusive=how == fcntl.LOCK_EX)
 
+    def _open(self, flags: int) -> int:
+        """Opens the file; follows no symlink, and waits for nobody if a fifo is there. Raises Damaged."""
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        above, slash, name = self._name.rpartition(b"/")
+        with contextlib.ExitStack() as stack:
+            try:
+                where = stack.enter_context(durable.directory(self._dir_fd, above)) if slash else self._dir_fd
+            except NotADirectoryError:
+                raise Damaged(printable(above), "it is not a directory") from None
+            try:
+                fd = os.open(name, flags, 0o600, dir_fd=where)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                    raise Damaged(printable(self._name), "it is not a regular file") from None
+                raise
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise Damaged(printable(self._name), "it is not a regular file")
+            return fd
+
     def owner(self) -> Owner | str:
         """Returns the owner that is written in the file, else "another process"."""
         return self.read_owner() or "another process"
@@ -145,12 +165,12 @@ class Lock:
     def read_owner(self) -> Owner | None:
         """Returns what the exclusive holder wrote; None if there is nothing, or half of it."""
         try:
-            fd = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._dir_fd)
-        except FileNotFoundError:
+            fd = self._open(os.O_RDONLY)
+        except (FileNotFoundError, Damaged):
             return None
         try:
             return msgspec.json.decode(os.pread(fd, 65536, 0), type=Owner)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         finally:
             os.close(fd)

@@ -25,11 +25,26 @@ from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.tree import TreeReader
 from artfs.store import durable, files, layout
+from artfs.store.documents import damaged_or
 from artfs.store.doubt import Doubt
 from artfs.store.flush import Flush
 from artfs.store.marks import Marks
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
 from artfs.store.verified import Verified
+
+# No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
+_LONGEST_PAGE = 512 << 20
+
+# What a page that is brought again is put in the place of.
+_UNREADABLE = (
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENXIO,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EACCES,
+)
 
 # Where a hard link can't be had and a copy is as good: too many links to the inode (65,000 on ext4: the
 # *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
@@ -150,7 +165,7 @@ class ObjectStore:
         try:
             fd = files.open_regular(self.blobs_fd, blob_path(blob))
         except OSError as error:
-            raise _damaged_or(error, f"blob {text(blob)}") from None
+            raise damaged_or(error, f"blob {text(blob)}") from None
         if size is not None and (found := os.fstat(fd).st_size) != size:
             os.close(fd)
             raise Damaged(f"blob {text(blob)}", f"it has {found} bytes instead of {size}")
@@ -201,9 +216,9 @@ class ObjectStore:
         path = tree_path(tree)
         durable.step("objects:put")
         try:
-            stored: bytes | None = durable.read(self.trees_fd, path)
+            stored: bytes | None = durable.read(self.trees_fd, path, _LONGEST_PAGE)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EIO, errno.EACCES):
+            if error.errno not in _UNREADABLE:
                 raise
             stored = None
         if stored != data or self.doubt.there:
@@ -237,9 +252,9 @@ class ObjectStore:
         """Reads and verifies a page past the cache. Raises Damaged."""
         what = f"tree {text(tree)}"
         try:
-            data = durable.read(self.trees_fd, tree_path(tree))
+            data = durable.read(self.trees_fd, tree_path(tree), _LONGEST_PAGE)
         except OSError as error:
-            raise _damaged_or(error, what) from None
+            raise damaged_or(error, what) from None
         if tree_id(self.algorithm, data) != tree:
             raise Damaged(what, "it has other bytes than its digest says")
         return pages.decode(data, what)
@@ -408,12 +423,3 @@ def _source(dir_fd: int, name: bytes, fd: int | None) -> Iterator[int]:
 
 def _same_inode(a: os.stat_result, b: os.stat_result) -> bool:
     return a.st_ino == b.st_ino and a.st_dev == b.st_dev
-
-
-def _damaged_or(error: OSError, what: str) -> Exception:
-    """Tells damage from what the backing filesystem refuses, which stays as it is."""
-    if error.errno == errno.ENOENT:
-        return Damaged(what, "it is missing")
-    if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
-        return Damaged(what, "it is not a regular file")
-    return error

@@ -91,7 +91,10 @@ class SealedTree:
         self.references = references
         self._kept = kept
         self.label = f"{collection}:{record.version}"
-        self.root = SealedNode(self, 0, record.root.entry(), None)
+        root = record.root.entry()
+        if root.entries > _ORDINALS:
+            raise Damaged(self.label, f"it says that it has {root.entries} entries")
+        self.root = SealedNode(self, 0, root, None)
         self._created_ns = nanoseconds(record.created_at)
 
     def number(self, ordinal: int) -> int:
@@ -113,6 +116,7 @@ class SealedTree:
                 return known
             if not isinstance(node.entry, DirEntry):
                 raise OSError(errno.ESTALE, "no such entry in the version")
+            self.store.reader.confirm(node.entry)
             offset, entry = self.store.reader.at(node.entry.tree, ordinal - node.ordinal)
             node = self.node(node.ordinal + offset, entry, node)
         return node
@@ -222,7 +226,9 @@ class SealedNode(Node):
             raise NotADirectoryError(errno.ENOTDIR, "not a directory")
         if name.startswith(names.RESERVED):
             return self.tree.control if self.ordinal == 0 and name == names.RESERVED else None
-        found = self.tree.store.reader.find(self.entry.tree, name)
+        reader = self.tree.store.reader
+        reader.confirm(self.entry)
+        found = reader.find(self.entry.tree, name)
         return None if found is None else self.tree.node(self.ordinal + found[0], found[1], self)
 
     def listing(self) -> Listing:
@@ -270,7 +276,9 @@ class _SealedListing(Listing):
     def entries(self, offset: int) -> Iterator[Listed]:
         node = self._node
         assert isinstance(node.entry, DirEntry)
-        for at, entry in node.tree.store.reader.entries(node.entry.tree, offset):
+        reader = node.tree.store.reader
+        reader.confirm(node.entry)
+        for at, entry in reader.entries(node.entry.tree, offset):
             child = node.tree.node(node.ordinal + at, entry, node)
             yield Listed(entry.name, child, child.attributes(), at + 1)
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.errors import ArtfsError, PendingNotFound, printable
+from artfs.errors import ArtfsError, Damaged, PendingNotFound, printable
 from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
@@ -79,6 +79,7 @@ class View:
         self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)
         self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
+        self._labels: dict[int, str] = {}  # of all versions that were ever shown, by their serials
         self._kept = KeptNodes()
         volume.audience = self
 
@@ -192,6 +193,11 @@ class View:
 
     def sealed(self, collection: Collection, record: VersionRecord) -> SealedTree:
         """Returns the tree of a version; the last ones that were asked for are kept."""
+        label = f"{collection.name}:{record.version}"
+        other = self._labels.setdefault(record.serial, label)
+        if other != label:
+            # Numbers of nodes are made of it: bytes of one version would be read as the other's.
+            raise Damaged(label, f"it has the serial number of {other}, {record.serial}")
         tree = self._known_sealed(record.serial)
         if tree is None:
             place = VersionPlace(self, collection, record, lambda: directory_of(collection))
@@ -213,6 +219,7 @@ class View:
     def forget_sealed(self, record: VersionRecord) -> None:
         """A version was deleted."""
         self._sealed.pop(record.serial, None)
+        self._labels.pop(record.serial, None)
 
     def sealed_node(self, ino: int) -> Node:
         """Finds a sealed node by its inode number. Raises ESTALE if its version was deleted."""

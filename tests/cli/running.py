@@ -35,8 +35,8 @@ class Cli:
     def __init__(self, path: Path | None, volume: Path, *, mounted: bool) -> None:
         self.path, self.volume, self.mounted = path, volume, mounted
 
-    def __call__(self, *words: str | Path, status: int = 0) -> Result:
-        """Runs a command; fails unless it ends with this exit status."""
+    def __call__(self, *words: str | Path, status: int | None = 0) -> Result:
+        """Runs a command; fails unless it ends with this exit status (None: with any)."""
         arguments = [*([] if self.path is None else ["--volume", str(self.path)]), *map(str, words)]
         out, err = _capture(), _capture()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -46,7 +46,7 @@ class Cli:
         raw, errors = _bytes(out), _bytes(err)
         result = Result(found, os.fsdecode(raw), os.fsdecode(errors), raw)
         shown = " ".join(map(str, words))
-        assert found == status, f"artfs {shown}: exit status {found}\n{result.out}{result.err}"
+        assert status in (None, found), f"artfs {shown}: exit status {found}\n{result.out}{result.err}"
         return result
 
     def json(self, *words: str | Path) -> Any:

@@ -95,8 +95,9 @@ class MountedVolume:
         self._watchdog_log = self.base / "watchdog.log"
 
     def start(self) -> None:
-        """Makes and mounts the volume; returns when the mount answers."""
-        must("init", self.volume)
+        """Makes the volume if there is none, and mounts it; returns when the mount answers."""
+        if not self.volume.exists():
+            must("init", self.volume)
         self._mount()
         assert os.path.ismount(self.point), "artfs mount returned, but nothing is mounted"
         owner = json.loads((self.volume / "locks" / "mount").read_text())

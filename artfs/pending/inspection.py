@@ -1,0 +1,81 @@
+"""Tells what is damaged in a pending version: the files beside its tree, and what a patch lies over.
+
+Changes nothing. Blocking; any thread. Others may change the tree meanwhile: what goes is passed over. The
+users' files are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from artfs.errors import Damaged
+from artfs.model.tree import TreeReader
+from artfs.pending import overlay
+from artfs.pending.draft import Draft
+from artfs.pending.walk import directories
+
+
+def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
+    """Yields all that can't be what it should be; each names the pending version."""
+    yield from draft.problems()
+    try:
+        root = draft.open_tree()
+    except (FileNotFoundError, Damaged):  # told already
+        return
+    try:
+        base = _found(partial(overlay.base_of, root))
+        lower = _found(partial(overlay.lower_of, root))
+        for error in (base, lower):
+            if isinstance(error, Damaged):
+                yield Damaged(f"{draft.what()}: {error.what}", error.why)
+        if base is None and lower is None:
+            return
+        if base is None or lower is None:
+            yield Damaged(draft.what(), "it has a base and lies over nothing, or the other way round")
+            return
+        for error in _below(root, reader):
+            yield Damaged(f"{draft.what()}: {error.what}", error.why)
+    finally:
+        os.close(root)
+
+
+def _below(root: int, reader: TreeReader) -> Iterator[Damaged]:
+    for fd, entries in directories(root):
+        lower = _found(partial(overlay.lower_of, fd))
+        found = [lower, _found(partial(overlay.gone, fd))]
+        if isinstance(lower, overlay.Lower):
+            found.append(_found(partial(reader.page, lower.tree)))
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if not overlay.is_reserved(name) and _is_symlink(fd, name):
+                found.append(_found(partial(_stub, fd, name, reader)))
+        yield from (error for error in found if isinstance(error, Damaged))
+
+
+def _stub(fd: int, name: bytes, reader: TreeReader) -> None:
+    try:
+        meant = overlay.read_target(os.readlink(name, dir_fd=fd))
+    except FileNotFoundError:
+        return
+    if isinstance(meant, overlay.Stub):
+        overlay.stubbed(reader, meant)
+
+
+def _is_symlink(fd: int, name: bytes) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _found(look: Callable[[], object]) -> object:
+    try:
+        return look()
+    except Damaged as error:
+        return error
+
+
+__all__ = ["problems"]

@@ -1,0 +1,98 @@
+"""`get` of what names paths outside, as a foreign mount may, and into a target that others change."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from artfs.access.get import get
+from artfs.access.open import open_access
+from artfs.errors import ArtfsError, InvalidName
+from artfs.volume import Volume
+from tests.crafted.volumes import request
+
+NAMES = [
+    b"..",
+    b".",
+    b"",
+    b"/",
+    b"a/b",
+    b"../planted",
+    b"/tmp/artfs-planted",
+    b"a\0b",
+    b"n" * 256,
+    b".artfs-x",
+]
+
+
+@pytest.fixture
+def volume(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("elsewhere") / "volume"
+    with Volume.init(path) as made:
+        collection = made.catalog.create("model")
+        made.start(collection, b"job")
+        tree = path / "collections/model/pending/job/tree"
+        (tree / "d").mkdir()
+        for number in range(50):
+            (tree / "d" / f"{number:02}").write_bytes(b"sealed %d" % number)
+        (tree / "link").symlink_to("../outside")
+        made.finish(collection, b"job", request())
+    (tmp_path / "outside").mkdir()
+    return path
+
+
+def everything(path: Path) -> set[str]:
+    return {str(found.relative_to(path)) for found in path.rglob("*")}
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_foreign_mount_answers(
+    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: bytes
+) -> None:
+    with open_access(volume) as access:
+        entries = list(access.walk("model", "v0", b""))
+        found = next(entry for entry in entries[1:] if entry.kind == kind)
+        told = [entries[0], replace(found, path=name)]
+        monkeypatch.setattr(access, "walk", lambda *_: iter(told))
+        if name in (b"a/b", b"../planted", b"/tmp/artfs-planted"):  # only the last part is a name
+            get(access, "model", "v0", tmp_path / "out")
+        else:
+            with pytest.raises(InvalidName):
+                get(access, "model", "v0", tmp_path / "out")
+    assert {path for path in everything(tmp_path) if not path.startswith("out/")} == {"outside", "out"}
+    assert not os.path.lexists("/tmp/artfs-planted")
+
+
+def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Path) -> None:
+    out, aside = tmp_path / "out", tmp_path / "aside"
+    outside = tmp_path / "outside"
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            try:
+                os.rename(out / "d", aside)
+                os.symlink(outside, out / "d")
+                os.unlink(out / "d")
+                os.rename(aside, out / "d")
+            except OSError:
+                continue
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        with open_access(volume) as access:
+            for _ in range(10):
+                try:
+                    get(access, "model", "v0", out)
+                except (ArtfsError, OSError):
+                    continue
+    finally:
+        stop.set()
+        swapping.join()
+    assert os.listdir(outside) == []

@@ -1,0 +1,68 @@
+"""`put` of sources that others change meanwhile: no symlink that was swapped in is followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Cli
+from tests.crafted.volumes import SECRET, make
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    make(tmp_path)
+    return Cli(tmp_path / "volume", tmp_path / "volume", mounted=False)
+
+
+def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "d").mkdir(parents=True)
+    for number in range(20):
+        (source / "d" / f"secret{number}").write_bytes(b"mine")
+    secret = tmp_path / "outside/secret"
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    for number in range(20):
+        (outside / f"secret{number}").symlink_to(secret)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for path, target in ((source / "d/secret7", secret), (source / "d", outside)):
+                aside = path.with_name("aside")
+                try:
+                    os.rename(path, aside)
+                    os.symlink(target, path)
+                    os.unlink(path)
+                    os.rename(aside, path)
+                except OSError:
+                    continue
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for number in range(10):
+            cli("put", source, "--name", f"put-{number}", status=None)
+    finally:
+        stop.set()
+        swapping.join()
+    for blob in (tmp_path / "volume/objects/blobs").rglob("*"):
+        assert blob.is_dir() or SECRET not in blob.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
+def test_what_is_no_file(cli: Cli, tmp_path: Path, kind: int) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"mine")
+    try:
+        os.mknod(source / "odd", kind | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root makes device nodes")
+    assert "odd" in cli.refused("put", source, "--name", "put")
+    assert "odd" in cli.refused("put", source / "odd", "--name", "put")
