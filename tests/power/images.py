@@ -15,7 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,23 +37,22 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 class Image:
     """A mounted filesystem in a file. ``root`` is a directory of it for whoever wants to make files."""
 
-    def __init__(self, kind: str, base: Path, size: int | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, base: Path, size: int | None = None, inodes: int | None = None) -> None:
         self.kind, self._file, self._point = kind, base / "image", base / "disk"
         self._point.mkdir()
         self.root = self._point / "data"
-        self._options = [*options]
         command, least = _MAKE[kind]
         self.size = least if size is None else size
         with self._file.open("wb") as file:
             file.truncate(self.size)
-        _run(*command, self._file)
+        _run(*command, *(() if inodes is None else ("-N", str(inodes))), self._file)
         self.mount()
         self.root.mkdir()
         self.sync()
 
     def mount(self, *options: str) -> None:
         # mount(8)'s own loop device goes with the mount: nothing else is to be taken away.
-        _run("mount", "-o", ",".join(["loop", *self._options, *options]), self._file, self._point)
+        _run("mount", "-o", ",".join(["loop", *options]), self._file, self._point)
 
     def unmount(self) -> None:
         try:
@@ -120,14 +119,14 @@ def why_no_image(kind: str) -> str | None:
 
 
 @contextmanager
-def image(kind: str, size: int | None = None, options: Sequence[str] = ()) -> Iterator[Image]:
+def image(kind: str, size: int | None = None, *, inodes: int | None = None) -> Iterator[Image]:
     """A fresh filesystem; afterwards it is gone. In memory where there is room: a test waits for each fsync."""
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     base = Path(tempfile.mkdtemp(prefix="artfs-image-", dir=parent))
     base.chmod(0o755)
     made = None
     try:
-        made = Image(kind, base, size, options)
+        made = Image(kind, base, size, inodes)
         yield made
     finally:
         if made is not None:
