@@ -337,6 +337,7 @@ class Volume:
         ``alone``: the caller's lock keeps all others from changing pending versions.
         """
         self.catalog.sweep()
+        self.catalog.keep_reserve()
         for collection in self.catalog.collections():
             for name in self.pending_names(collection):
                 try:
@@ -504,7 +505,7 @@ class Volume:
         def pending() -> bool:
             return next(self._all_pending(), None) is not None
 
-        return gc.collect(
+        collected = gc.collect(
             self.layout,
             self.store,
             self._needed_trees,
@@ -512,6 +513,9 @@ class Volume:
             dry_run=dry_run,
             progress=progress,
         )
+        if not dry_run:
+            self.catalog.keep_reserve()
+        return collected
 
     def _needed_trees(self) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of."""

@@ -13,7 +13,7 @@ import stat
 import threading
 from contextlib import suppress
 
-from artfs.catalog import files, records
+from artfs.catalog import files, records, reserve
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AlreadyExists,
@@ -97,7 +97,12 @@ class Catalog:
         except Exception:
             self._purge(temp)
             raise
+        self.keep_reserve()
         return self.collection(name)
+
+    def keep_reserve(self) -> None:
+        """Sees to the room that deleting a version takes on a full disk."""
+        reserve.keep(self._fd)
 
     def remove(self, name: str) -> None:
         """Removes a collection that has no version and nothing pending; else NotEmpty.
