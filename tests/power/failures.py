@@ -1,4 +1,4 @@
-"""Single system calls of an operation fail: it says so or does without, and leaves the old state or the new."""
+"""Single system calls of an operation fail: it says so or does without, and all is old or new."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.crash.patches import check_one_of, finish_all
 from tests.power.injecting import Injected, inject
 from tests.power.trials import OPERATIONS
 
-#: Where another errno is the answer: full tables of descriptors and locks are told as they are.
 _SYNCS = ("fsync", "fdatasync", "syncfs")
 
 

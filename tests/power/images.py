@@ -1,8 +1,9 @@
 """Filesystems in files: made, mounted, their power cut, taken away whatever happens.
 
 The power is cut by the GOINGDOWN ioctl of ext4 and xfs with NOLOGFLUSH: from that instant nothing reaches the
-image any more, not even the journal that is in memory. What was not synced is then undone by the next mount: a
-rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of artfs.
+image any more, not even the journal that is in memory. What was not synced is then undone by the next mount:
+a rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of
+artfs.
 """
 
 from __future__ import annotations
@@ -51,8 +52,13 @@ class Image:
         self.sync()
 
     def mount(self, *options: str) -> None:
-        # mount(8)'s own loop device goes with the mount: nothing else is to be taken away.
-        _run("mount", "-o", ",".join(["loop", *options]), self._file, self._point)
+        # A loop device of its own each time. mount(8) would take the one there is, if another mount namespace
+        # still holds the filesystem that went down. Detached at once, it goes with the mount.
+        device = _run("losetup", "--find", "--show", self._file).strip()
+        try:
+            _run("mount", "-o", ",".join(["rw", *options]), device, self._point)
+        finally:
+            _run("losetup", "--detach", device)
 
     def unmount(self) -> None:
         try:
@@ -92,7 +98,12 @@ class Image:
         Returns the step's label; None if the action came to its end: then it was cut right after. What it has
         open must have been opened by itself.
         """
-        label = crash(number, lambda: (action(), self.go_down()), last=self.go_down)
+
+        def act() -> None:
+            action()
+            self.go_down()
+
+        label = crash(number, act, last=self.go_down)
         self.come_up()
         return label
 
@@ -120,7 +131,7 @@ def why_no_image(kind: str) -> str | None:
 
 @contextmanager
 def image(kind: str, size: int | None = None, *, inodes: int | None = None) -> Iterator[Image]:
-    """A fresh filesystem; afterwards it is gone. In memory where there is room: a test waits for each fsync."""
+    """A fresh filesystem; afterwards it is gone. In memory, where fsync takes no time."""
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     base = Path(tempfile.mkdtemp(prefix="artfs-image-", dir=parent))
     base.chmod(0o755)
@@ -155,6 +166,6 @@ def needs(kind: str) -> None:
         pytest.skip(why)
 
 
-def _run(*command: str | Path) -> None:
+def _run(*command: str | Path) -> str:
     environment = {**os.environ, "PATH": _PATH}
-    subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

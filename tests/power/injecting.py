@@ -1,7 +1,7 @@
-"""One system call of a process fails, by strace(1): which, how, and the how manieth, is for the caller to say.
+"""One system call of a process fails, by strace(1); the caller says which, how, and the how manieth.
 
-Other than with the labels of durable steps, no call is left out because nobody thought of it, and what fails is
-what the kernel answers, in whichever library it is asked.
+Other than with the labels of durable steps, no call is left out because nobody thought of it, and what fails
+is what the kernel answers, in whichever library it is asked.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def needs_strace() -> None:
 
 
 def inject(
-    action: Callable[[], object], call: str, error: str, when: int, prepare: Callable[[], object] = lambda: None
+    action: Callable[[], object],
+    call: str,
+    error: str,
+    when: int,
+    prepare: Callable[[], object] = lambda: None,
 ) -> Injected:
     """Does something in a process whose ``when``-th system call of a name fails.
 
@@ -111,7 +115,7 @@ def inject(
             os.readv(waiting, [bytearray(1)])
             os.writev(tell, [b"%d\n" % _errno(action)])
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the parent sees the exit status
             traceback.print_exc(file=sys.stderr)
         finally:
             os._exit(1)
@@ -122,7 +126,7 @@ def inject(
             assert said.readline() == b"ready\n", "it could not be prepared"
             log = Path(place) / "log"
             rule = f"inject={call}:error={error}:when={when}"
-            command = ["strace", "-f", "-o", log, "-e", f"trace={call}", "-e", rule, "-p", str(child)]
+            command = ["strace", "-f", "-o", str(log), "-e", f"trace={call}", "-e", rule, "-p", str(child)]
             with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
                 assert strace.stderr is not None
                 line = strace.stderr.readline()

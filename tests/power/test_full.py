@@ -1,4 +1,4 @@
-"""A disk that is full, or may not be written: an errno, nothing lost, and after room is made the same works."""
+"""A disk that is full or may not be written: an errno, nothing lost, and with room the same works."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Fill:
                         if file.tell() < size:
                             break
             except OSError as error:
-                assert error.errno == errno.ENOSPC
+                _check_full(error)
         for path in sorted(self._root.glob("bytes-*"), key=lambda path: path.stat().st_size)[:keep]:
             path.unlink()
 
@@ -66,7 +66,7 @@ class Fill:
                 (self._root / f"name-{self._number}").touch()
                 self._number += 1
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            _check_full(error)
 
     def give(self, count: int) -> bool:
         """Gives the room of some files back; False if there are none left."""
@@ -101,7 +101,7 @@ def test_a_finish_on_a_full_disk(small: Path) -> None:
                 answer = case.finish(b"job", "best")
                 break
             except OSError as error:
-                assert error.errno == errno.ENOSPC
+                _check_full(error)
             refused += 1
             after = case.state()
             assert after.versions.items() >= before.versions.items()
@@ -184,6 +184,10 @@ def test_commands_on_a_full_disk(small: Path) -> None:
     assert artfs("--volume", volume, "check").returncode == 0
 
 
+def _check_full(error: OSError) -> None:
+    assert error.errno == errno.ENOSPC
+
+
 def _free(path: Path) -> int:
     space = os.statvfs(path)
     return space.f_bfree + space.f_ffree
@@ -227,7 +231,13 @@ def test_a_read_only_disk() -> None:
             assert done.returncode == 1, words
             assert "Read-only file system" in done.stderr, done.stderr
             assert "Traceback" not in done.stderr
-        for words in (["ls"], ["cat", f"{NAME}:best", "dir-1/1"], ["check"], ["show", f"{NAME}:v0"], ["pending"]):
+        for words in (
+            ["ls"],
+            ["cat", f"{NAME}:best", "dir-1/1"],
+            ["check"],
+            ["show", f"{NAME}:v0"],
+            ["pending"],
+        ):
             done = artfs("--volume", path, *words)
             assert done.returncode == 0, (words, done.stderr)
 
@@ -237,7 +247,10 @@ def test_more_equal_files_than_an_inode_may_have_links() -> None:
     """65,000 on ext4."""
     count = 70_000
     needs("ext4")
-    with image("ext4", 600 * _KIB * _KIB, inodes=200_000) as disk, Volume.init(disk.root / "volume") as volume:
+    with (
+        image("ext4", 600 * _KIB * _KIB, inodes=200_000) as disk,
+        Volume.init(disk.root / "volume") as volume,
+    ):
         volume.catalog.create(NAME)
         case = Case(volume)
 

@@ -64,7 +64,9 @@ class SickMachine(MountedVolume):
     """One on which flushes fail, which its log may tell."""
 
     def log(self) -> str:
-        return "\n".join(line for line in super().log().splitlines() if "artfs.store.doubt: a flush" not in line)
+        return "\n".join(
+            line for line in super().log().splitlines() if "artfs.store.doubt: a flush" not in line
+        )
 
 
 @pytest.fixture

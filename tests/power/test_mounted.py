@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.control import command, commit, control, finish, show, show_json, show_lines, snapshot, writer
+from tests.mount.control import (
+    command,
+    commit,
+    control,
+    finish,
+    show,
+    show_json,
+    show_lines,
+    snapshot,
+    writer,
+)
 from tests.mount.mounting import must
 from tests.power.images import needs
 from tests.power.machine import Machine, machine
@@ -88,7 +98,9 @@ def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
 
 def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
     """Also of a directory that was opened while all it held was the base's."""
-    commit(model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"})
+    commit(
+        model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"}
+    )
     job = model / "pending" / "job"
     job.mkdir()
     command(job, "base", "latest")
@@ -117,25 +129,8 @@ def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
     assert (model / "best" / "dir" / "deep" / "moved").read_bytes() == b"two"
 
 
-def test_a_directory_that_is_fsynced_is_all_that_is(computer: Machine, model: Path) -> None:
-    """Nothing else of the patch is synced meanwhile that would take it along."""
-    commit(model, "base", {"dir/one": "one", "dir/two": "two"})
-    job = model / "pending" / "job"
-    job.mkdir()
-    command(job, "base", "latest")
-    held = os.open(job / "dir", os.O_RDONLY)
-    try:
-        (job / "dir" / "one").unlink()
-        os.fsync(held)
-        computer.lose_power()
-    finally:
-        os.close(held)
-    computer.reboot()
-    assert names(job / "dir") == ["two"]
-
-
 def test_attributes_of_what_is_the_base_s(computer: Machine, model: Path) -> None:
-    """A mode that a file of the base got is durable when the file is fsynced, though its bytes always were."""
+    """A mode that a file of the base got is durable when the file is fsynced."""
     commit(model, "base", {"dir/one": "one"})
     job = model / "pending" / "job"
     job.mkdir()

@@ -58,8 +58,10 @@ def fail_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inodes(path: Path) -> set[int]:
-    """Of all objects, and of all that is pending. Those of files that go meanwhile are used again, so held."""
-    return {file.stat().st_ino for file in [*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]}
+    """Of all objects, and of all that is pending."""
+    return {
+        file.stat().st_ino for file in [*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]
+    }
 
 
 def objects(path: Path, kind: str = "*") -> set[int]:
