@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from artfs.store import syscalls
+from tests.conformance.helpers import eventually
 from tests.crash.faults import crash
 
 _GOINGDOWN, _NOLOGFLUSH = 0x8004587D, 2
@@ -52,8 +53,7 @@ class Image:
         self.sync()
 
     def mount(self, *options: str) -> None:
-        # A loop device of its own each time. mount(8) would take the one there is, if another mount namespace
-        # still holds the filesystem that went down. Detached at once, it goes with the mount.
+        # Detached at once, it goes with the mount.
         device = _run("losetup", "--find", "--show", self._file).strip()
         try:
             _run("mount", "-o", ",".join(["rw", *options]), device, self._point)
@@ -66,6 +66,8 @@ class Image:
         except subprocess.CalledProcessError:
             gc.collect()  # trees that were replaced hold descriptors, and each other
             _run("umount", self._point)
+        # A mount namespace that somebody made meanwhile may hold the filesystem, which then goes on writing.
+        eventually(lambda: not _run("losetup", "--associated", self._file), what="the loop device is free")
 
     def remount(self, *options: str) -> None:
         """Changes options of the mount in place, ``ro`` for one."""

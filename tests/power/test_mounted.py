@@ -33,6 +33,9 @@ from tests.power.machine import Machine, machine
 
 pytestmark = pytest.mark.fuse
 
+#: Many cuts, each with a mount; what they are about is cut at each step in `test_labels`, without one.
+long = pytest.mark.skipif("ARTFS_TEST_LONG" not in os.environ, reason="many cuts: set $ARTFS_TEST_LONG")
+
 _numbers = itertools.count(1)
 
 
@@ -201,6 +204,7 @@ def test_a_forced_finish(computer: Machine, model: Path, job: Path) -> None:
     assert os.readlink(model / "best") == "v0"
 
 
+@long
 def test_names_and_notes(computer: Machine, model: Path) -> None:
     """Each right before the cut, since a later one might take an earlier one along."""
     commit(model, "one", {"file": "one"}, "best old")
@@ -231,6 +235,7 @@ def test_names_and_notes(computer: Machine, model: Path) -> None:
     assert (model / "v1" / "file").read_text() == "two"
 
 
+@long
 def test_what_is_pending(computer: Machine, model: Path, job: Path) -> None:
     """Collections and pending versions, their base, runs, references, and their end."""
     computer.cut()
