@@ -145,7 +145,10 @@ class Collection:
         except OSError as error:
             if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
                 raise
-            self._versions.delete(number, lambda: self.holders(number))
+            try:
+                self._versions.delete(number, lambda: self.holders(number))
+            except VersionNotFound:  # the tombstone was there already, and could not be made durable
+                raise error from None
         self._drop_what_belonged_to(number)
 
     # --- aliases ---
