@@ -77,7 +77,9 @@ class Volume:
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
         """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if there is something in the way."""
-        return cls(Layout.init(path, algorithm))
+        volume = cls(Layout.init(path, algorithm))
+        volume.catalog.keep_reserve()
+        return volume
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Volume:

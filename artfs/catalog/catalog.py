@@ -97,7 +97,6 @@ class Catalog:
         except Exception:
             self._purge(temp)
             raise
-        self.keep_reserve()
         return self.collection(name)
 
     def keep_reserve(self) -> None:
