@@ -81,7 +81,9 @@ class Volume:
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
         """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if there is something in the way."""
-        return cls(Layout.init(path, algorithm))
+        volume = cls(Layout.init(path, algorithm))
+        volume.catalog.keep_reserve()
+        return volume
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Volume:
@@ -342,6 +344,7 @@ class Volume:
         ``alone``: the caller's lock keeps all others from changing pending versions.
         """
         self.catalog.sweep()
+        self.catalog.keep_reserve()
         for collection in self.catalog.collections():
             try:
                 pending = self.pending_names(collection)
@@ -544,7 +547,11 @@ class Volume:
         def pending() -> bool:
             return next(self._all_pending(), None) is not None
 
-        return gc.collect(self.layout, self.store, self._needed_trees, pending=pending, progress=progress)
+        collected = gc.collect(
+            self.layout, self.store, self._needed_trees, pending=pending, progress=progress
+        )
+        self.catalog.keep_reserve()
+        return collected
 
     def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
         """Lists the roots of all versions, and of what pending versions lie over and are patches of.

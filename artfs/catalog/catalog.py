@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
-from artfs.catalog import files, records
+from artfs.catalog import files, records, reserve
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AlreadyExists,
@@ -137,6 +137,10 @@ class Catalog:
             self._purge(temp)
             raise
         return self.collection(name)
+
+    def keep_reserve(self) -> None:
+        """Sees to the room that deleting a version takes on a full disk."""
+        reserve.keep(self._fd)
 
     def remove(self, name: str) -> None:
         """Removes a collection that has no version and nothing pending; else NotEmpty.

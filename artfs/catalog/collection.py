@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from artfs.catalog import files, records
+from artfs.catalog import files, records, reserve
 from artfs.catalog.aliases import Aliases
 from artfs.catalog.records import Notes, VersionRecord
 from artfs.catalog.versions import Home, Versions
@@ -41,6 +41,7 @@ class Collection:
     def __init__(self, collections_fd: int, name: str) -> None:
         """``collections_fd`` must stay open while this is used; ``name`` is a legal one."""
         self.name = name
+        self._collections_fd = collections_fd
         self._home = Home(collections_fd, name)
         self._versions = Versions(self._home)
         self._aliases = Aliases(self._home, self._versions)
@@ -144,7 +145,15 @@ class Collection:
 
         Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
         """
-        self._versions.delete(number, lambda: self.holders(number))
+        try:
+            self._versions.delete(number, lambda: self.holders(number))
+        except OSError as error:
+            if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
+                raise
+            try:
+                self._versions.delete(number, lambda: self.holders(number))
+            except VersionNotFound:  # the tombstone was there already, and could not be made durable
+                raise error from None
         self._drop_what_belonged_to(number)
 
     # --- aliases ---

@@ -1,9 +1,9 @@
 """Whether what reads well in this volume may not be on its disk: after a flush that failed.
 
-Owns ``objects/doubt``. Linux tells a failed write-back once and then takes the pages for clean: the next fsync
-succeeds, reads go on giving the bytes, and the disk hasn't got them. So from a failure on no object is trusted
-that isn't written anew, by any process, until gc has removed what no version needs. Must not know objects.
-Any thread may call it.
+Owns ``objects/doubt``. Linux tells a failed write-back once and then takes the pages for clean: the next
+fsync succeeds, reads go on giving the bytes, and the disk hasn't got them. So from a failure on no object is
+trusted that isn't written anew, by any process, until gc has removed what no version needs. Must not know
+objects. Any thread may call it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Doubt:
             self._raised = True
 
     def end(self) -> None:
-        """Takes the doubt away: the caller has removed all that was in doubt, and keeps others from storing."""
+        """Takes the doubt away: the caller has removed what was in it, and keeps others from storing."""
         with contextlib.suppress(FileNotFoundError):
             durable.remove(self._fd, _FILE, label="doubt")
         self.there = self._raised = False

@@ -125,7 +125,7 @@ def sync_dir(dir_fd: int, *, label: str) -> None:
 def confirm(dir_fd: int, *, label: str) -> None:
     """Makes durable what was found to be as it should be, before that is answered.
 
-    Whoever made it so may have been killed, or told of an error, before he synced the directory; or is about to.
+    Whoever made it so may have been killed, or told of an error, before he synced the directory.
     """
     sync_dir(dir_fd, label=label)
 

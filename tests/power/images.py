@@ -1,8 +1,9 @@
 """Filesystems in files: made, mounted, their power cut, taken away whatever happens.
 
 The power is cut by the GOINGDOWN ioctl of ext4 and xfs with NOLOGFLUSH: from that instant nothing reaches the
-image any more, not even the journal that is in memory. What was not synced is then undone by the next mount: a
-rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of artfs.
+image any more, not even the journal that is in memory. What was not synced is then undone by the next mount:
+a rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of
+artfs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from artfs.store import syscalls
+from tests.conformance.helpers import eventually
 from tests.crash.faults import crash
 
 _GOINGDOWN, _NOLOGFLUSH = 0x8004587D, 2
@@ -37,23 +39,26 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 class Image:
     """A mounted filesystem in a file. ``root`` is a directory of it for whoever wants to make files."""
 
-    def __init__(self, kind: str, base: Path, size: int | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, base: Path, size: int | None = None, inodes: int | None = None) -> None:
         self.kind, self._file, self._point = kind, base / "image", base / "disk"
         self._point.mkdir()
         self.root = self._point / "data"
-        self._options = [*options]
         command, least = _MAKE[kind]
         self.size = least if size is None else size
         with self._file.open("wb") as file:
             file.truncate(self.size)
-        _run(*command, self._file)
+        _run(*command, *(() if inodes is None else ("-N", str(inodes))), self._file)
         self.mount()
         self.root.mkdir()
         self.sync()
 
     def mount(self, *options: str) -> None:
-        # mount(8)'s own loop device goes with the mount: nothing else is to be taken away.
-        _run("mount", "-o", ",".join(["loop", *self._options, *options]), self._file, self._point)
+        # Detached at once, it goes with the mount.
+        device = _run("losetup", "--find", "--show", self._file).strip()
+        try:
+            _run("mount", "-o", ",".join(["rw", *options]), device, self._point)
+        finally:
+            _run("losetup", "--detach", device)
 
     def unmount(self) -> None:
         try:
@@ -61,6 +66,8 @@ class Image:
         except subprocess.CalledProcessError:
             gc.collect()  # trees that were replaced hold descriptors, and each other
             _run("umount", self._point)
+        # A mount namespace that somebody made meanwhile may hold the filesystem, which then goes on writing.
+        eventually(lambda: not _run("losetup", "--associated", self._file), what="the loop device is free")
 
     def remount(self, *options: str) -> None:
         """Changes options of the mount in place, ``ro`` for one."""
@@ -93,7 +100,12 @@ class Image:
         Returns the step's label; None if the action came to its end: then it was cut right after. What it has
         open must have been opened by itself.
         """
-        label = crash(number, lambda: (action(), self.go_down()), last=self.go_down)
+
+        def act() -> None:
+            action()
+            self.go_down()
+
+        label = crash(number, act, last=self.go_down)
         self.come_up()
         return label
 
@@ -120,14 +132,14 @@ def why_no_image(kind: str) -> str | None:
 
 
 @contextmanager
-def image(kind: str, size: int | None = None, options: Sequence[str] = ()) -> Iterator[Image]:
-    """A fresh filesystem; afterwards it is gone. In memory where there is room: a test waits for each fsync."""
+def image(kind: str, size: int | None = None, *, inodes: int | None = None) -> Iterator[Image]:
+    """A fresh filesystem; afterwards it is gone. In memory, where fsync takes no time."""
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     base = Path(tempfile.mkdtemp(prefix="artfs-image-", dir=parent))
     base.chmod(0o755)
     made = None
     try:
-        made = Image(kind, base, size, options)
+        made = Image(kind, base, size, inodes)
         yield made
     finally:
         if made is not None:
@@ -156,6 +168,6 @@ def needs(kind: str) -> None:
         pytest.skip(why)
 
 
-def _run(*command: str | Path) -> None:
+def _run(*command: str | Path) -> str:
     environment = {**os.environ, "PATH": _PATH}
-    subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

@@ -11,7 +11,6 @@ from artfs.catalog.collection import Collection
 from artfs.store import durable
 from artfs.volume import Volume
 from tests.crash.harness import NAME, Case, small
-
 from tests.power.images import Image, image, needs
 from tests.power.trials import OPERATIONS, Trial, cut_collections, cut_inits, some
 
@@ -70,12 +69,12 @@ def test_what_was_so_already_is_durable_when_it_is_answered(
     with Volume.open(path) as volume:
         collection = volume.catalog.collection(NAME)
         found = {
-            _alias: collection.aliases() == {"best": "v0"},
-            _texts: collection.description == "told",
-            _notes: collection.notes(0).tags == ("a",),
-            _finished: collection.finished(b"job") == 0,
+            "_alias": collection.aliases() == {"best": "v0"},
+            "_texts": collection.description == "told",
+            "_notes": collection.notes(0).tags == ("a",),
+            "_finished": collection.finished(b"job") == 0,
         }
-        assert found[say]
+        assert found[say.__name__]
 
 
 def test_power_is_cut_while_a_volume_is_made(disk: Image) -> None:

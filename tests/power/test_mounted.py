@@ -16,12 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.control import command, commit, control, finish, show, show_json, show_lines, snapshot, writer
+from tests.mount.control import (
+    command,
+    commit,
+    control,
+    finish,
+    show,
+    show_json,
+    show_lines,
+    snapshot,
+    writer,
+)
 from tests.mount.mounting import must
 from tests.power.images import needs
 from tests.power.machine import Machine, machine
 
 pytestmark = pytest.mark.fuse
+
+#: Many cuts, each with a mount; what they are about is cut at each step in `test_labels`, without one.
+long = pytest.mark.skipif("ARTFS_TEST_LONG" not in os.environ, reason="many cuts: set $ARTFS_TEST_LONG")
 
 _numbers = itertools.count(1)
 
@@ -88,7 +101,9 @@ def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
 
 def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
     """Also of a directory that was opened while all it held was the base's."""
-    commit(model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"})
+    commit(
+        model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"}
+    )
     job = model / "pending" / "job"
     job.mkdir()
     command(job, "base", "latest")
@@ -117,25 +132,8 @@ def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
     assert (model / "best" / "dir" / "deep" / "moved").read_bytes() == b"two"
 
 
-def test_a_directory_that_is_fsynced_is_all_that_is(computer: Machine, model: Path) -> None:
-    """Nothing else of the patch is synced meanwhile that would take it along."""
-    commit(model, "base", {"dir/one": "one", "dir/two": "two"})
-    job = model / "pending" / "job"
-    job.mkdir()
-    command(job, "base", "latest")
-    held = os.open(job / "dir", os.O_RDONLY)
-    try:
-        (job / "dir" / "one").unlink()
-        os.fsync(held)
-        computer.lose_power()
-    finally:
-        os.close(held)
-    computer.reboot()
-    assert names(job / "dir") == ["two"]
-
-
 def test_attributes_of_what_is_the_base_s(computer: Machine, model: Path) -> None:
-    """A mode that a file of the base got is durable when the file is fsynced, though its bytes always were."""
+    """A mode that a file of the base got is durable when the file is fsynced."""
     commit(model, "base", {"dir/one": "one"})
     job = model / "pending" / "job"
     job.mkdir()
@@ -206,6 +204,7 @@ def test_a_forced_finish(computer: Machine, model: Path, job: Path) -> None:
     assert os.readlink(model / "best") == "v0"
 
 
+@long
 def test_names_and_notes(computer: Machine, model: Path) -> None:
     """Each right before the cut, since a later one might take an earlier one along."""
     commit(model, "one", {"file": "one"}, "best old")
@@ -236,6 +235,7 @@ def test_names_and_notes(computer: Machine, model: Path) -> None:
     assert (model / "v1" / "file").read_text() == "two"
 
 
+@long
 def test_what_is_pending(computer: Machine, model: Path, job: Path) -> None:
     """Collections and pending versions, their base, runs, references, and their end."""
     computer.cut()
