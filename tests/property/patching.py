@@ -304,6 +304,8 @@ class Comparison(RuleBasedStateMachine):
         if merge is not None and merge.refused:
             self._collide(lambda: self.world.finish(force=force), merge)
             return False
+        if merge is not None:
+            self.end_listings()  # what others removed they tell no more
         done = self.world.finish(force=force)
         self.say(f"finish: {done}")
         got = look(self.world.version(done.version), exact=merge is not None)
