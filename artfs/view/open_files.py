@@ -96,12 +96,20 @@ def check_not_replaced(directory: PendingDirectory) -> None:
         raise OSError(errno.ESTALE, "the pending version got another base")
 
 
+def sealed_entries(directory: PendingDirectory, offset: int) -> Iterator[Listed]:
+    """Yields the entries of the version that the directory's tree became, by the offsets of that."""
+    twin = directory.twin()
+    if twin is not None:
+        yield from twin.listing().entries(offset)
+
+
 class PendingListing(Listing):
     """The names that a directory had when it was rewound, looked up one by one as they are asked for."""
 
     def __init__(self, directory: PendingDirectory) -> None:
         self._directory = directory
         self._names: list[bytes] = []
+        self._sealed = False
         self.blocks = directory.stat().st_size > LARGE_DIRECTORY
         # An O_PATH descriptor lists nothing; and this one must outlive the directory's place in the cache.
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.directory())
@@ -109,6 +117,8 @@ class PendingListing(Listing):
     def rewind(self) -> None:
         check_not_replaced(self._directory)
         self._hold([os.fsencode(name) for name in os.listdir(self._fd)])
+        # Asked after the look: once a tree is sealed its files go from here, and the version has the names.
+        self._sealed = self._directory.branch.sealed is not None
 
     def _hold(self, names: list[bytes]) -> None:
         NAMES.give(len(self._names))
@@ -118,6 +128,9 @@ class PendingListing(Listing):
 
     def entries(self, offset: int) -> Iterator[Listed]:
         check_not_replaced(self._directory)
+        if self._sealed:
+            yield from sealed_entries(self._directory, offset)
+            return
         branch = self._directory.branch
         for index in range(offset, len(self._names)):
             name = self._names[index]

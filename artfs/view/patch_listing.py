@@ -16,7 +16,7 @@ from artfs.model.digest import TreeId
 from artfs.pending import overlay
 from artfs.view.budget import NAMES
 from artfs.view.node import Listed, Listing, Node
-from artfs.view.open_files import LARGE_DIRECTORY, check_not_replaced
+from artfs.view.open_files import LARGE_DIRECTORY, check_not_replaced, sealed_entries
 
 if TYPE_CHECKING:
     from artfs.view.patch import PatchDirectory
@@ -28,6 +28,7 @@ class PatchListing(Listing):
         self._names: list[bytes] = []
         self._told: frozenset[bytes] = frozenset()
         self._tree: TreeId | None = None
+        self._sealed = False
         self._fd = -1
         if not directory.is_lower:
             self._open()
@@ -50,9 +51,14 @@ class PatchListing(Listing):
         NAMES.take(len(names))
         self._names, self._told = names, frozenset(names)
         self._tree = None if directory.lower is None else directory.lower.tree
+        # Asked after the look: once a tree is sealed its files go from here, and the version has the names.
+        self._sealed = directory.branch.sealed is not None
 
     def entries(self, offset: int) -> Iterator[Listed]:
         check_not_replaced(self._directory)
+        if self._sealed:
+            yield from sealed_entries(self._directory, offset)
+            return
         own = len(self._names)
         for index in range(offset, own):
             found = self._listed(self._names[index], index + 1)

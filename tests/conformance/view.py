@@ -312,16 +312,15 @@ class ViewFilesystem:
         exchange = bool(flags & RENAME_EXCHANGE)
         if exchange and flags & RENAME_NOREPLACE:
             raise _refuse(errno.EINVAL, old)
-        source = self._walk(old, follow=False)
-        way, _, name = new.rstrip(b"/").rpartition(b"/")
-        self._walk(way + b"/.", follow=True)
-        if source.node is None and name not in (b".", b".."):
-            raise _refuse(errno.ENOENT, old)
-        target = self._walk(new, follow=False)
-        if source.dot or target.dot:
+        ways = [path.rstrip(b"/").rpartition(b"/") for path in (old, new)]
+        for way, _, _ in ways:
+            self._walk(way + b"/.", follow=True)
+        if any(name in (b"", b".", b"..") for _, _, name in ways):
             raise _refuse(errno.EBUSY, old)
+        source = self._walk(old, follow=False)
         if source.node is None:
             raise _refuse(errno.ENOENT, old)
+        target = self._walk(new, follow=False)
         if target.node is not None and flags & RENAME_NOREPLACE:
             raise _refuse(errno.EEXIST, new)
         if target.node is None and exchange:

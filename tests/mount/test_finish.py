@@ -32,6 +32,7 @@ from tests.mount.control import (
     snapshot,
     writer,
 )
+from tests.mount.mounting import MountedVolume
 
 pytestmark = pytest.mark.fuse
 
@@ -246,6 +247,35 @@ def test_who_stands_in_the_tree_sees_the_sealed_one(model: Path, job: Path) -> N
     finally:
         os.close(root)
         os.close(below)
+
+
+@pytest.mark.parametrize("of_a_patch", [False, True], ids=["plain", "patch"])
+def test_an_open_directory_can_be_listed_again_after_its_tree_was_finished(
+    own_mount: MountedVolume, of_a_patch: bool
+) -> None:
+    model = own_mount.point / "model"
+    model.mkdir()
+    if of_a_patch:
+        commit(model, "base", {f"dir/base {number}": "" for number in range(20)})
+    tree = model / "pending" / "job"
+    tree.mkdir()
+    if of_a_patch:
+        command(tree, "base", "v0")
+    (tree / "dir").mkdir(exist_ok=True)
+    for number in range(20):
+        (tree / "dir" / f"{number}").touch()
+    names = sorted(os.listdir(tree / "dir"))
+    unread, read = (os.open(tree / "dir", os.O_RDONLY | os.O_DIRECTORY) for _ in range(2))
+    try:
+        assert sorted(os.listdir(read)) == names
+        finish(tree)
+        # What is left of the tree is deleted in the background, and until that is done lies in the trash.
+        eventually(lambda: not os.listdir(own_mount.volume / "trash"), what="the trash is emptied")
+        assert sorted(os.listdir(read)) == names
+        assert sorted(os.listdir(unread)) == names
+    finally:
+        os.close(read)
+        os.close(unread)
 
 
 def test_a_shell_that_stands_in_the_tree_can_finish_it(model: Path, job: Path) -> None:

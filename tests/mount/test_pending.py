@@ -321,6 +321,16 @@ def test_a_mount_with_the_write_cache_says_so(tmp_path: Path) -> None:
             mounted.remove()
 
 
+def test_the_write_cache_takes_no_time_of_a_command_for_an_error() -> None:
+    """The kernel sets the time of a write when the file is closed: when what was discarded is gone."""
+    with mounted_volume(["--write-cache"]) as mounted:
+        for number in range(5):
+            tree = mounted.point / "model" / "pending" / f"job-{number}"
+            tree.mkdir(parents=True)
+            command(tree, "discard", "")
+            assert not tree.exists()
+
+
 def test_the_write_cache_takes_a_small_write_amid_a_file() -> None:
     """The kernel reads the rest of the page by the handle that was opened for writing only."""
     with mounted_volume(["--write-cache"]) as mounted:

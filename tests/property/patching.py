@@ -118,6 +118,8 @@ class Cursor:
         """Seeks to where so many entries had been told."""
         del self.told[count:], self._offsets[count:]
         self.offset = self._offsets[-1] if count else 0
+        if not count:
+            self.listing.rewind()  # as a mount does when the beginning is asked for
 
     def end(self) -> None:
         """Takes the rest: what was there all the time was told once, and nothing that was never there."""
@@ -302,6 +304,8 @@ class Comparison(RuleBasedStateMachine):
         if merge is not None and merge.refused:
             self._collide(lambda: self.world.finish(force=force), merge)
             return False
+        if merge is not None:
+            self.end_listings()  # what others removed they tell no more
         done = self.world.finish(force=force)
         self.say(f"finish: {done}")
         got = look(self.world.version(done.version), exact=merge is not None)

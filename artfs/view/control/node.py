@@ -7,6 +7,7 @@ command it is the command's answer, or the reason of its refusal, wherever the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -88,7 +89,15 @@ class ControlNode(Node):
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             raise self.refusal()
-        return self.attributes()  # a shell's `>` truncates, and touch sets times: both mean nothing here
+        # A shell's `>` truncates, and touch sets times: both mean nothing here.
+        try:
+            return self.attributes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # With its write cache the kernel brings the time of a write at close, whose error people see:
+            # that of `discard` comes when the pending version is gone.
+            return Attributes(self.ino, stat.S_IFREG, attr_timeout=0)
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("control files can't be changed, only written to")
