@@ -543,7 +543,6 @@ class Volume:
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
         """
 
-
         def pending() -> bool:
             return next(self._all_pending(), None) is not None
 

@@ -121,6 +121,15 @@ def detach(point: Path, *, force: bool = False) -> None:
         raise OSError(error, last_line(result.stderr) or os.strerror(error), str(point))
 
 
+def abort(device: tuple[int, int]) -> bool:
+    """Ends a FUSE connection for all who hold it; False where its control filesystem can't be had."""
+    try:
+        Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_bytes(b"1")
+    except OSError:
+        return False
+    return True
+
+
 def syncfs(fd: int) -> None:
     """Writes what the kernel holds back of the filesystem that ``fd`` lies in."""
     if _libc.syncfs(fd) != 0:

@@ -5,26 +5,33 @@ Blocking; runs in the main thread of the daemon's process, and returns when the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyfuse3
 
 from artfs.errors import Busy, VolumeInUse
-from artfs.mount import daemon
+from artfs.mount import daemon, mounts
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
 from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.supervised import Supervised
+from artfs.mount.unmount import take_away
 from artfs.references import SCHEMES
-from artfs.store.locks import Held, this_process
+from artfs.store.locks import Held, Owner, this_process
 from artfs.view.view import View
 from artfs.volume import Volume
 
 log = logging.getLogger(__name__)
+
+_DYING = 5.0  # seconds that a killed daemon may take to let go of its lock
+_POLL = 0.05
 
 
 def mount(
@@ -83,9 +90,32 @@ def mount(
 
 def _own(volume: Volume, mountpoint: Path) -> Held:
     lock = volume.layout.mount_lock
-    try:
-        held = lock.exclusive(blocking=False)
-    except Busy:
-        raise VolumeInUse(str(volume.path), str(lock.owner())) from None
+    deadline, vanished = time.monotonic() + _DYING, False
+    while True:
+        try:
+            held = lock.exclusive(blocking=False)
+            break
+        except Busy:
+            owner = lock.read_owner()
+            if owner is None or owner.alive() is not False or vanished or time.monotonic() > deadline:
+                raise VolumeInUse(str(volume.path), str(lock.owner())) from None
+            # It was killed, and something of it hangs in the kernel; or it is gone, and others work directly.
+            vanished = not os.path.exists(f"/proc/{owner.pid}")
+            _end_mount(volume, owner)
+            time.sleep(_POLL)
     held.write_owner(this_process(str(mountpoint.absolute())))
     return held
+
+
+def _end_mount(volume: Volume, owner: Owner) -> None:
+    """Ends the connection of a daemon that was killed, so that its last thread can end.
+
+    The dead mount stays, if it can, until the new one is there: nobody is to see the directory beneath.
+    """
+    point = mounts.resolve(owner.mountpoint) if owner.mountpoint else None
+    mount = None if point is None else mounts.at(point)
+    if mount is not None and mount.ours and mount.source == str(volume.path.absolute()):
+        log.warning("%s: the daemon of this mount was killed, its connection is ended", mount.point)
+        if not mounts.abort(mount.device):
+            with contextlib.suppress(OSError):
+                take_away(mount, dead=True)

@@ -17,7 +17,7 @@ from artfs.errors import MountError, printable
 from artfs.mount import mounts
 from artfs.mount.mounts import Mount
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
-from artfs.store.locks import Lock
+from artfs.store.locks import Lock, Owner, is_stopped
 
 TIMEOUT = 60.0
 """Longer than a daemon may take to end."""
@@ -29,40 +29,52 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
     """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
 
     Asks the daemon, where it can be seen from here, so that it ends in order; through its supervisor if it
-    has one, which would start it again else. Otherwise the mount is detached from here.
+    has one, which would start it again else. Otherwise the mount is detached from here; where the daemon was
+    killed, whoever still waits for it gets an error.
 
     Raises:
-        MountError: it is no mount of artfs, or this user may not take it away.
+        MountError: it is no mount of artfs, or this user may not take it away; the daemon is stopped, or does
+            not end in time.
     """
     point = mounts.resolve(mountpoint)
     mount = _ours(point)
     covered = [other for other in mounts.stack(point) if other.ours and other.source == mount.source]
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
-        daemon = None
+        owner = process = None
         for lock, called in ((SUPERVISOR_LOCK, "supervisor"), (MOUNT_LOCK, "daemon")):
-            daemon = _open_owner(mount, lock)
-            if daemon is not None:
-                stack.callback(os.close, daemon)
-                if _signal(daemon) and not _ends(daemon, deadline):
-                    raise MountError(
-                        f"the {called} of {_shown(point)} did not end in {timeout:.0f} seconds; see its log"
-                    )
+            owner = _owner(mount, lock)
+            process = None if owner is None else _open(owner)
+            if owner is not None and process is not None:
+                stack.callback(os.close, process)
+                _end(process, owner, f"the {called} of {_shown(point)}, process {owner.pid},", deadline)
         # A daemon that ends on its own has detached before; one that was killed meanwhile has not, and may
         # have died on top of another dead one.
         for left in reversed(covered):
             if _stands(left):
                 try:
-                    mounts.detach(point)
+                    take_away(left, dead=owner is not None and owner.alive() is False)
                 except OSError as error:
                     if _stands(left):  # else its daemon was faster
                         raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
-        if daemon is not None:
-            _ends(daemon, deadline)
+        if process is not None:
+            _ends(process, deadline)  # of another user: it could not be asked, and ends since it has no mount
         while any(_stands(left) for left in covered):
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
             time.sleep(_PAUSE)
+
+
+def take_away(mount: Mount, *, dead: bool) -> None:
+    """Detaches a mount; of a daemon that is `dead` also the connection, so that nobody waits for it any more.
+
+    A thread of a killed daemon may hang in the kernel, which it asked to forget a name, behind the lock of
+    a directory in which a request waits for the daemon. It holds the device, so that the kernel does not see
+    its end: then neither can come to an end before this. Raises OSError.
+    """
+    if dead:
+        mounts.abort(mount.device)
+    mounts.detach(mount.point, force=dead)
 
 
 def _ours(point: Path) -> Mount:
@@ -81,8 +93,8 @@ def _stands(mount: Mount) -> bool:
     return mount in mounts.table()
 
 
-def _open_owner(mount: Mount, lock: bytes) -> int | None:
-    """A pidfd of the process that has a lock of the volume, if it runs here and has this mount."""
+def _owner(mount: Mount, lock: bytes) -> Owner | None:
+    """Who has this mount, if a lock of the volume names somebody."""
     try:
         directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -91,16 +103,36 @@ def _open_owner(mount: Mount, lock: bytes) -> int | None:
         owner = Lock(directory, lock).read_owner()
         if owner is None or not owner.mountpoint or mounts.resolve(owner.mountpoint) != mount.point:
             return None
-        pidfd = os.pidfd_open(owner.pid)
+        return owner
     except OSError:
         return None
     finally:
         os.close(directory)
+
+
+def _open(owner: Owner) -> int | None:
+    """A pidfd of a process, if it runs here."""
+    try:
+        pidfd = os.pidfd_open(owner.pid)
+    except OSError:
+        return None
     # Asked after the pidfd was opened: the pid can't have gone to another process in between.
     if owner.alive():
         return pidfd
     os.close(pidfd)
     return None
+
+
+def _end(process: int, owner: Owner, called: str, deadline: float) -> None:
+    """Asks a process to end, and waits for that. Raises MountError."""
+    if is_stopped(owner.pid):
+        raise MountError(
+            f"{called} is stopped: let it go on ('kill -CONT {owner.pid}'), or end it"
+            f" ('kill -KILL {owner.pid}'), and unmount again"
+        )
+    started = time.monotonic()
+    if _signal(process) and not _ends(process, deadline):
+        raise MountError(f"{called} did not end in {deadline - started:.0f} seconds; see its log")
 
 
 def _signal(daemon: int) -> bool:

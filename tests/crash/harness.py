@@ -60,6 +60,8 @@ class State:
     aliases: dict[str, str]
     ids: dict[bytes, str]
     pending: dict[bytes, tuple[Tree, Any]]
+    #: What the collection and the runs of the volume say besides.
+    told: Any = None
 
 
 @dataclass
@@ -119,7 +121,13 @@ class Case:
             aliases=collection.aliases(),
             ids={name: f"v{number}" for name, number in ids.items() if number is not None},
             pending={name: self.pending(name) for name in self.volume.pending_names(collection)},
+            told=(collection.description, collection.ttl, self.runs()),
         )
+
+    def runs(self) -> dict[str, Any]:
+        """What is known of the runs, but for when they began and ended."""
+        runs = [self.volume.runs.read(name) for name in self.volume.runs.ids()]
+        return {run.id: (run.state, bool(run.ended_at), run.inputs, run.outputs) for run in runs}
 
     def pending(self, name: bytes) -> tuple[Tree, Any]:
         tree = self.volume.pending(NAME, name)
@@ -349,8 +357,10 @@ class Scenario:
 
     prepare: Callable[[Case], object]
     act: Callable[[Case], object]
-    #: What is done consists of two changes, each of them whole.
-    two: bool = False
+    #: What is done consists of two changes, each of them whole, and this is the first.
+    between: Callable[[Case], object] | None = None
+    #: An error that it meets is told in the log alone, since others are not to suffer from it.
+    forgives: bool = False
 
 
 def _prepare_seal(case: Case) -> None:
@@ -404,7 +414,9 @@ SCENARIOS = {
     "finish again": Scenario(_prepare_alias, lambda case: case.finish(b"second", "best")),
     "move an alias": Scenario(_prepare_alias, lambda case: case.collection.set_alias("best", "v1")),
     "rename an alias": Scenario(
-        _prepare_alias, lambda case: case.collection.rename_alias("best", "better"), two=True
+        _prepare_alias,
+        lambda case: case.collection.rename_alias("best", "better"),
+        between=lambda case: case.collection.set_alias("better", "v0"),
     ),
     "remove an alias": Scenario(_prepare_alias, lambda case: case.collection.remove_alias("best")),
     "delete a version": Scenario(_prepare_delete, lambda case: case.collection.delete_version(1)),

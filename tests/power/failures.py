@@ -73,7 +73,7 @@ class Failing:
 
     def _allowed(self) -> list[State]:
         both = replace(self.new, aliases={**self.old.aliases, **self.new.aliases})
-        return [self.old, self.new, both] if self._scenario.two else [self.old, self.new]
+        return [self.old, self.new, both] if self._scenario.between else [self.old, self.new]
 
     def _copy(self, name: str) -> Path:
         path = self._place / name

@@ -146,7 +146,7 @@ class Trial:
         if label is None:
             return [new]
         both = replace(new, aliases={**old.aliases, **new.aliases})
-        return [old, new, both] if self._scenario.two else [old, new]
+        return [old, new, both] if self._scenario.between else [old, new]
 
 
 class _Copy:

@@ -101,7 +101,7 @@ def test_gc_ends_it_when_nothing_is_pending(
         volume.gc()
         assert doubt.exists()
         finish(volume, b"job")
-        volume.gc(dry_run=True)
+        volume.preview_gc()
         assert doubt.exists()
         volume.gc()
         assert not doubt.exists()

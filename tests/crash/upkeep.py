@@ -1,0 +1,189 @@
+"""What is done to a collection besides sealing, as scenarios: notes, runs, settings, what a crash left.
+
+They are tried as those of :mod:`tests.crash.harness` are, which has the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from artfs.catalog.runs import Run
+from artfs.pending.draft import Settings
+from artfs.seal.seal import Request
+from tests.crash.faults import steps
+from tests.crash.harness import (
+    NAME,
+    SCENARIOS,
+    Case,
+    Scenario,
+    State,
+    cloned,
+    many,
+    prepared,
+    settle_times,
+    small,
+)
+
+JOB = b"job"
+
+
+def _version(case: Case) -> None:
+    case.commit(b"first", small, "best")
+
+
+def _noted(case: Case) -> None:
+    _version(case)
+    case.collection.update_notes(0, tags=("old",))
+
+
+def _started(case: Case) -> None:
+    case.start(JOB, small, aliases=("early",), tags=("t",))
+    case.volume.pending(NAME, JOB).draft.join("run-0")
+
+
+def _force(case: Case) -> None:
+    with contextlib.ExitStack() as stack:
+        if not case.is_committed:  # else nothing can be opened to write any more
+            stack.enter_context(case.mounted(JOB).open(b"small", os.O_RDWR))
+        case.volume.finish(case.collection, JOB, Request(("best",), force=True, by="tester"))
+
+
+def _draft(case: Case):
+    return case.volume.pending(NAME, JOB).draft
+
+
+def _failed_after_the_commit(case: Case) -> None:
+    """A version stands whose finish could not come to its end."""
+    case.start(JOB, many, aliases=("best",))
+
+    def fail(label: str) -> None:
+        if label == "alias:lock":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with steps(fail), contextlib.suppress(OSError):
+        case.finish(JOB)
+    assert case.is_committed
+
+
+def _marked_for_deletion(case: Case) -> None:
+    """What a deletion leaves that is cut short before it has decided anything."""
+    case.commit(b"first", small)
+    case.commit(b"second", many)
+
+    def stop(label: str) -> None:
+        if label == "tombstone:lock":
+            raise KeyboardInterrupt
+
+    with steps(stop), contextlib.suppress(KeyboardInterrupt):
+        case.collection.delete_version(1)
+
+
+def _failed_before_the_commit(case: Case) -> None:
+    """The files of a pending tree are blobs too."""
+
+    def fail(label: str) -> None:
+        if label == "seal:commit":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def linked(root):
+        many(root)
+        os.link(root / "plain", root / "dir" / "a third name")
+        settle_times(root)
+
+    case.start(JOB, linked)
+    with steps(fail), contextlib.suppress(OSError):
+        case.finish(JOB)
+
+
+UPKEEP = {
+    "forced seal": Scenario(lambda case: case.start(JOB, small), _force),
+    "finish what was committed": Scenario(_failed_after_the_commit, lambda case: case.finish(JOB, "best")),
+    "recover what was committed": Scenario(
+        _failed_after_the_commit, lambda case: case.volume.recover(), forgives=True
+    ),
+    "finish what was linked": Scenario(_failed_before_the_commit, lambda case: case.finish(JOB)),
+    "discard what was linked": Scenario(
+        _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
+    ),
+    "set an alias on what was to be deleted": Scenario(
+        _marked_for_deletion, lambda case: case.collection.set_alias("best", "v1")
+    ),
+    "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
+    "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
+    "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
+    "change notes": Scenario(
+        _version,
+        lambda case: case.collection.update_notes(
+            0, description="told", tags=("a", "b"), metadata={"accuracy": 0.5}, ttl=60
+        ),
+    ),
+    "change notes again": Scenario(
+        _noted,
+        lambda case: case.collection.update_notes(0, tags=("new",)),
+    ),
+    "change settings": Scenario(
+        _started, lambda case: _draft(case).change(aliases=("other",), tags=(), description="told")
+    ),
+    "change metadata": Scenario(_started, lambda case: _draft(case).set_metadata(b'{"a": 1}')),
+    "change settings and metadata": Scenario(
+        _started,
+        lambda case: _draft(case).annotate(lambda _settings, _metadata: (Settings(("x",)), b'{"b": 2}\n')),
+        between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
+    ),
+    "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
+    "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
+    "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),
+    "a run begins": Scenario(_version, lambda case: case.volume.runs.create(Run(id="run-1"))),
+    "a run ends": Scenario(
+        lambda case: case.volume.runs.create(Run(id="run-1")), lambda case: case.volume.runs.end("run-1")
+    ),
+    "a run uses a version": Scenario(
+        _version,
+        lambda case: case.volume.record_use(case.collection, 0, "run-1"),
+        between=lambda case: case.collection.add_used_by(0, "run-1"),
+    ),
+}
+
+#: All that is done to a collection without patches.
+OPERATIONS = {**SCENARIOS, **UPKEEP}
+
+
+@dataclass
+class Told:
+    """What an operation is when nothing goes wrong: its steps, and what may be seen before and after."""
+
+    labels: list[str]
+    old: State
+    new: State
+    #: What may be seen after a crash.
+    states: list[State]
+    #: It needs a pending version that is there before: once that is finished it can't be done again.
+    ends_pending: bool
+
+
+def tell(place: Path, scenario: Scenario) -> Told:
+    """Prepares a scenario in ``place/original``, to be cloned for each trial, and acts it in a clone."""
+    with prepared(place / "original", scenario) as case:
+        old = case.state()
+    states = [old]
+    if scenario.between is not None:
+        with cloned(place / "original", place / "between") as case:
+            scenario.between(case)
+            states.append(case.state())
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case:
+        with steps(labels.append):
+            scenario.act(case)
+        states.append(case.state())
+    return Told(labels, old, states[-1], states, bool(old.pending))
+
+
+def leave_all(case: Case, name: bytes) -> None:
+    """Has every run leave, so that the pending version can be finished."""
+    draft = case.volume.pending(NAME, name).draft
+    for run in draft.joined():
+        draft.leave(run)
