@@ -79,7 +79,7 @@ def make_base(volume: Volume, name: str, blob: BlobId, files: int, *, flat: bool
         seal="base",
         created_by="bench",
     )
-    volume.store.sync()
+    volume.store.sync(since=0)
     if not collection.commit(record):
         sys.exit("bench: the base could not be committed")
     collection.complete(record)

@@ -108,7 +108,7 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
     tree.draft.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
     tree.shares_blobs = True
     sealer.link(tree, ingested)
-    sealer.store.sync()
+    sealer.store.sync(since=ingested.since)
     return result.tree
 
 

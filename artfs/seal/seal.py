@@ -23,7 +23,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -209,15 +209,15 @@ class Sealer:
             ingested = self.ingest(tree)
             with contextlib.suppress(LostRace):
                 return self._decide(tree, request, ingested, turn)
-        raise LostRace("other seals stored other files under the same digests again and again; try again")
+        raise LostRace("other seals stored other files under the same digests, or failed, again and again")
 
     def _decide(
         self, tree: PendingTree, request: Request, ingested: Ingested, turn: _Turn
     ) -> tuple[VersionRecord, bool]:
         """Makes the version, or finds that it is the newest one already.
 
-        Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files, and
-        :class:`~artfs.errors.Collision`.
+        Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files, or
+        failed to make its own durable, and :class:`~artfs.errors.Collision`.
         """
         settings, base = tree.draft.settings(), tree.base()
         if base is not None and base.follows:
@@ -242,7 +242,7 @@ class Sealer:
                 tree.shares_blobs = True
                 self.link(tree, ingested)
             if not linked or tree.merged:
-                self.store.sync()
+                self.store.sync(since=ingested.since)
             turn.take()
             self._set_aliases_of_newest()
             durable.step("seal:commit")
@@ -275,6 +275,7 @@ class Sealer:
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:
+        since = self.store.doubt.times
         self.store.doubt.look()
         progress = tree.progress
         progress.files = 0
@@ -284,7 +285,7 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            return ingest(tree, root, self.store, count)
+            return replace(ingest(tree, root, self.store, count), since=since)
         finally:
             os.close(root)
 

@@ -25,6 +25,8 @@ class Doubt:
         self._fd = objects_fd
         self._raised = False
         self.there = False
+        #: How often it arose in this process.
+        self.times = 0
         self.look()
 
     def look(self) -> bool:
@@ -41,6 +43,7 @@ class Doubt:
         """Notes that something could not be made durable. Never raises."""
         log.error("a flush failed (%s): what is finished from now on is written anew", error.strerror)
         self.there = True
+        self.times += 1
         try:
             durable.create(self._fd, _FILE, b"", label="doubt")
             self._raised = False

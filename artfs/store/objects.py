@@ -65,6 +65,7 @@ class ObjectStore:
         self.verified = Verified(algorithm)
         self.reader = TreeReader(self.page)
         self.doubt = Doubt(self._objects_fd)
+        self._syncing = threading.Lock()
         self._flush = Flush((self.blobs_fd, self.trees_fd))
         self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
         self._cache_lock = threading.Lock()
@@ -261,19 +262,27 @@ class ObjectStore:
 
     # --- both
 
-    def sync(self) -> None:
+    def sync(self, *, since: int) -> None:
         """Makes durable all that was linked, put or found stored before the call, by whichever thread.
 
         One syncfs(2) on ext4, xfs and btrfs, which takes the data of linked files along; elsewhere an
         fsync of each file and each directory. Raises OSError: then nothing is known to be durable, and from
         then on there is doubt.
+
+        ``since`` is what :attr:`Doubt.times` was before the caller stored anything. Raises LostRace if that
+        is past: the kernel tells each descriptor once, so that another's flush may have been told of the
+        caller's bytes. What was stored is then to be stored again.
         """
-        try:
-            durable.step("objects:sync")
-            self._flush.flush()
-        except OSError as error:
-            self.doubt.arise(error)
-            raise
+        # One at a time: nobody succeeds between another's failure and the doubt that comes of it.
+        with self._syncing:
+            try:
+                durable.step("objects:sync")
+                self._flush.flush()
+            except OSError as error:
+                self.doubt.arise(error)
+                raise
+            if self.doubt.times != since:
+                raise LostRace("something could not be made durable meanwhile; store it again")
 
     def blobs(self) -> Iterator[BlobId]:
         """Yields the ids of all stored blobs, shard by shard. What comes or goes meanwhile may be missed."""

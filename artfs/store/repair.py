@@ -25,7 +25,7 @@ class Repair:
 
     def __init__(self, store: ObjectStore, damaged: Mapping[BlobId, int], needed: Collection[BlobId]) -> None:
         """``damaged`` are missing or damaged blobs with their sizes, ``needed`` all that versions need."""
-        self._store = store
+        self._store, self._since = store, store.doubt.times
         self._damaged = dict(damaged)
         self._open = {digest_of(b): b for b in damaged if not self._ambiguous(b, needed)}
         self._replaced: list[BlobId] = []
@@ -68,7 +68,7 @@ class Repair:
         A missing blob is not marked: reading it fails anyway, and whoever brings it back is welcome.
         """
         if self._replaced:
-            self._store.sync()
+            self._store.sync(since=self._since)
         done = {}
         for blob in self._replaced:
             self._store.marks.remove(blob)

@@ -17,6 +17,7 @@ from artfs.seal.seal import Request
 from artfs.store import flush
 from artfs.volume import Volume
 from tests.conformance.helpers import fails
+from tests.crash.faults import steps
 
 NAME = "model"
 FINISH = Request(wait=0)
@@ -89,6 +90,26 @@ def test_the_next_finish_writes_all_anew(
         assert finish(volume, name) == "v0"
         volume.gc()  # a page that no version needs is no harm
         assert not objects(path) & doubtful
+        assert volume.check().sound
+
+
+def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
+    path: Path, tmp_path: Path
+) -> None:
+    """That flush may have been told what was to be told of these bytes."""
+    with Volume.open(path) as volume:
+        hold(path, tmp_path)
+        doubtful = inodes(path)
+        failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+        def another(step: str) -> None:
+            if step == "objects:sync" and failures:
+                volume.store.doubt.arise(failures.pop())
+
+        with steps(another):
+            assert finish(volume, b"job") == "v0"
+        assert not failures
+        assert not objects(path, "blobs") & doubtful
         assert volume.check().sound
 
 

@@ -72,7 +72,7 @@ def test_a_linked_file_is_the_blob(volume: Volume, source: tuple[Path, int]) -> 
         blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
         assert not stored
         volume.store.link(blob, fd, b"f", fd=file)
-        volume.store.sync()
+        volume.store.sync(since=0)
         assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, True)
     assert volume.blob_file(blob).stat().st_ino == (path / "f").stat().st_ino
     assert list(volume.store.blobs()) == [blob]
@@ -241,7 +241,7 @@ def test_threads_may_store_the_same_at_once(volume: Volume, source: tuple[Path, 
                     blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
                     if not stored:
                         volume.store.link(blob, fd, name.encode(), fd=file)
-            volume.store.sync()
+            volume.store.sync(since=0)
         except BaseException as error:  # noqa: BLE001
             failed.append(error)
 
@@ -306,14 +306,14 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError):
-        store.sync()
-    store.sync()  # all of it again
+        store.sync(since=0)
+    store.sync(since=store.doubt.times)  # all of it again
     page = volume.path / "objects/trees" / tree_path(root.tree).decode()
     blobs = [volume.blob_file(blob) for blob in store.blobs()]
     for path in (page, page.parent, page.parent.parent, *blobs, *(b.parent for b in blobs)):
         assert path.stat().st_ino in synced[4:]
     synced.clear()
-    store.sync()
+    store.sync(since=store.doubt.times)
     assert synced == []
 
 
@@ -322,7 +322,7 @@ def test_sync_is_one_call_here(volume: Volume, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("no syncfs for this filesystem")
     calls: list[int] = []
     monkeypatch.setattr(syscalls, "syncfs", calls.append)
-    volume.store.sync()
+    volume.store.sync(since=0)
     assert len(calls) == 1
 
 
@@ -361,7 +361,7 @@ def test_labels(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[str] = []
     monkeypatch.setattr(durable, "step", labels.append)
     volume.tree({"a": b"1"})
-    volume.store.sync()
+    volume.store.sync(since=0)
     assert labels == ["objects:link", "objects:put", "objects:sync"]
 
 
@@ -372,7 +372,7 @@ def test_descriptors_are_all_closed(tmp_path: Path) -> None:
     list(volume.store.blobs())
     with pytest.raises(Damaged):
         volume.store.open_blob(BlobId(b"\x01" + bytes(16)))
-    volume.store.sync()
+    volume.store.sync(since=0)
     volume.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert layout.is_volume(tmp_path / "v")
