@@ -28,6 +28,7 @@ LONGEST = 256 * 1024
 _PAGE = mmap.PAGESIZE
 _SHOWN = 60  # operations before a failure that are told
 _PARTS = 4  # of a run on a mount, with a remount or a finish between two
+_ROUND = 20_000  # operations between two looks at the time
 
 
 class Mismatch(AssertionError):
@@ -441,28 +442,38 @@ def on_a_mount(mounted: MountedVolume, operations: int, seed: int, *, patch: boo
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.fsx", description=__doc__.splitlines()[0])
-    parser.add_argument("--ops", type=int, default=100_000, help="operations on each file")
+    parser.add_argument("--ops", type=int, help="operations on each file (default: 100,000)")
+    parser.add_argument("--minutes", type=float, help="instead: again and again, for so long")
     parser.add_argument("--seed", type=int, default=None, help="what decides all; drawn and told without")
     parser.add_argument("--kind", choices=("plain", "patch"), help="on a mount: one of the two only")
     parser.add_argument("--write-cache", action="store_true", help="on a mount: with mount's option")
     parser.add_argument("directory", nargs="?", type=Path, help="any directory, instead of mounts")
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    kinds = [options.kind] if options.kind else ["plain", "patch"]
-    for kind in kinds if options.directory is None else [str(options.directory)]:
-        start = time.monotonic()
-        print(f"fsx: {kind}, {options.ops} operations, seed {seed}", flush=True)
+    operations = options.ops or (_ROUND if options.minutes else 100_000)
+    until = time.monotonic() + (options.minutes or 0) * 60
+    while True:
         try:
-            if options.directory is not None:
-                Fsx(options.directory / "fsx", seed).run(options.ops)
-            else:
-                with mounted_volume(["--write-cache"] if options.write_cache else []) as mounted:
-                    on_a_mount(mounted, options.ops, seed, patch=kind == "patch")
+            _round(options, operations, seed)
         except Mismatch as error:
             print(f"fsx: {error}", file=sys.stderr)
             return 1
+        if time.monotonic() >= until:
+            return 0
+        seed += 1
+
+
+def _round(options: argparse.Namespace, operations: int, seed: int) -> None:
+    kinds = [options.kind] if options.kind else ["plain", "patch"]
+    for kind in kinds if options.directory is None else [str(options.directory)]:
+        start = time.monotonic()
+        print(f"fsx: {kind}, {operations} operations, seed {seed}", flush=True)
+        if options.directory is not None:
+            Fsx(options.directory / "fsx", seed).run(operations)
+        else:
+            with mounted_volume(["--write-cache"] if options.write_cache else []) as mounted:
+                on_a_mount(mounted, operations, seed, patch=kind == "patch")
         print(f"fsx: {kind}: all as written, {time.monotonic() - start:.0f} s", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
