@@ -72,12 +72,18 @@ def _mount_of(layout: Layout) -> Path | None:
             return None
         root = Path(owner.mountpoint or "/nowhere")
         try:
-            status = _status(root)
-        except NotAVolume:  # the daemon was killed, and is about to let go of the lock
+            # The mount of a killed daemon is not asked: it may never answer.
+            status = None if owner.alive() is False else _status(root)
+        except NotAVolume:
+            status = None
+        if status is None and owner.alive() is False:
+            # It was killed, and is about to let go of the lock; or others hold that, who work directly.
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
-            status = None
+            raise VolumeInUse(
+                layout.path, f"{owner}, which was killed and hangs: 'artfs umount' there ends what waits for it"
+            )
         if status is None or status.get("id") != layout.id:
             raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")
         return root

@@ -248,13 +248,7 @@ class _Daemon:
         elif any(other.device == self._device for other in mounts.table()):
             log.warning("%s is covered by another mount or was moved: what is left there is dead", point)
         if self._device is not None:
-            _abort(self._device)
-
-
-def _abort(device: tuple[int, int]) -> None:
-    """Ends the connection for all who hold it, where the control filesystem of FUSE is mounted."""
-    with contextlib.suppress(OSError):
-        Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_bytes(b"1")
+            mounts.abort(self._device)
 
 
 def _syncfs(path: Path) -> None:

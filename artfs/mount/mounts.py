@@ -6,6 +6,7 @@ hangs when its daemon does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -92,6 +93,12 @@ def detach(point: Path, *, force: bool = False) -> None:
     )
     if result.returncode != 0:
         raise OSError(error, last_line(result.stderr) or os.strerror(error), str(point))
+
+
+def abort(device: tuple[int, int]) -> None:
+    """Ends a FUSE connection for all who hold it, where the control filesystem of FUSE is mounted."""
+    with contextlib.suppress(OSError):
+        Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_bytes(b"1")
 
 
 def syncfs(fd: int) -> None:

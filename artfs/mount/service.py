@@ -5,23 +5,29 @@ Blocking; runs in the main thread of the daemon's process, and returns when the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyfuse3
 
 from artfs.errors import Busy, VolumeInUse
-from artfs.mount import daemon
+from artfs.mount import daemon, mounts
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
+from artfs.mount.unmount import take_away
 from artfs.references import SCHEMES
-from artfs.store.locks import Held, this_process
+from artfs.store.locks import Held, Owner, this_process
 from artfs.view.view import View
 from artfs.volume import Volume
 
 log = logging.getLogger(__name__)
+
+_DYING = 5.0  # seconds that a killed daemon may take to let go of its lock
+_POLL = 0.05
 
 
 def mount(
@@ -63,9 +69,27 @@ def mount(
 
 def _own(volume: Volume, mountpoint: Path) -> Held:
     lock = volume.layout.mount_lock
-    try:
-        held = lock.exclusive(blocking=False)
-    except Busy:
-        raise VolumeInUse(str(volume.path), str(lock.owner())) from None
+    deadline = time.monotonic() + _DYING
+    while True:
+        try:
+            held = lock.exclusive(blocking=False)
+            break
+        except Busy:
+            owner = lock.read_owner()
+            if owner is None or owner.alive() is not False or time.monotonic() > deadline:
+                raise VolumeInUse(str(volume.path), str(lock.owner())) from None
+            # It was killed, and something of it hangs in the kernel; or somebody works on the volume directly.
+            _end_mount(volume, owner)
+            time.sleep(_POLL)
     held.write_owner(this_process(str(mountpoint.absolute())))
     return held
+
+
+def _end_mount(volume: Volume, owner: Owner) -> None:
+    """Takes away the mount of a daemon that was killed, if it stands, so that its last thread can end."""
+    point = mounts.resolve(owner.mountpoint) if owner.mountpoint else None
+    mount = None if point is None else mounts.at(point)
+    if mount is not None and mount.ours and mount.source == str(volume.path.absolute()):
+        with contextlib.suppress(OSError):
+            take_away(mount, dead=True)
+            log.warning("%s: the daemon of this mount was killed, it is taken away", mount.point)

@@ -16,7 +16,7 @@ from pathlib import Path
 from artfs.errors import MountError, printable
 from artfs.mount import mounts
 from artfs.mount.mounts import Mount
-from artfs.store.locks import Lock
+from artfs.store.locks import Lock, Owner, is_stopped
 
 TIMEOUT = 60.0
 """Longer than a daemon may take to end."""
@@ -27,27 +27,35 @@ _PAUSE = 0.02
 def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> None:
     """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
 
-    Asks the daemon, where it can be seen from here, so that it ends in order. Otherwise, and if it doesn't
-    end in time, the mount is detached from here.
+    Asks the daemon, where it can be seen from here, so that it ends in order. Otherwise the mount is detached
+    from here; where the daemon was killed, whoever still waits for it gets an error.
 
     Raises:
-        MountError: it is no mount of artfs, or this user may not take it away.
+        MountError: it is no mount of artfs, or this user may not take it away; the daemon is stopped, or does
+            not end in time.
     """
     point = mounts.resolve(mountpoint)
     mount = _ours(point)
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
-        daemon = _open_daemon(mount)
-        if daemon is not None:
+        owner = _owner(mount)
+        daemon = None if owner is None else _open_daemon(owner)
+        if owner is not None and daemon is not None:
             stack.callback(os.close, daemon)
+            if is_stopped(owner.pid):
+                raise MountError(
+                    f"the daemon of {_shown(point)}, process {owner.pid}, is stopped: let it go on"
+                    f" ('kill -CONT {owner.pid}'), or end it ('kill -KILL {owner.pid}'), and unmount again"
+                )
             if _signal(daemon) and not _ends(daemon, deadline):
                 raise MountError(
-                    f"the daemon of {_shown(point)} did not end in {timeout:.0f} seconds; see its log"
+                    f"the daemon of {_shown(point)}, process {owner.pid}, did not end in"
+                    f" {timeout:.0f} seconds; see its log"
                 )
         # A daemon that ends on its own has detached before; one that was killed meanwhile has not.
         if _stands(mount):
             try:
-                mounts.detach(point)
+                take_away(mount, dead=owner is not None and owner.alive() is False)
             except OSError as error:
                 if _stands(mount):  # else its daemon was faster
                     raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
@@ -57,6 +65,18 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
             time.sleep(_PAUSE)
+
+
+def take_away(mount: Mount, *, dead: bool) -> None:
+    """Detaches a mount; of a daemon that is `dead` also the connection, so that nobody waits for it any more.
+
+    A thread of a killed daemon may hang in the kernel, which it had asked to forget a name, behind the lock of
+    a directory in which a request waits for the daemon. It holds the device, so that the kernel does not see
+    its end: then neither can come to an end before this. Raises OSError.
+    """
+    if dead:
+        mounts.abort(mount.device)
+    mounts.detach(mount.point, force=dead)
 
 
 def _ours(point: Path) -> Mount:
@@ -75,8 +95,8 @@ def _stands(mount: Mount) -> bool:
     return mount in mounts.table()
 
 
-def _open_daemon(mount: Mount) -> int | None:
-    """A pidfd of the daemon, if the volume's lock names one that runs here and has this mount."""
+def _owner(mount: Mount) -> Owner | None:
+    """Who has this mount, if the volume's lock names somebody."""
     try:
         directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -85,11 +105,19 @@ def _open_daemon(mount: Mount) -> int | None:
         owner = Lock(directory, b"mount").read_owner()
         if owner is None or not owner.mountpoint or mounts.resolve(owner.mountpoint) != mount.point:
             return None
-        pidfd = os.pidfd_open(owner.pid)
+        return owner
     except OSError:
         return None
     finally:
         os.close(directory)
+
+
+def _open_daemon(owner: Owner) -> int | None:
+    """A pidfd of the daemon, if it runs here."""
+    try:
+        pidfd = os.pidfd_open(owner.pid)
+    except OSError:
+        return None
     # Asked after the pidfd was opened: the pid can't have gone to another process in between.
     if owner.alive():
         return pidfd

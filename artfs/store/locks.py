@@ -31,7 +31,10 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ticks: int = 0
 
     def alive(self) -> bool | None:
-        """Tells whether the process runs; None if that can't be known: another host."""
+        """Tells whether the process runs; None if that can't be known: another host.
+
+        One that was killed is dead, though a thread that the kernel holds may keep its locks for a while yet.
+        """
         if self.boot and self.boot != _boot():
             return False if self.host == socket.gethostname() else None
         if self.host != socket.gethostname():
@@ -55,13 +58,27 @@ def this_process(mountpoint: str | None = None) -> Owner:
 
 
 def process_ticks(pid: int) -> int:
-    """Returns when a process began, in clock ticks since boot (proc(5), field 22); 0 if there is none."""
+    """Returns when a process began, in clock ticks since boot (proc(5), field 22); 0 if none runs."""
+    found = _stat(pid)
+    try:
+        return 0 if found[0] in (b"Z", b"X") else int(found[19])
+    except (IndexError, ValueError):
+        return 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Tells whether a process was stopped by a signal or a debugger, and so does nothing at all."""
+    return _stat(pid)[:1] in ([b"T"], [b"t"])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Returns the fields of /proc/PID/stat from the state on; of its main thread, where it has several."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The command in parentheses may hold anything, parentheses too.
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def _boot() -> str:
@@ -139,8 +156,12 @@ class Lock:
         return Held(fd, exclusive=how == fcntl.LOCK_EX)
 
     def owner(self) -> Owner | str:
-        """Returns the owner that is written in the file, else "another process"."""
-        return self.read_owner() or "another process"
+        """Returns the owner that is written in the file, else "another process".
+
+        Shared holders write nothing: what a dead owner left there says nothing of them.
+        """
+        owner = self.read_owner()
+        return "another process" if owner is None or owner.alive() is False else owner
 
     def read_owner(self) -> Owner | None:
         """Returns what the exclusive holder wrote; None if there is nothing, or half of it."""

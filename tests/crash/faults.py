@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,64 @@ def _is_staged(argument: object) -> bool:
     return isinstance(argument, bytes) and argument.startswith((durable.TEMP_PREFIX, b".artfs-lower"))
 
 
-def full_disk(number: int) -> Callable[[str], None]:
+@contextmanager
+def reads(hook: Step) -> Iterator[None]:
+    """Has each reading of bytes announced: for hashing, comparing and copying, and of small files."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pread", "preadv", "copy_file_range"):
+            patch.setattr(os, name, _announced(f"read:{name}", getattr(os, name), hook))
+        patch.setattr(durable, "read", _announced("read:small", durable.read, hook))
+        yield
+
+
+def _announced(label: str, call: Callable[..., Any], hook: Step) -> Callable[..., Any]:
+    thread = threading.get_ident()
+
+    def announce(*arguments: Any, **named: Any) -> Any:
+        if threading.get_ident() == thread:
+            hook(label)
+        return call(*arguments, **named)
+
+    return announce
+
+
+@contextmanager
+def short_writes(number: int, *, then: int = 0) -> Iterator[list[int]]:
+    """Has a write of this thread, and each that follows, take half of what it is given; yields their sizes.
+
+    With an errno `then` only one is short, and those that follow fail: as where a disk gets full.
+    """
+    thread = threading.get_ident()
+    seen: list[int] = []
+
+    def cut(size: int) -> int:
+        seen.append(size)
+        if len(seen) <= number:
+            return size
+        if then and (len(seen) > number + 1 or size < 2):
+            raise OSError(then, os.strerror(then))
+        return max(size // 2, 1)
+
+    def write(fd: int, data: Any, _call: Callable[..., int] = os.write) -> int:
+        return _call(fd, memoryview(data)[: cut(len(data))] if threading.get_ident() == thread else data)
+
+    def pwrite(fd: int, data: Any, offset: int, _call: Callable[..., int] = os.pwrite) -> int:
+        view = memoryview(data)
+        return _call(fd, view[: cut(len(view))] if threading.get_ident() == thread else view, offset)
+
+    def copy(source: int, target: int, count: int, *offsets: int) -> int:
+        left = os.fstat(source).st_size - offsets[0]
+        return copied(source, target, cut(min(count, left)) if left > 0 else count, *offsets)
+
+    copied = os.copy_file_range
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr(os, "pwrite", pwrite)
+        patch.setattr(os, "copy_file_range", copy)
+        yield seen
+
+
+def full_disk(number: int, code: int = errno.ENOSPC) -> Callable[[str], None]:
     """From a step on, all fail."""
     left = number
 
@@ -97,9 +154,14 @@ def full_disk(number: int) -> Callable[[str], None]:
         nonlocal left
         left -= 1
         if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(code, os.strerror(code))
 
     return step
+
+
+def full_quota(number: int) -> Callable[[str], None]:
+    """From a step on, all fail for one user."""
+    return full_disk(number, errno.EDQUOT)
 
 
 def bad_sector(number: int) -> Callable[[str], None]:
@@ -197,4 +259,25 @@ def join_threads() -> None:
 
 
 #: What may go wrong in the midst of an operation, by the name of what it raises.
-ERRORS = {"ENOSPC": full_disk, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
+ERRORS = {"ENOSPC": full_disk, "EDQUOT": full_quota, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
+
+#: Each error at each step of each operation, which takes minutes; else each step has its full disk, and one of
+#: the other errors in turn.
+ALL_FAULTS = "ARTFS_ALL_FAULTS"
+
+
+def trials(names: Collection[str], whole: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Returns which operation is tried with which error; ``other`` are all but the full disk in turn."""
+    if os.environ.get(ALL_FAULTS):
+        whole = names
+    return [
+        (name, error)
+        for name in names
+        for error in ("ENOSPC", *(list(ERRORS)[1:] if name in whole else ["other"]))
+    ]
+
+
+def error_of(error: str, number: int) -> str:
+    """Returns the name of the error for a step."""
+    others = list(ERRORS)[1:]
+    return others[number % len(others)] if error == "other" else error

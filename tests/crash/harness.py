@@ -359,6 +359,8 @@ class Scenario:
     act: Callable[[Case], object]
     #: What is done consists of two changes, each of them whole, and this is the first.
     between: Callable[[Case], object] | None = None
+    #: An error that it meets is told in the log alone, since others are not to suffer from it.
+    forgives: bool = False
 
 
 def _prepare_seal(case: Case) -> None:

@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from artfs.errors import NotAVolume
 from artfs.volume import Volume
-from tests.crash.faults import crash, remove, steps, worth_trying
-from tests.crash.harness import NAME, SCENARIOS, Case, many, prepared
+from tests.crash.faults import crash, worth_trying
+from tests.crash.harness import NAME, Case, cloned, many
+from tests.crash.upkeep import OPERATIONS, leave_all, tell
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, name: str) -> None:
-    scenario = SCENARIOS[name]
-    labels: list[str] = []
-    with prepared(tmp_path / "clean", scenario) as clean:
-        with steps(labels.append):
-            scenario.act(clean)
-        new = clean.state()
-    for number in worth_trying(labels):
-        path = tmp_path / f"volume-{number}"
-        with prepared(path, scenario) as case:
-            old = case.state()
-        label = crash(number, lambda path=path: scenario.act(Case(Volume.open(path))))  # type: ignore[misc]
-        with Volume.open(path) as volume:
-            volume.recover()
-            case = Case(volume)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_crash_leaves_the_old_or_the_new(place: Path, name: str) -> None:
+    scenario = OPERATIONS[name]
+    told = tell(place, scenario)
+    for number in worth_trying(told.labels):
+        path = place / f"volume-{number}"
+        with cloned(place / "original", path) as case:
+            label = crash(number, lambda path=path: scenario.act(Case(Volume.open(path))))  # type: ignore[misc]
+            case.volume.recover()
             state = case.state()
-            both = replace(new, aliases={**old.aliases, **new.aliases})
-            allowed = [old, new, both] if scenario.two else [old, new]
-            assert state in allowed, f"after a crash at {label}, step {number}"
-            assert label == (labels[number] if number < len(labels) else None)
-            assert label is not None or state == new
+            assert state in told.states, f"after a crash at {label}, step {number}"
+            assert label == (told.labels[number] if number < len(told.labels) else None)
+            assert label is not None or state == told.new
             case.check_sound()
             if number % 2:
                 for pending in state.pending:
                     case.write_to_all(pending)
                 case.check_sound()
+            for pending in state.pending:
+                leave_all(case, pending)
             case.finish_all()
-            if state == old and name != "discard":  # else the tree was finished just now
+            if state == told.old and not told.ends_pending:
                 scenario.act(case)
             case.commit(b"another", many)
             case.check_sound()
-        remove(path)
 
 
 def test_a_crash_while_a_volume_is_made(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,63 +18,108 @@ from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
     ERRORS,
+    bad_sector,
+    error_of,
     failing,
     join_threads,
-    remove,
-    steps,
+    reads,
+    short_writes,
+    trials,
     worth_trying,
 )
-from tests.crash.harness import SCENARIOS, Case, State, many, prepared
+from tests.crash.harness import Case, Scenario, State, cloned, many
+from tests.crash.upkeep import OPERATIONS, Told, leave_all, tell
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
-# A full disk is what happens; the others go the same ways where they are tried.
-ALL_ERRORS = ["start", "seal with files that are stored", "seal what is unchanged", "discard"]
-TRIALS = [(name, error) for name in SCENARIOS for error in ERRORS if error == "ENOSPC" or name in ALL_ERRORS]
+@pytest.mark.parametrize(("name", "error"), trials(OPERATIONS))
+def test_an_error_leaves_the_old_or_the_new(place: Path, name: str, error: str) -> None:
+    scenario = OPERATIONS[name]
+    told = tell(place, scenario)
+    for number in worth_trying(told.labels)[:-1]:
+        kind = error_of(error, number)
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            at = f"{kind} at {told.labels[number]}, step {number}"
+            case.state()  # from here on somebody knows how it looks
+            raised = failing(partial(scenario.act, case), ERRORS[kind](number))
+            assert raised == kind or (raised == "nothing" and scenario.forgives), at
+            check_after(case, scenario, told, at, again=bool(number % 2))
 
 
-@pytest.mark.parametrize(("name", "error"), TRIALS)
-def test_an_error_leaves_the_old_or_the_new(tmp_path: Path, name: str, error: str) -> None:
-    scenario = SCENARIOS[name]
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_write_that_is_short_before_the_disk_is_full(place: Path, name: str) -> None:
+    scenario = OPERATIONS[name]
+    told = tell(place, scenario)
+    with cloned(place / "original", place / "short") as case, short_writes(0) as sizes:
+        scenario.act(case)
+        assert case.state() == told.new, "all writes are short"
+    for number in range(len(sizes)):
+        code = (errno.ENOSPC, errno.EDQUOT, errno.EIO)[number % 3]
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            case.state()
+            at = f"{errno.errorcode[code]} after half of write {number}"
+            with short_writes(number, then=code) as seen:
+                raised = failing(partial(scenario.act, case), lambda _: None)
+            if len(seen) <= number + 1 and raised == "nothing":
+                continue  # fewer writes than where each is short
+            assert raised == errno.errorcode[code] or (raised == "nothing" and scenario.forgives), at
+            check_after(case, scenario, told, at, again=bool(number % 2))
+
+
+READING = ["seal", "seal with files that are stored", "seal what is unchanged", "forced seal", "gc"]
+
+
+@pytest.mark.parametrize("name", [*READING, "finish what was linked", "finish what was committed"])
+def test_a_read_that_fails(place: Path, name: str) -> None:
+    """Of what is hashed, compared or looked up: nothing is taken for something else than it is."""
+    scenario = OPERATIONS[name]
+    told = tell(place, scenario)
     labels: list[str] = []
-    with prepared(tmp_path / "clean", scenario) as clean:
-        with steps(labels.append):
-            scenario.act(clean)
-        new = clean.state()
+    with cloned(place / "original", place / "read") as case, reads(labels.append):
+        scenario.act(case)
+    assert "read:preadv" in labels or name not in READING[:3]
     for number in worth_trying(labels)[:-1]:
-        path = tmp_path / f"volume-{number}"
-        with prepared(path, scenario) as case:
-            old = case.state()
-            raised = failing(partial(scenario.act, case), ERRORS[error](number))
-            at = f"{error} at {labels[number]}, step {number}"
-            assert raised == error, at
-            state = case.state()
-            committed = case.is_committed
-            both = replace(new, aliases={**old.aliases, **new.aliases})
-            if committed:
-                check_committed(case, state, old, new)
-            else:
-                assert state in ([old, new, both] if scenario.two else [old, new]), at
-            case.check_sound()
-            if state == old and not committed:
-                check_writable(case)
-                assert case.state() == old
-            if committed and number % 2:
-                with Volume.open(path) as volume:  # beside the one that failed, which is never used again
-                    volume.recover()
-                    assert Case(volume).state() == new, at
-                    join_threads()
-                remove(path)
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            case.state()
+            at = f"EIO at {labels[number]}, read {number}"
+            raised = failing(partial(scenario.act, case), bad_sector(number), reads)
+            if raised == "nothing":  # the store's own file could not be read: it is stored anew
+                assert case.state() == told.new, at
+                case.check_sound()
                 continue
-            if committed or state != new:
-                scenario.act(case)
-                assert case.state() == new, at
-            case.check_sound()
-            case.finish_all()
-            case.commit(b"another", many)
-            case.check_sound()
-        remove(path)
+            assert raised == "EIO", at
+            check_after(case, scenario, told, at, again=bool(number % 2))
+
+
+def check_after(case: Case, scenario: Scenario, told: Told, at: str, *, again: bool) -> None:
+    """What an error leaves is the old or the new, or a version whose finish is to be done again; and it can be."""
+    state = case.state()
+    committed = case.is_committed
+    if committed:
+        check_committed(case, state, told.old, told.new)
+    else:
+        assert state in told.states, at
+    case.check_sound()
+    if state == told.old and not committed:
+        check_writable(case)
+        assert case.state() == told.old
+    if committed and again:
+        with Volume.open(case.volume.path) as volume:  # beside the one that failed, which is never used again
+            volume.recover()
+            assert Case(volume).state().versions == told.new.versions, at
+            assert Case(volume).state().pending == told.new.pending, at
+            join_threads()
+        return
+    if committed or state != told.new:
+        scenario.act(case)
+        assert case.state() == told.new, at
+    case.check_sound()
+    for name in state.pending if state == told.new else told.new.pending:
+        leave_all(case, name)
+    case.finish_all()
+    case.commit(b"another", many)
+    case.check_sound()
 
 
 def check_committed(case: Case, state: State, old: State, new: State) -> None:

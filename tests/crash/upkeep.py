@@ -9,11 +9,14 @@ import contextlib
 import errno
 import os
 
-from artfs.catalog.records import Run
+from dataclasses import dataclass
+from pathlib import Path
+
+from artfs.catalog.runs import Run
 from artfs.pending.draft import Settings
 from artfs.seal.seal import Request
 from tests.crash.faults import steps
-from tests.crash.harness import NAME, Case, Scenario, many, settle_times, small
+from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, cloned, many, prepared, settle_times, small
 
 JOB = b"job"
 
@@ -28,7 +31,9 @@ def _started(case: Case) -> None:
 
 
 def _force(case: Case) -> None:
-    with case.mounted(JOB).open(b"small", os.O_RDWR):
+    with contextlib.ExitStack() as stack:
+        if not case.is_committed:  # else nothing can be opened to write any more
+            stack.enter_context(case.mounted(JOB).open(b"small", os.O_RDWR))
         case.volume.finish(case.collection, JOB, Request(("best",), force=True, by="tester"))
 
 
@@ -82,7 +87,9 @@ def _failed_before_the_commit(case: Case) -> None:
 UPKEEP = {
     "forced seal": Scenario(lambda case: case.start(JOB, small), _force),
     "finish what was committed": Scenario(_failed_after_the_commit, lambda case: case.finish(JOB, "best")),
-    "recover what was committed": Scenario(_failed_after_the_commit, lambda case: case.volume.recover()),
+    "recover what was committed": Scenario(
+        _failed_after_the_commit, lambda case: case.volume.recover(), forgives=True
+    ),
     "finish what was linked": Scenario(_failed_before_the_commit, lambda case: case.finish(JOB)),
     "discard what was linked": Scenario(
         _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
@@ -129,3 +136,42 @@ UPKEEP = {
         between=lambda case: case.collection.add_used_by(0, "run-1"),
     ),
 }
+
+#: All that is done to a collection without patches.
+OPERATIONS = {**SCENARIOS, **UPKEEP}
+
+
+@dataclass
+class Told:
+    """What an operation is when nothing goes wrong: its steps, and what may be seen before and after."""
+
+    labels: list[str]
+    old: State
+    new: State
+    #: What may be seen after a crash.
+    states: list[State]
+    #: It needs a pending version that is there before: once that is finished it can't be done again.
+    ends_pending: bool
+
+def tell(place: Path, scenario: Scenario) -> Told:
+    """Prepares a scenario in ``place/original``, to be cloned for each trial, and acts it in a clone."""
+    with prepared(place / "original", scenario) as case:
+        old = case.state()
+    states = [old]
+    if scenario.between is not None:
+        with cloned(place / "original", place / "between") as case:
+            scenario.between(case)
+            states.append(case.state())
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case:
+        with steps(labels.append):
+            scenario.act(case)
+        states.append(case.state())
+    return Told(labels, old, states[-1], states, bool(old.pending))
+
+
+def leave_all(case: Case, name: bytes) -> None:
+    """Has every run leave, so that the pending version can be finished."""
+    draft = case.volume.pending(NAME, name).draft
+    for run in draft.joined():
+        draft.leave(run)

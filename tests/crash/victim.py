@@ -1,7 +1,8 @@
 """The command line, in a process that stops at a durable step: ``victim.py HOW LABEL ARGUMENT...``.
 
 HOW is ``pause`` (says so on standard output, and goes on when a line comes from standard input) or ``kill``
-(ends as by SIGKILL). LABEL may be preceded by ``N*``: the N-th step of that label.
+(ends as by SIGKILL). LABEL may be preceded by ``N*``: the N-th step of that label. A second label, behind a
+``+``, is where a thread says ``hangs`` and never goes on.
 """
 
 from __future__ import annotations
@@ -9,28 +10,41 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 
 from artfs.cli import main
 from artfs.store import durable
 
 
-def stop_at(how: str, label: str) -> None:
+def stop_at(how: str, labels: str) -> None:
+    at, _, hanging = labels.partition("+")
+    stop, hang = _counted(at), _counted(hanging)
+
+    def step(reached: str) -> None:
+        if hang(reached):
+            os.write(1, b"hangs\n")
+            threading.Event().wait()
+        if stop(reached):
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(1, b"reached\n")
+            os.read(0, 1)
+
+    durable.step = step
+
+
+def _counted(label: str) -> Callable[[str], bool]:
+    """Tells of each step whether it is the one that ``N*LABEL`` means."""
     count, _, wanted = label.rpartition("*")
     left = int(count or 1)
 
-    def step(reached: str) -> None:
+    def reached(step: str) -> bool:
         nonlocal left
-        if reached != wanted:
-            return
-        left -= 1
-        if left:
-            return
-        if how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.write(1, b"reached\n")
-        os.read(0, 1)
+        left -= step == wanted
+        return step == wanted and left == 0
 
-    durable.step = step
+    return reached
 
 
 if __name__ == "__main__":

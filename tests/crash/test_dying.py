@@ -1,0 +1,259 @@
+"""Daemons that are killed or stopped while callers wait for them, and what a command says then."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import VolumeInUse
+from artfs.access.open import open_access
+from tests.conformance.helpers import eventually
+from tests.conformance.processes import Child
+from tests.crash.test_kill import Crashing, kill_daemon, mount_again, start_victim, write_tree
+from tests.mount.control import command, finish, finish_child, snapshot
+from tests.mount.mounting import MountedVolume, artfs, is_alive, must
+
+pytestmark = pytest.mark.fuse
+
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+
+
+class Dying(Crashing):
+    def log(self) -> str:
+        lines = super().log().splitlines()
+        return "\n".join(line for line in lines if "the daemon of this mount was killed" not in line)
+
+
+@pytest.fixture
+def mounted() -> Iterator[MountedVolume]:
+    dying = Dying()
+    try:
+        dying.start()
+        try:
+            yield dying
+        finally:
+            dying.stop()
+        dying.check()
+    finally:
+        dying.remove()
+
+
+# Killed, and not dead
+
+
+@contextlib.contextmanager
+def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
+    """A daemon that was killed while its notice that a name is gone waited for a directory's lock.
+
+    That is held by a caller who waits for the daemon: so neither ends by itself.
+    """
+    must("umount", mounted.point)
+    labels = "seal:drop:sync-dir+2*start:draft:write"
+    daemon = start_victim("pause", labels, "mount", "--foreground", mounted.volume, mounted.point)
+    assert daemon.stdout is not None
+    assert daemon.stdin is not None
+    eventually(mounted.answers)
+    pending = mounted.point / "model" / "pending"
+    (pending / "job").mkdir(parents=True)
+    write_tree(pending / "job")
+    with finish_child(pending / "job", "best") as finisher:
+        assert daemon.stdout.readline() == "reached\n"
+        with Child(lambda _child: (pending / "other").mkdir()) as maker:
+            assert daemon.stdout.readline() == "hangs\n"
+            daemon.stdin.write("\n")
+            daemon.stdin.flush()
+            eventually(lambda: "D" in states(daemon.pid), what="the notice waits for the lock")
+            daemon.kill()
+            eventually(lambda: states(daemon.pid)[0] == "Z", what="the main thread is dead")
+            assert "D" in states(daemon.pid), "the daemon has ended, and nothing was tried"
+            try:
+                yield [finisher, maker]
+                daemon.communicate(timeout=60)
+            finally:
+                # Whatever failed: else nobody here could ever be waited for.
+                subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
+
+
+def states(pid: int) -> list[str]:
+    """The state of each thread, the main one's first."""
+    found = []
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: int(path.name)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can end a FUSE connection by force")
+@pytest.mark.parametrize("how", ["umount", "mount"])
+def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: str) -> None:
+    """umount, or a new mount, ends it and the waiting of all; what was committed is there."""
+    with hanging(mounted) as waiting:
+        begun = time.monotonic()
+        if how == "umount":
+            must("umount", mounted.point)
+        mount_again(mounted)
+        assert time.monotonic() - begun < 30
+        for child in waiting:
+            assert child.outcome()["errno"] in DEAD
+    pending = mounted.point / "model" / "pending"
+    assert os.readlink(pending / "job") == "../v0"
+    assert os.readlink(mounted.point / "model" / "best") == "v0"
+    assert os.listdir(pending) == []
+    (pending / "other").mkdir()
+    assert finish(pending / "other")["version"] == "v1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can end a FUSE connection by force")
+def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolume) -> None:
+    with hanging(mounted):
+        with pytest.raises(VolumeInUse, match=r"killed and hangs: 'artfs umount'"):
+            open_access(mounted.volume)
+        must("umount", mounted.point)
+        with open_access(mounted.volume) as access:
+            assert [one["name"] for one in access.collections()] == ["model"]
+    mount_again(mounted)
+
+
+# Stopped
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: states(pid)[0] == "T")
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_callers_of_a_stopped_daemon_wait_and_go_on(mounted: MountedVolume) -> None:
+    tree = mounted.point / "model" / "pending" / "job"
+    tree.mkdir(parents=True)
+    write_tree(tree)
+    assert mounted.pid is not None
+
+    def write(child: Child) -> int:
+        fd = os.open(tree / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        child.say()
+        child.pause()
+        os.write(fd, b"before")
+        child.say()
+        os.close(fd)
+        return 1
+
+    with Child(write) as writer:
+        writer.heard()
+        with stopped(mounted.pid):
+            writer.go()
+            eventually(lambda: states(writer.pid)[0] in "SD" and waits(writer.pid))
+            with finish_child(tree, "best --wait=30") as finisher:
+                eventually(lambda: waits(finisher.pid))
+                assert is_alive(finisher.pid)
+                assert is_alive(writer.pid)
+                os.kill(mounted.pid, signal.SIGCONT)
+                writer.heard()
+                assert writer.value() == 1
+                assert finisher.value()["version"] == "v0"
+    assert (mounted.point / "model" / "best" / "log").read_bytes() == b"before"
+
+
+def waits(pid: int) -> bool:
+    """Whether a process waits for the answer to a request; told by the kernel's function, or by its sleep."""
+    try:
+        return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return True
+
+
+def test_umount_says_that_a_daemon_is_stopped(mounted: MountedVolume) -> None:
+    assert mounted.pid is not None
+    with stopped(mounted.pid):
+        done = artfs("umount", mounted.point, timeout=30)
+        assert done.returncode == 1
+        assert f"process {mounted.pid}, is stopped" in done.stderr
+        assert f"kill -CONT {mounted.pid}" in done.stderr
+        assert os.path.ismount(mounted.point)
+    assert mounted.answers()
+
+
+def test_a_stopped_daemon_that_is_killed(mounted: MountedVolume) -> None:
+    tree = mounted.point / "model" / "pending" / "job"
+    tree.mkdir(parents=True)
+    write_tree(tree)
+    before = snapshot(tree)
+    assert mounted.pid is not None
+    with stopped(mounted.pid), Child(lambda _child: command(tree, "finish", "best")) as finisher:
+        eventually(lambda: waits(finisher.pid))
+        kill_daemon(mounted)
+        assert finisher.outcome()["errno"] in DEAD
+    mount_again(mounted)
+    assert snapshot(tree) == before
+    assert finish(tree, "best")["version"] == "v0"
+
+
+# A finish that is interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_finish_that_waits_and_is_interrupted(mounted: MountedVolume, number: signal.Signals) -> None:
+    """It has changed nothing, and the next one is answered."""
+    tree = mounted.point / "model" / "pending" / "job"
+    tree.mkdir(parents=True)
+    write_tree(tree)
+    before = snapshot(tree)
+    with (tree / "held").open("wb"):
+        line = f"echo best --wait=60 > '{tree}/.artfs/finish'"
+        shell = subprocess.Popen(["sh", "-c", line], stderr=subprocess.DEVNULL)
+        eventually(lambda: waits(shell.pid))
+        shell.send_signal(number)
+        assert shell.wait(timeout=30) == -number
+        (tree / "written").write_text("goes on")
+        (tree / "written").unlink()
+    (tree / "held").unlink()
+    assert snapshot(tree).keys() == before.keys()
+    assert not os.path.lexists(mounted.point / "model" / "v0")
+    assert finish(tree, "best")["version"] == "v0"
+
+
+@pytest.mark.parametrize("label", ["2*objects:link", "seal:commit", "alias:rename"])
+def test_a_finish_that_is_interrupted_in_the_midst(mounted: MountedVolume, label: str) -> None:
+    """Once it seals it comes to its end, whoever waits for it or not."""
+    must("umount", mounted.point)
+    daemon = start_victim("pause", label, "mount", "--foreground", mounted.volume, mounted.point)
+    assert daemon.stdout is not None
+    eventually(mounted.answers)
+    tree = mounted.point / "model" / "pending" / "job"
+    tree.mkdir(parents=True)
+    write_tree(tree)
+    before = snapshot(tree)
+    line = f"echo best > '{tree}/.artfs/finish'"
+    shell = subprocess.Popen(["sh", "-c", line], stderr=subprocess.DEVNULL)
+    assert daemon.stdout.readline() == "reached\n"
+    shell.kill()
+    _go_on(daemon)
+    shell.wait(timeout=30)
+    eventually(lambda: tree.is_symlink())
+    assert finish(tree)["version"] == "v0"
+    assert os.readlink(mounted.point / "model" / "best") == "v0"
+    assert snapshot(mounted.point / "model" / "v0").keys() == before.keys()
+    mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
+    must("umount", mounted.point)
+    daemon.communicate(timeout=60)
+    mount_again(mounted)
+
+
+def _go_on(daemon: subprocess.Popen[str]) -> None:
+    assert daemon.stdin is not None
+    daemon.stdin.write("\n")
+    daemon.stdin.flush()

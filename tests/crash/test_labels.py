@@ -1,0 +1,106 @@
+"""Every durable step in the code is one that the crash tests come by: a new one without a test fails here.
+
+The steps are read from the code; which of them are tried is told by the scenarios, each acted once.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import artfs
+from artfs.store import flush
+from artfs.volume import Volume
+from tests.crash import patches, test_beginnings, upkeep
+from tests.crash.faults import calls, steps
+from tests.crash.harness import Scenario, prepared
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+PACKAGE = Path(artfs.__file__).parent
+
+#: The steps that each function of ``store/durable.py`` announces behind its label.
+STEPS = {
+    "create": ("write", "fsync", "rename", "sync-dir"),
+    "replace": ("write", "fsync", "rename", "sync-dir"),
+    "replace_if_unchanged": ("lock", "sync-dir"),
+    "remove": ("unlink", "sync-dir"),
+    "move": ("rename", "sync-dir"),
+    "exchange": ("rename", "sync-dir"),
+    "sync_file": ("fsync",),
+    "sync_dir": ("sync-dir",),
+}
+
+#: What a label is that is no text in the code: by the module, and how the code spells it.
+SPELLED = {
+    ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl"),
+    ("catalog/collection.py", "label"): ("notes",),
+    ("catalog/versions.py", "label"): ("deletion-mark", "tombstone", "keep"),
+    ("pending/overlay.py", "f'overlay:{step}'"): tuple(
+        f"overlay:{step}" for step in ("copy-up", "lift-symlink", "stub")
+    ),
+}
+
+
+def announced() -> Iterator[tuple[str, str]]:
+    """Yields each step of the code, and where it is."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = path.relative_to(PACKAGE).as_posix()
+        if module == "store/durable.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if ast.unparse(node.func.value) != "durable":
+                continue
+            where = f"{module}:{node.lineno}"
+            if node.func.attr == "step":
+                for label in labels_of(module, node.args[0]):
+                    yield label, where
+            for keyword in node.keywords:
+                if keyword.arg == "label":
+                    for label in labels_of(module, keyword.value):
+                        for step in STEPS[node.func.attr]:
+                            yield f"{label}:{step}", where
+
+
+def labels_of(module: str, spelled: ast.expr) -> tuple[str, ...]:
+    if isinstance(spelled, ast.Constant):
+        return (str(spelled.value),)
+    return SPELLED[module, ast.unparse(spelled)]
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All that is crashed and made to fail at each of its steps."""
+    found: dict[str, Scenario] = {}
+    for operations in (upkeep.OPERATIONS, patches.BASES, patches.FINISHES, test_beginnings.CHANGES):
+        found |= {f"{name}, {len(found)}": scenario for name, scenario in operations.items()}
+    return found | {name: story.scenario for name, story in patches.STORIES.items()}
+
+
+def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flush, "_SYNCFS", ())  # as where syncfs(2) is not known to take all along
+    reached: set[str] = set()
+    tell: Callable[[str], None] = reached.add
+    with steps(tell):
+        Volume.init(place / "made").close()
+    for number, scenario in enumerate(scenarios().values()):
+        with prepared(place / f"volume-{number}", scenario) as case, calls(tell):
+            scenario.act(case)
+    known = dict(announced())
+    assert len(known) > 80
+    missing = {label: where for label, where in known.items() if label not in reached}
+    assert missing == {}
+    steps_alone = {label for label in reached if not label.startswith("call:")}
+    assert steps_alone - known.keys() <= {f"{label}:{step}" for label in BOTH for step in EITHER}
+
+
+#: What :func:`durable.replace_if_unchanged` does besides, by what it is given.
+EITHER = ("write", "fsync", "rename", "unlink")
+BOTH = (
+    *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl"),
+    *("deletion-mark", "tombstone", "keep"),
+)
