@@ -78,9 +78,9 @@ def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
             try:
                 yield [finisher, maker]
                 daemon.communicate(timeout=60)
-            finally:
-                # Whatever failed: else nobody here could ever be waited for.
+            except BaseException:  # else nobody here could ever be waited for
                 subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
+                raise
 
 
 def states(pid: int) -> list[str]:
