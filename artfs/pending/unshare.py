@@ -1,12 +1,16 @@
 """Gives files of a pending tree an inode of their own again, after a seal that linked them did not commit.
 
 Such an inode is a blob of the store, and another version may already rest on it: it must never be written.
-Rare (a crash or a full disk between link and commit), so this may be slow; and a crash in it may part the
-names of one file, as the seal would have. Event loop's thread.
+Rare (a crash or a full disk between link and commit), so this may be slow.
+
+A file with several names stays one: its copy stands beside the tree under a name that tells whose place it
+takes, until it has all of them. What a crash cuts short, :func:`mend` brings to its end, before anything is
+written. Event loop's thread, but for :func:`mend` of a tree that nobody uses.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -14,27 +18,22 @@ from artfs.pending import overlay
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
 from artfs.pending.walk import directories
-from artfs.store import durable
-from artfs.store.files import copy_fd
+from artfs.store import durable, files
+
+_COPY = b"unshared-"  # and the number of the inode that it is a copy of
 
 
 def unshare(tree: PendingTree, place: Place) -> None:
     """Replaces the file under all its names in the tree by one copy, if anything else may have its inode."""
+    mend(tree)  # what an error left, after which nothing was written
     status = place.stat()
     named = 1 if place.parent is not None else 0
     if not stat.S_ISREG(status.st_mode) or status.st_nlink <= named:
         return
-    copy = durable.temp_name()
+    copy = _COPY + b"%d" % status.st_ino
     source = place.descriptor(os.O_RDONLY)
     try:
-        target = os.open(
-            copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=tree.draft.fd
-        )
-        try:
-            _copy(source, target, status)
-            serial = os.fstat(target).st_ino
-        finally:
-            os.close(target)
+        serial = _make(tree, source, status, copy)
         _replace_names(tree, status.st_ino, copy)
         place.places.renumber(place, serial)
         tree.hashes.forget(serial)  # of another file that had this number before
@@ -43,31 +42,74 @@ def unshare(tree: PendingTree, place: Place) -> None:
             place.hold(os.open(copy, held, dir_fd=tree.draft.fd))
     finally:
         os.close(source)
-        os.unlink(copy, dir_fd=tree.draft.fd)
+    os.unlink(copy, dir_fd=tree.draft.fd)
+
+
+def mend(tree: PendingTree) -> None:
+    """Gives copies the names that they have not got yet, since a crash or an error came between."""
+    for name in map(os.fsencode, os.listdir(tree.draft.fd)):
+        if name.startswith(_COPY):
+            _replace_names(tree, int(name[len(_COPY) :]), name)
+            os.unlink(name, dir_fd=tree.draft.fd)
+
+
+def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -> int:
+    """Makes the copy, whole and durably, and returns the number of its inode."""
+    staging, temp = tree.draft.fd, durable.temp_name()
+    target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging)
+    try:
+        _copy(source, target, status)
+        durable.move(staging, temp, staging, copy, label="unshare")
+        return os.fstat(target).st_ino
+    except Exception:
+        for name in (temp, copy):
+            files.unlink_quietly(staging, name)
+        raise
+    finally:
+        os.close(target)
 
 
 def _copy(source: int, target: int, status: os.stat_result) -> None:
     """Copies bytes, holes, owner, mode, times and attributes."""
-    copy_fd(source, target)
+    files.copy_fd(source, target)
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source):
         os.setxattr(target, name, os.getxattr(source, name))
-    os.fsync(target)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    durable.sync_file(target, label="unshare")
 
 
 def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
     """Renames a link of `copy` over every name of inode `serial` in the tree."""
+    staging = tree.draft.fd
     root = tree.open_root()
     try:
         for directory, entries in directories(root):
             for entry in entries:
                 if entry.inode() == serial and entry.is_file(follow_symlinks=False):
+                    name = os.fsencode(entry.name)
+                    if not _equal(directory, name, staging, copy):
+                        continue
                     temp = durable.temp_name()
-                    os.link(copy, temp, src_dir_fd=tree.draft.fd, dst_dir_fd=tree.draft.fd)
-                    with overlay.unseen(directory):
-                        os.rename(temp, entry.name, src_dir_fd=tree.draft.fd, dst_dir_fd=directory)
+                    os.link(copy, temp, src_dir_fd=staging, dst_dir_fd=staging)
+                    try:
+                        durable.step("unshare:replace")
+                        with overlay.unseen(directory):
+                            os.rename(temp, name, src_dir_fd=staging, dst_dir_fd=directory)
+                    except Exception:
+                        files.unlink_quietly(staging, temp)
+                        raise
     finally:
         os.close(root)
+
+
+def _equal(directory: int, name: bytes, staging: int, copy: bytes) -> bool:
+    """Compares bytes: an inode's number may have gone to another file since the copy was made."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for dir_fd, path in ((directory, name), (staging, copy)):
+            opened.append(files.open_regular(dir_fd, path))
+            stack.callback(os.close, opened[-1])
+        return files.same_bytes(*opened)

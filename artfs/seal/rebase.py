@@ -21,6 +21,7 @@ from artfs.pending.draft import TREE, Mark
 from artfs.pending.gate import State
 from artfs.pending.overlay import Base, Lower
 from artfs.pending.tree import PendingTree
+from artfs.pending.unshare import mend
 from artfs.seal import base as bases
 from artfs.seal.seal import Request, Sealer, decided
 from artfs.store import durable
@@ -112,6 +113,7 @@ def _plant(
     sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lower: Lower | None = None
 ) -> bytes:
     """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one."""
+    mend(tree)  # what is left beside the tree belongs to this one
     old, pending = os.fstat(root), tree.draft.fd
     staged = durable.temp_name()
     durable.step("base:plant")

@@ -1,8 +1,8 @@
 """Finishes or undoes what a crash left of a seal. Run when a volume is opened for writing.
 
 A mark that stands without its version means that nothing was decided: the tree is pending and whole, and
-stays marked, since some of its files may be blobs of the store already (``pending/unshare``). A mark whose
-version stands is settled.
+stays marked, since some of its files may be blobs of the store already (``pending/unshare``, of which what was
+cut short is brought to its end). A mark whose version stands is settled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from artfs.errors import Busy, printable
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree
+from artfs.pending.unshare import mend
 from artfs.seal.seal import Sealer, decided
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
                 return None
             record = decided(sealer.collection, tree.draft.mark())
             if record is None:
+                mend(tree)
                 return None
             log.warning("%s: finishing the seal of %s", record.version, printable(tree.name))
             trash = sealer.resume(tree, record)

@@ -552,15 +552,6 @@ def check_one_of(state: State, allowed: list[State], at: str) -> None:
     pytest.fail("\n".join(said))
 
 
-def parted(state: State) -> State:
-    """Forgets which names are one file."""
-    pending = {
-        name: ({path: replace(entry, one_with=b"") for path, entry in tree.items()}, rest)
-        for name, (tree, rest) in state.pending.items()
-    }
-    return replace(state, pending=pending)
-
-
 def loosely(state: State) -> State:
     """Forgets the times of pending directories, which steps that nobody sees change and put back."""
     pending = {

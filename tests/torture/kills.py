@@ -153,7 +153,7 @@ class Torture:
         for pid, number in pids.items():
             self._wait(pid)
             end = read_log(self._log(number))[-1:]
-            if end and end[0]["kind"] in ("no", "dead") and end[0]["at"] < killed_at:
+            if end and end[0]["kind"] in ("no", "short", "dead") and end[0]["at"] < killed_at:
                 raise oracle.Lost(f"process {number} was refused: {end[0]}")
 
     def direct_round(self, seconds: float) -> None:
@@ -210,6 +210,10 @@ class Torture:
                         if mine.own.ids[op["id"]] != op.get("version", mine.own.ids[op["id"]]):
                             raise oracle.Lost(f"{op} should have been {mine.own.ids[op['id']]}")
                     op = None
+                elif said["kind"] == "short":
+                    assert op is not None
+                    op = {**op, "wrote": said["wrote"]}
+                    break
                 elif said["kind"] == "no" and said["errno"] != "EIO":
                     op = None
             under_way.append(op)

@@ -90,7 +90,7 @@ def change(tree: Tree, op: Op) -> None:
         tree[path] = File()
     elif do in ("write", "store", "append"):
         assert isinstance(node, File)
-        data = bytes_of(op["seed"], op["size"])[: op.get("wrote", op["size"])]
+        data = bytes_of(op["seed"], op["size"])
         node.data = spliced(node.data, len(node.data) if do == "append" else op["offset"], data)
     elif do == "truncate":
         assert isinstance(node, File)

@@ -118,7 +118,9 @@ def _do_in_part(tree: Tree, op: Op, found: Tree) -> None:
     node, now = tree[op["path"]], found.get(op["path"])
     if isinstance(node, File) and isinstance(now, File):
         before, data = node.data, bytes_of(op["seed"], op["size"])
-        after = spliced(before, len(before) if op["do"] == "append" else op["offset"], data)
+        offset = len(before) if op["do"] == "append" else op["offset"]
+        before = spliced(before, offset, data[: op.get("wrote", 0)])  # so much was answered
+        after = spliced(before, offset, data)
         if min(len(before), len(after)) <= len(now.data) <= max(len(before), len(after)):
             pairs = zip(now.data, before.ljust(len(after), b"\0"), after.ljust(len(before), b"\0"), strict=False)
             if all(byte in (old, new) for byte, old, new in pairs):

@@ -210,7 +210,12 @@ def work(mine: Mine, seed: str, log: Log, hands: OnMount | Directly, *, mounted:
             team_id = hands.team_id()
             op = chooser.next(team_id)
             log.say("try", op=op)
-            op |= {key: value for key, value in hands.do(op).items() if key in ("version", "wrote")}
+            answer = hands.do(op)
+            if answer.get("wrote", op.get("size")) != op.get("size"):
+                # The kernel cut the write in several, and the daemon died between.
+                log.say("short", wrote=answer["wrote"])
+                return
+            op |= {key: value for key, value in answer.items() if key == "version"}
         except (OSError, ArtfsError) as error:
             code = errno_of(error) or errno.EIO
             if code in DEAD or (op.get("do") == "store" and code == errno.EIO):
