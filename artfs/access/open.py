@@ -82,7 +82,8 @@ def _mount_of(layout: Layout) -> Path | None:
                 time.sleep(0.05)
                 continue
             raise VolumeInUse(
-                layout.path, f"{owner}, which was killed and hangs: 'artfs umount' there ends what waits for it"
+                layout.path,
+                f"{owner}, which was killed and hangs: 'artfs umount' there ends what waits for it",
             )
         if status is None or status.get("id") != layout.id:
             raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")

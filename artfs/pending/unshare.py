@@ -47,10 +47,18 @@ def unshare(tree: PendingTree, place: Place) -> None:
 
 def mend(tree: PendingTree) -> None:
     """Gives copies the names that they have not got yet, since a crash or an error came between."""
-    for name in map(os.fsencode, os.listdir(tree.draft.fd)):
-        if name.startswith(_COPY):
-            _replace_names(tree, int(name[len(_COPY) :]), name)
-            os.unlink(name, dir_fd=tree.draft.fd)
+    staging = tree.draft.fd
+    for name in map(os.fsencode, os.listdir(staging)):
+        if not name.startswith(_COPY):
+            continue
+        old, new = int(name[len(_COPY) :]), os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino
+        _replace_names(tree, old, name)
+        known = tree.places.known(old)
+        # Whoever looked the copy up meanwhile has it under a node of its own: then the old one is stale.
+        if known is not None and tree.places.known(new) is None:
+            tree.places.renumber(known, new)
+            tree.hashes.forget(new)
+        os.unlink(name, dir_fd=staging)
 
 
 def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -> int:

@@ -14,7 +14,7 @@ import pytest
 import artfs
 from artfs.store import flush
 from artfs.volume import Volume
-from tests.crash import patches, test_beginnings, upkeep
+from tests.crash import patches, test_beginnings, test_patch_others, test_patch_references, upkeep
 from tests.crash.faults import calls, steps
 from tests.crash.harness import Scenario, prepared
 
@@ -40,7 +40,7 @@ SPELLED = {
     ("catalog/collection.py", "label"): ("notes",),
     ("catalog/versions.py", "label"): ("deletion-mark", "tombstone", "keep"),
     ("pending/overlay.py", "f'overlay:{step}'"): tuple(
-        f"overlay:{step}" for step in ("copy-up", "lift-symlink", "stub")
+        f"overlay:{step}" for step in ("copy-up", "lift", "reference", "stub", "symlink")
     ),
 }
 
@@ -78,7 +78,11 @@ def scenarios() -> dict[str, Scenario]:
     found: dict[str, Scenario] = {}
     for operations in (upkeep.OPERATIONS, patches.BASES, patches.FINISHES, test_beginnings.CHANGES):
         found |= {f"{name}, {len(found)}": scenario for name, scenario in operations.items()}
-    return found | {name: story.scenario for name, story in patches.STORIES.items()}
+    found |= {name: story.scenario for name, story in patches.STORIES.items()}
+    return found | {
+        "write to what may be a blob": test_patch_others.SHARED,
+        "change a reference": test_patch_references.CHANGED,
+    }
 
 
 def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

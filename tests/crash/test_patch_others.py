@@ -12,7 +12,7 @@ import pytest
 
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
-from tests.crash.faults import bad_sector, calls, crash, failing, full_disk, steps, worth_trying
+from tests.crash.faults import ERRORS, bad_sector, calls, crash, failing, full_disk, steps, worth_trying
 from tests.crash.harness import Case, Scenario, cloned, prepared, small
 from tests.crash.patches import (
     JOB,
@@ -235,3 +235,31 @@ def test_a_crash_in_the_first_write_to_what_may_be_a_blob(place: Path) -> None:
             case.check_sound()
             finish_all(case)
             case.check_sound()
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_an_error_in_the_first_write_to_what_may_be_a_blob(place: Path, error: str) -> None:
+    """The blob is never written, and who tries again writes the file under all its names."""
+    with prepared(place / "original", SHARED):
+        pass
+    labels: list[str] = []
+    with cloned(place / "original", place / "clean") as case:
+        old = case.state()
+        with steps(labels.append):
+            SHARED.act(case)
+        new = case.state()
+    assert "unshare:replace" in labels
+    for number in range(len(labels)):
+        with cloned(place / "original", place / f"volume-{number}") as case:
+            at = f"{error} at {labels[number]}, step {number}"
+            assert failing(partial(SHARED.act, case), ERRORS[error](number)) == error, at
+            with Volume.open(case.volume.path) as volume:
+                names = loosely(Case(volume).state()).pending[JOB][0].keys()
+                assert names == loosely(old).pending[JOB][0].keys(), at
+            case.check_sound()
+            case.kernel.forget_all()  # as the kernel looks again for itself, told ESTALE
+            SHARED.act(case)
+            check_one_of(loosely(case.state()), [loosely(new)], at)
+            case.check_sound()
+            left = [path.name for path in case.tree(JOB).parent.iterdir() if path.name.startswith("unshared")]
+            assert left == [], at

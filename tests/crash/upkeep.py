@@ -16,7 +16,18 @@ from artfs.catalog.runs import Run
 from artfs.pending.draft import Settings
 from artfs.seal.seal import Request
 from tests.crash.faults import steps
-from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, cloned, many, prepared, settle_times, small
+from tests.crash.harness import (
+    NAME,
+    SCENARIOS,
+    Case,
+    Scenario,
+    State,
+    cloned,
+    many,
+    prepared,
+    settle_times,
+    small,
+)
 
 JOB = b"job"
 
@@ -99,9 +110,7 @@ UPKEEP = {
     ),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
     "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
-    "give a collection a type": Scenario(
-        lambda case: None, lambda case: case.collection.set_type("dataset")
-    ),
+    "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
     "change notes": Scenario(
         _version,
         lambda case: case.collection.update_notes(
@@ -123,9 +132,7 @@ UPKEEP = {
     ),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
-    "expect references": Scenario(
-        _started, lambda case: case.volume.pending(NAME, JOB).expect_references()
-    ),
+    "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),
     "a run begins": Scenario(_version, lambda case: case.volume.runs.create(Run(id="run-1"))),
     "a run ends": Scenario(
         lambda case: case.volume.runs.create(Run(id="run-1")), lambda case: case.volume.runs.end("run-1")
@@ -152,6 +159,7 @@ class Told:
     states: list[State]
     #: It needs a pending version that is there before: once that is finished it can't be done again.
     ends_pending: bool
+
 
 def tell(place: Path, scenario: Scenario) -> Told:
     """Prepares a scenario in ``place/original``, to be cloned for each trial, and acts it in a clone."""

@@ -281,7 +281,10 @@ class Torture:
         """The ends of all logs, for who looks into a failure."""
         said = []
         for mine in self.known:
-            said += [f"process {mine.number}:", *(json.dumps(line) for line in read_log(self._log(mine.number))[-6:])]
+            said += [
+                f"process {mine.number}:",
+                *(json.dumps(line) for line in read_log(self._log(mine.number))[-6:]),
+            ]
         for name in ("workers.log", "daemon.log", "volume/logs/mount.log"):
             path = self.base / name
             if path.exists():
@@ -294,7 +297,9 @@ def summary(counts: Counter[str]) -> str:
 
 
 @contextlib.contextmanager
-def torture(seed: int, workers: int, tell: Callable[[str], None], place: Path | None = None) -> Iterator[Torture]:
+def torture(
+    seed: int, workers: int, tell: Callable[[str], None], place: Path | None = None
+) -> Iterator[Torture]:
     """A volume to be tortured; it is deleted unless something was lost."""
     base = Path(tempfile.mkdtemp(prefix="artfs-torture-", dir=place))
     one = Torture(base, seed, workers, tell)

@@ -122,7 +122,9 @@ def _do_in_part(tree: Tree, op: Op, found: Tree) -> None:
         before = spliced(before, offset, data[: op.get("wrote", 0)])  # so much was answered
         after = spliced(before, offset, data)
         if min(len(before), len(after)) <= len(now.data) <= max(len(before), len(after)):
-            pairs = zip(now.data, before.ljust(len(after), b"\0"), after.ljust(len(before), b"\0"), strict=False)
+            pairs = zip(
+                now.data, before.ljust(len(after), b"\0"), after.ljust(len(before), b"\0"), strict=False
+            )
             if all(byte in (old, new) for byte, old, new in pairs):
                 node.data = now.data
 
@@ -186,7 +188,9 @@ def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> li
         if place.is_symlink():
             version = os.path.basename(os.readlink(place))
             answered = known is not None and known != "?"
-            if (answered and known != version) or (known is None and not (unanswered and last["do"] == "finish")):  # type: ignore[index]
+            if (answered and known != version) or (
+                known is None and not (unanswered and last["do"] == "finish")
+            ):  # type: ignore[index]
                 raise Lost(f"{name} is {version}, and it was answered {known}")
             root, pending = collection / version, False
             finisher.team_ids[name] = version
@@ -201,7 +205,9 @@ def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> li
             continue
         parts = {entry for entry in os.listdir(root)}
         for index, mine in enumerate(all_of_them):
-            all_of_them[index] = _check_part(root / f"w{mine.number}", name, mine, ops[index], pending=pending)
+            all_of_them[index] = _check_part(
+                root / f"w{mine.number}", name, mine, ops[index], pending=pending
+            )
             parts.discard(f"w{mine.number}")
         if parts:
             raise Lost(f"{name} has {parts}, which nobody made")
