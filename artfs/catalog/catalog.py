@@ -113,8 +113,8 @@ class Catalog:
         except FileNotFoundError:
             raise CollectionNotFound(name) from None
         except OSError:
-            # Not known to be durable: whoever is told so finds it as it was. Hidden under the name of a living
-            # process nobody would sweep it, nor find what another process started in it just now.
+            # Not known to be durable: whoever is told so finds it as it was. Hidden under the name of a
+            # living process nobody would sweep it, nor find what another one started in it just now.
             with suppress(OSError):
                 durable.rename_noreplace(self._fd, temp, self._fd, name.encode())
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,16 +70,17 @@ def mount(
 
 def _own(volume: Volume, mountpoint: Path) -> Held:
     lock = volume.layout.mount_lock
-    deadline = time.monotonic() + _DYING
+    deadline, vanished = time.monotonic() + _DYING, False
     while True:
         try:
             held = lock.exclusive(blocking=False)
             break
         except Busy:
             owner = lock.read_owner()
-            if owner is None or owner.alive() is not False or time.monotonic() > deadline:
+            if owner is None or owner.alive() is not False or vanished or time.monotonic() > deadline:
                 raise VolumeInUse(str(volume.path), str(lock.owner())) from None
-            # It was killed, and something of it hangs in the kernel; or somebody works on the volume directly.
+            # It was killed, and something of it hangs in the kernel; or it is gone, and others work directly.
+            vanished = not os.path.exists(f"/proc/{owner.pid}")
             _end_mount(volume, owner)
             time.sleep(_POLL)
     held.write_owner(this_process(str(mountpoint.absolute())))

@@ -70,7 +70,7 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
 def take_away(mount: Mount, *, dead: bool) -> None:
     """Detaches a mount; of a daemon that is `dead` also the connection, so that nobody waits for it any more.
 
-    A thread of a killed daemon may hang in the kernel, which it had asked to forget a name, behind the lock of
+    A thread of a killed daemon may hang in the kernel, which it asked to forget a name, behind the lock of
     a directory in which a request waits for the daemon. It holds the device, so that the kernel does not see
     its end: then neither can come to an end before this. Raises OSError.
     """

@@ -1,8 +1,8 @@
 """Finishes or undoes what a crash left of a seal. Run when a volume is opened for writing.
 
 A mark that stands without its version means that nothing was decided: the tree is pending and whole, and
-stays marked, since some of its files may be blobs of the store already (``pending/unshare``, of which what was
-cut short is brought to its end). A mark whose version stands is settled.
+stays marked, since some of its files may be blobs of the store already (``pending/unshare``, of which what
+was cut short is brought to its end). A mark whose version stands is settled.
 """
 
 from __future__ import annotations

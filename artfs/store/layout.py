@@ -245,7 +245,8 @@ def catalog_directories(layout: Layout) -> Iterator[bytes]:
         for child in _subdirectories(layout.fd, collection):
             yield child
             if child.rpartition(b"/")[2] == b"pending":
-                yield from _subdirectories(layout.fd, child)
+                for pending in _subdirectories(layout.fd, child):
+                    yield from (pending, pending + b"/runs")
 
 
 def _subdirectories(dir_fd: int, path: bytes) -> list[bytes]:

@@ -261,7 +261,7 @@ def join_threads() -> None:
 #: What may go wrong in the midst of an operation, by the name of what it raises.
 ERRORS = {"ENOSPC": full_disk, "EDQUOT": full_quota, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 
-#: Each error at each step of each operation, which takes minutes; else each step has its full disk, and one of
+#: Each error at each step of each operation, which takes minutes; else each has its full disk, and one of
 #: the other errors in turn.
 ALL_FAULTS = "ARTFS_ALL_FAULTS"
 

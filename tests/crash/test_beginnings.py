@@ -180,7 +180,7 @@ def test_an_error(place: Path, name: str, error: str) -> None:
 @pytest.mark.usefixtures("old_temps")
 def test_short_writes_and_reads_that_fail(place: Path, name: str) -> None:
     scenario = CHANGES[name]
-    labels, states = tell(place, scenario)
+    _, states = tell(place, scenario)
     with cloned(place / "original", place / "short") as case:
         with short_writes(0) as sizes:
             scenario.act(case)

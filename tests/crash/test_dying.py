@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.errors import VolumeInUse
 from artfs.access.open import open_access
+from artfs.errors import VolumeInUse
 from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
 from tests.crash.test_kill import Crashing, kill_daemon, mount_again, start_victim, write_tree
@@ -243,7 +243,7 @@ def test_a_finish_that_is_interrupted_in_the_midst(mounted: MountedVolume, label
     shell.kill()
     _go_on(daemon)
     shell.wait(timeout=30)
-    eventually(lambda: tree.is_symlink())
+    eventually(tree.is_symlink)
     assert finish(tree)["version"] == "v0"
     assert os.readlink(mounted.point / "model" / "best") == "v0"
     assert snapshot(mounted.point / "model" / "v0").keys() == before.keys()

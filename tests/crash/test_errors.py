@@ -93,7 +93,7 @@ def test_a_read_that_fails(place: Path, name: str) -> None:
 
 
 def check_after(case: Case, scenario: Scenario, told: Told, at: str, *, again: bool) -> None:
-    """What an error leaves is the old or the new, or a version whose finish is to be done again; and it can be."""
+    """What an error leaves is the old or the new, or a version whose finish can be done again."""
     state = case.state()
     committed = case.is_committed
     if committed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +33,11 @@ JOB = b"job"
 
 def _version(case: Case) -> None:
     case.commit(b"first", small, "best")
+
+
+def _noted(case: Case) -> None:
+    _version(case)
+    case.collection.update_notes(0, tags=("old",))
 
 
 def _started(case: Case) -> None:
@@ -118,7 +122,7 @@ UPKEEP = {
         ),
     ),
     "change notes again": Scenario(
-        lambda case: (_version(case), case.collection.update_notes(0, tags=("old",))),
+        _noted,
         lambda case: case.collection.update_notes(0, tags=("new",)),
     ),
     "change settings": Scenario(

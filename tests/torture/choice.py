@@ -92,7 +92,8 @@ class Chooser:
     def _change(self, tree: Tree, *, team: bool = False) -> Op:
         rng = self.random
         files = sorted(path for path, node in tree.items() if isinstance(node, File))
-        full = len(tree) >= MOST_ENTRIES or sum(len(tree[path].data) for path in files) > MOST_BYTES  # type: ignore[union-attr]
+        size = sum(len(node.data) for node in tree.values() if isinstance(node, File))
+        full = len(tree) >= MOST_ENTRIES or size > MOST_BYTES
         if full or (tree and rng.random() < 0.08):
             return self._removal(tree)
         chance = rng.random()

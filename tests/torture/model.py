@@ -1,4 +1,4 @@
-"""What the torture by kills knows of a volume without looking at it: trees, versions, aliases, and operations.
+"""What the torture by kills knows of a volume without looking: trees, versions, aliases, and operations.
 
 An operation is a dictionary that JSON holds; ``do`` says what it does. :func:`change` and :func:`apply` are
 what it means, and :mod:`tests.torture.worker` does it. Nothing here touches a file.

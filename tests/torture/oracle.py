@@ -184,13 +184,15 @@ def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> li
     for name in _team_ids(finisher, last):
         place = collection / "pending" / name
         known = finisher.team_ids.get(name)
-        unanswered = last is not None and last["where"] == "team" and last["id"] == name
+        finishing = last is not None and (last["where"], last["do"], last.get("id")) == (
+            "team",
+            "finish",
+            name,
+        )
         if place.is_symlink():
             version = os.path.basename(os.readlink(place))
             answered = known is not None and known != "?"
-            if (answered and known != version) or (
-                known is None and not (unanswered and last["do"] == "finish")
-            ):  # type: ignore[index]
+            if (answered and known != version) or (known is None and not finishing):
                 raise Lost(f"{name} is {version}, and it was answered {known}")
             root, pending = collection / version, False
             finisher.team_ids[name] = version
@@ -203,7 +205,7 @@ def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> li
             raise Lost(f"{name} is gone, and it was answered {known}")
         else:
             continue
-        parts = {entry for entry in os.listdir(root)}
+        parts = set(os.listdir(root))
         for index, mine in enumerate(all_of_them):
             all_of_them[index] = _check_part(
                 root / f"w{mine.number}", name, mine, ops[index], pending=pending
