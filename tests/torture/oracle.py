@@ -99,6 +99,7 @@ def outcomes(mine: Mine, op: Op | None, root: Path | None) -> Iterator[Mine]:
         tree = part.own.pending.get(op["id"]) if op["where"] == "own" else part.team.setdefault(op["id"], {})
         if tree is not None:
             _do_in_part(tree, op, observed(root))
+            part.own.untouched.discard(op["id"])
             yield part
         return
     done = copy.deepcopy(mine)
