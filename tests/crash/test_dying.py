@@ -68,25 +68,35 @@ def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
     with finish_child(pending / "job", "best") as finisher:
         assert daemon.stdout.readline() == "reached\n"
         with Child(lambda _child: (pending / "other").mkdir()) as maker:
-            assert daemon.stdout.readline() == "hangs\n"
-            daemon.stdin.write("\n")
-            daemon.stdin.flush()
-            eventually(lambda: "D" in states(daemon.pid), what="the notice waits for the lock")
-            daemon.kill()
-            eventually(lambda: states(daemon.pid)[0] == "Z", what="the main thread is dead")
-            assert "D" in states(daemon.pid), "the daemon has ended, and nothing was tried"
             try:
+                assert daemon.stdout.readline() == "hangs\n"
+                daemon.stdin.write("\n")
+                daemon.stdin.flush()
+                eventually(lambda: notice_hangs(daemon.pid), what="the notice waits for the lock")
+                daemon.kill()
+                eventually(lambda: states(daemon.pid)[0] == "Z", what="the main thread is dead")
+                assert notice_hangs(daemon.pid), "the daemon has ended, and nothing was tried"
                 yield [finisher, maker]
                 daemon.communicate(timeout=60)
             except BaseException:  # else nobody here could ever be waited for
+                daemon.kill()
                 subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
                 raise
+
+
+def notice_hangs(pid: int) -> bool:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "wchan").read_text() == "fuse_reverse_inval_entry":
+                return True
+    return False
 
 
 def states(pid: int) -> list[str]:
     """The state of each thread, the main one's first."""
     found = []
-    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: int(path.name)):
+    # The main thread's number need not be the lowest: they begin anew.
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: path.name != str(pid)):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
     return found
