@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from artfs.errors import ArtfsError, CrossTree, NotPermitted, ReadOnly
+from artfs.errors import CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
@@ -493,7 +493,7 @@ class PendingDirectory(PendingNode):
 
     def link(self, node: Node, name: bytes, caller: Caller) -> Node:
         if not isinstance(node, PendingNode) or node.branch is not self.branch:
-            raise _elsewhere(node)
+            raise self._elsewhere(node)
         with self._making(name) as directory:
             if node.parent is None:
                 raise FileNotFoundError(errno.ENOENT, "the file has no name any more")
@@ -536,13 +536,22 @@ class PendingDirectory(PendingNode):
         with self._renaming(name, target, new_name, flags) as (source, destination):
             self._rename(source, name, destination, new_name, flags)
 
+    def _elsewhere(self, node: Node) -> Exception:
+        """Returns why nothing can be renamed or linked to or from `node`: it is no tree's, or another's."""
+        if self.branch.tree.gate.state in (State.COMMITTED, State.SEALED):
+            return ReadOnly()  # then it may well be this tree's, as it was looked up since
+        refusal = node.refusal()
+        if isinstance(refusal, NotPermitted) and not isinstance(node, PendingNode):
+            return refusal
+        return CrossTree()
+
     @contextlib.contextmanager
     def _renaming(
         self, name: bytes, target: Node, new_name: bytes, flags: int
     ) -> Iterator[tuple[int, PendingDirectory]]:
         """Guards a rename, and yields this directory's descriptor and the directory that is the target."""
         if not isinstance(target, PendingDirectory) or target.branch is not self.branch:
-            raise _elsewhere(target)
+            raise self._elsewhere(target)
         for root, entry in ((self.is_root, name), (target.is_root, new_name)):
             if root:
                 check_no_control(entry)
@@ -577,12 +586,6 @@ class PendingDirectory(PendingNode):
             place = self.places.known(serial) if serial is not None else None
             if place is not None:
                 place.renamed(*old, *new)
-
-
-def _elsewhere(node: Node) -> ArtfsError:
-    """Returns why nothing can be renamed or linked to or from `node`: it is no tree's, or another's."""
-    refusal = node.refusal()
-    return refusal if isinstance(refusal, NotPermitted) and not isinstance(node, PendingNode) else CrossTree()
 
 
 def _inode(directory: int, name: bytes) -> int | None:

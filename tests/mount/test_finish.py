@@ -206,6 +206,22 @@ def test_a_late_writer_gets_erofs(model: Path, job: Path) -> None:
     assert os.listdir(model / "v0") == ["dir"]
 
 
+def test_a_rename_between_what_was_the_tree_and_what_it_became_is_erofs(model: Path, job: Path) -> None:
+    """As one gets it whose two paths were looked up on either side of a finish."""
+    (job / "file").write_text("data")
+    before = os.open(job, os.O_RDONLY)
+    finish(job)
+    after = os.open(model / "v0", os.O_RDONLY)
+    try:
+        with fails(errno.EROFS):
+            os.rename("file", "other", src_dir_fd=before, dst_dir_fd=after)
+        with fails(errno.EROFS):
+            os.link("file", "other", src_dir_fd=after, dst_dir_fd=before)
+    finally:
+        os.close(before)
+        os.close(after)
+
+
 def test_another_id_is_another_version(model: Path) -> None:
     trees = [model / "pending" / f"job {number}\n\udcff" for number in range(3)]
     for number, tree in enumerate(trees):

@@ -31,7 +31,7 @@ TEAM = "team"
 #: What a call says whose daemon has died. A page of a mapping that can't be had is EIO, or SIGBUS.
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 #: What those who fill one tree are told when another finishes it.
-LATE = (errno.ENOENT, errno.EROFS, errno.EBUSY, errno.ESTALE, errno.EEXIST, errno.EXDEV)
+LATE = (errno.ENOENT, errno.EROFS, errno.EBUSY, errno.ESTALE, errno.EEXIST)
 
 
 class Log:
