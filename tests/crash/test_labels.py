@@ -32,6 +32,7 @@ STEPS = {
     "exchange": ("rename", "sync-dir"),
     "sync_file": ("fsync",),
     "sync_dir": ("sync-dir",),
+    "confirm": ("sync-dir",),
 }
 
 #: What a label is that is no text in the code: by the module, and how the code spells it.

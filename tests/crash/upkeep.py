@@ -99,6 +99,15 @@ def _failed_before_the_commit(case: Case) -> None:
         case.finish(JOB)
 
 
+def _doubt(case: Case) -> None:
+    case.volume.store.doubt.arise(OSError(errno.EIO, os.strerror(errno.EIO)))
+
+
+def _doubtful(case: Case) -> None:
+    _version(case)
+    _doubt(case)
+
+
 UPKEEP = {
     "forced seal": Scenario(lambda case: case.start(JOB, small), _force),
     "finish what was committed": Scenario(_failed_after_the_commit, lambda case: case.finish(JOB, "best")),
@@ -134,6 +143,8 @@ UPKEEP = {
         lambda case: _draft(case).annotate(lambda _settings, _metadata: (Settings(("x",)), b'{"b": 2}\n')),
         between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
     ),
+    "note a flush that failed": Scenario(_version, _doubt, forgives=True),
+    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.gc()),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
     "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),
