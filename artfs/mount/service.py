@@ -116,6 +116,6 @@ def _end_mount(volume: Volume, owner: Owner) -> None:
     mount = None if point is None else mounts.at(point)
     if mount is not None and mount.ours and mount.source == str(volume.path.absolute()):
         log.warning("%s: the daemon of this mount was killed, its connection is ended", mount.point)
-        if not mounts.abort(mount.device):
+        if not mounts.cut_off(mount):
             with contextlib.suppress(OSError):
                 take_away(mount, dead=True)

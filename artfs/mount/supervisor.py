@@ -2,7 +2,8 @@
 
 Owns when a daemon is started again and when not. Knows neither pyfuse3 nor trio, and of the volume its lock
 alone; runs in the main thread of a process that does nothing else. Every wait is one poll(2), for signals and
-for the daemon's line, so that nothing here hangs with a daemon or a mount.
+for the daemon's line, so that nothing here hangs with a daemon or a mount. A daemon that was killed while a
+thread of it hung in the kernel is no end to wait(2) yet (``unmount.take_away``): that is looked for.
 
     a clean end (umount, SIGTERM, SIGINT)   the supervisor ends too
     any other end                           the daemon is started again. Until the new mount answers, the dead
@@ -34,12 +35,14 @@ from pathlib import Path
 
 from artfs.errors import Busy, MountError, VolumeInUse
 from artfs.mount import background, mounts, prerequisites, supervised
+from artfs.mount.unmount import take_away
 from artfs.store.layout import Layout
-from artfs.store.locks import Held, this_process
+from artfs.store.locks import Held, process_ticks, this_process
 
 log = logging.getLogger(__name__)
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_LOOK = 1.0  # seconds between looks at a daemon that says nothing
 
 
 @dataclass(frozen=True)
@@ -148,18 +151,30 @@ class Supervisor:
         poller.register(self._signals, select.POLLIN)
         if life.pipe >= 0:
             poller.register(life.pipe, select.POLLIN)
-        timeout = None if self._stop_at is None else max(0.0, self._stop_at - time.monotonic()) * 1000
-        happened = dict(poller.poll(timeout))
+        left = _LOOK if self._stop_at is None else min(_LOOK, max(0.0, self._stop_at - time.monotonic()))
+        happened = dict(poller.poll(left * 1000))
         if not happened:
-            log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
-            life.process.send_signal(signal.SIGKILL)
-            self._stop_at = time.monotonic() + self.policy.end
+            self._look_at(life)
         if self._signals.fileno() in happened:
             number = self._drain()
             self._reap(life)
             if number and life.status is None:
                 life.process.send_signal(number)
         return life.pipe in happened and self._read(life)
+
+    def _look_at(self, life: _Life) -> None:
+        """Sees to a daemon that does not come to its end."""
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
+            life.process.send_signal(signal.SIGKILL)
+            self._stop_at = time.monotonic() + self.policy.end
+        if not process_ticks(life.process.pid):
+            mount = mounts.at(mounts.resolve(self.mountpoint))
+            if mount is not None and mount.ours and mount.source == self._source:
+                log.warning("the daemon was killed and hangs in the kernel: its connection is ended")
+                if not mounts.cut_off(mount):
+                    with contextlib.suppress(OSError):
+                        take_away(mount, dead=True)
 
     def _read(self, life: _Life) -> bool:
         """Takes what the daemon has written; returns whether it has just said that the mount answers."""

@@ -20,8 +20,10 @@ from artfs.errors import MountError
 from artfs.mount import mounts
 from artfs.mount.unmount import unmount
 from tests.conformance.helpers import eventually, fails
+from tests.conformance.processes import Child
+from tests.crash.test_dying import notice_hangs
 from tests.crash.test_kill import VICTIM
-from tests.mount.control import command, commit, finish, show, show_json
+from tests.mount.control import command, commit, finish, finish_child, show, show_json
 from tests.mount.mounting import REPOSITORY, artfs, is_alive, must
 from tests.mount.supervising import CUT_OFF, SupervisedVolume, observed, supervised_volume
 from tests.mount.tiny_mounts import TinyMounts, tiny
@@ -227,6 +229,40 @@ def test_a_finish_is_interrupted(labels: list[str], decided: bool) -> None:
         assert finish(job, "best")["version"] == "v0"
         for number in range(3):
             assert (model / "best" / f"file-{number}").read_text() == f"content {number}"
+
+
+@root_only
+def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
+    """As in ``crash/test_dying.py``: wait(2) does not tell of such a one."""
+    for name in ("in", "out"):
+        os.mkfifo(tmp_path / name)
+    labels = "seal:drop:sync-dir+2*start:draft:write"
+    script = f"""
+        [ "$ARTFS_RESTARTS" != 0 ] ||
+            exec "$1" {VICTIM} pause '{labels}' "${{@:4}}" <"{tmp_path}/in" >"{tmp_path}/out"
+        exec "$@"
+    """
+    with (
+        open(tmp_path / "in", "r+b", buffering=0) as go_on,
+        open(tmp_path / "out", "r+b", buffering=0) as said,
+        supervised_volume(script) as volume,
+    ):
+        pending = volume.point / "model" / "pending"
+        (pending / "job").mkdir(parents=True)
+        (pending / "job" / "file").write_text("content")
+        with finish_child(pending / "job", "best") as finisher:
+            assert said.readline() == b"reached\n"
+            with Child(lambda _child: (pending / "other").mkdir()) as maker:
+                assert said.readline() == b"hangs\n"
+                go_on.write(b"\n")
+                eventually(lambda: notice_hangs(volume.daemon), what="the notice waits for the lock")
+                volume.kill()
+                volume.is_back(1)
+                for child in (finisher, maker):
+                    assert child.outcome()["errno"] in (*CUT_OFF, errno.EIO)
+        assert os.readlink(pending / "job") == "../v0"
+        assert os.readlink(volume.point / "model" / "best") == "v0"
+        assert "hangs in the kernel" in volume.log()
 
 
 def test_a_daemon_that_fails_leaves_its_place_to_the_next(tiny: TinyMounts, monkeypatch) -> None:
