@@ -13,7 +13,7 @@ import os
 from artfs.store import durable
 
 _FILE = b".artfs-reserve"
-_SIZE = 64 << 10
+SIZE = 64 << 10
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -25,7 +25,7 @@ def keep(collections_fd: int) -> None:
     except OSError:
         return
     try:
-        durable.write_all(fd, os.urandom(_SIZE))  # nothing that a filesystem compresses, or takes for a hole
+        durable.write_all(fd, os.urandom(SIZE))  # nothing that a filesystem compresses, or takes for a hole
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(_FILE, dir_fd=collections_fd)
