@@ -26,6 +26,7 @@ from typing import Any
 
 from tests.conformance.driver import OsFilesystem
 from tests.conformance.helpers import OLD, tick
+from tests.thorough import THOROUGH
 
 MAKES = ("plain", "based", "lifted")
 
@@ -80,16 +81,13 @@ def give(fs: OsFilesystem, path: bytes, uid: int = OWNER, gid: int = TEAM) -> No
 
 # -- what is called
 
-#: Whether each case is tried with every make and user, and not with those alone whose turn it is.
-ALL = bool(os.environ.get("ARTFS_ALL_CALLS"))
-
 
 def turns(
     cases: Iterable[str], users: Sequence[str] = tuple(USERS), *, each: int = 1
 ) -> list[tuple[str, str, str]]:
     """Makes, users and cases that are tried together: all, or each n-th case with the next make and user."""
     users = users if MAY_BE_OTHERS else ["root"]
-    if ALL:
+    if THOROUGH:
         return list(itertools.product(MAKES, users, dict.fromkeys(cases)))
     makes_and_users = itertools.cycle(itertools.product(users, MAKES))
     return [

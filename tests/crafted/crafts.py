@@ -26,6 +26,7 @@ from tests.crafted.volumes import (
     item,
     symlink_entry,
 )
+from tests.thorough import THOROUGH
 
 Do = Callable[[Crafted], object]
 
@@ -48,9 +49,8 @@ def add(name: str, do: Do, check: str | None, *, gc: bool | None, finish: bool =
 
 
 def parameters() -> list[Any]:
-    """All of them with ``ARTFS_EVERY_CRAFT=1``; else those that artfs once took badly, and every 20th."""
-    every = bool(os.environ.get("ARTFS_EVERY_CRAFT"))
-    taken = (c for n, c in enumerate(CRAFTS) if every or c.name in REGRESSIONS or n % 20 == 0)
+    """All of them with ``ARTFS_THOROUGH=1``; else those that artfs once took badly, and every 20th."""
+    taken = (c for n, c in enumerate(CRAFTS) if THOROUGH or c.name in REGRESSIONS or n % 20 == 0)
     return [pytest.param(craft, id=craft.name) for craft in taken]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from artfs.store import durable, syscalls
+from tests.thorough import THOROUGH
 
 _CRASHED = 77
 
@@ -268,14 +269,10 @@ def join_threads() -> None:
 #: What may go wrong in the midst of an operation, by the name of what it raises.
 ERRORS = {"ENOSPC": full_disk, "EDQUOT": full_quota, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 
-#: Each error at each step of each operation, which takes minutes; else each has its full disk, and one of
-#: the other errors in turn.
-ALL_FAULTS = "ARTFS_ALL_FAULTS"
-
 
 def trials(names: Collection[str], whole: Collection[str] = ()) -> list[tuple[str, str]]:
     """Returns which operation is tried with which error; ``other`` are all but the full disk in turn."""
-    if os.environ.get(ALL_FAULTS):
+    if THOROUGH:
         whole = names
     return [
         (name, error)

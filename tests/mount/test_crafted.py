@@ -19,6 +19,7 @@ from tests.crafted.crafts import CRAFTS, REGRESSIONS, Craft
 from tests.crafted.volumes import BAD, GOOD, SECRET, Crafted, make
 from tests.mount.control import finish, show
 from tests.mount.mounting import MountedVolume
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.fuse
 
@@ -64,9 +65,8 @@ print(json.dumps(found))
 
 
 def _chosen() -> list[Craft]:
-    every = bool(os.environ.get("ARTFS_EVERY_CRAFT"))
     within = [craft for craft in CRAFTS if not craft.name.startswith(_ELSEWHERE)]
-    return [craft for n, craft in enumerate(within) if every or craft.name in REGRESSIONS or n % 20 == 0]
+    return [craft for n, craft in enumerate(within) if THOROUGH or craft.name in REGRESSIONS or n % 20 == 0]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What no user may take from others: descriptors, threads, memory, the daemon's life.
 
-Small numbers by default; with ARTFS_TEST_SCALE=large the ones that an attacker would take.
+Small numbers by default; with ARTFS_THOROUGH=1 the ones that an attacker would take.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
 from tests.mount.control import ask, command, control, finish, show, show_json
 from tests.mount.mounting import MountedVolume, mounted_volume
+from tests.thorough import THOROUGH
 
 pytestmark = [
     pytest.mark.fuse,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
-LARGE = os.environ.get("ARTFS_TEST_SCALE") == "large"
 HER, HIM = 1001, 1002
 MIB = 1 << 20
 
 
 def of(large: int, small: int) -> int:
-    return large if LARGE else small
+    return large if THOROUGH else small
 
 
 @pytest.fixture(scope="module")
@@ -453,7 +453,7 @@ def test_a_directory_of_many_entries(shared_mount: MountedVolume, model: Path, j
         with Child(make) as child:
             child.value(3600)
         assert sum(1 for _ in os.scandir(job)) == count
-        if LARGE:
+        if THOROUGH:
             return
         assert finish(job)["version"] == "v0"
         assert sum(1 for _ in os.scandir(model / "v0")) == count

@@ -16,6 +16,7 @@ from tests.crash.faults import join_threads
 from tests.crash.harness import NAME, Case, put
 from tests.mount.mounting import artfs
 from tests.power.images import image, needs, tmpfs
+from tests.thorough import THOROUGH
 
 _KIB = 1024
 
@@ -242,7 +243,7 @@ def test_a_read_only_disk() -> None:
             assert done.returncode == 0, (words, done.stderr)
 
 
-@pytest.mark.skipif("ARTFS_TEST_LONG" not in os.environ, reason="takes a minute: set $ARTFS_TEST_LONG")
+@pytest.mark.skipif(not THOROUGH, reason="takes a minute: set $ARTFS_THOROUGH")
 def test_more_equal_files_than_an_inode_may_have_links() -> None:
     """65,000 on ext4."""
     count = 70_000

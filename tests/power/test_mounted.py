@@ -30,11 +30,12 @@ from tests.mount.control import (
 from tests.mount.mounting import must
 from tests.power.images import needs
 from tests.power.machine import Machine, machine
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.fuse
 
 #: Many cuts, each with a mount; what they are about is cut at each step in `test_labels`, without one.
-long = pytest.mark.skipif("ARTFS_TEST_LONG" not in os.environ, reason="many cuts: set $ARTFS_TEST_LONG")
+long = pytest.mark.skipif(not THOROUGH, reason="many cuts: set $ARTFS_THOROUGH")
 
 _numbers = itertools.count(1)
 
