@@ -361,7 +361,7 @@ def test_an_ordinary_user(unmounted: SupervisedVolume) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "content\n"
-    for path in unmounted.volume.rglob("*"):
+    for path in (unmounted.volume, *unmounted.volume.rglob("*")):
         os.chown(path, 0, 0)
 
 

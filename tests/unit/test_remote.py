@@ -489,10 +489,11 @@ def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> Non
     end = threading.Event()
 
     def swap() -> None:
-        with durable.directory(-100, os.fsencode(place)) as fd:
+        with durable.directory(parent, place.name.encode()) as fd:
             while not end.is_set():
                 durable.exchange(fd, b"dir", b"link", label="t")
 
+    parent = os.open(place.parent, os.O_RDONLY)
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
@@ -506,6 +507,7 @@ def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> Non
     finally:
         end.set()
         swapper.join()
+        os.close(parent)
     assert b"secret" not in seen
     assert b"public" in seen
 
