@@ -11,13 +11,10 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
-from artfs.catalog import records
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -26,20 +23,16 @@ from artfs.errors import (
     AlreadyFinished,
     AlreadyPending,
     ArtfsError,
-    CollectionNotFound,
     Damaged,
     PendingNotFound,
-    VersionNotFound,
     printable,
-    printable_uri,
 )
-from artfs.model import manifest, names
+from artfs.model import names
 from artfs.model.diff import Change, diff
-from artfs.model.digest import Algorithm, TreeId
-from artfs.model.entry import ReferenceEntry
-from artfs.pending import draft, inspection, overlay
+from artfs.model.digest import Algorithm
+from artfs.pending import draft
 from artfs.pending.census import count
-from artfs.pending.draft import TREE, Draft, Settings
+from artfs.pending.draft import PENDING, Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.references import References, told
@@ -48,15 +41,14 @@ from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
-from artfs.store import check, gc, layout
-from artfs.store.check import Finding, Touched
+from artfs.store import gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
+from artfs.upkeep import Upkeep, pending_names
 from artfs.version import __version__
 
 log = logging.getLogger(__name__)
 
-PENDING = b"pending"
 _PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a version
 
 
@@ -72,6 +64,7 @@ class Volume:
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection)
+        self.upkeep = Upkeep(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()
         #: Called before a pending version is opened, which holds descriptors until it ends; may refuse.
         self.before_holding: Callable[[], None] = lambda: None
@@ -111,8 +104,7 @@ class Volume:
 
     def pending_names(self, collection: Collection) -> list[bytes]:
         """Lists the distributed ids that are pending, sorted."""
-        with collection.opened(PENDING) as fd, os.scandir(fd) as found:
-            return sorted(os.fsencode(e.name) for e in found if not e.name.startswith("."))
+        return pending_names(collection)
 
     def pending(self, collection: str, name: bytes) -> PendingTree:
         """Returns the one tree of a pending version. Raises :class:`PendingNotFound`."""
@@ -407,7 +399,7 @@ class Volume:
 
     def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
         """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
-        found = (known for known in self._sound_records() if known[1].serial == serial)
+        found = (known for known in self.upkeep.sound_records() if known[1].serial == serial)
         return next(found, None)
 
     def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
@@ -455,186 +447,6 @@ class Volume:
         except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
             log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
 
-    # -- upkeep
-
-    def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
-        """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
-
-        def roots() -> Iterator[check.Root]:
-            # Patches first: one that is sealed meanwhile is then seen as a version.
-            for collection, name in self._readable_pending():
-                label = f"{collection.name}/{printable(name)}"
-                with contextlib.suppress(Damaged):  # told among its problems
-                    yield from ((label, tree) for tree in self._trees_below(collection, name))
-            for collection, record in self._sound_records():
-                yield f"{collection.name}:{record.version}", record.root.entry()
-
-        report = check.check(
-            self.layout,
-            self.store,
-            roots,
-            repair=repair,
-            spare=self._pending_roots,
-            progress=progress,
-        )
-        report.findings += [
-            check.Finding(kind="file", id=found.what, why=found.why) for found in self._problems()
-        ]
-        return report
-
-    def _problems(self) -> Iterator[Damaged]:
-        """Yields what is wrong with all that is no object."""
-        yield from self.catalog.problems()
-        for collection in self.catalog.collections():
-            yield from collection.problems()
-        yield from self.runs.problems()
-        for collection, name in self._readable_pending():
-            try:
-                yield from self._problems_of_pending(collection, name)
-            except PendingNotFound:  # it was sealed or discarded just now
-                continue
-            except Damaged as error:
-                yield error
-
-    def _problems_of_pending(self, collection: Collection, name: bytes) -> list[Damaged]:
-        with collection.opened(PENDING) as fd:
-            opened = Draft(fd, collection.name, name)
-            with contextlib.closing(opened):
-                found = list(inspection.problems(opened, self.store.reader))
-                try:
-                    records.load_metadata(opened.metadata(), opened.what(b"metadata.json"))
-                except Damaged as error:
-                    found.append(error)
-                return found if opened.stands_in(fd) else []
-
-    def check_references(self, *, progress: gc.Progress = gc.silent) -> list[Finding]:
-        """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
-        where: dict[ReferenceEntry, list[Touched]] = {}
-        for collection, record in self._sound_records():
-            for path, entry in manifest.walk(self.store.reader, record.root.entry()):
-                if isinstance(entry, ReferenceEntry):
-                    same = replace(entry, name=b"", mode=0, uid=0, gid=0, mtime_ns=0, xattrs=())
-                    touched = Touched(f"{collection.name}:{record.version}", printable(path))
-                    where.setdefault(same, []).append(touched)
-        found = []
-        for done, (entry, touches) in enumerate(where.items(), 1):
-            try:
-                self.references.verify(entry)
-            except ArtfsError as error:
-                uri = printable_uri(os.fsdecode(entry.uri))
-                found.append(Finding(kind="reference", id=uri, why=str(error), touches=touches))
-            progress("references", done, len(where))
-        return found
-
-    def preview_gc(
-        self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.silent
-    ) -> gc.Collected:
-        """Tells what :meth:`gc` would remove, and removes nothing. Raises as that does.
-
-        `gone` are versions (by name) and pending versions (by id) of collections that count as removed.
-        """
-        return gc.collect(
-            self.layout, self.store, lambda: self._needed_trees(gone), dry_run=True, progress=progress
-        )
-
-    def gc(self, *, progress: gc.Progress = gc.silent) -> gc.Collected:
-        """Removes what no version and no pending version needs. Safe beside daemons and seals.
-
-        Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
-        """
-
-        def pending() -> bool:
-            return next(self._all_pending(), None) is not None
-
-        collected = gc.collect(
-            self.layout, self.store, self._needed_trees, pending=pending, progress=progress
-        )
-        self.catalog.keep_reserve()
-        return collected
-
-    def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
-        """Lists the roots of all versions, and of what pending versions lie over and are patches of.
-
-        Raises :class:`~artfs.errors.Damaged` where something may hold more that can't be read.
-        """
-        for stranger in self.catalog.strangers():
-            raise stranger
-        # Pending ones first: one that is sealed meanwhile is then seen as a version.
-        found = [
-            tree
-            for collection, name in self._all_pending()
-            if (collection.name, name) not in gone
-            for tree in self._trees_below(collection, name)
-        ]
-        for collection in self.catalog.collections():
-            found += [
-                record.root.entry().tree
-                for record in collection.versions()
-                if (collection.name, record.version) not in gone
-            ]
-        # Last: what was moved aside since the others were listed is seen here.
-        for collection in self.catalog.hidden():
-            with contextlib.suppress(CollectionNotFound):
-                found += [record.root.entry().tree for record in collection.standing()]
-        return found
-
-    def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:
-        """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
-        # From the files, not from what this process knows: another one may have rebased it.
-        found = set()
-        with contextlib.suppress(PendingNotFound), self._pending_root(collection, name) as root:
-            if base := overlay.base_of(root):
-                found.add(base.tree_id)
-            if lower := overlay.lower_of(root):
-                found.add(lower.tree)
-        return found
-
-    def _sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
-        # What is left out is told among the collection's problems.
-        for collection in self.catalog.collections():
-            numbers: list[int] = []
-            with contextlib.suppress(Damaged):
-                numbers = collection.numbers()
-            for number in numbers:
-                with contextlib.suppress(Damaged, VersionNotFound):
-                    yield collection, collection.record(number)
-
-    def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
-        for collection in self.catalog.collections():
-            names_: list[bytes] = []
-            with contextlib.suppress(Damaged):  # told among the collection's problems
-                names_ = self.pending_names(collection)
-            yield from ((collection, name) for name in names_)
-
-    def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
-        for collection in self.catalog.collections():
-            for name in self.pending_names(collection):
-                yield collection, name
-
-    def _pending_roots(self) -> Iterator[int]:
-        for collection, name in self._all_pending():
-            with contextlib.suppress(ArtfsError), self._pending_root(collection, name) as root:
-                yield root
-
-    @contextlib.contextmanager
-    def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:
-        """Opens the root of a pending tree's files as they are on disk. Raises :class:`PendingNotFound`."""
-        with collection.opened(PENDING) as fd:
-            draft = Draft(fd, collection.name, name)
-        try:
-            root = draft.open_tree()
-            try:
-                yield root
-            finally:
-                os.close(root)
-        except FileNotFoundError:
-            with collection.opened(PENDING) as fd:
-                if draft.stands_in(fd):
-                    raise Damaged(draft.what(TREE), "it is missing") from None
-            raise PendingNotFound(collection.name, name) from None  # it was sealed or discarded just now
-        finally:
-            draft.close()
-
 
 def user_name(uid: int) -> str:
     """Returns the user's name, or the number where there is none."""
@@ -644,4 +456,4 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-__all__ = ["PENDING", "Volume", "user_name"]
+__all__ = ["Volume", "user_name"]

@@ -49,11 +49,11 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
-from artfs.pending.draft import Settings
+from artfs.pending.draft import PENDING, Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
 from artfs.seal.seal import Request
-from artfs.volume import PENDING, Volume, user_name
+from artfs.volume import Volume, user_name
 
 _POLL = 0.05  # seconds between looks at what another process does
 

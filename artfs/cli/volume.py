@@ -262,9 +262,9 @@ def check(context: click.Context, repair: bool, references: bool, as_json: bool)
     """
     labels = {"trees": "directories", "blobs": "contents", "references": "references"}
     with open_volume(context) as access, access.volume() as volume, progress(labels) as tell:
-        report = volume.check(repair=repair, progress=tell)
+        report = volume.upkeep.check(repair=repair, progress=tell)
         if references:
-            report.findings += volume.check_references(progress=tell)
+            report.findings += volume.upkeep.check_references(progress=tell)
     sound = report.sound
     if as_json:
         from msgspec import to_builtins
@@ -322,9 +322,9 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
         expired = remove_expired(access, dry_run=dry_run)
         with progress(labels) as tell:
             if dry_run:
-                collected = volume.preview_gc({*discarded, *expired}, progress=tell)
+                collected = volume.upkeep.preview_gc({*discarded, *expired}, progress=tell)
             else:
-                collected = volume.gc(progress=tell)
+                collected = volume.upkeep.gc(progress=tell)
     if as_json:
         from msgspec import to_builtins
 

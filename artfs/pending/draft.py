@@ -31,6 +31,7 @@ from artfs.model.names import parse_version
 from artfs.store import documents, durable
 from artfs.store.clock import nanoseconds, timestamp
 
+PENDING = b"pending"  # a collection's directory of them
 TREE = b"tree"
 _DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
     b"draft.json",

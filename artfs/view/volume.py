@@ -25,6 +25,7 @@ from artfs.errors import (
     printable,
 )
 from artfs.model import names
+from artfs.pending.draft import PENDING
 from artfs.store import syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import CollectionPlace, VolumePlace
@@ -42,7 +43,6 @@ from artfs.view.node import (
     virtual,
 )
 from artfs.view.view import View
-from artfs.volume import PENDING
 
 log = logging.getLogger(__name__)
 

@@ -94,7 +94,7 @@ def _hopeless(case: Case) -> None:
 def _marked(case: Case) -> None:
     _damage(case)
     case.volume.discard(case.collection, b"job")
-    case.volume.check(repair=True)
+    case.volume.upkeep.check(repair=True)
     case.start(b"job", small)
 
 
@@ -105,9 +105,9 @@ CHANGES: dict[str, Scenario] = {
     "remove a collection": Scenario(
         lambda case: case.volume.catalog.create(OTHER, 0o750), lambda case: case.volume.catalog.remove(OTHER)
     ),
-    "repair": Scenario(_damage, lambda case: case.volume.check(repair=True)),
-    "repair what is marked": Scenario(_marked, lambda case: case.volume.check(repair=True)),
-    "mark as damaged": Scenario(_hopeless, lambda case: case.volume.check(repair=True)),
+    "repair": Scenario(_damage, lambda case: case.volume.upkeep.check(repair=True)),
+    "repair what is marked": Scenario(_marked, lambda case: case.volume.upkeep.check(repair=True)),
+    "mark as damaged": Scenario(_hopeless, lambda case: case.volume.upkeep.check(repair=True)),
 }
 
 

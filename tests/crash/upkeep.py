@@ -144,7 +144,7 @@ UPKEEP = {
         between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
     ),
     "note a flush that failed": Scenario(_version, _doubt, forgives=True),
-    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.gc()),
+    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.upkeep.gc()),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
     "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),

@@ -116,7 +116,7 @@ def test_a_finish_on_a_full_disk(small: Path) -> None:
         while fill.give(100):
             pass
         case.check_sound()
-        volume.gc()
+        volume.upkeep.gc()
         assert _left_over(small / "volume") == []
 
 
@@ -139,7 +139,7 @@ def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
         Fill(small)
         free = _free(small)
         case.collection.delete_version(1)
-        volume.gc()
+        volume.upkeep.gc()
         assert _free(small) > free
         assert case.collection.numbers() == [0]
         case.mounted(b"patch").unlink(b"dir-1/1")
@@ -155,7 +155,7 @@ def test_a_version_is_deleted_where_there_is_no_room_at_all(small: Path) -> None
         case.commit(b"first", files)
         Fill(small)
         case.collection.delete_version(0)
-        volume.gc()
+        volume.upkeep.gc()
         assert case.collection.numbers() == []
         join_threads()
 
@@ -268,5 +268,5 @@ def test_more_equal_files_than_an_inode_may_have_links() -> None:
             os.link(tree / "0", tree / f"{number}")
         assert case.finish(b"linked").version == "v1"
         assert case.collection.record(1).file_count == 65_000
-        assert volume.check().sound
+        assert volume.upkeep.check().sound
         join_threads()

@@ -130,7 +130,7 @@ class Trial:
                 check_one_of(state, self._allowed(label), at)
             case.check_sound()
             if number % 2:
-                volume.gc()
+                volume.upkeep.gc()
             for name in state.pending:
                 draft = volume.pending(NAME, name).draft
                 for run in draft.joined():

@@ -179,7 +179,7 @@ class Torture:
     def _collect(self) -> None:
         with Volume.open(self.volume) as volume:
             while True:
-                volume.gc()
+                volume.upkeep.gc()
                 time.sleep(0.05)
 
     def _wait(self, pid: int) -> None:
@@ -231,11 +231,11 @@ class Torture:
         self.known = [oracle.check_own(self.point, mine, op) for mine, op in pairs]
         self._delete_old_versions()
         with Volume.open(self.volume) as volume:
-            report = volume.check()
+            report = volume.upkeep.check()
             if not report.sound:
                 raise oracle.Lost(f"check found {report.findings}")
             if self.random.random() < 0.2:
-                volume.gc()
+                volume.upkeep.gc()
 
     def _delete_old_versions(self) -> None:
         finisher = self.known[0]
@@ -254,7 +254,7 @@ class Torture:
         try:
             with Volume.open(self.volume) as volume:
                 volume.recover(alone=True)
-                volume.gc()
+                volume.upkeep.gc()
         finally:
             durable.STALE_AFTER_SECONDS = young
         left = []

@@ -88,9 +88,9 @@ def test_the_next_finish_writes_all_anew(
         hold(path, tmp_path)
         doubtful = inodes(path)
         assert finish(volume, name) == "v0"
-        volume.gc()  # a page that no version needs is no harm
+        volume.upkeep.gc()  # a page that no version needs is no harm
         assert not objects(path) & doubtful
-        assert volume.check().sound
+        assert volume.upkeep.check().sound
 
 
 def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
@@ -110,7 +110,7 @@ def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
             assert finish(volume, b"job") == "v0"
         assert not failures
         assert not objects(path, "blobs") & doubtful
-        assert volume.check().sound
+        assert volume.upkeep.check().sound
 
 
 def test_gc_ends_it_when_nothing_is_pending(
@@ -119,12 +119,12 @@ def test_gc_ends_it_when_nothing_is_pending(
     fail_to_finish(path, monkeypatch)
     doubt = path / "objects" / "doubt"
     with Volume.open(path) as volume:
-        volume.gc()
+        volume.upkeep.gc()
         assert doubt.exists()
         finish(volume, b"job")
-        volume.preview_gc()
+        volume.upkeep.preview_gc()
         assert doubt.exists()
-        volume.gc()
+        volume.upkeep.gc()
         assert not doubt.exists()
         stored = objects(path, "blobs")
         start(volume, b"again")
