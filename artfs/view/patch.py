@@ -18,16 +18,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
-import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from artfs.errors import Damaged, NotEmpty, NotPermitted, printable
+from artfs.errors import NotEmpty, NotPermitted
 from artfs.model.digest import digest_of
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay, reference
@@ -37,6 +35,7 @@ from artfs.pending.place import Place
 from artfs.pending.tree import TREE, PendingTree
 from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
+from artfs.view.lower_file import LowerHandle
 from artfs.view.node import (
     FOREVER,
     LOWER,
@@ -49,15 +48,11 @@ from artfs.view.node import (
     NoSuchAttribute,
     Unready,
 )
-from artfs.view.open_files import PendingHandle
 from artfs.view.patch_listing import PatchListing
-from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving, without_setid
+from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
 from artfs.view.reference import ReferenceHandle
+from artfs.view.setid import SETID, without_setid
 from artfs.view.xattrs import is_own, no_such_xattr, of_reference
-
-log = logging.getLogger(__name__)
-
-_SETID = stat.S_ISUID | stat.S_ISGID
 
 
 class PatchBranch(Branch):
@@ -138,7 +133,7 @@ class PatchNode(PendingNode):
     def stands_for(self, stub: Stub, entry: Entry) -> None:
         """Notes that the inode is a stub, which shows `entry` but for owner and times."""
         self.origin, self.entry = stub, entry
-        self.setid = bool(stub.mode & _SETID)
+        self.setid = bool(stub.mode & SETID)
 
     @property
     def is_lower(self) -> bool:
@@ -372,59 +367,6 @@ class PatchNode(PendingNode):
         return target
 
 
-class LowerHandle(PendingHandle):
-    """A lower file, open for reading, until it is copied up."""
-
-    __slots__ = ("_blob", "unverified")
-
-    node: PatchNode
-
-    def __init__(self, node: PatchNode, caller: Caller) -> None:
-        super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
-        assert isinstance(node.entry, FileEntry)
-        self._blob = node.entry.blob
-        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
-        if node.readers is None:
-            node.readers = set()
-        node.readers.add(self)
-
-    def syncing(self, *, data_only: bool) -> Callable[[], None]:
-        """Makes the attributes durable that it got, which a stub bears; the bytes are."""
-        node = self.node
-        if node.entry is None:
-            return super().syncing(data_only=data_only)
-        if node.is_lower or node.parent is None:
-            return lambda: None
-        return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
-
-    def verify(self, data: memoryview | None = None) -> None:
-        try:
-            self.node.branch.store.verified.check(self._blob, self.fd, data)
-        except Damaged as error:
-            if not self.unverified:
-                return  # copied up meanwhile: the descriptor is the copy's now
-            log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
-            raise
-        self.unverified = False
-
-    def read(self, offset: int, size: int) -> bytes:
-        if self.unverified:
-            self.verify()
-        return super().read(offset, size)
-
-    def release(self) -> None:
-        if self.node.readers is not None:
-            self.node.readers.discard(self)  # first: the number of the descriptor may be used again
-        super().release()
-
-
-def _sync_and_close(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class PatchDirectory(PatchNode, PendingDirectory):
     """A directory of a patch. `lower` is what it lies over; in the state lower, what it is."""
 
@@ -613,4 +555,4 @@ def _check_kinds(node: PendingNode, other: PendingNode | None, flags: int) -> No
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
-__all__ = ["LowerHandle", "PatchBranch", "PatchDirectory", "PatchNode"]
+__all__ = ["PatchBranch", "PatchDirectory", "PatchNode"]

@@ -40,11 +40,10 @@ from artfs.view.node import (
     writes,
 )
 from artfs.view.open_files import PendingHandle, PendingListing
-from artfs.view.process import in_group
 from artfs.view.reference import ReferenceHandle
+from artfs.view.setid import SETID, without_setid
 from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 
-_SETID = stat.S_ISUID | stat.S_ISGID
 _MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
@@ -215,7 +214,7 @@ class PendingNode(Place, Node):
             if changes.chowns:
                 self._chown(_or_unchanged(changes.uid), _or_unchanged(changes.gid), caller)
             if changes.mode is not None:
-                self.setid = bool(changes.mode & _SETID)
+                self.setid = bool(changes.mode & SETID)
                 self._chmod(changes.mode & 0o7777)
             if changes.atime_ns is not None or changes.mtime_ns is not None:
                 if self.parent is None:
@@ -248,7 +247,7 @@ class PendingNode(Place, Node):
             os.chown(self.proc_path(), uid, gid)
         else:
             os.chown(self.name, uid, gid, dir_fd=self.parent.directory(), follow_symlinks=False)
-        if before is not None and stat.S_ISREG(before.st_mode) and before.st_mode & _SETID:
+        if before is not None and stat.S_ISREG(before.st_mode) and before.st_mode & SETID:
             # The kernel looked at the daemon's groups, if at any.
             self._chmod(without_setid(stat.S_IMODE(before.st_mode), before.st_gid, caller))
 
@@ -282,7 +281,7 @@ class PendingNode(Place, Node):
             return
         status = self.stat()
         mode = stat.S_IMODE(status.st_mode)
-        self.setid = bool(mode & _SETID)
+        self.setid = bool(mode & SETID)
         if self.setid and stat.S_ISREG(status.st_mode):
             kept = without_setid(mode, status.st_gid, caller)
             if kept != mode:
@@ -433,11 +432,11 @@ class PendingDirectory(PendingNode):
         if path is None:
             if (caller.uid, gid) != (0, 0):
                 os.fchown(fd, caller.uid, gid)
-            if mode & _SETID:
+            if mode & SETID:
                 os.fchmod(fd, mode & 0o7777)
         elif (caller.uid, gid) != (0, 0):
             os.chown(path, caller.uid, gid, dir_fd=fd, follow_symlinks=False)
-            if mode & _SETID:  # which the change of owner has cleared
+            if mode & SETID:  # which the change of owner has cleared
                 os.chmod(path, mode & 0o7777, dir_fd=fd)
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
@@ -453,7 +452,7 @@ class PendingDirectory(PendingNode):
                 raise
             self.branch.tree.hashes.begin(status.st_ino)
             node = self.branch.node(status, self, name)
-            node.setid = bool(status.st_mode & _SETID)
+            node.setid = bool(status.st_mode & SETID)
             return node, PendingHandle(node, fd, caller, writable=access != os.O_RDONLY)
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
@@ -595,17 +594,8 @@ def _inode(directory: int, name: bytes) -> int | None:
         return None
 
 
-def without_setid(mode: int, gid: int, caller: Caller) -> int:
-    """Returns the permissions that a file of group `gid` has after a write or chown (fs/attr.c).
-
-    Without the group's execute bit, setgid is no privilege, and stays if the caller belongs to the group.
-    """
-    member = caller.uid == 0 or in_group(caller, gid)
-    return mode & ~(stat.S_ISUID if member and not mode & stat.S_IXGRP else _SETID)
-
-
 def _or_unchanged(owner: int | None) -> int:
     return -1 if owner is None else owner
 
 
-__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode", "Serving", "without_setid"]
+__all__ = ["Branch", "PendingDirectory", "PendingHandle", "PendingNode", "Serving"]

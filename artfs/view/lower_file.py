@@ -1,0 +1,79 @@
+"""An open file of what a patch lies over: read there until it is copied up, then where the copy is.
+
+Event loop's thread, but for what it returns to be called on another.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from artfs.errors import Damaged, printable
+from artfs.model.entry import FileEntry
+from artfs.store import durable
+from artfs.view.node import Caller
+from artfs.view.open_files import PendingHandle
+
+if TYPE_CHECKING:
+    from artfs.view.patch import PatchNode
+
+log = logging.getLogger(__name__)
+
+
+class LowerHandle(PendingHandle):
+    """A lower file, open for reading, until it is copied up."""
+
+    __slots__ = ("_blob", "unverified")
+
+    node: PatchNode
+
+    def __init__(self, node: PatchNode, caller: Caller) -> None:
+        super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        assert isinstance(node.entry, FileEntry)
+        self._blob = node.entry.blob
+        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
+        if node.readers is None:
+            node.readers = set()
+        node.readers.add(self)
+
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        """Makes the attributes durable that it got, which a stub bears; the bytes are."""
+        node = self.node
+        if node.entry is None:
+            return super().syncing(data_only=data_only)
+        if node.is_lower or node.parent is None:
+            return lambda: None
+        return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
+
+    def verify(self, data: memoryview | None = None) -> None:
+        try:
+            self.node.branch.store.verified.check(self._blob, self.fd, data)
+        except Damaged as error:
+            if not self.unverified:
+                return  # copied up meanwhile: the descriptor is the copy's now
+            log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
+            raise
+        self.unverified = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.unverified:
+            self.verify()
+        return super().read(offset, size)
+
+    def release(self) -> None:
+        if self.node.readers is not None:
+            self.node.readers.discard(self)  # first: the number of the descriptor may be used again
+        super().release()
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+__all__ = ["LowerHandle"]
