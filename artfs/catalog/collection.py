@@ -145,16 +145,20 @@ class Collection:
 
         Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
         """
+        spent = False
         try:
             self._versions.delete(number, lambda: self.holders(number))
         except OSError as error:
             if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
                 raise
+            spent = True
             try:
                 self._versions.delete(number, lambda: self.holders(number))
             except VersionNotFound:  # the tombstone was there already, and could not be made durable
                 raise error from None
         self._drop_what_belonged_to(number)
+        if spent:
+            reserve.keep(self._collections_fd)  # for the next one, in the room that this one has given back
 
     # --- aliases ---
 
@@ -402,7 +406,7 @@ class Collection:
         self.ttl  # noqa: B018
 
     def _check_description(self) -> None:
-        self._check_text(b"description", records.check_description)
+        self._check_text(b"description", records.check_stored_description)
 
     def _check_text(self, name: bytes, check: Callable[[str], object]) -> None:
         try:

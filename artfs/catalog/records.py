@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -26,7 +26,10 @@ METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""
 
 TEXT_LIMIT = 15 << 16
-"""Bytes of a description. Less than what one request of FUSE brings, wherever in a page it begins."""
+"""Bytes of a description that is given: no more than one command of a control file brings."""
+
+_STORED_TEXT_LIMIT = 1 << 20
+"""Bytes of a description that is there."""
 
 WORD_LIMIT = 256
 """Bytes of a tag, a type or the name of a run."""
@@ -279,7 +282,7 @@ def decode_notes(data: bytes, what: str) -> Notes:
     """Reads notes back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
     notes = decode(data, Notes, what)
     try:
-        check_notes(notes)
+        check_notes(notes, check_text=check_stored_description)
     except InvalidCommand as error:
         raise Damaged(what, str(error)) from None
     return notes
@@ -390,12 +393,12 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_word("a tag", tag) for tag in tags))
 
 
-def check_description(text: str) -> str:
+def check_description(text: str, *, limit: int = TEXT_LIMIT) -> str:
     data = _utf8("a description", text)
     if "\0" in text:
         raise InvalidCommand("a description holds no NUL")
-    if len(data) > TEXT_LIMIT:
-        raise InvalidCommand(f"a description has at most {TEXT_LIMIT} bytes, not {len(data)}")
+    if len(data) > limit:
+        raise InvalidCommand(f"a description has at most {limit} bytes, not {len(data)}")
     return text
 
 
@@ -429,9 +432,13 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def check_notes(notes: Notes) -> Notes:
+def check_stored_description(text: str) -> str:
+    return check_description(text, limit=_STORED_TEXT_LIMIT)
+
+
+def check_notes(notes: Notes, *, check_text: Callable[[str], str] = check_description) -> Notes:
     """Checks everything that a user gave in notes."""
-    check_description(notes.description)
+    check_text(notes.description)
     check_ttl(notes.ttl)
     check_metadata(notes.metadata)
     for run in (*notes.used_by, *notes.runs):

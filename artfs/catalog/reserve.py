@@ -18,17 +18,26 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def keep(collections_fd: int) -> None:
-    """Sees that there is a reserve, if there is room for one."""
+    """Sees that there is a whole reserve, if there is room for one. Not durable: it is made again."""
+    try:
+        if os.stat(_FILE, dir_fd=collections_fd, follow_symlinks=False).st_size == SIZE:
+            return
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return
+    temp = durable.temp_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(_FILE, flags, 0o600, dir_fd=collections_fd)
+        fd = os.open(temp, flags, 0o600, dir_fd=collections_fd)
     except OSError:
         return
     try:
         durable.write_all(fd, os.urandom(SIZE))  # nothing that a filesystem compresses, or takes for a hole
+        os.rename(temp, _FILE, src_dir_fd=collections_fd, dst_dir_fd=collections_fd)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(_FILE, dir_fd=collections_fd)
+            os.unlink(temp, dir_fd=collections_fd)
     finally:
         os.close(fd)
 

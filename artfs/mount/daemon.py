@@ -41,7 +41,6 @@ from artfs.mount.handshake import Connection, Options
 from artfs.mount.loop import quick_loop
 from artfs.mount.mounts import Mount
 from artfs.mount.notify import Notifier
-from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.supervised import Supervised
 
 log = logging.getLogger(__name__)
@@ -123,7 +122,6 @@ def serve(
     else:
         point = prerequisites.prepare_mountpoint(volume, mountpoint)
     prerequisites.check_machine(allow_other=options.allow_other)
-    raise_descriptor_limit()
     os.umask(0)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     session = Session(volume, point, dataclasses.replace(options, source=str(volume)))

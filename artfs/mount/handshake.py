@@ -224,9 +224,9 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
         log.warning("can't mount by ourselves (%s), libfuse shall: writes will cost more", error)
         _take_all_away(connection)
         return connection
-    if connection.mount is None:
-        connection.mount = mounts.at(mountpoint)
     try:
+        if connection.mount is None:
+            connection.mount = mounts.at(mountpoint)
         connection._take_over(device)
     except (OSError, ValueError) as error:
         log.warning("the handshake failed (%s), libfuse shall do it: writes will cost more", error)
@@ -260,11 +260,14 @@ def _mount_over(connection: Connection, dead: Mount) -> int:
     """Mounts over a dead mount, and nowhere else: whoever took it away shall not find it mounted again."""
     point = connection.mountpoint
     device = _mount_directly(point, connection.options)
-    connection.mount = mounts.at(point)
-    if connection.mount is None or connection.mount.parent != dead.id:
+    try:
+        connection.mount = mounts.at(point)
+        if connection.mount is None or connection.mount.parent != dead.id:
+            raise _unmounted(connection)
+    except BaseException:
         os.close(device)
         detach(point)
-        raise _unmounted(connection)
+        raise
     return device
 
 

@@ -144,8 +144,8 @@ def cut_off(mount: Mount) -> bool:
     except OSError:
         return False
     try:
-        _libc.umount2(os.fsencode(mount.point), _MNT_FORCE | _UMOUNT_NOFOLLOW)
-        return ctypes.get_errno() == errno.EBUSY
+        result = _libc.umount2(os.fsencode(mount.point), _MNT_FORCE | _UMOUNT_NOFOLLOW)
+        return result != 0 and ctypes.get_errno() == errno.EBUSY
     finally:
         os.close(held)
 

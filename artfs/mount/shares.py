@@ -2,7 +2,7 @@
 
 The process behind a mount serves everybody, so nobody's appetite may leave it, or another user, with nothing.
 Whoever asks for too much is refused by an errno that says so. Root has no share, and the last of what there
-is. Event loop's thread only.
+is. Event loop's thread only, but for :meth:`OpenFiles.check_for_tree`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from artfs.view.node import Caller
 
 #: Descriptors that are kept for the daemon's own work, whatever users have open.
 RESERVE = 1024
-#: More are not asked for, where the system would give them.
+#: More are not taken, also where the system would give them: a share of all would be no bound.
 MOST_DESCRIPTORS = 1 << 20
 
 
 def raise_descriptor_limit() -> None:
-    """Lets this process have as many descriptors as it may, or as the system has for one."""
+    """Lets this process have as many descriptors as it may, and no more than there can be use for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for limit in (MOST_DESCRIPTORS, hard):
-        with contextlib.suppress(ValueError, OSError):
-            if hard == resource.RLIM_INFINITY or limit >= hard:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-                return
+    if hard < MOST_DESCRIPTORS and hard != resource.RLIM_INFINITY:
+        with contextlib.suppress(ValueError, OSError):  # only root may raise what others may raise it to
+            resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+            return
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, hard))
 
 
 class OpenFiles:
@@ -64,8 +66,12 @@ class OpenFiles:
 
     def _check_below(self, ceiling: int) -> None:
         # The kernel gives the lowest number that is free: so it tells how many are taken, by whomever.
-        lowest = os.dup(self._probe)
-        os.close(lowest)
+        try:
+            lowest = os.dup(self._probe)
+        except OSError:  # not even the reserve is left
+            lowest = ceiling
+        else:
+            os.close(lowest)
         if lowest >= ceiling:
             raise OSError(errno.ENFILE, "too many files are open on the mount")
 

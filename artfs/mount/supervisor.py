@@ -159,14 +159,14 @@ class Supervisor:
             number = self._drain()
             self._reap(life)
             if number and life.status is None:
-                life.process.send_signal(number)
+                os.kill(life.process.pid, number)
         return life.pipe in happened and self._read(life)
 
     def _look_at(self, life: _Life) -> None:
         """Sees to a daemon that does not come to its end."""
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
-            life.process.send_signal(signal.SIGKILL)
+            os.kill(life.process.pid, signal.SIGKILL)
             self._stop_at = time.monotonic() + self.policy.end
         if not process_ticks(life.process.pid):
             mount = mounts.at(mounts.resolve(self.mountpoint))
@@ -194,7 +194,10 @@ class Supervisor:
         return life.ready
 
     def _reap(self, life: _Life | None) -> None:
-        """Takes the end of the daemon, and of whoever else was left to this process."""
+        """Takes the end of the daemon, and of whoever else was left to this process.
+
+        Nothing else does, as methods of Popen would: so a pid that was not taken here is still the daemon's.
+        """
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if life is not None and ended[0] == life.process.pid:

@@ -13,7 +13,7 @@ from functools import partial
 
 from artfs.errors import Damaged
 from artfs.model.tree import TreeReader
-from artfs.pending import overlay
+from artfs.pending import overlay, unshare
 from artfs.pending.draft import Draft
 from artfs.pending.walk import directories
 
@@ -21,6 +21,7 @@ from artfs.pending.walk import directories
 def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
     """Yields all that can't be what it should be; each names the pending version."""
     yield from draft.problems()
+    yield from unshare.problems(draft)
     try:
         root = draft.open_tree()
     except (FileNotFoundError, Damaged):  # told already

@@ -13,8 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
+from artfs.errors import Damaged
 from artfs.pending import overlay
+from artfs.pending.draft import Draft
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
 from artfs.pending.walk import directories
@@ -51,7 +54,7 @@ def mend(tree: PendingTree) -> None:
     for name in map(os.fsencode, os.listdir(staging)):
         if not name.startswith(_COPY):
             continue
-        old, new = int(name[len(_COPY) :]), os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino
+        old, new = _original(tree.draft, name), os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino
         _replace_names(tree, old, name)
         known = tree.places.known(old)
         # Whoever looked the copy up meanwhile has it under a node of its own: then the old one is stale.
@@ -59,6 +62,26 @@ def mend(tree: PendingTree) -> None:
             tree.places.renumber(known, new)
             tree.hashes.forget(new)
         os.unlink(name, dir_fd=staging)
+
+
+def problems(draft: Draft) -> Iterator[Damaged]:
+    """Yields what stands beside a tree as a copy and can be none."""
+    for name in map(os.fsencode, os.listdir(draft.fd)):
+        if name.startswith(_COPY):
+            try:
+                _original(draft, name)
+            except Damaged as error:
+                yield error
+
+
+def _original(draft: Draft, name: bytes) -> int:
+    """Returns the number of the inode that a copy is one of. Raises Damaged."""
+    number = name[len(_COPY) :]
+    if not number.isdigit() or number != b"%d" % int(number):
+        raise Damaged(draft.what(name), "it does not say what it is a copy of")
+    if not stat.S_ISREG(os.stat(name, dir_fd=draft.fd, follow_symlinks=False).st_mode):
+        raise Damaged(draft.what(name), "it is not a regular file")
+    return int(number)
 
 
 def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -> int:

@@ -56,14 +56,10 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """The root's entry, and the files that are to be linked, by the names that lead to their directory.
-
-    ``since`` is for :meth:`ObjectStore.sync <artfs.store.objects.ObjectStore.sync>`.
-    """
+    """The root's entry, and the files that are to be linked, by the names that lead to their directory."""
 
     root: DirEntry
     new: list[tuple[list[bytes], list[NewFile]]]
-    since: int = 0
 
 
 @dataclass(slots=True)

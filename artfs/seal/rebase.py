@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from functools import partial
 
 from artfs.errors import PendingNotFound, ReadOnly, TreeTouched
 from artfs.model.digest import TreeId
@@ -82,7 +83,7 @@ def _set_base(
             return None
         lower = base.tree_id
         if had is not None and not untouched:
-            lower = _rebase(sealer, tree, had, base)
+            lower = sealer.again(partial(_rebase, sealer, tree, had, base))
         trash = _plant(sealer, tree, root, base, Lower(lower, number))
     finally:
         os.close(root)
@@ -94,6 +95,7 @@ def _set_base(
 
 def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId:
     """Stores what the tree shows after its base has moved. A conflict that was shown before is ours."""
+    since = sealer.store.begin()
     ingested = sealer.ingest(tree)
     known = tree.draft.conflicts()
     result = bases.rebased(
@@ -108,7 +110,7 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
     tree.draft.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
     tree.shares_blobs = True
     sealer.link(tree, ingested)
-    sealer.store.sync(since=ingested.since)
+    sealer.store.sync(since=since)
     return result.tree
 
 

@@ -23,9 +23,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
@@ -55,6 +55,8 @@ from artfs.store.objects import ObjectStore
 
 DEFAULT_WAIT = 2.0  # seconds, for closes that are on their way
 _POLL = 0.05  # seconds between looks at a seal in another process
+T = TypeVar("T")
+
 _ATTEMPTS = 5  # of ingest, against other seals that store other bytes under the same digest
 
 
@@ -205,20 +207,26 @@ class Sealer:
                     # The version that the tree is equal to was deleted just now: then it is a new one.
 
     def _commit(self, tree: PendingTree, request: Request, turn: _Turn) -> tuple[VersionRecord, bool]:
+        return self.again(lambda: self._decide(tree, request, turn))
+
+    def again(self, attempt: Callable[[], T]) -> T:
+        """Returns what an attempt to store a tree gives, which is made again if it lost a race to others.
+
+        Raises :class:`LostRace` if they win each time.
+        """
         for _ in range(_ATTEMPTS):
-            ingested = self.ingest(tree)
             with contextlib.suppress(LostRace):
-                return self._decide(tree, request, ingested, turn)
+                return attempt()
         raise LostRace("other seals stored other files under the same digests, or failed, again and again")
 
-    def _decide(
-        self, tree: PendingTree, request: Request, ingested: Ingested, turn: _Turn
-    ) -> tuple[VersionRecord, bool]:
+    def _decide(self, tree: PendingTree, request: Request, turn: _Turn) -> tuple[VersionRecord, bool]:
         """Makes the version, or finds that it is the newest one already.
 
         Raises :class:`LostRace` if another seal stored other bytes under the digest of one of our files, or
         failed to make its own durable, and :class:`~artfs.errors.Collision`.
         """
+        since = self.store.begin()
+        ingested = self.ingest(tree)
         settings, base = tree.draft.settings(), tree.base()
         if base is not None and base.follows:
             turn.take()
@@ -242,7 +250,7 @@ class Sealer:
                 tree.shares_blobs = True
                 self.link(tree, ingested)
             if not linked or tree.merged:
-                self.store.sync(since=ingested.since)
+                self.store.sync(since=since)
             turn.take()
             self._set_aliases_of_newest()
             durable.step("seal:commit")
@@ -275,8 +283,6 @@ class Sealer:
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:
-        since = self.store.doubt.times
-        self.store.doubt.look()
         progress = tree.progress
         progress.files = 0
 
@@ -285,7 +291,7 @@ class Sealer:
 
         root = tree.open_root()
         try:
-            return replace(ingest(tree, root, self.store, count), since=since)
+            return ingest(tree, root, self.store, count)
         finally:
             os.close(root)
 

@@ -66,7 +66,7 @@ class ObjectStore:
         self.reader = TreeReader(self.page)
         self.doubt = Doubt(self._objects_fd)
         self._syncing = threading.Lock()
-        self._flush = Flush((self.blobs_fd, self.trees_fd))
+        self._flush = Flush((self.blobs_fd, self.trees_fd), self.doubt.arise)
         self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
         self._cache_lock = threading.Lock()
         self._cached, self._cached_most = 0, cached_entries
@@ -262,25 +262,27 @@ class ObjectStore:
 
     # --- both
 
+    def begin(self) -> int:
+        """Returns what :meth:`sync` wants to know: to be called before anything is stored."""
+        self.doubt.look()
+        return self.doubt.times
+
     def sync(self, *, since: int) -> None:
         """Makes durable all that was linked, put or found stored before the call, by whichever thread.
 
         One syncfs(2) on ext4, xfs and btrfs, which takes the data of linked files along; elsewhere an
-        fsync of each file and each directory. Raises OSError: then nothing is known to be durable, and from
-        then on there is doubt.
+        fsync of each file and each directory. Raises OSError: then nothing is known to be durable; if that
+        is what the disk said, there is doubt from then on.
 
-        ``since`` is what :attr:`Doubt.times` was before the caller stored anything. Raises LostRace if that
-        is past: the kernel tells each descriptor once, so that another's flush may have been told of the
-        caller's bytes. What was stored is then to be stored again.
+        ``since`` is what :meth:`begin` gave the caller. Raises LostRace if doubt arose after that: the kernel
+        tells each descriptor of an error once, so that another's flush may have been told of the caller's
+        bytes. What was stored is then to be stored again.
         """
-        # One at a time: nobody succeeds between another's failure and the doubt that comes of it.
+        # One at a time: nobody succeeds between another's failure and the doubt that comes of it, and who
+        # finds nothing left to do has waited for who took it.
         with self._syncing:
-            try:
-                durable.step("objects:sync")
-                self._flush.flush()
-            except OSError as error:
-                self.doubt.arise(error)
-                raise
+            durable.step("objects:sync")
+            self._flush.flush()
             if self.doubt.times != since:
                 raise LostRace("something could not be made durable meanwhile; store it again")
 

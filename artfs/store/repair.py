@@ -25,7 +25,7 @@ class Repair:
 
     def __init__(self, store: ObjectStore, damaged: Mapping[BlobId, int], needed: Collection[BlobId]) -> None:
         """``damaged`` are missing or damaged blobs with their sizes, ``needed`` all that versions need."""
-        self._store, self._since = store, store.doubt.times
+        self._store, self._since = store, store.begin()
         self._damaged = dict(damaged)
         self._open = {digest_of(b): b for b in damaged if not self._ambiguous(b, needed)}
         self._replaced: list[BlobId] = []

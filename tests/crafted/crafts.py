@@ -76,6 +76,7 @@ REGRESSIONS = {
     "pending-metadata.json-truncated",
     "pending-tree-symlink",
     "mark-lowest",
+    "unshared-x",
     "mark-version-other",
     "base-tree-path",
     "base-deep",
@@ -564,6 +565,21 @@ for _what, _data in {
 }.items():
     _named = "pending/next" if _what in ("version-path", "lowest") else None  # others were never decided
     add(f"mark-{_what}", _write(*PENDING, "sealing", data=_data), _named, gc=True)
+
+
+def _copy_of_an_inode(name: str) -> Do:
+    """As a seal and a write that were cut short leave one."""
+
+    def do(crafted: Crafted) -> None:
+        pending = crafted.path.joinpath(*PENDING)
+        (pending / "sealing").write_bytes(b'{"seal": "x", "lowest": 0}')
+        (pending / name).write_bytes(b"copy")
+
+    return do
+
+
+for _name in ("unshared-", "unshared-x", "unshared-007"):
+    add(_name, _copy_of_an_inode(_name), f"pending/next/{_name}", gc=True)
 add(
     "conflicts-no-hex",
     _write(*PENDING, "conflicts.json", data=b'{"shown": [["zz", "x"]]}'),

@@ -50,7 +50,9 @@ def fail_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own, as far as the volume knows."""
 
     def fail(self: flush.Flush) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        error = OSError(errno.EIO, os.strerror(errno.EIO))
+        self._failed(error)
+        raise error
 
     with Volume.open(path) as volume, monkeypatch.context() as patch:
         patch.setattr(flush.Flush, "flush", fail)
@@ -139,7 +141,9 @@ def test_bytes_that_were_lost_are_told(path: Path, monkeypatch: pytest.MonkeyPat
         file = path / "collections" / NAME / "pending" / "job" / "tree" / "file"
 
         def fail(self: flush.Flush) -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            error = OSError(errno.EIO, os.strerror(errno.EIO))
+            self._failed(error)
+            raise error
 
         with monkeypatch.context() as patch:
             patch.setattr(flush.Flush, "flush", fail)

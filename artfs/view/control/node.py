@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-from artfs.catalog import records
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, NotPermitted, ReadOnly
 from artfs.view.budget import DOCUMENTS
 from artfs.view.control.file import ControlFile, Elsewhere
@@ -36,6 +35,8 @@ from artfs.view.node import (
 
 _fresh = itertools.count(1)
 _REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
+# Bytes of a command: less than what one request of FUSE brings, wherever in a page it begins.
+_COMMAND_LIMIT = 15 << 16
 _DOCUMENT_LIMIT = 64 << 20  # bytes that a handle collects
 
 
@@ -168,9 +169,9 @@ class ControlHandle(Handle):
                     with self._answering():
                         raise error
                 self._forget_collected()
-            elif len(data) > records.TEXT_LIMIT:
+            elif len(data) > _COMMAND_LIMIT:
                 # As much as one request brings: it may be the beginning of a longer write(2).
-                self._refuse(InvalidCommand(f"a command has at most {records.TEXT_LIMIT} bytes"))
+                self._refuse(InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes"))
             else:
                 data_given = data
             self._run(data_given)

@@ -56,7 +56,10 @@ def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
     way = path.split(b"/")[:-1]
     if caller.uid == 0 or not way:
         return True
-    at = tree.open_root()
+    try:
+        at = tree.open_root()
+    except FileNotFoundError:
+        return False
     try:
         for name in way:
             below = os.open(name, _DIRECTORY, dir_fd=at)
