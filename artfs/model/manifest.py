@@ -18,7 +18,7 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
 
     Holds one page a level, however large the version is. Raises Damaged.
     """
-    reader.confirm(root)
+    reader.check_count(root)
     stack = [(b"", reader.entries(root.tree))]
     while stack:
         above, entries = stack[-1]
@@ -30,7 +30,7 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
         path = above + entry.name
         yield path, entry
         if isinstance(entry, DirEntry):
-            reader.confirm(entry)
+            reader.check_count(entry)
             stack.append((path + b"/", reader.entries(entry.tree)))
 
 

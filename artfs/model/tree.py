@@ -56,7 +56,7 @@ class TreeReader:
         """Returns the topmost page of a directory; or any page, for whoever compares two trees."""
         return self._fetch(tree)
 
-    def confirm(self, entry: DirEntry) -> None:
+    def check_count(self, entry: DirEntry) -> None:
         """Raises Damaged if a directory holds more or fewer entries than its own entry says.
 
         Ordinals count on that; and so each directory holds fewer than the one above, however pages are

@@ -116,7 +116,7 @@ class SealedTree:
                 return known
             if not isinstance(node.entry, DirEntry):
                 raise OSError(errno.ESTALE, "no such entry in the version")
-            self.store.reader.confirm(node.entry)
+            self.store.reader.check_count(node.entry)
             offset, entry = self.store.reader.at(node.entry.tree, ordinal - node.ordinal)
             node = self.node(node.ordinal + offset, entry, node)
         return node
@@ -227,7 +227,7 @@ class SealedNode(Node):
         if name.startswith(names.RESERVED):
             return self.tree.control if self.ordinal == 0 and name == names.RESERVED else None
         reader = self.tree.store.reader
-        reader.confirm(self.entry)
+        reader.check_count(self.entry)
         found = reader.find(self.entry.tree, name)
         return None if found is None else self.tree.node(self.ordinal + found[0], found[1], self)
 
@@ -277,7 +277,7 @@ class _SealedListing(Listing):
         node = self._node
         assert isinstance(node.entry, DirEntry)
         reader = node.tree.store.reader
-        reader.confirm(node.entry)
+        reader.check_count(node.entry)
         for at, entry in reader.entries(node.entry.tree, offset):
             child = node.tree.node(node.ordinal + at, entry, node)
             yield Listed(entry.name, child, child.attributes(), at + 1)

@@ -578,8 +578,8 @@ def _copy_of_an_inode(name: str) -> Do:
     return do
 
 
-for _name in ("unshared-", "unshared-x", "unshared-007"):
-    add(_name, _copy_of_an_inode(_name), f"pending/next/{_name}", gc=True)
+for _copy in ("unshared-", "unshared-x", "unshared-007"):
+    add(_copy, _copy_of_an_inode(_copy), f"pending/next/{_copy}", gc=True)
 add(
     "conflicts-no-hex",
     _write(*PENDING, "conflicts.json", data=b'{"shown": [["zz", "x"]]}'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Pa
     out, aside = tmp_path / "out", tmp_path / "aside"
     outside = tmp_path / "outside"
     stop = threading.Event()
+    swaps: list[None] = []
 
     def swap() -> None:
         while not stop.is_set():
@@ -82,6 +84,7 @@ def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Pa
                 os.rename(aside, out / "d")
             except OSError:
                 continue
+            swaps.append(None)
 
     swapping = threading.Thread(target=swap)
     swapping.start()
@@ -95,4 +98,9 @@ def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Pa
     finally:
         stop.set()
         swapping.join()
+    assert swaps
     assert os.listdir(outside) == []
+    shutil.rmtree(out)
+    with open_access(volume) as access:
+        get(access, "model", "v0", out)
+    assert os.listdir(out / "d")

@@ -30,6 +30,7 @@ def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> Non
     for number in range(20):
         (outside / f"secret{number}").symlink_to(secret)
     stop = threading.Event()
+    swaps: list[None] = []
 
     def swap() -> None:
         while not stop.is_set():
@@ -42,6 +43,7 @@ def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> Non
                     os.rename(aside, path)
                 except OSError:
                     continue
+                swaps.append(None)
 
     swapping = threading.Thread(target=swap)
     swapping.start()
@@ -51,6 +53,9 @@ def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> Non
     finally:
         stop.set()
         swapping.join()
+    assert swaps
+    cli("put", source, "--name", "put-at-rest")
+    assert cli("cat", "put-at-rest:v0", "d/secret3").raw == b"mine"
     for blob in (tmp_path / "volume/objects/blobs").rglob("*"):
         assert blob.is_dir() or SECRET not in blob.read_bytes()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,7 @@ MOST = shares.MOST_DESCRIPTORS
 
 
 @pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The limits of a process that is not root; the last are those that hold."""
     held = [(1024, 4096)]
 
