@@ -1,34 +1,16 @@
-"""Reads the catalog's small files by directory descriptors, and follows no symlink on the way.
+"""The catalog's small files: which of two reads saw the same file, and how one is named in an error.
 
-Owns how a file or directory that isn't what it should be becomes ``Damaged``. Knows no format. Blocking;
-any thread may call it.
+Knows no format. Blocking; any thread may call it.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 
-from artfs.errors import Damaged, printable
+from artfs.errors import printable
 from artfs.model.names import RESERVED
 from artfs.store import durable
-
-LIMIT = 64 << 20
-"""Bytes. A longer file is none of ours: metadata is refused long before it makes one (``records``)."""
-
-# O_NONBLOCK: a fifo in the file's place must not hang the open; it is refused right after by its type.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-def read(dir_fd: int, name: bytes, what: str) -> bytes | None:
-    """Returns the whole file, or None if there is none.
-
-    ``what`` names it in the error. Raises Damaged if it is no regular file.
-    """
-    found = read_with_identity(dir_fd, name, what)
-    return None if found is None else found[1]
-
+from artfs.store.documents import damaged_or, no_directory, read
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, ctime, mtime and size: equal for two reads only if the file is the same one.
@@ -48,36 +30,22 @@ def identity(dir_fd: int, name: bytes) -> Identity | None:
 
 def read_with_identity(dir_fd: int, name: bytes, what: str) -> tuple[Identity, bytes] | None:
     try:
-        fd = os.open(name, _FILE, dir_fd=dir_fd)
+        status, data = durable.read_with_status(dir_fd, name)
     except FileNotFoundError:
         return None
     except OSError as error:
-        # ENXIO: open(2) of a socket.
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise Damaged(what, "it is not a regular file") from None
-        raise
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise Damaged(what, "it is not a regular file")
-        if status.st_size > LIMIT:
-            raise Damaged(what, f"it has {status.st_size} bytes, more than any such file")
-        blocks = []
-        while block := os.read(fd, 1 << 20):
-            blocks.append(block)
-        return _identity(status), b"".join(blocks)
-    finally:
-        os.close(fd)
+        raise damaged_or(error, what) from None
+    return _identity(status), data
 
 
 def open_directory(dir_fd: int, name: bytes, what: str) -> int:
     """Opens a directory. Raises FileNotFoundError, and Damaged if something else has its name."""
     try:
         return durable.open_directory(dir_fd, name)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise Damaged(what, "it is not a directory") from None
+    except FileNotFoundError:
         raise
+    except OSError as error:
+        raise no_directory(error, what) from None
 
 
 def shown(*parts: bytes) -> str:
@@ -90,9 +58,12 @@ def shown(*parts: bytes) -> str:
 
 
 def is_internal(name: bytes) -> bool:
-    """Tells whether the name belongs to ``durable``: a temp or a lock file."""
+    """Tells whether the name is of what artfs needs besides: a temp, a lock file, the reserve."""
     return name.startswith(RESERVED)
 
 
 def _identity(status: os.stat_result) -> Identity:
     return (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
+
+
+__all__ = ["Identity", "identity", "is_internal", "open_directory", "read", "read_with_identity", "shown"]

@@ -87,6 +87,12 @@ def read(dir_fd: int, name: bytes, limit: int = SMALL) -> bytes:
     Raises FileNotFoundError; ELOOP for a symlink, EINVAL or ENXIO for what is no regular file, EFBIG for one
     of more than ``limit`` bytes: what a crafted volume holds must not fill the memory.
     """
+    return read_with_status(dir_fd, name, limit)[1]
+
+
+def read_with_status(dir_fd: int, name: bytes, limit: int = SMALL) -> tuple[os.stat_result, bytes]:
+    """Does as :func:`read`, and returns first what fstat says of the file that was read."""
+    # O_NONBLOCK: a fifo in the file's place must not hang the open.
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
@@ -95,7 +101,7 @@ def read(dir_fd: int, name: bytes, limit: int = SMALL) -> bytes:
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, more than any such file", name)
         with open(fd, "rb", buffering=0, closefd=False) as file:
-            return file.readall()
+            return status, file.readall()
     finally:
         os.close(fd)
 
