@@ -37,6 +37,7 @@ import trio
 
 from artfs.errors import MountError
 from artfs.mount import handshake, mounts, prerequisites
+from artfs.mount.dead import left_by
 from artfs.mount.handshake import Connection, Options
 from artfs.mount.loop import quick_loop
 from artfs.mount.mounts import Mount
@@ -114,7 +115,7 @@ def serve(
         MountError: the mount can't be made, or ended by a failure; the text says why.
     """
     point = mounts.resolve(mountpoint)
-    dead = prerequisites.dead_mount(volume, point)
+    dead = left_by(volume, point)
     if dead is not None:
         log.info("%s: the daemon of an earlier mount has died, its mount is replaced", point)
     elif supervised is not None and supervised.restarts:

@@ -43,8 +43,9 @@ from pathlib import Path
 
 from artfs.errors import MountError, printable
 from artfs.mount import mounts
+from artfs.mount.dead import pile, take_topmost_away
 from artfs.mount.mounts import FILESYSTEM_TYPE, Mount, detach, last_line
-from artfs.mount.prerequisites import DEVICE, HELPER, take_dead_away
+from artfs.mount.prerequisites import DEVICE, HELPER
 
 log = logging.getLogger(__name__)
 
@@ -273,11 +274,11 @@ def _mount_over(connection: Connection, dead: Mount) -> int:
 
 def _take_covering_away(connection: Connection) -> Mount:
     """Takes away the dead mounts that lie over the lowest one; returns that."""
-    found = _dead_ones(connection)
+    found = pile(connection.mountpoint, connection.options.source)
     if not found:
         raise _unmounted(connection)
     for _ in found[1:]:
-        take_dead_away(connection.mountpoint)
+        take_topmost_away(connection.mountpoint)
     connection.dead = found[0]
     return found[0]
 
@@ -286,26 +287,16 @@ def _take_all_away(connection: Connection) -> None:
     """Frees the mount point of what dead daemons left, where a mount can only be made on a directory."""
     if connection.dead is None:
         return
-    found = _dead_ones(connection)
+    found = pile(connection.mountpoint, connection.options.source)
     if not found:
         raise _unmounted(connection)
     for _ in found:
-        take_dead_away(connection.mountpoint)
+        take_topmost_away(connection.mountpoint)
     connection.dead = None
 
 
 def _unmounted(connection: Connection) -> MountError:
     return MountError(f"{printable(os.fsencode(connection.mountpoint))} was unmounted meanwhile")
-
-
-def _dead_ones(connection: Connection) -> list[Mount]:
-    """The dead mount and those that lie over each other with it: all are of this volume, and dead."""
-    found: list[Mount] = []
-    for mount in reversed(mounts.stack(connection.mountpoint)):
-        if not mount.ours or mount.source != connection.options.source:
-            break
-        found.insert(0, mount)
-    return found
 
 
 def _mount_directly(mountpoint: Path, options: Options) -> int:

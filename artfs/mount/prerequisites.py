@@ -5,18 +5,13 @@ Knows nothing of pyfuse3 but whether it can be imported. Blocks; any thread may 
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import shutil
 import stat
 from pathlib import Path
 
 from artfs.errors import MountError, printable
-from artfs.mount import mounts
-from artfs.mount.mounts import Mount
-
-log = logging.getLogger(__name__)
+from artfs.mount import dead, mounts
 
 DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
@@ -57,7 +52,7 @@ def prepare_mountpoint(volume: Path, mountpoint: Path) -> Path:
     """
     point = mounts.resolve(mountpoint)
     shown = printable(os.fsencode(point))
-    _detach_dead(point)
+    dead.clear(point)
     try:
         status = os.stat(point)
         names = os.listdir(point) if stat.S_ISDIR(status.st_mode) else []
@@ -74,29 +69,6 @@ def prepare_mountpoint(volume: Path, mountpoint: Path) -> Path:
     if names:
         raise MountError(f"{shown} is not empty: give an empty directory to mount on")
     return point
-
-
-def dead_mount(volume: Path, point: Path) -> Mount | None:
-    """Returns what a daemon of this volume that died has left at a resolved path, None if there is nothing.
-
-    That is to be replaced by the new mount, and only then taken away, so that nobody sees, or writes into,
-    the directory beneath meanwhile.
-    """
-    mount = mounts.at(point)
-    if mount is not None and mount.ours and mount.source == str(volume) and is_dead(point):
-        return mount
-    return None
-
-
-def take_dead_away(point: Path) -> None:
-    """Takes away the topmost mount at a path, which is dead. Raises MountError if this user may not."""
-    try:
-        mounts.detach(point)
-    except OSError as error:
-        raise MountError(
-            f"{printable(os.fsencode(point))} holds a dead mount that this user can't take away"
-            f" ({error.strerror}): run 'umount -l' on it as root"
-        ) from None
 
 
 def _check_import() -> None:
@@ -120,21 +92,6 @@ def _user_allow_other() -> bool:
     except OSError:
         return False
     return any(line.strip() == "user_allow_other" for line in lines)
-
-
-def _detach_dead(point: Path) -> None:
-    while (mount := mounts.at(point)) is not None and mount.ours and is_dead(point):
-        log.warning("%s: the daemon of an earlier mount has died, its mount is taken away", point)
-        take_dead_away(point)
-
-
-def is_dead(point: Path) -> bool:
-    """Whether nobody answers for the topmost mount at a path. Waits for a daemon that is only slow."""
-    try:
-        os.statvfs(point)  # always asks the daemon; stat(2) may still be answered from the kernel's cache
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
 
 
 def _check_free(point: Path, shown: str) -> None:

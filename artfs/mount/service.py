@@ -5,7 +5,6 @@ Blocking; runs in the main thread of the daemon's process, and returns when the 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -16,13 +15,12 @@ from pathlib import Path
 import pyfuse3
 
 from artfs.errors import Busy, VolumeInUse
-from artfs.mount import daemon, mounts
+from artfs.mount import daemon, dead, mounts
 from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
 from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.supervised import Supervised
-from artfs.mount.unmount import take_away
 from artfs.references import SCHEMES
 from artfs.store.locks import Held, Owner, this_process
 from artfs.view.view import View
@@ -108,14 +106,8 @@ def _own(volume: Volume, mountpoint: Path) -> Held:
 
 
 def _end_mount(volume: Volume, owner: Owner) -> None:
-    """Ends the connection of a daemon that was killed, so that its last thread can end.
-
-    The dead mount stays, if it can, until the new one is there: nobody is to see the directory beneath.
-    """
+    """Sees that a daemon that was killed can come to its end."""
     point = mounts.resolve(owner.mountpoint) if owner.mountpoint else None
     mount = None if point is None else mounts.at(point)
     if mount is not None and mount.ours and mount.source == str(volume.path.absolute()):
-        log.warning("%s: the daemon of this mount was killed, its connection is ended", mount.point)
-        if not mounts.cut_off(mount):
-            with contextlib.suppress(OSError):
-                take_away(mount, dead=True)
+        dead.end(mount)

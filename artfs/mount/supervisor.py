@@ -3,7 +3,7 @@
 Owns when a daemon is started again and when not. Knows neither pyfuse3 nor trio, and of the volume its lock
 alone; runs in the main thread of a process that does nothing else. Every wait is one poll(2), for signals and
 for the daemon's line, so that nothing here hangs with a daemon or a mount. A daemon that was killed while a
-thread of it hung in the kernel is no end to wait(2) yet (``unmount.take_away``): that is looked for.
+thread of it hung in the kernel is no end to wait(2) yet (``dead``): that is looked for.
 
     a clean end (umount, SIGTERM, SIGINT)   the supervisor ends too
     any other end                           the daemon is started again. Until the new mount answers, the dead
@@ -34,8 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artfs.errors import Busy, MountError, VolumeInUse
-from artfs.mount import background, mounts, prerequisites, supervised
-from artfs.mount.unmount import take_away
+from artfs.mount import background, dead, mounts, supervised
 from artfs.store.layout import Layout
 from artfs.store.locks import Held, process_ticks, this_process
 
@@ -171,10 +170,7 @@ class Supervisor:
         if not process_ticks(life.process.pid):
             mount = mounts.at(mounts.resolve(self.mountpoint))
             if mount is not None and mount.ours and mount.source == self._source:
-                log.warning("the daemon was killed and hangs in the kernel: its connection is ended")
-                if not mounts.cut_off(mount):
-                    with contextlib.suppress(OSError):
-                        take_away(mount, dead=True)
+                dead.end(mount)
 
     def _read(self, life: _Life) -> bool:
         """Takes what the daemon has written; returns whether it has just said that the mount answers."""
@@ -270,7 +266,7 @@ class Supervisor:
         """Unmounts what a daemon that could not end in order has left."""
         point = mounts.resolve(self.mountpoint)
         while self._source is not None and (mount := mounts.at(point)) is not None:
-            if not mount.ours or mount.source != self._source or not prerequisites.is_dead(point):
+            if not mount.ours or mount.source != self._source or not dead.is_dead(point):
                 break
             try:
                 mounts.detach(point)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from artfs.errors import MountError, printable
 from artfs.mount import mounts
+from artfs.mount.dead import take_away
 from artfs.mount.mounts import Mount
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
 from artfs.store.locks import Lock, Owner, is_stopped
@@ -63,18 +64,6 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
             time.sleep(_PAUSE)
-
-
-def take_away(mount: Mount, *, dead: bool) -> None:
-    """Detaches a mount; of a daemon that is `dead` also the connection, so that nobody waits for it any more.
-
-    A thread of a killed daemon may hang in the kernel, which it asked to forget a name, behind the lock of
-    a directory in which a request waits for the daemon. It holds the device, so that the kernel does not see
-    its end: then neither can come to an end before this. Raises OSError.
-    """
-    if dead:
-        mounts.abort(mount.device)
-    mounts.detach(mount.point, force=dead)
 
 
 def _ours(point: Path) -> Mount:
