@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -18,9 +17,9 @@ from artfs.access.open import open_access
 from artfs.errors import VolumeInUse
 from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
-from tests.crash.test_kill import Crashing, kill_daemon, mount_again, start_victim, write_tree
+from tests.crash.test_kill import Crashing, kill_daemon, start_victim, write_tree
 from tests.mount.control import command, finish, finish_child, snapshot
-from tests.mount.mounting import MountedVolume, artfs, is_alive, must
+from tests.mount.mounting import MountedVolume, artfs, daemon_of, is_alive, must
 
 pytestmark = pytest.mark.fuse
 
@@ -110,7 +109,7 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: s
         begun = time.monotonic()
         if how == "umount":
             must("umount", mounted.point)
-        mount_again(mounted)
+        mounted.mount_again()
         assert time.monotonic() - begun < 30
         for child in waiting:
             assert child.outcome()["errno"] in DEAD
@@ -130,7 +129,7 @@ def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolum
         must("umount", mounted.point)
         with open_access(mounted.volume) as access:
             assert [one["name"] for one in access.collections()] == ["model"]
-    mount_again(mounted)
+    mounted.mount_again()
 
 
 # Stopped
@@ -207,7 +206,7 @@ def test_a_stopped_daemon_that_is_killed(mounted: MountedVolume) -> None:
         eventually(lambda: waits(finisher.pid))
         kill_daemon(mounted)
         assert finisher.outcome()["errno"] in DEAD
-    mount_again(mounted)
+    mounted.mount_again()
     assert snapshot(tree) == before
     assert finish(tree, "best")["version"] == "v0"
 
@@ -257,10 +256,10 @@ def test_a_finish_that_is_interrupted_in_the_midst(mounted: MountedVolume, label
     assert finish(tree)["version"] == "v0"
     assert os.readlink(mounted.point / "model" / "best") == "v0"
     assert snapshot(mounted.point / "model" / "v0").keys() == before.keys()
-    mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
+    mounted.pid = daemon_of(mounted.volume)
     must("umount", mounted.point)
     daemon.communicate(timeout=60)
-    mount_again(mounted)
+    mounted.mount_again()
 
 
 def _go_on(daemon: subprocess.Popen[str]) -> None:

@@ -212,12 +212,6 @@ def kill_daemon(mounted: MountedVolume) -> None:
     eventually(lambda: not is_alive(mounted.pid or 0))
 
 
-def mount_again(mounted: MountedVolume) -> None:
-    """Mounts over what is left of the mount."""
-    must("mount", mounted.volume, mounted.point)
-    mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
-
-
 @pytest.mark.fuse
 def test_what_was_answered_survives_the_daemon(mounted: MountedVolume) -> None:
     tree = mounted.point / "model" / "pending" / "job"
@@ -242,7 +236,7 @@ def test_what_was_answered_survives_the_daemon(mounted: MountedVolume) -> None:
         assert child.outcome()["errno"]
     last = int(os.pread(3, 7, 0))
     assert last >= 100
-    mount_again(mounted)
+    mounted.mount_again()
     lines = (tree / "log").read_text().splitlines()
     assert lines[: last + 1] == [f"{number:07}" for number in range(last + 1)]
     assert len(lines) <= last + 2  # one write may have come, and its answer not
@@ -279,7 +273,7 @@ def test_a_daemon_that_dies_in_a_finish(mounted: MountedVolume, label: str) -> N
     outcome = Child(lambda _child: command(tree, "finish", "best")).outcome()
     assert outcome["errno"], outcome
     daemon.communicate(timeout=60)
-    mount_again(mounted)
+    mounted.mount_again()
     assert_same(snapshot(beside), before)
     if label == "alias:rename":
         assert os.readlink(tree) == "../v0"

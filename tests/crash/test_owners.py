@@ -21,7 +21,7 @@ from tests.conformance.processes import Child
 from tests.crash.faults import crash
 from tests.crash.harness import Case, small
 from tests.crash.test_dying import Dying
-from tests.crash.test_kill import kill_daemon, mount_again, paused
+from tests.crash.test_kill import kill_daemon, paused
 from tests.mount.mounting import MountedVolume, artfs, must
 
 NAME = "model"
@@ -65,7 +65,7 @@ def test_the_lock_of_a_killed_daemon_is_free(mounted: MountedVolume) -> None:
     kill_daemon(mounted)
     with open_access(mounted.volume) as access:
         put(access, b"job", "direct", b"written without a mount")
-    mount_again(mounted)
+    mounted.mount_again()
     path = mounted.point / NAME / "pending" / "job" / "direct"
     assert path.read_bytes() == b"written without a mount"
 
@@ -79,7 +79,7 @@ def test_a_dead_owner_is_not_blamed_for_who_is_there_now(mounted: MountedVolume)
         assert done.returncode == 1
         assert f"process {dead}" not in done.stderr
         assert "is in use by another process" in done.stderr
-    mount_again(mounted)
+    mounted.mount_again()
 
 
 @pytest.mark.fuse
@@ -92,7 +92,7 @@ def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolum
     (mounted.volume / "locks" / "mount").write_text(json.dumps(owner))
     with open_access(mounted.volume) as access:
         assert access.collections() == []
-    mount_again(mounted)
+    mounted.mount_again()
     assert mounted.answers()
 
 
@@ -103,7 +103,7 @@ def test_who_works_directly_keeps_a_daemon_out_and_the_other_way_round(mounted: 
         access.new(NAME, b"job")
         with access.filling(NAME, b"job"):
             assert "is in use by another process" in artfs("mount", mounted.volume, mounted.point).stderr
-        mount_again(mounted)
+        mounted.mount_again()
         with pytest.raises(VolumeInUse, match=f"process {mounted.pid} on .*, mounted at {mounted.point}"):
             access.finish(NAME, b"job")
         assert not access.usable()

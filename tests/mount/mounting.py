@@ -71,6 +71,11 @@ def must(*arguments: str | Path) -> str:
     return done.stdout
 
 
+def daemon_of(volume: Path) -> int:
+    """The number of the process that has mounted a volume."""
+    return int(json.loads((volume / "locks" / "mount").read_text())["pid"])
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie doesn't."""
     try:
@@ -100,8 +105,7 @@ class MountedVolume:
             must("init", self.volume)
         self._mount()
         assert os.path.ismount(self.point), "artfs mount returned, but nothing is mounted"
-        owner = json.loads((self.volume / "locks" / "mount").read_text())
-        self.pid = int(owner["pid"])
+        self.pid = daemon_of(self.volume)
         abort = f"/sys/fs/fuse/connections/{os.minor(self.point.stat().st_dev)}/abort"
         with self._watchdog_log.open("ab") as log:
             self._watchdog = subprocess.Popen(
@@ -109,6 +113,11 @@ class MountedVolume:
                 stdin=subprocess.PIPE,
                 stderr=log,
             )
+
+    def mount_again(self, *options: str) -> None:
+        """Mounts anew, also over what a killed daemon has left; with other options, if any are given."""
+        must("mount", *(options or self.options), self.volume, self.point)
+        self.pid = daemon_of(self.volume)
 
     def _mount(self) -> None:
         must("mount", *self.options, self.volume, self.point)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -96,12 +95,7 @@ def backing(mounted: MountedVolume, tree: Path) -> Path:
 
 def remount(mounted: MountedVolume) -> None:
     must("umount", mounted.point)
-    mount_again(mounted)
-
-
-def mount_again(mounted: MountedVolume) -> None:
-    must("mount", *mounted.options, mounted.volume, mounted.point)
-    mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
+    mounted.mount_again()
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:

@@ -33,7 +33,6 @@ from tests.mount.patching import (
     backing,
     change,
     difference,
-    mount_again,
     patch,
     read,
     sitting,
@@ -263,7 +262,7 @@ def test_gc_removes_what_a_killed_copy_up_left(own_mount: MountedVolume, collect
     left = backing(own_mount, tree) / ".artfs-tmp.999999.0123456789abcdef"
     left.write_bytes(b"part of a copy")
     os.utime(left, (0, 0))
-    mount_again(own_mount)
+    own_mount.mount_again()
     must("--volume", own_mount.volume, "gc")
     assert not left.exists()
     assert read(tree / "file") == "base"
@@ -322,4 +321,4 @@ def _mount_again(mounted: MountedVolume) -> None:
 
     eventually(dead, what="the mount is dead")
     run("umount", "-l", mounted.point)
-    mount_again(mounted)
+    mounted.mount_again()

@@ -354,8 +354,7 @@ def test_a_mount_tells_what_it_may_not_bring(outside: Path) -> None:
         finish(tree)
         assert "artfs" in show_json(mounted.point, "status")["references"]
         must("umount", mounted.point)
-        must("mount", "--references", "none", mounted.volume, mounted.point)
-        mounted.pid = int(json.loads((mounted.volume / "locks" / "mount").read_text())["pid"])
+        mounted.mount_again("--references", "none")
         assert show_json(mounted.point, "status")["references"] == []
         version = mounted.point / "model" / "v0"
         with fails(errno.EIO):

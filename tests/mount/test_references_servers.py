@@ -138,8 +138,7 @@ def test_readers_that_wait_hold_up_nobody(own_mount: MountedVolume, collection: 
             quickly(lambda: readers[0].wait(20))
             quickly(lambda: must("umount", own_mount.point))
             quickly(lambda: [reader.wait(20) for reader in readers])
-    must("mount", own_mount.volume, own_mount.point)
-    own_mount.pid = int(json.loads((own_mount.volume / "locks" / "mount").read_text())["pid"])
+    own_mount.mount_again()
 
 
 def test_looks_that_wait_hold_up_nobody(model: Path, job: Path) -> None:

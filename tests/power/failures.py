@@ -10,8 +10,9 @@ from pathlib import Path
 
 from artfs.volume import Volume
 from tests.crash.faults import join_threads
-from tests.crash.harness import NAME, Case, State, prepared
+from tests.crash.harness import Case, State, prepared
 from tests.crash.patches import check_one_of, finish_all
+from tests.crash.upkeep import leave_all
 from tests.power.injecting import Injected, inject
 from tests.power.trials import OPERATIONS
 
@@ -65,9 +66,7 @@ class Failing:
             self._scenario.act(case)
             check_one_of(case.state(), [self.new], f"{at}, and then the same again")
         for name in case.state().pending:
-            draft = case.volume.pending(NAME, name).draft
-            for run in draft.joined():
-                draft.leave(run)
+            leave_all(case, name)
         finish_all(case)
         case.check_sound()
 

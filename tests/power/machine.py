@@ -6,7 +6,6 @@ Knows of artfs what a user does: the command line, and plain files.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import is_alive, must
+from tests.mount.mounting import daemon_of, is_alive, must
 from tests.power.images import Image, image
 
 
@@ -30,7 +29,7 @@ class Machine:
 
     def boot(self) -> None:
         must("mount", *self.options, self.volume, self.mnt)
-        self._pid = int(json.loads((self.volume / "locks" / "mount").read_text())["pid"])
+        self._pid = daemon_of(self.volume)
 
     def lose_power(self) -> None:
         """From this instant on nothing reaches the disk, and what runs is of no use any more."""

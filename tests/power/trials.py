@@ -20,6 +20,7 @@ from artfs.volume import Volume
 from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
 from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
+from tests.crash.upkeep import leave_all
 from tests.power.images import Image
 
 Numbers = Callable[[list[str]], list[int]]
@@ -132,9 +133,7 @@ class Trial:
             if number % 2:
                 volume.upkeep.gc()
             for name in state.pending:
-                draft = volume.pending(NAME, name).draft
-                for run in draft.joined():
-                    draft.leave(run)
+                leave_all(case, name)
             finish_all(case)
             case.check_sound()
             case.commit(b"another", many)
