@@ -63,6 +63,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
     return "" if value is None else printable(str(value))
 
 

@@ -226,8 +226,6 @@ def show(context: click.Context, version: tuple[str, str], as_json: bool) -> Non
     import json
 
     def text(key: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return ", ".join(value)
         if isinstance(value, dict):
             return json.dumps(value) if value else ""
         if key == "size":

@@ -246,4 +246,7 @@ def test_status(cli: Cli, versions: str) -> None:
         else set()
     )
     assert found["store"] == str(cli.volume)
-    assert f"store\t{cli.volume}" in cli("status").out.splitlines()
+    lines = cli("status").out.splitlines()
+    assert f"store\t{cli.volume}" in lines
+    if cli.mounted:
+        assert f"references\t{', '.join(found['references'])}" in lines
