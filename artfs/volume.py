@@ -358,6 +358,7 @@ class Volume:
                 elif alone:
                     with contextlib.suppress(OSError):
                         gc.sweep_staging(tree.draft.fd, all_of_them=True)
+                    self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
         left = os.listdir(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))

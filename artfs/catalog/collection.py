@@ -406,7 +406,7 @@ class Collection:
         self.ttl  # noqa: B018
 
     def _check_description(self) -> None:
-        self._check_text(b"description", records.check_stored_description)
+        self._check_text(b"description", records.check_description)
 
     def _check_text(self, name: bytes, check: Callable[[str], object]) -> None:
         try:

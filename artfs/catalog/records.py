@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -25,11 +25,8 @@ from artfs.store.clock import nanoseconds, timestamp
 METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""
 
-TEXT_LIMIT = 15 << 16
-"""Bytes of a description that is given: no more than one command of a control file brings."""
-
-_STORED_TEXT_LIMIT = 1 << 20
-"""Bytes of a description that is there."""
+TEXT_LIMIT = 1 << 20
+"""Bytes of a description."""
 
 WORD_LIMIT = 256
 """Bytes of a tag, a type or the name of a run."""
@@ -282,7 +279,7 @@ def decode_notes(data: bytes, what: str) -> Notes:
     """Reads notes back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
     notes = decode(data, Notes, what)
     try:
-        check_notes(notes, check_text=check_stored_description)
+        check_notes(notes)
     except InvalidCommand as error:
         raise Damaged(what, str(error)) from None
     return notes
@@ -393,12 +390,12 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_word("a tag", tag) for tag in tags))
 
 
-def check_description(text: str, *, limit: int = TEXT_LIMIT) -> str:
+def check_description(text: str) -> str:
     data = _utf8("a description", text)
     if "\0" in text:
         raise InvalidCommand("a description holds no NUL")
-    if len(data) > limit:
-        raise InvalidCommand(f"a description has at most {limit} bytes, not {len(data)}")
+    if len(data) > TEXT_LIMIT:
+        raise InvalidCommand(f"a description has at most {TEXT_LIMIT} bytes, not {len(data)}")
     return text
 
 
@@ -432,13 +429,9 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def check_stored_description(text: str) -> str:
-    return check_description(text, limit=_STORED_TEXT_LIMIT)
-
-
-def check_notes(notes: Notes, *, check_text: Callable[[str], str] = check_description) -> Notes:
+def check_notes(notes: Notes) -> Notes:
     """Checks everything that a user gave in notes."""
-    check_text(notes.description)
+    check_description(notes.description)
     check_ttl(notes.ttl)
     check_metadata(notes.metadata)
     for run in (*notes.used_by, *notes.runs):

@@ -44,6 +44,7 @@ _WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish do
 _SHARE = _WAITING // 3  # of these one user's
 _THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
 _DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
+_HASHING = 4  # files that are verified at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
 _LOOK = 0.2  # seconds between looks whether who waits for others still does
 _HASHED_AT_ONCE = 1 << 18  # bytes that are hashed on the loop's thread
@@ -100,6 +101,7 @@ class Operations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._commands = trio.CapacityLimiter(_COMMANDS)
         self._disk = trio.CapacityLimiter(_DISK)
+        self._hashing = trio.CapacityLimiter(_HASHING)
         # Beside each other: whoever waits for another machine must keep nobody from a finish.
         self._waiting = Waiting(_WAITING, _SHARE, _THREADS)
         self._elsewhere = Waiting(_WAITING, _SHARE, _THREADS)
@@ -368,7 +370,11 @@ class Operations(pyfuse3.Operations):
                     found = None
             if found is not None:
                 return found
-        limiter = self._commands if handle.blocks else self._disk
+        if handle.unverified:
+            # Few at once: who waits for a large file to be hashed must keep nobody from the disk.
+            limiter = self._hashing
+        else:
+            limiter = self._commands if handle.blocks else self._disk
         return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
 
     @_answering

@@ -22,6 +22,7 @@ from artfs.view.node import Caller
 RESERVE = 1024
 #: More are not taken, also where the system would give them: a share of all would be no bound.
 MOST_DESCRIPTORS = 1 << 20
+_UNPROBED = 64
 
 
 def raise_descriptor_limit() -> None:
@@ -42,18 +43,23 @@ class OpenFiles:
     def __init__(self, probe: int) -> None:
         """``probe`` is a descriptor that stays open."""
         self._probe = probe
+        self._unprobed = 0  # opens that need not ask how many descriptors are taken
+        self._share = 0  # of one user, when that was asked last
         self._openers: dict[int, Caller] = {}
         self._held: Counter[int] = Counter()
 
     def check(self, uid: int) -> None:
         """Raises ENFILE if all descriptors are taken, and EMFILE if this user has his share of them."""
-        ceiling = self._ceiling()
-        if uid == 0:
-            self._check_below(ceiling + min(RESERVE, ceiling // 3) // 2)
+        if self._unprobed and self._held[uid] < self._share:
+            self._unprobed -= 1
             return
-        if self._held[uid] >= ceiling * 5 // 8:
+        ceiling = self._ceiling()
+        self._share = ceiling * 5 // 8
+        if uid and self._held[uid] >= self._share:
             raise OSError(errno.EMFILE, "this user has too many files open on the mount")
-        self._check_below(ceiling)
+        lowest = self._check_below(ceiling if uid else ceiling + min(RESERVE, ceiling // 3) // 2)
+        # Far from the ceiling so few opens, which take two at the most, bring nobody near it.
+        self._unprobed = min(_UNPROBED, ceiling // 32) if lowest < ceiling // 2 else 0
 
     def check_for_tree(self) -> None:
         """Raises ENFILE if too few are left for another pending version, which holds some until it ends."""
@@ -64,7 +70,7 @@ class OpenFiles:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # prlimit(1) may have moved it
         return limit - min(RESERVE, limit // 4)
 
-    def _check_below(self, ceiling: int) -> None:
+    def _check_below(self, ceiling: int) -> int:
         # The kernel gives the lowest number that is free: so it tells how many are taken, by whomever.
         try:
             lowest = os.dup(self._probe)
@@ -74,6 +80,7 @@ class OpenFiles:
             os.close(lowest)
         if lowest >= ceiling:
             raise OSError(errno.ENFILE, "too many files are open on the mount")
+        return lowest
 
     def opened(self, fh: int, caller: Caller) -> None:
         self._openers[fh] = caller
@@ -117,4 +124,7 @@ class Waiting:
             self._all -= 1
             self._of[uid] -= 1
             if not self._of[uid]:
-                del self._of[uid], self._limiters[uid]
+                del self._of[uid]
+                # Threads that nobody waits for any more still count.
+                if not self._limiters[uid].borrowed_tokens:
+                    del self._limiters[uid]

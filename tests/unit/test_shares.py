@@ -37,3 +37,18 @@ def test_the_limit_is_raised_to_what_there_can_be_use_for(
     limits.append((1024, hard))
     shares.raise_descriptor_limit()
     assert limits[-1][0] == soft
+
+
+def test_threads_that_nobody_waits_for_any_more_still_count() -> None:
+    """A request that was given up leaves its thread with its token."""
+    waiting = shares.Waiting(most=10, share=10, threads=2)
+    with waiting.one(1000) as first:
+        first.acquire_on_behalf_of_nowait("a thread")
+    with waiting.one(1000) as limiter:
+        assert limiter is first
+        assert limiter.available_tokens == 1
+    first.release_on_behalf_of("a thread")
+    with waiting.one(1000):
+        pass
+    with waiting.one(1000) as limiter:
+        assert limiter is not first

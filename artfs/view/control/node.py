@@ -37,7 +37,7 @@ _fresh = itertools.count(1)
 _REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
 # Bytes of a command: less than what one request of FUSE brings, wherever in a page it begins.
 _COMMAND_LIMIT = 15 << 16
-_DOCUMENT_LIMIT = 64 << 20  # bytes that a handle collects
+_DOCUMENT_LIMIT = 17 << 20  # bytes that a handle collects
 
 
 class ControlDirectory(Node):
@@ -180,11 +180,11 @@ class ControlHandle(Handle):
     def _collect(self, data: bytes) -> None:
         if len(self._collected) + len(data) > _DOCUMENT_LIMIT:
             raise InvalidCommand("the document is too long")
-        DOCUMENTS.take(len(data))
+        DOCUMENTS.take(len(data), self._caller.uid)
         self._collected += data
 
     def _forget_collected(self) -> None:
-        DOCUMENTS.give(len(self._collected))
+        DOCUMENTS.give(len(self._collected), self._caller.uid)
         self._collected = bytearray()
 
     def _run(self, command: bytes) -> None:
