@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -213,6 +214,20 @@ def test_setuid_bits_are_dropped(model: Path, job: Path) -> None:
     finish(job)
     assert stat.S_IMODE(os.stat(model / "v0" / "program").st_mode) == 0o755
     assert stat.S_IMODE(os.stat(model / "v0" / "dir").st_mode) == 0o775
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give capabilities")
+def test_no_file_gets_capabilities(model: Path, job: Path) -> None:
+    """As setcap(8) would give them (capabilities(7): VFS_CAP_REVISION_2, CAP_NET_RAW)."""
+    (job / "program").write_text("#!/bin/sh\n")
+    capability = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
+    with fails(errno.EOPNOTSUPP):
+        os.setxattr(job / "program", "security.capability", capability)
+    finish(job)
+    with fails(errno.EROFS):
+        os.setxattr(model / "v0" / "program", "security.capability", capability)
+    with fails(errno.ENODATA, errno.EOPNOTSUPP):
+        os.getxattr(model / "v0" / "program", "security.capability")
 
 
 # xattrs of artfs
