@@ -153,7 +153,8 @@ class ControlHandle(Handle):
                 if isinstance(content, str):
                     content = content.encode("utf-8", "surrogateescape")
                 self._snapshot.close()
-                self._snapshot = Snapshot(content, f"/proc/self/fd/{self._place.view.volume.layout.fd}/trash")
+                trash = f"/proc/self/fd/{self._place.view.volume.layout.fd}/trash"
+                self._snapshot = Snapshot(content, trash, self._caller.uid)
             return self._snapshot.read(offset, size)
 
     def write(self, offset: int, data: bytes) -> int:

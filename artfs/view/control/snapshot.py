@@ -6,17 +6,20 @@ import contextlib
 import os
 import tempfile
 
+from artfs.view.budget import SNAPSHOTS
+
 _IN_MEMORY = 1 << 20  # bytes; more lie in a file without a name, if there is room for one
 
 
 class Snapshot:
-    """Bytes that stay until :meth:`close`."""
+    """Bytes that stay until :meth:`close`, and count among what their reader has of them."""
 
-    __slots__ = ("_content", "_fd")
+    __slots__ = ("_content", "_fd", "_reader", "_taken")
 
-    def __init__(self, content: bytes, trash: str = "") -> None:
-        """``trash`` is a directory on the volume, for what is large."""
-        self._content, self._fd = content, -1
+    def __init__(self, content: bytes, trash: str = "", reader: int = 0) -> None:
+        """``trash`` is a directory on the volume, for what is large. Raises OSError (ENOMEM)."""
+        self._content, self._fd, self._reader, self._taken = content, -1, reader, len(content)
+        SNAPSHOTS.take(self._taken, reader)
         if len(content) > _IN_MEMORY:
             with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=trash, buffering=0) as file:
                 left = memoryview(content)
@@ -31,6 +34,8 @@ class Snapshot:
         return self._content[offset : offset + size]
 
     def close(self) -> None:
+        SNAPSHOTS.give(self._taken, self._reader)
+        self._taken = 0
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
