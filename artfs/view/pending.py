@@ -97,7 +97,7 @@ class Branch:
         """
         # LOWER is the lowest of the bits that tell kinds of nodes.
         number = (serial ^ self._salt) & (LOWER - 1)
-        if self.tree.places.is_kept(number):  # by what had that inode before
+        if number < 2 or self.tree.places.is_kept(number):  # by what had that inode before, or by the mount
             return LOWER | secrets.randbits(LOWER.bit_length() - 1)
         return number
 

@@ -82,6 +82,7 @@ REGRESSIONS = {
     "base-deep",
     "lower-missing",
     "lower-number-negative",
+    "lower-number-of-the-root",
     "stub-mode-huge",
     "gone-symlink",
     "run-deep",
@@ -642,7 +643,7 @@ def _lower(target: Callable[[Crafted], str | bytes]) -> Do:
 for _what, _value in {
     "word": "x",
     "no-number": "xxh128:" + "0" * 32,
-    "missing": "xxh128:" + "0" * 32 + " 1",
+    "missing": "xxh128:" + "0" * 32 + " 2b",
     "upper-case": "xxh128:" + "A" * 32 + " 1",
 }.items():
     add(f"lower-of-{_what}", _lower(lambda _, v=_value: v), "patch|xxh128:0", gc=False)  # type: ignore[misc]
@@ -656,6 +657,7 @@ for _what, _value in {
     "upper-case": "AB",
     "zeros": "001",
     "empty": "",
+    "of-the-root": "1",
 }.items():
     add(
         f"lower-number-{_what}",
