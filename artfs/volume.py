@@ -41,7 +41,7 @@ from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
-from artfs.store import gc, layout
+from artfs.store import durable, gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.upkeep import Upkeep, pending_names
@@ -359,7 +359,7 @@ class Volume:
                     with contextlib.suppress(OSError):
                         gc.sweep_staging(tree.draft.fd, all_of_them=True)
                     self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
-        left = os.listdir(self._trash_fd)
+        left = durable.names(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))
 

@@ -44,6 +44,7 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
+from artfs.store import durable
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
@@ -108,7 +109,7 @@ class MountedAccess(Access):
 
     def collections(self) -> list[dict[str, Any]]:
         found = []
-        for name in sorted(os.listdir(self._fd)):
+        for name in sorted(durable.names(self._fd)):
             with contextlib.suppress(CollectionNotFound), self._collection(name) as fd:
                 found.append(self._summary(name, fd))
         return found

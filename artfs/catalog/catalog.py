@@ -46,8 +46,13 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Returns the names of all collections, sorted. What is no collection is passed over."""
-        with os.scandir(self._fd) as entries:
-            return sorted(e.name for e in entries if _legal(e.name) and e.is_dir(follow_symlinks=False))
+        return sorted(name for name in durable.names(self._fd) if _legal(name) and self._is_directory(name))
+
+    def _is_directory(self, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return False
 
     def collection(self, name: str) -> Collection:
         """Raises CollectionNotFound, also for a name that none can have; Damaged."""
@@ -72,12 +77,12 @@ class Catalog:
 
     def hidden(self) -> list[Collection]:
         """Returns the collections that are on their way to removal; those that hold something come back."""
-        names = map(os.fsencode, os.listdir(self._fd))
+        names = map(os.fsencode, durable.names(self._fd))
         return [Collection(self._fd, os.fsdecode(name)) for name in names if _hidden_name(name) is not None]
 
     def strangers(self) -> Iterator[Damaged]:
         """Yields what stands beside the collections and is none; it may be one that was moved or renamed."""
-        for name in sorted(map(os.fsencode, os.listdir(self._fd))):
+        for name in sorted(map(os.fsencode, durable.names(self._fd))):
             what = files.shown(b"collections", name)
             with suppress(FileNotFoundError):
                 is_directory = stat.S_ISDIR(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
@@ -166,7 +171,7 @@ class Catalog:
 
     def sweep(self) -> None:
         """Ends or undoes what processes that died left half made or half removed."""
-        for entry in map(os.fsencode, os.listdir(self._fd)):
+        for entry in map(os.fsencode, durable.names(self._fd)):
             with suppress(FileNotFoundError):
                 status = os.stat(entry, dir_fd=self._fd, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) or not durable.is_stale_temp(entry, status.st_ctime):

@@ -57,11 +57,11 @@ class Runs:
 
     def ids(self) -> list[str]:
         """Returns the ids of all runs, sorted. What is no run's file is passed over."""
-        return sorted(run for name in os.listdir(self._fd) if (run := _run(name)) is not None)
+        return sorted(run for name in durable.names(self._fd) if (run := _run(name)) is not None)
 
     def problems(self) -> Iterator[Damaged]:
         """Yields the files that are damaged or don't belong there."""
-        for name in sorted(map(os.fsencode, os.listdir(self._fd))):
+        for name in sorted(map(os.fsencode, durable.names(self._fd))):
             run = None if files.is_internal(name) else _run(os.fsdecode(name))
             try:
                 if run is not None:

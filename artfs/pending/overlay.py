@@ -176,7 +176,7 @@ def is_untouched(dir_fd: int) -> bool:
 
     After a rebase nothing lies in a root either, but what it lies over holds the changes.
     """
-    if not set(map(os.fsencode, _listdir(dir_fd))) <= {_LOWER, _BASE}:
+    if not set(map(os.fsencode, durable.names(dir_fd))) <= {_LOWER, _BASE}:
         return False
     base, lower = base_of(dir_fd), lower_of(dir_fd)
     return (base and base.tree_id) == (lower and lower.tree)
@@ -216,13 +216,8 @@ def shows_nothing(dir_fd: int, lower_names: int) -> bool:
 
     Only lower entries are ever whited out, so that counting is enough.
     """
-    own = (name for name in map(os.fsencode, _listdir(dir_fd)) if not is_reserved(name))
+    own = (name for name in map(os.fsencode, durable.names(dir_fd)) if not is_reserved(name))
     return next(own, None) is None and (lower_names == 0 or len(gone(dir_fd)) >= lower_names)
-
-
-def _listdir(dir_fd: int) -> list[str]:
-    with durable.directory(dir_fd, b".") as fd:  # an O_PATH descriptor lists nothing
-        return os.listdir(fd)
 
 
 def hide(dir_fd: int, name: bytes) -> None:

@@ -51,7 +51,7 @@ def unshare(tree: PendingTree, place: Place) -> None:
 def mend(tree: PendingTree) -> None:
     """Gives copies the names that they have not got yet, since a crash or an error came between."""
     staging = tree.draft.fd
-    for name in map(os.fsencode, os.listdir(staging)):
+    for name in map(os.fsencode, durable.names(staging)):
         if not name.startswith(_COPY):
             continue
         old, new = _original(tree.draft, name), os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino
@@ -66,7 +66,7 @@ def mend(tree: PendingTree) -> None:
 
 def problems(draft: Draft) -> Iterator[Damaged]:
     """Yields what stands beside a tree as a copy and can be none."""
-    for name in map(os.fsencode, os.listdir(draft.fd)):
+    for name in map(os.fsencode, durable.names(draft.fd)):
         if name.startswith(_COPY):
             try:
                 _original(draft, name)

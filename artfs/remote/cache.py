@@ -128,7 +128,7 @@ class Cache:
             before = self._total
         durable.sweep_temps(dir_fd)
         objects = []
-        for text in os.listdir(dir_fd):
+        for text in durable.names(dir_fd):
             name = os.fsencode(text)
             if _NAME.fullmatch(name):
                 with contextlib.suppress(OSError):

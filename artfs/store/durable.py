@@ -71,6 +71,20 @@ def open_directory(dir_fd: int, name: bytes) -> int:
         os.close(fd)
 
 
+def names(dir_fd: int) -> list[str]:
+    """Lists the names in a directory.
+
+    On a fresh descriptor: os.listdir and os.scandir read by a duplicate of the one that they are given, and
+    all who list the directory by it at the same time share its offset, so that they miss names, or see them
+    twice. One of O_PATH lists nothing.
+    """
+    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def directory(dir_fd: int, name: bytes) -> Iterator[int]:
     """Like :func:`open_directory`, closed at the end."""
@@ -309,7 +323,7 @@ def sweep_temps(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False
     Not durable: a crash brings some back, and the next sweep takes them.
     """
     count = 0
-    for text in os.listdir(dir_fd):
+    for text in names(dir_fd):
         name = os.fsencode(text)
         if not name.startswith(TEMP_PREFIX):
             continue

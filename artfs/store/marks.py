@@ -52,7 +52,7 @@ class Marks:
 
     def _read(self) -> frozenset[BlobId]:
         marks = set()
-        for name in os.listdir(self._fd):
+        for name in durable.names(self._fd):
             with contextlib.suppress(ValueError):  # a temp, or what somebody else put there
                 marks.add(parse_blob(name))
         return frozenset(marks)

@@ -51,7 +51,7 @@ def move_in(root: int, temp: bytes, path: bytes) -> None:
 
 def scan(root: int) -> Iterator[tuple[str, str]]:
     """Yields directory and name of all that may be an object. What comes or goes meanwhile may be missed."""
-    for shard in sorted(filter(_SHARD.fullmatch, os.listdir(root))):
+    for shard in sorted(filter(_SHARD.fullmatch, durable.names(root))):
         with durable.directory(root, shard.encode()) as fd:
             names = os.listdir(fd)
         for name in names:

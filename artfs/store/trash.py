@@ -22,7 +22,7 @@ def sweep(trash_fd: int, *, dry_run: bool = False) -> int:
 
     What can't be removed (an immutable file, a mount point) stays, and everything else goes.
     """
-    names = [os.fsencode(name) for name in os.listdir(trash_fd)]
+    names = [os.fsencode(name) for name in durable.names(trash_fd)]
     if not dry_run:
         for name in names:
             with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def sweep_stale_directories(dir_fd: int, *, all_of_them: bool = False, dry_run: 
     ``all_of_them``: also young ones, for a caller whose lock excludes whoever makes them.
     """
     count = 0
-    for text in os.listdir(dir_fd):
+    for text in durable.names(dir_fd):
         name = os.fsencode(text)
         with contextlib.suppress(OSError):
             info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,17 @@ def test_times_can_be_left_as_they_are(fd: int, tmp_path: Path) -> None:
         syscalls.futimens(file.fileno(), 7, None)
     found = (tmp_path / "a").stat()
     assert (found.st_atime_ns, found.st_mtime_ns) == (7, 5)
+
+
+def test_many_may_list_a_directory_by_one_descriptor(tmp_path):
+    """os.listdir(fd) would have them share the offset."""
+    wanted = {f"name-{number}" for number in range(50)}
+    for name in wanted:
+        (tmp_path / name).touch()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: durable.names(fd), range(4000)))
+    finally:
+        os.close(fd)
+    assert all(len(names) == 50 and set(names) == wanted for names in found)
