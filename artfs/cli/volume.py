@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,9 @@ from artfs.cli.output import (
     progress,
     size,
 )
+
+if TYPE_CHECKING:
+    from artfs.mount.background import Report
 
 _PATH = click.Path(path_type=Path, readable=False)
 # Not click's, which asks for its status: a mountpoint may be one whose daemon never answers.
@@ -152,6 +156,17 @@ def _log_to_stderr() -> None:
     )
 
 
+def _telling(report: Report) -> Callable[[], None]:
+    """Returns what tells whoever waits for it, the command or systemd, that the mount answers."""
+    from artfs.containers import systemd
+
+    def ready() -> None:
+        report.ready()
+        systemd.notify("READY=1")
+
+    return ready
+
+
 def _supervise(volume: Path, directory: Path, arguments: list[str]) -> None:
     from artfs.containers import systemd
     from artfs.mount import background
@@ -159,13 +174,8 @@ def _supervise(volume: Path, directory: Path, arguments: list[str]) -> None:
 
     _log_to_stderr()
     with background.reporting() as report:
-
-        def ready() -> None:
-            report.ready()
-            systemd.notify("READY=1")
-
         command = [*background.PROGRAM, *arguments]
-        Supervisor(volume, directory, command, tell=systemd.tell).run(ready)
+        Supervisor(volume, directory, command, tell=systemd.tell).run(_telling(report))
 
 
 def _serve(
@@ -177,7 +187,6 @@ def _serve(
     verify: bool,
     references: str | None,
 ) -> None:
-    from artfs.containers import systemd
     from artfs.mount import background
 
     _log_to_stderr()
@@ -191,15 +200,11 @@ def _serve(
         from artfs.mount.supervised import Supervised
         from artfs.references import schemes_from
 
-        def ready() -> None:
-            report.ready()
-            systemd.notify("READY=1")
-
         service.mount(
             volume,
             directory,
             Options(allow_other=others, read_only=read_only, write_cache=write_cache),
-            ready=ready,
+            ready=_telling(report),
             schemes=schemes_from(references),
             verify=verify,
             supervised=Supervised.from_environment(),

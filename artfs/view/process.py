@@ -36,6 +36,10 @@ def signalled(thread: int) -> bool:
     return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
 
 
+#: What a directory must grant for passing it, changing names in it, and telling all that is in it.
+PASS, CHANGE, LIST = 0o1, 0o3, 0o5
+
+
 def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:
     """Tells whether permission bits grant a process all of `bits`, as the kernel would (path_resolution(7)).
 

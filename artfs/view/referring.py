@@ -17,10 +17,9 @@ from artfs.remote import Found
 from artfs.store.files import unlink_quietly
 from artfs.view.node import Caller, Node
 from artfs.view.pending import PendingDirectory
-from artfs.view.process import granted
+from artfs.view.process import CHANGE, PASS, granted
 
 _DIRECTORY_MODE = 0o755
-_PASS, _WRITE = 0o1, 0o3
 
 
 def refer(
@@ -37,14 +36,14 @@ def refer(
     for name in way[:-1]:
         below: Node | None = at.find(name)
         if below is None:
-            _check(at, caller, _WRITE)
+            _check(at, caller, CHANGE)
             below = at.mkdir(name, _DIRECTORY_MODE, caller)
             made.append((at, name))
         if not isinstance(below, PendingDirectory):
             raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
         at = below
-        _check(at, caller, _PASS)
-    _check(at, caller, _WRITE)
+        _check(at, caller, PASS)
+    _check(at, caller, CHANGE)
     attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
     if at.branch.serving.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid

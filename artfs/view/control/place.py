@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
 from artfs.view.node import Attributes, Caller, Node
-from artfs.view.process import granted
+from artfs.view.process import CHANGE, LIST, PASS, granted
 
 if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from artfs.pending.tree import PendingTree
     from artfs.seal.base import Admission
     from artfs.view.view import View
-
-_PASS, _CHANGE, _LIST = 0o1, 0o3, 0o5
 
 
 class Place:
@@ -125,7 +123,7 @@ def admission(caller: Caller) -> Admission:
     def admit(collection: Collection, record: VersionRecord) -> None:
         root = record.root.entry()
         owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
-        for directory, bits in ((directory_of(collection), _PASS), (owner, _LIST)):
+        for directory, bits in ((directory_of(collection), PASS), (owner, LIST)):
             check_may(caller, directory, bits, f"{collection.name}:{record.version} is closed to you")
 
     return admit
@@ -138,7 +136,7 @@ def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str
     """
     if any(alias != LATEST for alias in aliases):
         why = "aliases are set by whoever may write in the collection's directory"
-        check_may(caller, directory_of(collection), _CHANGE, why)
+        check_may(caller, directory_of(collection), CHANGE, why)
 
 
 def directory_of(collection: Collection) -> Attributes:
@@ -149,7 +147,7 @@ def directory_of(collection: Collection) -> Attributes:
 
 def sees_all(place: Place, reach: int, caller: Caller) -> bool:
     """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
-    return granted(reach, place.owner(), caller, _LIST)
+    return granted(reach, place.owner(), caller, LIST)
 
 
 def can_list(root: DirEntry) -> int:

@@ -9,10 +9,9 @@ from artfs.pending.tree import PendingTree
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace, sees_all
 from artfs.view.node import Attributes, Caller
-from artfs.view.process import granted
+from artfs.view.process import LIST, granted
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIST = 0o5
 _CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
 
 
@@ -66,7 +65,7 @@ def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
             os.close(at)
             at = below
             directory = Attributes.of(0, os.fstat(at))
-            if not granted(directory.mode, directory, caller, _LIST):
+            if not granted(directory.mode, directory, caller, LIST):
                 return False
         return True
     except (FileNotFoundError, NotADirectoryError):
