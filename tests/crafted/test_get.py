@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from artfs.access.get import get
 from artfs.access.open import open_access
 from artfs.errors import ArtfsError, InvalidName
 from artfs.volume import Volume
+from tests.crafted.swapping import swapped
 from tests.crafted.volumes import request
 
 NAMES = [
@@ -72,32 +72,12 @@ def test_names_that_a_foreign_mount_answers(
 def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Path) -> None:
     out, aside = tmp_path / "out", tmp_path / "aside"
     outside = tmp_path / "outside"
-    stop = threading.Event()
-    swaps: list[None] = []
-
-    def swap() -> None:
-        while not stop.is_set():
+    with swapped([(out / "d", outside, aside)]) as swaps, open_access(volume) as access:
+        for _ in range(10):
             try:
-                os.rename(out / "d", aside)
-                os.symlink(outside, out / "d")
-                os.unlink(out / "d")
-                os.rename(aside, out / "d")
-            except OSError:
+                get(access, "model", "v0", out)
+            except (ArtfsError, OSError):
                 continue
-            swaps.append(None)
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    try:
-        with open_access(volume) as access:
-            for _ in range(10):
-                try:
-                    get(access, "model", "v0", out)
-                except (ArtfsError, OSError):
-                    continue
-    finally:
-        stop.set()
-        swapping.join()
     assert swaps
     assert os.listdir(outside) == []
     shutil.rmtree(out)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from artfs.errors import MountError
 from artfs.mount import background
 from tests.cli.running import Cli
 from tests.crafted.crafts import FOREIGN
-from tests.crafted.volumes import Crafted, in_place_of, make
+from tests.crafted.volumes import Crafted, in_place_of
 
 COMMANDS = [["ls"], ["show", "bad:v0"], ["check"], ["gc"], ["finish", "good/next"], ["status"]]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("template")
-    make(base)
-    return base
-
-
-@pytest.fixture
-def crafted(template: Path, tmp_path: Path) -> Iterator[Crafted]:
-    yield Crafted(template, tmp_path / "crafted")
-    subprocess.run(["rm", "-rf", tmp_path / "crafted"], check=True)
 
 
 def try_all(crafted: Crafted) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import Cli
+from tests.crafted.swapping import swapped
 from tests.crafted.volumes import SECRET, make
 
 
@@ -29,30 +29,10 @@ def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> Non
     outside.mkdir()
     for number in range(20):
         (outside / f"secret{number}").symlink_to(secret)
-    stop = threading.Event()
-    swaps: list[None] = []
-
-    def swap() -> None:
-        while not stop.is_set():
-            for path, target in ((source / "d/secret7", secret), (source / "d", outside)):
-                aside = path.with_name("aside")
-                try:
-                    os.rename(path, aside)
-                    os.symlink(target, path)
-                    os.unlink(path)
-                    os.rename(aside, path)
-                except OSError:
-                    continue
-                swaps.append(None)
-
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    try:
+    places = [(source / "d/secret7", secret, source / "d/aside"), (source / "d", outside, source / "aside")]
+    with swapped(places) as swaps:
         for number in range(10):
             cli("put", source, "--name", f"put-{number}", status=None)
-    finally:
-        stop.set()
-        swapping.join()
     assert swaps
     cli("put", source, "--name", "put-at-rest")
     assert cli("cat", "put-at-rest:v0", "d/secret3").raw == b"mine"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import Cli
 from tests.crafted.crafts import Craft, parameters
-from tests.crafted.volumes import BAD, GOOD, SECRET, Crafted, make
+from tests.crafted.volumes import BAD, GOOD, SECRET, Crafted
 
 READING = [
     ["ls"],
@@ -27,20 +25,6 @@ READING = [
     ["status"],
     ["diff", "bad/patch"],
 ]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("template")
-    make(base)
-    return base
-
-
-@pytest.fixture
-def crafted(template: Path, tmp_path: Path) -> Iterator[Crafted]:
-    yield Crafted(template, tmp_path / "crafted")
-    # Deeper than Python's stack, some of them.
-    subprocess.run(["rm", "-rf", tmp_path / "crafted", tmp_path / "got"], check=True)
 
 
 def ran(cli: Cli, *words: str | Path) -> str | None:

@@ -19,7 +19,7 @@ from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
 from tests.crash.test_kill import Crashing, kill_daemon, start_victim, write_tree
 from tests.mount.control import command, finish, finish_child, snapshot
-from tests.mount.mounting import MountedVolume, artfs, daemon_of, is_alive, must
+from tests.mount.mounting import MountedVolume, artfs, daemon_of, is_alive, mounted_volume, must
 
 pytestmark = pytest.mark.fuse
 
@@ -34,16 +34,8 @@ class Dying(Crashing):
 
 @pytest.fixture
 def mounted() -> Iterator[MountedVolume]:
-    dying = Dying()
-    try:
-        dying.start()
-        try:
-            yield dying
-        finally:
-            dying.stop()
-        dying.check()
-    finally:
-        dying.remove()
+    with mounted_volume(kind=Dying) as volume:
+        yield volume
 
 
 # Killed, and not dead

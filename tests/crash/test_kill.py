@@ -21,7 +21,7 @@ from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
 from tests.crash.harness import SCENARIOS, Case, prepared
 from tests.mount.control import command, finish, show_json, snapshot
-from tests.mount.mounting import REPOSITORY, MountedVolume, is_alive, must
+from tests.mount.mounting import REPOSITORY, MountedVolume, is_alive, mounted_volume, must
 
 VICTIM = Path(__file__).with_name("victim.py")
 SEAL = SCENARIOS["seal with files that are stored"]
@@ -194,16 +194,8 @@ class Crashing(MountedVolume):
 @pytest.fixture
 def mounted() -> Iterator[MountedVolume]:
     """A fresh volume, mounted; afterwards unmounted, checked and deleted."""
-    crashing = Crashing()
-    try:
-        crashing.start()
-        try:
-            yield crashing
-        finally:
-            crashing.stop()
-        crashing.check()
-    finally:
-        crashing.remove()
+    with mounted_volume(kind=Crashing) as volume:
+        yield volume
 
 
 def kill_daemon(mounted: MountedVolume) -> None:

@@ -22,23 +22,15 @@ from tests.crash.faults import crash
 from tests.crash.harness import Case, small
 from tests.crash.test_dying import Dying
 from tests.crash.test_kill import kill_daemon, paused
-from tests.mount.mounting import MountedVolume, artfs, must
+from tests.mount.mounting import MountedVolume, artfs, mounted_volume, must
 
 NAME = "model"
 
 
 @pytest.fixture
 def mounted() -> Iterator[MountedVolume]:
-    dying = Dying()
-    try:
-        dying.start()
-        try:
-            yield dying
-        finally:
-            dying.stop()
-        dying.check()
-    finally:
-        dying.remove()
+    with mounted_volume(kind=Dying) as volume:
+        yield volume
 
 
 @pytest.fixture

@@ -63,9 +63,9 @@ def pending(collection: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def module_mount() -> Iterator[MountedVolume]:
-    """One mount for all tests of a module; checked after the last."""
-    with mounted_volume() as mounted:
+def module_mount(request: pytest.FixtureRequest) -> Iterator[MountedVolume]:
+    """One mount for all tests of a module, with its ``MOUNT_OPTIONS``; checked after the last."""
+    with mounted_volume(getattr(request.module, "MOUNT_OPTIONS", ())) as mounted:
         yield mounted
 
 

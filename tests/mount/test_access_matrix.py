@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ import pytest
 from artfs.view.control import registry
 from tests.conformance.processes import Child
 from tests.mount.control import command, commit, control, finish, show
-from tests.mount.mounting import MountedVolume, mounted_volume
+from tests.mount.mounting import MountedVolume
 
 pytestmark = [
     pytest.mark.fuse,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
+
+MOUNT_OPTIONS = ["--allow-other"]
 
 OWNER, MEMBER, STRANGER, TEAM = 1001, 1002, 65534, 2001
 USERS: dict[str, tuple[int, list[int]]] = {
@@ -80,13 +81,6 @@ def test_every_control_file_is_in_the_table(kind: str) -> None:
     assert {file.name for file in FILES[kind]} == set(WRITABLE[kind])
     for file in FILES[kind]:
         assert file.writable == bool(WRITABLE[kind][file.name])
-
-
-@pytest.fixture(scope="module")
-def module_mount() -> Iterator[MountedVolume]:
-    """A mount that other users may use."""
-    with mounted_volume(["--allow-other"]) as mounted:
-        yield mounted
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import pytest
 from tests.conformance.helpers import fails
 from tests.conformance.processes import NOBODY, Child, in_child
 from tests.mount.control import command, commit, control, finish, show, show_json, show_lines
-from tests.mount.mounting import MountedVolume, mounted_volume
 
 pytestmark = [
     pytest.mark.fuse,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
+
+MOUNT_OPTIONS = ["--allow-other"]
 
 HER, HIM, TEAM = 1001, 1002, 2001
 
@@ -35,13 +36,6 @@ def as_user(uid: int, function: Callable[[], Any], *groups: int) -> Any:
 
     with Child(run) as child:
         return child.value()
-
-
-@pytest.fixture(scope="module")
-def module_mount() -> Iterator[MountedVolume]:
-    """A mount that other users may use."""
-    with mounted_volume(["--allow-other"]) as mounted:
-        yield mounted
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
 from tests.mount.control import ask, command, control, finish, show, show_json
-from tests.mount.mounting import MountedVolume, mounted_volume
+from tests.mount.mounting import MountedVolume
 from tests.thorough import THOROUGH
 
 pytestmark = [
@@ -28,19 +28,14 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
+MOUNT_OPTIONS = ["--allow-other"]
+
 HER, HIM = 1001, 1002
 MIB = 1 << 20
 
 
 def of(large: int, small: int) -> int:
     return large if THOROUGH else small
-
-
-@pytest.fixture(scope="module")
-def module_mount() -> Iterator[MountedVolume]:
-    """A mount that other users may use."""
-    with mounted_volume(["--allow-other"]) as mounted:
-        yield mounted
 
 
 @pytest.fixture

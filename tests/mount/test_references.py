@@ -14,13 +14,12 @@ import pytest
 
 from tests.conformance.helpers import fails
 from tests.conformance.processes import NOBODY, in_child
-from tests.mount.control import command, control, finish, show, show_json, show_lines
+from tests.mount.control import control, finish, show, show_json, show_lines
 from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.mount.patching import patch, remount
+from tests.mount.referring import as_root, refer, refused
 
 pytestmark = pytest.mark.fuse
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture
@@ -33,16 +32,6 @@ def outside(tmp_path: Path) -> Path:
     (tmp_path / "one").write_text("one")
     (tmp_path / "sub" / "two").write_text("two!")
     return tmp_path
-
-
-def refer(tree: Path, path: str, uri: str, *options: str) -> None:
-    command(tree, "references", " ".join((path, uri, *options)))
-
-
-def refused(tree: Path, line: str, code: int) -> str:
-    with fails(code):
-        control(tree, "references").write_bytes(line.encode())
-    return show(tree, "error").strip()
 
 
 def test_references_are_files(job: Path, outside: Path) -> None:
@@ -252,30 +241,6 @@ def test_names_in_closed_directories_are_told_to_who_may_list_them(
     assert uri in show_json(model / "v0", "status")["reference_errors"]
     status = in_child(lambda: show_json(model / "v0", "status"), uid=NOBODY, gid=NOBODY)
     assert "reference_errors" not in status
-
-
-@as_root
-@pytest.mark.parametrize("closed", ["collection", "root", "directory", "file"])
-def test_what_is_closed_in_another_version_is_not_opened_by_a_reference(
-    shared_mnt: Path, model: Path, job: Path, closed: str
-) -> None:
-    other = shared_mnt / f"{model.name}-closed"
-    tree = other / "pending" / "job"
-    tree.mkdir(parents=True)
-    (tree / "dir").mkdir()
-    (tree / "dir" / "secret").write_text("secret")
-    place = {"root": tree, "directory": tree / "dir", "file": tree / "dir" / "secret"}.get(closed)
-    if place is not None:
-        os.chmod(place, 0o604 if place.is_file() else 0o705)
-    finish(tree)
-    if closed == "collection":
-        refer(job, "early", f"artfs://{other.name}:v0/dir/secret")
-        os.chmod(other, 0o700)
-        with fails(errno.EIO):
-            (job / "early").read_text()
-    assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0/dir/secret", errno.EIO)
-    if closed != "file":
-        assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
 
 
 def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:

@@ -14,13 +14,12 @@ import pytest
 
 from tests.conformance.helpers import fails
 from tests.conformance.processes import NOBODY, in_child
-from tests.mount.control import ask, command, control, finish, show, show_json, show_lines
+from tests.mount.control import ask, control, finish, show, show_json, show_lines
 from tests.mount.mounting import MountedVolume, artfs, mounted_volume, must
 from tests.mount.patching import patch
+from tests.mount.referring import as_root, refer, refused
 
 pytestmark = pytest.mark.fuse
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture
@@ -31,16 +30,6 @@ def outside(tmp_path: Path) -> Path:
             above.chmod(above.stat().st_mode | 0o55)
     (tmp_path / "one").write_text("one")
     return tmp_path
-
-
-def refer(tree: Path, path: str, uri: str, *options: str) -> None:
-    command(tree, "references", " ".join((path, uri, *options)))
-
-
-def refused(tree: Path, line: str, code: int) -> str:
-    with fails(code):
-        command(tree, "references", line)
-    return show(tree, "error").strip()
 
 
 def filesystem_of(path: Path) -> str:
@@ -106,9 +95,10 @@ def test_names_in_closed_directories_are_told_to_nobody(job: Path, model: Path, 
 
 
 @as_root
+@pytest.mark.parametrize("to", ["others", "the group"])
 @pytest.mark.parametrize("closed", ["collection", "root", "directory", "file"])
 def test_what_is_closed_in_a_version_is_not_opened_by_a_reference(
-    shared_mnt: Path, model: Path, job: Path, closed: str
+    shared_mnt: Path, model: Path, job: Path, closed: str, to: str
 ) -> None:
     other = shared_mnt / f"{model.name}-closed"
     other.mkdir()
@@ -118,7 +108,8 @@ def test_what_is_closed_in_a_version_is_not_opened_by_a_reference(
     (tree / "dir" / "secret").write_text("secret")
     place = {"root": tree, "directory": tree / "dir", "file": tree / "dir" / "secret"}.get(closed)
     if place is not None:
-        os.chmod(place, 0o600 if place.is_file() else 0o750)
+        directory, file = (0o750, 0o600) if to == "others" else (0o705, 0o604)
+        os.chmod(place, file if place.is_file() else directory)
     finish(tree)
     if closed == "collection":
         refer(job, "early", f"artfs://{other.name}:v0/dir/secret")

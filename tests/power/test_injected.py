@@ -13,7 +13,7 @@ import pytest
 
 from tests.conformance.helpers import fails
 from tests.mount.control import command, commit, finish
-from tests.mount.mounting import MountedVolume
+from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.power.failures import Failing
 from tests.power.injecting import needs_strace
 
@@ -71,17 +71,8 @@ class SickMachine(MountedVolume):
 
 @pytest.fixture
 def own_mount() -> Iterator[MountedVolume]:
-    mounted = SickMachine()
-    try:
-        mounted.start()
-        try:
-            with mounted.watched():
-                yield mounted
-        finally:
-            mounted.stop()
-        mounted.check()
-    finally:
-        mounted.remove()
+    with mounted_volume(kind=SickMachine) as mounted, mounted.watched():
+        yield mounted
 
 
 @pytest.fixture

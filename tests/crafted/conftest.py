@@ -1,0 +1,25 @@
+"""A volume to be crafted, for each test its own, and places that are swapped for symlinks meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crafted.volumes import Crafted, make
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("template")
+    make(base)
+    return base
+
+
+@pytest.fixture
+def crafted(template: Path, tmp_path: Path) -> Iterator[Crafted]:
+    yield Crafted(template, tmp_path / "crafted")
+    # Deeper than Python's stack, some of them.
+    subprocess.run(["rm", "-rf", tmp_path / "crafted", tmp_path / "got"], check=True)

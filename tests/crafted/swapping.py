@@ -1,0 +1,36 @@
+"""Places that are symlinks to somewhere else for moments, again and again, while something works on them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def swapped(places: Sequence[tuple[Path, Path, Path]]) -> Iterator[list[Path]]:
+    """Swaps each place for a symlink to its target, while it lies aside; yields those that were swapped."""
+    stop = threading.Event()
+    done: list[Path] = []
+
+    def swap() -> None:
+        while not stop.is_set():
+            for path, target, aside in places:
+                try:
+                    os.rename(path, aside)
+                    os.symlink(target, path)
+                    os.unlink(path)
+                    os.rename(aside, path)
+                except OSError:
+                    continue
+                done.append(path)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        swapping.join()
