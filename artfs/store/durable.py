@@ -71,20 +71,6 @@ def open_directory(dir_fd: int, name: bytes) -> int:
         os.close(fd)
 
 
-def names(dir_fd: int) -> list[str]:
-    """Lists the names in a directory.
-
-    On a fresh descriptor: os.listdir and os.scandir read by a duplicate of the one that they are given, and
-    all who list the directory by it at the same time share its offset, so that they miss names, or see them
-    twice. One of O_PATH lists nothing.
-    """
-    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
-
-
 @contextlib.contextmanager
 def directory(dir_fd: int, name: bytes) -> Iterator[int]:
     """Like :func:`open_directory`, closed at the end."""
@@ -93,6 +79,17 @@ def directory(dir_fd: int, name: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def names(dir_fd: int) -> list[str]:
+    """Lists the names in a directory.
+
+    On a fresh descriptor: os.listdir and os.scandir read by a duplicate of the one that they are given, and
+    all who list the directory by it at the same time share its offset, so that they miss names, or see them
+    twice. One of O_PATH lists nothing.
+    """
+    with directory(dir_fd, b".") as fd:
+        return os.listdir(fd)
 
 
 def read(dir_fd: int, name: bytes, limit: int = SMALL) -> bytes:
