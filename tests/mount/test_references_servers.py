@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conformance.helpers import eventually, fails
+from tests.local_server import LocalServer, Quiet
 from tests.mount.control import command, control, finish, show_json
 from tests.mount.mounting import MountedVolume, must
 
@@ -30,16 +31,14 @@ def refer(tree: Path, path: str, uri: str) -> None:
     command(tree, "references", f"{path} {uri}")
 
 
-class Hanging:
+class Hanging(LocalServer):
     """A server that answers to HEAD, and to the rest when it is let go."""
 
     def __init__(self, *, at_once: tuple[str, ...] = ("HEAD",)) -> None:
         self.go, self.waiting = threading.Event(), 0
         hanging = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def answer(self) -> None:
                 if self.command not in at_once:
                     hanging.waiting += 1
@@ -57,26 +56,11 @@ class Hanging:
             def do_GET(self) -> None:
                 self.answer()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 500
-
-            def handle_error(self, *_: object) -> None:
-                pass  # a client that hung up
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
+        super().__init__(Handler)
 
     def close(self) -> None:
         self.go.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        super().close()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import time
 import xml.sax.saxutils
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -28,6 +28,7 @@ from artfs.model.digest import Algorithm
 from artfs.remote import Patience, Remotes, objects
 from artfs.remote.objects import Stores
 from artfs.store import durable
+from tests.local_server import LocalServer, Quiet
 from tests.unit.test_remote_cache import together
 
 QUICK = Patience(connect=2, silence=0.3, answer=2, transfer=20, grace=10, retries=1, retry_for=2)
@@ -58,7 +59,7 @@ def until(event: threading.Event, seconds: float = 10) -> Callable[[str], None]:
     return wait
 
 
-class Web:
+class Web(LocalServer):
     """A server on 127.0.0.1 that notes what it is asked."""
 
     def __init__(self) -> None:
@@ -66,8 +67,7 @@ class Web:
         self.log: list[str] = []
         web = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(Quiet, BaseHTTPRequestHandler):
             disable_nagle_algorithm = True
 
             def do_HEAD(self) -> None:
@@ -76,24 +76,7 @@ class Web:
             def do_GET(self) -> None:
                 web.answer(self, "GET")
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                pass  # a client that hung up
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        super().__init__(Handler)
 
     def put(self, path: str, item: Item) -> str:
         self.items[path] = item
