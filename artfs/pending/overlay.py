@@ -127,7 +127,7 @@ def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
     except ValueError as error:
         raise _damaged(name, str(error)) from None
     # 1 is the root of every mount (FUSE_ROOT_ID): a second node of that number would end it for all.
-    if not 1 < lower.number < 2 * BIT or _lower_target(lower) != target:
+    if not 0 <= lower.number < 2 * BIT or lower.number == 1 or _lower_target(lower) != target:
         raise _damaged(name, f"'{printable(number)}' is no number of a node")
     return lower
 
