@@ -50,7 +50,8 @@ def mount(
     who has it, and :class:`~artfs.errors.MountError`.
     """
     raise_descriptor_limit()  # recovery holds some for each pending version
-    with Volume.open(volume_path) as volume, _own(volume, mountpoint):
+    again = supervised is not None and supervised.restarts > 0
+    with Volume.open(volume_path) as volume, _own(volume, mountpoint, patient=again):
         if not options.read_only:
             volume.recover(alone=True)
         volume.references.schemes = schemes
@@ -86,8 +87,11 @@ def mount(
         log.info("unmounted %s", mountpoint)
 
 
-def _own(volume: Volume, mountpoint: Path) -> Held:
-    """Takes the lock of a mount. Raises :class:`~artfs.errors.VolumeInUse`."""
+def _own(volume: Volume, mountpoint: Path, *, patient: bool) -> Held:
+    """Takes the lock of a mount. With ``patient`` waits for those who work directly, however long they do.
+
+    Raises :class:`~artfs.errors.VolumeInUse`.
+    """
     lock = volume.layout.mount_lock
     deadline, vanished = time.monotonic() + _DYING, False
     while True:
@@ -96,11 +100,15 @@ def _own(volume: Volume, mountpoint: Path) -> Held:
             break
         except Busy:
             owner = lock.read_owner()
-            if owner is None or owner.alive() is not False or vanished or time.monotonic() > deadline:
+            over = not patient and (vanished or time.monotonic() > deadline)
+            if owner is None or owner.alive() is not False or over:
                 raise VolumeInUse(str(volume.path), str(lock.owner())) from None
             # It was killed, and something of it hangs in the kernel; or it is gone, and others work directly.
-            vanished = not os.path.exists(f"/proc/{owner.pid}")
-            _end_mount(volume, owner)
+            if not vanished:
+                vanished = not os.path.exists(f"/proc/{owner.pid}")
+                _end_mount(volume, owner)
+                if vanished and patient:
+                    log.warning("%s: commands work on the volume directly, this waits for them", mountpoint)
             time.sleep(_POLL)
     held.write_owner(this_process(str(mountpoint.absolute())))
     return held

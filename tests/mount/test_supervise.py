@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -19,7 +20,7 @@ import pytest
 from artfs.errors import MountError
 from artfs.mount import mounts
 from artfs.mount.unmount import unmount
-from tests.conformance.helpers import eventually, fails
+from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
 from tests.crash.test_dying import notice_hangs
 from tests.crash.test_kill import VICTIM
@@ -263,6 +264,30 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
         assert os.readlink(pending / "job") == "../v0"
         assert os.readlink(volume.point / "model" / "best") == "v0"
         assert "its connection is ended" in volume.log()
+
+
+def test_who_works_directly_meanwhile_only_delays_it() -> None:
+    """However often the daemon could have died for it: see the policy."""
+    with supervised_volume(delays=[0]) as volume:
+        (volume.point / "model").mkdir()
+
+        def work(child: Child) -> None:
+            with open(volume.volume / "locks" / "mount") as lock:
+                child.say()
+                fcntl.flock(lock, fcntl.LOCK_SH)  # as `put` has it
+                child.say()
+                child.pause()
+
+        with Child(work) as worker:
+            worker.heard()
+            eventually(lambda: in_syscall(worker.pid, "flock"), what="it waits for the lock")
+            volume.kill()
+            worker.heard()
+            eventually(lambda: "this waits for them" in volume.log(), what="the daemon waits")
+            assert volume.restarts() == -1
+            worker.go()
+        volume.is_back(1)
+        assert (volume.point / "model").is_dir()
 
 
 def test_a_daemon_that_fails_leaves_its_place_to_the_next(tiny: TinyMounts, monkeypatch) -> None:
