@@ -64,6 +64,8 @@ class Collection:
         """Raises Busy if there are versions and it would be another type; InvalidCommand."""
         records.check_type(text)
         if text == self.type:
+            with self._home.opened() as fd:
+                durable.confirm(fd, label="type")
             return
         if self.newest() is not None:
             raise Busy(f"'{self.name}' has versions of the type '{self.type}': it can't be changed any more")

@@ -17,7 +17,7 @@ import msgspec
 
 from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
-from artfs.store import durable
+from artfs.store import durable, shards
 from artfs.store.clock import timestamp
 from artfs.store.locks import Lock
 
@@ -172,10 +172,19 @@ def _check_own(path: str, fd: int) -> None:
         )
     if found.st_mode & 0o007:
         raise VolumeError(f"{path} is open to others, who would see all that it holds: chmod o= {path}")
-    for name in DIRECTORIES:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                raise VolumeError(f"{path}: '{os.fsdecode(name)}' is no directory, so it is no sound volume")
+    strange = [name for name in DIRECTORIES if not _may_be_directory(fd, name)]
+    if not strange:
+        for name in (BLOBS, TREES):
+            with contextlib.suppress(FileNotFoundError), durable.directory(fd, name) as root:
+                strange += [name + b"/" + shard for shard in shards.strangers(root)]
+    if strange:
+        raise VolumeError(f"{path}: '{os.fsdecode(strange[0])}' is no directory, so it is no sound volume")
+
+
+def _may_be_directory(fd: int, name: bytes) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    return True
 
 
 def _open_root(path: str) -> int:

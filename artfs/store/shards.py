@@ -59,6 +59,16 @@ def scan(root: int) -> Iterator[tuple[str, str]]:
                 yield shard, name
 
 
+def strangers(root: int) -> list[bytes]:
+    """Returns what stands in the place of such a directory and is none: a symlink would be followed."""
+    with durable.directory(root, b".") as fd, os.scandir(fd) as entries:
+        return sorted(
+            os.fsencode(entry.name)
+            for entry in entries
+            if _SHARD.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+        )
+
+
 def size_of(root: int, path: bytes) -> int | None:
     """Returns the size of an object's file; None if it is missing or no regular file."""
     try:

@@ -39,6 +39,22 @@ def test_directories(crafted: Crafted, part: str, what: str) -> None:
     try_all(crafted)
 
 
+@pytest.mark.parametrize("what", ["symlink", "fifo", "file"])
+@pytest.mark.parametrize("kind", ["blobs", "trees"])
+def test_directories_of_objects(crafted: Crafted, kind: str, what: str) -> None:
+    """Also one that no object was in yet: the next one would be linked to where it leads."""
+    made = min((crafted.path / "objects" / kind).iterdir()).name
+    unused = next(
+        name for name in ("00", "01", "ff") if not (crafted.path / "objects" / kind / name).exists()
+    )
+    for shard in (unused, made):
+        in_place_of(crafted.path / "objects" / kind / shard, what, crafted.outside)
+        try_all(crafted)
+        cli = Cli(crafted.path, crafted.path, mounted=False)
+        for words in COMMANDS:
+            assert f"'objects/{kind}/{min(unused, shard)}' is no directory" in cli.refused(*words)
+
+
 @pytest.mark.parametrize("what", FOREIGN)
 def test_documents(crafted: Crafted, what: str) -> None:
     (crafted.path / "locks/mount").write_bytes(FOREIGN[what])

@@ -781,3 +781,19 @@ def test_what_a_commit_brings_can_be_set_again(vol, model):
         model.complete(record)
     assert model.finished(b"job-0") == 0
     assert model.aliases() == {"best": "v0"}
+
+
+def test_what_is_already_so_is_made_durable_before_it_is_answered(model, monkeypatch) -> None:
+    """Whoever wrote it may have been killed before he synced it; see durable.confirm."""
+    model.set_type("dataset")
+    model.set_description("told")
+    model.set_ttl(60)
+    for again in (
+        lambda: model.set_type("dataset"),
+        lambda: model.set_description("told"),
+        lambda: model.set_ttl(60),
+    ):
+        with monkeypatch.context() as patch:
+            steps = crash_at(patch, -1)
+            again()
+        assert [step for step in steps if step.endswith(":sync-dir")]
