@@ -246,6 +246,13 @@ class ReadOnly(ArtfsError):
         super().__init__(what)
 
 
+class CutShort(ReadOnly):
+    """The pending version is a version already, but what finished it did not come to its end."""
+
+    def __init__(self) -> None:
+        super().__init__("it is a version already, but its finish could not end: finish it again")
+
+
 class Finalized(ReadOnly):
     """An artifact of the SDK takes no files any more: it was saved, or handed over to be finished."""
 

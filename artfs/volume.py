@@ -86,7 +86,7 @@ class Volume:
     def close(self) -> None:
         self.references.close()
         for tree in self._pending.values():
-            tree.draft.close()
+            tree.close()
         self._pending.clear()
         self.catalog.close()
         self.store.close()
@@ -121,10 +121,19 @@ class Volume:
         """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
         tree = self.pending(collection.name, name)
         with collection.opened(PENDING) as fd:
-            if tree.draft.stands_in(fd):
+            if tree.draft.stands_in(fd) and tree.stands():
                 return tree
         self._forget(tree)
         return self.pending(collection.name, name)
+
+    def can_change(self, collection: Collection, tree: PendingTree) -> bool:
+        """Tells whether `tree` is what is pending under its name, and no finish has decided about it.
+
+        Whoever works directly asks it when he has the lock that keeps others from ending the tree.
+        """
+        with collection.opened(PENDING) as fd:
+            stands = tree.draft.stands_in(fd) and tree.stands()
+        return stands and decided(collection, tree.draft.mark()) is None
 
     def _started(self, collection: Collection, name: bytes) -> PendingTree:
         """Returns the tree that was just started. One of the same name may be at its end still."""
@@ -324,7 +333,12 @@ class Volume:
         try:
             with collection.opened(PENDING) as fd:
                 tree = tree.current()
-                trash = tree.discard(self._trash_fd, fd, only_empty=only_empty)
+                trash = tree.discard(
+                    self._trash_fd,
+                    fd,
+                    only_empty=only_empty,
+                    decided=lambda: decided(collection, tree.draft.mark()) is not None,
+                )
         finally:
             if tree.ended:
                 self._forget(tree)

@@ -38,6 +38,7 @@ from artfs.errors import (
     BeingFilled,
     Busy,
     CollectionNotFound,
+    CutShort,
     PathConflict,
     PathNotFound,
     PendingNotFound,
@@ -49,12 +50,13 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
-from artfs.pending.draft import PENDING, Settings
+from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
 from artfs.seal.seal import Request
 from artfs.volume import Volume, user_name
 
+_SETTLING = 10.0  # seconds that several may take to finish what a killed finish had decided
 _POLL = 0.05  # seconds between looks at what another process does
 
 
@@ -337,7 +339,8 @@ class DirectAccess(Access):
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with self._unmounted():
             tree = self._pending(name, distributed_id)
-            self._volume.set_base(self._collection(name), tree, ref, Request())
+            with self._not_finished(name, distributed_id):
+                self._volume.set_base(self._collection(name), tree, ref, Request())
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         return self._volume.references_of(self._pending(name, distributed_id))
@@ -369,17 +372,29 @@ class DirectAccess(Access):
         Raises what :meth:`filling` does.
         """
         with self._unmounted(), contextlib.ExitStack() as stack:
-            tree = self._pending(name, distributed_id)
+            deadline = time.monotonic() + _SETTLING
             while True:
+                tree = self._pending(name, distributed_id)
                 with contextlib.suppress(PendingNotFound):
                     stack.enter_context(tree.draft.together())
-                with self._collection(name).opened(PENDING) as fd:
-                    if tree.draft.stands_in(fd):
-                        break
-                # Sealed or discarded between the look and the lock.
+                if self._volume.can_change(self._collection(name), tree):
+                    break
+                # Sealed, discarded or given a base between the look and the lock, or a finish was cut short
+                # there after it had decided. Several who find that keep each other from finishing it.
                 stack.pop_all().close()
-                tree = self._pending(name, distributed_id)
+                if time.monotonic() > deadline:
+                    raise CutShort
+                time.sleep(_POLL)
             yield tree
+
+    @contextlib.contextmanager
+    def _not_finished(self, name: str, distributed_id: bytes) -> Iterator[None]:
+        """Raises AlreadyFinished where a finish came first; one that was cut short is ended then."""
+        try:
+            yield
+        except (CutShort, PendingNotFound):
+            self._pending(name, distributed_id)
+            raise
 
     @contextlib.contextmanager
     def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
@@ -428,6 +443,7 @@ class DirectAccess(Access):
         with self._unmounted():
             while True:
                 try:
+                    self._volume.standing(collection, distributed_id)  # others may have given it a base
                     return self._volume.finish(collection, distributed_id, request).json()
                 except Sealing:
                     pass  # by another process, which lives: its version is the answer once it is there
@@ -442,7 +458,8 @@ class DirectAccess(Access):
     def discard(self, name: str, distributed_id: bytes) -> None:
         with self._unmounted():
             self._pending(name, distributed_id)
-            self._volume.discard(self._collection(name), distributed_id)
+            with self._not_finished(name, distributed_id):
+                self._volume.discard(self._collection(name), distributed_id)
 
 
 class _Reader:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from artfs.model.entry import FileEntry, ReferenceEntry
 from artfs.pending import overlay
+from artfs.pending.draft import Draft
 from artfs.store import durable, syscalls
 from artfs.store.files import copy_fd
 
@@ -22,10 +23,10 @@ class CopyUp:
     """The copy of one file. Shares extents where the filesystem can, and keeps holes."""
 
     def __init__(
-        self, staging_fd: int, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
+        self, draft: Draft, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
     ) -> None:
-        """``source`` opens the lower file; without one the copy is empty. The staging must outlive this."""
-        self._staging_fd, self._entry, self._source = staging_fd, entry, source
+        """``source`` opens the lower file; without one the copy is empty."""
+        self._draft, self._entry, self._source = draft, entry, source
         self._lock = threading.Lock()
         self._name: bytes | None = None
 
@@ -41,7 +42,7 @@ class CopyUp:
             name = durable.temp_name()
             durable.step("copy-up:write")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o600, dir_fd=self._staging_fd)
+            fd = os.open(name, flags, 0o600, dir_fd=self._draft.fd)
             try:
                 try:
                     self._fill(fd)
@@ -49,7 +50,7 @@ class CopyUp:
                     os.close(fd)
             except Exception:
                 with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._staging_fd)
+                    os.unlink(name, dir_fd=self._draft.fd)
                 raise
             self._name = name
 
@@ -66,9 +67,9 @@ class CopyUp:
     def dress(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
         """Gives the copy owner, mode, atime and mtime; returns its name. :meth:`taken` is to follow."""
         assert self._name is not None
-        overlay.give(self._staging_fd, self._name, uid, gid)
-        os.chmod(self._name, mode, dir_fd=self._staging_fd)
-        syscalls.utimensat(self._staging_fd, self._name, *times)
+        overlay.give(self._draft.fd, self._name, uid, gid)
+        os.chmod(self._name, mode, dir_fd=self._draft.fd)
+        syscalls.utimensat(self._draft.fd, self._name, *times)
         return self._name
 
     def taken(self) -> None:
@@ -79,4 +80,4 @@ class CopyUp:
         # Wanted for a change that was refused in the end.
         if self._name is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._staging_fd)
+                os.unlink(self._name, dir_fd=self._draft.fd)

@@ -26,7 +26,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from artfs.errors import ArtfsError, Interrupted, OpenForWriting, ReadOnly, RunsJoined, Sealing, Writer
+from artfs.errors import (
+    ArtfsError,
+    CutShort,
+    Interrupted,
+    OpenForWriting,
+    ReadOnly,
+    RunsJoined,
+    Sealing,
+    Writer,
+)
 
 _POLL = 0.05  # seconds between looks at what no condition variable tells: joined runs, signals to the caller
 
@@ -119,7 +128,7 @@ class Gate:
         if self.state is State.SEALED:
             return ReadOnly()
         if self.state is State.COMMITTED:
-            return ReadOnly("it is a version already, but its finish could not end: finish it again")
+            return CutShort()
         return ReadOnly("the pending version was discarded")
 
     def enter(self, handle: WritableHandle) -> None:

@@ -5,15 +5,15 @@ descriptor instead. A file may have several names: the kernel asks for one that 
 the file alone, so all that were seen are remembered. Everything goes by directory descriptors and O_NOFOLLOW:
 no path is ever put together, so no depth is too deep and no symlink leads out of the tree.
 
-Only the thread of the event loop may use places. Descriptors that a place hands out stay open until
-:meth:`Places.trim`, which is called between two operations.
+Only the thread of the event loop may use places, but for :meth:`Places.retire`. Descriptors that a place
+hands out stay open until :meth:`Places.trim`, which is called between two operations.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
@@ -64,6 +64,12 @@ class Place:
             self.places.opened(place)
         return fd
 
+    def _nameless(self) -> int:
+        """Returns the descriptor of the root, or of what has no name any more."""
+        if self.fd < 0:
+            raise _stale()
+        return self.fd
+
     @property
     def gone(self) -> bool:
         """Tells whether nothing in the tree can lead here any more: the last name was removed.
@@ -75,7 +81,7 @@ class Place:
     def stat(self) -> os.stat_result:
         """Returns what the backing filesystem says of it now. ESTALE if something else stands there."""
         if self.parent is None:
-            return os.fstat(self.fd)
+            return os.fstat(self._nameless())
         status = os.stat(self.name, dir_fd=self.parent.directory(), follow_symlinks=False)
         if status.st_ino != self.serial:
             raise _stale()
@@ -94,7 +100,7 @@ class Place:
         The last component may be a symlink: callers must not follow it.
         """
         if self.parent is None:
-            return b"/proc/self/fd/%d" % self.fd
+            return b"/proc/self/fd/%d" % self._nameless()
         return b"/proc/self/fd/%d/%s" % (self.parent.directory(), self.name)
 
     def path(self) -> bytes:
@@ -167,6 +173,9 @@ P = TypeVar("P", bound=Place)
 #: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
 _open: OrderedDict[int, ref[Place]] = OrderedDict()
 
+#: Roots of trees that have ended, to be closed. Threads of others append to it.
+_retired: deque[Place] = deque()
+
 
 class Places:
     """All known places of one pending tree, each inode once, and the descriptors they hold."""
@@ -179,7 +188,7 @@ class Places:
         self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
 
     def plant(self, root: Place, fd: int) -> None:
-        """Makes `root` the tree's root; it owns `fd` for good."""
+        """Makes `root` the tree's root; it owns `fd`, until the tree has ended."""
         root.fd, root.parent = fd, None
         self._root = ref(root)
         self._known[root.serial] = root
@@ -226,11 +235,22 @@ class Places:
     def closed(self, place: Place) -> None:
         _open.pop(id(place), None)
 
+    def retire(self) -> None:
+        """Has the next :meth:`trim`, of whichever tree, close the root. For any thread."""
+        root = self.root
+        if root is not None:
+            _retired.append(root)
+
     def trim(self) -> None:
-        """Closes the directories, of whichever tree, that were not used for longest.
+        """Closes the directories, of whichever tree, that were not used for longest, and retired roots.
 
         Call between two operations only.
         """
+        while _retired:
+            root = _retired.popleft()
+            if root.fd >= 0:
+                os.close(root.fd)
+                root.fd = -1
         while len(_open) > OPEN_DIRECTORIES:
             place = _open.popitem(last=False)[1]()
             if place is not None and place.parent is not None and place.fd >= 0:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 
-from artfs.errors import NotEmpty, PendingNotFound, printable
+from artfs.errors import CutShort, NotEmpty, PendingNotFound, printable
 from artfs.pending import overlay
 from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
@@ -32,7 +33,8 @@ class PendingTree:
     """One pending version. Everything but `places` may be used by any thread."""
 
     def __init__(self, draft: Draft, store: ObjectStore) -> None:
-        self.draft, self.store = draft, store
+        self._draft: Draft | None = draft
+        self.store = store
         self.collection, self.name = draft.collection, draft.name
         self.label = f"{draft.collection}/{printable(draft.name)}"
         #: What the root lies over; None if nothing but its own files shows.
@@ -58,6 +60,27 @@ class PendingTree:
         #: Set while inodes of the tree may also be blobs of the store: a seal linked them and did not commit.
         self.shares_blobs = draft.mark() is not None
 
+    @property
+    def draft(self) -> Draft:
+        """What is known of the version to be. Raises :class:`PendingNotFound` after :meth:`release`."""
+        draft = self._draft
+        if draft is None:
+            raise PendingNotFound(self.collection, self.name)
+        return draft
+
+    def release(self) -> None:
+        """Lets the descriptors go of a tree that has ended; whoever uses the draft just now keeps it open.
+
+        The kernel may know files of it as long as it likes, and each would hold them.
+        """
+        self._draft = None
+        self.places.retire()
+
+    def close(self) -> None:
+        """Closes what it holds. Nobody may be using it."""
+        if self._draft is not None:
+            self._draft.close()
+
     def open_root(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""
         return self.draft.open_tree()
@@ -78,7 +101,12 @@ class PendingTree:
 
     def stands(self) -> bool:
         """Tells whether the files on disk are still those of this tree, not of a successor."""
-        return os.stat(TREE, dir_fd=self.draft.fd, follow_symlinks=False).st_ino == self._serial
+        root = self.open_root()
+        try:
+            # The number alone would not do: the second successor may have got that of this one.
+            return os.fstat(root).st_ino == self._serial and overlay.lower_of(root) == self.lower
+        finally:
+            os.close(root)
 
     def current(self) -> PendingTree:
         """Returns the tree that shows the pending version now: this one, or the last of its successors."""
@@ -87,11 +115,14 @@ class PendingTree:
             tree = tree.successor
         return tree
 
-    def discard(self, trash_fd: int, pending_fd: int, *, only_empty: bool) -> bytes:
+    def discard(
+        self, trash_fd: int, pending_fd: int, *, only_empty: bool, decided: Callable[[], bool]
+    ) -> bytes:
         """Ends the pending version: from then on nothing is under its name.
 
         Returns the name that its files have in the trash. Raises :class:`NotEmpty` with `only_empty` if there
-        are files, :class:`~artfs.errors.OpenForWriting` while files are open for writing.
+        are files, :class:`~artfs.errors.OpenForWriting` while files are open for writing,
+        :class:`~artfs.errors.CutShort` if a finish had `decided` that it is a version.
         """
         name = durable.temp_name()
         self.gate.close_now()
@@ -100,9 +131,14 @@ class PendingTree:
             with self.draft.exclusively():
                 if not self.draft.stands_in(pending_fd):
                     raise PendingNotFound(self.collection, self.name)
+                if decided():
+                    raise CutShort
                 if only_empty:
                     self._refuse_unless_empty()
                 durable.move(pending_fd, self.name, trash_fd, name, label="discard")
+        except CutShort:
+            state = State.COMMITTED
+            raise
         except BaseException:
             # An error may come after the move, when all that is missing is to know it durable.
             if self.draft.stands_in(pending_fd):

@@ -15,7 +15,7 @@ import secrets
 import stat
 from functools import partial
 
-from artfs.errors import PendingNotFound, ReadOnly, TreeTouched
+from artfs.errors import CutShort, PendingNotFound, TreeTouched
 from artfs.model.digest import TreeId
 from artfs.pending import overlay
 from artfs.pending.draft import TREE, Mark
@@ -48,7 +48,7 @@ def set_base(
         with sealer.alone(tree, request.interrupted):
             if decided(sealer.collection, tree.draft.mark()) is not None:
                 state = State.COMMITTED
-                raise ReadOnly("it is a version already, but its finish could not end: finish it again")
+                raise CutShort
             with sealer.objects_in_use():
                 number = number or overlay.BIT | secrets.randbits(_NUMBER_BITS)
                 trash = _set_base(sealer, tree, ref, number, request.admit)

@@ -168,7 +168,8 @@ class Sealer:
     def alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
         """Keeps other processes from the tree; waits for a seal of theirs to end, as the gate does for ours.
 
-        Raises :class:`PendingNotFound` if they sealed or discarded it.
+        Raises :class:`PendingNotFound` if they sealed or discarded it, and :class:`Sealing` if they gave it
+        another base.
         """
         with contextlib.ExitStack() as stack:
             while True:
@@ -181,6 +182,8 @@ class Sealer:
                     time.sleep(_POLL)
             if not tree.draft.stands_in(self.pending_fd):
                 raise PendingNotFound(tree.collection, tree.name)
+            if not tree.stands():
+                raise Sealing  # another process has given it another base: ask for its tree again
             yield
 
     def _state_after_failure(self, tree: PendingTree) -> State:

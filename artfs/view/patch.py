@@ -61,7 +61,6 @@ class PatchBranch(Branch):
     def __init__(self, tree: PendingTree, control: ControlDirectory, serving: Serving) -> None:
         super().__init__(tree, control, serving)
         self.store, self.reader = tree.store, tree.store.reader
-        self.staging = tree.draft.fd
         base = tree.base()
         #: Names may come by themselves then, when the alias that is the base has moved.
         self.follows = base is not None and base.follows
@@ -69,6 +68,11 @@ class PatchBranch(Branch):
         with durable.directory(tree.draft.fd, TREE) as root:
             #: Once it was changed it keeps its base, if that is pinned.
             self.touched = not overlay.is_untouched(root)
+
+    @property
+    def staging(self) -> int:
+        """Where what is to be part of the tree is made. Good inside the tree's gate."""
+        return self.tree.draft.fd
 
     def _root(self, serial: int) -> PendingDirectory:
         root = PatchDirectory(self, None, b"", serial, None, self.tree.lower)
@@ -284,12 +288,14 @@ class PatchNode(PendingNode):
         assert isinstance(entry, FileEntry | ReferenceEntry)
         copy = self._copy
         if isinstance(entry, ReferenceEntry) or empty or entry.size == 0:
-            copy = CopyUp(self.branch.staging, entry, None)
+            copy = CopyUp(self.branch.tree.draft, entry, None)
             copy.run()
         elif copy is None or not copy.ready:
             if copy is None:
                 store = self.branch.store
-                copy = CopyUp(self.branch.staging, entry, lambda: store.open_verified(entry.blob, entry.size))
+                copy = CopyUp(
+                    self.branch.tree.draft, entry, lambda: store.open_verified(entry.blob, entry.size)
+                )
                 self._copy = copy
             raise Unready(copy.run)
         self._copy = None

@@ -50,12 +50,12 @@ def refer(
     entry = referring(found, way[-1], *owner)
     if run:
         entry = replace(entry, xattrs=((RUN, run),))
-    staging = at.branch.tree.draft.fd
-    staged = reference.stage(staging, entry)
+    draft = at.branch.tree.draft
+    staged = reference.stage(draft.fd, entry)
     try:
         at.adopt(way[-1], staged)
     except BaseException as error:
-        unlink_quietly(staging, staged)
+        unlink_quietly(draft.fd, staged)
         if not isinstance(error, FileExistsError):
             raise
         standing = at.find(way[-1])

@@ -127,6 +127,7 @@ class View:
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
         self._forget_pending(tree, self.drop(tree))
+        tree.release()
 
     def _forget_pending(self, tree: PendingTree, root: PendingDirectory | None) -> None:
         """Makes the kernel forget a name in `pending`; what was done stands if it doesn't.
@@ -188,6 +189,7 @@ class View:
             # Who sits in the tree has names and bytes of it that the version has not.
             self._forget_below(root)
         self._forget_pending(tree, root)
+        tree.release()
 
     # -- sealed versions
 

@@ -310,6 +310,7 @@ class PendingList(_Directory):
         tree = self.view.volume.pending(self.collection.name, name)
         self.view.volume.discard_tree(self.collection, tree, only_empty=True)
         self.view.drop(tree)
+        tree.release()
 
 
 class SymlinkNode(Node):

@@ -24,6 +24,13 @@ import pytest
 NOBODY = 65534
 
 
+def _readable(fd: int, timeout: float) -> bool:
+    """Waits until there is something to read, or the end; for any number of descriptor, unlike select(2)."""
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return bool(waiting.poll(timeout * 1000))
+
+
 class Child:
     """A forked process that runs ``function(child)``.
 
@@ -86,14 +93,14 @@ class Child:
 
     def heard(self, timeout: float = 30.0) -> None:
         """Returns when the child has said something."""
-        ready, _, _ = select.select([self._said], [], [], timeout)
+        ready = _readable(self._said, timeout)
         if ready and os.read(self._said, 1):
             return
         pytest.fail(f"the child said nothing: {self.outcome(5) if ready else 'it still runs'}")
 
     def has_said(self) -> bool:
         """Whether the child has said something that was not heard; its end is no word."""
-        ready, _, _ = select.select([self._said], [], [], 0)
+        ready = _readable(self._said, 0)
         return bool(ready) and not self.is_over()
 
     def is_over(self) -> bool:
@@ -113,7 +120,7 @@ class Child:
         """What the child reported; ``{"signal": N}`` when it died before it could."""
         parts: list[bytes] = []
         while True:
-            ready, _, _ = select.select([self._result], [], [], timeout)
+            ready = _readable(self._result, timeout)
             if not ready:
                 pytest.fail(f"the child has not ended after {timeout:g} s")
             part = os.read(self._result, 1 << 16)

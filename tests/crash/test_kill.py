@@ -159,7 +159,7 @@ def test_a_discard_beside_a_finish_of_another_process(tmp_path: Path, label: str
             volume.discard(collection, b"job")
         victim.communicate("\n", timeout=60)
         with collection.opened(b"pending") as pending_fd, pytest.raises((PendingNotFound, ReadOnly)):
-            tree.discard(-1, pending_fd, only_empty=False)
+            tree.discard(-1, pending_fd, only_empty=False, decided=lambda: False)
         Case(volume).check_sound()
 
 

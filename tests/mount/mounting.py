@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.helpers import eventually
+from tests.thorough import THOROUGH
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Looked up before the tests get a private temporary directory: other users have to reach the mounts.
 PLACE = tempfile.gettempdir()
-PATIENCE = 120  # seconds a test may take before the connection is cut
+PATIENCE = 3600 if THOROUGH else 120  # seconds a test may take before the connection is cut
 
 _WATCHDOG = """
 import os, select, signal, sys

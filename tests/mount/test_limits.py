@@ -196,6 +196,45 @@ def test_pending_versions_without_number_leave_descriptors(shared_mount: Mounted
     assert [name for name in os.listdir(model / "pending") if name != f"job-{made}"] == []
 
 
+def test_what_has_ended_holds_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
+    """Though the kernel knows its files until memory runs short, and somebody sits in it."""
+
+    def end(number: int, how: str) -> None:
+        tree = model / "pending" / f"{how}-{number}"
+        tree.mkdir()
+        (tree / "file").write_text(f"{how}{number}")
+        if how == "patch":
+            finish(tree)
+            patch = model / "pending" / f"on-{number}"
+            patch.mkdir()
+            command(patch, "base", "latest")
+            (patch / "file").write_text(f"changed {number}")
+            tree = patch
+        if how == "discard":
+            command(tree, "discard", "")
+        else:
+            sitting.append(os.open(tree, os.O_PATH | os.O_DIRECTORY))
+            finish(tree)
+
+    def held() -> int:
+        return len(os.listdir(f"/proc/{shared_mount.pid}/fd"))
+
+    sitting: list[int] = []
+    try:
+        for how in ("finish", "discard", "patch"):
+            end(-1, how)
+        before = held()
+        for number in range(of(200, 20)):
+            for how in ("finish", "discard", "patch"):
+                end(number, how)
+        assert held() <= before + 8
+        for fd in sitting:
+            assert os.listdir(f"/proc/self/fd/{fd}") == ["file"]
+    finally:
+        for fd in sitting:
+            os.close(fd)
+
+
 # ---- who waits ----------------------------------------------------------------------------------------
 
 

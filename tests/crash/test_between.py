@@ -1,0 +1,172 @@
+"""Two who work directly: what one does between the other's look at a pending version and its lock."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.access.access import Access
+from artfs.access.copier import Copier, Terms
+from artfs.access.open import open_access
+from artfs.access.sources import Sources
+from artfs.errors import AlreadyFinished
+from artfs.pending.draft import Draft
+from artfs.volume import Volume
+from tests.crash.faults import crash
+from tests.crash.harness import Case
+
+NAME = "model"
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> Iterator[Access]:
+    path = tmp_path / "volume"
+    with Volume.init(path) as volume:
+        volume.catalog.create(NAME)
+    with open_access(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(access: Access, tmp_path: Path) -> Iterator[Access]:
+    with open_access(tmp_path / "volume") as opened:
+        yield opened
+
+
+def put(access: Access, pending: bytes, path: bytes) -> None:
+    source = os.memfd_create("source")
+    os.write(source, b"data")
+    sources = Sources([b"/proc/self/fd/%d" % source], at=path.split(b"/"))
+    try:
+        with access.filling(NAME, pending) as tree:
+            sources.copy(Copier(tree, Terms(replace=True)))
+    finally:
+        os.close(source)
+
+
+def before_the_lock(monkeypatch: pytest.MonkeyPatch, lock: str, action: Callable[[], object]) -> None:
+    """Does something once, just before a lock of a pending version is asked for."""
+    real = getattr(Draft, lock)
+
+    def locking(draft: Draft) -> object:
+        monkeypatch.setattr(Draft, lock, real)
+        action()
+        return real(draft)
+
+    monkeypatch.setattr(Draft, lock, locking)
+
+
+def content(volume: Path, version: str) -> set[bytes]:
+    with Volume.open(volume) as opened:
+        case = Case(opened)
+        case.check_sound()
+        return {path for path, entry in case.version(version).items() if entry.content}
+
+
+ACTS: dict[str, tuple[str, Callable[[Access, bytes], object]]] = {
+    "put": ("together", lambda access, name: put(access, name, b"late")),
+    "join": ("together", lambda access, name: access.join(NAME, name, "run-1")),
+    "discard": ("exclusively", lambda access, name: access.discard(NAME, name)),
+    "set a base": ("exclusively", lambda access, name: access.set_base(NAME, name, "v0")),
+}
+
+
+@pytest.mark.parametrize("unchanged", [False, True], ids=["a new version", "unchanged"])
+@pytest.mark.parametrize("act", ACTS)
+def test_a_finish_that_is_killed(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, unchanged: bool
+) -> None:
+    """At each of its steps: once it has decided nothing comes into the tree or takes it away."""
+    volume = tmp_path / "volume"
+    other.new(NAME, b"first")
+    put(other, b"first", b"same")
+    other.finish(NAME, b"first")
+    refused = 0
+    for number in itertools.count():
+        name = b"job-%d" % number
+        other.new(NAME, name)
+        if act != "set a base":
+            put(other, name, b"same" if unchanged else b"file-%d" % number)
+        access.pending_status(NAME, name)  # so that its tree is known here before
+        label: list[str | None] = []
+        lock, action = ACTS[act]
+
+        def finish(name: bytes = name, label: list[str | None] = label, number: int = number) -> None:
+            label.append(crash(number, lambda: open_access(volume).finish(NAME, name)))
+
+        before_the_lock(monkeypatch, lock, finish)
+        try:
+            action(access, name)
+        except AlreadyFinished as error:
+            refused, finished = refused + 1, error.version
+        else:
+            finished = ""
+        if finished:
+            assert b"late" not in content(volume, finished)
+        else:
+            with open_access(volume) as third:
+                if act == "discard":
+                    assert name not in third.pending_names(NAME)
+                    third.new(NAME, name)
+                elif act == "put":
+                    version = third.finish(NAME, name)["version"]
+                    assert b"late" in content(volume, version)
+                    third.remove(NAME, version)  # or the next ones would be equal to it
+                elif act == "join":
+                    assert "run-1" in third.pending_status(NAME, name)["runs"]
+        if label == [None]:
+            break
+    assert refused >= 2
+
+
+@pytest.fixture
+def based(access: Access, other: Access) -> None:
+    """v0 has two files in a directory, v1 another one in it; `job` is known to `access`, without a base."""
+    for name, path in [(b"a", b"dir/one"), (b"a", b"dir/two"), (b"b", b"dir/three")]:
+        if name not in other.pending_names(NAME):
+            other.new(NAME, name)
+        put(other, name, path)
+    for name in (b"a", b"b"):
+        other.finish(NAME, name)
+    other.new(NAME, b"job")
+    access.pending_status(NAME, b"job")
+
+
+@pytest.mark.usefixtures("based")
+@pytest.mark.parametrize("when", ["before", "before the lock"])
+def test_a_base(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What another process makes a patch is filled as one."""
+    if when == "before":
+        other.set_base(NAME, b"job", "v0")
+    else:
+        before_the_lock(monkeypatch, "together", lambda: other.set_base(NAME, b"job", "v0"))
+    put(access, b"job", b"dir/new")
+    assert access.finish(NAME, b"job")["version"] == "v2"
+    assert content(tmp_path / "volume", "v2") == {b"dir/one", b"dir/two", b"dir/new"}
+
+
+@pytest.mark.usefixtures("based")
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "before the lock"])
+def test_a_base_before_a_finish(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, times: int
+) -> None:
+    """Twice: then the new tree may have the inode number of the one that is known."""
+
+    def change() -> None:
+        for number in range(times):
+            other.set_base(NAME, b"job", f"v{(times + number) % 2}")
+        put(other, b"job", b"dir/new")
+
+    if when == "before":
+        change()
+    else:
+        before_the_lock(monkeypatch, "exclusively", change)
+    assert access.finish(NAME, b"job")["version"] == "v2"
+    assert {b"dir/new", b"dir/three"} == content(tmp_path / "volume", "v2")
