@@ -230,16 +230,18 @@ class References:
         Raises :class:`NotFound`, :class:`InvalidCommand`, :class:`InvalidName`, :class:`Unreachable`.
         """
         version, way = _parts(uri)
-        collection, record = record_of(self._find, version.partition(":")[0], version)
+        name = version.partition(":")[0]
+        if self.careful:  # first, or the answer would tell what there is
+            with self._find(name).opened() as fd:
+                if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
+                    raise Unreachable(uri, f"not everybody may read what is in '{name}'")
+        collection, record = record_of(self._find, name, version)
         root = record.root.entry()
+        if self.careful:
+            self._check_open_to_all(uri, root, way)
         found = manifest.find(self._store.reader, root, b"/".join(way))
         if found is None:
             raise Unreachable(uri, f"{collection.name}:{record.version} has no such path")
-        if self.careful:
-            with collection.opened() as fd:
-                if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
-                    raise Unreachable(uri, f"not everybody may read what is in '{collection.name}'")
-            self._check_open_to_all(uri, root, way)
         return collection.name, record.version, b"/".join(way), found
 
     def _check_open_to_all(self, uri: str, root: DirEntry, way: Sequence[bytes]) -> None:

@@ -442,8 +442,9 @@ class DirectAccess(Access):
         deadline = time.monotonic() + wait
         with self._unmounted():
             while True:
-                try:
+                with contextlib.suppress(PendingNotFound):
                     self._volume.standing(collection, distributed_id)  # others may have given it a base
+                try:
                     return self._volume.finish(collection, distributed_id, request).json()
                 except Sealing:
                     pass  # by another process, which lives: its version is the answer once it is there

@@ -22,32 +22,41 @@ from artfs.store.objects import ObjectStore
 Find = Callable[[str], Collection]
 
 
-def record_of(find: Find, collection: str, ref: str) -> tuple[Collection, VersionRecord]:
+class Admission:
+    """Whom a version is shown to as a base. This one admits whoever asks: the one whose volume it is."""
+
+    def enter(self, collection: Collection) -> None:
+        """Raises PermissionError if who asks may not even know what there is in a collection."""
+
+    def see(self, collection: Collection, record: VersionRecord) -> None:
+        """Raises PermissionError if who asks may not see all that the root of a version holds."""
+
+
+EVERYBODY = Admission()
+
+
+def record_of(
+    find: Find, collection: str, ref: str, admit: Admission = EVERYBODY
+) -> tuple[Collection, VersionRecord]:
     """Finds the version of a reference: ``v3``, an alias, or either of another collection, ``other:v3``.
 
-    Raises :class:`NotFound`, and InvalidCommand for aliases that lead back to themselves.
+    Raises :class:`NotFound`, InvalidCommand for aliases that lead back to themselves, and what `admit` does.
     """
     name, colon, word = ref.rpartition(":")
     found = find(name if colon else collection)
-    return found, found.record(found.resolve(word))
+    admit.enter(found)
+    record = found.record(found.resolve(word))
+    admit.see(found, record)
+    return found, record
 
 
-#: Raises PermissionError if who asks may not see all that the root of a version holds.
-Admission = Callable[[Collection, VersionRecord], None]
-
-
-def everybody(collection: Collection, record: VersionRecord) -> None:
-    """Admits whoever asks: the one whose volume it is."""
-
-
-def look_up(find: Find, collection: str, ref: str, admit: Admission = everybody) -> Base:
+def look_up(find: Find, collection: str, ref: str, admit: Admission = EVERYBODY) -> Base:
     """Returns what a reference names now, as a base. Raises what :func:`record_of` and `admit` do.
 
     What a patch lies over shows through under its own root, so neither the root's mode nor the collection's
     keeps anybody out any more: they have to be asked here.
     """
-    found, record = record_of(find, collection, ref)
-    admit(found, record)
+    found, record = record_of(find, collection, ref, admit)
     return _base(ref, found, record)
 
 
@@ -55,7 +64,7 @@ def _base(ref: str, found: Collection, record: VersionRecord) -> Base:
     return Base(ref, found.name, record.version, record.root.tree)
 
 
-def moved(find: Find, base: Base, collection: str, admit: Admission = everybody) -> Base | None:
+def moved(find: Find, base: Base, collection: str, admit: Admission = EVERYBODY) -> Base | None:
     """Returns where a base's alias leads now; None if that is where it led, or nowhere any more.
 
     Raises what `admit` does for where it leads now.
@@ -63,9 +72,9 @@ def moved(find: Find, base: Base, collection: str, admit: Admission = everybody)
     if not base.follows:
         return None
     with suppress(NotFound):
-        found, record = record_of(find, collection, base.ref)
+        found, record = record_of(find, collection, base.ref)  # who asks may not pass where it was
         if (found.name, record.version) != (base.collection, base.version):
-            admit(found, record)
+            admit.see(found, record)
             return _base(base.ref, found, record)
     return None
 

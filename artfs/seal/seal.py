@@ -72,7 +72,7 @@ class Request:
     force: bool = False
     by: str = ""
     interrupted: Callable[[], bool] = lambda: False
-    admit: Admission = bases.everybody
+    admit: Admission = bases.EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def signalled(thread: int) -> bool:
 
 
 #: What a directory must grant for passing it, changing names in it, and telling all that is in it.
-PASS, CHANGE, LIST = 0o1, 0o3, 0o5
+PASS, CHANGE, READ, LIST = 0o1, 0o3, 0o4, 0o5
 
 
 def granted(mode: int, owner: Attributes, caller: Caller, bits: int) -> bool:

@@ -138,6 +138,36 @@ def test_a_diff_with_a_closed_collection_is_closed(model: Path, hidden: Path) ->
     assert "named secretly" in as_user(HER, partial(show, version, diff))
 
 
+def test_what_there_is_in_a_closed_collection_is_not_told(model: Path, hidden: Path) -> None:
+    """By a diff, as a base or as a reference: all answers are alike, whatever there is or is not."""
+    version = commit(model, "open", {"file": "open"})
+    os.chmod(model / "pending", 0o777)
+
+    def ask() -> None:
+        tree = model / "pending" / "hers"
+        tree.mkdir()
+        told = set()
+        for ref in ("v0", "v7", "latest", "secretly", "nothing"):
+            path = version / ".artfs" / "diff" / f"{hidden.name}:{ref}"
+            status = path.stat()
+            with fails(errno.EACCES):
+                path.read_text()
+            with fails(errno.EACCES):
+                command(tree, "base", f"{hidden.name}:{ref}")
+            said = [status.st_mode, status.st_size, show(tree, "error")]
+            for way in ("", "/file", "/nothing"):
+                with fails(errno.EIO):
+                    command(tree, "references", f"there artfs://{hidden.name}:{ref}{way}")
+                said.append(show(tree, "error").replace(f"{ref}{way} ", " "))
+            told.add(tuple(said))
+        assert len(told) == 1
+
+    as_user(HER, ask)
+    for ref in ("v7", "nothing"):
+        with fails(errno.ENOENT):
+            (version / ".artfs" / "diff" / f"{hidden.name}:{ref}").read_text()
+
+
 def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path) -> None:
     os.chmod(model / "pending", 0o777)
     commit(model, "good", {"file": "good"}, "best")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from artfs.errors import InvalidCommand
 from artfs.seal.seal import Request
 from artfs.view.control.file import ControlFile, decoded
-from artfs.view.control.place import PendingPlace, admission
+from artfs.view.control.place import AsOnTheWay, PendingPlace
 from artfs.view.node import Caller
 from artfs.view.process import signalled
 
@@ -22,7 +22,7 @@ class Base(ControlFile[PendingPlace]):
         if len(words) > 1:
             raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
         request = Request(
-            interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=admission(caller)
+            interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=AsOnTheWay(caller)
         )
         place.view.set_base(place.tree, "".join(words), request)
 

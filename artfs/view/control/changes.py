@@ -15,6 +15,7 @@ from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
 from artfs.view.control.place import PendingPlace, VersionPlace, can_list, directory_of, sees_all
 from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, virtual
+from artfs.view.process import READ, granted
 
 
 def _told(changes: Iterable[Change]) -> str:
@@ -59,11 +60,43 @@ class _Difference(ControlFile[VersionPlace]):
         if self._collection.name != place.collection.name:
             # Nobody who reads this has passed its directory, as he has that of the other.
             above = directory_of(self._collection)
-            mask &= (above.mode & 0o111) << 2
+            mask &= _reading(above.mode)
             owners.add((above.uid, above.gid))
-        if len(owners) == 1:
-            return mask
-        return 0o444 if mask & 0o004 else 0
+        return _of_one(mask, owners)
+
+
+class _Closed(ControlFile[VersionPlace]):
+    """What leads to a version of a collection that is closed to some, looked for when it is read.
+
+    The name is found whether there is such a version or not: a lookup is answered for all users at once.
+    """
+
+    name = ""
+
+    def __init__(self, collection: Collection, ref: str) -> None:
+        self._collection, self._ref = collection, ref
+
+    def read_for(self, place: VersionPlace, caller: Caller) -> str:
+        difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
+        if not granted(difference.readable(place), place.owner(), caller, READ):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return difference.read(place)
+
+    def readable(self, place: VersionPlace) -> int:
+        one, above = place.record.root.entry(), directory_of(self._collection)
+        return _of_one(can_list(one) & _reading(above.mode), {(one.uid, one.gid), (above.uid, above.gid)})
+
+
+def _reading(passing: int) -> int:
+    """Returns the mask for reading of those who may pass a directory of that mode."""
+    return (passing & 0o111) << 2
+
+
+def _of_one(mask: int, owners: set[tuple[int, int]]) -> int:
+    """Returns a mask as far as its classes are the same people: all of it if there is one owner."""
+    if len(owners) == 1:
+        return mask
+    return 0o444 if mask & 0o004 else 0
 
 
 class _Others(Node):
@@ -79,7 +112,14 @@ class _Others(Node):
 
     def lookup(self, name: bytes) -> Node | None:
         try:
-            return self._node(*self.place.view.volume.look_up(self.place.collection, name.decode()))
+            ref = name.decode()
+            other = ref.rpartition(":")[0]
+            if other and other != self.place.collection.name:
+                collection = self.place.view.volume.catalog.collection(other)
+                if directory_of(collection).mode & 0o111 != 0o111:
+                    ino = virtual(b"control", *self.place.key, b"diff", b"closed", name)
+                    return ControlNode(self.place, _Closed(collection, ref), ino)
+            return self._node(*self.place.view.volume.look_up(self.place.collection, ref))
         except (NotFound, InvalidCommand, UnicodeDecodeError):
             return None
 

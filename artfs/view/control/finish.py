@@ -7,7 +7,7 @@ from artfs.errors import InvalidCommand
 from artfs.model import names
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.view.control.file import ControlFile, decoded, line
-from artfs.view.control.place import PendingPlace, Place, VersionPlace, admission, check_may_name
+from artfs.view.control.place import AsOnTheWay, PendingPlace, Place, VersionPlace, check_may_name
 from artfs.view.node import Caller
 from artfs.view.process import signalled
 from artfs.volume import user_name
@@ -39,7 +39,7 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
         force,
         by=user_name(caller.uid),
         interrupted=lambda: place.view.stopping or signalled(caller.pid),
-        admit=admission(caller),
+        admit=AsOnTheWay(caller),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
+from artfs.seal.base import Admission
 from artfs.view.node import Attributes, Caller, Node
 from artfs.view.process import CHANGE, LIST, PASS, granted
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
     from artfs.catalog.records import VersionRecord
     from artfs.pending.tree import PendingTree
-    from artfs.seal.base import Admission
     from artfs.view.view import View
 
 
@@ -114,19 +114,21 @@ def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> Non
         raise PermissionError(errno.EACCES, why)
 
 
-def admission(caller: Caller) -> Admission:
-    """Returns what keeps a caller from showing himself a version as a base that is closed to him.
+class AsOnTheWay(Admission):
+    """Keeps a caller from what is closed to him: he must be able to pass the collection, and to pass and list
+    the root of the version."""
 
-    As on the way to it: he must be able to pass its collection, and to pass and list its root.
-    """
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
 
-    def admit(collection: Collection, record: VersionRecord) -> None:
+    def enter(self, collection: Collection) -> None:
+        check_may(self._caller, directory_of(collection), PASS, f"'{collection.name}' is closed to you")
+
+    def see(self, collection: Collection, record: VersionRecord) -> None:
+        self.enter(collection)
         root = record.root.entry()
         owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
-        for directory, bits in ((directory_of(collection), PASS), (owner, LIST)):
-            check_may(caller, directory, bits, f"{collection.name}:{record.version} is closed to you")
-
-    return admit
+        check_may(self._caller, owner, LIST, f"{collection.name}:{record.version} is closed to you")
 
 
 def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str]) -> None:
