@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -323,8 +324,11 @@ def test_a_finish_that_waits_can_be_interrupted(mounted: MountedVolume) -> None:
 
 def _waits(pid: int) -> bool:
     """Whether a process has a control file open."""
-    with_artfs = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if os.path.islink(link)]
-    return any(path.endswith("/.artfs/finish") for path in with_artfs)
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed since
+            if os.readlink(link).endswith("/.artfs/finish"):
+                return True
+    return False
 
 
 @pytest.mark.fuse
@@ -350,7 +354,12 @@ def test_a_mount_whose_daemon_died(volume: Path, tmp_path: Path) -> None:
     try:
         pid = _at(volume).json("status")["pid"]
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: "pid" not in _at(volume).json("status"))
+
+        def is_gone() -> bool:
+            result = _at(volume)("status", "--json", status=None)
+            return result.status == 0 and "pid" not in json.loads(result.out)
+
+        eventually(is_gone, what="it has died")  # before that it is neither reached nor gone
         assert "has died" in _at(tmp_path / "mnt").refused("ls")
         _at(volume)("ls")
     finally:
