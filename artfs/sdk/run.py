@@ -12,6 +12,7 @@ import secrets
 import socket
 import string
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -85,7 +86,11 @@ class Run(RunRecord):
             "host": socket.gethostname(),
         }
         super().__init__(connection, {"id": run, **facts, **begun})
-        connection.access().record_run(run, {**facts, **begun})
+        try:
+            connection.access().record_run(run, {**facts, **begun})
+        except PermissionError as error:
+            why = f"a run is begun by who may write to the root of {connection.path}; Api() reads without one"
+            raise PermissionError(error.errno, why) from None
         self.config = dict(config)
         self._pid, self._ended = os.getpid(), False
         current.began(self)
@@ -97,7 +102,8 @@ class Run(RunRecord):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(exit_code=0 if kind is None else 1)
+        code = error.code if isinstance(error, SystemExit) else error
+        self.finish(exit_code=0 if code in (None, 0) else 1)
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """Ends the run: as finished, or failed if the exit code is not 0. The second call does nothing.
@@ -217,6 +223,9 @@ class Run(RunRecord):
     ) -> Artifact:
         """Returns a version, and notes that the run used it. A draft is saved first.
 
+        Who may read the version but not write to its collection gets it all the same, with a warning that the
+        use is not noted.
+
         Example:
             >>> run.use_artifact("mnist:latest").open("train.csv")
         """
@@ -230,7 +239,13 @@ class Run(RunRecord):
             artifact = Artifact._from(self._connection, collection, ref)
         if type is not None and artifact.type != type:
             raise ValueError(f"type={type!r}: {artifact.name} has the type {artifact.type!r}")
-        artifact._note_use(self.id)
+        try:
+            artifact._note_use(self.id)
+        except PermissionError:
+            text = (
+                f"{artifact.name}: that {self.id} used it is not noted: you may not write to its collection"
+            )
+            warnings.warn(text, stacklevel=2)
         return artifact
 
     def link_artifact(

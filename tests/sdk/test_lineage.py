@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 import artfs as wandb
-from artfs.sdk import current
+from artfs.sdk import connection, current
 from tests.mount.mounting import must
 from tests.sdk.conftest import Place
 
@@ -50,6 +51,44 @@ def test_the_end_of_the_process_ends_its_run(place: Place, name: str, end: str, 
     script = f"import sys, artfs\nartfs.init(id='{name}')\n{end}\n"
     subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
     assert wandb.Api().run(name).state == state
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [("", "finished"), ("0", "finished"), ("3", "failed"), ("'why'", "failed")]
+)
+def test_an_exit_inside_a_run_ends_it(place: Place, name: str, code: str, state: str) -> None:
+    script = f"import sys, artfs\nwith artfs.init(id='{name}'):\n    sys.exit({code})\n"
+    subprocess.run([sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL)
+    assert wandb.Api().run(name).state == state
+
+
+def test_who_may_only_read_is_told_that_his_use_is_not_noted(
+    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb.init() as run:
+        data = version_of(run, name, "dataset", "data")
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "closed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(data._access()), "record_use", refuse)
+            with pytest.warns(UserWarning, match="is not noted"):
+                assert run.use_artifact(f"{name}:v0").get("content") == "data"
+
+
+def test_who_may_not_record_a_run_is_told_what_he_can_do(
+    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "closed")
+
+    access = type(connection.connect().access())
+    with monkeypatch.context() as patch:
+        patch.setattr(access, "record_run", refuse)
+        with pytest.raises(PermissionError, match=r"Api\(\) reads without one"):
+            wandb.init()
+    assert current.run() is None
 
 
 def test_who_made_and_who_used(place: Place, name: str) -> None:
