@@ -419,7 +419,9 @@ class Operations(pyfuse3.Operations):
         self._open.check(caller.uid)
         node = self._nodes.node(inode)
         fh = next(self._numbers)
-        self._listings[fh] = inode, node, node.listing()
+        listing = node.listing()
+        listing.uid = caller.uid
+        self._listings[fh] = inode, node, listing
         self._open.opened(fh, caller)
         return fh
 

@@ -1,6 +1,6 @@
 """What all open handles of a mount may hold together, so that nobody fills memory or disk by opening many.
 
-A user has a share of what is not names, so that he leaves something to others.
+A user has a share, so that he leaves something to others.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ DOCUMENTS = Budget(256 << 20, 64 << 20, "too many documents are being written at
 #: Bytes of what control files said to those who read them; most of large ones lies on the volume's disk.
 SNAPSHOTS = Budget(4 << 30, 1 << 30, "too many large control files are being read at the same time")
 #: Names in the listings of directories that are open.
-NAMES = Budget(20_000_000, 20_000_000, "too many large directories are being read at the same time")
+NAMES = Budget(20_000_000, 10_000_000, "too many large directories are being read at the same time")

@@ -179,6 +179,7 @@ class Listing:
     """An open directory."""
 
     blocks = False  # rewind may take long: it runs on a worker thread
+    uid = 0  # who opened it: whose share the names are that it holds
 
     def rewind(self) -> None:
         """Takes the names anew; called before the first entry is read, and after each rewinddir(3)."""

@@ -121,9 +121,9 @@ class PendingListing(Listing):
         self._sealed = self._directory.branch.sealed is not None
 
     def _hold(self, names: list[bytes]) -> None:
-        NAMES.give(len(self._names))
+        NAMES.give(len(self._names), self.uid)
         self._names = []
-        NAMES.take(len(names))
+        NAMES.take(len(names), self.uid)
         self._names = names
 
     def entries(self, offset: int) -> Iterator[Listed]:
@@ -152,5 +152,5 @@ class PendingListing(Listing):
         os.fsync(self._fd)
 
     def release(self) -> None:
-        NAMES.give(len(self._names))
+        NAMES.give(len(self._names), self.uid)
         os.close(self._fd)

@@ -46,9 +46,9 @@ class PatchListing(Listing):
             self._open()
         found = map(os.fsencode, os.listdir(self._fd)) if self._fd >= 0 else ()
         names = [name for name in found if not overlay.is_reserved(name)]
-        NAMES.give(len(self._names))
+        NAMES.give(len(self._names), self.uid)
         self._names, self._told = [], frozenset()
-        NAMES.take(len(names))
+        NAMES.take(len(names), self.uid)
         self._names, self._told = names, frozenset(names)
         self._tree = None if directory.lower is None else directory.lower.tree
         # Asked after the look: once a tree is sealed its files go from here, and the version has the names.
@@ -98,6 +98,6 @@ class PatchListing(Listing):
             overlay.sync(self._fd)
 
     def release(self) -> None:
-        NAMES.give(len(self._names))
+        NAMES.give(len(self._names), self.uid)
         if self._fd >= 0:
             os.close(self._fd)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from artfs.view import open_files, patch_listing
 from artfs.view.budget import Budget
 from artfs.view.control import snapshot
 from artfs.view.control.snapshot import Snapshot
-from tests.conformance.helpers import fails
+from artfs.view.node import Listing
+from artfs.volume import Volume
+from tests.conformance.helpers import fails, write
+from tests.conformance.view import ViewInMemory
 
 HER, HIM = 1001, 1002
 
@@ -44,3 +48,30 @@ def test_a_snapshot_counts_until_it_is_closed(
     assert again.read(0, 1) == b"z"
     again.close()
     other.close()
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_an_open_listing_counts_for_who_opened_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: bool
+) -> None:
+    for module in (open_files, patch_listing):
+        monkeypatch.setattr(module, "NAMES", Budget(100, 4, "too much"))
+    with Volume.init(tmp_path / "volume") as volume:
+        view = ViewInMemory(volume)
+        fs = view.emptied_patch() if patch else view.pending_tree()
+        for name in (b"one", b"two", b"three"):
+            write(fs, name, b"")
+        tree = volume.pending("suite", volume.pending_names(volume.catalog.collection("suite"))[0])
+
+        def opened(uid: int) -> Listing:
+            listing = view.view.pending(tree.current()).listing()
+            listing.uid = uid
+            return listing
+
+        first, second, his = opened(HER), opened(HER), opened(HIM)
+        for listing in (first, first, his):
+            listing.rewind()
+        with fails(errno.ENOMEM):
+            second.rewind()
+        first.release()
+        second.rewind()
