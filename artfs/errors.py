@@ -19,6 +19,7 @@
     │   └── PathConflict       another run brought other bytes under the same path
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
+    │   ├── NotIdle            somebody works on what was to be discarded as forgotten
     │   ├── RunsJoined         runs have joined and not left
     │   ├── Sealing            a finish is under way
     │   ├── BeingFilled        another process is bringing files
@@ -206,6 +207,13 @@ class OpenForWriting(Busy):
             f"files are open for writing: {shown}{more}; close them, wait longer, or use --force"
         )
         self.writers = tuple(writers)
+
+
+class NotIdle(Busy):
+    """What was to be discarded as forgotten is not: it changed, or a run has joined it."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody works on it: it has changed lately, or a run has joined it")
 
 
 class RunsJoined(Busy):

@@ -12,6 +12,7 @@ import os
 import pwd
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,24 @@ class Volume:
         with self._lock:
             tree = self._pending.get(key)
             if tree is not None and not tree.ended:
+                self._reconsider(tree)
                 return tree
             if name.startswith(b".") or b"/" in name:
                 raise PendingNotFound(collection, name)
             return self._open_pending(self.catalog.collection(collection), name)
+
+    def reconsider(self, collection: Collection) -> None:
+        """Makes pending again what a finish had decided and did not end, where the version is deleted now."""
+        with self._lock:
+            for tree in self._pending.values():
+                if tree.collection == collection.name:
+                    self._reconsider(tree)
+
+    def _reconsider(self, tree: PendingTree) -> None:
+        if tree.gate.state is State.COMMITTED:
+            collection = self.catalog.collection(tree.collection)
+            if decided(collection, tree.draft.mark()) is None:
+                tree.gate.reopen()
 
     def standing(self, collection: Collection, name: bytes) -> PendingTree:
         """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
@@ -223,9 +238,7 @@ class Volume:
         :class:`InvalidName`.
         """
         names.check_distributed_id(name)
-        finished = collection.finished(name)
-        if finished is not None:
-            raise AlreadyFinished(collection.name, name, names.version_name(finished))
+        self._check_not_finished(collection, name)
         uid = os.geteuid() if uid is None else uid
         gid = os.getegid() if gid is None else gid
         with collection.opened(PENDING) as fd:
@@ -238,17 +251,28 @@ class Volume:
                     gid=gid,
                     created_by=user_name(uid),
                     settings=settings or Settings(),
+                    naming=partial(self._naming, collection, name),
                 )
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
-        tree = self._started(collection, name)
-        # A finish of this id that was under way noted its version before its name became free.
+        try:
+            return self._started(collection, name)
+        except PendingNotFound:  # others have filled and finished it already
+            self._check_not_finished(collection, name)
+            raise
+
+    @contextlib.contextmanager
+    def _naming(self, collection: Collection, name: bytes) -> Iterator[None]:
+        """Keeps finishes away, which free a name once the id is noted as finished; raises AlreadyFinished."""
+        with collection.committing():
+            self._check_not_finished(collection, name)
+            yield
+
+    @staticmethod
+    def _check_not_finished(collection: Collection, name: bytes) -> None:
         finished = collection.finished(name)
         if finished is not None:
-            with contextlib.suppress(ArtfsError):
-                self.discard_tree(collection, tree, only_empty=True)
             raise AlreadyFinished(collection.name, name, names.version_name(finished))
-        return tree
 
     def set_base(
         self,
@@ -324,11 +348,25 @@ class Volume:
                 collection.set_alias(alias, record.version)
         return Answer(record.version, True, record.digest)
 
-    def discard(self, collection: Collection, name: bytes, *, only_empty: bool = False) -> None:
-        """Ends a pending version and deletes its files. The id can be started again."""
-        self.discard_tree(collection, self.pending(collection.name, name), only_empty=only_empty)
+    def discard(
+        self, collection: Collection, name: bytes, *, only_empty: bool = False, idle: float | None = None
+    ) -> None:
+        """Ends a pending version and deletes its files. The id can be started again.
 
-    def discard_tree(self, collection: Collection, tree: PendingTree, *, only_empty: bool = False) -> None:
+        Raises :class:`~artfs.errors.NotEmpty` with `only_empty` if it has files,
+        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined.
+        """
+        tree = self.pending(collection.name, name)
+        self.discard_tree(collection, tree, only_empty=only_empty, idle=idle)
+
+    def discard_tree(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        *,
+        only_empty: bool = False,
+        idle: float | None = None,
+    ) -> None:
         """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id."""
         try:
             with collection.opened(PENDING) as fd:
@@ -337,6 +375,7 @@ class Volume:
                     self._trash_fd,
                     fd,
                     only_empty=only_empty,
+                    idle=idle,
                     decided=lambda: decided(collection, tree.draft.mark()) is not None,
                 )
         finally:

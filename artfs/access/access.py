@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.access.paths import parts
 from artfs.catalog import records
-from artfs.errors import ArtfsError, InvalidCommand, InvalidName, printable
+from artfs.errors import ArtfsError, InvalidCommand, InvalidName, TreeTouched, printable
 from artfs.model import names
 
 if TYPE_CHECKING:
@@ -336,12 +336,20 @@ class Access(ABC):
         started = NewPending(name, distributed_id, self._start(name, distributed_id))
         if base is not None:
             try:
-                self.set_base(name, distributed_id, base)
+                self._set_first_base(name, distributed_id, base)
             except BaseException:
                 with contextlib.suppress(ArtfsError, OSError):
-                    self.discard(name, distributed_id)
+                    self._give_up(name, distributed_id)
                 raise
         return started
+
+    def _set_first_base(self, name: str, distributed_id: bytes, base: str) -> None:
+        try:
+            self.set_base(name, distributed_id, base)
+        except TreeTouched:
+            # Others who wanted the same have set it, and brought something, before this came to it.
+            if self.pending_status(name, distributed_id)["base"] != base:
+                raise
 
     @abstractmethod
     def _need_collection(self, name: str, kind: str) -> None: ...
@@ -488,8 +496,16 @@ class Access(ABC):
     ) -> dict[str, Any]: ...
 
     @abstractmethod
-    def discard(self, name: str, distributed_id: bytes) -> None:
-        """Gives a pending version up, with all its files."""
+    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
+        """Gives a pending version up, with all its files.
+
+        With `idle` only if no run has joined it and nothing in it has changed for so many seconds, else
+        :class:`~artfs.errors.Busy`.
+        """
+
+    @abstractmethod
+    def _give_up(self, name: str, distributed_id: bytes) -> None:
+        """Discards a pending version that was just started, unless others have brought something into it."""
 
 
 def _look_at(path: bytes, uri: str, max_objects: int | None) -> tuple[bytes, str, int]:

@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes, nothing
 from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
-from artfs.access.directories import newest_change
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
@@ -42,6 +41,7 @@ from artfs.errors import (
     PathConflict,
     PathNotFound,
     PendingNotFound,
+    RunsJoined,
     Sealing,
     VolumeInUse,
 )
@@ -50,13 +50,14 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
+from artfs.pending.census import newest_change
 from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
 from artfs.seal.seal import Request
 from artfs.volume import Volume, user_name
 
-_SETTLING = 10.0  # seconds that several may take to finish what a killed finish had decided
+_SETTLING = 2.0  # seconds that others may take to end what a killed finish had decided, or to set a base
 _POLL = 0.05  # seconds between looks at what another process does
 
 
@@ -375,15 +376,19 @@ class DirectAccess(Access):
             deadline = time.monotonic() + _SETTLING
             while True:
                 tree = self._pending(name, distributed_id)
-                with contextlib.suppress(PendingNotFound):
-                    stack.enter_context(tree.draft.together())
-                if self._volume.can_change(self._collection(name), tree):
-                    break
-                # Sealed, discarded or given a base between the look and the lock, or a finish was cut short
-                # there after it had decided. Several who find that keep each other from finishing it.
-                stack.pop_all().close()
-                if time.monotonic() > deadline:
-                    raise CutShort
+                try:
+                    with contextlib.suppress(PendingNotFound):
+                        stack.enter_context(tree.draft.together())
+                    if self._volume.can_change(self._collection(name), tree):
+                        break
+                    # Sealed, discarded or given a base between the look and the lock, or a finish was cut
+                    # short there after it had decided. Several who find that keep each other from ending it.
+                    stack.pop_all().close()
+                    if time.monotonic() > deadline:
+                        raise CutShort
+                except Sealing:  # or it gets a base, or is looked at by who ends what was cut short
+                    if time.monotonic() > deadline:
+                        raise
                 time.sleep(_POLL)
             yield tree
 
@@ -431,7 +436,11 @@ class DirectAccess(Access):
         return None
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
-        return newest_change(self._pending(name, distributed_id).open_root())
+        root = self._pending(name, distributed_id).open_root()
+        try:
+            return newest_change(root)
+        finally:
+            os.close(root)
 
     def _finish(
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
@@ -448,7 +457,7 @@ class DirectAccess(Access):
                     return self._volume.finish(collection, distributed_id, request).json()
                 except Sealing:
                     pass  # by another process, which lives: its version is the answer once it is there
-                except BeingFilled:
+                except (BeingFilled, RunsJoined):
                     if time.monotonic() >= deadline:
                         raise
                 except PendingNotFound:
@@ -456,11 +465,15 @@ class DirectAccess(Access):
                         raise
                 time.sleep(_POLL)
 
-    def discard(self, name: str, distributed_id: bytes) -> None:
+    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
         with self._unmounted():
             self._pending(name, distributed_id)
             with self._not_finished(name, distributed_id):
-                self._volume.discard(self._collection(name), distributed_id)
+                self._volume.discard(self._collection(name), distributed_id, idle=idle)
+
+    def _give_up(self, name: str, distributed_id: bytes) -> None:
+        with self._unmounted():
+            self._volume.discard(self._collection(name), distributed_id, only_empty=True)
 
 
 class _Reader:

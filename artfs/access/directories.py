@@ -169,18 +169,6 @@ def walk(
             todo.append((iter(at.names()), found))
 
 
-def newest_change(root_fd: int) -> float:
-    """Returns the latest time at which anything in a tree changed (ctime), itself included; closes `root_fd`.
-
-    In seconds since the epoch. Not mtime: tar and rsync set that back.
-    """
-    newest = os.fstat(root_fd).st_ctime
-    with Directories(root_fd) as directories:
-        for found in walk(directories):
-            newest = max(newest, found.status.st_ctime)
-    return newest
-
-
 @contextlib.contextmanager
 def naming(path: bytes) -> Iterator[None]:
     """Names the whole path in an OSError of the block, instead of its last part."""

@@ -31,7 +31,7 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
                 if time.time() - access.last_change(name, distributed_id) < seconds:
                     continue
                 if not dry_run:
-                    access.discard(name, distributed_id)
+                    access.discard(name, distributed_id, idle=seconds)
                 found.append((name, distributed_id))
     return found
 

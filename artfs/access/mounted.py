@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from artfs.access import sealed
 from artfs.access.access import Access, Annotation, Entry, PendingNotes
 from artfs.access.control import command, document, documents, read_control, set_note, text
-from artfs.access.directories import newest_change
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
 from artfs.access.trees import Origin, Tree
@@ -44,6 +43,7 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
+from artfs.pending.census import newest_change
 from artfs.store import durable
 
 if TYPE_CHECKING:
@@ -443,7 +443,7 @@ class MountedAccess(Access):
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
         with self._pending(name, distributed_id) as fd:
-            return newest_change(os.dup(fd))
+            return newest_change(fd)
 
     def _finish(
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
@@ -454,9 +454,13 @@ class MountedAccess(Access):
             answer: dict[str, Any] = json.loads(command(fd, b".artfs/finish", " ".join(words)))
         return answer
 
-    def discard(self, name: str, distributed_id: bytes) -> None:
+    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
         with self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/discard", "", answer=False)
+            command(fd, b".artfs/discard", "" if idle is None else f"--idle={idle:f}", answer=False)
+
+    def _give_up(self, name: str, distributed_id: bytes) -> None:
+        with self._collection(name) as fd:
+            os.rmdir(b"pending/" + distributed_id, dir_fd=fd)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

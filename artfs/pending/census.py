@@ -1,10 +1,11 @@
-"""Counts what is in a pending tree, while others may be changing it. Blocking; any thread.
+"""Counts what is in a pending tree and tells when it changed; others may change it. Blocking; any thread.
 
 Of a patch only the changes are looked at: what is below is known from the pages of the lower directories.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import NamedTuple
@@ -50,6 +51,20 @@ def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
             if stat.S_ISREG(status.st_mode):
                 files, own, size = files + 1, own + 1, size + status.st_size
     return Census(files, size, own)
+
+
+def newest_change(root_fd: int) -> float:
+    """Returns the latest time at which anything in a tree changed (ctime), itself included.
+
+    In seconds since the epoch. Not mtime: tar and rsync set that back.
+    """
+    newest = 0.0
+    for fd, entries in directories(root_fd):
+        newest = max(newest, os.fstat(fd).st_ctime)
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
+    return newest
 
 
 def _covered(fd: int, entries: list[os.DirEntry[str]]) -> set[bytes]:

@@ -21,6 +21,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated, TypeVar
 from urllib.parse import quote_from_bytes
 
@@ -94,9 +95,20 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def start(
-    pending_fd: int, name: bytes, *, mode: int, uid: int, gid: int, created_by: str, settings: Settings
+    pending_fd: int,
+    name: bytes,
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    created_by: str,
+    settings: Settings,
+    naming: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    """Makes a pending version, whole or not at all. Raises FileExistsError if the name is taken."""
+    """Makes a pending version, whole or not at all. Raises FileExistsError if the name is taken.
+
+    It gets the name inside `naming`, which may refuse.
+    """
     staging = durable.temp_name()
     os.mkdir(staging, 0o700, dir_fd=pending_fd)
     try:
@@ -110,7 +122,8 @@ def start(
             with durable.directory(fd, TREE) as tree:
                 os.fchmod(tree, mode)
             durable.sync_dir(fd, label="start")
-        durable.move(pending_fd, staging, pending_fd, name, label="start")
+        with naming():
+            durable.move(pending_fd, staging, pending_fd, name, label="start")
     except BaseException:
         _remove_staging(pending_fd, staging)
         raise
@@ -347,7 +360,11 @@ class Draft:
                         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                         raise BeingFilled from None
                 raise Sealing from None
-            yield
+            holder = os.getpid()
+            try:
+                yield
+            finally:
+                durable.unlock(fd, holder)
         finally:
             os.close(fd)
 

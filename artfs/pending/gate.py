@@ -7,7 +7,8 @@ A gate is in one of six states::
        └─────settle─────┘    └───settle──> COMMITTED ──close──> SEALING
 
 COMMITTED is a seal that was decided and could not be brought to its end (a full disk, say): nothing may
-change any more, and the next finish goes on from there. REPLACED is a tree that got another base: the
+change any more, and the next finish goes on from there; only if the version is deleted it is PENDING again.
+REPLACED is a tree that got another base: the
 pending version goes on as another tree.
 
 Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for the length
@@ -205,6 +206,13 @@ class Gate:
         with self._moved:
             self.state = state
             self._moved.notify_all()
+
+    def reopen(self) -> None:
+        """Notes that what had been decided is not so any more: the version was deleted."""
+        with self._moved:
+            if self.state is State.COMMITTED:
+                self.state = State.PENDING
+                self._moved.notify_all()
 
     def close_now(self) -> None:
         """Closes the gate if nobody writes, without waiting; :meth:`settle` must follow.

@@ -174,7 +174,7 @@ P = TypeVar("P", bound=Place)
 _open: OrderedDict[int, ref[Place]] = OrderedDict()
 
 #: Roots of trees that have ended, to be closed. Threads of others append to it.
-_retired: deque[Place] = deque()
+_retired: deque[ref[Place]] = deque()
 
 
 class Places:
@@ -237,9 +237,8 @@ class Places:
 
     def retire(self) -> None:
         """Has the next :meth:`trim`, of whichever tree, close the root. For any thread."""
-        root = self.root
-        if root is not None:
-            _retired.append(root)
+        if self._root is not None:
+            _retired.append(self._root)
 
     def trim(self) -> None:
         """Closes the directories, of whichever tree, that were not used for longest, and retired roots.
@@ -247,8 +246,8 @@ class Places:
         Call between two operations only.
         """
         while _retired:
-            root = _retired.popleft()
-            if root.fd >= 0:
+            root = _retired.popleft()()
+            if root is not None and root.fd >= 0:
                 os.close(root.fd)
                 root.fd = -1
         while len(_open) > OPEN_DIRECTORIES:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 
-from artfs.errors import CutShort, NotEmpty, PendingNotFound, printable
+from artfs.errors import CutShort, NotEmpty, NotIdle, PendingNotFound, printable
 from artfs.pending import overlay
+from artfs.pending.census import newest_change
 from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
@@ -116,12 +118,19 @@ class PendingTree:
         return tree
 
     def discard(
-        self, trash_fd: int, pending_fd: int, *, only_empty: bool, decided: Callable[[], bool]
+        self,
+        trash_fd: int,
+        pending_fd: int,
+        *,
+        only_empty: bool,
+        idle: float | None = None,
+        decided: Callable[[], bool],
     ) -> bytes:
         """Ends the pending version: from then on nothing is under its name.
 
         Returns the name that its files have in the trash. Raises :class:`NotEmpty` with `only_empty` if there
-        are files, :class:`~artfs.errors.OpenForWriting` while files are open for writing,
+        are files, :class:`NotIdle` if it changed in the last `idle` seconds or a run has joined,
+        :class:`~artfs.errors.OpenForWriting` while files are open for writing,
         :class:`~artfs.errors.CutShort` if a finish had `decided` that it is a version.
         """
         name = durable.temp_name()
@@ -135,6 +144,8 @@ class PendingTree:
                     raise CutShort
                 if only_empty:
                     self._refuse_unless_empty()
+                if idle is not None:
+                    self._refuse_unless_idle(idle)
                 durable.move(pending_fd, self.name, trash_fd, name, label="discard")
         except CutShort:
             state = State.COMMITTED
@@ -153,6 +164,11 @@ class PendingTree:
         with durable.directory(self.draft.fd, TREE) as root:
             if not overlay.shows_nothing(root, names):
                 raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
+
+    def _refuse_unless_idle(self, seconds: float) -> None:
+        with durable.directory(self.draft.fd, TREE) as root:
+            if self.draft.joined() or time.time() - newest_change(root) < seconds:
+                raise NotIdle
 
     @property
     def ended(self) -> bool:

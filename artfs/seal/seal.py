@@ -38,6 +38,7 @@ from artfs.errors import (
     LostRace,
     NotFound,
     PendingNotFound,
+    RunsJoined,
     Sealing,
     VersionNotFound,
 )
@@ -146,6 +147,9 @@ class Sealer:
                     unchanged = mark.version is not None
                     trash = self.resume(tree, record, request.aliases)
                 else:
+                    # Looked at before the gate was closed, and before others were kept away.
+                    if not request.force and (runs := tree.draft.joined()):
+                        raise RunsJoined(runs)
                     if handles:
                         self.audience.flush(handles)
                         tree.gate.fence(handles)

@@ -219,6 +219,16 @@ def replace(dir_fd: int, name: bytes, data: bytes, *, label: str, mode: int = 0o
     sync_dir(dir_fd, label=label)
 
 
+def unlock(fd: int, holder: int) -> None:
+    """Gives up a flock(2) lock that the process ``holder`` took, whoever has inherited the descriptor since.
+
+    Closing it would leave the lock to a child that was forked meanwhile. In such a child it does nothing.
+    """
+    if os.getpid() == holder:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 @contextlib.contextmanager
 def directory_lock(dir_fd: int) -> Iterator[None]:
     """Excludes every other holder of this directory's lock, threads and processes.

@@ -95,7 +95,7 @@ class Held:
     """One acquisition of a lock: a context manager, or released by hand, from any thread."""
 
     def __init__(self, fd: int, *, exclusive: bool) -> None:
-        self._fd, self.exclusive = fd, exclusive
+        self._fd, self.exclusive, self._pid = fd, exclusive, os.getpid()
 
     def write_owner(self, owner: Owner) -> None:
         """Writes the owner into the lock file. Not durable: after a crash of the machine nobody holds it."""
@@ -105,12 +105,13 @@ class Held:
         os.pwrite(self._fd, msgspec.json.encode(owner) + b"\n", 0)
 
     def release(self) -> None:
-        """Gives the lock back; the second call does nothing."""
+        """Gives the lock back; the second call does nothing, nor does one in a fork of the holder."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            if self.exclusive:
+            if self.exclusive and os.getpid() == self._pid:
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, 0)
+            durable.unlock(fd, self._pid)
             os.close(fd)
 
     def __enter__(self) -> Held:

@@ -260,6 +260,7 @@ class CollectionNode(_Directory):
             raise NotPermitted("'pending' belongs to the collection")
         record = self.collection.record(number)
         self.collection.delete_version(number)
+        self.view.volume.reconsider(self.collection)
         self.view.forget_sealed(record)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from artfs.access import expiry
 from artfs.access.access import Access
 from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
 from artfs.access.sources import Sources
-from artfs.errors import AlreadyFinished
+from artfs.errors import AlreadyFinished, Busy, ReadOnly, RunsJoined, TreeTouched
+from artfs.pending import draft
 from artfs.pending.draft import Draft
 from artfs.volume import Volume
-from tests.crash.faults import crash
+from tests.crash.faults import crash, steps
 from tests.crash.harness import Case
 
 NAME = "model"
@@ -170,3 +176,150 @@ def test_a_base_before_a_finish(
         before_the_lock(monkeypatch, "exclusively", change)
     assert access.finish(NAME, b"job")["version"] == "v2"
     assert {b"dir/new", b"dir/three"} == content(tmp_path / "volume", "v2")
+
+
+# ---- an id that is started -----------------------------------------------------------------------------
+
+
+def test_a_start_beside_the_finish_of_the_same_id(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finish notes the id and frees its name between the look of the start and its rename."""
+    other.new(NAME, b"job")
+    put(other, b"job", b"file")
+    start = draft.start
+
+    def finish_first(*arguments: Any, **more: Any) -> None:
+        with open_access(tmp_path / "volume") as third:
+            assert third.finish(NAME, b"job")["version"] == "v0"
+        start(*arguments, **more)
+
+    monkeypatch.setattr(draft, "start", finish_first)
+    with pytest.raises(AlreadyFinished):
+        access.new(NAME, b"job")
+    monkeypatch.undo()
+    assert other.pending_names(NAME) == []
+    with pytest.raises(AlreadyFinished):
+        put(other, b"job", b"late")
+
+
+def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
+    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = draft.start
+
+    def finish_then(*arguments: Any, **more: Any) -> None:
+        start(*arguments, **more)
+        put(other, b"job", b"file")
+        other.finish(NAME, b"job")
+
+    monkeypatch.setattr(draft, "start", finish_then)
+    with pytest.raises(AlreadyFinished):
+        access.new(NAME, b"job")
+
+
+@pytest.mark.usefixtures("based")
+@pytest.mark.parametrize("base", ["v0", "v1", None])
+def test_what_is_brought_between_a_start_and_its_base_stays(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str | None
+) -> None:
+    """By somebody who wants the same base, another one, or none; only with the same one both are content."""
+    set_base = type(access).set_base
+
+    def put_first(self: Access, *arguments: Any) -> None:
+        if self is access:
+            if base is not None:
+                other.set_base(NAME, b"new", base)
+            put(other, b"new", b"dir/late")
+        set_base(self, *arguments)
+
+    monkeypatch.setattr(type(access), "set_base", put_first)
+    if base == "v0":
+        access.new(NAME, b"new", base="v0")
+    else:
+        with pytest.raises(TreeTouched):
+            access.new(NAME, b"new", base="v0")
+    assert b"dir/late" in content(tmp_path / "volume", str(other.finish(NAME, b"new")["version"]))
+
+
+# ---- runs, and what is given up ------------------------------------------------------------------------
+
+
+def test_a_run_that_joins_before_the_lock_of_a_finish(
+    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.new(NAME, b"job")
+    access.pending_status(NAME, b"job")
+    before_the_lock(monkeypatch, "exclusively", lambda: other.join(NAME, b"job", "run-1"))
+    with pytest.raises(RunsJoined):
+        access.finish(NAME, b"job", wait=0)
+    other.leave(NAME, b"job", "run-1")
+    assert access.finish(NAME, b"job", wait=0)["version"] == "v0"
+
+
+@pytest.mark.parametrize("act", ["put", "join"])
+def test_what_is_not_idle_any_more_when_it_is_to_be_discarded(
+    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    other.new(NAME, b"job")
+    put(other, b"job", b"file")
+    monkeypatch.setattr(type(access), "last_change", lambda *_: time.time() - 3600)
+    before_the_lock(monkeypatch, "exclusively", lambda: ACTS[act][1](other, b"job"))
+    assert expiry.discard_idle(access, 60) == []
+    assert other.pending_names(NAME) == [b"job"]
+
+
+def test_a_version_is_deleted_whose_finish_had_no_end(
+    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is pending again, for all."""
+    other.new(NAME, b"job")
+    put(other, b"job", b"file")
+
+    def full(label: str) -> None:
+        if label == "seal:drop:rename":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with steps(full), pytest.raises(OSError, match="No space"):
+        access.finish(NAME, b"job")
+    with pytest.raises(ReadOnly):
+        access._volume.discard(access._collection(NAME), b"job")  # type: ignore[attr-defined]
+    Volume.open(access._volume.path).catalog.collection(NAME).delete_version(0)  # type: ignore[attr-defined]
+    put(access, b"job", b"more")
+    access.discard(NAME, b"job")
+    assert other.pending_names(NAME) == []
+
+
+# ---- a fork --------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_was_forked_keeps_no_lock(access: Access, other: Access) -> None:
+    """Nor does it give up what its parent has."""
+    other.new(NAME, b"job")
+    reading, writing = os.pipe()
+
+    def child() -> None:
+        os.close(writing)
+        os.read(reading, 1)
+
+    with access.filling(NAME, b"job"):
+        pid = os.fork()
+        if pid == 0:
+            child()
+            os._exit(0)
+        gone = os.fork()
+        if gone == 0:
+            with contextlib.suppress(BaseException):
+                raise SystemExit  # leaves the block as a program would that ends
+        if gone:
+            os.waitpid(gone, 0)
+            with pytest.raises(Busy):
+                other.finish(NAME, b"job", wait=0)
+    if not gone:
+        os._exit(0)
+    try:
+        assert other.finish(NAME, b"job", wait=0)["version"] == "v0"
+    finally:
+        os.close(writing)
+        os.waitpid(pid, 0)
+        os.close(reading)
