@@ -20,10 +20,8 @@ from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
 from tests.mount.control import (
-    ask,
     command,
     commit,
-    control,
     finish,
     finish_child,
     show,
@@ -1109,37 +1107,3 @@ def test_a_pending_file_that_was_read_and_replaced_is_sealed_as_it_is_now(model:
         for path in (tree / "file", model / f"v{round_}" / "file", model / "latest" / "file"):
             assert path.read_text() == f"last {round_}"
             assert os.stat(path).st_size == len(f"last {round_}")
-
-
-# Discard
-
-
-def test_discard_removes_the_tree_and_frees_the_id(model: Path, job: Path) -> None:
-    (job / "dir").mkdir()
-    (job / "dir" / "file").write_text("data")
-    command(job, "discard", "")
-    assert pending_names(model) == []
-    assert not os.path.lexists(job)
-    job.mkdir()
-    assert os.listdir(job) == []
-    (job / "file").write_text("new life")
-    assert finish(job)["version"] == "v0"
-
-
-def test_rmdir_discards_an_empty_pending_version_only(model: Path, job: Path) -> None:
-    (job / "file").write_text("data")
-    with fails(errno.ENOTEMPTY):
-        job.rmdir()
-    (job / "file").unlink()
-    job.rmdir()
-    assert pending_names(model) == []
-    job.mkdir()
-    assert pending_names(model) == ["job"]
-
-
-def test_a_version_cannot_be_discarded(model: Path, job: Path) -> None:
-    finish(job)
-    assert not control(model / "v0", "discard").exists()
-    with fails(errno.EPERM, errno.ENOENT):
-        ask(model / "v0", "discard", "")
-    assert versions(model) == ["v0"]
