@@ -20,7 +20,6 @@ from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import Runs
 from artfs.errors import (
     ArtfsError,
-    CollectionNotFound,
     Damaged,
     PendingNotFound,
     VersionNotFound,
@@ -164,10 +163,6 @@ class Upkeep:
                 for record in collection.versions()
                 if (collection.name, record.version) not in gone
             ]
-        # Last: what was moved aside since the others were listed is seen here.
-        for collection in self.catalog.hidden():
-            with contextlib.suppress(CollectionNotFound):
-                found += [record.root.entry().tree for record in collection.standing()]
         return found
 
     def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:

@@ -241,7 +241,7 @@ class Volume:
         self._check_not_finished(collection, name)
         uid = os.geteuid() if uid is None else uid
         gid = os.getegid() if gid is None else gid
-        with collection.opened(PENDING) as fd:
+        with collection.kept(), collection.opened(PENDING) as fd:
             try:
                 draft.start(
                     fd,

@@ -6,9 +6,7 @@ Blocking; any thread may call it, and several processes work on the same volume.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ from artfs.errors import (
     printable,
 )
 from artfs.model.names import check_collection
-from artfs.store import durable
+from artfs.store import durable, trash
 
 _INSIDE = (b"versions", b"notes", b"aliases", b"ids")
 _PENDING = b"pending"
@@ -70,11 +68,6 @@ class Catalog:
             with suppress(CollectionNotFound):  # Removed since.
                 found.append(self.collection(name))
         return found
-
-    def hidden(self) -> list[Collection]:
-        """Returns the collections that are on their way to removal; those that hold something come back."""
-        names = map(os.fsencode, durable.names(self._fd))
-        return [Collection(self._fd, os.fsdecode(name)) for name in names if _hidden_name(name) is not None]
 
     def strangers(self) -> Iterator[Damaged]:
         """Yields what stands beside the collections and is none; it may be one that was moved or renamed."""
@@ -146,37 +139,26 @@ class Catalog:
     def remove(self, name: str) -> None:
         """Removes a collection that has no version and nothing pending; else NotEmpty.
 
-        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. For the
-        instant in which it is looked through for the last time, others don't find it.
+        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. Nothing is
+        started in it from the look through it to its end, and nothing is hidden before that is decided.
         """
-        self._refuse_unless_empty(self.collection(name), name)
-        # The name is kept in the temp's, so that `sweep` can give back what a crash left hidden.
-        temp = durable.temp_name() + b"." + name.encode()
-        try:
-            durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
-        except FileNotFoundError:
-            raise CollectionNotFound(name) from None
-        except OSError:
-            # Not known to be durable: whoever is told so finds it as it was. Hidden under the name of a
-            # living process nobody would sweep it, nor find what another one started in it just now.
-            with suppress(OSError):
-                durable.rename_noreplace(self._fd, temp, self._fd, name.encode())
-            raise
+        collection = self.collection(name)
+        temp = durable.temp_name()
+        with collection.kept(alone=True):
+            _refuse_unless_empty(collection)
+            try:
+                durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
+            except OSError:
+                # Not known to be durable: whoever is told so finds it as it was.
+                with suppress(OSError):
+                    durable.rename_noreplace(self._fd, temp, self._fd, name.encode())
+                raise
         self._kept.pop(name, None)
-        self._finish_removal(temp, name)
+        self._purge(temp)
 
     def sweep(self) -> None:
-        """Ends or undoes what processes that died left half made or half removed."""
-        for entry in map(os.fsencode, durable.names(self._fd)):
-            with suppress(FileNotFoundError):
-                status = os.stat(entry, dir_fd=self._fd, follow_symlinks=False)
-                if not stat.S_ISDIR(status.st_mode) or not durable.is_stale_temp(entry, status.st_ctime):
-                    continue
-                if (name := _hidden_name(entry)) is not None:
-                    with suppress(NotEmpty, Damaged):
-                        self._finish_removal(entry, name)
-                else:
-                    self._purge(entry)
+        """Deletes what processes that died left half made or half removed; it holds nothing."""
+        trash.sweep_stale_directories(self._fd)
 
     def next_serial(self) -> int:
         """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""
@@ -202,46 +184,14 @@ class Catalog:
             if collection_type:
                 durable.create(fd, b"type", f"{collection_type}\n".encode(), label="collection-type")
             uid, gid = -1 if uid is None else uid, -1 if gid is None else gid
-            _make_pending(fd, mode, uid, gid)
+            os.mkdir(_PENDING, 0o700, dir_fd=fd)
+            with durable.directory(fd, _PENDING) as pending_fd:
+                _show(pending_fd, mode, uid, gid)
             _show(fd, mode, uid, gid)
 
-    def _finish_removal(self, temp: bytes, name: str) -> None:
-        """Deletes a collection that was moved aside, or gives it its name back and raises NotEmpty.
-
-        Once `pending` is removed nothing can be started, and so nothing committed; what was committed until
-        then is looked for after it. A second call goes on where the first one was cut short.
-        """
-        hidden = Collection(self._fd, os.fsdecode(temp))
-        with hidden.opened() as fd:
-            status = os.fstat(fd)
-            mode = stat.S_IMODE(status.st_mode)
-            try:
-                if files.identity(fd, _PENDING) is not None:
-                    self._refuse_unless_empty(hidden, name)
-                    os.fchmod(fd, mode | stat.S_IWUSR)
-                    _remove_pending(fd, name)
-                if files.identity(fd, b"versions") is not None:
-                    _refuse_versions(hidden, name)
-            except Exception:
-                if files.identity(fd, _PENDING) is None:
-                    _make_pending(fd, mode, status.st_uid, status.st_gid)
-                os.fchmod(fd, mode)
-                with suppress(FileExistsError):
-                    durable.move(self._fd, temp, self._fd, name.encode(), label="collection-removal")
-                raise
-        self._purge(temp)
-
-    def _refuse_unless_empty(self, collection: Collection, name: str) -> None:
-        _refuse_versions(collection, name)
-        with collection.opened(_PENDING) as fd:
-            if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
-                raise _pending_left(name)
-
     def _purge(self, temp: bytes) -> None:
-        # A mode without w or x would keep an ordinary user from emptying it.
         with suppress(OSError):
-            os.chmod(temp, 0o700, dir_fd=self._fd)
-        shutil.rmtree(temp, ignore_errors=True, dir_fd=self._fd)
+            trash.remove(self._fd, temp)
 
 
 def _show(fd: int, mode: int, uid: int, gid: int) -> None:
@@ -252,51 +202,15 @@ def _show(fd: int, mode: int, uid: int, gid: int) -> None:
     durable.sync_dir(fd, label="collection")
 
 
-def _make_pending(fd: int, mode: int, uid: int, gid: int) -> None:
-    os.mkdir(_PENDING, 0o700, dir_fd=fd)
-    with durable.directory(fd, _PENDING) as pending_fd:
-        _show(pending_fd, mode, uid, gid)
-
-
-def _remove_pending(fd: int, name: str) -> None:
-    with durable.directory(fd, _PENDING) as pending_fd:
-        _remove_stale(pending_fd)
-    try:
-        os.rmdir(_PENDING, dir_fd=fd)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise _pending_left(name) from None
-        raise
-
-
-def _refuse_versions(collection: Collection, name: str) -> None:
+def _refuse_unless_empty(collection: Collection) -> None:
+    """Raises NotEmpty. The caller keeps others from starting anything in the collection."""
+    # Pending ones first: one that is sealed meanwhile is then seen as a version.
+    with collection.opened(_PENDING) as fd:
+        # A temp among them is of a start that died.
+        if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
+            raise NotEmpty(f"'{collection.name}' has pending versions: finish or discard them first")
     if numbers := collection.numbers():
-        raise NotEmpty(f"'{name}' has versions ({len(numbers)}): remove them first")
-
-
-def _pending_left(name: str) -> NotEmpty:
-    return NotEmpty(f"'{name}' has pending versions: finish or discard them first")
-
-
-def _remove_stale(dir_fd: int) -> None:
-    """Removes temps, also directories, of processes that died, and nothing else."""
-    for entry in map(os.fsencode, os.listdir(dir_fd)):
-        with suppress(FileNotFoundError):
-            status = os.stat(entry, dir_fd=dir_fd, follow_symlinks=False)
-            if not durable.is_stale_temp(entry, status.st_ctime) and entry != durable.LOCK_FILE:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                shutil.rmtree(entry, ignore_errors=True, dir_fd=dir_fd)
-            else:
-                os.unlink(entry, dir_fd=dir_fd)
-
-
-def _hidden_name(entry: bytes) -> str | None:
-    """Returns the name of a collection that was moved aside; None for anything else."""
-    if not entry.startswith(durable.TEMP_PREFIX):
-        return None
-    name = os.fsdecode(entry[len(durable.TEMP_PREFIX) :]).split(".", 2)[2:]
-    return name[0] if name and _legal(name[0]) else None
+        raise NotEmpty(f"'{collection.name}' has versions ({len(numbers)}): remove them first")
 
 
 def _serial(raw: bytes | None) -> int:

@@ -53,6 +53,13 @@ class Collection:
         """Opens the collection's directory or one in it (``b"pending"``) for a ``with`` block's time."""
         return self._home.opened(sub)
 
+    def kept(self, *, alone: bool = False) -> AbstractContextManager[None]:
+        """Keeps the collection from being removed, for a ``with`` block's time. Raises CollectionNotFound.
+
+        Held by who starts a pending version; ``alone`` by who removes the collection.
+        """
+        return self._home.kept(alone=alone)
+
     # --- type and description ---
 
     @property
@@ -96,10 +103,6 @@ class Collection:
     def versions(self) -> list[VersionRecord]:
         """Returns all records, oldest first. Raises Damaged rather than leave one out (gc relies on it)."""
         return self._versions.all()
-
-    def standing(self) -> list[VersionRecord]:
-        """Returns the records that there are, where some may be missing: the collection is being removed."""
-        return self._versions.standing()
 
     def numbers(self) -> list[int]:
         """Returns the numbers of all versions, oldest first, also of those whose record is damaged."""

@@ -43,33 +43,55 @@ class Home:
 
         Raises CollectionNotFound, and Damaged if what is there can't be that directory.
         """
-        name = self.name.encode()
-        fd = -1
+        fd = self._open() if sub is None else self._open_inside(sub)
         try:
-            try:
-                fd = files.open_directory(self._collections_fd, name, self.what())
-            except FileNotFoundError:
-                raise CollectionNotFound(self.name) from None
-            if sub is not None:
-                outer, fd = fd, -1
-                try:
-                    fd = files.open_directory(outer, sub, self.what(sub))
-                except FileNotFoundError:
-                    if files.identity(self._collections_fd, name) is None:
-                        raise CollectionNotFound(self.name) from None
-                    raise Damaged(self.what(sub), "it is missing") from None
-                finally:
-                    os.close(outer)
             yield fd
         finally:
-            if fd >= 0:
-                os.close(fd)
+            os.close(fd)
 
     @contextmanager
     def locked(self, sub: bytes) -> Iterator[None]:
         """Excludes every other holder of this lock of the collection, for the block's time."""
         with self.opened(sub) as fd, durable.directory_lock(fd):
             yield
+
+    @contextmanager
+    def kept(self, *, alone: bool = False) -> Iterator[None]:
+        """Keeps the collection from being removed, for the block's time.
+
+        ``alone``: by all others too, for who looks at the whole of it before he changes it. Is never held
+        while :meth:`locked` is waited for; the other way round it may be.
+        """
+        while True:
+            with self.opened() as fd, durable.directory_lock(fd, shared=not alone):
+                if self._stands(fd):  # else it was removed before the lock was had
+                    yield
+                    return
+
+    def _open(self) -> int:
+        try:
+            return files.open_directory(self._collections_fd, self.name.encode(), self.what())
+        except FileNotFoundError:
+            raise CollectionNotFound(self.name) from None
+
+    def _open_inside(self, sub: bytes) -> int:
+        while True:
+            fd = self._open()
+            try:
+                return files.open_directory(fd, sub, self.what(sub))
+            except FileNotFoundError:
+                if self._stands(fd):  # else it was removed just now
+                    raise Damaged(self.what(sub), "it is missing") from None
+            finally:
+                os.close(fd)
+
+    def _stands(self, fd: int) -> bool:
+        """Tells whether the directory still is the one that has the collection's name."""
+        try:
+            status = os.stat(self.name, dir_fd=self._collections_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(status, os.fstat(fd))
 
     def what(self, *parts: bytes) -> str:
         """Names a file of the collection in an error."""
@@ -99,21 +121,6 @@ class Versions:
         with self._opened() as fd:
             found = (self._load(fd, n) for n in range(self._find_highest(fd) + 1))
             return [record for record in found if record is not None]
-
-    def standing(self) -> list[VersionRecord]:
-        """Returns the records of the files that there are, whatever is missing. Raises Damaged."""
-        with self._home.opened() as home:
-            if files.identity(home, b"versions") is None:
-                return []
-        with self._opened() as fd:
-            found = []
-            for number in sorted(_numbers(fd)):
-                name = _file(number)
-                data = files.read(fd, name, self._what(name))
-                if data is not None:
-                    decoded = records.decode_version(data, number, self._what(name))
-                    found += [decoded] if isinstance(decoded, VersionRecord) else []
-            return found
 
     def newest(self) -> VersionRecord | None:
         with self._opened() as fd:

@@ -230,23 +230,25 @@ def unlock(fd: int, holder: int) -> None:
 
 
 @contextlib.contextmanager
-def directory_lock(dir_fd: int) -> Iterator[None]:
-    """Excludes every other holder of this directory's lock, threads and processes.
+def directory_lock(dir_fd: int, *, shared: bool = False) -> Iterator[None]:
+    """Excludes every other holder of this directory's lock, threads and processes; with ``shared`` those only
+    that want it for themselves.
 
     On a fresh descriptor, since flock(2) locks belong to open file descriptions: one shared by two threads
     would exclude neither.
     """
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, how)
         except OSError as error:
             if error.errno not in (errno.EBADF, *_UNSUPPORTED):
                 raise
             os.close(fd)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(LOCK_FILE, flags, 0o600, dir_fd=dir_fd)
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, how)
         yield
     finally:
         os.close(fd)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from artfs.catalog import records
 from artfs.catalog.catalog import Catalog
 from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidCommand, InvalidName, NotEmpty
 from artfs.store import durable
-from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
+from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, volume
 
 
 @pytest.fixture
@@ -92,28 +91,58 @@ def test_only_empty_collections_are_removed(vol, catalog):
     assert catalog.create("model").next_number() == 0
 
 
-def test_a_collection_in_which_something_starts_while_it_is_removed_stays(vol, catalog, monkeypatch):
-    catalog.create("model", 0o711)
-
-    def step(label):
-        if label == "collection-removal:rename":
-            (pending_of(vol, "model") / "job").mkdir()
-            monkeypatch.setattr(durable, "step", lambda _: None)
-
-    monkeypatch.setattr(durable, "step", step)
+def test_nothing_is_moved_for_a_removal_that_is_refused(vol, catalog, monkeypatch):
+    commit(catalog.create("model"))
+    steps = crash_at(monkeypatch, -1)
     with pytest.raises(NotEmpty):
         catalog.remove("model")
-    assert (pending_of(vol, "model") / "job").is_dir()
-    assert catalog.collection("model").numbers() == []
+    assert steps == []
+
+
+def test_a_removal_waits_for_what_is_being_started(vol, catalog):
+    model = catalog.create("model", 0o711)
+    refused = []
+
+    def remove():
+        with pytest.raises(NotEmpty) as caught:
+            vol.open().remove("model")
+        refused.append(caught.value)
+
+    thread = threading.Thread(target=remove)
+    with model.kept():
+        thread.start()
+        (pending_of(vol, "model") / "job").mkdir()
+    thread.join()
+    assert refused
     assert vol.files("model").stat().st_mode & 0o777 == 0o711
 
 
-def test_old_temps_in_pending_keep_nothing_from_being_removed(vol, catalog, monkeypatch):
-    catalog.create("model")
-    (pending_of(vol, "model") / ".artfs-tmp.0.x").mkdir()
-    with pytest.raises(NotEmpty):
-        catalog.remove("model")
-    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
+def test_who_waits_for_a_removal_finds_the_collection_gone(vol, catalog, monkeypatch):
+    model = catalog.create("model")
+    gone = []
+
+    def keep():
+        with pytest.raises(CollectionNotFound), model.kept():
+            pass
+        gone.append(True)
+
+    thread = threading.Thread(target=keep)
+
+    def step(label):
+        if label == "collection-removal:rename":
+            thread.start()
+            thread.join(0.1)
+
+    monkeypatch.setattr(durable, "step", step)
+    vol.open().remove("model")
+    thread.join()
+    assert gone
+
+
+def test_temps_in_pending_keep_nothing_from_being_removed(vol, catalog):
+    """Nobody is starting anything: they were left behind."""
+    catalog.create("model", 0o555)
+    (pending_of(vol, "model") / ".artfs-tmp.0.x" / "tree").mkdir(parents=True)
     catalog.remove("model")
     assert os.listdir(vol.path / "collections") == []
 
@@ -167,7 +196,7 @@ def test_a_creation_that_crashes_leaves_all_or_nothing(vol, monkeypatch):
     assert nth > 5
 
 
-def test_a_removal_that_crashes_is_ended_or_undone_by_a_sweep(vol, monkeypatch):
+def test_a_removal_that_crashes_is_done_or_not_begun(vol, monkeypatch):
     crashed = 0
     for nth in range(100):
         catalog = vol.open()
@@ -189,15 +218,14 @@ def test_a_removal_that_crashes_is_ended_or_undone_by_a_sweep(vol, monkeypatch):
     assert crashed >= 2
 
 
-def test_a_sweep_gives_back_what_was_hidden_with_something_in_it(vol, catalog, monkeypatch):
-    commit(catalog.create("model"))
-    hidden = vol.path / "collections" / ".artfs-tmp.0.x.model"
-    vol.files("model").rename(hidden)
+def test_a_sweep_leaves_what_is_young(vol, catalog, monkeypatch):
+    temp = vol.path / "collections" / ".artfs-tmp.0.x"
+    temp.mkdir()
     catalog.sweep()
-    assert hidden.exists()  # It is too young.
+    assert temp.exists()
     monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
     catalog.sweep()
-    assert vol.open().collection("model").numbers() == [0]
+    assert not temp.exists()
 
 
 def test_serial_numbers(vol, catalog):
@@ -251,35 +279,4 @@ def test_a_collection_without_write_permission_can_be_removed(vol, catalog):
     commit(catalog.collection("model"))
     catalog.collection("model").delete_version(0)
     catalog.remove("model")
-    assert os.listdir(vol.path / "collections") == []
-
-
-def test_a_version_that_is_committed_while_its_collection_is_removed_stays(vol, catalog, monkeypatch):
-    model = catalog.create("model", 0o755)
-    rmdir = os.rmdir
-
-    def commit_first(name, *, dir_fd):
-        # The last pending version became v0 after the look for versions.
-        monkeypatch.setattr(os, "rmdir", rmdir)
-        hidden = next((vol.path / "collections").glob(".artfs-tmp.*"))
-        (hidden / "versions" / "v0.json").write_bytes(records.encode(version(0)))
-        rmdir(name, dir_fd=dir_fd)
-
-    monkeypatch.setattr(os, "rmdir", commit_first)
-    with pytest.raises(NotEmpty):
-        catalog.remove("model")
-    assert model.record(0).seal == version(0).seal
-    assert pending_of(vol, "model").stat().st_mode & 0o777 == 0o755
-
-
-@pytest.mark.parametrize(
-    "gone", [["pending"], ["pending", "versions"], ["pending", "versions", "ids", "notes"]]
-)
-def test_a_sweep_goes_on_with_a_removal_that_was_past_its_last_word(vol, catalog, monkeypatch, gone):
-    catalog.create("model")
-    for sub in gone:
-        (vol.files("model") / sub).rmdir()
-    vol.files("model").rename(vol.path / "collections" / ".artfs-tmp.0.x.model")
-    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
-    catalog.sweep()
     assert os.listdir(vol.path / "collections") == []

@@ -1,0 +1,118 @@
+"""Two who work directly: what one does to the catalog in the midst of what the other does to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from artfs.access.access import Access
+from artfs.access.open import open_access
+from artfs.errors import ArtfsError, CollectionNotFound, NotEmpty
+from artfs.store import durable
+from artfs.volume import Volume
+from tests.crash.faults import crash, steps
+from tests.crash.test_between import NAME, access, content, other, put
+
+__all__ = ["access", "other"]  # fixtures
+
+_PATIENCE = 0.5  # seconds for what is done beside a step, or waits for a lock until that is over
+
+
+class Beside:
+    """Something that another process does, and what came of it."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+        self._thread = threading.Thread(target=self._run)
+        self.answer: object = None
+        self.error: ArtfsError | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._thread.ident is not None
+
+    def begin(self) -> None:
+        self._thread.start()
+        self._thread.join(_PATIENCE)
+
+    def end(self) -> None:
+        assert self.begun, "the step never came"
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.answer = self._action()
+        except ArtfsError as error:
+            self.error = error
+
+
+@contextmanager
+def beside(label: str, action: Callable[[], object]) -> Iterator[Beside]:
+    """Has something done beside the first step of that label; it may have to wait for what comes after."""
+    other, told, thread = Beside(action), durable.step, threading.get_ident()
+
+    def hook(found: str) -> None:
+        if threading.get_ident() == thread:
+            if found == label and not other.begun:
+                other.begin()
+            told(found)
+
+    with steps(hook):
+        yield other
+    other.end()
+
+
+def finish(volume: Path, name: bytes) -> str:
+    with open_access(volume) as third:
+        third.new(NAME, name)
+        put(third, name, name)
+        return str(third.finish(NAME, name)["version"])
+
+
+@pytest.mark.parametrize("label", ["collection-removal:rename", "collection-removal:sync-dir"])
+def test_a_removal_beside_a_finish(access: Access, tmp_path: Path, label: str) -> None:
+    """What was looked through is what is removed."""
+    with beside(label, lambda: finish(tmp_path / "volume", b"job")) as finished:
+        access.remove_collection(NAME)
+    if finished.answer:
+        assert content(tmp_path / "volume", "v0") == {b"job"}
+    else:
+        assert isinstance(finished.error, CollectionNotFound)
+        assert access.collections() == []
+
+
+@pytest.mark.usefixtures("access")
+def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
+    volume, answered = tmp_path / "volume", tmp_path / "answered"
+
+    def finish_beside() -> None:
+        finish(volume, b"job")
+        answered.touch()
+
+    def remove() -> None:
+        with open_access(volume) as mine, beside("collection-removal:rename", finish_beside):
+            mine.remove_collection(NAME)
+
+    assert crash(1, remove) == "collection-removal:sync-dir"
+    with Volume.open(volume) as opened:
+        opened.recover()
+    if answered.exists():
+        assert content(volume, "v0") == {b"job"}
+
+
+@pytest.mark.usefixtures("access")
+def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None:
+    """It waits, and sees it."""
+
+    def remove() -> None:
+        with open_access(tmp_path / "volume") as third:
+            third.remove_collection(NAME)
+
+    with beside("start:rename", remove) as removed:
+        other.new(NAME, b"job")
+    assert isinstance(removed.error, NotEmpty)
+    assert other.pending_names(NAME) == [b"job"]
