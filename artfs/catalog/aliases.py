@@ -7,7 +7,8 @@ may call it, and several processes work on the same directory. Nothing is cached
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from artfs.catalog import files
@@ -18,7 +19,6 @@ from artfs.errors import (
     Damaged,
     InvalidCommand,
     InvalidName,
-    LostRace,
     VersionNotFound,
 )
 from artfs.model.names import LATEST, check_alias, parse_version
@@ -98,54 +98,52 @@ class Aliases:
         ``replace``, AlreadyExists if there is one.
         """
         self._check_settable(name)
-        data = f"{target}\n".encode("utf-8", "surrogateescape")
-        with self._home.opened(b"aliases") as fd:
-            while True:
-                before = self._read(fd, name)
-                if before is not None and not replace:
-                    raise AlreadyExists(f"'{self._home.name}' has an alias '{name}' already")
-                self._leads_with(fd, name, target)
-                try:
-                    if before != data:
-                        durable.replace_if_unchanged(fd, name.encode(), before, data, label="alias")
-                    else:
-                        durable.confirm(fd, label="alias")
-                    break
-                except LostRace:
-                    continue
-            # Only now can a deletion, or another alias that closes a circle, not miss this one any more:
-            # look again, and take it back if they came first.
-            try:
-                leads = self._leads_with(fd, name, target)
-                if leads.held:
-                    self._versions.keep(leads.number)
-            except (VersionNotFound, InvalidCommand, Damaged):
-                self._take_back(fd, name, data, before)
-                raise
-        return leads.number
+        with self._alone() as fd:
+            return self._set(fd, name, target, replace)
 
     def remove(self, name: str) -> None:
         """Removes an alias, durably. Others that lead to it lead nowhere then. Raises AliasNotFound."""
         self._check_settable(name)
-        with self._home.opened(b"aliases") as fd:
-            while True:
-                before = self._read(fd, name)
-                if before is None:
-                    raise AliasNotFound(self._home.name, name)
-                try:
-                    durable.replace_if_unchanged(fd, name.encode(), before, None, label="alias")
-                    return
-                except LostRace:
-                    continue
+        with self._alone() as fd:
+            self._remove(fd, name)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
-        """Gives ``new`` what ``old`` names, then removes ``old``: between, both are there (``ln -sfn``)."""
+        """Gives ``new`` what ``old`` names, then removes ``old``: a crash may leave both."""
         self._check_settable(old)
+        self._check_settable(new)
         if old != new:
-            self.set(new, self.target(old), replace=replace)
-            self.remove(old)
+            with self._alone() as fd:
+                self._set(fd, new, self.target(old), replace)
+                self._remove(fd, old)
 
     # --- inside ---
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Keeps others from changing aliases and from deleting versions; gives the directory.
+
+        So what an alias leads to when it is set is there until it is, and no two close a circle at once.
+        """
+        with self._home.kept(alone=True), self._home.opened(b"aliases") as fd:
+            yield fd
+
+    def _set(self, fd: int, name: str, target: str, replace: bool) -> int:
+        before = self._read(fd, name)
+        if before is not None and not replace:
+            raise AlreadyExists(f"'{self._home.name}' has an alias '{name}' already")
+        number = self._leads_with(fd, name, target).number
+        data = f"{target}\n".encode("utf-8", "surrogateescape")
+        if before != data:
+            durable.replace_if_unchanged(fd, name.encode(), before, data, label="alias")
+        else:
+            durable.confirm(fd, label="alias")
+        return number
+
+    def _remove(self, fd: int, name: str) -> None:
+        before = self._read(fd, name)
+        if before is None:
+            raise AliasNotFound(self._home.name, name)
+        durable.replace_if_unchanged(fd, name.encode(), before, None, label="alias")
 
     def _check_settable(self, name: str) -> None:
         check_alias(name)
@@ -190,12 +188,6 @@ class Aliases:
             if not raw.endswith(b"\n") or not (_legal(target) or parse_version(target) is not None):
                 raise Damaged(what, "it names no version or alias")
         return raw
-
-    def _take_back(self, fd: int, name: str, data: bytes, before: bytes | None) -> None:
-        try:
-            durable.replace_if_unchanged(fd, name.encode(), data, before, label="alias")
-        except LostRace:
-            pass  # Moved by somebody else, who looks for himself.
 
 
 def _target(raw: bytes) -> str:

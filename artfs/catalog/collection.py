@@ -25,6 +25,7 @@ from artfs.errors import (
     ArtfsError,
     Busy,
     Damaged,
+    HeldByAlias,
     InvalidCommand,
     LostRace,
     VersionNotFound,
@@ -56,7 +57,8 @@ class Collection:
     def kept(self, *, alone: bool = False) -> AbstractContextManager[None]:
         """Keeps the collection from being removed, for a ``with`` block's time. Raises CollectionNotFound.
 
-        Held by who starts a pending version; ``alone`` by who removes the collection.
+        Held by who starts a pending version; ``alone`` by who removes the collection, deletes a version or
+        changes aliases.
         """
         return self._home.kept(alone=alone)
 
@@ -150,17 +152,10 @@ class Collection:
 
         Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
         """
-        spent = False
-        try:
-            self._versions.delete(number, lambda: self.holders(number))
-        except OSError as error:
-            if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
-                raise
-            spent = True
-            try:
-                self._versions.delete(number, lambda: self.holders(number))
-            except VersionNotFound:  # the tombstone was there already, and could not be made durable
-                raise error from None
+        with self.kept(alone=True):
+            if aliases := self.holders(number):
+                raise HeldByAlias(version_name(number), aliases)
+            spent = self._put_tombstone(number)
         self._drop_what_belonged_to(number)
         if spent:
             reserve.keep(self._collections_fd)  # for the next one, in the room that this one has given back
@@ -361,6 +356,20 @@ class Collection:
                     yield Damaged(self._home.what(sub, name), str(error))
 
     # --- inside ---
+
+    def _put_tombstone(self, number: int) -> bool:
+        """Tells whether the reserve was needed."""
+        try:
+            self._versions.delete(number)
+        except OSError as error:
+            if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
+                raise
+            try:
+                self._versions.delete(number)
+            except VersionNotFound:  # the tombstone was there already, and could not be made durable
+                raise error from None
+            return True
+        return False
 
     def _drop_what_belonged_to(self, number: int) -> None:
         """Removes notes and ids of a deleted version; an id that is left behind counts as none anyway."""

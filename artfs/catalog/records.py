@@ -92,12 +92,11 @@ class Root(Struct, frozen=True, kw_only=True):
 
 
 class VersionRecord(Struct, frozen=True, kw_only=True):
-    """One version, as it was committed. Never changes, but for ``deleting``, until a tombstone replaces it.
+    """One version, as it was committed. Never changes until a tombstone replaces it.
 
     ``distributed_id`` is percent-encoded (see ``encode_id``). ``seal`` is the nonce of the seal that made
     the version: a recovering seal knows its own commit by it. ``serial`` is unique in the volume.
-    ``metadata``, ``tags`` and ``description`` are what the notes begin with. ``deleting`` marks a deletion
-    that has begun and may still be refused.
+    ``metadata``, ``tags`` and ``description`` are what the notes begin with.
     """
 
     version: VersionText
@@ -116,7 +115,6 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     description: str = ""
     metadata: dict[str, Any] = {}
-    deleting: str | None = None
 
     @classmethod
     def make(
@@ -251,10 +249,7 @@ def encode(value: Struct) -> bytes:
 
     Raises InvalidCommand if a text in it is not valid Unicode or a number is none that JSON has.
     """
-    document = msgspec.to_builtins(value)
-    if document.get("deleting", "") is None:
-        del document["deleting"]
-    return dump(document).encode() + b"\n"
+    return dump(msgspec.to_builtins(value)).encode() + b"\n"
 
 
 def dump(document: object) -> str:

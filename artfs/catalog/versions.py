@@ -11,15 +11,12 @@ records are kept, and believed only while the file under the name is still the s
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-
-from msgspec.structs import replace
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from artfs.catalog import files, records
 from artfs.catalog.records import Tombstone, VersionRecord
-from artfs.errors import CollectionNotFound, Damaged, HeldByAlias, LostRace, VersionNotFound
+from artfs.errors import CollectionNotFound, Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
 from artfs.store.clock import timestamp
@@ -155,49 +152,15 @@ class Versions:
                 return False
             return durable.create(fd, _file(number), data, label="commit")
 
-    def delete(self, number: int, held_by: Callable[[], Sequence[str]]) -> None:
-        """Puts a tombstone in the record's place, unless ``held_by`` names aliases then: HeldByAlias.
+    def delete(self, number: int) -> None:
+        """Replaces a record, also a damaged one, by a tombstone. Raises VersionNotFound.
 
-        The record is marked first and replaced only if the mark is still there. ``keep`` takes the mark
-        away. So of a deletion and an alias that is set at the same time, one sees the other, in whatever
-        order their steps fall, and no lock is held between. A mark that a crash left behind means nothing.
-
-        A damaged record can be deleted too; no alias can be set to it meanwhile, since ``keep`` refuses.
+        The caller keeps others from setting aliases to it.
         """
         tombstone = records.encode(Tombstone(version=version_name(number), deleted_at=timestamp()))
         with self._opened() as fd:
-            while True:
-                raw, record = self._read_for_change(fd, number)
-                self._refuse_if_held(number, held_by)
-                try:
-                    if record is not None:
-                        mark = records.encode(replace(record, deleting=secrets.token_hex(8)))
-                        self._swap(fd, number, raw, mark, "deletion-mark")
-                        try:
-                            self._refuse_if_held(number, held_by)
-                        except Exception:
-                            unmarked = records.encode(replace(record, deleting=None))
-                            self._swap(fd, number, mark, unmarked, "deletion-mark")
-                            raise
-                        raw = mark
-                    self._swap(fd, number, raw, tombstone, "tombstone")
-                    return
-                except LostRace:
-                    continue
-
-    def keep(self, number: int) -> None:
-        """Makes deletions that have begun look again who holds the version. Raises VersionNotFound."""
-        with self._opened() as fd:
-            while True:
-                raw, record = self._read_for_change(fd, number)
-                if record is None:
-                    self._load(fd, number)
-                elif record.deleting is not None:
-                    try:
-                        self._swap(fd, number, raw, records.encode(replace(record, deleting=None)), "keep")
-                    except LostRace:
-                        continue
-                return
+            raw = self._read_undeleted(fd, number)
+            durable.replace_if_unchanged(fd, _file(number), raw, tombstone, label="tombstone")
 
     def problems(self) -> Iterator[Damaged]:
         """Yields what is wrong with the records, and files among them that don't belong there."""
@@ -262,29 +225,17 @@ class Versions:
         except Damaged:
             return False
 
-    def _read_for_change(self, fd: int, number: int) -> tuple[bytes | None, VersionRecord | None]:
-        """Returns the record's bytes, None if missing, and the record, None if damaged."""
-        # A tombstone is no version: VersionNotFound.
+    def _read_undeleted(self, fd: int, number: int) -> bytes | None:
+        """Returns the record's bytes, None if it is missing. Raises VersionNotFound if there is none."""
         name = _file(number)
         raw = files.read(fd, name, self._what(name))
-        if raw is None:
-            if number > self._find_highest(fd):
-                raise self._not_found(number)
-            return None, None
-        try:
-            decoded = records.decode_version(raw, number, self._what(name))
-        except Damaged:
-            return raw, None
-        if isinstance(decoded, Tombstone):
+        if raw is None and number > self._find_highest(fd):
             raise self._not_found(number)
-        return raw, decoded
-
-    def _swap(self, fd: int, number: int, expected: bytes | None, data: bytes, label: str) -> None:
-        durable.replace_if_unchanged(fd, _file(number), expected, data, label=label)
-
-    def _refuse_if_held(self, number: int, held_by: Callable[[], Sequence[str]]) -> None:
-        if aliases := held_by():
-            raise HeldByAlias(version_name(number), aliases)
+        if raw is not None:
+            with suppress(Damaged):
+                if isinstance(records.decode_version(raw, number, self._what(name)), Tombstone):
+                    raise self._not_found(number)
+        return raw
 
     def _not_found(self, number: int) -> VersionNotFound:
         return VersionNotFound(self._home.name, version_name(number))

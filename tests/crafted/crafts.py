@@ -151,7 +151,6 @@ RECORD: dict[str, dict[str, Any]] = {
     "created_at": {"words": "yesterday", "year-0": "0000-01-01T00:00:00.000000Z", "no-zone": "2026-01-01"},
     "metadata": {"array": [], "infinite": 1e999},
     "runs": {"text": "run", "numbers": [1]},
-    "deleting": {"number": 1},
 }
 ROOT: dict[str, dict[str, Any]] = {
     "tree": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,3 +118,34 @@ def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None
         other.new(NAME, b"job")
     assert isinstance(removed.error, NotEmpty)
     assert other.pending_names(NAME) == [b"job"]
+
+
+_KILLED = """
+import contextlib, os, sys
+from artfs.access.open import open_access
+from artfs.errors import ArtfsError
+from artfs.store import durable
+durable.step = lambda label: os._exit(77) if label == "alias:sync-dir" else None
+with open_access(sys.argv[1]) as access:
+    print(flush=True)
+    sys.stdin.readline()
+    with contextlib.suppress(ArtfsError):
+        access.alias("model", "v1", ["best"])
+"""
+
+
+def test_an_alias_whose_setter_is_killed_beside_a_deletion(
+    access: Access, other: Access, tmp_path: Path
+) -> None:
+    """It leads to a version that there is."""
+    for name in (b"a", b"b"):
+        finish(tmp_path / "volume", name)
+    other.alias(NAME, "v0", ["best"])
+    # Not by fork(2): with the descriptors it would inherit the locks.
+    words = [sys.executable, "-c", _KILLED, str(tmp_path / "volume")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as setter:
+        assert setter.stdout
+        setter.stdout.readline()
+        with beside("tombstone:write", lambda: setter.communicate("\n")):
+            access.remove(NAME, "v1")
+    assert other.version(NAME, "best")["version"] == "v0"

@@ -39,7 +39,6 @@ STEPS = {
 SPELLED = {
     ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl"),
     ("catalog/collection.py", "label"): ("notes",),
-    ("catalog/versions.py", "label"): ("deletion-mark", "tombstone", "keep"),
     ("pending/overlay.py", "f'overlay:{step}'"): tuple(
         f"overlay:{step}" for step in ("copy-up", "lift", "reference", "stub", "symlink")
     ),
@@ -107,5 +106,5 @@ def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 EITHER = ("write", "fsync", "rename", "unlink")
 BOTH = (
     *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl"),
-    *("deletion-mark", "tombstone", "keep"),
+    "tombstone",
 )

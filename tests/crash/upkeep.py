@@ -69,19 +69,6 @@ def _failed_after_the_commit(case: Case) -> None:
     assert case.is_committed
 
 
-def _marked_for_deletion(case: Case) -> None:
-    """What a deletion leaves that is cut short before it has decided anything."""
-    case.commit(b"first", small)
-    case.commit(b"second", many)
-
-    def stop(label: str) -> None:
-        if label == "tombstone:lock":
-            raise KeyboardInterrupt
-
-    with steps(stop), contextlib.suppress(KeyboardInterrupt):
-        case.collection.delete_version(1)
-
-
 def _failed_before_the_commit(case: Case) -> None:
     """The files of a pending tree are blobs too."""
 
@@ -117,9 +104,6 @@ UPKEEP = {
     "finish what was linked": Scenario(_failed_before_the_commit, lambda case: case.finish(JOB)),
     "discard what was linked": Scenario(
         _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
-    ),
-    "set an alias on what was to be deleted": Scenario(
-        _marked_for_deletion, lambda case: case.collection.set_alias("best", "v1")
     ),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
     "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),

@@ -6,7 +6,6 @@ import json
 import os
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,13 +72,6 @@ def test_a_root_comes_back_as_the_entry_it_was():
     assert found.root.entry() == root_entry()
     assert found.id == b"j\xc3\xb6b 100%\xff"
     assert found.metadata["big"] == 2**80
-
-
-def test_only_a_record_under_deletion_says_so():
-    assert b"deleting" not in records.encode(RECORD)
-    marked = msgspec.structs.replace(RECORD, deleting="nonce")
-    assert b'"deleting": "nonce"' in records.encode(marked)
-    assert records.decode_version(records.encode(marked), 3, "x") == marked
 
 
 def test_unknown_keys_are_let_pass():
