@@ -267,6 +267,14 @@ class Access(ABC):
         """Deletes a version and returns its number's name. Raises :class:`~artfs.errors.HeldByAlias`."""
 
     @abstractmethod
+    def remove_expired(self, name: str, ref: str, now: float) -> bool:
+        """Deletes a version if it has outlived its ttl at that moment; False if it has not.
+
+        The ttl is looked at again. Without a mount none is missed that is set at the same time. Raises
+        :class:`~artfs.errors.HeldByAlias`.
+        """
+
+    @abstractmethod
     def holders(self, name: str, ref: str) -> list[str]:
         """Returns the aliases that keep a version from being removed: those that don't follow ``latest``."""
 

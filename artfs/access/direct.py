@@ -266,6 +266,10 @@ class DirectAccess(Access):
         collection.delete_version(record.number)
         return record.version
 
+    def remove_expired(self, name: str, ref: str, now: float) -> bool:
+        collection, record = self._record(name, ref)
+        return collection.delete_version(record.number, expired_by=now)
+
     def holders(self, name: str, ref: str) -> list[str]:
         collection, record = self._record(name, ref)
         return collection.holders(record.number)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import datetime
 
 from artfs.access.access import Access
+from artfs.catalog.records import has_expired
 from artfs.errors import AlreadyFinished, Busy, HeldByAlias, NotFound
 
 
@@ -39,21 +39,22 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
 def remove_expired(access: Access, *, dry_run: bool = False) -> list[tuple[str, str]]:
     """Removes every version whose ttl has passed since it was made; returns collection and version of each.
 
-    Never one that an alias other than ``latest`` holds, also not one that is set at the same moment. With
-    `dry_run` they are only returned.
+    Never one that an alias other than ``latest`` holds, also not one that is set at the same moment, and
+    none whose ttl is changed meanwhile. With `dry_run` they are only returned.
     """
     now = time.time()
     found = []
     for collection in access.collections():
         name = str(collection["name"])
         for status in access.versions(name):
-            version, ttl = str(status["version"]), status["ttl"]
-            if ttl is None or datetime.fromisoformat(status["created_at"]).timestamp() + ttl > now:
+            version = str(status["version"])
+            if not has_expired(status["created_at"], status["ttl"], now):
                 continue
             with contextlib.suppress(NotFound, HeldByAlias):
-                if access.holders(name, version):
-                    continue
-                if not dry_run:
-                    access.remove(name, version)
-                found.append((name, version))
+                if dry_run:
+                    gone = not access.holders(name, version)
+                else:
+                    gone = access.remove_expired(name, version, now)
+                if gone:
+                    found.append((name, version))
     return found

@@ -274,6 +274,12 @@ class MountedAccess(Access):
                 raise HeldByAlias(version, holders) from None
         return version
 
+    def remove_expired(self, name: str, ref: str, now: float) -> bool:
+        status = self.version(name, ref)
+        if expired := records.has_expired(status["created_at"], status["ttl"], now):
+            self.remove(name, status["version"])
+        return expired
+
     def holders(self, name: str, ref: str) -> list[str]:
         with self._version(name, ref) as version, self._collection(name) as fd:
             return _holders(fd, sealed.number_of(version))

@@ -57,8 +57,8 @@ class Collection:
     def kept(self, *, alone: bool = False) -> AbstractContextManager[None]:
         """Keeps the collection from being removed, for a ``with`` block's time. Raises CollectionNotFound.
 
-        Held by who starts a pending version; ``alone`` by who removes the collection, deletes a version or
-        changes aliases.
+        Held by who starts a pending version or changes notes; ``alone`` by who removes the collection,
+        deletes a version, changes aliases or texts.
         """
         return self._home.kept(alone=alone)
 
@@ -147,18 +147,22 @@ class Collection:
                 self.set_alias(alias, record.version)
         self.record_finished(record.id, record.number)
 
-    def delete_version(self, number: int) -> None:
+    def delete_version(self, number: int, *, expired_by: float | None = None) -> bool:
         """Puts a tombstone in the version's place and drops its notes and ids. The number stays used.
 
-        Raises HeldByAlias if an alias leads to it other than through ``latest``; VersionNotFound.
+        With ``expired_by`` only if its ttl has passed at that moment; else False. Raises HeldByAlias if an
+        alias leads to it other than through ``latest``; VersionNotFound.
         """
         with self.kept(alone=True):
+            if expired_by is not None and not self._has_expired(number, expired_by):
+                return False
             if aliases := self.holders(number):
                 raise HeldByAlias(version_name(number), aliases)
             spent = self._put_tombstone(number)
         self._drop_what_belonged_to(number)
         if spent:
             reserve.keep(self._collections_fd)  # for the next one, in the room that this one has given back
+        return True
 
     # --- aliases ---
 
@@ -257,8 +261,9 @@ class Collection:
 
     def change_notes(self, number: int, change: Callable[[Notes], Notes]) -> Notes:
         """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""
-        record = self.record(number)
-        with self._home.opened(b"notes") as fd:
+        # Else a deletion could miss a ttl that was answered, and leave notes of what is gone.
+        with self.kept(), self._home.opened(b"notes") as fd:
+            record = self.record(number)
             while True:
                 raw, before = self._notes(fd, record)
                 notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
@@ -269,13 +274,9 @@ class Collection:
                 try:
                     data = records.encode(notes)
                     durable.replace_if_unchanged(fd, _notes_file(number), raw, data, label="notes")
-                    break
+                    return notes
                 except LostRace:
                     continue
-        if not self._versions.exists(number):
-            self._drop_what_belonged_to(number)
-            raise VersionNotFound(self.name, version_name(number))
-        return notes
 
     def add_used_by(self, number: int, run: str) -> None:
         """Notes that a run read the version."""
@@ -356,6 +357,10 @@ class Collection:
                     yield Damaged(self._home.what(sub, name), str(error))
 
     # --- inside ---
+
+    def _has_expired(self, number: int, now: float) -> bool:
+        created_at = self.record(number).created_at
+        return records.has_expired(created_at, records.effective_ttl(self.notes(number), self.ttl), now)
 
     def _put_tombstone(self, number: int) -> bool:
         """Tells whether the reserve was needed."""

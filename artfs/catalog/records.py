@@ -234,6 +234,11 @@ def effective_ttl(notes: Notes, collection_ttl: int | None) -> int | None:
     return collection_ttl if notes.ttl is None else notes.ttl
 
 
+def has_expired(created_at: str, ttl: int | None, now: float) -> bool:
+    """Tells whether a version has outlived its effective ttl at a moment, in seconds since the epoch."""
+    return ttl is not None and nanoseconds(created_at) / 1e9 + ttl <= now
+
+
 def _unhexed(text: str) -> bytes:
     value = bytes.fromhex(text)
     if value.hex() != text:  # upper case, blanks

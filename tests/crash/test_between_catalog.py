@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from artfs.access import expiry
 from artfs.access.access import Access
 from artfs.access.open import open_access
-from artfs.errors import ArtfsError, CollectionNotFound, NotEmpty
+from artfs.errors import ArtfsError, CollectionNotFound, NotEmpty, VersionNotFound
 from artfs.store import durable
 from artfs.volume import Volume
 from tests.crash.faults import crash, steps
@@ -149,3 +151,30 @@ def test_an_alias_whose_setter_is_killed_beside_a_deletion(
         with beside("tombstone:write", lambda: setter.communicate("\n")):
             access.remove(NAME, "v1")
     assert other.version(NAME, "best")["version"] == "v0"
+
+
+@pytest.mark.parametrize("label", [None, "tombstone:rename"])
+def test_a_version_is_given_more_time_beside_its_expiry(
+    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str | None
+) -> None:
+    finish(tmp_path / "volume", b"job")
+    other.change(NAME, "v0", {"ttl": 0})
+
+    def keep() -> None:
+        other.change(NAME, "v0", {"ttl": "none"})
+
+    if label:
+        with beside(label, keep) as kept:
+            assert expiry.remove_expired(access) == [(NAME, "v0")]
+        assert isinstance(kept.error, VersionNotFound)
+        return
+    listed = access.versions
+
+    def versions(name: str) -> list[dict[str, Any]]:
+        found = listed(name)
+        keep()
+        return found
+
+    monkeypatch.setattr(access, "versions", versions)
+    assert expiry.remove_expired(access) == []
+    assert content(tmp_path / "volume", "v0") == {b"job"}

@@ -26,6 +26,7 @@ from artfs.errors import (
     VersionNotFound,
 )
 from artfs.store import durable
+from artfs.store.clock import nanoseconds
 from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
 
 
@@ -480,10 +481,31 @@ def test_notes_that_are_not_legal(vol, model, changes):
 
 def test_a_note_on_a_version_that_is_deleted_meanwhile(vol, model, again, monkeypatch):
     commit(model)
-    on_step(monkeypatch, "notes:lock", lambda: again.delete_version(0))
-    with pytest.raises(VersionNotFound):
-        model.update_notes(0, ttl=1)
+    end = beside(monkeypatch, "notes:lock", lambda: again.delete_version(0))
+    model.update_notes(0, ttl=1)
+    assert end() is None
     assert os.listdir(vol.files("model") / "notes") == []
+    commit(model)
+    end = beside(monkeypatch, "tombstone:rename", lambda: again.update_notes(1, ttl=1))
+    model.delete_version(1)
+    assert isinstance(end(), VersionNotFound)
+    assert os.listdir(vol.files("model") / "notes") == []
+
+
+def test_a_version_whose_time_has_not_passed_is_not_deleted_for_it(model):
+    created = nanoseconds(commit(model).created_at) / 1e9
+    assert not model.delete_version(0, expired_by=created + 10)
+    model.set_ttl(10)
+    assert not model.delete_version(0, expired_by=created + 9)
+    model.update_notes(0, ttl="none")
+    assert not model.delete_version(0, expired_by=created + 10)
+    model.update_notes(0, ttl=10)
+    model.set_alias("best", "v0")
+    with pytest.raises(HeldByAlias):
+        model.delete_version(0, expired_by=created + 10)
+    model.remove_alias("best")
+    assert model.delete_version(0, expired_by=created + 10)
+    assert model.numbers() == []
 
 
 def test_notes_of_many_processes(vol, model):
