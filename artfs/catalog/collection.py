@@ -72,13 +72,15 @@ class Collection:
     def set_type(self, text: str) -> None:
         """Raises Busy if there are versions and it would be another type; InvalidCommand."""
         records.check_type(text)
-        if text == self.type:
-            with self._home.opened() as fd:
-                durable.confirm(fd, label="type")
-            return
-        if self.newest() is not None:
-            raise Busy(f"'{self.name}' has versions of the type '{self.type}': it can't be changed any more")
-        self._set_text(b"type", text)
+        with self.committing():  # else the first version could come between
+            found = self.type
+            if text == found:
+                with self._home.opened() as fd:
+                    durable.confirm(fd, label="type")
+                return
+            if self.newest() is not None:
+                raise Busy(f"'{self.name}' has versions of the type '{found}': it can't be changed any more")
+            self._set_text(b"type", text)
 
     @property
     def description(self) -> str:
@@ -136,7 +138,7 @@ class Collection:
         """Keeps other holders away, from whatever thread or process.
 
         Held from a commit until the aliases that come with it are set; and before it by who builds on what
-        an alias names.
+        an alias names, or on that there is no version yet.
         """
         return self._home.locked(b"pending")
 

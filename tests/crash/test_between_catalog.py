@@ -178,3 +178,17 @@ def test_a_version_is_given_more_time_beside_its_expiry(
     monkeypatch.setattr(access, "versions", versions)
     assert expiry.remove_expired(access) == []
     assert content(tmp_path / "volume", "v0") == {b"job"}
+
+
+def test_the_type_is_set_beside_the_first_commit(access: Access, other: Access) -> None:
+    """A version is of the type that there was when it was answered."""
+    other.new(NAME, b"job", kind="model")
+    put(other, b"job", b"file")
+
+    def finish_and_look() -> str:
+        other.finish(NAME, b"job")
+        return str(other.version(NAME, "v0")["type"])
+
+    with beside("type:lock", finish_and_look) as finished:
+        access.new(NAME, b"next", kind="dataset")
+    assert finished.answer == access.version(NAME, "v0")["type"] == "dataset"
