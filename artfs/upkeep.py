@@ -20,6 +20,7 @@ from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import Runs
 from artfs.errors import (
     ArtfsError,
+    CollectionNotFound,
     Damaged,
     PendingNotFound,
     VersionNotFound,
@@ -77,12 +78,13 @@ class Upkeep:
         """Yields what is wrong with all that is no object."""
         yield from self.catalog.problems()
         for collection in self.catalog.collections():
-            yield from collection.problems()
+            with contextlib.suppress(CollectionNotFound):
+                yield from collection.problems()
         yield from self.runs.problems()
         for collection, name in self._readable_pending():
             try:
                 yield from self._problems_of_pending(collection, name)
-            except PendingNotFound:  # it was sealed or discarded just now
+            except (PendingNotFound, CollectionNotFound):  # it was sealed or discarded just now
                 continue
             except Damaged as error:
                 yield error
@@ -157,10 +159,10 @@ class Upkeep:
             if (collection.name, name) not in gone
             for tree in self._trees_below(collection, name)
         ]
-        for collection in self.catalog.collections():
+        for collection, records_ in self.catalog.each(lambda one: (one, one.versions())):
             found += [
                 record.root.entry().tree
-                for record in collection.versions()
+                for record in records_
                 if (collection.name, record.version) not in gone
             ]
         return found
@@ -169,7 +171,8 @@ class Upkeep:
         """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
         # From the files, not from what this process knows: another one may have rebased it.
         found = set()
-        with contextlib.suppress(PendingNotFound), self._pending_root(collection, name) as root:
+        removed = contextlib.suppress(PendingNotFound, CollectionNotFound)
+        with removed, self._pending_root(collection, name) as root:
             if base := overlay.base_of(root):
                 found.add(base.tree_id)
             if lower := overlay.lower_of(root):
@@ -180,23 +183,24 @@ class Upkeep:
         # What is left out is told among the collection's problems.
         for collection in self.catalog.collections():
             numbers: list[int] = []
-            with contextlib.suppress(Damaged):
+            with contextlib.suppress(Damaged, CollectionNotFound):
                 numbers = collection.numbers()
             for number in numbers:
-                with contextlib.suppress(Damaged, VersionNotFound):
+                with contextlib.suppress(Damaged, VersionNotFound, CollectionNotFound):
                     yield collection, collection.record(number)
 
     def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
         for collection in self.catalog.collections():
             names_: list[bytes] = []
-            with contextlib.suppress(Damaged):  # told among the collection's problems
+            # Told among the collection's problems; or it was removed just now.
+            with contextlib.suppress(Damaged, CollectionNotFound):
                 names_ = pending_names(collection)
             yield from ((collection, name) for name in names_)
 
     def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
         for collection in self.catalog.collections():
-            for name in pending_names(collection):
-                yield collection, name
+            with contextlib.suppress(CollectionNotFound):
+                yield from ((collection, name) for name in pending_names(collection))
 
     def _pending_roots(self) -> Iterator[int]:
         for collection, name in self._all_pending():

@@ -24,6 +24,7 @@ from artfs.errors import (
     AlreadyFinished,
     AlreadyPending,
     ArtfsError,
+    CollectionNotFound,
     Damaged,
     PendingNotFound,
     printable,
@@ -206,8 +207,8 @@ class Volume:
 
     def describe(self) -> dict[str, Any]:
         """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
-        collections = self.catalog.collections()
-        found = [record for collection in collections for record in collection.versions()]
+        pending = self.catalog.each(lambda collection: len(self.pending_names(collection)))
+        found = self.catalog.each(lambda collection: collection.versions())
         space = os.fstatvfs(self.layout.fd)
         return {
             "version": __version__,
@@ -215,10 +216,10 @@ class Volume:
             "id": self.layout.id,
             "hash": self.layout.config.hash,
             "store": str(self.path.absolute()),
-            "collections": len(collections),
-            "pending": sum(len(self.pending_names(collection)) for collection in collections),
-            "sealed": len(found),
-            "bytes": sum(record.size for record in found),
+            "collections": len(found),
+            "pending": sum(pending),
+            "sealed": sum(map(len, found)),
+            "bytes": sum(record.size for records in found for record in records),
             "available": space.f_bavail * space.f_frsize,
         }
 
@@ -393,6 +394,8 @@ class Volume:
         for collection in self.catalog.collections():
             try:
                 pending = self.pending_names(collection)
+            except CollectionNotFound:  # removed just now
+                continue
             except Damaged as error:
                 log.warning("pending versions of %s are left as they are: %s", collection.name, error)
                 continue

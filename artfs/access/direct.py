@@ -105,7 +105,7 @@ class DirectAccess(Access):
     # -- collections and versions
 
     def collections(self) -> list[dict[str, Any]]:
-        return [self._summary(collection) for collection in self._volume.catalog.collections()]
+        return self._volume.catalog.each(self._summary)
 
     def collection(self, name: str) -> dict[str, Any]:
         return self._summary(self._collection(name))

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from artfs.access.access import Access
 from artfs.catalog.records import has_expired
-from artfs.errors import AlreadyFinished, Busy, HeldByAlias, NotFound
+from artfs.errors import AlreadyFinished, Busy, CollectionNotFound, HeldByAlias, NotFound
+
+T = TypeVar("T")
 
 
 def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> list[tuple[str, bytes]]:
@@ -21,18 +25,16 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
     `dry_run` they are only returned.
     """
     found = []
-    for collection in access.collections():
-        name = str(collection["name"])
-        for distributed_id in access.pending_names(name):
-            with contextlib.suppress(NotFound, AlreadyFinished, Busy):
-                status = access.pending_status(name, distributed_id)
-                if status["open_for_write"] or status["runs"] or status["state"] != "pending":
-                    continue
-                if time.time() - access.last_change(name, distributed_id) < seconds:
-                    continue
-                if not dry_run:
-                    access.discard(name, distributed_id, idle=seconds)
-                found.append((name, distributed_id))
+    for name, distributed_id in _each(access, access.pending_names):
+        with contextlib.suppress(NotFound, AlreadyFinished, Busy):
+            status = access.pending_status(name, distributed_id)
+            if status["open_for_write"] or status["runs"] or status["state"] != "pending":
+                continue
+            if time.time() - access.last_change(name, distributed_id) < seconds:
+                continue
+            if not dry_run:
+                access.discard(name, distributed_id, idle=seconds)
+            found.append((name, distributed_id))
     return found
 
 
@@ -44,17 +46,23 @@ def remove_expired(access: Access, *, dry_run: bool = False) -> list[tuple[str, 
     """
     now = time.time()
     found = []
+    for name, status in _each(access, access.versions):
+        version = str(status["version"])
+        if not has_expired(status["created_at"], status["ttl"], now):
+            continue
+        with contextlib.suppress(NotFound, HeldByAlias):
+            if dry_run:
+                gone = not access.holders(name, version)
+            else:
+                gone = access.remove_expired(name, version, now)
+            if gone:
+                found.append((name, version))
+    return found
+
+
+def _each(access: Access, listed: Callable[[str], list[T]]) -> Iterator[tuple[str, T]]:
+    """Yields what is listed of each collection, with its name; passes over those removed meanwhile."""
     for collection in access.collections():
         name = str(collection["name"])
-        for status in access.versions(name):
-            version = str(status["version"])
-            if not has_expired(status["created_at"], status["ttl"], now):
-                continue
-            with contextlib.suppress(NotFound, HeldByAlias):
-                if dry_run:
-                    gone = not access.holders(name, version)
-                else:
-                    gone = access.remove_expired(name, version, now)
-                if gone:
-                    found.append((name, version))
-    return found
+        with contextlib.suppress(CollectionNotFound):
+            yield from ((name, found) for found in listed(name))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 from artfs.catalog import files, records, reserve
 from artfs.catalog.collection import Collection
@@ -28,6 +29,7 @@ from artfs.store import durable, trash
 
 _INSIDE = (b"versions", b"notes", b"aliases", b"ids")
 _PENDING = b"pending"
+T = TypeVar("T")
 
 
 class Catalog:
@@ -63,10 +65,14 @@ class Catalog:
 
     def collections(self) -> list[Collection]:
         """Returns all collections, sorted by name."""
+        return self.each(lambda collection: collection)
+
+    def each(self, look: Callable[[Collection], T]) -> list[T]:
+        """Returns what is found in each collection, sorted by name, but for those removed meanwhile."""
         found = []
         for name in self.names():
-            with suppress(CollectionNotFound):  # Removed since.
-                found.append(self.collection(name))
+            with suppress(CollectionNotFound):
+                found.append(look(self.collection(name)))
         return found
 
     def strangers(self) -> Iterator[Damaged]:
@@ -87,7 +93,7 @@ class Catalog:
         yield from self.strangers()
         serials: dict[int, str] = {}
         for collection in self.collections():
-            with suppress(Damaged):  # the collection tells
+            with suppress(Damaged, CollectionNotFound):  # the collection tells; it was removed just now
                 for record in collection.versions():
                     name = f"{collection.name}:{record.version}"
                     if record.serial in serials:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from artfs.catalog import files, records
 from artfs.catalog.records import Tombstone, VersionRecord
-from artfs.errors import CollectionNotFound, Damaged, VersionNotFound
+from artfs.errors import ArtfsError, CollectionNotFound, Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
 from artfs.store.clock import timestamp
@@ -89,6 +89,12 @@ class Home:
         except FileNotFoundError:
             return False
         return os.path.samestat(status, os.fstat(fd))
+
+    def missing(self, *parts: bytes) -> ArtfsError:
+        """Tells what a file that is not there means: damage, or that the collection was removed."""
+        if files.identity(self._collections_fd, self.name.encode()) is None:
+            return CollectionNotFound(self.name)
+        return Damaged(self.what(*parts), "it is missing")
 
     def what(self, *parts: bytes) -> str:
         """Names a file of the collection in an error."""
@@ -212,7 +218,7 @@ class Versions:
             return kept[1]
         found = files.read_with_identity(fd, name, self._what(name))
         if found is None:
-            raise Damaged(self._what(name), "it is missing")
+            raise self._home.missing(b"versions", name)
         identity, data = found
         decoded = records.decode_version(data, number, self._what(name))
         record = decoded if isinstance(decoded, VersionRecord) else None

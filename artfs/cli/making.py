@@ -273,12 +273,18 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     \b
       artfs pending model
     """
-    from artfs.errors import AlreadyFinished, NotFound
+    from artfs.errors import AlreadyFinished, CollectionNotFound, NotFound
 
     found = []
     with open_volume(context) as access:
         for collection in [name] if name else [known["name"] for known in access.collections()]:
-            for distributed_id in access.pending_names(collection):
+            try:
+                ids = access.pending_names(collection)
+            except CollectionNotFound:
+                if name:
+                    raise
+                continue  # removed since
+            for distributed_id in ids:
                 try:
                     found.append(access.pending_status(collection, distributed_id))
                 except (NotFound, AlreadyFinished):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from artfs.access import expiry
 from artfs.access.access import Access
 from artfs.access.open import open_access
+from artfs.catalog.versions import Home
 from artfs.errors import ArtfsError, CollectionNotFound, NotEmpty, VersionNotFound
 from artfs.store import durable
 from artfs.volume import Volume
@@ -125,6 +127,7 @@ def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None
 _KILLED = """
 import contextlib, os, sys
 from artfs.access.open import open_access
+from artfs.catalog.versions import Home
 from artfs.errors import ArtfsError
 from artfs.store import durable
 durable.step = lambda label: os._exit(77) if label == "alias:sync-dir" else None
@@ -192,3 +195,57 @@ def test_the_type_is_set_beside_the_first_commit(access: Access, other: Access) 
     with beside("type:lock", finish_and_look) as finished:
         access.new(NAME, b"next", kind="dataset")
     assert finished.answer == access.version(NAME, "v0")["type"] == "dataset"
+
+
+def _recover(access: Access) -> None:
+    with access.volume() as volume:
+        volume.recover()
+
+
+def _check(access: Access) -> None:
+    with access.volume() as volume:
+        assert volume.upkeep.check().sound
+
+
+def _gc(access: Access) -> None:
+    with access.volume() as volume:
+        volume.upkeep.gc()
+
+
+LISTINGS: dict[str, Callable[[Access], object]] = {
+    "recover": _recover,
+    "check": _check,
+    "gc": _gc,
+    "describe": lambda access: access.describe(),
+    "collections": lambda access: access.collections(),
+    "discard": lambda access: expiry.discard_idle(access, 0),
+    "expire": expiry.remove_expired,
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_collection_is_removed_while_all_are_gone_through(
+    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch, listing: str
+) -> None:
+    """At each look into it."""
+    opened = Home.opened
+    for nth in itertools.count():
+        other.new("gone", b"job")
+        other.discard("gone", b"job")
+        looks = itertools.count()
+
+        def look(
+            home: Home, *sub: bytes, nth: int = nth, looks: Iterator[int] = looks
+        ) -> AbstractContextManager[int]:
+            if home.name == "gone" and next(looks) == nth:
+                monkeypatch.setattr(Home, "opened", opened)
+                other.remove_collection("gone")
+            return opened(home, *sub)
+
+        monkeypatch.setattr(Home, "opened", look)
+        LISTINGS[listing](access)
+        if Home.opened is not opened:
+            break  # there were fewer looks
+    monkeypatch.setattr(Home, "opened", opened)
+    assert nth
+    assert [collection["name"] for collection in access.collections()] == ["gone", NAME]

@@ -12,6 +12,7 @@ import pytest
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import Notes
+from artfs.catalog.versions import Versions
 from artfs.errors import (
     AliasNotFound,
     AlreadyExists,
@@ -109,6 +110,22 @@ def test_a_deleted_version_is_gone_for_all_and_its_number_is_not_used_again(vol,
     assert again.newest() is None
     assert commit(again).version == "v3"
     assert [record.version for record in model.versions()] == ["v3"]
+
+
+def test_versions_that_are_looked_for_while_their_collection_is_removed(vol, model, monkeypatch):
+    commit(model)
+    model.delete_version(0)
+    find = Versions._find_highest
+
+    def remove_then(self, fd):
+        found = find(self, fd)
+        monkeypatch.undo()
+        vol.open().remove("model")
+        return found
+
+    monkeypatch.setattr(Versions, "_find_highest", remove_then)
+    with pytest.raises(CollectionNotFound):
+        vol.open().collection("model").versions()
 
 
 def test_a_deletion_takes_notes_and_ids_along(vol, model, again):
