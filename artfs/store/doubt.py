@@ -25,18 +25,21 @@ class Doubt:
         self._fd = objects_fd
         self._raised = False
         self.there = False
-        #: How often it arose in this process.
+        #: How often it arose in this process, or was found to have arisen in another.
         self.times = 0
         self.look()
 
     def look(self) -> bool:
         """Looks whether there is doubt now, in whichever process it arose; :attr:`there` is as of then."""
+        before = self.there
         try:
             os.stat(_FILE, dir_fd=self._fd, follow_symlinks=False)
             self.there = True
         except FileNotFoundError:
             # Where it could not even be noted, this process knows.
             self.there = self._raised
+        if self.there and not before:
+            self.times += 1
         return self.there
 
     def arise(self, error: OSError) -> None:

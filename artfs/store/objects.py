@@ -274,15 +274,16 @@ class ObjectStore:
         fsync of each file and each directory. Raises OSError: then nothing is known to be durable; if that
         is what the disk said, there is doubt from then on.
 
-        ``since`` is what :meth:`begin` gave the caller. Raises LostRace if doubt arose after that: the kernel
-        tells each descriptor of an error once, so that another's flush may have been told of the caller's
-        bytes. What was stored is then to be stored again.
+        ``since`` is what :meth:`begin` gave the caller. Raises LostRace if doubt arose after that, also in
+        another process: the kernel tells each descriptor of an error once, so that another's flush may have
+        been told of the caller's bytes. What was stored is then to be stored again.
         """
         # One at a time: nobody succeeds between another's failure and the doubt that comes of it, and who
         # finds nothing left to do has waited for who took it.
         with self._syncing:
             durable.step("objects:sync")
             self._flush.flush()
+            self.doubt.look()
             if self.doubt.times != since:
                 raise LostRace("something could not be made durable meanwhile; store it again")
 

@@ -115,6 +115,28 @@ def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
         assert volume.upkeep.check().sound
 
 
+def test_what_is_being_finished_while_another_process_fails_is_written_anew(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one may have been told what was to be told of these bytes."""
+    with Volume.open(path) as volume:
+        start(volume, b"equal")
+        hold(path, tmp_path)
+        doubtful = inodes(path)
+        failed: list[None] = []
+
+        def fail(label: str) -> None:
+            if label == "objects:sync" and not failed:
+                failed.append(None)
+                fail_to_finish(path, monkeypatch)
+
+        with steps(fail):
+            assert finish(volume, b"equal") == "v0"
+        assert failed
+        assert not objects(path, "blobs") & doubtful
+        assert volume.upkeep.check().sound
+
+
 def test_gc_ends_it_when_nothing_is_pending(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
