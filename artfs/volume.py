@@ -242,7 +242,7 @@ class Volume:
         self._check_not_finished(collection, name)
         uid = os.geteuid() if uid is None else uid
         gid = os.getegid() if gid is None else gid
-        with collection.kept(), collection.opened(PENDING) as fd:
+        with collection.opened(PENDING) as fd:
             try:
                 draft.start(
                     fd,
@@ -256,6 +256,8 @@ class Volume:
                 )
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
+            except FileNotFoundError:  # with all that was in it
+                raise CollectionNotFound(collection.name) from None
         try:
             return self._started(collection, name)
         except PendingNotFound:  # others have filled and finished it already

@@ -124,7 +124,7 @@ class Aliases:
 
         So what an alias leads to when it is set is there until it is, and no two close a circle at once.
         """
-        with self._home.kept(alone=True), self._home.opened(b"aliases") as fd:
+        with self._home.locked(), self._home.opened(b"aliases") as fd:
             yield fd
 
     def _set(self, fd: int, name: str, target: str, replace: bool) -> int:

@@ -145,12 +145,13 @@ class Catalog:
     def remove(self, name: str) -> None:
         """Removes a collection that has no version and nothing pending; else NotEmpty.
 
-        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. Nothing is
-        started in it from the look through it to its end, and nothing is hidden before that is decided.
+        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. Nothing comes
+        into it between the look through it and its end, and nothing is hidden before that is decided.
         """
         collection = self.collection(name)
         temp = durable.temp_name()
-        with collection.kept(alone=True):
+        _refuse_unless_empty(collection)  # also before: a seal may be long
+        with collection.committing():
             _refuse_unless_empty(collection)
             try:
                 durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
@@ -209,10 +210,9 @@ def _show(fd: int, mode: int, uid: int, gid: int) -> None:
 
 
 def _refuse_unless_empty(collection: Collection) -> None:
-    """Raises NotEmpty. The caller keeps others from starting anything in the collection."""
     # Pending ones first: one that is sealed meanwhile is then seen as a version.
     with collection.opened(_PENDING) as fd:
-        # A temp among them is of a start that died.
+        # Of a temp nobody was told yet: who is making it finds the collection gone.
         if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
             raise NotEmpty(f"'{collection.name}' has pending versions: finish or discard them first")
     if numbers := collection.numbers():

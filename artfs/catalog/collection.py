@@ -54,14 +54,6 @@ class Collection:
         """Opens the collection's directory or one in it (``b"pending"``) for a ``with`` block's time."""
         return self._home.opened(sub)
 
-    def kept(self, *, alone: bool = False) -> AbstractContextManager[None]:
-        """Keeps the collection from being removed, for a ``with`` block's time. Raises CollectionNotFound.
-
-        Held by who starts a pending version or changes notes; ``alone`` by who removes the collection,
-        deletes a version, changes aliases or texts.
-        """
-        return self._home.kept(alone=alone)
-
     # --- type and description ---
 
     @property
@@ -138,7 +130,8 @@ class Collection:
         """Keeps other holders away, from whatever thread or process.
 
         Held from a commit until the aliases that come with it are set; and before it by who builds on what
-        an alias names, or on that there is no version yet.
+        an alias names, or on that there is no version yet. By who gives a pending version its name, and by
+        who removes the collection.
         """
         return self._home.locked(b"pending")
 
@@ -155,7 +148,7 @@ class Collection:
         With ``expired_by`` only if its ttl has passed at that moment; else False. Raises HeldByAlias if an
         alias leads to it other than through ``latest``; VersionNotFound.
         """
-        with self.kept(alone=True):
+        with self._home.locked():  # as who changes aliases or a ttl has it
             if expired_by is not None and not self._has_expired(number, expired_by):
                 return False
             if aliases := self.holders(number):
@@ -264,7 +257,7 @@ class Collection:
     def change_notes(self, number: int, change: Callable[[Notes], Notes]) -> Notes:
         """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""
         # Else a deletion could miss a ttl that was answered, and leave notes of what is gone.
-        with self.kept(), self._home.opened(b"notes") as fd:
+        with self._home.locked(shared=True), self._home.opened(b"notes") as fd:
             record = self.record(number)
             while True:
                 raw, before = self._notes(fd, record)

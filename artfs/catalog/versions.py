@@ -47,21 +47,15 @@ class Home:
             os.close(fd)
 
     @contextmanager
-    def locked(self, sub: bytes) -> Iterator[None]:
-        """Excludes every other holder of this lock of the collection, for the block's time."""
-        with self.opened(sub) as fd, durable.directory_lock(fd):
-            yield
+    def locked(self, sub: bytes | None = None, *, shared: bool = False) -> Iterator[None]:
+        """Excludes every other holder of this lock of the collection, for the block's time.
 
-    @contextmanager
-    def kept(self, *, alone: bool = False) -> Iterator[None]:
-        """Keeps the collection from being removed, for the block's time.
-
-        ``alone``: by all others too, for who looks at the whole of it before he changes it. Is never held
-        while :meth:`locked` is waited for; the other way round it may be.
+        With ``shared`` those only that want it for themselves. That of ``pending`` is asked for before that
+        of the whole, never after.
         """
         while True:
-            with self.opened() as fd, durable.directory_lock(fd, shared=not alone):
-                if self._stands(fd):  # else it was removed before the lock was had
+            with self.opened(sub) as fd, durable.directory_lock(fd, shared=shared):
+                if self._stands(fd, sub):  # else it was removed before the lock was had
                     yield
                     return
 
@@ -82,11 +76,12 @@ class Home:
             finally:
                 os.close(fd)
 
-    def _stands(self, fd: int) -> bool:
-        """Tells whether the directory still is the one that has the collection's name."""
+    def _stands(self, fd: int, sub: bytes | None = None) -> bool:
+        """Tells whether the collection's directory, or one in it, still is this one."""
+        path = os.path.join(self.name.encode(), sub or b"")
         try:
-            status = os.stat(self.name, dir_fd=self._collections_fd, follow_symlinks=False)
-        except FileNotFoundError:
+            status = os.stat(path, dir_fd=self._collections_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return os.path.samestat(status, os.fstat(fd))
 

@@ -124,6 +124,20 @@ def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None
     assert other.pending_names(NAME) == [b"job"]
 
 
+@pytest.mark.usefixtures("access")
+def test_a_start_while_the_collection_is_removed(other: Access, tmp_path: Path) -> None:
+    """What has no name yet is not waited for."""
+
+    def remove() -> None:
+        with open_access(tmp_path / "volume") as third:
+            third.remove_collection(NAME)
+
+    with beside("start:draft:write", remove) as removed, pytest.raises(CollectionNotFound):
+        other.new(NAME, b"job")
+    assert removed.error is None
+    assert other.collections() == []
+
+
 _KILLED = """
 import contextlib, os, sys
 from artfs.access.open import open_access
@@ -249,3 +263,14 @@ def test_a_collection_is_removed_while_all_are_gone_through(
     monkeypatch.setattr(Home, "opened", opened)
     assert nth
     assert [collection["name"] for collection in access.collections()] == ["gone", NAME]
+
+
+def test_a_start_beside_a_finish_that_sets_aliases(access: Access, other: Access) -> None:
+    """Neither waits for what the other has while it waits itself."""
+    other.new(NAME, b"job")
+    put(other, b"job", b"file")
+    with beside("seal:commit", lambda: access.new(NAME, b"next")) as started:
+        other.finish(NAME, b"job", aliases=["best"])
+    assert started.error is None
+    assert other.version(NAME, "best")["version"] == "v0"
+    assert other.pending_names(NAME) == [b"next"]

@@ -99,7 +99,7 @@ def test_nothing_is_moved_for_a_removal_that_is_refused(vol, catalog, monkeypatc
     assert steps == []
 
 
-def test_a_removal_waits_for_what_is_being_started(vol, catalog):
+def test_a_removal_waits_for_what_gets_its_name(vol, catalog):
     model = catalog.create("model", 0o711)
     refused = []
 
@@ -109,8 +109,9 @@ def test_a_removal_waits_for_what_is_being_started(vol, catalog):
         refused.append(caught.value)
 
     thread = threading.Thread(target=remove)
-    with model.kept():
+    with model.committing():
         thread.start()
+        thread.join(0.1)
         (pending_of(vol, "model") / "job").mkdir()
     thread.join()
     assert refused
@@ -122,7 +123,7 @@ def test_who_waits_for_a_removal_finds_the_collection_gone(vol, catalog, monkeyp
     gone = []
 
     def keep():
-        with pytest.raises(CollectionNotFound), model.kept():
+        with pytest.raises(CollectionNotFound), model.committing():
             pass
         gone.append(True)
 
@@ -140,7 +141,6 @@ def test_who_waits_for_a_removal_finds_the_collection_gone(vol, catalog, monkeyp
 
 
 def test_temps_in_pending_keep_nothing_from_being_removed(vol, catalog):
-    """Nobody is starting anything: they were left behind."""
     catalog.create("model", 0o555)
     (pending_of(vol, "model") / ".artfs-tmp.0.x" / "tree").mkdir(parents=True)
     catalog.remove("model")
