@@ -249,7 +249,11 @@ def directory_lock(dir_fd: int, *, shared: bool = False) -> Iterator[None]:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(LOCK_FILE, flags, 0o600, dir_fd=dir_fd)
             fcntl.flock(fd, how)
-        yield
+        holder = os.getpid()
+        try:
+            yield
+        finally:
+            unlock(fd, holder)
     finally:
         os.close(fd)
 

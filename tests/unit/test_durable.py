@@ -236,3 +236,20 @@ def test_many_may_list_a_directory_by_one_descriptor(tmp_path):
     finally:
         os.close(fd)
     assert all(len(names) == 50 and set(names) == wanted for names in found)
+
+
+def test_a_child_that_is_forked_under_a_lock_of_a_directory_keeps_none(fd: int) -> None:
+    reading, writing = os.pipe()
+    with durable.directory_lock(fd):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    mine = durable.open_directory(fd, b".")
+    try:
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for descriptor in (mine, reading, writing):
+            os.close(descriptor)
+        os.waitpid(child, 0)
