@@ -1,7 +1,13 @@
 """A patch in a volume that nobody mounted, as who fills it uses it.
 
-Owns the way down a tree of which only the changed directories are there: those above a change are made when
-it comes. :mod:`~artfs.pending.overlay` has the single steps, and says why their order is safe. Blocking.
+Owns the way down a tree of which only the changed directories are there: those above a change are planted
+when it comes. :mod:`~artfs.pending.overlay` has the single steps, and says why their order is safe. Blocking.
+
+Other processes fill the tree at the same time, so that what a cursor once saw of its directory may be past.
+What a directory lies over is only ever taken away from it. So a lower entry shows as long as there is no
+whiteout and then, read last, still what it lies over: whiteouts go after that does. Whatever removes a name
+or plants a directory is done :meth:`alone <OverlaidTree.alone>`: else one who plants might bring back what
+was removed between his look and his step.
 """
 
 from __future__ import annotations
@@ -11,11 +17,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.access.referring import InVolume
 from artfs.access.trees import Cursor, Origin, Staged, Tree
+from artfs.errors import Busy, printable
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
@@ -40,8 +49,13 @@ class OverlaidTree(Tree):
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        with durable.directory_lock(self._root_fd):
+        with _alone(self._tree.draft.fd):
             yield
+
+
+def _alone(staging_fd: int) -> AbstractContextManager[None]:
+    # Of the directory beside the tree: where directories can't be locked, the lock is a file in it.
+    return durable.directory_lock(staging_fd)
 
 
 @dataclass(slots=True)
@@ -52,6 +66,10 @@ class _Level:
     fd: int
     lower: Lower | None
     entry: DirEntry | None = None
+
+    def open_in(self, above: _Level) -> None:
+        self.fd = os.open(self.name, _DIRECTORY, dir_fd=above.fd)
+        self.lower, self.entry = overlay.lower_of(self.fd), None
 
 
 class _OverlaidCursor(Cursor):
@@ -92,22 +110,55 @@ class _OverlaidCursor(Cursor):
         self._close(self._way.pop())
 
     def _here(self) -> int:
-        """Returns the directory's descriptor; it is made, with all above it, if it only shows through."""
-        for above, level in zip(self._way, self._way[1:], strict=False):
+        """Returns the directory's descriptor; it is planted, with all above it, if it only shows through.
+
+        Raises Busy if others removed it.
+        """
+        self._open_planted()
+        if self._way[-1].fd < 0:
+            with _alone(self._staging_fd):
+                return self._plant()
+        return self._living()
+
+    def _plant(self) -> int:
+        """Does as :meth:`_here` for who is alone."""
+        self._open_planted()
+        for above, level in pairwise(self._way):
             if level.fd < 0:
                 assert level.entry is not None
                 assert level.lower is not None
-                with contextlib.suppress(FileExistsError):  # another process was first
-                    staged = overlay.stage_directory(self._staging_fd, level.entry, level.lower)
-                    overlay.place_new(self._staging_fd, staged, above.fd, level.name)
-                level.fd = os.open(level.name, _DIRECTORY, dir_fd=above.fd)
-                level.entry = None
-        return self._way[-1].fd
+                staged = overlay.stage_directory(self._staging_fd, level.entry, level.lower)
+                overlay.place_new(self._staging_fd, staged, above.fd, level.name)
+                level.open_in(above)
+        return self._living()
+
+    def _open_planted(self) -> None:
+        """Opens what others have planted of the way since. Raises Busy for what they removed."""
+        if self._way[-1].fd >= 0:
+            return
+        for above, level in pairwise(self._way):
+            if level.fd < 0:
+                try:
+                    level.open_in(above)
+                except (FileNotFoundError, NotADirectoryError):
+                    if overlay.is_gone(above.fd, level.name) or overlay.lower_of(above.fd) is None:
+                        raise self._removed() from None
+                    return  # it shows through, with all below it
+
+    def _living(self) -> int:
+        fd = self._way[-1].fd
+        if os.fstat(fd).st_nlink == 0:
+            raise self._removed()
+        return fd
+
+    def _removed(self) -> Busy:
+        return Busy(f"'{printable(self.path)}' was removed by others meanwhile; try again")
 
     # -- what is there
 
     def _find(self, name: bytes) -> os.stat_result | Entry:
         """Returns an own entry's status, or what a lower one or a stub shows. Raises FileNotFoundError."""
+        self._open_planted()
         level = self._way[-1]
         if level.fd >= 0:
             with contextlib.suppress(FileNotFoundError):
@@ -120,7 +171,9 @@ class _OverlaidCursor(Cursor):
                     return overlay.stubbed(self._reader, target, **times)
                 return SymlinkEntry(name, target=target, **times)
         found = None if level.lower is None else self._reader.find(level.lower.tree, name)
-        if found is None or (level.fd >= 0 and overlay.is_gone(level.fd, name)):
+        if found is None or (
+            level.fd >= 0 and (overlay.is_gone(level.fd, name) or overlay.lower_of(level.fd) is None)
+        ):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return found[1]
 
@@ -132,19 +185,23 @@ class _OverlaidCursor(Cursor):
         return True
 
     def status(self, name: bytes = b".") -> os.stat_result:
-        level = self._way[-1]
         if name == b".":
+            self._open_planted()
+            level = self._way[-1]
             return _status(level.entry) if level.entry is not None else os.fstat(level.fd)
         found = self._find(name)
         return found if isinstance(found, os.stat_result) else _status(found)
 
     def names(self) -> list[bytes]:
+        self._open_planted()
         level = self._way[-1]
         found: set[bytes] = set()
         if level.lower is not None:
             found.update(entry.name for _, entry in self._reader.entries(level.lower.tree))
         if level.fd >= 0:
             found -= overlay.gone(level.fd)
+            if overlay.lower_of(level.fd) is None:
+                found.clear()
             found.update(name for name in map(os.fsencode, os.listdir(level.fd)))
         return sorted(name for name in found if not overlay.is_reserved(name))
 
@@ -213,31 +270,35 @@ class _OverlaidCursor(Cursor):
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(self.status(name).st_mode):
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._here())
+            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._plant())
         else:
             durable.rename_noreplace(staged.dir_fd, staged.name, self._vacant(name), name)
         staged.published = True
 
     def remove(self, name: bytes) -> None:
-        directory = stat.S_ISDIR(self.status(name).st_mode)
-        if directory:
-            self.enter(name)
-            try:
-                if self.names():
-                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
-            finally:
-                self.leave()
-        fd, lower = self._here(), self._way[-1].lower
-        if lower is not None and self._reader.find(lower.tree, name) is not None:
-            overlay.hide(fd, name)
-        with contextlib.suppress(FileNotFoundError):  # it only showed through
+        with _alone(self._staging_fd):
+            directory = stat.S_ISDIR(self.status(name).st_mode)
             if directory:
-                with durable.directory(fd, name) as below:
-                    if overlay.lower_of(below) is not None:
+                self._refuse_unless_empty(name)
+            fd = self._plant()
+            lower = overlay.lower_of(fd)
+            if lower is not None and self._reader.find(lower.tree, name) is not None:
+                overlay.hide(fd, name)
+            with contextlib.suppress(FileNotFoundError):  # it only showed through
+                if directory:
+                    with durable.directory(fd, name) as below:
                         overlay.drop_lower(below, self._staging_fd)
-                os.rmdir(name, dir_fd=fd)
-            else:
-                os.unlink(name, dir_fd=fd)
+                    os.rmdir(name, dir_fd=fd)
+                else:
+                    os.unlink(name, dir_fd=fd)
+
+    def _refuse_unless_empty(self, name: bytes) -> None:
+        self.enter(name)
+        try:
+            if self.names():
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+        finally:
+            self.leave()
 
     def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._here(), mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)

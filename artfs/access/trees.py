@@ -54,7 +54,8 @@ class Cursor(ABC):
     """Stands at one directory of a pending tree, at first the root. Close it, or use it in ``with``.
 
     Names are single ones, and the caller has checked them. No method follows a symlink. What the backing
-    filesystem refuses is an OSError with its errno.
+    filesystem refuses is an OSError with its errno. Where others removed the directory meanwhile, that is
+    FileNotFoundError or :class:`~artfs.errors.Busy`.
     """
 
     @property
@@ -156,8 +157,9 @@ class Cursor(ABC):
     def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
         """Gives what was staged its name, in one atomic step, and with `replace` in the place of another's.
 
-        Raises FileExistsError without `replace`, IsADirectoryError where a directory stands; OSError with
-        EXDEV if it was lifted out of a tree from which nothing can be taken: then copy it.
+        `replace` is for who is :meth:`Tree.alone`. Raises FileExistsError without it, IsADirectoryError where
+        a directory stands; OSError with EXDEV if it was lifted out of a tree from which nothing can be taken:
+        then copy it.
         """
 
     @abstractmethod

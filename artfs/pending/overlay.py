@@ -301,7 +301,7 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
 
 
 def place_new(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
-    """Does as :func:`place` where another process may do the same. Raises FileExistsError if it did."""
+    """Does as :func:`place`, but never takes the place of anything. Raises FileExistsError."""
     with _removed_on_failure(staging_fd, staged), unseen(dir_fd):
         durable.step("overlay:lift")
         durable.rename_noreplace(staging_fd, staged, dir_fd, name)

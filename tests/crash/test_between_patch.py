@@ -1,0 +1,219 @@
+"""Two who work directly: what one changes in a patch between two steps of another who fills it too."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.access.access import Access
+from artfs.access.copier import Copier, Terms
+from artfs.access.open import open_access
+from artfs.access.trees import Cursor, Tree
+from artfs.errors import Busy, PathConflict
+from artfs.volume import Volume
+from tests.crash.faults import steps
+from tests.crash.test_between import NAME, content
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+BASE = {b"dir/below/file", b"dir/one", b"top"}
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """v0 has the files of BASE."""
+    path = tmp_path / "volume"
+    Volume.init(path).close()
+    with open_access(path) as access:
+        access.new(NAME, b"first")
+        for name in BASE:
+            put(access, b"first", name, name)
+        access.finish(NAME, b"first")
+    return path
+
+
+@pytest.fixture
+def access(volume: Path) -> Iterator[Access]:
+    """One who fills the patch `job` of v0."""
+    with open_access(volume) as opened:
+        opened.new(NAME, b"job", base="v0")
+        yield opened
+
+
+@pytest.fixture
+def other(access: Access, volume: Path) -> Iterator[Access]:
+    """Another one who fills it."""
+    with open_access(volume) as opened:
+        yield opened
+
+
+def put(
+    access: Access, pending: bytes, path: bytes, data: bytes, *, run: str | None = None, replace: bool = False
+) -> None:
+    with access.filling(NAME, pending) as tree, tree.cursor() as at:
+        copier = Copier(tree, Terms(replace=replace, run=run))
+        way, _, name = path.rpartition(b"/")
+        copier.go(at, way)
+        copier.data(at, name, data)
+
+
+def remove(at: Cursor, name: bytes) -> None:
+    if stat.S_ISDIR(at.status(name).st_mode):
+        at.enter(name)
+        for below in at.names():
+            remove(at, below)
+        at.leave()
+    at.remove(name)
+
+
+def remove_directory(access: Access) -> None:
+    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+        remove(at, b"dir")
+
+
+def replace_directory(access: Access) -> None:
+    remove_directory(access)
+    put(access, b"job", b"dir/theirs", b"theirs")
+
+
+PLANTED = pytest.mark.parametrize("planted", [False, True], ids=["it shows through", "it is planted"])
+
+
+class Standing:
+    """One who fills the patch and stands in `dir`, which another has planted before or not."""
+
+    def __init__(self, tree: Tree, *, run: str | None = None) -> None:
+        self.copier, self.at = Copier(tree, Terms(run=run)), tree.cursor()
+        self.copier.go(self.at, b"dir")
+
+    def write(self, name: bytes, data: bytes) -> None:
+        with self.at:
+            self.copier.data(self.at, name, data)
+
+
+def plant(access: Access) -> None:
+    put(access, b"job", b"dir/three", b"three")
+
+
+@PLANTED
+@pytest.mark.parametrize("name", [b"new", b"one"])
+def test_a_directory_that_was_removed(
+    access: Access, other: Access, volume: Path, name: bytes, planted: bool
+) -> None:
+    """It does not come back, and nobody is told that what he brings was there already."""
+    if planted:
+        plant(other)
+    with access.filling(NAME, b"job") as tree:
+        standing = Standing(tree)
+        remove_directory(other)
+        with pytest.raises(Busy, match="'dir' was removed"):
+            standing.write(name, b"dir/" + name)
+    put(access, b"job", b"dir/" + name, b"again")
+    access.finish(NAME, b"job")
+    assert content(volume, "v1") == {b"top", b"dir/" + name}
+
+
+def test_a_directory_that_was_made_anew(access: Access, other: Access, volume: Path) -> None:
+    with access.filling(NAME, b"job") as tree:
+        standing = Standing(tree)
+        replace_directory(other)
+        standing.write(b"one", b"dir/one")
+    access.finish(NAME, b"job")
+    assert content(volume, "v1") == {b"top", b"dir/one", b"dir/theirs"}
+
+
+def test_a_directory_below_one_that_was_made_anew(access: Access, other: Access) -> None:
+    """Neither of them was planted when it was entered."""
+    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+        copier = Copier(tree, Terms())
+        copier.go(at, b"dir/below")
+        replace_directory(other)
+        with pytest.raises(Busy, match="'dir/below' was removed"):
+            copier.data(at, b"file", b"dir/below/file")
+        at.leave()
+        assert at.names() == [b"theirs"]
+
+
+@PLANTED
+def test_a_file_that_was_replaced(access: Access, other: Access, planted: bool) -> None:
+    """What comes is compared with what stands there now."""
+    if planted:
+        plant(other)
+    with access.filling(NAME, b"job") as tree:
+        standing = Standing(tree, run="run-1")
+        put(other, b"job", b"dir/one", b"theirs", run="run-2", replace=True)
+        with pytest.raises(PathConflict) as conflict:
+            standing.write(b"one", b"dir/one")
+        assert conflict.value.run == "run-2"
+
+
+@PLANTED
+def test_a_file_that_was_removed(access: Access, other: Access, volume: Path, planted: bool) -> None:
+    if planted:
+        plant(other)
+    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+        at.enter(b"dir")
+        with other.filling(NAME, b"job") as theirs, theirs.cursor() as there:
+            there.enter(b"dir")
+            there.remove(b"one")
+        assert b"one" not in at.names()
+        Copier(tree, Terms()).data(at, b"one", b"dir/one")
+    version = access.finish(NAME, b"job")["version"]
+    assert b"dir/one" in content(volume, version)
+
+
+def beside(label: str, action: Callable[[], None]) -> tuple[Callable[[str], None], threading.Thread]:
+    """Returns a hook that gives a thread time for an action at the first step of a label, and the thread."""
+    thread = threading.Thread(target=action)
+
+    def hook(found: str) -> None:
+        if found == label and thread.ident is None:
+            thread.start()
+            thread.join(0.5)
+
+    return hook, thread
+
+
+def test_a_directory_that_is_removed_while_it_is_planted(access: Access, other: Access, volume: Path) -> None:
+    """One waits for the other."""
+
+    def removing() -> None:
+        with contextlib.suppress(OSError):  # ENOTEMPTY: the new file was first
+            remove_directory(other)
+
+    hook, thread = beside("overlay:lift", removing)
+    with access.filling(NAME, b"job") as tree:
+        standing = Standing(tree)
+        with steps(hook), contextlib.suppress(Busy):
+            standing.write(b"new", b"new")
+        thread.join()
+    access.finish(NAME, b"job")
+    assert content(volume, "v1") <= {b"top", b"dir/new"}
+
+
+def test_a_removal_that_was_cut_short(access: Access, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two steps in which a directory loses what it lies over."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+        at.enter(b"dir")
+        for name in at.names():
+            remove(at, name)
+        at.leave()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", fail)
+            with pytest.raises(OSError):
+                at.remove(b"dir")
+        assert at.names() == [b"dir", b"top"]
+        at.remove(b"dir")
+    access.finish(NAME, b"job")
+    assert content(volume, "v1") == {b"top"}
