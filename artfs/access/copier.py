@@ -182,13 +182,17 @@ class Copier:
             return
         fd = source.open(name)
         try:
-            self._mark(fd)
+
+            def lift() -> Staged:
+                lifted = source.lift(name)
+                self._mark(fd)
+                return lifted
 
             def same() -> bool:
                 return _same_file(at, name, fd)
 
             try:
-                self._take(at, name, lambda: source.lift(name), same)
+                self._take(at, name, lift, same)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise

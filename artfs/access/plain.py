@@ -9,6 +9,7 @@ has died. Blocking.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -144,6 +145,10 @@ class _PlainCursor(Cursor):
         return TEMP + secrets.token_hex(8).encode(), self._root_fd
 
     def lift(self, name: bytes) -> Staged:
+        if self.status(name).st_nlink > 1:
+            # A finish that failed may have made it a blob of the store. The mark of that finish keeps it from
+            # being written in place, and the tree where it would come has none.
+            raise OSError(errno.EXDEV, "a file of several names is copied, not taken", name)
         return Staged(self._to.fd, name, -1, kept=True)
 
     def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:

@@ -151,15 +151,17 @@ class Cursor(ABC):
 
     @abstractmethod
     def lift(self, name: bytes) -> Staged:
-        """Makes a file or symlink ready to be published in another tree, which then takes it from here."""
+        """Makes a file or symlink ready to be published in another tree, which then takes it from here.
+
+        Raises OSError with EXDEV if it can't be taken: then copy it.
+        """
 
     @abstractmethod
     def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
         """Gives what was staged its name, in one atomic step, and with `replace` in the place of another's.
 
         `replace` is for who is :meth:`Tree.alone`. Raises FileExistsError without it, IsADirectoryError where
-        a directory stands; OSError with EXDEV if it was lifted out of a tree from which nothing can be taken:
-        then copy it.
+        a directory stands; OSError with EXDEV if it was lifted where nothing can be taken from: then copy it.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Two who work directly: what one changes in a patch between two steps of another who fills it too."""
+"""Two who work directly: what one changes between two steps of another who fills the same pending version."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
 from artfs.access.trees import Cursor, Tree
 from artfs.errors import Busy, PathConflict
+from artfs.sdk import connection
+from artfs.sdk.connection import Connection
+from artfs.sdk.draft import Draft
+from artfs.store.objects import ObjectStore
 from artfs.volume import Volume
 from tests.crash.faults import steps
+from tests.crash.harness import Case
 from tests.crash.test_between import NAME, content
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
@@ -217,3 +222,33 @@ def test_a_removal_that_was_cut_short(access: Access, volume: Path, monkeypatch:
         at.remove(b"dir")
     access.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top"}
+
+
+# -- files that are handed over
+
+
+def test_files_of_a_draft_whose_finish_failed(
+    other: Access, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are blobs by then, and a version of another rests on them: who takes them over gets copies."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    draft = Draft(Connection(volume), NAME, "")
+    with draft.copier() as copier, copier.tree.cursor() as at:
+        copier.data(at, b"file", b"same")
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "sync", fail)
+        with pytest.raises(OSError):
+            draft.finish([])
+    other.new(NAME, b"theirs")
+    put(other, b"theirs", b"file", b"same")
+    put(other, b"theirs", b"more", b"more")
+    other.finish(NAME, b"theirs")
+    draft.hand_over(Draft(draft.connection, NAME, "", distributed_id=b"shared"), "run-1")
+    connection.forget()
+    with Volume.open(volume) as opened:
+        case = Case(opened)
+        case.write_to_all(b"shared")
+        case.check_sound()
