@@ -223,15 +223,17 @@ def shows_nothing(dir_fd: int, lower_names: int) -> bool:
 def hide(dir_fd: int, name: bytes) -> None:
     """Whites a lower entry out; nobody sees it while an entry of the directory bears the name."""
     durable.step("overlay:hide")
-    path = _GONE + b"/" + name
-    try:
-        os.mknod(path, stat.S_IFREG | 0o600, dir_fd=dir_fd)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        with unseen(dir_fd):
-            os.mkdir(_GONE, 0o700, dir_fd=dir_fd)
-        os.mknod(path, stat.S_IFREG | 0o600, dir_fd=dir_fd)
+    with contextlib.suppress(FileExistsError):
+        try:
+            _white_out(dir_fd, name)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError), unseen(dir_fd):  # another process may make it, too
+                os.mkdir(_GONE, 0o700, dir_fd=dir_fd)
+            _white_out(dir_fd, name)
+
+
+def _white_out(dir_fd: int, name: bytes) -> None:
+    os.mknod(_GONE + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
 
 
 # -- symlinks that mean something

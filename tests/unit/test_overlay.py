@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:
     overlay.hide(fd, b"a")
     assert (overlay.is_gone(fd, b"a"), overlay.is_gone(fd, b"b"), overlay.gone(fd)) == (True, False, {b"a"})
     assert tmp_path.stat().st_mtime_ns == 2
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_two_whiteouts_at_once(fd: int, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """Each is the first one of the directory."""
+    real = os.mkdir
+
+    def mkdir(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(os, "mkdir", real)
+        overlay.hide(fd, b"a" if same else b"b")
+        real(*arguments, **named)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    overlay.hide(fd, b"a")
+    assert overlay.gone(fd) == ({b"a"} if same else {b"a", b"b"})
 
 
 @pytest.mark.parametrize(
