@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Annotated, TypeVar
@@ -43,6 +44,9 @@ _DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
     b"conflicts.json",
     b"references",
 )
+
+_EXCHANGING = 5.0  # seconds that two renames may take
+_POLL = 0.01  # seconds between two looks
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -184,13 +188,30 @@ class Draft:
             self.close()
 
     def open_tree(self) -> int:
-        """Opens the root of the users' tree; the caller closes it."""
+        """Opens the root of the users' tree; the caller closes it.
+
+        While another one gives it a base, where directories can't be exchanged at once, this waits; raises
+        :class:`Sealing` if that takes long, FileNotFoundError if the tree is missing.
+        """
+        deadline = time.monotonic() + _EXCHANGING
+        while True:
+            try:
+                return self._open_tree()
+            except FileNotFoundError:
+                # Between the steps of an exchange, or where one was cut short: whoever gets a lock ends that.
+                try:
+                    with self.together():
+                        return self._open_tree()
+                except Sealing:
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(_POLL)
+
+    def _open_tree(self) -> int:
         try:
             return durable.open_directory(self.fd, TREE)
         except FileNotFoundError:
-            # An exchange that was cut short (durable.exchange); if it was not that, the tree is missing.
-            os.rename(TREE + durable.ASIDE, TREE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            return durable.open_directory(self.fd, TREE)
+            raise
         except OSError as error:
             raise documents.no_directory(error, self.what(TREE)) from None
 
@@ -362,6 +383,7 @@ class Draft:
                 raise Sealing from None
             holder = os.getpid()
             try:
+                durable.end_exchange(self.fd, TREE)  # which is done exclusively, so that nobody is at it
                 yield
             finally:
                 durable.unlock(fd, holder)

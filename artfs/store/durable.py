@@ -329,6 +329,18 @@ def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
     sync_dir(dir_fd, label=label)
 
 
+def end_exchange(dir_fd: int, other: bytes) -> None:
+    """Gives ``other`` its name back where :func:`exchange` was cut short. Nobody may be at that meanwhile.
+
+    Any number may call this at once.
+    """
+    try:
+        os.stat(other, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(other + ASIDE, other, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+
+
 def sweep_temps(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
     """Removes stale temps (files and symlinks) from one directory and returns how many.
 

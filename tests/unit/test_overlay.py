@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.store import syscalls
 from artfs.volume import Volume
+from tests.crash.faults import steps
 from tests.unit.stores import crash_at, crash_points, directory
 
 TREE = parse_tree("xxh128:" + "0a" * 16)
@@ -184,10 +186,34 @@ def test_a_crash_in_the_exchange(volume: Volume) -> None:
 
     seen = set()
     for number in range(len(crash_points(act))):
-        set_base(volume, volume.pending("model", b"job"), "v0")
+        set_base(volume, volume.standing(collection(volume), b"job"), "v0")
         crash_at(number, act)
         seen.add(shown(volume))
-        volume._forget(volume.pending("model", b"job"))
     assert seen == {"v0", "v1"}
     act()
     assert shown(volume) == "v1"
+
+
+def test_a_look_between_the_steps_of_an_exchange(volume: Volume) -> None:
+    """It waits, and does not end what is under way."""
+    commit(volume, "second")
+    tree = set_base(volume, volume.start(collection(volume), b"job"), "v0")
+    seen: list[str | None] = []
+    looking = threading.Thread(target=lambda: seen.append(shown(volume)))
+
+    def hook(label: str) -> None:
+        if label == "base:rename" and not looking.ident and not path(volume, "job").exists():
+            looking.start()
+            looking.join(0.2)
+
+    with steps(hook):
+        set_base(volume, tree, "v1")
+    looking.join()
+    assert seen == [shown(volume)] == ["v1"]
+
+
+def test_a_look_at_a_tree_that_is_missing(volume: Volume) -> None:
+    tree = volume.start(collection(volume), b"job")
+    path(volume, "job").rmdir()
+    with pytest.raises(FileNotFoundError):
+        tree.open_root()
