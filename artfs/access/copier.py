@@ -295,7 +295,7 @@ class Copier:
             with contextlib.suppress(OSError):
                 if same():
                     return _Standing.THE_SAME
-            owner = run_of(at, name)
+            owner = at.run(name)
         except FileNotFoundError:
             return _Standing.NOTHING
         if owner is not None and owner == self._terms.run:
@@ -311,22 +311,6 @@ class Copier:
         with self._lock:
             self._done += count
             self._progress("copy", self._done, self._total)
-
-
-def run_of(at: Cursor, name: bytes) -> str | None:
-    """Returns the run that brought a file, as far as is noted."""
-    try:
-        fd = at.open(name, bring=False)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return None
-    try:
-        return os.getxattr(fd, RUN).decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def _open_file(at: Cursor, name: bytes) -> int:

@@ -23,9 +23,9 @@ from itertools import pairwise
 
 from artfs.access.copying import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.access.referring import InVolume
-from artfs.access.trees import Cursor, Origin, Staged, Tree
+from artfs.access.trees import Cursor, Origin, Staged, Tree, as_run
 from artfs.errors import Busy, printable
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
+from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
@@ -237,6 +237,14 @@ class _OverlaidCursor(Cursor):
         if isinstance(found, os.stat_result):
             return user_xattrs(self._path(name))
         return [] if isinstance(found, SymlinkEntry) else [x for x in found.xattrs if is_users(x[0])]
+
+    def run(self, name: bytes) -> str | None:
+        found = self._find(name)
+        if isinstance(found, os.stat_result):
+            return super().run(name)
+        # Not as the blob's inode says: that is of whoever stored these bytes first.
+        noted = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
+        return None if noted is None else as_run(noted)
 
     # -- what is changed
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from artfs.access.copying import Xattrs
 from artfs.model.digest import Algorithm
+from artfs.model.entry import RUN
 
 
 class Staged:
@@ -124,6 +125,21 @@ class Cursor(ABC):
     def xattrs(self, name: bytes) -> Sequence[tuple[bytes, bytes]]:
         """Returns the xattrs of an entry that belong to its user."""
 
+    def run(self, name: bytes) -> str | None:
+        """Returns the run that brought an entry, as far as is noted. Raises FileNotFoundError."""
+        try:
+            fd = self.open(name, bring=False)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return None
+        try:
+            return as_run(os.getxattr(fd, RUN))
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
     # -- what is changed
 
     @abstractmethod
@@ -207,10 +223,15 @@ class Tree(ABC):
         """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""
 
 
+def as_run(noted: bytes) -> str:
+    """Returns the run that an entry's mark names."""
+    return noted.decode("utf-8", "surrogateescape")
+
+
 def descend(cursor: Cursor, way: Sequence[bytes]) -> None:
     """Goes down a path. Raises FileNotFoundError, NotADirectoryError."""
     for name in way:
         cursor.enter(name)
 
 
-__all__ = ["Cursor", "Origin", "Staged", "Tree", "descend"]
+__all__ = ["Cursor", "Origin", "Staged", "Tree", "as_run", "descend"]

@@ -15,7 +15,7 @@ import pytest
 from artfs.access.access import Access
 from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
-from artfs.access.trees import Cursor, Tree
+from artfs.access.trees import Cursor, Origin, Tree
 from artfs.errors import Busy, PathConflict
 from artfs.sdk import connection
 from artfs.sdk.connection import Connection
@@ -222,6 +222,44 @@ def test_a_removal_that_was_cut_short(access: Access, volume: Path, monkeypatch:
         at.remove(b"dir")
     access.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top"}
+
+
+# -- whose a file is
+
+
+def test_the_run_of_a_file_of_the_base(access: Access, volume: Path) -> None:
+    """Two runs brought the same bytes, which are stored once."""
+    access.new(NAME, b"runs")
+    for name, run in ((b"a", "run-1"), (b"b", "run-2")):
+        put(access, b"runs", name, b"same", run=run)
+    access.finish(NAME, b"runs")
+    access.new(NAME, b"next", base="v1")
+    for name, run, owner in ((b"a", "run-2", "run-1"), (b"b", "run-1", "run-2")):
+        with pytest.raises(PathConflict) as conflict:
+            put(access, b"next", name, b"other", run=run)
+        assert conflict.value.run == owner
+        put(access, b"next", name, b"other", run=owner)
+    assert access.finish(NAME, b"next")["version"] == "v2"
+    assert content(volume, "v2") == {b"a", b"b"}
+
+
+def test_the_run_of_a_reference_of_the_base(access: Access, volume: Path, tmp_path: Path) -> None:
+    origins = []
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+        origins.append(Origin((tmp_path / name).as_uri(), 3, ""))
+
+    def refer(pending: bytes, origin: Origin) -> None:
+        with access.filling(NAME, pending) as tree:
+            Copier(tree, Terms(run="run-1")).references([(b"file", origin)])
+
+    access.new(NAME, b"runs")
+    refer(b"runs", origins[0])
+    access.finish(NAME, b"runs")
+    access.new(NAME, b"next", base="v1")
+    refer(b"next", origins[1])
+    with access.filling(NAME, b"next") as tree, tree.cursor() as at:
+        assert at.reference(b"file") == origins[1]
 
 
 # -- files that are handed over
