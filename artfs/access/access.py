@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from artfs.access.paths import parts
@@ -36,6 +37,9 @@ DEFAULT_WAIT = 2.0
 
 INHERIT = "inherit"
 """The ttl of a version that is its collection's."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""What was read before, where that does not matter."""
 
 Progress = Callable[[str, int, int], None]
 """Told phase, done and total (0: not known); bytes when copying."""
@@ -189,11 +193,14 @@ class Access(ABC):
         """Returns the directory of a version where there is a mount, by its number; None without one."""
 
     @abstractmethod
-    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+    def change(
+        self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
+    ) -> None:
         """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
 
-        Each that is given is replaced whole. A ttl is seconds, ``none`` for ever, or :data:`INHERIT`. Raises
-        :class:`~artfs.errors.InvalidCommand`.
+        Each that is given is replaced whole; but of tags and metadata for which `since` says what was read
+        before, what others changed meanwhile stays (:mod:`~artfs.access.notes`). A ttl is seconds, ``none``
+        for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
         """
 
     @abstractmethod

@@ -19,9 +19,10 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes, nothing
+from artfs.access.access import INHERIT, NOTHING, Access, Annotation, Entry, PendingNotes, nothing
 from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
+from artfs.access.notes import merged
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
@@ -154,11 +155,15 @@ class DirectAccess(Access):
         collection, record = self._record(name, ref)
         return collection.notes(record.number).updated_at or record.created_at
 
-    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+    def change(
+        self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
+    ) -> None:
         collection, record = self._record(name, ref)
         if changes.get("ttl") == INHERIT:
             changes = {**changes, "ttl": None}
-        collection.update_notes(record.number, **changes)
+        collection.change_notes(
+            record.number, lambda notes: replace(notes, **merged(changes, since, to_builtins(notes)))
+        )
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         _, record = self._record(name, ref)

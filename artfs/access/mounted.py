@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.access import sealed
-from artfs.access.access import Access, Annotation, Entry, PendingNotes
+from artfs.access.access import NOTHING, Access, Annotation, Entry, PendingNotes
 from artfs.access.control import command, document, documents, read_control, set_note, text
+from artfs.access.notes import merged
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
 from artfs.access.trees import Origin, Tree
@@ -203,9 +204,12 @@ class MountedAccess(Access):
         with self._version(name, ref) as fd:
             return text(fd, b".artfs/updated_at")
 
-    def change(self, name: str, ref: str, changes: Mapping[str, Any]) -> None:
+    def change(
+        self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
+    ) -> None:
         with self._version(name, ref) as fd:
-            for key, value in changes.items():
+            now = _notes(fd) if since else NOTHING
+            for key, value in merged(changes, since, now).items():
                 set_note(fd, key, value)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
@@ -467,6 +471,13 @@ class MountedAccess(Access):
     def _give_up(self, name: str, distributed_id: bytes) -> None:
         with self._collection(name) as fd:
             os.rmdir(b"pending/" + distributed_id, dir_fd=fd)
+
+
+def _notes(version: int) -> dict[str, Any]:
+    return {
+        "tags": read_control(version, b".artfs/tags").decode().split(),
+        "metadata": document(version, b".artfs/metadata.json"),
+    }
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

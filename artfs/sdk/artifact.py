@@ -264,6 +264,9 @@ class Artifact(Adding):
         In a run that is going on, the run is noted as the one that made it. If nothing differs from the
         newest version no new one is made: it is that one then, and ``unchanged`` is True.
 
+        Aliases, tags and keys of the metadata that others changed since this artifact was last read or saved
+        stay as they set them, unless they are changed here, too.
+
         Example:
             >>> artifact.save()
             >>> artifact.version, artifact.unchanged
@@ -332,15 +335,14 @@ class Artifact(Adding):
     def _store_labels(self) -> None:
         labels, saved, access = self._checked_labels([], []), self._saved, self._access()
         version = self._version("labels")
+        since = {key: getattr(saved, key) for key in ("description", "tags", "metadata")}
         changes: dict[str, Any] = {
-            key: getattr(labels, key)
-            for key in ("description", "tags", "metadata")
-            if getattr(labels, key) != getattr(saved, key)
+            key: getattr(labels, key) for key, was in since.items() if getattr(labels, key) != was
         }
         if labels.ttl_is_set:
             changes["ttl"] = _ttl(labels.ttl)
         if changes:
-            access.change(self._collection, version, changes)
+            access.change(self._collection, version, changes, since)
         if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
             access.alias(self._collection, version, added)
         # What others have moved to another version meanwhile is theirs.

@@ -264,3 +264,24 @@ def test_labels_are_stored_by_save(place: Place, name: str, version: wandb.Artif
     version.aliases.append("v7")
     with pytest.raises(ValueError, match="'v7'"):
         version.save()
+
+
+def test_labels_of_others_stay(place: Place, name: str, version: wandb.Artifact) -> None:
+    version.tags = ["kept", "dropped", "theirs-to-drop"]
+    version.metadata = {"kept": 1, "dropped": 1, "theirs": 1, "ours": 1, "both": 1}
+    version.save()
+    theirs = wandb.Api().artifact(name)
+    theirs.tags = ["kept", "dropped", "both", "theirs"]
+    theirs.metadata.update(theirs=2, both=2, new=2)
+    theirs.save()
+    version.tags.remove("dropped")
+    version.tags += ["both", "ours"]
+    del version.metadata["dropped"]
+    version.metadata.update(ours=3, both=3)
+    version.save()
+    for found in (version, wandb.Api().artifact(name)):
+        assert found.tags == ["kept", "both", "theirs", "ours"]
+        assert found.metadata == {"kept": 1, "theirs": 2, "ours": 3, "both": 3, "new": 2}
+    theirs.description = "Better"
+    theirs.save()
+    assert (theirs.tags, theirs.metadata) == (version.tags, version.metadata)
