@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import TypeVar
@@ -22,6 +23,8 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
+_SHARE = 8  # at most this part of all descriptors that the process may have
+_KEPT_OF_WAY = 64  # of the directories that one operation passes on its way down
 
 
 class Place:
@@ -49,20 +52,44 @@ class Place:
             if place.parent is None:
                 raise _stale()
             place = place.parent
-        fd = place.fd
-        for place in reversed(chain):
+        self.places.touch(place)
+        # Of a long way only some are kept, evenly spread: it must not take all descriptors that there are,
+        # and whoever comes up from there level by level must not go all of it each time.
+        step = len(chain) // _KEPT_OF_WAY + 1
+        fd, passed = place.fd, -1
+        for left in range(len(chain) - 1, -1, -1):
+            place = chain[left]
             try:
-                fd = os.open(place.name, _DIRECTORY, dir_fd=fd)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    raise _stale() from None
-                raise
-            if os.fstat(fd).st_ino != place.serial:
-                os.close(fd)
-                raise _stale()
-            place.fd = fd
-            self.places.opened(place)
+                fd = place._enter(fd)
+            finally:
+                if passed >= 0:
+                    os.close(passed)
+            if left % step:
+                passed = fd
+            else:
+                passed, place.fd = -1, fd
+                self.places.opened(place)
         return fd
+
+    def _enter(self, above: int) -> int:
+        """Opens this directory from the one above; the caller closes it."""
+        try:
+            fd = os.open(self.name, _DIRECTORY, dir_fd=above)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise _stale() from None
+            raise
+        if os.fstat(fd).st_ino != self.serial:
+            os.close(fd)
+            raise _stale()
+        return fd
+
+    def let_go(self) -> None:
+        """Closes the descriptor before the next :meth:`Places.trim`; nobody may have it but the caller."""
+        if self.fd >= 0 and self.parent is not None:
+            self.places.closed(self)
+            os.close(self.fd)
+            self.fd = -1
 
     def _nameless(self) -> int:
         """Returns the descriptor of the root, or of what has no name any more."""
@@ -250,7 +277,11 @@ class Places:
             if root is not None and root.fd >= 0:
                 os.close(root.fd)
                 root.fd = -1
-        while len(_open) > OPEN_DIRECTORIES:
+        if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
+            return
+        # Asked each time: prlimit(1) may have moved it.
+        most = min(OPEN_DIRECTORIES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        while len(_open) > most:
             place = _open.popitem(last=False)[1]()
             if place is not None and place.parent is not None and place.fd >= 0:
                 os.close(place.fd)

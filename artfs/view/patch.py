@@ -412,14 +412,19 @@ class PatchDirectory(PatchNode, PendingDirectory):
                 raise FileNotFoundError(errno.ENOENT, "the directory was removed")
             chain.append(directory)
             directory = directory.parent
+        passed: PatchDirectory | None = None
         for one in reversed(chain):
             assert isinstance(one.entry, DirEntry)
-            assert isinstance(one.parent, PatchDirectory)
+            parent = one.parent
+            assert isinstance(parent, PatchDirectory)
             assert one.lower is not None
-            one._placed(
-                overlay.stage_directory(self.branch.staging, one.entry, one.lower), one.parent, "lift"
-            )
+            opened_here = parent.fd < 0
+            one._placed(overlay.stage_directory(self.branch.staging, one.entry, one.lower), parent, "lift")
             one.entry = None
+            # A long chain must not take all descriptors that there are.
+            if passed is not None:
+                passed.let_go()
+            passed = parent if opened_here else None
 
     def lift_xattrs(self) -> None:
         self.lift()

@@ -131,6 +131,8 @@ class PendingNode(Place, Node):
 
     def current(self) -> Node:
         """Returns the node at the same path of the tree that took the place of this one's, if one did."""
+        # Each request asks this first, when it has no descriptor of a directory yet.
+        self.places.trim()
         if self.branch.tree.successor is None:
             return self
         path = self.names()

@@ -216,23 +216,95 @@ def test_what_has_ended_holds_no_descriptor(shared_mount: MountedVolume, model: 
             sitting.append(os.open(tree, os.O_PATH | os.O_DIRECTORY))
             finish(tree)
 
-    def held() -> int:
-        return len(os.listdir(f"/proc/{shared_mount.pid}/fd"))
-
     sitting: list[int] = []
     try:
         for how in ("finish", "discard", "patch"):
             end(-1, how)
-        before = held()
+        before = held(shared_mount)
         for number in range(of(200, 20)):
             for how in ("finish", "discard", "patch"):
                 end(number, how)
-        assert held() <= before + 8
+        assert held(shared_mount) <= before + 8
         for fd in sitting:
             assert os.listdir(f"/proc/self/fd/{fd}") == ["file"]
     finally:
         for fd in sitting:
             os.close(fd)
+
+
+def held(mounted: MountedVolume) -> int:
+    """How many descriptors the daemon has."""
+    return len(os.listdir(f"/proc/{mounted.pid}/fd"))
+
+
+def go_down(levels: int) -> None:
+    for _ in range(levels):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir("d")
+        os.chdir("d")
+
+
+def test_a_way_down_takes_few_descriptors(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
+    levels, siblings = of(21_000, 1_500), 600
+
+    def look(_child: Child) -> None:
+        os.chdir(open_job)
+        root = os.open(".", os.O_PATH)
+        for number in range(siblings):
+            os.mkdir(f"s{number}")
+        go_down(levels)
+        for number in range(siblings):  # the daemon forgets how it got down
+            with fails(errno.ENOENT):
+                os.stat(f"s{number}/none", dir_fd=root)
+        with fails(errno.ENOENT):
+            os.stat("none")
+
+    with few_descriptors(shared_mount, of(20_000, 1_000)):
+        with Child(look, uid=HER) as child:
+            child.value(600)
+        assert held(shared_mount) < 700
+        serves(shared_mount, model, "beside him")
+
+
+def test_a_way_down_from_below_takes_few_descriptors(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    """A file made in a directory that shows through gives all directories above it inodes of the patch."""
+    levels = of(10_000, 1_500)
+
+    def make(_child: Child) -> None:
+        os.chdir(open_job)
+        go_down(levels)
+
+    with Child(make, uid=HER) as child:
+        child.value(600)
+    finish(open_job)
+    patch = model / "pending" / "patch"
+
+    def change(_child: Child) -> None:
+        patch.mkdir()
+        command(patch, "base", "latest")
+        os.chdir(patch)
+        go_down(levels)
+        Path("file").write_text("deep")
+
+    with few_descriptors(shared_mount, of(9_000, 1_000)):
+        with Child(change, uid=HER) as child:
+            child.value(600)
+        assert held(shared_mount) < 700
+        serves(shared_mount, model, "beside him")
+    assert show_json(patch, "status")["files"] == 1
+
+
+def test_files_of_many_directories_take_few_descriptors(shared_mount: MountedVolume, job: Path) -> None:
+    paths = [job / f"directory-{number}" / "file" for number in range(1_500)]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    with few_descriptors(shared_mount, 1_000):
+        for path in paths:
+            assert os.listxattr(path) == []  # the one request that the kernel knows no answer to
+        assert held(shared_mount) < 700
 
 
 # ---- who waits ----------------------------------------------------------------------------------------
@@ -517,15 +589,13 @@ def test_listings_of_large_directories_that_stay_open(
 def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path) -> None:
     levels = of(10_000, 1_500)
 
-    def go_down(_child: Child) -> None:
+    def make(_child: Child) -> None:
         os.chdir(job)
-        for _ in range(levels):
-            os.mkdir("d")
-            os.chdir("d")
+        go_down(levels)
         Path("file").write_text("deep")
 
     with takes_at_most(shared_mount, levels * 4096 + 32 * MIB):
-        with Child(go_down) as child:
+        with Child(make) as child:
             child.value(600)
         assert show_json(job, "status")["files"] == 1
         finish(job)
