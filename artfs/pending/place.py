@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
+from artfs.pending import closing
+
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -185,14 +187,14 @@ class Place:
         """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on."""
         self.places.closed(self)
         if self.fd >= 0:
-            os.close(self.fd)
+            closing.close(self.fd)
         self.fd, self.parent = fd, None
 
     def __del__(self) -> None:
         fd = getattr(self, "fd", -1)
         if fd >= 0:
             self.places.closed(self)
-            os.close(fd)
+            closing.close(fd)
 
 
 P = TypeVar("P", bound=Place)
@@ -275,7 +277,7 @@ class Places:
         while _retired:
             root = _retired.popleft()()
             if root is not None and root.fd >= 0:
-                os.close(root.fd)
+                closing.close(root.fd)
                 root.fd = -1
         if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
             return
@@ -284,7 +286,7 @@ class Places:
         while len(_open) > most:
             place = _open.popitem(last=False)[1]()
             if place is not None and place.parent is not None and place.fd >= 0:
-                os.close(place.fd)
+                closing.close(place.fd)
                 place.fd = -1
 
     def is_kept(self, number: int) -> bool:
@@ -332,7 +334,7 @@ class Unlinking:
         """Notes that the name is gone; tells whether the file or directory is, too."""
         last = os.fstat(self._fd).st_nlink == 0
         if self._place is None or self._place.lost(self._parent, self._name):
-            os.close(self._fd)
+            closing.close(self._fd)
         else:
             self._place.hold(self._fd)
         return last

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from artfs.errors import ReadOnly, Writer
+from artfs.pending import closing
 from artfs.view.budget import NAMES
 from artfs.view.node import Attributes, Caller, Handle, Listed, Listing
 from artfs.view.process import process_of
@@ -70,7 +71,8 @@ class PendingHandle(Handle):
                 node.fenced = False
                 node.branch.tree.hashes.closed(node.serial)
             node.branch.tree.gate.leave(self)
-        os.close(self.fd)
+        # It may be closed later than the gate and the digests know: nothing is written any more.
+        closing.close(self.fd, written=self.writable)
 
     # -- what the gate asks
 
@@ -153,4 +155,4 @@ class PendingListing(Listing):
 
     def release(self) -> None:
         NAMES.give(len(self._names), self.uid)
-        os.close(self._fd)
+        closing.close(self._fd)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 
 from artfs.errors import CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import reference
+from artfs.pending import closing, reference
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
@@ -36,6 +38,7 @@ from artfs.view.node import (
     Handle,
     Listing,
     Node,
+    Unready,
     check_no_control,
     writes,
 )
@@ -265,6 +268,8 @@ class PendingNode(Place, Node):
         own = -1
         if fd < 0:
             self.lift_bytes(empty=size == 0)
+        self._shorten_aside(fd, size)
+        if fd < 0:
             fd = own = self.descriptor(os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
@@ -276,6 +281,20 @@ class PendingNode(Place, Node):
         else:
             hashes.forget(self.serial)
         self.drop_setid(caller)
+
+    def _shorten_aside(self, fd: int, size: int) -> None:
+        """Raises Unready if it takes long to cut the file: then it is short when this is asked again.
+
+        `fd` is one that may write, or -1. Call after :meth:`lift_bytes`.
+        """
+        tree = self.branch.tree
+        status = self.stat() if fd < 0 else os.fstat(fd)
+        if size >= status.st_size or not closing.is_large(status):
+            return
+        tree.hashes.forget(self.serial)
+        guard = contextlib.nullcontext if self.gone else tree.gate.long_change
+        own = self.descriptor(os.O_WRONLY) if fd < 0 else os.dup(fd)
+        raise Unready(functools.partial(_shorten, own, size, status, guard))
 
     def drop_setid(self, caller: Caller) -> None:
         """Clears setuid and setgid, as every write by an ordinary user does; the kernel left that to us."""
@@ -357,6 +376,8 @@ class PendingNode(Place, Node):
         tree = self.branch.tree
         with contextlib.nullcontext() if self.gone else tree.gate.change():
             self.lift_bytes(empty=bool(flags & os.O_TRUNC))
+            if flags & os.O_TRUNC:
+                self._shorten_aside(-1, 0)
             fd = self.descriptor(self.branch.access(flags) | (flags & os.O_TRUNC))
             handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
             if flags & os.O_TRUNC:
@@ -587,6 +608,20 @@ class PendingDirectory(PendingNode):
             place = self.places.known(serial) if serial is not None else None
             if place is not None:
                 place.renamed(*old, *new)
+
+
+def _shorten(
+    fd: int, size: int, known: os.stat_result, guard: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Cuts a file that nothing has happened to since it was `known`, and closes `fd`. On a worker thread."""
+    try:
+        with guard():
+            now = os.fstat(fd)
+            # A seal that came between and did not commit has linked it: then it may be a blob by now.
+            if (now.st_nlink, now.st_ctime_ns) == (known.st_nlink, known.st_ctime_ns):
+                os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
 
 
 def _inode(directory: int, name: bytes) -> int | None:

@@ -17,6 +17,7 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
+from artfs.pending import closing
 from artfs.references import References
 from artfs.store.clock import nanoseconds
 from artfs.store.objects import ObjectStore
@@ -264,7 +265,7 @@ class SealedHandle(Handle):
         return os.pread(self.fd, size, offset)
 
     def release(self) -> None:
-        os.close(self.fd)
+        closing.close(self.fd)  # gc may have taken the blob's name
 
 
 class _SealedListing(Listing):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -305,6 +307,58 @@ def test_files_of_many_directories_take_few_descriptors(shared_mount: MountedVol
         for path in paths:
             assert os.listxattr(path) == []  # the one request that the kernel knows no answer to
         assert held(shared_mount) < 700
+
+
+# ---- the event loop's thread ---------------------------------------------------------------------------
+
+
+def slowest_lookup(tree: Path, until: Callable[[], bool]) -> float:
+    """Looks up what the kernel can't know, as long as need be; returns the seconds that the slowest took."""
+    slowest = 0.0
+    for number in itertools.count():
+        started = time.monotonic()
+        assert not (tree / f"none-{number}").exists()
+        slowest = max(slowest, time.monotonic() - started)
+        if until():
+            return slowest
+    raise AssertionError
+
+
+def test_files_of_many_extents_are_cut_and_go_beside_everything_else(
+    model: Path, job: Path, open_job: Path
+) -> None:
+    extents = of(60_000, 8_000)
+
+    def fill(name: str) -> int:
+        fd = os.open(open_job / name, os.O_RDWR | os.O_CREAT)
+        for number in range(extents):
+            os.pwrite(fd, b"x", number * 8192)
+        os.fsync(fd)
+        return fd
+
+    def work(child: Child) -> float:
+        fds = [fill(name) for name in ("cut", "open", "closed")]
+        child.say()
+        child.pause()
+        started = time.monotonic()
+        os.ftruncate(fds[0], 0)
+        took = time.monotonic() - started
+        os.unlink(open_job / "open")
+        os.close(fds[1])
+        os.close(fds[2])
+        os.unlink(open_job / "closed")
+        return took
+
+    with Child(work, uid=HER) as child:
+        child.heard(600)
+        child.go()
+        slowest = slowest_lookup(job, child.is_over)
+        took = child.value()
+    # What went meanwhile may still be going.
+    ended = time.monotonic() + 2 * took
+    slowest = max(slowest, slowest_lookup(job, lambda: time.monotonic() > ended))
+    assert slowest < max(took / 2, 0.25), f"cutting took {took:.2f} s"
+    assert finish(open_job)["version"] == "v0"
 
 
 # ---- who waits ----------------------------------------------------------------------------------------

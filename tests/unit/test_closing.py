@@ -1,0 +1,202 @@
+"""Files that take the backing filesystem long to cut or to let go: others do it, beside everything else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import ReadOnly, Sealing
+from artfs.pending import closing
+from artfs.seal.seal import Request
+from artfs.view.node import ROOT, Changes, Unready, ready
+from artfs.volume import Volume
+from tests.conformance.helpers import fails, read, write
+from tests.conformance.view import ViewFilesystem, ViewInMemory
+from tests.crash.faults import steps
+
+LARGE = b"x" * (2 << 20)
+
+Cut = Callable[[], object]
+
+
+@pytest.fixture
+def aside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Takes the descriptors that are to be closed on a thread."""
+    taken: list[int] = []
+
+    def take(fd: int) -> None:
+        taken.append(fd)
+        os.close(fd)
+
+    monkeypatch.setattr(closing._closer, "take", take)
+    return taken
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[ViewInMemory]:
+    with Volume.init(tmp_path / "volume") as volume:
+        yield ViewInMemory(volume)
+
+
+@pytest.fixture
+def fs(view: ViewInMemory) -> ViewFilesystem:
+    return view.pending_tree()
+
+
+@pytest.mark.parametrize("size", [10, len(LARGE)])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("written", [True, False])
+def test_what_may_take_long_is_closed_on_a_thread(
+    tmp_path: Path, aside: list[int], size: int, named: bool, written: bool
+) -> None:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.write(fd, LARGE[:size])
+    if not named:
+        os.unlink(tmp_path / "file")
+    closing.close(fd, written=written)
+    assert bool(aside) == (size == len(LARGE) and (written or not named))
+    with fails(errno.EBADF):
+        os.fstat(fd)
+
+
+def test_the_thread_closes(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.write(fd, LARGE)
+    read_end, write_end = os.pipe()
+    os.close(fd)
+    os.dup2(write_end, fd)
+    os.close(write_end)
+    closing._closer.take(fd)
+    assert os.read(read_end, 1) == b""
+    os.close(read_end)
+
+
+def test_a_large_file_goes_on_a_thread_with_its_last_name(fs: ViewFilesystem, aside: list[int]) -> None:
+    write(fs, b"one", LARGE)
+    write(fs, b"two", LARGE)
+    write(fs, b"small", b"small")
+    aside.clear()
+    fs.link(b"one", b"other")
+    fs.unlink(b"one")
+    assert not aside
+    fs.unlink(b"other")
+    assert len(aside) == 1
+    fs.rename(b"small", b"two")
+    assert len(aside) == 2
+    fs.unlink(b"two")
+    assert len(aside) == 2
+
+
+def test_a_large_file_goes_on_a_thread_when_it_is_closed(
+    view: ViewInMemory, fs: ViewFilesystem, aside: list[int]
+) -> None:
+    write(fs, b"one", LARGE)
+    aside.clear()
+    file = fs.open(b"one", os.O_RDONLY)
+    fs.unlink(b"one")
+    assert not aside
+    file.close()
+    del file
+    assert len(aside) == 1 + 1  # the handle's, and the one by which the file was known
+    with fs.open(b"two", os.O_RDWR | os.O_CREAT) as file:
+        file.pwrite(LARGE, 0)
+    assert len(aside) == 3
+    # That one is counted no more, whenever it is closed.
+    assert finish(view) == "v0"
+
+
+def finish(view: ViewInMemory) -> str:
+    return view.volume.finish(view.volume.catalog.collection("suite"), b"test-1", Request(wait=0)).version
+
+
+def shorten(fs: ViewFilesystem, name: bytes, size: int = 0) -> Cut:
+    """Returns what is to be called to cut a file, for what is to be done first on a worker thread."""
+    return lambda: fs._at(name, follow=False).change_attributes(Changes(size=size), None, ROOT)
+
+
+def empty(fs: ViewFilesystem, name: bytes) -> Cut:
+    return lambda: fs._at(name, follow=False).open(os.O_WRONLY | os.O_TRUNC, ROOT).release()
+
+
+def first(cut: Cut) -> Callable[[], None]:
+    with pytest.raises(Unready) as caught:
+        cut()
+    return caught.value.prepare
+
+
+@pytest.mark.parametrize("way", [shorten, empty])
+def test_a_large_file_is_cut_on_a_worker_thread(
+    view: ViewInMemory, fs: ViewFilesystem, monkeypatch: pytest.MonkeyPatch, way: Callable[..., Cut]
+) -> None:
+    write(fs, b"file", LARGE)
+    cut = way(fs, b"file")
+    prepare = first(cut)
+    refused = []
+
+    def ftruncate(fd: int, size: int) -> None:
+        # No lock is held: others go on, but for a finish.
+        write(fs, b"other", b"data")
+        with pytest.raises(Sealing):
+            view.volume.pending("suite", b"test-1").gate.close_now()
+        refused.append(True)
+        os.truncate(fd, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", ftruncate)
+        prepare()
+    assert refused
+    assert fs.stat(b"file").size == 0
+    cut()
+    assert finish(view) == "v0"
+
+
+def test_a_small_or_growing_file_is_cut_at_once(fs: ViewFilesystem) -> None:
+    write(fs, b"file", LARGE)
+    shorten(fs, b"file", 1 << 40)()
+    ready(shorten(fs, b"file", 1000))
+    shorten(fs, b"file", 10)()
+    assert read(fs, b"file") == LARGE[:10]
+
+
+def test_digests_know_that_a_large_file_was_cut(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
+        file.pwrite(LARGE, 0)
+        file.truncate(1 << 20)
+        file.pwrite(LARGE, 1 << 20)
+    assert finish(view) == "v0"
+    assert view.volume.upkeep.check().sound
+
+
+def test_a_sealed_file_is_not_cut_late(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    write(fs, b"file", LARGE)
+    prepare = first(shorten(fs, b"file"))
+    finish(view)
+    with pytest.raises(ReadOnly):
+        prepare()
+    assert fs.stat(b"file").size == len(LARGE)
+
+
+def test_what_a_seal_that_failed_has_linked_is_not_cut(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    write(fs, b"file", LARGE)
+    cut = shorten(fs, b"file")
+    prepare = first(cut)
+
+    def fail(step: str) -> None:
+        if step == "seal:commit":
+            raise OSError(errno.ENOSPC, "no space")
+
+    with steps(fail), fails(errno.ENOSPC):
+        finish(view)
+    blob = os.open(view.volume.path / "collections/suite/pending/test-1/tree/file", os.O_RDONLY)
+    try:
+        prepare()
+        assert os.fstat(blob).st_size == len(LARGE)
+        ready(cut)
+        assert os.fstat(blob).st_size == len(LARGE)
+    finally:
+        os.close(blob)
+    assert fs.stat(b"file").size == 0
