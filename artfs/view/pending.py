@@ -13,6 +13,7 @@ import functools
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from artfs.view.reference import ReferenceHandle
 from artfs.view.setid import SETID, without_setid
 from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 
+_LEVELS_AT_ONCE = 128  # of a sealed tree that one request goes down before others have their turn
 _MOST_ABSENT = 10_000  # names of a root that are remembered not to be there
 _SALT_DIGITS, _SALT_SHIFT = 5, 40  # 20 bits, above the inode numbers that ext4, xfs and btrfs come to
 
@@ -122,7 +124,7 @@ class Branch:
 class PendingNode(Place, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
-    __slots__ = ("branch", "fenced", "setid", "writers")
+    __slots__ = ("_twin", "branch", "fenced", "setid", "writers")
 
     def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
         super().__init__(branch.tree.places, parent, name, serial)
@@ -131,11 +133,15 @@ class PendingNode(Place, Node):
         self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
+        self._twin: Node | None = None  # the sealed entry, once it was looked for: it never changes
 
     def current(self) -> Node:
         """Returns the node at the same path of the tree that took the place of this one's, if one did."""
         # Each request asks this first, when it has no descriptor of a directory yet.
         self.places.trim()
+        if self.branch.sealed is not None:
+            with contextlib.suppress(OSError):  # raised again by what is asked
+                self._find_twin(_LEVELS_AT_ONCE)
         if self.branch.tree.successor is None:
             return self
         path = self.names()
@@ -155,15 +161,29 @@ class PendingNode(Place, Node):
             if self.branch.tree.gate.state is State.DISCARDED:
                 raise OSError(errno.ESTALE, "the pending version was discarded")
             return None
-        path = self.names()
-        if path is None:
+        return self._find_twin(sys.maxsize)
+
+    def _find_twin(self, most: int) -> Node | None:
+        """Goes down to the sealed entry from the nearest directory above whose own is known.
+
+        Raises Unready after `most` levels; then the next call goes on from there.
+        """
+        way: list[PendingNode] = []
+        place: PendingNode = self
+        while place._twin is None and place.parent is not None:
+            way.append(place)
+            place = cast("PendingNode", place.parent)
+        twin = self.branch.sealed if place.is_root else place._twin
+        if twin is None:
             return None  # no name is known any more: most likely it is nobody's but its handles'
-        node: Node | None = self.branch.sealed
-        for name in path:
-            node = node.lookup(name) if node is not None else None
-        if node is None:
-            raise OSError(errno.ESTALE, "the version is gone")
-        return node
+        for count, below in enumerate(reversed(way)):
+            if count == most:
+                raise Unready(_nothing)
+            found = twin.lookup(below.name)
+            if found is None:
+                raise OSError(errno.ESTALE, "the version is gone")
+            twin = below._twin = found
+        return twin
 
     # -- attributes
 
@@ -608,6 +628,10 @@ class PendingDirectory(PendingNode):
             place = self.places.known(serial) if serial is not None else None
             if place is not None:
                 place.renamed(*old, *new)
+
+
+def _nothing() -> None:
+    """Is what has to be done first by who only lets others have their turn."""
 
 
 def _shorten(

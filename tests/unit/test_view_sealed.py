@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from artfs.model.entry import DirEntry
 from artfs.seal.seal import Request
-from artfs.view.sealed import KeptNodes
+from artfs.view.node import ROOT, Node, Unready
+from artfs.view.sealed import KeptNodes, SealedNode
 from artfs.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import ViewInMemory
@@ -33,3 +36,39 @@ def test_all_versions_share_one_bound(tmp_path: Path) -> None:
                     assert node is not None
                     assert view.sealed_node(node.ino) is node
                     assert len(kept) <= 5
+
+
+def test_who_sits_deep_in_what_is_sealed_is_led_down_once_and_in_turns_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, lookups = 300, list[bytes]()
+    with Volume.init(tmp_path / "volume") as volume:
+        memory = ViewInMemory(volume)
+        memory.pending_tree()
+        way: list[Node] = [memory.view.pending(volume.pending("suite", b"test-1"))]
+        for _ in range(levels):
+            way.append(way[-1].mkdir(b"d", 0o755, ROOT))
+        volume.finish(volume.catalog.collection("suite"), b"test-1", Request(wait=0))
+
+        look_up = SealedNode.lookup
+
+        def counted(self: SealedNode, name: bytes) -> Node | None:
+            lookups.append(name)
+            return look_up(self, name)
+
+        monkeypatch.setattr(SealedNode, "lookup", counted)
+        at_once = []
+        for _ in range(levels):
+            before = len(lookups)
+            try:
+                way[-1].current()
+            except Unready as unready:
+                unready.prepare()
+            at_once.append(len(lookups) - before)
+        assert sum(at_once) == levels
+        assert max(at_once) < levels / 2
+        for node in way:
+            assert node.current() is node
+            assert node.attributes().mtime_ns
+        assert way[-1].lookup(b"none") is None
+        assert lookups == [b"d"] * levels + [b"none"]
