@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 
 from artfs.errors import CrossTree, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import closing, reference
+from artfs.pending import reference
 from artfs.pending.gate import State
 from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
@@ -30,6 +28,7 @@ from artfs.pending.unshare import unshare
 from artfs.references import References
 from artfs.store import durable, syscalls
 from artfs.view.control.node import ControlDirectory
+from artfs.view.cutting import cut_aside
 from artfs.view.node import (
     FOREVER,
     LOWER,
@@ -288,7 +287,7 @@ class PendingNode(Place, Node):
         own = -1
         if fd < 0:
             self.lift_bytes(empty=size == 0)
-        self._shorten_aside(fd, size)
+        cut_aside(self, size, fd)
         if fd < 0:
             fd = own = self.descriptor(os.O_WRONLY)
         try:
@@ -301,20 +300,6 @@ class PendingNode(Place, Node):
         else:
             hashes.forget(self.serial)
         self.drop_setid(caller)
-
-    def _shorten_aside(self, fd: int, size: int) -> None:
-        """Raises Unready if it takes long to cut the file: then it is short when this is asked again.
-
-        `fd` is one that may write, or -1. Call after :meth:`lift_bytes`.
-        """
-        tree = self.branch.tree
-        status = self.stat() if fd < 0 else os.fstat(fd)
-        if size >= status.st_size or not closing.is_large(status):
-            return
-        tree.hashes.forget(self.serial)
-        guard = contextlib.nullcontext if self.gone else tree.gate.long_change
-        own = self.descriptor(os.O_WRONLY) if fd < 0 else os.dup(fd)
-        raise Unready(functools.partial(_shorten, own, size, status, guard))
 
     def drop_setid(self, caller: Caller) -> None:
         """Clears setuid and setgid, as every write by an ordinary user does; the kernel left that to us."""
@@ -397,7 +382,7 @@ class PendingNode(Place, Node):
         with contextlib.nullcontext() if self.gone else tree.gate.change():
             self.lift_bytes(empty=bool(flags & os.O_TRUNC))
             if flags & os.O_TRUNC:
-                self._shorten_aside(-1, 0)
+                cut_aside(self, 0)
             fd = self.descriptor(self.branch.access(flags) | (flags & os.O_TRUNC))
             handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
             if flags & os.O_TRUNC:
@@ -632,20 +617,6 @@ class PendingDirectory(PendingNode):
 
 def _nothing() -> None:
     """Is what has to be done first by who only lets others have their turn."""
-
-
-def _shorten(
-    fd: int, size: int, known: os.stat_result, guard: Callable[[], AbstractContextManager[None]]
-) -> None:
-    """Cuts a file that nothing has happened to since it was `known`, and closes `fd`. On a worker thread."""
-    try:
-        with guard():
-            now = os.fstat(fd)
-            # A seal that came between and did not commit has linked it: then it may be a blob by now.
-            if (now.st_nlink, now.st_ctime_ns) == (known.st_nlink, known.st_ctime_ns):
-                os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
 
 
 def _inode(directory: int, name: bytes) -> int | None:
