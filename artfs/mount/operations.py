@@ -29,6 +29,7 @@ from artfs.mount.errnos import errno_of
 from artfs.mount.reads import QuickReads
 from artfs.mount.shares import OpenFiles, Waiting
 from artfs.mount.table import InodeTable
+from artfs.mount.threads import Threads
 from artfs.view.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node, Unready
 from artfs.view.process import signalled
 from artfs.view.view import View
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 T = TypeVar("T")
 
-_COMMANDS = 64  # control files and changes of directories that wait for the disk at the same time
 _WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish does for a run to leave
 _SHARE = _WAITING // 3  # of these one user's
 _THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
@@ -99,7 +99,7 @@ class Operations(pyfuse3.Operations):
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, tuple[int, Node, Listing]] = {}
         self._numbers = itertools.count(1)
-        self._commands = trio.CapacityLimiter(_COMMANDS)
+        self._commands = Threads()
         self._disk = trio.CapacityLimiter(_DISK)
         self._hashing = trio.CapacityLimiter(_HASHING)
         # Beside each other: whoever waits for another machine must keep nobody from a finish.
@@ -235,9 +235,10 @@ class Operations(pyfuse3.Operations):
     # -- names
 
     async def _run(self, node: Node, method: str, *arguments: Any) -> Any:
+        """Calls a method of a node, whose last argument is the caller."""
         call = getattr(node, method)
         if method in node.blocks:
-            return await trio.to_thread.run_sync(call, *arguments, limiter=self._commands)
+            return await self._commands.run(arguments[-1], call, *arguments)
         return call(*arguments)
 
     @_answering
@@ -372,19 +373,20 @@ class Operations(pyfuse3.Operations):
                 return found
         if handle.unverified:
             # Few at once: who waits for a large file to be hashed must keep nobody from the disk.
-            limiter = self._hashing
-        else:
-            limiter = self._commands if handle.blocks else self._disk
-        return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
+            return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._hashing)
+        if handle.direct_io:
+            computes = handle.computes and off == 0
+            return await self._commands.run(self._open.opener(fh), handle.read, off, size, computes=computes)
+        return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._disk)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle = self._handles[fh]
         if not handle.blocks:
             return handle.write(off, buf)
-        if not handle.waits:
-            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=self._commands)
         caller = self._open.opener(fh)
+        if not handle.waits:
+            return await self._commands.run(caller, handle.write, off, buf)
         with self._waiting.one(caller.uid) as limiter:
             while limiter.available_tokens < 1:  # its user has as many finishes under way
                 if self._view.stopping or signalled(caller.pid):

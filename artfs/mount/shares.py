@@ -97,11 +97,15 @@ class OpenFiles:
 
 
 class Waiting:
-    """Requests that wait for what others do, each with a task, and some with a thread."""
+    """Requests that wait for their turn or for what others do, each with a task, and some with a thread."""
 
-    def __init__(self, most: int, share: int, threads: int) -> None:
-        """``most`` of all together, ``share`` of one user, of which ``threads`` have a thread at a time."""
+    def __init__(self, most: int, share: int, threads: int, *, of_root: int | None = None) -> None:
+        """``most`` of all together, ``share`` of one user, of which ``threads`` have a thread at a time.
+
+        Of root `of_root` have, if it is given.
+        """
         self._most, self._share, self._threads = most, share, threads
+        self._threads_of_root = threads if of_root is None else of_root
         self._all = 0
         self._of: Counter[int] = Counter()
         self._limiters: dict[int, trio.CapacityLimiter] = {}
@@ -117,7 +121,7 @@ class Waiting:
         self._all += 1
         self._of[uid] += 1
         if uid not in self._limiters:
-            self._limiters[uid] = trio.CapacityLimiter(self._threads)
+            self._limiters[uid] = trio.CapacityLimiter(self._threads if uid else self._threads_of_root)
         try:
             yield self._limiters[uid]
         finally:

@@ -133,6 +133,7 @@ class Handle:
 
     blocks = False  # read and write may wait: they run on a worker thread
     waits = False  # and they may do so for what only other commands bring about
+    computes = False  # reading from the beginning takes the interpreter for long: few may do so at a time
     keep_cache = True
     direct_io = False
     unverified = False  # the bytes are to be verified before any are given: read does it, or call verify

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import fcntl
 import json
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +390,54 @@ def test_waiting_finishes_of_one_user_keep_nobody_from_his(
         command(open_job, "runs", "-run")
         answers = {json.loads(child.value())["version"] for i, child in enumerate(waiting) if i % 3}
     assert answers == {"v1"}
+
+
+def test_commands_of_one_user_keep_nobody_from_his(shared_mount: MountedVolume, model: Path) -> None:
+    """She has more wait for the disk than there are threads. What dies in the line is not done."""
+    os.chmod(model / "pending", 0o777)
+    texts = ("description", "tags", "aliases")  # two writes of one file wait for each other in the kernel
+    os.chmod(model, 0o777)
+
+    def make(_child: Child) -> list[str]:
+        trees = [model / "pending" / f"hers-{number}" for number in range(24)]
+        for tree in trees:
+            tree.mkdir()
+        return list(map(str, trees))
+
+    def change(tree: Path, text: str, child: Child) -> None:
+        child.pause()
+        command(tree, text, "hers")
+
+    with Child(make, uid=HER) as child:
+        trees = list(map(Path, child.value()))
+    with contextlib.ExitStack() as children, contextlib.ExitStack() as locks:
+        waiting = [
+            children.enter_context(Child(partial(change, tree, text), uid=HER))
+            for tree in trees
+            for text in texts
+        ]
+        for tree in trees:  # not before there are the children, which would have the locks, too
+            locks.enter_context(locked(shared_mount, tree))
+        for child in waiting:
+            child.go()
+            eventually(partial(in_syscall, child.pid, "write"), what="it waits")
+        serves(shared_mount, model, "beside them")
+        for child in waiting:
+            child.kill(signal.SIGKILL)
+    changed = [show(tree, text) for tree in trees for text in texts if show(tree, text)]
+    assert 0 < len(changed) <= 4
+
+
+@contextlib.contextmanager
+def locked(mounted: MountedVolume, tree: Path) -> Iterator[None]:
+    """Holds the lock that whoever changes a text of a pending version waits for."""
+    place = mounted.volume / "collections" / tree.relative_to(mounted.point)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path) -> None:

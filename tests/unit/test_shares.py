@@ -1,12 +1,18 @@
-"""How many descriptors a daemon takes for itself, and what of them a user has."""
+"""How many descriptors and threads a daemon takes for itself, and what of them a user has."""
 
 from __future__ import annotations
 
+import errno
 import resource
+import threading
 
 import pytest
+import trio
 
-from artfs.mount import shares
+from artfs.errors import Interrupted
+from artfs.mount import shares, threads
+from artfs.view.node import Caller
+from tests.conformance.helpers import fails
 
 MOST = shares.MOST_DESCRIPTORS
 
@@ -52,3 +58,106 @@ def test_threads_that_nobody_waits_for_any_more_still_count() -> None:
         pass
     with waiting.one(1000) as limiter:
         assert limiter is not first
+
+
+# ---- threads for commands ------------------------------------------------------------------------------
+
+HER, HIM, ROOT = Caller(1001, 1001, 0), Caller(1002, 1002, 0), Caller(0, 0, 0)
+
+
+class Line:
+    """Calls that wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.commands = threads.Threads()
+        self.go = threading.Event()
+        self.running = 0
+
+    def call(self) -> None:
+        self.running += 1
+        self.go.wait(30)
+
+    async def run(self, caller: Caller, *, computes: bool = False) -> None:
+        await self.commands.run(caller, self.call, computes=computes)
+
+    async def stand(
+        self, nursery: trio.Nursery, caller: Caller, count: int, *, computes: bool = False
+    ) -> None:
+        """Lets a user stand in line so often; returns when nothing happens any more."""
+        for _ in range(count):
+            nursery.start_soon(lambda: self.run(caller, computes=computes))
+        await trio.sleep(0.1)
+
+
+def test_who_sends_many_commands_waits_for_himself() -> None:
+    async def main() -> None:
+        line = Line()
+        async with trio.open_nursery() as nursery:
+            await line.stand(nursery, HER, 100)
+            assert line.running == 4
+            with trio.fail_after(10):
+                assert await line.commands.run(HIM, lambda: "his") == "his"
+            await line.stand(nursery, ROOT, 10)
+            assert line.running == 14
+            line.go.set()
+        assert line.running == 110
+
+    trio.run(main)
+
+
+def test_few_compute_and_of_one_user_one() -> None:
+    async def main() -> None:
+        line = Line()
+        async with trio.open_nursery() as nursery:
+            await line.stand(nursery, HER, 20, computes=True)
+            assert line.running == 1
+            with trio.fail_after(10):
+                await line.commands.run(HER, lambda: None)
+                await line.commands.run(HIM, lambda: None, computes=True)
+            await line.stand(nursery, ROOT, 20, computes=True)
+            assert line.running == 2
+            line.go.set()
+
+    trio.run(main)
+
+
+def test_a_line_has_an_end() -> None:
+    async def main() -> None:
+        line = Line()
+        async with trio.open_nursery() as nursery:
+            await line.stand(nursery, HER, threads._SHARE)
+            with fails(errno.EAGAIN):
+                await line.commands.run(HER, lambda: None)
+            await line.commands.run(HIM, lambda: None)
+            line.go.set()
+
+    trio.run(main)
+
+
+def test_who_gave_up_in_the_line_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: set[int] = set()
+    monkeypatch.setattr(threads, "signalled", gone.__contains__)
+    refused = 0
+
+    async def main() -> None:
+        nonlocal refused
+        line = Line()
+
+        async def give_up() -> None:
+            nonlocal refused
+            try:
+                await line.run(Caller(HER.uid, HER.gid, 4711))
+            except Interrupted:
+                refused += 1
+
+        async with trio.open_nursery() as nursery:
+            await line.stand(nursery, HER, 4)
+            for _ in range(20):
+                nursery.start_soon(give_up)
+            await trio.sleep(0.1)
+            gone.add(4711)
+            line.go.set()
+        assert line.running == 4
+
+    trio.run(main)
+    assert refused == 20

@@ -27,6 +27,8 @@ class ControlFile(Generic[P]):
     waits: ClassVar[bool] = False
     #: A command of which a part may take long and another belongs on the loop's thread: see :meth:`steps`.
     stepped: ClassVar[bool] = False
+    #: Reading it goes through whole trees.
+    computes: ClassVar[bool] = False
     #: A document that may come in several writes; it is applied when :meth:`complete` says so.
     document: ClassVar[bool] = False
 

@@ -125,6 +125,7 @@ class ControlHandle(Handle):
         "_lock",
         "_place",
         "_snapshot",
+        "computes",
         "waits",
     )
 
@@ -134,7 +135,7 @@ class ControlHandle(Handle):
 
     def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
         self._place, self._file, self._caller = place, file, caller
-        self.waits = file.waits
+        self.waits, self.computes = file.waits, file.computes
         self._lock = threading.Lock()
         self._snapshot = Snapshot(b"")
         self._answer: bytes | None = None  # of the last command on this handle

@@ -32,7 +32,7 @@ _Objects = list[tuple[bytes, Found, bytes]]
 class PendingReferences(ControlFile[PendingPlace]):
     """It tells every name, and so is for who can list every directory. The answer tells what was added."""
 
-    name, writable, waits, stepped = "references", True, True, True
+    name, writable, waits, stepped, computes = "references", True, True, True, True
 
     def read_for(self, place: PendingPlace, caller: Caller) -> str:
         found, reach = place.view.volume.references_within_reach(place.tree)
