@@ -11,10 +11,12 @@ import logging
 import os
 import pwd
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
@@ -34,7 +36,7 @@ from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
 from artfs.pending import draft
 from artfs.pending.census import count
-from artfs.pending.draft import PENDING, Draft, Settings
+from artfs.pending.draft import PENDING, TREE, Draft, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.references import References, told
@@ -51,6 +53,7 @@ from artfs.version import __version__
 
 log = logging.getLogger(__name__)
 
+_RECENT = 64  # pending trees that are kept though nobody knows them just now
 _PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a version
 
 
@@ -68,9 +71,13 @@ class Volume:
         self.references = References(opened.fd, self.store, self.catalog.collection)
         self.upkeep = Upkeep(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()
-        #: Called before a pending version is opened, which holds descriptors until it ends; may refuse.
-        self.before_holding: Callable[[], None] = lambda: None
-        self._pending: dict[tuple[str, bytes], PendingTree] = {}
+        #: Called before a pending version is opened, which then holds descriptors, with its owner and how
+        #: many of his are held; may refuse.
+        self.before_holding: Callable[[int, int], None] = lambda _owner, _held: None
+        # Weak: they go, and their descriptors, with the last who knows them, as a mount's kernel does.
+        self._pending: WeakValueDictionary[tuple[str, bytes], PendingTree] = WeakValueDictionary()
+        self._recent: OrderedDict[tuple[str, bytes], PendingTree] = OrderedDict()
+        self._owned: dict[int, WeakSet[PendingTree]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -87,9 +94,10 @@ class Volume:
 
     def close(self) -> None:
         self.references.close()
-        for tree in self._pending.values():
+        for tree in list(self._pending.values()):
             tree.close()
         self._pending.clear()
+        self._recent.clear()
         self.catalog.close()
         self.store.close()
         os.close(self._runs_fd)
@@ -115,6 +123,7 @@ class Volume:
             tree = self._pending.get(key)
             if tree is not None and not tree.ended:
                 self._reconsider(tree)
+                self._use(tree)
                 return tree
             if name.startswith(b".") or b"/" in name:
                 raise PendingNotFound(collection, name)
@@ -123,7 +132,7 @@ class Volume:
     def reconsider(self, collection: Collection) -> None:
         """Makes pending again what a finish had decided and did not end, where the version is deleted now."""
         with self._lock:
-            for tree in self._pending.values():
+            for tree in list(self._pending.values()):
                 if tree.collection == collection.name:
                     self._reconsider(tree)
 
@@ -160,8 +169,10 @@ class Volume:
             return self._open_pending(collection, name)
 
     def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
-        self.before_holding()
         with collection.opened(PENDING) as fd:
+            with contextlib.suppress(FileNotFoundError):  # else the draft says what is wrong
+                root = os.stat(name + b"/" + TREE, dir_fd=fd, follow_symlinks=False)
+                self._before_holding(root.st_uid)
             draft = Draft(fd, collection.name, name)
         return self._adopt(collection, PendingTree(draft, self.store))
 
@@ -169,7 +180,20 @@ class Volume:
         if tree.shares_blobs and decided(collection, tree.draft.mark()) is not None:
             tree.gate.settle(State.COMMITTED)
         self._pending[collection.name, tree.name] = tree
+        self._owned.setdefault(tree.owner, WeakSet()).add(tree)
+        self._use(tree)
         return tree
+
+    def _before_holding(self, owner: int) -> None:
+        self.before_holding(owner, len(self._owned.get(owner, ())))
+
+    def _use(self, tree: PendingTree) -> None:
+        """Keeps a tree among the last that were asked for: what it knows of its files saves much reading."""
+        key = tree.collection, tree.name
+        self._recent[key] = tree
+        self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
 
     def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
         """Returns how a pending version stands; of one that was sealed meanwhile, its version's status."""
@@ -242,6 +266,7 @@ class Volume:
         self._check_not_finished(collection, name)
         uid = os.geteuid() if uid is None else uid
         gid = os.getegid() if gid is None else gid
+        self._before_holding(uid)
         with collection.opened(PENDING) as fd:
             try:
                 draft.start(
@@ -425,6 +450,7 @@ class Volume:
         with self._lock:
             if self._pending.get((tree.collection, tree.name)) is tree:
                 del self._pending[tree.collection, tree.name]
+                self._recent.pop((tree.collection, tree.name), None)
 
     def _empty(self, *trash: bytes) -> None:
         """Deletes from the trash beside whatever comes next: the answer need not wait for it. Never raises.

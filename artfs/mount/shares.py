@@ -61,9 +61,16 @@ class OpenFiles:
         # Far from the ceiling so few opens, which take two at the most, bring nobody near it.
         self._unprobed = min(_UNPROBED, ceiling // 32) if lowest < ceiling // 2 else 0
 
-    def check_for_tree(self) -> None:
-        """Raises ENFILE if too few are left for another pending version, which holds some until it ends."""
-        self._check_below(self._ceiling() * 7 // 8)
+    def check_for_tree(self, owner: int, held: int) -> None:
+        """Raises ENFILE if too few are left for another pending version, which holds two while it is known.
+
+        Raises EMFILE if `held` of them are the owner's share. With his open files it leaves something of what
+        there is for trees. The daemon's own user is as root: where it is not root, all are his.
+        """
+        ceiling = self._ceiling()
+        if owner not in (0, os.geteuid()) and held >= ceiling * 3 // 32:
+            raise OSError(errno.EMFILE, "this user has too many pending versions")
+        self._check_below(ceiling * 7 // 8)
 
     @staticmethod
     def _ceiling() -> int:

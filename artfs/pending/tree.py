@@ -43,9 +43,12 @@ class PendingTree:
         root = draft.open_tree()
         try:
             self.lower = overlay.lower_of(root)
-            self._serial = os.fstat(root).st_ino
+            status = os.fstat(root)
         finally:
             os.close(root)
+        self._serial = status.st_ino
+        #: Whose share of what trees hold this one is in; who is given the root later takes none.
+        self.owner = status.st_uid
         #: Set once the tree may hold references: then files have to be looked at before they are read. Known
         #: of other processes' references only if they came before this.
         self.has_references = draft.has_references()

@@ -1,7 +1,8 @@
 """A volume as one mount shows it: which nodes there are, and what the mount is told when they change.
 
-Owns the objects that must exist once for a mount: the root of each pending tree, the trees of sealed
-versions. The event loop's thread uses everything here; sealing threads call `flush` and `publish` only.
+Owns the objects that must exist once for a mount: the root of each pending tree that is known, the trees of
+sealed versions. The event loop's thread uses everything here; sealing threads call `flush` and `publish`
+only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -36,6 +38,7 @@ from artfs.volume import Volume
 log = logging.getLogger(__name__)
 
 _KEPT_VERSIONS = 256
+_RECENT = 64  # roots of pending trees that are kept though the kernel knows them no more
 _FORGETTING = 0.05  # seconds until the kernel has told what it has forgotten; more may be known without harm
 _PATIENCE = 30.0  # seconds that the kernel may take to write dirty pages back
 
@@ -77,7 +80,9 @@ class View:
         self.stopping = False  # then whoever waits gives up
         self.as_root = volume.references.careful = os.geteuid() == 0
         self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)
-        self._roots: dict[tuple[str, bytes], PendingDirectory] = {}
+        # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
+        self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()
+        self._recent: OrderedDict[tuple[str, bytes], PendingDirectory] = OrderedDict()
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
         self._labels: dict[int, str] = {}  # of all versions that were ever shown, by their serials
         self._kept = KeptNodes()
@@ -96,14 +101,21 @@ class View:
             control = ControlDirectory(place, PENDING_FILES)
             kind = Branch if tree.lower is None else PatchBranch
             root = self._roots[key] = kind(tree, control, self._serving).plant()
+        self._recent[key] = root
+        with contextlib.suppress(KeyError):  # a sealing thread has let it go just now
+            self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
         return root
 
     def drop(self, tree: PendingTree) -> PendingDirectory | None:
         """Lets the root of a tree go that is pending no more; a younger one of the same id stays."""
-        root = self._roots.get((tree.collection, tree.name))
+        key = tree.collection, tree.name
+        root = self._roots.get(key)
         if root is None or root.branch.tree is not tree:
             return None
-        return self._roots.pop((tree.collection, tree.name), None)
+        self._recent.pop(key, None)
+        return self._roots.pop(key, None)
 
     def set_base(self, tree: PendingTree, ref: str, request: Request) -> None:
         """Makes a pending version a patch, and has the kernel forget how it looked. Blocking."""

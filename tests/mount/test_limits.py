@@ -192,12 +192,42 @@ def test_pending_versions_without_number_leave_descriptors(shared_mount: Mounted
     with few_descriptors(shared_mount, 300):
         made = start()
         assert 20 < made < 300
+        assert len(os.listdir(model / "pending")) == made
         assert show_json(shared_mount.point, "status")["sealed"] >= 0
         for number in range(made):
             path = model / "pending" / f"job-{number}"
             (path / "file").write_text("these go on")
             command(path, "discard", "")
-    assert [name for name in os.listdir(model / "pending") if name != f"job-{made}"] == []
+    assert os.listdir(model / "pending") == []
+
+
+def test_who_has_many_pending_versions_leaves_some_to_others(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    def start(_child: Child) -> list[int]:
+        for number in range(1000):
+            try:
+                (model / "pending" / f"hers-{number}").mkdir()
+            except OSError as error:
+                return [number, error.errno or -1]
+        return [1000, 0]
+
+    def look(_child: Child) -> str:
+        return (open_job / "file").read_text()
+
+    (open_job / "file").write_text("his")
+    with few_descriptors(shared_mount, 600):
+        with Child(start, uid=HER) as her:
+            made, why = her.value()
+        assert 20 < made < 100
+        assert why == errno.EMFILE
+        # What was refused is not there.
+        assert len(os.listdir(model / "pending")) == made + 1
+        serves(shared_mount, model, "beside them")
+        with Child(look, uid=HIM) as him:
+            assert him.value() == "his"
+    for number in range(made):
+        (model / "pending" / f"hers-{number}").rmdir()
 
 
 def test_what_has_ended_holds_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import threading
+from pathlib import Path
 
 import pytest
 import trio
 
 from artfs.errors import Interrupted
 from artfs.mount import shares, threads
-from artfs.view.node import Caller
+from artfs.mount.table import InodeTable
+from artfs.view.node import ROOT, Caller
+from artfs.view.view import View
+from artfs.view.volume import VolumeRoot
+from artfs.volume import Volume
 from tests.conformance.helpers import fails
 
 MOST = shares.MOST_DESCRIPTORS
@@ -60,9 +66,57 @@ def test_threads_that_nobody_waits_for_any_more_still_count() -> None:
         assert limiter is not first
 
 
+# ---- pending versions ----------------------------------------------------------------------------------
+
+
+def test_an_owner_has_a_share_of_the_pending_versions_that_are_held(limits: list[tuple[int, int]]) -> None:
+    limits.append((1600, 1600))  # of which 1200 are the users'
+    open_files = shares.OpenFiles(probe=2)
+    open_files.check_for_tree(1001, 111)
+    with fails(errno.EMFILE):
+        open_files.check_for_tree(1001, 112)
+    open_files.check_for_tree(0, 400)
+    open_files.check_for_tree(1002, 0)
+
+
+def test_what_nobody_knows_any_more_holds_no_descriptor(tmp_path: Path) -> None:
+    """A kernel that forgets a pending version, and what is in it, has the daemon close it."""
+
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with Volume.init(tmp_path / "volume") as volume:
+        view = View(volume)
+        collection = volume.catalog.create("model")
+        table = InodeTable(view, root := VolumeRoot(view))
+        before, kept = held(), 2 * 64
+        for number in range(200):
+            volume.start(collection, b"job-%d" % number)
+        below = root.collection(collection).lookup(b"pending")
+        assert below is not None
+        told = []
+        for number in range(200):
+            node = below.lookup(b"job-%d" % number)
+            assert node is not None
+            made, handle = node.create(b"file", os.O_WRONLY, 0o600, ROOT)
+            handle.write(0, b"data")
+            handle.release()
+            for known in (node, made):
+                table.remember(known)
+                told.append((known.ino, 1))
+        del known, node, made, handle
+        assert held() >= before + 300
+        table.forget(told)
+        assert held() <= before + kept + 10
+        again = below.lookup(b"job-0")
+        assert again is not None
+        assert again.ino == told[0][0]
+        assert again.lookup(b"file") is not None
+
+
 # ---- threads for commands ------------------------------------------------------------------------------
 
-HER, HIM, ROOT = Caller(1001, 1001, 0), Caller(1002, 1002, 0), Caller(0, 0, 0)
+HER, HIM = Caller(1001, 1001, 0), Caller(1002, 1002, 0)
 
 
 class Line:
