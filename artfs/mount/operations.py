@@ -43,6 +43,7 @@ T = TypeVar("T")
 _WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish does for a run to leave
 _SHARE = _WAITING // 3  # of these one user's
 _THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
+_STEPS = 8  # steps of commands at the same time on threads, of one user
 _DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
 _HASHING = 4  # files that are verified at the same time
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
@@ -80,12 +81,12 @@ class KernelCaches:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
+    def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         with contextlib.suppress(CancelledError):  # the mount is at its end, and with it all names
-            self._session.notifier.entry(parent, name).result(timeout)
+            self._session.notifier.entry(parent, name, owner=owner).result(timeout)
 
-    def forget_pages(self, ino: int, timeout: float) -> None:
-        self._session.notifier.inode(ino).result(timeout)
+    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
+        self._session.notifier.inode(ino, owner=owner).result(timeout)
 
 
 class Operations(pyfuse3.Operations):
@@ -105,6 +106,8 @@ class Operations(pyfuse3.Operations):
         # Beside each other: whoever waits for another machine must keep nobody from a finish.
         self._waiting = Waiting(_WAITING, _SHARE, _THREADS)
         self._elsewhere = Waiting(_WAITING, _SHARE, _THREADS)
+        # Nothing here is refused: a step that is left out is one that the kernel is not told of.
+        self._steps = Waiting(MAX_TASKS, MAX_TASKS, _STEPS)
         self._open = OpenFiles(view.volume.layout.fd)
         view.volume.before_holding = self._open.check_for_tree
         self._reads = QuickReads()
@@ -114,10 +117,15 @@ class Operations(pyfuse3.Operations):
 
     async def _prepare(self, unready: Unready) -> None:
         """Has done what a request needs first."""
-        caller = unready.waiting
-        if caller is None:
+        if unready.waiting is not None:
+            await self._prepare_elsewhere(unready, unready.waiting)
+        elif unready.of is None:
             await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
-            return
+        else:
+            with self._steps.one(unready.of.uid) as limiter:
+                await trio.to_thread.run_sync(unready.prepare, limiter=limiter)
+
+    async def _prepare_elsewhere(self, unready: Unready, caller: Caller) -> None:
         outcome: list[Exception | None] = []
 
         def prepare() -> None:
@@ -127,13 +135,17 @@ class Operations(pyfuse3.Operations):
             except Exception as error:  # noqa: BLE001  (raised below)
                 outcome.append(error)
 
-        with self._elsewhere.one(caller.uid) as limiter:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, caller, nursery.cancel_scope)
-                await trio.to_thread.run_sync(prepare, limiter=limiter, abandon_on_cancel=True)
-                nursery.cancel_scope.cancel()
+        try:
+            with self._elsewhere.one(caller.uid) as limiter:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, caller, nursery.cancel_scope)
+                    await trio.to_thread.run_sync(prepare, limiter=limiter, abandon_on_cancel=True)
+                    nursery.cancel_scope.cancel()
+        except OSError as too_many:
+            unready.given_up(too_many)
+            return
         if not outcome:
-            unready.given_up()
+            unready.given_up(Interrupted())
         elif outcome[0] is not None:
             raise outcome[0]
 

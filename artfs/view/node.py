@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import xxhash
 
-from artfs.errors import ArtfsError, Interrupted, NotPermitted
+from artfs.errors import ArtfsError, NotPermitted
 from artfs.pending import overlay
 
 #: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
@@ -314,8 +314,9 @@ class Unready(Exception):
     """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again.
 
     What that raises is the answer. With ``waiting`` it waits for another machine, for as long as that caller
-    does: once he gives up, nobody waits for it any more. Then ``given_up`` is called, which raises what is
-    the answer then, or has it given when it is asked again.
+    does: once he gives up, nobody waits for it any more. Then ``given_up`` is called with why, which raises
+    that, or has it be the answer when it is asked again. Without ``waiting`` it is always done; ``of`` is
+    whose threads it takes then, if that is known.
     """
 
     def __init__(
@@ -323,13 +324,14 @@ class Unready(Exception):
         prepare: Callable[[], None],
         *,
         waiting: Caller | None = None,
-        given_up: Callable[[], None] | None = None,
+        of: Caller | None = None,
+        given_up: Callable[[Exception], None] | None = None,
     ) -> None:
-        self.prepare, self.waiting, self.given_up = prepare, waiting, given_up or _interrupted
+        self.prepare, self.waiting, self.of, self.given_up = prepare, waiting, of, given_up or _raise
 
 
-def _interrupted() -> None:
-    raise Interrupted
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -44,20 +44,24 @@ _PATIENCE = 30.0  # seconds that the kernel may take to write dirty pages back
 
 
 class Kernel(Protocol):
-    """What caches on the other side of the view. Calls return when it is done; sealing threads make them."""
+    """What caches on the other side of the view. Calls return when it is done; sealing threads make them.
 
-    def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
+    ``owner`` is whose tree it is about: what he has the kernel wait for keeps no other's waiting. Raises
+    OSError, of which a timeout is one.
+    """
+
+    def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         """The name stands for something else now, or for nothing."""
 
-    def forget_pages(self, ino: int, timeout: float) -> None:
+    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         """Writes dirty pages of a file back and drops all."""
 
 
 class NoKernel:
-    def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
+    def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         pass
 
-    def forget_pages(self, ino: int, timeout: float) -> None:
+    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         pass
 
 
@@ -126,9 +130,7 @@ class View:
             self.volume.set_base(collection, old, ref, request, number=None if root is None else root.ino)
         finally:
             if old.successor is not None and root is not None:
-                self._forget_below(root)
-                for name in list(root.branch.absent):
-                    self.kernel.forget_entry(root.ino, name, _PATIENCE)
+                self._forget_below(root, absent=list(root.branch.absent))
 
     def refer(
         self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
@@ -152,28 +154,41 @@ class View:
             control = root.branch.control
             entries += [(control.ino, name) for name in control.names()]
             entries.append((root.ino, RESERVED))
-        try:
-            for parent, name in entries:
-                self.kernel.forget_entry(parent, name, _PATIENCE)
-        except OSError as error:  # a timeout is one, too
-            log.warning("%s/%s: the kernel keeps the name: %r", tree.collection, printable(tree.name), error)
+        self.forget_names(tree, entries)
 
-    def _forget_below(self, root: PendingDirectory) -> None:
+    def _forget_below(self, root: PendingDirectory, absent: Sequence[bytes] = ()) -> None:
         """Makes the kernel look everything up again that it knows of a tree, and its attributes.
+
+        What it knows not to be in the root are the ``absent``.
 
         A name takes all below it along, but for what is open or somebody sits in; so there are two rounds,
         and the second finds only that.
         """
-        try:
-            for directory, name in root.places.names(depth=1):
-                self.kernel.forget_entry(directory, name, _PATIENCE)
+        tree = root.branch.tree
+        with self._kernel_may_keep(tree):
+            self._forget(tree, root.places.names(depth=1))
             time.sleep(_FORGETTING)
-            for directory, name in root.places.names():
-                self.kernel.forget_entry(directory, name, _PATIENCE)
+            self._forget(tree, root.places.names())
             for number in root.places.numbers():
-                self.kernel.forget_pages(number, _PATIENCE)
-        except OSError as error:
-            log.warning("the kernel keeps names of %s: %r", printable(root.branch.tree.name), error)
+                self.kernel.forget_pages(number, _PATIENCE, tree.owner)
+            self._forget(tree, [(root.ino, name) for name in absent])
+
+    def forget_names(self, tree: PendingTree, names: Iterable[tuple[int, bytes]]) -> None:
+        """Makes the kernel look names up again, each in a directory; what was done stands if it doesn't."""
+        with self._kernel_may_keep(tree):
+            self._forget(tree, names)
+
+    def _forget(self, tree: PendingTree, names: Iterable[tuple[int, bytes]]) -> None:
+        for directory, name in names:
+            self.kernel.forget_entry(directory, name, _PATIENCE, tree.owner)
+
+    @contextlib.contextmanager
+    def _kernel_may_keep(self, tree: PendingTree) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a timeout is one, too
+            label = f"{tree.collection}/{printable(tree.name)}"
+            log.warning("%s: the kernel keeps what it knows: %r", label, error)
 
     @staticmethod
     def pending_ino(collection: str) -> int:
@@ -187,7 +202,7 @@ class View:
             # Before the pages go: from here on no write(2) can dirty one (with a write cache; else none are).
             node.fenced = self.write_cache
         for node in nodes:
-            self.kernel.forget_pages(node.ino, _PATIENCE)
+            self.kernel.forget_pages(node.ino, _PATIENCE, node.branch.tree.owner)
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
         root = self.drop(tree)

@@ -87,10 +87,10 @@ class Kernel:
     def removed(self, directory: Node, name: bytes) -> None:
         self._names.pop((directory.ino, name), None)
 
-    def forget_entry(self, parent: int, name: bytes, timeout: float) -> None:
+    def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         self._names.pop((parent, name), None)
 
-    def forget_pages(self, ino: int, timeout: float) -> None:
+    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         pass
 
     def forget_all(self) -> None:

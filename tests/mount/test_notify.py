@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pyfuse3
 import pytest
 
 from artfs.mount.notify import Notifier
+from tests.conformance.helpers import eventually
 
 
 @pytest.fixture
@@ -66,6 +68,69 @@ def test_one_that_blocks_holds_up_no_other(notifier: Notifier, monkeypatch: pyte
     assert not blocked.done()
     released.set()
     blocked.result(10)
+
+
+def test_who_has_the_kernel_hang_has_nobody_else_wait(
+    notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    done: list[int] = []
+
+    def invalidate(parent: int, *_: object) -> None:
+        if parent < 1000:
+            released.wait(30)
+        done.append(parent)
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", invalidate)
+    hers = [notifier.entry(number, b"name", owner=1001) for number in range(100)]
+    notifier.entry(1000, b"name", owner=1002).result(10)
+    assert done == [1000]
+    released.set()
+    for future in hers:
+        future.result(10)
+    notifier.entry(1001, b"name", owner=1001).result(10)
+
+
+def test_one_directory_that_hangs_holds_one_thread(
+    notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    done: list[bytes] = []
+
+    def invalidate(parent: int, name: bytes, *_: object) -> None:
+        if parent == 1:
+            released.wait(30)
+            done.append(name)
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", invalidate)
+    stuck = [notifier.entry(1, b"%d" % number) for number in range(100)]
+    notifier.entry(2, b"name").result(10)
+    assert sum(thread.name.startswith("artfs-notify") for thread in threading.enumerate()) <= 2
+    released.set()
+    stuck[-1].result(10)
+    assert done == [b"%d" % number for number in range(100)]
+
+
+def test_many_owners_leave_few_threads(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda *_: None)
+    for owner in range(500):
+        notifier.entry(1, b"name", owner=owner).result(10)
+    eventually(
+        lambda: sum(thread.name.startswith("artfs-notify") for thread in threading.enumerate()) <= 100,
+        what="threads end",
+    )
+
+
+def test_after_the_end_what_is_in_line_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier, released = Notifier(), threading.Event()
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda *_: released.wait(30))
+    runs, waits = notifier.entry(1, b"one"), notifier.entry(1, b"two")
+    eventually(runs.running, what="it runs")
+    notifier.close(wait=False)
+    released.set()
+    runs.result(10)
+    with pytest.raises(CancelledError):
+        waits.result(10)
 
 
 def test_after_the_end_nothing_reaches_the_kernel(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):

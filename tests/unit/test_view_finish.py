@@ -164,3 +164,22 @@ COMMANDS = {
     b"metadata.json": b'{"a": 1}',
     b"runs": b"+run",
 }
+
+
+def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
+    view: ViewInMemory, fs: ViewFilesystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(fs, b"file", b"data")
+    finish(view)
+    view.pending_tree()
+    tree = view.volume.pending("suite", b"test-2")
+    assert view.view.pending(tree).lookup(b"file") is None
+    view.view.pending(tree).branch.absent.add(b"file")
+
+    def hangs(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(view.kernel, "forget_entry", hangs)
+    view.view.set_base(tree, "v0", Request())
+    assert view.view.pending(view.volume.pending("suite", b"test-2")).lookup(b"file") is not None
+    assert "the kernel keeps" in caplog.text

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-from artfs.errors import ArtfsError, Interrupted, InvalidCommand, NotPermitted, ReadOnly
+from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
 from artfs.view.budget import DOCUMENTS
 from artfs.view.control.file import ControlFile, Elsewhere
 from artfs.view.control.place import Place
@@ -261,7 +261,7 @@ class SteppedHandle(ControlHandle):
         step = self._step = _Step(call)
         if isinstance(call, Elsewhere):
             raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
-        raise Unready(step.run)
+        raise Unready(step.run, of=self._caller)
 
 
 class _Step:
@@ -277,8 +277,8 @@ class _Step:
         except Exception as error:  # noqa: BLE001  (raised where the step was asked for)
             self.outcome = None, error
 
-    def give_up(self) -> None:
-        self.outcome = None, Interrupted()
+    def give_up(self, why: Exception) -> None:
+        self.outcome = None, why
 
 
 def directory_attributes(place: Place, ino: int) -> Attributes:

@@ -22,7 +22,6 @@ from artfs.view.control.place import PendingPlace, sees_all
 from artfs.view.node import Caller
 
 _AT_ONCE = 100  # references made before others have their turn
-_PATIENCE = 30.0  # seconds that the kernel may take to forget a name
 _LARGEST = 1 << 63
 
 #: Paths in the tree, what shall stand there, and the run that brings it, if that is known.
@@ -57,8 +56,7 @@ class PendingReferences(ControlFile[PendingPlace]):
 
         def forget() -> None:
             # The kernel may have looked for these names before, and remembers that there was nothing.
-            for directory, name in made:
-                place.view.kernel.forget_entry(directory, name, _PATIENCE)
+            place.view.forget_names(place.tree, made)
             made.clear()
 
         try:
