@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import fcntl
+import itertools
 import json
 import os
 import resource
