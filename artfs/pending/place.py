@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
@@ -32,7 +32,7 @@ _KEPT_OF_WAY = 64  # of the directories that one operation passes on its way dow
 class Place:
     """One file, directory or link of a pending tree, known by its backing inode number."""
 
-    __slots__ = ("__weakref__", "_others", "fd", "ino", "name", "parent", "places", "serial")
+    __slots__ = ("__weakref__", "_nameless_of", "_others", "fd", "ino", "name", "parent", "places", "serial")
 
     ino: int  # the number under which it is shown
 
@@ -40,6 +40,7 @@ class Place:
         self.places, self.parent, self.name = places, parent, name
         self.serial = serial  # the backing inode number
         self.fd = -1
+        self._nameless_of: int | None = None  # in whose share the descriptor of what has no name counts
         self._others: dict[tuple[Place, bytes], None] | None = None  # more names of the same file
 
     def directory(self) -> int:
@@ -105,7 +106,9 @@ class Place:
 
         What has only lost the names that are known here may have others, so the link count decides.
         """
-        return self.parent is None and self is not self.places.root and os.fstat(self.fd).st_nlink == 0
+        if self.parent is not None or self is self.places.root:
+            return False
+        return self.fd < 0 or os.fstat(self.fd).st_nlink == 0
 
     def stat(self) -> os.stat_result:
         """Returns what the backing filesystem says of it now. ESTALE if something else stands there."""
@@ -156,6 +159,7 @@ class Place:
         """Notes a name under which this stands, beside those that are known."""
         if self.parent is None:
             # Found again: the descriptor that held the nameless is one of the directories' from here on.
+            self._give_back()
             if self.fd >= 0:
                 self.places.opened(self)
         elif (self.parent, self.name) != (parent, name):
@@ -184,15 +188,33 @@ class Place:
             self.parent, self.name = to_parent, to_name
 
     def hold(self, fd: int) -> None:
-        """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on."""
+        """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on.
+
+        Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
+        kernel knows them as long as he likes, and nobody else would get a descriptor.
+        """
         self.places.closed(self)
         if self.fd >= 0:
             closing.close(self.fd)
-        self.fd, self.parent = fd, None
+        self._give_back()
+        self.parent = None
+        owner = os.fstat(fd).st_uid
+        if owner not in (0, os.geteuid()) and _nameless[owner] >= _share():
+            closing.close(fd)
+            self.fd = -1
+            return
+        self.fd, self._nameless_of = fd, owner
+        _nameless[owner] += 1
+
+    def _give_back(self) -> None:
+        if self._nameless_of is not None:
+            _nameless[self._nameless_of] -= 1
+            self._nameless_of = None
 
     def __del__(self) -> None:
         fd = getattr(self, "fd", -1)
         if fd >= 0:
+            self._give_back()
             self.places.closed(self)
             closing.close(fd)
 
@@ -201,6 +223,9 @@ P = TypeVar("P", bound=Place)
 
 #: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
 _open: OrderedDict[int, ref[Place]] = OrderedDict()
+
+#: How many descriptors of what has no name there are, by who owns the files. The loop's thread only.
+_nameless: Counter[int] = Counter()
 
 #: Roots of trees that have ended, to be closed. Threads of others append to it.
 _retired: deque[ref[Place]] = deque()
@@ -281,8 +306,7 @@ class Places:
                 root.fd = -1
         if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
             return
-        # Asked each time: prlimit(1) may have moved it.
-        most = min(OPEN_DIRECTORIES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        most = min(OPEN_DIRECTORIES, _share())
         while len(_open) > most:
             place = _open.popitem(last=False)[1]()
             if place is not None and place.parent is not None and place.fd >= 0:
@@ -341,6 +365,11 @@ class Unlinking:
 
     def failed(self) -> None:
         os.close(self._fd)
+
+
+def _share() -> int:
+    # Asked each time: prlimit(1) may have moved it.
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE
 
 
 def _stale() -> OSError:

@@ -230,6 +230,40 @@ def test_who_has_many_pending_versions_leaves_some_to_others(
         (model / "pending" / f"hers-{number}").rmdir()
 
 
+def test_unlinked_files_that_are_held_leave_descriptors_to_others(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    """Each costs the daemon one, and whoever holds it by O_PATH has no file open."""
+
+    def hold(child: Child) -> int:
+        held = []
+        for number in range(600):
+            path = open_job / f"file-{number}"
+            path.write_text("data")
+            held.append(os.open(path, os.O_PATH))
+            path.unlink()
+        child.say()
+        child.pause()
+        told = [os.fstat(fd).st_size for fd in held[:50]]
+        with fails(errno.ESTALE):
+            os.fstat(held[-1])
+        reading = open_job / "read"
+        reading.write_text("still there")
+        with open(reading) as file:
+            reading.unlink()
+            assert file.read() == "still there"
+        return sum(told)
+
+    with few_descriptors(shared_mount, 800), Child(hold, uid=HER) as child:
+        child.heard()
+        assert len(os.listdir(f"/proc/{shared_mount.pid}/fd")) < 300
+        serves(shared_mount, model, "beside them")
+        child.go()
+        assert child.value() == 200
+    (open_job / "after").write_text("data")
+    (open_job / "after").unlink()
+
+
 def test_what_has_ended_holds_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
     """Though the kernel knows its files until memory runs short, and somebody sits in it."""
 
