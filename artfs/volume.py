@@ -497,24 +497,28 @@ class Volume:
 
     def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
         """Returns what differs between two versions; reads only where they do."""
-        return list(diff(self.store.reader, old.root.entry(), new.root.entry()))
+        return list(self.differences(old, new))
+
+    def differences(self, old: VersionRecord, new: VersionRecord) -> Iterator[Change]:
+        """Yields what :meth:`diff` returns: in a deep tree all paths together may not fit into memory."""
+        return diff(self.store.reader, old.root.entry(), new.root.entry())
 
     def changes(self, tree: PendingTree) -> list[Change]:
         """Returns what a pending version has changed since its base, or since nothing if it has none."""
-        return self.changes_within_reach(tree)[0]
+        return list(self.changes_within_reach(tree)[0])
 
-    def changes_within_reach(self, tree: PendingTree) -> tuple[list[Change], int]:
-        """Returns the changes of a pending version, and the mask of who may list all directories of them."""
+    def changes_within_reach(self, tree: PendingTree) -> tuple[Iterator[Change], int]:
+        """Yields the changes of a pending version; also the mask of who may list all directories of them."""
         return preview.changes(tree.current())
 
     def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
         """Returns path, URI, size and checksum of each reference in a pending tree."""
-        return self.references_within_reach(tree)[0]
+        return list(self.references_within_reach(tree)[0])
 
-    def references_within_reach(self, tree: PendingTree) -> tuple[list[dict[str, Any]], int]:
-        """Returns the references in a pending tree, and the mask of who may list all its directories."""
+    def references_within_reach(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
+        """Yields the references in a pending tree; also the mask of who may list all its directories."""
         found, reach = preview.references(tree.current())
-        return [told(path, entry) for path, entry in found], reach
+        return (told(path, entry) for path, entry in found), reach
 
     # -- runs
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Struct, convert, to_builtins
 
@@ -19,6 +19,7 @@ from artfs.model.manifest import describe
 from artfs.model.pages import Index, Page
 from artfs.model.tree import TreeReader
 
+T = TypeVar("T")
 Kind: TypeAlias = Literal["added", "removed", "changed", "mode", "kind", "renamed"]
 
 
@@ -99,27 +100,70 @@ def diff(reader: TreeReader, old: DirEntry, new: DirEntry) -> Iterator[Change]:
 
     Times, owners and xattrs make no difference, nor does the mode of the two directories themselves. Never
     reads what both have in common: equal trees, equal pages of directories that differ, and directories
-    that were renamed as they are. Holds what differs. Raises Damaged, before the first change.
+    that were renamed as they are. Holds what differs, but no path longer than its change is looked at: those
+    of all changes in a deep tree are many times the tree. Raises Damaged, before the first change.
 
     Of what is removed here and added there, equal contents are paired, the largest directories first, then
     what is in none of these. Among several, equal names come first, then the order of paths decides.
     """
     yield from _Comparison(reader).run(
-        _Node(b"", _item(old), old.entries, old.tree), _Node(b"", _item(new), new.entries, new.tree)
+        _Node(root := _Path(None, b""), _item(old), old.entries, old.tree),
+        _Node(root, _item(new), new.entries, new.tree),
     )
+
+
+class _Path:
+    """A path by its last name and the path of the directory above, None above the root.
+
+    Equal ones are the same object: what stands under one in both trees was met there in both at once, and
+    what is below a renamed directory is met under no other path of its tree.
+    """
+
+    __slots__ = ("above", "name")
+
+    def __init__(self, above: _Path | None, name: bytes) -> None:
+        self.above, self.name = above, name
+
+    def text(self) -> bytes:
+        found, at = [], self
+        while at.above is not None:
+            found.append(at.name)
+            at = at.above
+        return b"/".join(reversed(found))
 
 
 class _Node(NamedTuple):
     """An entry of one side; ``entries`` counts those below a directory, ``tree`` is how to list it."""
 
-    path: bytes
+    path: _Path
     item: Item
     entries: int = 0
     tree: TreeId | None = None
 
+
+class _Found(NamedTuple):
+    """A change before its paths are spelled out."""
+
+    kind: Kind
+    old: _Node | None
+    new: _Node | None
+
     @property
-    def name(self) -> bytes:
-        return self.path.rpartition(b"/")[2]
+    def path(self) -> _Path:
+        node = self.new or self.old
+        assert node is not None
+        return node.path
+
+    def told(self) -> Change:
+        old, new = self.old, self.new
+        moved = old is not None and new is not None and old.path is not new.path
+        return Change(
+            self.kind,
+            self.path.text(),
+            None if old is None else old.item,
+            None if new is None else new.item,
+            old.path.text() if old is not None and moved else None,
+        )
 
 
 class _OneSided:
@@ -135,7 +179,7 @@ class _Comparison:
 
     def __init__(self, reader: TreeReader) -> None:
         self._reader = reader
-        self._changes: list[Change] = []
+        self._changes: list[_Found] = []
         self._removed, self._added = _OneSided(), _OneSided()
         self._counts: list[int] = []
 
@@ -152,7 +196,7 @@ class _Comparison:
                 self._open(node, self._added)
         self._changes += (_removed(node) for node in self._pair(self._removed.others, self._added.others))
         self._changes += (_added(node) for node in self._added.others)
-        return iter(sorted(self._changes, key=lambda change: change.path.split(b"/")))
+        return (change.told() for change in _in_order(self._changes, lambda change: change.path))
 
     def _compare(self, old: _Node, new: _Node) -> None:
         todo = [(old, new)]
@@ -162,14 +206,14 @@ class _Comparison:
                     self._put(one, self._removed)
                     self._put(other, self._added)
                 elif one.item.kind != other.item.kind:
-                    self._changes.append(_change("kind", one, other))
+                    self._changes.append(_Found("kind", one, other))
                     self._put_children(one, self._removed)
                     self._put_children(other, self._added)
                 elif one.item.kind != "directory" and one.item.content != other.item.content:
-                    self._changes.append(_change("changed", one, other))
+                    self._changes.append(_Found("changed", one, other))
                 else:
                     if one.item.mode != other.item.mode:
-                        self._changes.append(_change("mode", one, other))
+                        self._changes.append(_Found("mode", one, other))
                     if one.item.kind == "directory":
                         todo.append((one, other))
 
@@ -178,10 +222,11 @@ class _Comparison:
         assert old.tree is not None
         assert new.tree is not None
         for one, other in differing_entries(self._reader, old.tree, new.tree):
-            yield (
-                None if one is None else _node(old, one),
-                None if other is None else _node(new, other),
-            )
+            before = None if one is None else _node(old, one)
+            after = None if other is None else _node(new, other)
+            if before is not None and after is not None and old.path is new.path:
+                after = after._replace(path=before.path)
+            yield before, after
 
     def _put(self, node: _Node | None, side: _OneSided) -> None:
         if node is None:
@@ -211,14 +256,14 @@ class _Comparison:
         equal: defaultdict[tuple[object, ...], tuple[list[_Node], list[_Node]]]
         equal = defaultdict(lambda: ([], []))
         for at, nodes in enumerate((gone, come)):
-            for node in sorted(nodes, key=lambda node: node.path.split(b"/")):
+            for node in _in_order(nodes, lambda node: node.path):
                 equal[node.item.content][at].append(node)
         left: list[_Node] = []
         come.clear()
         for olds, news in equal.values():
             pairs = _paired(olds, news)
             for old, new in pairs:
-                self._changes.append(_change("renamed", old, new))
+                self._changes.append(_Found("renamed", old, new))
                 if new.item.kind == "directory":
                     self._compare(old, new)  # finds modes only
             left += _without(olds, [old for old, _ in pairs])
@@ -232,8 +277,8 @@ def _paired(olds: list[_Node], news: list[_Node]) -> list[tuple[_Node, _Node]]:
         return []
     named: dict[bytes, list[_Node]] = defaultdict(list)
     for old in reversed(olds):
-        named[old.name].append(old)
-    pairs = [(named[new.name].pop(), new) for new in news if named.get(new.name)]
+        named[old.path.name].append(old)
+    pairs = [(named[new.path.name].pop(), new) for new in news if named.get(new.path.name)]
     olds = _without(olds, [old for old, _ in pairs])
     news = _without(news, [new for _, new in pairs])
     return pairs + list(zip(olds, news, strict=False))
@@ -244,16 +289,36 @@ def _without(nodes: list[_Node], taken: list[_Node]) -> list[_Node]:
     return [node for node in nodes if node.path not in paths]
 
 
-def _change(kind: Kind, old: _Node, new: _Node) -> Change:
-    return Change(kind, new.path, old.item, new.item, None if old.path == new.path else old.path)
+def _removed(node: _Node) -> _Found:
+    return _Found("removed", node, None)
 
 
-def _removed(node: _Node) -> Change:
-    return Change("removed", node.path, node.item, None)
+def _added(node: _Node) -> _Found:
+    return _Found("added", None, node)
 
 
-def _added(node: _Node) -> Change:
-    return Change("added", node.path, None, node.item)
+def _in_order(things: Iterable[T], path_of: Callable[[T], _Path]) -> Iterator[T]:
+    """Yields things in the order of their paths, name by name; those of one path in the order given.
+
+    It goes down from the root to where something is: comparing paths of many names with each other would
+    take as many steps for each pair of them.
+    """
+    at: defaultdict[_Path, list[T]] = defaultdict(list)
+    below: defaultdict[_Path | None, list[_Path]] = defaultdict(list)
+    known: set[_Path] = set()
+    for thing in things:
+        path: _Path | None = path_of(thing)
+        assert path is not None
+        at[path].append(thing)
+        while path is not None and path not in known:
+            known.add(path)
+            below[path.above].append(path)
+            path = path.above
+    todo = below.pop(None, [])
+    while todo:
+        path = todo.pop()
+        yield from at.get(path, ())
+        todo += sorted(below.get(path, ()), key=lambda path: path.name, reverse=True)
 
 
 def differing_entries(
@@ -333,7 +398,7 @@ class _Cursor:
 
 
 def _node(above: _Node, entry: Entry) -> _Node:
-    path = above.path + b"/" + entry.name if above.path else entry.name
+    path = _Path(above.path, entry.name)
     if isinstance(entry, DirEntry):
         return _Node(path, _item(entry), entry.entries, entry.tree)
     return _Node(path, _item(entry))

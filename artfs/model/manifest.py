@@ -16,12 +16,15 @@ from artfs.model.tree import TreeReader
 def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
     """Yields every entry below `root` with its path, in preorder: a directory, then what is in it.
 
-    Holds one page a level, however large the version is. Raises Damaged.
+    Holds one page a level and one path, however large the version is. Raises Damaged.
     """
     reader.check_count(root)
-    stack = [(b"", reader.entries(root.tree))]
+    above = b""
+    stack = [(0, reader.entries(root.tree))]
     while stack:
-        above, entries = stack[-1]
+        length, entries = stack[-1]
+        # Cut, not kept for each level: of a tree with many levels all their paths are no small thing.
+        above = above[:length]
         found = next(entries, None)
         if found is None:
             stack.pop()
@@ -31,7 +34,8 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
         yield path, entry
         if isinstance(entry, DirEntry):
             reader.check_count(entry)
-            stack.append((path + b"/", reader.entries(entry.tree)))
+            above = path + b"/"
+            stack.append((len(above), reader.entries(entry.tree)))
 
 
 def describe(entry: Entry) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 
 from artfs.errors import Busy
 from artfs.model import manifest, pages
@@ -55,8 +56,8 @@ class _Names(Preview):
         return blob_id(self.algorithm, digest), True
 
 
-def changes(tree: PendingTree) -> tuple[list[Change], int]:
-    """Returns what a pending tree has changed since its base, or since nothing if it has none, and its reach.
+def changes(tree: PendingTree) -> tuple[Iterator[Change], int]:
+    """Yields what a pending tree has changed since its base, or since nothing if it has none; also its reach.
 
     The reach is that of both sides: who may list every directory of them.
 
@@ -67,19 +68,19 @@ def changes(tree: PendingTree) -> tuple[list[Change], int]:
     base = tree.base()
     before = build((), sink.algorithm, sink.put) if base is None else sink.reader.summary(base.tree_id)
     old = before.directory(b"", root.mode, root.uid, root.gid, root.mtime_ns)
-    return list(diff(sink.reader, old, root)), old.reach & root.reach
+    return diff(sink.reader, old, root), old.reach & root.reach
 
 
-def references(tree: PendingTree) -> tuple[list[tuple[bytes, ReferenceEntry]], int]:
-    """Returns the references in a pending tree, by path, and its reach; no file is read.
+def references(tree: PendingTree) -> tuple[Iterator[tuple[bytes, ReferenceEntry]], int]:
+    """Yields the references in a pending tree, by path; also its reach. No file is read.
 
     Raises as :func:`changes` does.
     """
     if tree.lower is None and not tree.draft.has_references():
-        return [], 0o555
+        return iter(()), 0o555
     sink, root = _preview(tree, _Names)
     found = manifest.walk(sink.reader, root)
-    return [(path, entry) for path, entry in found if isinstance(entry, ReferenceEntry)], root.reach
+    return ((path, entry) for path, entry in found if isinstance(entry, ReferenceEntry)), root.reach
 
 
 def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview, DirEntry]:

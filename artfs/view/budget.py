@@ -39,5 +39,7 @@ class Budget:
 DOCUMENTS = Budget(256 << 20, 64 << 20, "too many documents are being written at the same time")
 #: Bytes of what control files said to those who read them; most of large ones lies on the volume's disk.
 SNAPSHOTS = Budget(4 << 30, 1 << 30, "too many large control files are being read at the same time")
+#: Those of them that lie in memory, as short ones do, and all that the disk doesn't take.
+HELD = Budget(256 << 20, 64 << 20, "too many control files are being read, and the disk has no room for them")
 #: Names in the listings of directories that are open.
 NAMES = Budget(20_000_000, 10_000_000, "too many large directories are being read at the same time")

@@ -52,10 +52,10 @@ def open_job(model: Path) -> Path:
     return path
 
 
-def resident(mounted: MountedVolume) -> int:
-    """The memory that the daemon has at this moment, in bytes."""
+def resident(mounted: MountedVolume, which: str = "VmRSS") -> int:
+    """The memory that the daemon has at this moment, in bytes; with VmHWM, at the most until now."""
     status = Path(f"/proc/{mounted.pid}/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which))
 
 
 @contextlib.contextmanager
@@ -64,6 +64,16 @@ def takes_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
     yield
     grown = resident(mounted) - before
     assert grown <= size, f"the daemon has grown by {grown / MIB:.0f} MiB"
+
+
+@contextlib.contextmanager
+def peaks_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
+    """Likewise at each moment."""
+    before = resident(mounted)
+    Path(f"/proc/{mounted.pid}/clear_refs").write_text("5")  # the peak begins anew: proc(5)
+    yield
+    grown = resident(mounted, "VmHWM") - before
+    assert grown <= size, f"the daemon had grown by {grown / MIB:.0f} MiB"
 
 
 def serves(mounted: MountedVolume, model: Path, name: str, uid: int = HIM) -> None:
@@ -639,6 +649,32 @@ def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
         file.seek(len(whole) - 10)
         assert file.read() == whole[-10:]
     assert show_json(model / "v0", "manifest.json")["link-1999"]["target"] == "x" * 1000
+
+
+def test_what_is_told_of_a_deep_tree_is_not_held_in_memory(
+    shared_mount: MountedVolume, model: Path, job: Path
+) -> None:
+    levels, name = of(1500, 600), "d" * 250
+
+    def go_down(_child: Child) -> None:
+        os.chdir(job)
+        for _ in range(levels):
+            os.mkdir(name)
+            os.chdir(name)
+
+    with Child(go_down) as child:
+        child.value(600)
+    with peaks_at_most(shared_mount, 32 * MIB):
+        with control(job, "changes").open() as told:
+            assert json.loads(next(told))["path"] == name
+        finish(job)
+        with control(model / "v0", "manifest.json").open() as manifest:
+            assert next(manifest) == "{\n"
+            assert next(manifest).startswith(f'"{name}": ')
+        (model / "pending" / "empty").mkdir()
+        finish(model / "pending" / "empty")
+        with control(model / "v0", "diff/v1").open() as told:
+            assert json.loads(next(told))["change"] == "removed"
 
 
 # ---- names, attributes, sizes -------------------------------------------------------------------------

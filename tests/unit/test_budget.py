@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,47 @@ def test_a_snapshot_counts_until_it_is_closed(
     assert again.read(0, 1) == b"z"
     again.close()
     other.close()
+
+
+def test_a_snapshot_takes_pieces_until_its_reader_has_his_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SNAPSHOTS", Budget(20 << 20, 4 << 20, "too much"))
+    given = 0
+
+    def pieces() -> Iterator[str]:
+        nonlocal given
+        while True:
+            given += 1000
+            yield f"{given:1000}"
+
+    with fails(errno.ENOMEM):
+        Snapshot(pieces(), str(tmp_path), HER)
+    assert given <= 5 << 20
+    first = Snapshot(itertools.islice(pieces(), 3000), str(tmp_path), HER)
+    whole = b"".join(first.read(offset, 99_999) for offset in range(0, 3_100_000, 99_999))
+    assert len(whole) == 3_000_000
+    assert whole[-1000:].strip() == b"%d" % given
+    first.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "HELD", Budget(10 << 20, 3 << 20, "too much"))
+    nowhere = str(tmp_path / "missing")
+    first = Snapshot([b"x" * (2 << 20), "y"], nowhere, HER)
+    assert first.read((2 << 20) - 2, 10) == b"xxy"
+    with fails(errno.ENOMEM):
+        Snapshot(["x" * 1000] * 2000, nowhere, HER)
+    small = Snapshot(b"z" * (1 << 19), str(tmp_path), HER)
+    # What her share in memory has no room for goes to the disk, if it is as little.
+    other = Snapshot(b"z" * (3 << 18), str(tmp_path), HER)
+    assert other.read(3, 5) == b"zzzzz"
+    for one in (first, small, other):
+        one.close()
+    Snapshot([b"x" * (2 << 20)], nowhere, HER).close()
 
 
 @pytest.mark.parametrize("patch", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -282,3 +283,26 @@ def test_from_one_page_to_many_and_back(store):
     assert [change.change for change in diff(store.reader, large, small)] == ["removed"] * 2000
     empty = flat(store, 0)
     assert len(list(diff(store.reader, empty, large))) == len(list(diff(store.reader, large, empty))) == 3000
+
+
+def test_paths_of_a_deep_tree_are_not_held_together() -> None:
+    levels, name, store = 600, b"d" * 250, Store()
+
+    def chain(text: str) -> DirEntry:
+        below = build([file(b"f", text)], XXH128, store.put)
+        for _ in range(levels):
+            entries: list[Entry] = [below.directory(name, 0o755, 0, 0, 0), file(b"f", text)]
+            below = build(entries, XXH128, store.put)
+        return below.directory(b"", 0o755, 0, 0, 0)
+
+    none, one, other = store.directory({}), chain("one"), chain("other")
+    store.pages = dict(store.pages)
+    tracemalloc.start()
+    try:
+        for old, new in ((none, one), (one, none), (one, other)):
+            count = (levels if new is other else 2 * levels) + 1
+            assert sum(1 for _ in diff(store.reader, old, new)) == count
+        assert sum(1 for _ in walk(store.reader, one)) == 2 * levels + 1
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

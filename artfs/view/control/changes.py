@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
@@ -18,8 +18,8 @@ from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, vir
 from artfs.view.process import READ, granted
 
 
-def _told(changes: Iterable[Change]) -> str:
-    return "".join(line(change.json()) for change in changes)
+def _told(changes: Iterable[Change]) -> Iterator[str]:
+    return (line(change.json()) for change in changes)
 
 
 class Changes(ControlFile[PendingPlace]):
@@ -27,7 +27,7 @@ class Changes(ControlFile[PendingPlace]):
 
     name = "changes"
 
-    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+    def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
         changes, reach = place.view.volume.changes_within_reach(place.tree)
         if not sees_all(place, reach, caller):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -51,8 +51,8 @@ class _Difference(ControlFile[VersionPlace]):
     def __init__(self, collection: Collection, other: VersionRecord) -> None:
         self._collection, self._other = collection, other
 
-    def read(self, place: VersionPlace) -> str:
-        return _told(place.view.volume.diff(place.record, self._other))
+    def read(self, place: VersionPlace) -> Iterator[str]:
+        return _told(place.view.volume.differences(place.record, self._other))
 
     def readable(self, place: VersionPlace) -> int:
         one, other = place.record.root.entry(), self._other.root.entry()
@@ -76,7 +76,7 @@ class _Closed(ControlFile[VersionPlace]):
     def __init__(self, collection: Collection, ref: str) -> None:
         self._collection, self._ref = collection, ref
 
-    def read_for(self, place: VersionPlace, caller: Caller) -> str:
+    def read_for(self, place: VersionPlace, caller: Caller) -> Iterator[str]:
         difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
         if not granted(difference.readable(place), place.owner(), caller, READ):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -13,6 +13,7 @@ from artfs.errors import InvalidCommand
 
 if TYPE_CHECKING:
     from artfs.view.control.place import Place
+    from artfs.view.control.snapshot import Content
     from artfs.view.node import Caller, Node
 
 P = TypeVar("P", bound="Place")
@@ -32,11 +33,11 @@ class ControlFile(Generic[P]):
     #: A document that may come in several writes; it is applied when :meth:`complete` says so.
     document: ClassVar[bool] = False
 
-    def read(self, place: P) -> str | bytes:
-        """Returns the present state, whole."""
+    def read(self, place: P) -> Content:
+        """Returns the present state: whole, or piece by piece where it may be much."""
         raise NotImplementedError
 
-    def read_for(self, place: P, caller: Caller) -> str | bytes:
+    def read_for(self, place: P, caller: Caller) -> Content:
         """Returns what :meth:`read` does, where it depends on who asks. Raises PermissionError."""
         return self.read(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from artfs.model.manifest import describe, walk
 from artfs.view.control.file import ControlFile, text
@@ -15,9 +16,9 @@ class Manifest(ControlFile[VersionPlace]):
     def readable(self, place: VersionPlace) -> int:
         return can_list(place.record.root.entry())
 
-    def read(self, place: VersionPlace) -> str:
-        lines = (
-            f"{json.dumps(text(path))}: {json.dumps(describe(entry))}"
-            for path, entry in walk(place.view.volume.store.reader, place.record.root.entry())
-        )
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+    def read(self, place: VersionPlace) -> Iterator[str]:
+        before = "{\n"
+        for path, entry in walk(place.view.volume.store.reader, place.record.root.entry()):
+            yield f"{before}{json.dumps(text(path))}: {json.dumps(describe(entry))}"
+            before = ",\n"
+        yield "{\n\n}\n" if before == "{\n" else "\n}\n"

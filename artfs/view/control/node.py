@@ -137,8 +137,8 @@ class ControlHandle(Handle):
         self._place, self._file, self._caller = place, file, caller
         self.waits, self.computes = file.waits, file.computes
         self._lock = threading.Lock()
-        self._snapshot = Snapshot(b"")
-        self._answer: bytes | None = None  # of the last command on this handle
+        self._snapshot = Snapshot(())
+        self._answer: Snapshot | None = None  # of the last command on this handle
         self._answer_at: int | None = None  # where it is read from; None until the first read after it
         self._collected = bytearray()
 
@@ -148,14 +148,13 @@ class ControlHandle(Handle):
                 if self._answer_at is None or offset == 0:
                     self._answer_at = offset
                 begin = offset - self._answer_at
-                return self._answer[begin : begin + size] if begin >= 0 else b""
+                return self._answer.read(begin, size) if begin >= 0 else b""
             if offset == 0:
-                content = self._file.read_for(self._place, self._caller)
-                if isinstance(content, str):
-                    content = content.encode("utf-8", "surrogateescape")
                 self._snapshot.close()
-                trash = f"/proc/self/fd/{self._place.view.volume.layout.fd}/trash"
-                self._snapshot = Snapshot(content, trash, self._caller.uid)
+                self._snapshot = Snapshot(())
+                self._snapshot = self._place.snapshot(
+                    self._file.read_for(self._place, self._caller), self._caller
+                )
             return self._snapshot.read(offset, size)
 
     def write(self, offset: int, data: bytes) -> int:
@@ -204,9 +203,15 @@ class ControlHandle(Handle):
             self._note(error.strerror or str(error))
             raise
 
-    def _accept(self, answer: str | None) -> None:
+    def _accept(self, answer: str | Snapshot | None) -> None:
         self._place.refused = None
-        self._answer, self._answer_at = (answer or "ok\n").encode("utf-8", "surrogateescape"), None
+        self._say(answer or "ok\n")
+
+    def _say(self, answer: str | Snapshot) -> None:
+        if self._answer is not None:
+            self._answer.close()
+        self._answer = Snapshot.uncounted(answer) if isinstance(answer, str) else answer
+        self._answer_at = None
 
     def _refuse(self, error: ArtfsError) -> None:
         self._note(str(error))
@@ -217,7 +222,7 @@ class ControlHandle(Handle):
         if len(reason) > _REASON_LIMIT:
             reason = reason[:_REASON_LIMIT] + "..."
         self._place.refused = reason
-        self._answer, self._answer_at = (reason + "\n").encode("utf-8", "surrogateescape"), None
+        self._say(reason + "\n")
 
     def release(self) -> None:
         # A flush is no end: it comes when any of the processes that share the handle closes it. So nobody
@@ -226,6 +231,8 @@ class ControlHandle(Handle):
             self._place.refused = "the document ended before it was complete"
             self._forget_collected()
         self._snapshot.close()
+        if self._answer is not None:
+            self._answer.close()
 
 
 class SteppedHandle(ControlHandle):

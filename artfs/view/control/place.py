@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
 from artfs.seal.base import Admission
+from artfs.view.control.snapshot import Content, Snapshot
 from artfs.view.node import Attributes, Caller, Node
 from artfs.view.process import CHANGE, LIST, PASS, granted
 
@@ -32,6 +33,10 @@ class Place:
     def __init__(self, view: View, *key: bytes) -> None:
         self.view, self.key = view, (self.kind.encode(), *key)
         self.refused: str | None = None  # why the last command was refused; None once one was accepted
+
+    def snapshot(self, content: Content, reader: Caller) -> Snapshot:
+        """Keeps what is told to somebody until he has read it. Raises OSError (ENOMEM)."""
+        return Snapshot(content, f"/proc/self/fd/{self.view.volume.layout.fd}/trash", reader.uid)
 
     def owner(self) -> Attributes:
         """Returns the attributes of the directory itself: who may write there may command here."""

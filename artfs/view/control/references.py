@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,13 @@ class PendingReferences(ControlFile[PendingPlace]):
 
     name, writable, waits, stepped, computes = "references", True, True, True, True
 
-    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+    def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
         found, reach = place.view.volume.references_within_reach(place.tree)
-        if found and not sees_all(place, reach, caller):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return "".join(map(line, found))
+        may = sees_all(place, reach, caller)
+        for reference in found:  # who may not is told that there is none
+            if not may:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            yield line(reference)
 
     def steps(
         self, place: PendingPlace, command: bytes, caller: Caller
