@@ -237,11 +237,9 @@ class Collection:
 
     def notes(self, number: int) -> Notes:
         """Returns what can change of a version. Raises VersionNotFound, Damaged."""
-        record = self.record(number)
+        self.record(number)  # a deleted one may have notes, still
         with self._home.opened(b"notes") as fd:
-            notes = self._notes(fd, record)[1]
-        # A caller that changes the object must not change the cached record.
-        return replace(notes, metadata=copy.deepcopy(notes.metadata))
+            return self._whole_notes(fd, number)[1]
 
     def update_notes(self, number: int, **changes: Any) -> Notes:
         """Sets fields of the notes, durably, and returns them. Others' changes of other fields are kept.
@@ -258,9 +256,9 @@ class Collection:
         """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""
         # Else a deletion could miss a ttl that was answered, and leave notes of what is gone.
         with self._home.locked(shared=True), self._home.opened(b"notes") as fd:
-            record = self.record(number)
+            self.record(number)
             while True:
-                raw, before = self._notes(fd, record)
+                raw, before = self._whole_notes(fd, number)
                 notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
                 if notes == before:
                     durable.confirm(fd, label="notes")
@@ -288,7 +286,7 @@ class Collection:
         """Returns the JSON of one version's ``status``. Raises VersionNotFound, Damaged."""
         record = self.record(number)
         with self._home.opened(b"notes") as fd:
-            notes = self._notes(fd, record)[1]
+            notes = self._shown_notes(fd, record)
         return records.describe(
             record,
             notes,
@@ -311,7 +309,7 @@ class Collection:
             for record in self.versions():
                 held = aliases.get(record.number, [])
                 changed = _notes_file(record.number) in noted
-                notes = self._notes(fd, record)[1] if changed else records.initial_notes(record)
+                notes = self._shown_notes(fd, record) if changed else records.initial_notes(record)
                 found.append(
                     records.describe(
                         record,
@@ -399,11 +397,20 @@ class Collection:
             raise Damaged(what, "it names no version")
         return raw, number
 
-    def _notes(self, fd: int, record: VersionRecord) -> tuple[bytes | None, Notes]:
-        name = _notes_file(record.number)
+    def _whole_notes(self, fd: int, number: int) -> tuple[bytes | None, Notes]:
+        """Returns the bytes of the notes, None if nothing was changed yet, and the notes."""
+        name = _notes_file(number)
         what = self._home.what(b"notes", name)
         raw = files.read(fd, name, what)
-        return raw, records.initial_notes(record) if raw is None else records.decode_notes(raw, what)
+        if raw is None:
+            return None, self._versions.initial_notes(number)
+        return raw, records.decode_notes(raw, what)
+
+    def _shown_notes(self, fd: int, record: VersionRecord) -> Notes:
+        """Returns the notes; as long as nothing was changed, perhaps without metadata and description."""
+        if files.identity(fd, _notes_file(record.number)) is None:
+            return records.initial_notes(record)
+        return self._whole_notes(fd, record.number)[1]
 
     def _check_alias_file(self, _: int, name: bytes) -> None:
         self._aliases.resolve(check_alias(os.fsdecode(name)))

@@ -192,6 +192,11 @@ def initial_notes(record: VersionRecord) -> Notes:
     return Notes(description=record.description, tags=record.tags, metadata=record.metadata)
 
 
+def lightened(record: VersionRecord) -> VersionRecord:
+    """Returns the record without metadata and description, which may be large, for who keeps it long."""
+    return msgspec.structs.replace(record, metadata={}, description="")
+
+
 def describe(
     record: VersionRecord,
     notes: Notes,

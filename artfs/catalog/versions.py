@@ -5,7 +5,8 @@ processes work on the same directory.
 
 Numbers follow each other without a gap, since a commit needs its predecessor and a tombstone keeps the
 number. So the highest one is found by looking whether the next exists, without listing thousands. Decoded
-records are kept, and believed only while the file under the name is still the same one.
+records are kept, and believed only while the file under the name is still the same one. Of long ones
+metadata and description are not kept: decoded, metadata may take fifty times the bytes that it has in a file.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from artfs.catalog import files, records
-from artfs.catalog.records import Tombstone, VersionRecord
+from artfs.catalog.records import Notes, Tombstone, VersionRecord
 from artfs.errors import ArtfsError, CollectionNotFound, Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
 from artfs.store.clock import timestamp
 
 SUFFIX = ".json"
+
+_SHORT = 1 << 14  # bytes of a record's file of which all is kept
 
 MOST_MISSING = 1000
 """So many records may be missing among the others; more, and the highest number is not to be believed."""
@@ -97,6 +100,8 @@ class Home:
 
 
 class Versions:
+    """The records come without metadata and description if they are long: see :meth:`initial_notes`."""
+
     def __init__(self, home: Home) -> None:
         self._home = home
         self._highest = -1
@@ -136,6 +141,14 @@ class Versions:
         if record is None:
             raise self._not_found(number)
         return record
+
+    def initial_notes(self, number: int) -> Notes:
+        """Returns what the notes of a version begin with. Raises VersionNotFound, Damaged."""
+        with self._opened() as fd:
+            decoded = self._read(fd, number)[1]
+        if isinstance(decoded, Tombstone):
+            raise self._not_found(number)
+        return records.initial_notes(decoded)
 
     def exists(self, number: int) -> bool:
         try:
@@ -211,14 +224,19 @@ class Versions:
         kept = self._decoded.get(number)
         if kept is not None and kept[0] == files.identity(fd, name):
             return kept[1]
+        identity, decoded = self._read(fd, number)
+        record = decoded if isinstance(decoded, VersionRecord) else None
+        if record is not None and identity[-1] > _SHORT:
+            record = records.lightened(record)
+        self._decoded[number] = identity, record
+        return record
+
+    def _read(self, fd: int, number: int) -> tuple[files.Identity, VersionRecord | Tombstone]:
+        name = _file(number)
         found = files.read_with_identity(fd, name, self._what(name))
         if found is None:
             raise self._home.missing(b"versions", name)
-        identity, data = found
-        decoded = records.decode_version(data, number, self._what(name))
-        record = decoded if isinstance(decoded, VersionRecord) else None
-        self._decoded[number] = identity, record
-        return record
+        return found[0], records.decode_version(found[1], number, self._what(name))
 
     def _deleted(self, fd: int, number: int) -> bool:
         try:

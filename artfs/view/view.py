@@ -18,7 +18,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import VersionRecord
+from artfs.catalog.records import VersionRecord, lightened
 from artfs.errors import ArtfsError, Damaged, PendingNotFound, printable
 from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
@@ -211,7 +211,7 @@ class View:
                 ArtfsError, OSError
             ):  # the collection can't be read: its nodes then fail
                 collection = self.volume.catalog.collection(tree.collection)
-                root.branch.sealed = self.sealed(collection, record).root
+                root.branch.sealed = self.sealed(collection, lightened(record)).root
         if root is not None and tree.merged:
             # Who sits in the tree has names and bytes of it that the version has not.
             self._forget_below(root)

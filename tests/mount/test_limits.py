@@ -633,6 +633,26 @@ def _accepts(job: Path) -> bool:
     return True
 
 
+def test_metadata_of_versions_is_not_kept_in_memory(shared_mount: MountedVolume, model: Path) -> None:
+    objects = of(1_500_000, 200_000)  # of 64 bytes each in memory, and 3 in the document
+
+    def make(number: int) -> None:
+        job = model / "pending" / f"job-{number}"
+        job.mkdir()
+        (job / "file").write_text(str(number))
+        document = '{"many": [' + ",".join(["{}"] * objects) + "]}"
+        with control(job, "metadata.json").open("w") as file:
+            file.write(document)
+        finish(job)
+        assert show_json(model / f"v{number}", "status")["tags"] == []
+
+    make(0)
+    with takes_at_most(shared_mount, objects * 128):
+        for number in range(1, of(8, 5)):
+            make(number)
+    assert len(show_json(model / "v1", "metadata.json")["many"]) == objects
+
+
 def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
     shared_mount: MountedVolume, model: Path, job: Path
 ) -> None:

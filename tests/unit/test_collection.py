@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -863,3 +865,25 @@ def test_what_is_already_so_is_made_durable_before_it_is_answered(model, monkeyp
             steps = crash_at(patch, -1)
             again()
         assert [step for step in steps if step.endswith(":sync-dir")]
+
+
+def test_of_long_records_little_is_kept_in_memory(vol):
+    model = vol.open().create("model")
+    metadata: dict[str, list[object]] = {"many": [{} for _ in range(20_000)]}
+    for _ in range(3):
+        commit(model, metadata=metadata, description="x" * 100_000, tags=["a", "b"])
+    tracemalloc.start()
+    try:
+        other = vol.open().collection("model")
+        assert [record.version for record in other.versions()] == ["v0", "v1", "v2"]
+        for number in range(3):
+            assert other.notes(number).metadata == metadata
+            assert other.notes(number).description == "x" * 100_000
+            assert other.describe(number)["tags"] == ["a", "b"]
+        other.update_notes(1, tags=["c"])
+        assert other.notes(1).metadata == metadata
+        assert [told["tags"] for told in other.describe_all()] == [["a", "b"], ["c"], ["a", "b"]]
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
