@@ -625,6 +625,24 @@ def test_documents_that_never_end_take_no_memory_without_end(
     eventually(lambda: _accepts(open_job), what="what was held is given back")
 
 
+def test_small_pieces_of_a_large_document_take_little_time(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    def collect(_child: Child) -> float:
+        fd = os.open(control(open_job, "metadata.json"), os.O_WRONLY)
+        os.write(fd, b'{"many": [{}')
+        for _ in range(12):
+            os.write(fd, b",{}" * (MIB // 4))
+        began = time.monotonic()
+        for _ in range(200):
+            os.write(fd, b",{}")
+        return time.monotonic() - began
+
+    with Child(collect, uid=HER) as child:
+        assert child.value(600) < 5
+    serves(shared_mount, model, "beside it")
+
+
 def _accepts(job: Path) -> bool:
     try:
         command(job, "metadata.json", json.dumps({"x": "y" * MIB}))

@@ -116,7 +116,7 @@ def _init(data: bytes) -> object:
 
 def _document(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
     """A document that a control file takes once it is whole."""
-    return lambda data: parse(data) if json_documents.is_whole(data) else None
+    return lambda data: parse(whole) if (whole := json_documents.Document().add(data)) is not None else None
 
 
 def _run(document: bytes) -> object:

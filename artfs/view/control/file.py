@@ -30,8 +30,9 @@ class ControlFile(Generic[P]):
     stepped: ClassVar[bool] = False
     #: Reading it goes through whole trees.
     computes: ClassVar[bool] = False
-    #: A document that may come in several writes; it is applied when :meth:`complete` says so.
-    document: ClassVar[bool] = False
+    #: The most bytes of a JSON object that may come in several writes, and is applied when it is whole; 0: it
+    #: takes commands.
+    document: ClassVar[int] = 0
 
     def read(self, place: P) -> Content:
         """Returns the present state: whole, or piece by piece where it may be much."""
@@ -64,13 +65,6 @@ class ControlFile(Generic[P]):
     def node(self, place: P) -> Node | None:
         """Returns the node under this name where it is a directory of its own; None for a file."""
         return None
-
-    def complete(self, document: bytes) -> bool:
-        """Tells whether the collected writes of a document are all of it.
-
-        Raises :class:`~artfs.errors.InvalidCommand` if they can't be, whatever follows.
-        """
-        return True
 
 
 class Elsewhere:

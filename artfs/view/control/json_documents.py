@@ -9,10 +9,14 @@ from artfs.errors import InvalidCommand
 
 # What of a token may stand at the end of a prefix of a document.
 _LONGEST_ESCAPE = 6
+_SHORT = 1 << 16  # bytes of a document that is parsed at each piece of it
+_BLANK = re.compile(rb"\s*")
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*(?:"|\Z)')
 _PIECE = re.compile(r"[-+.0-9eE]*|t(r(ue?)?)?|f(a(l(se?)?)?)?|n(u(ll?)?)?")
 
 
-def is_whole(document: bytes) -> bool:
+def is_whole(document: bytes | bytearray) -> bool:
     """Tells whether a JSON object is complete. Raises :class:`InvalidCommand` for what can't become one."""
     try:
         text = document.decode()
@@ -24,9 +28,7 @@ def is_whole(document: bytes) -> bool:
     if not stripped:
         return False
     if not stripped.startswith("{"):
-        raise InvalidCommand("it must be a JSON object, {...}")
-    if not stripped.endswith("}") and len(stripped) > 1 << 20:
-        return False  # of a long document each piece would have to be read again to know more
+        raise _no_object()
     try:
         json.loads(stripped)
     except json.JSONDecodeError as error:
@@ -37,3 +39,55 @@ def is_whole(document: bytes) -> bool:
     except RecursionError:
         raise InvalidCommand("it is nested too deeply") from None
     return True
+
+
+class Document:
+    """A JSON object as far as it has come.
+
+    What it costs is in proportion to what comes, however small the pieces are: a long one is not parsed to
+    see whether it is whole, but its brackets are counted. One thread at a time.
+    """
+
+    __slots__ = ("_begin", "_data", "_depth", "_held", "_in_string")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._begin = 0  # where it begins behind blanks, as far as that is known
+        self._depth = 0
+        self._in_string, self._held = False, b""  # a backslash at the end belongs to what follows
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def add(self, data: bytes) -> bytes | None:
+        """Takes the next piece; returns the document if it is whole now, which a long one may seem to be.
+
+        Raises :class:`InvalidCommand` for what can't become a JSON object, of a long one not always.
+        """
+        self._data += data
+        self._count(data)
+        whole = is_whole(self._data) if len(self._data) <= _SHORT else self._begun() and self._depth <= 0
+        return bytes(self._data) if whole else None
+
+    def _begun(self) -> bool:
+        found = _BLANK.match(self._data, self._begin)
+        assert found is not None
+        self._begin = found.end()
+        if self._begin == len(self._data):
+            return False
+        if self._data[self._begin] != ord("{"):
+            raise _no_object()
+        return True
+
+    def _count(self, data: bytes) -> None:
+        """Counts the brackets outside of strings."""
+        # A string that goes on is begun anew. Behind one more quote a mark stays if that has ended a string.
+        data = (b'"' if self._in_string else b"") + self._held + data
+        self._held = b"\\" if (len(data) - len(data.rstrip(b"\\"))) % 2 else b""
+        outside = _STRING.sub(b"", _ESCAPED.sub(b"", data.removesuffix(self._held)) + b'"\0')
+        self._in_string = outside.endswith(b"\0")
+        self._depth += sum(map(outside.count, (b"{", b"["))) - sum(map(outside.count, (b"}", b"]")))
+
+
+def _no_object() -> InvalidCommand:
+    return InvalidCommand("it must be a JSON object, {...}")

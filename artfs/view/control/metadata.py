@@ -8,7 +8,6 @@ from typing import Any
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
 from artfs.view.control.file import ControlFile
-from artfs.view.control.json_documents import is_whole
 from artfs.view.control.place import PendingPlace, VersionPlace
 from artfs.view.node import Caller
 
@@ -39,10 +38,7 @@ class _Document:
 
     name = "metadata.json"
     writable = True
-    document = True
-
-    def complete(self, document: bytes) -> bool:
-        return is_whole(document)
+    document = records.METADATA_LIMIT + (1 << 20)  # blanks between the values don't count
 
 
 class PendingMetadata(_Document, ControlFile[PendingPlace]):

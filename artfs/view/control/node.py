@@ -18,6 +18,7 @@ from typing import Any
 from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
 from artfs.view.budget import DOCUMENTS
 from artfs.view.control.file import ControlFile, Elsewhere
+from artfs.view.control.json_documents import Document
 from artfs.view.control.place import Place
 from artfs.view.control.snapshot import Snapshot
 from artfs.view.node import (
@@ -37,7 +38,6 @@ _fresh = itertools.count(1)
 _REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
 # Bytes of a command: less than what one request of FUSE brings, wherever in a page it begins.
 _COMMAND_LIMIT = 15 << 16
-_DOCUMENT_LIMIT = 17 << 20  # bytes that a handle collects
 
 
 class ControlDirectory(Node):
@@ -140,7 +140,7 @@ class ControlHandle(Handle):
         self._snapshot = Snapshot(())
         self._answer: Snapshot | None = None  # of the last command on this handle
         self._answer_at: int | None = None  # where it is read from; None until the first read after it
-        self._collected = bytearray()
+        self._collected = Document()
 
     def read(self, offset: int, size: int) -> bytes:
         with self._lock:
@@ -158,39 +158,34 @@ class ControlHandle(Handle):
             return self._snapshot.read(offset, size)
 
     def write(self, offset: int, data: bytes) -> int:
-        with self._lock:
+        with self._lock, self._answering():
+            command: bytes | None = data
             if self._file.document:
-                try:
-                    self._collect(data)
-                    data_given = bytes(self._collected)
-                    if not self._file.complete(data_given):
-                        return len(data)
-                except BaseException as error:
-                    self._forget_collected()
-                    with self._answering():
-                        raise error
-                self._forget_collected()
+                command = self._collect(data)
             elif len(data) > _COMMAND_LIMIT:
                 # As much as one request brings: it may be the beginning of a longer write(2).
-                self._refuse(InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes"))
-            else:
-                data_given = data
-            self._run(data_given)
+                raise InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes")
+            if command is not None:
+                self._accept(self._file.write(self._place, command.removesuffix(b"\n"), self._caller))
             return len(data)
 
-    def _collect(self, data: bytes) -> None:
-        if len(self._collected) + len(data) > _DOCUMENT_LIMIT:
-            raise InvalidCommand("the document is too long")
-        DOCUMENTS.take(len(data), self._caller.uid)
-        self._collected += data
+    def _collect(self, data: bytes) -> bytes | None:
+        """Returns the document once it is whole; nothing stays of it then, nor if it can't become one."""
+        try:
+            if len(self._collected) + len(data) > self._file.document:
+                raise InvalidCommand(f"the document has at most {self._file.document} bytes")
+            DOCUMENTS.take(len(data), self._caller.uid)
+            document = self._collected.add(data)
+        except BaseException:
+            self._forget_collected()
+            raise
+        if document is not None:
+            self._forget_collected()
+        return document
 
     def _forget_collected(self) -> None:
         DOCUMENTS.give(len(self._collected), self._caller.uid)
-        self._collected = bytearray()
-
-    def _run(self, command: bytes) -> None:
-        with self._answering():
-            self._accept(self._file.write(self._place, command.removesuffix(b"\n"), self._caller))
+        self._collected = Document()
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ import msgspec
 from artfs.catalog.runs import Run, check_run_id
 from artfs.errors import InvalidCommand, NotFound
 from artfs.view.control.file import ControlFile, decoded, line
-from artfs.view.control.json_documents import is_whole
 from artfs.view.control.node import ControlNode
 from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
 from artfs.view.node import Attributes, Caller, FixedListing, Handle, Listing, Node, virtual
@@ -66,7 +65,7 @@ class _RunFile(ControlFile[VolumePlace]):
     """One run: its JSON; what is written is merged into it."""
 
     writable = True
-    document = True
+    document = 17 << 20
 
     def __init__(self, run: str) -> None:
         self.run = run
@@ -76,11 +75,11 @@ class _RunFile(ControlFile[VolumePlace]):
     def read(self, place: VolumePlace) -> str:
         return line(msgspec.to_builtins(place.view.volume.runs.read(self.run)))
 
-    def complete(self, document: bytes) -> bool:
-        return is_whole(document)
-
     def write(self, place: VolumePlace, command: bytes, caller: Caller) -> None:
-        document = json.loads(command)
+        try:
+            document = json.loads(command)
+        except (ValueError, RecursionError) as error:
+            raise InvalidCommand(f"a run must be a JSON object: {error}") from None
         if not isinstance(document, dict):
             raise InvalidCommand("a run must be a JSON object")
         place.view.volume.runs.apply(self.run, document)
