@@ -32,6 +32,7 @@ from artfs.errors import (
 from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
 from artfs.remote import Found, LocalFile, Remotes, uris
+from artfs.remote.uris import Taking, untold
 from artfs.seal.base import Find, record_of
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
@@ -83,7 +84,13 @@ class References:
             return self._known_remotes
 
     def look(
-        self, uri: str, path: bytes = b"", *, checksum: bool = True, max_objects: int = 10_000_000
+        self,
+        uri: str,
+        path: bytes = b"",
+        *,
+        checksum: bool = True,
+        max_objects: int = 10_000_000,
+        taking: Taking = untold,
     ) -> list[tuple[bytes, Found]]:
         """Tells what is at a URI now, each object with where it would stand: at `path`, or below.
 
@@ -96,15 +103,16 @@ class References:
         """
         self._check_allowed(uri)
         if uri.startswith(_SCHEME):
-            found, one = self._look_inside(uri, checksum, max_objects)
+            found, one = self._look_inside(uri, checksum, max_objects, taking)
         else:
-            found = self._remotes.look(uri, checksum=checksum, max_objects=max_objects)
+            found = self._remotes.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
             one = len(found) == 1 and uris.names_object(uri, found[0].uri)
         if one and path:
             return [(path, found[0])]
         for object_ in found:
             for name in object_.name.split(b"/"):
                 names.check_entry_name(name)
+            taking(100 + len(path) + len(object_.name))
         return [(path + b"/" + object_.name if path else object_.name, object_) for object_ in found]
 
     def check(self, uri: str) -> None:
@@ -186,7 +194,7 @@ class References:
 
     # -- within the volume
 
-    def _look_inside(self, uri: str, checksum: bool, most: int) -> tuple[list[Found], bool]:
+    def _look_inside(self, uri: str, checksum: bool, most: int, taking: Taking) -> tuple[list[Found], bool]:
         collection, version, way, entry = self._resolve(uri)
 
         def told(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> Found:
@@ -205,11 +213,12 @@ class References:
         if entry.files > most:
             raise uris.too_many(uri, most)
         above = way + b"/" if way else b""
-        return [
-            told(path, above + path, below)
-            for path, below in manifest.walk(self._store.reader, entry)
-            if isinstance(below, FileEntry | ReferenceEntry)
-        ], False
+        found = []
+        for path, below in manifest.walk(self._store.reader, entry):
+            if isinstance(below, FileEntry | ReferenceEntry):
+                found.append(told(path, above + path, below))
+                taking(found[-1].memory)
+        return found, False
 
     def _recorded(self, uri: str, entry: ReferenceEntry) -> FileEntry:
         try:

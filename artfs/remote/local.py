@@ -27,7 +27,7 @@ from artfs.model.digest import Algorithm
 from artfs.remote import uris
 from artfs.remote.flights import Flights
 from artfs.remote.mounts import Mounts
-from artfs.remote.uris import FilePath, Found
+from artfs.remote.uris import FilePath, Found, Taking
 from artfs.store import files
 
 MOST_SYMLINKS = 40  # the kernel's own bound, path_resolution(7)
@@ -36,6 +36,7 @@ REMEMBERED = 16384
 RACY_NS = 2_000_000_000
 
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = 100  # bytes of memory that a name takes besides its own
 _KINDS = {stat.S_IFLNK: "a symlink", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo"}
 _ALL_PASS, _ALL_READ = 0o011, 0o044
 
@@ -73,7 +74,7 @@ class LocalFiles:
         self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
         self._hashing: Flights[tuple[_State, str], _Content] = Flights()
 
-    def look(self, uri: str, *, checksum: bool, max_objects: int) -> list[Found]:
+    def look(self, uri: str, *, checksum: bool, max_objects: int, taking: Taking) -> list[Found]:
         """Returns the file, or all regular files below the directory, sorted by name.
 
         Counts them before it hashes the first. Raises InvalidCommand for more than ``max_objects``.
@@ -87,7 +88,7 @@ class LocalFiles:
                         raise uris.too_many(uri, max_objects)
                     return [self._found(top, path, path.parts[-1], checksum)]
                 found: list[Found] = []
-                for below, names in self._below(top, mounts, path, max_objects):
+                for below, names in self._below(top, mounts, path, max_objects, taking):
                     with self._descent(top, below, mounts) as directory:
                         for name in names:
                             parts = (*below, name)
@@ -95,6 +96,7 @@ class LocalFiles:
                             with self._reaching(uris.file_uri(here.parts)), _opened(directory, name) as fd:
                                 _refuse(mounts.refusal(fd))
                                 found.append(self._found(fd, here, b"/".join(parts), checksum))
+                                taking(found[-1].memory)
                 return sorted(found)
             finally:
                 os.close(top)
@@ -209,7 +211,7 @@ class LocalFiles:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _below(
-        self, top: int, mounts: Mounts, path: FilePath, most: int
+        self, top: int, mounts: Mounts, path: FilePath, most: int, taking: Taking
     ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
         """Lists the regular files of every directory: (path below the top, names)."""
         listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
@@ -230,8 +232,10 @@ class LocalFiles:
                         for entry in entries:
                             if entry.is_dir(follow_symlinks=False):
                                 todo.append((*below, os.fsencode(entry.name)))
+                                taking(_NAME + len(entry.name) + 8 * len(below))
                             elif entry.is_file(follow_symlinks=False):
                                 names.append(os.fsencode(entry.name))
+                                taking(_NAME + len(entry.name))
                                 count += 1
                                 if count > most:
                                     raise uris.too_many(uris.file_uri(path.parts), most)

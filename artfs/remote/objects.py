@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from artfs.errors import Changed, RemoteMissing, Unreachable
 from artfs.remote import uris
-from artfs.remote.uris import Found
+from artfs.remote.uris import Found, Taking
 from artfs.store import durable
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Objects:
     def __init__(self, stores: Stores, patience: Patience) -> None:
         self._stores, self._patience = stores, patience
 
-    def look(self, uri: str, *, checksum: bool, max_objects: int) -> list[Found]:
+    def look(self, uri: str, *, checksum: bool, max_objects: int, taking: Taking) -> list[Found]:
         """Returns the object, or all below the prefix if the URI names none, sorted by name.
 
         Raises InvalidCommand for more than ``max_objects``, and for keys that can't stand in a tree.
@@ -203,12 +203,14 @@ class Objects:
                     raise _NoObject(uri, "")
                 meta, name = self.head(uri), key.rpartition("/")[2].encode()
             except _NoObject:
-                return self._below(uri, f"{scheme}://{bucket}/", key, checksum, max_objects)
+                return self._below(uri, f"{scheme}://{bucket}/", key, checksum, max_objects, taking)
         if max_objects < 1:
             raise uris.too_many(uri, max_objects)
         return [Found(name, uri, meta.size, meta.checksum if checksum else b"")]
 
-    def _below(self, uri: str, bucket: str, key: str, checksum: bool, most: int) -> list[Found]:
+    def _below(
+        self, uri: str, bucket: str, key: str, checksum: bool, most: int, taking: Taking
+    ) -> list[Found]:
         obstore = _obstore(uri)
         store = self._stores.place(uri, whole=False).store
         start = f"{key}/" if key else ""
@@ -221,6 +223,7 @@ class Objects:
                         continue  # the marker that some tools make of a directory
                     name = uris.object_name(uri, path[len(start) :].encode())
                     found[name] = Found(name, bucket + path, meta.size, meta.checksum if checksum else b"")
+                    taking(found[name].memory)
                 if len(found) > most:
                     raise uris.too_many(uri, most)
         above = {name[:end] for name in found for end, byte in enumerate(name) if byte == 0x2F}

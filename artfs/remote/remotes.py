@@ -16,7 +16,7 @@ from artfs.remote.cache import Cache
 from artfs.remote.flights import Flights
 from artfs.remote.local import LocalFile, LocalFiles
 from artfs.remote.objects import Objects, Patience, Stores
-from artfs.remote.uris import Found
+from artfs.remote.uris import Found, Taking, untold
 
 
 class Remotes:
@@ -48,7 +48,9 @@ class Remotes:
         self._cache = Cache(cache_fd, limit)
         self._coming: Flights[bytes, int] = Flights(os.close)
 
-    def look(self, uri: str, *, checksum: bool = True, max_objects: int = 10_000_000) -> list[Found]:
+    def look(
+        self, uri: str, *, checksum: bool = True, max_objects: int = 10_000_000, taking: Taking = untold
+    ) -> list[Found]:
         """Tells what is at a URI: one object, or all below a directory or prefix, sorted by name.
 
         Sizes are asked for in any case; without ``checksum`` files are not hashed, and nothing is verified
@@ -58,8 +60,8 @@ class Remotes:
         is hashed), Unreachable and RemoteMissing.
         """
         if uris.scheme_of(uri) == "file":
-            return self._files.look(uri, checksum=checksum, max_objects=max_objects)
-        return self._objects.look(uri, checksum=checksum, max_objects=max_objects)
+            return self._files.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
+        return self._objects.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
 
     def open(self, uri: str, size: int, checksum: bytes) -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.

@@ -11,7 +11,8 @@ recorded as it was given.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from artfs.errors import InvalidCommand, printable_uri
@@ -39,6 +40,20 @@ class Found(NamedTuple):
     uri: str
     size: int
     checksum: bytes
+
+    @property
+    def memory(self) -> int:
+        """About so many bytes it takes."""
+        return 300 + len(self.name) + len(self.uri)
+
+
+#: Told, each time, how many bytes of memory a look is about to keep; what it raises ends the look. It must be
+#: no OSError, which would be taken for one of the place that is looked at.
+Taking: TypeAlias = Callable[[int], None]
+
+
+def untold(_: int) -> None:
+    """For who may take as much as there is."""
 
 
 def scheme_of(uri: str) -> str:

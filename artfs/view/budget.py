@@ -41,5 +41,7 @@ DOCUMENTS = Budget(256 << 20, 64 << 20, "too many documents are being written at
 SNAPSHOTS = Budget(4 << 30, 1 << 30, "too many large control files are being read at the same time")
 #: Those of them that lie in memory, as short ones do, and all that the disk doesn't take.
 HELD = Budget(256 << 20, 64 << 20, "too many control files are being read, and the disk has no room for them")
+#: Bytes in memory of what was found at URIs, until there are references to it.
+FOUND = Budget(1 << 30, 1 << 29, "too many objects are being referred to at the same time")
 #: Names in the listings of directories that are open.
 NAMES = Budget(20_000_000, 10_000_000, "too many large directories are being read at the same time")

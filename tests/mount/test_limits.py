@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +24,7 @@ import pytest
 
 from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
-from tests.mount.control import ask, command, control, finish, show, show_json
+from tests.mount.control import ask, command, control, finish, read_on, show, show_json
 from tests.mount.mounting import MountedVolume
 from tests.thorough import THOROUGH
 
@@ -713,6 +714,34 @@ def test_what_is_told_of_a_deep_tree_is_not_held_in_memory(
         finish(model / "pending" / "empty")
         with control(model / "v0", "diff/v1").open() as told:
             assert json.loads(next(told))["change"] == "removed"
+
+
+def test_large_answers_of_references_are_not_held_in_memory(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    files = of(20_000, 3_000)
+
+    def ask_often(child: Child) -> str:
+        line = f"x {outside.as_uri()} --no-checksum --dry-run".encode()
+        answers = [os.open(control(open_job, "references"), os.O_RDWR) for _ in range(30)]
+        for fd in answers:
+            os.write(fd, line)
+        child.say()
+        child.pause()
+        return read_on(answers[-1])
+
+    with tempfile.TemporaryDirectory() as name:
+        outside = Path(name)
+        os.chmod(outside, 0o755)
+        for number in range(files):
+            (outside / f"{'n' * 200}{number}").touch()
+        with takes_at_most(shared_mount, 24 * MIB), Child(ask_often, uid=HER) as child:
+            child.heard(600)
+            serves(shared_mount, model, "beside them")
+            child.go()
+            answer = [json.loads(line) for line in child.value(60).splitlines()]
+    assert len(answer) == files
+    assert {told["size"] for told in answer} == {0}
 
 
 # ---- names, attributes, sizes -------------------------------------------------------------------------

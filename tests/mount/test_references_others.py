@@ -227,6 +227,7 @@ def test_a_dry_run_tells_and_makes_nothing(job: Path, outside: Path) -> None:
         '{"path": "x", "uri": "file:///etc/hostname", "size": 3, "checksum": ""}\n{"path": "y"}',
         "x file:///etc/hostname --max-objects",
         "x file:///etc/hostname --max-objects=-1",
+        "x file:///etc/hostname --max-objects=" + "9" * 5000,
         "x file:///etc/hostname --dry-run=yes",
         "x file:///etc/hostname --checksum",
         "",

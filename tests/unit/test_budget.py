@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from artfs.errors import Interrupted
 from artfs.view import open_files, patch_listing
 from artfs.view.budget import Budget
-from artfs.view.control import snapshot
+from artfs.view.control import references, snapshot
 from artfs.view.control.snapshot import Snapshot
-from artfs.view.node import Listing
+from artfs.view.node import Caller, Listing
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, write
 from tests.conformance.view import ViewInMemory
@@ -92,6 +93,32 @@ def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
     for one in (first, small, other):
         one.close()
     Snapshot([b"x" * (2 << 20)], nowhere, HER).close()
+
+
+def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(1 << 20, 50_000, "too much")
+    monkeypatch.setattr(references, "FOUND", budget)
+    for directory, count in (("few", 20), ("many", 200)):
+        (tmp_path / directory).mkdir()
+        for number in range(count):
+            (tmp_path / directory / str(number)).touch()
+    with Volume.init(tmp_path / "volume") as volume:
+
+        def look(directory: str, room: references.Room) -> int:
+            wanted = references.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
+            return len(wanted.look(volume.references, room))
+
+        her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
+        with references.Room(her) as room:
+            assert look("few", room) == 20
+            with references.Room(her) as second, fails(errno.ENOMEM):
+                look("many", second)
+            with references.Room(him) as his:
+                assert look("few", his) == 20
+        with pytest.raises(Interrupted):
+            look("few", room)  # a look that nobody waits for any more
+        budget.take(50_000, HER)
+        budget.take((1 << 20) - 50_000)
 
 
 @pytest.mark.parametrize("patch", [False, True])

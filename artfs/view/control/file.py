@@ -13,7 +13,7 @@ from artfs.errors import InvalidCommand
 
 if TYPE_CHECKING:
     from artfs.view.control.place import Place
-    from artfs.view.control.snapshot import Content
+    from artfs.view.control.snapshot import Content, Snapshot
     from artfs.view.node import Caller, Node
 
 P = TypeVar("P", bound="Place")
@@ -51,7 +51,7 @@ class ControlFile(Generic[P]):
 
     def steps(
         self, place: P, command: bytes, caller: Caller
-    ) -> Generator[Callable[[], Any], Any, str | None]:
+    ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
         """Does as :meth:`write`, on the loop's thread: what takes long is yielded, and done on another.
 
         What that returns or raises comes out of the ``yield``; :class:`Elsewhere` may also raise Interrupted.

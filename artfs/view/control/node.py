@@ -242,14 +242,14 @@ class SteppedHandle(ControlHandle):
 
     def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
         super().__init__(place, file, caller)
-        self._steps: Generator[Callable[[], Any], Any, str | None] | None = None
+        self._steps: Generator[Callable[[], Any], Any, str | Snapshot | None] | None = None
         self._step = _Step(lambda: None)
 
     def write(self, offset: int, data: bytes) -> int:
         if self._steps is None:
             self._steps = self._file.steps(self._place, data.removesuffix(b"\n"), self._caller)
-            self._step = _Step(lambda: None)
         value, error = self._step.outcome
+        self._step = _Step(lambda: None)  # the one that is done holds what it found
         with self._answering():
             try:
                 call = self._steps.send(value) if error is None else self._steps.throw(error)
@@ -264,6 +264,11 @@ class SteppedHandle(ControlHandle):
         if isinstance(call, Elsewhere):
             raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
         raise Unready(step.run, of=self._caller)
+
+    def release(self) -> None:
+        if self._steps is not None:  # whoever asked has given it up
+            self._steps.close()
+        super().release()
 
 
 class _Step:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from artfs.errors import ArtfsError, InvalidCommand, printable
+from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
 from artfs.model import names
 from artfs.references import References, told
 from artfs.remote import Found
+from artfs.view.budget import FOUND
 from artfs.view.control.file import ControlFile, Elsewhere, line
 from artfs.view.control.place import PendingPlace, sees_all
+from artfs.view.control.snapshot import Snapshot
 from artfs.view.node import Caller
 
 _AT_ONCE = 100  # references made before others have their turn
 _LARGEST = 1 << 63
+_DIGITS = 19  # of a number on a command line
 
 #: Paths in the tree, what shall stand there, and the run that brings it, if that is known.
 _Objects = list[tuple[bytes, Found, bytes]]
@@ -43,14 +47,27 @@ class PendingReferences(ControlFile[PendingPlace]):
 
     def steps(
         self, place: PendingPlace, command: bytes, caller: Caller
-    ) -> Generator[Callable[[], Any], Any, str | None]:
-        references = place.view.volume.references
-        objects = _recorded(command, references)
-        if objects is None:
-            wanted = Wanted.parse(command)
-            objects = yield Elsewhere(lambda: wanted.look(references))
-            if wanted.dry_run:
-                return _told(objects)
+    ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
+        references, dry_run = place.view.volume.references, False
+        with Room(caller) as room:
+            objects = _recorded(command, references)
+            if objects is None:
+                wanted = Wanted.parse(command)
+                dry_run = wanted.dry_run
+                objects = yield Elsewhere(lambda: wanted.look(references, room))
+            # Before anything is made: it may be more than the caller may have.
+            answer: Snapshot = yield lambda: place.snapshot(_told(objects) if objects else "ok\n", caller)
+            try:
+                if not dry_run:
+                    yield from self._make(place, objects, caller)
+            except BaseException:
+                answer.close()
+                raise
+        return answer
+
+    def _make(
+        self, place: PendingPlace, objects: _Objects, caller: Caller
+    ) -> Generator[Callable[[], Any], Any, None]:
         while not place.tree.has_references:
             yield place.tree.expect_references
         refused: Exception | None = None
@@ -71,7 +88,39 @@ class PendingReferences(ControlFile[PendingPlace]):
         yield forget
         if refused is not None:
             raise refused
-        return _told(objects)
+
+
+class _NoRoomError(Exception):
+    def __init__(self, why: OSError) -> None:
+        self.why = why
+
+
+class Room:
+    """The memory of what one command found, until that is no longer needed. Any thread."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._uid, self._taken, self._ended = caller.uid, 0, False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def take(self, size: int) -> None:
+        """Raises _NoRoomError, also for a look that nobody waits for any more."""
+        with self._lock:
+            try:
+                if self._ended:
+                    raise Interrupted
+                FOUND.take(size, self._uid)
+            except OSError as error:
+                raise _NoRoomError(error) from None
+            self._taken += size
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._ended = True
+            FOUND.give(self._taken, self._uid)
+            self._taken = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +146,7 @@ class Wanted:
             read = {}
             while words and words[-1].startswith("--"):
                 option, equals, value = words.pop()[2:].partition("=")
-                number = value.isdigit() and value.isascii()
+                number = value.isdigit() and value.isascii() and len(value) <= _DIGITS
                 read[option.replace("-", "_")] = int(value) if number else not equals or value
             if len(words) < 2 or "://" not in words[-1]:
                 raise InvalidCommand(
@@ -125,9 +174,18 @@ class Wanted:
         where = b"" if path == "." else _path(os.fsencode(path))
         return cls(where, uri, not no_checksum, max_objects, dry_run)
 
-    def look(self, references: References) -> _Objects:
-        """Blocking."""
-        found = references.look(self.uri, self.path, checksum=self.checksum, max_objects=self.max_objects)
+    def look(self, references: References, room: Room) -> _Objects:
+        """Blocking. Raises OSError (ENOMEM) too."""
+        try:
+            found = references.look(
+                self.uri,
+                self.path,
+                checksum=self.checksum,
+                max_objects=self.max_objects,
+                taking=room.take,
+            )
+        except _NoRoomError as error:
+            raise error.why from None
         return [(path, object_, b"") for path, object_ in found]
 
 
@@ -168,8 +226,8 @@ def _object(document: bytes) -> dict[str, Any] | None:
     return dict(read)
 
 
-def _told(objects: _Objects) -> str:
-    return "".join(line(told(path, object_)) for path, object_, _ in objects)
+def _told(objects: _Objects) -> Iterator[str]:
+    return (line(told(path, object_)) for path, object_, _ in objects)
 
 
 def _path(path: bytes) -> bytes:
@@ -179,4 +237,4 @@ def _path(path: bytes) -> bytes:
     return path
 
 
-__all__ = ["PendingReferences", "Wanted"]
+__all__ = ["PendingReferences", "Room", "Wanted"]
