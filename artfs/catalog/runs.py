@@ -6,6 +6,7 @@ thread may call it, and several processes work on the same run.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,11 +22,17 @@ from artfs.store.clock import timestamp
 MAX_ID = 200
 """Bytes of a run's id. Its file's name has a suffix, and a temp's name is longer still."""
 
+MAX_BYTES = 1 << 20
+"""Bytes of a run's file."""
+
 _SUFFIX = ".json"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word."""
+    """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word.
+
+    ``owner`` is the number of the user who made it through a mount.
+    """
 
     id: str
     project: str | None = None
@@ -37,6 +44,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "running"
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    owner: records.Owner | None = None
+
+
+_SETTABLE = {*Run.__struct_fields__} - {"owner"}
 
 
 def check_run_id(run: str) -> str:
@@ -71,6 +82,10 @@ class Runs:
             except Damaged as error:
                 yield error
 
+    def exists(self, run: str) -> bool:
+        """Tells whether there is such a file, whatever is in it. Raises InvalidName."""
+        return files.identity(self._fd, _file(check_run_id(run))) is not None
+
     def read(self, run: str) -> Run:
         """Raises RunNotFound, Damaged."""
         found = self._read(check_run_id(run))[1]
@@ -81,22 +96,23 @@ class Runs:
     def create(self, run: Run) -> Run:
         """Makes a run, durably; it starts now if it says no time. Raises AlreadyExists, InvalidName."""
         run = _checked(run if run.started_at else replace(run, started_at=timestamp()))
-        if not durable.create(self._fd, _file(run.id), records.encode(run), label="run"):
+        if not durable.create(self._fd, _file(run.id), _encoded(run), label="run"):
             raise AlreadyExists(f"there is a run '{run.id}' already")
         return run
 
-    def apply(self, run: str, document: Mapping[str, Any]) -> Run:
+    def apply(self, run: str, document: Mapping[str, Any], *, by: int = 0) -> Run:
         """Makes or updates a run from a JSON object with any of a run's keys; returns it.
 
         Inputs and outputs are added to those there are; all else is set. Applying it again changes nothing.
-        Raises InvalidName, InvalidCommand.
+        Raises InvalidName, InvalidCommand, and PermissionError if the run belongs to another user than `by`,
+        unless that is root.
         """
         check_run_id(run)
         try:
             given = msgspec.convert({**document, "id": document.get("id", run)}, Run)
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidCommand(f"no JSON of a run: {error}") from None
-        if unknown := sorted(document.keys() - {*Run.__struct_fields__}):
+        if unknown := sorted(document.keys() - _SETTABLE):
             raise InvalidCommand(f"a run has no {', '.join(unknown)}")
         if given.id != run:
             raise InvalidCommand(f"the JSON of run '{run}' says it is '{given.id}'")
@@ -104,6 +120,8 @@ class Runs:
 
         def change(before: Run | None) -> Run:
             after = before or Run(id=run, started_at=timestamp())
+            if by and after.owner not in (None, by):
+                raise PermissionError(errno.EACCES, "the run belongs to another user")
             inputs = _union(after.inputs, given.inputs)
             return replace(after, **plain, inputs=inputs, outputs=_union(after.outputs, given.outputs))
 
@@ -135,11 +153,12 @@ class Runs:
         while True:
             raw, before = self._read(run)
             after = _checked(change(before))
+            data = _encoded(after)
             if after == before:
                 durable.confirm(self._fd, label="run")
                 return after
             try:
-                durable.replace_if_unchanged(self._fd, _file(run), raw, records.encode(after), label="run")
+                durable.replace_if_unchanged(self._fd, _file(run), raw, data, label="run")
                 return after
             except LostRace:
                 continue
@@ -159,11 +178,18 @@ class Runs:
         return raw, found
 
 
+def _encoded(run: Run) -> bytes:
+    data = records.encode(run)
+    if len(data) > MAX_BYTES:
+        raise InvalidCommand(f"a run has at most {MAX_BYTES} bytes of JSON, not {len(data)}")
+    return data
+
+
 def _checked(run: Run) -> Run:
     check_run_id(run.id)
     for key, value in msgspec.structs.asdict(run).items():
         for text in value if isinstance(value, tuple) else (value,):
-            if text is not None:
+            if isinstance(text, str):
                 records.check_line(f"{key} of a run", text)
     return run
 

@@ -200,18 +200,6 @@ class Listing:
         """The directory was closed."""
 
 
-class FixedListing(Listing):
-    """A small directory: its nodes as they were when it was opened."""
-
-    def __init__(self, found: list[tuple[bytes, Node]]) -> None:
-        self._found = found
-
-    def entries(self, offset: int) -> Iterator[Listed]:
-        for index in range(offset, len(self._found)):
-            name, node = self._found[index]
-            yield Listed(name, node, node.attributes(), index + 1)
-
-
 class Node:
     """One inode. The defaults refuse: this is a place where nobody can make or change anything."""
 

@@ -6,23 +6,18 @@ so that whoever moves them, through whatever mount or process, is seen at once.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
 
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AliasNotFound,
     CollectionNotFound,
-    Damaged,
     InvalidName,
-    NotFound,
     NotPermitted,
     PendingNotFound,
     VersionNotFound,
-    printable,
 )
 from artfs.model import names
 from artfs.pending.draft import PENDING
@@ -30,13 +25,13 @@ from artfs.store import syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import CollectionPlace, VolumePlace
 from artfs.view.control.registry import COLLECTION_FILES, VOLUME_FILES
+from artfs.view.names_listing import NamesListing
 from artfs.view.node import (
     FOREVER,
     Attributes,
     Caller,
     Changes,
     Handle,
-    Listed,
     Listing,
     Node,
     check_no_control,
@@ -46,7 +41,6 @@ from artfs.view.view import View
 
 log = logging.getLogger(__name__)
 
-_NO_DESCRIPTORS = (errno.ENFILE, errno.EMFILE)  # no fault of the entry: the rest would be missing, too
 _ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
 _LATEST = "latest"
 _ROOT_INO = 1
@@ -89,7 +83,7 @@ class _Directory(Node):
         return self.attributes()
 
     def listing(self) -> Listing:
-        return _NamesListing(self)
+        return NamesListing(self.names, self.listed)
 
     def names(self) -> list[bytes]:
         """Returns the names of all that is listed."""
@@ -98,35 +92,6 @@ class _Directory(Node):
     def listed(self, name: bytes) -> Node | None:
         """Finds what a name in a listing stands for; None if it is to be listed no more."""
         return self.lookup(name)
-
-
-class _NamesListing(Listing):
-    """The names that there were at first, looked up when they are told: the kernel believes what it is told.
-
-    What has gone meanwhile is passed over, and so is what is damaged: a lookup tells of that one alone.
-    """
-
-    def __init__(self, directory: _Directory) -> None:
-        self._directory = directory
-        self._names: list[bytes] = []
-
-    def rewind(self) -> None:
-        self._names = self._directory.names()
-
-    def entries(self, offset: int) -> Iterator[Listed]:
-        for index in range(offset, len(self._names)):
-            name = self._names[index]
-            try:
-                node = self._directory.listed(name)
-                if node is None:
-                    continue
-                attributes = node.attributes()
-            except (NotFound, Damaged, OSError) as error:
-                if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
-                    raise
-                log.debug("%s is not listed: %s", printable(name), error)
-                continue
-            yield Listed(name, node, attributes, index + 1)
 
 
 class VolumeRoot(_Directory):

@@ -744,6 +744,35 @@ def test_large_answers_of_references_are_not_held_in_memory(
     assert {told["size"] for told in answer} == {0}
 
 
+def test_a_run_is_bounded_and_another_user_changes_nothing_of_it(shared_mount: MountedVolume) -> None:
+    os.chmod(shared_mount.point, 0o1777)
+    run = control(shared_mount.point, "runs") / f"run-{os.getpid()}"
+
+    def fill(_child: Child) -> float:
+        os.close(os.open(run, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        with run.open("w") as file:
+            file.write(json.dumps({"inputs": [f"data:v{number}-{'x' * 200}" for number in range(4000)]}))
+        with fails(errno.EINVAL), run.open("w", buffering=0x80000) as file:
+            file.write(json.dumps({"inputs": [f"more:v{number}-{'x' * 200}" for number in range(9000)]}))
+        began = time.monotonic()
+        for _ in range(300):
+            os.stat(run)
+        return time.monotonic() - began
+
+    def meddle(_child: Child) -> None:
+        fd = os.open(run, os.O_WRONLY)
+        with fails(errno.EACCES):
+            os.write(fd, b'{"state": "failed"}')
+        os.close(fd)
+
+    with Child(fill, uid=HER) as child:
+        assert child.value() < 2  # not read for each look at it
+    with Child(meddle, uid=HIM) as child:
+        child.value()
+    told = json.loads(run.read_text())
+    assert (told["state"], len(told["inputs"]), told["owner"]) == ("running", 4000, HER)
+
+
 # ---- names, attributes, sizes -------------------------------------------------------------------------
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
-from artfs.view import open_files, patch_listing
+from artfs.view import names_listing, open_files, patch_listing
 from artfs.view.budget import Budget
 from artfs.view.control import references, snapshot
 from artfs.view.control.snapshot import Snapshot
-from artfs.view.node import Caller, Listing
+from artfs.view.node import Caller, Listing, Node
+from artfs.view.volume import VolumeRoot
 from artfs.volume import Volume
 from tests.conformance.helpers import fails, write
 from tests.conformance.view import ViewInMemory
@@ -146,3 +148,40 @@ def test_an_open_listing_counts_for_who_opened_it(
             second.rewind()
         first.release()
         second.rewind()
+
+
+def test_an_open_listing_of_our_own_counts_for_who_opened_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Volume.init(tmp_path / "volume") as volume:
+        view = ViewInMemory(volume).view
+        for number in range(3):
+            volume.runs.create(Run(id=f"run-{number}"))
+            volume.catalog.create(f"other-{number}")
+        root = VolumeRoot(view)
+        control = root.lookup(b".artfs")
+        assert control is not None
+        for directory in (root, control, control.lookup(b"runs")):
+            assert directory is not None
+            budget = Budget(100, 15, "too much")
+            monkeypatch.setattr(names_listing, "NAMES", budget)
+
+            def opened(uid: int, directory: Node = directory) -> Listing:
+                listing = directory.listing()
+                listing.uid = uid
+                return listing
+
+            first = opened(HER)
+            first.rewind()
+            told = list(first.entries(0))
+            assert len({entry.name for entry in told}) == len(told) > 1
+            held = [opened(HER) for _ in range(15 // len(told))]
+            for listing in held[1:]:
+                listing.rewind()
+            with fails(errno.ENOMEM):
+                held[0].rewind()
+            opened(HIM).rewind()
+            first.rewind()
+            for listing in (first, *held):
+                listing.release()
+            budget.take(15, HER)

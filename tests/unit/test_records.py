@@ -51,6 +51,7 @@ RUN = Run(
     started_at="2024-02-29T00:00:00.000000Z",
     inputs=("data:v1",),
     outputs=("model:v3",),
+    owner=1000,
 )
 TOMBSTONE = Tombstone(version="v3", deleted_at="2024-03-02T00:00:00.000000Z")
 

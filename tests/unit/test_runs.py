@@ -74,6 +74,8 @@ def test_a_json_object_makes_and_changes_a_run(runs):
         {"group": "a\nb"},
         {"host": "\udcff"},
         {"inputs": ["\0"]},
+        {"owner": 1000},
+        {"inputs": [f"model:v{number}" for number in range(100_000)]},
     ],
 )
 def test_a_json_object_that_is_no_run(runs, document):
@@ -92,6 +94,33 @@ def test_names_that_no_run_bears(runs, run):
     ):
         with pytest.raises(InvalidName):
             call(run)
+
+
+def test_a_run_grows_to_its_limit(runs):
+    for number in range(5):
+        runs.apply("r1", {"inputs": [f"{number}-{n}-{'x' * 180}" for n in range(1000)]})
+    with pytest.raises(InvalidCommand, match="at most 1048576 bytes"):
+        runs.apply("r1", {"inputs": [f"last-{n}-{'x' * 180}" for n in range(1000)]})
+    assert len(runs.read("r1").inputs) == 5000
+
+
+def test_a_run_belongs_to_who_made_it(runs):
+    runs.create(Run(id="hers", owner=1001))
+    runs.create(Run(id="roots", owner=0))
+    runs.create(Run(id="nobodys"))
+    assert runs.apply("hers", {"group": "a"}, by=1001).owner == 1001
+    assert runs.apply("hers", {"group": "b"}).group == "b"
+    runs.apply("nobodys", {"group": "a"}, by=1002)
+    for run in ("hers", "roots"):
+        with pytest.raises(PermissionError):
+            runs.apply(run, {"group": "c"}, by=1002)
+    assert runs.read("hers").group == "b"
+
+
+def test_whether_there_is_a_run_is_told_unread(vol, runs):
+    (vol.path / "runs" / "r1.json").write_bytes(b"{")
+    assert runs.exists("r1")
+    assert not runs.exists("r2")
 
 
 def test_an_unknown_run(runs):

@@ -14,7 +14,8 @@ from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
 from artfs.view.control.place import PendingPlace, VersionPlace, can_list, directory_of, sees_all
-from artfs.view.node import Attributes, Caller, FixedListing, Listing, Node, virtual
+from artfs.view.names_listing import NamesListing
+from artfs.view.node import Attributes, Caller, Listing, Node, virtual
 from artfs.view.process import READ, granted
 
 
@@ -25,7 +26,7 @@ def _told(changes: Iterable[Change]) -> Iterator[str]:
 class Changes(ControlFile[PendingPlace]):
     """What was changed since the base. It tells every name, and so is for who can list every directory."""
 
-    name = "changes"
+    name, computes = "changes", True
 
     def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
         changes, reach = place.view.volume.changes_within_reach(place.tree)
@@ -46,7 +47,7 @@ class Diff(ControlFile[VersionPlace]):
 class _Difference(ControlFile[VersionPlace]):
     """What leads from a version to another."""
 
-    name = ""
+    name, computes = "", True
 
     def __init__(self, collection: Collection, other: VersionRecord) -> None:
         self._collection, self._other = collection, other
@@ -71,7 +72,7 @@ class _Closed(ControlFile[VersionPlace]):
     The name is found whether there is such a version or not: a lookup is answered for all users at once.
     """
 
-    name = ""
+    name, computes = "", True
 
     def __init__(self, collection: Collection, ref: str) -> None:
         self._collection, self._ref = collection, ref
@@ -129,9 +130,10 @@ class _Others(Node):
         return ControlNode(self.place, _Difference(collection, other), ino)
 
     def listing(self) -> Listing:
-        collection = self.place.collection
-        found = ((names.version_name(number), collection.record(number)) for number in collection.numbers())
-        return FixedListing([(name.encode(), self._node(collection, record)) for name, record in found])
+        return NamesListing(self._names, self.lookup, blocks=True)
+
+    def _names(self) -> list[bytes]:
+        return [names.version_name(number).encode() for number in self.place.collection.numbers()]
 
 
 __all__ = ["Changes", "Diff"]

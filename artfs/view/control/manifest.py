@@ -11,7 +11,7 @@ from artfs.view.control.place import VersionPlace, can_list
 
 
 class Manifest(ControlFile[VersionPlace]):
-    name = "manifest.json"
+    name, computes = "manifest.json", True
 
     def readable(self, place: VersionPlace) -> int:
         return can_list(place.record.root.entry())

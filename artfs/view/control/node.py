@@ -21,12 +21,12 @@ from artfs.view.control.file import ControlFile, Elsewhere
 from artfs.view.control.json_documents import Document
 from artfs.view.control.place import Place
 from artfs.view.control.snapshot import Snapshot
+from artfs.view.names_listing import NamesListing
 from artfs.view.node import (
     FRESH,
     Attributes,
     Caller,
     Changes,
-    FixedListing,
     Handle,
     Listing,
     Node,
@@ -68,7 +68,7 @@ class ControlDirectory(Node):
         return ControlNode(self.place, file, ino)
 
     def listing(self) -> Listing:
-        return FixedListing([(name, self._node(name, file)) for name, file in self._files.items()])
+        return NamesListing(self.names, self.lookup)
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("control directories can't be changed")

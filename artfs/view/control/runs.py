@@ -6,12 +6,13 @@ import json
 
 import msgspec
 
-from artfs.catalog.runs import Run, check_run_id
-from artfs.errors import InvalidCommand, NotFound
+from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
+from artfs.errors import InvalidCommand
 from artfs.view.control.file import ControlFile, decoded, line
 from artfs.view.control.node import ControlNode
 from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
-from artfs.view.node import Attributes, Caller, FixedListing, Handle, Listing, Node, virtual
+from artfs.view.names_listing import NamesListing
+from artfs.view.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 
 class PendingRuns(ControlFile[PendingPlace]):
@@ -62,10 +63,13 @@ class RunsDirectory(ControlFile[VolumePlace]):
 
 
 class _RunFile(ControlFile[VolumePlace]):
-    """One run: its JSON; what is written is merged into it."""
+    """One run: its JSON; what is written is merged into it. That is for who made it here, and for root.
+
+    Its mode says nothing of that: it would have to be read for each look at it.
+    """
 
     writable = True
-    document = 17 << 20
+    document = MAX_BYTES
 
     def __init__(self, run: str) -> None:
         self.run = run
@@ -82,7 +86,7 @@ class _RunFile(ControlFile[VolumePlace]):
             raise InvalidCommand(f"a run must be a JSON object: {error}") from None
         if not isinstance(document, dict):
             raise InvalidCommand("a run must be a JSON object")
-        place.view.volume.runs.apply(self.run, document)
+        place.view.volume.runs.apply(self.run, document, by=caller.uid)
 
 
 class _Runs(Node):
@@ -101,10 +105,9 @@ class _Runs(Node):
     def lookup(self, name: bytes) -> Node | None:
         try:
             run = name.decode()
-            self.place.view.volume.runs.read(run)
-        except (NotFound, UnicodeDecodeError):
+        except UnicodeDecodeError:
             return None
-        return self._node(run)
+        return self._node(run) if self.place.view.volume.runs.exists(run) else None
 
     def _node(self, run: str) -> Node:
         ino = virtual(b"control", *self.place.key, b"runs", run.encode())
@@ -112,12 +115,15 @@ class _Runs(Node):
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         run = decoded(name)
-        self.place.view.volume.runs.create(Run(id=run))
+        self.place.view.volume.runs.create(Run(id=run, owner=caller.uid))
         node = self._node(run)
         return node, node.open(flags, caller)
 
     def listing(self) -> Listing:
-        return FixedListing([(run.encode(), self._node(run)) for run in self.place.view.volume.runs.ids()])
+        return NamesListing(self._names, self.lookup, blocks=True)
+
+    def _names(self) -> list[bytes]:
+        return [run.encode() for run in self.place.view.volume.runs.ids()]
 
 
 __all__ = ["PendingRuns", "RunsDirectory", "UsedBy"]
