@@ -21,6 +21,7 @@ from artfs.errors import (
     AlreadyExists,
     ArtfsError,
     Changed,
+    Interrupted,
     InvalidCommand,
     InvalidName,
     NotFound,
@@ -31,7 +32,7 @@ from artfs.errors import (
 )
 from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
-from artfs.remote import Found, LocalFile, Remotes, uris
+from artfs.remote import OURSELVES, Asker, Found, LocalFile, Remotes, uris
 from artfs.remote.uris import Taking, untold
 from artfs.seal.base import Find, record_of
 from artfs.store import durable
@@ -91,6 +92,7 @@ class References:
         checksum: bool = True,
         max_objects: int = 10_000_000,
         taking: Taking = untold,
+        asker: Asker = OURSELVES,
     ) -> list[tuple[bytes, Found]]:
         """Tells what is at a URI now, each object with where it would stand: at `path`, or below.
 
@@ -99,13 +101,15 @@ class References:
         taken for the version that it names, and a reference for what it stands for.
 
         Raises :class:`~artfs.errors.InvalidCommand`, :class:`~artfs.errors.InvalidName`,
-        :class:`ReferenceFailed`, :class:`NotFound`.
+        :class:`ReferenceFailed`, :class:`NotFound`; :class:`Interrupted` once the asker has given up.
         """
         self._check_allowed(uri)
         if uri.startswith(_SCHEME):
             found, one = self._look_inside(uri, checksum, max_objects, taking)
         else:
-            found = self._remotes.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
+            found = self._remotes.look(
+                uri, checksum=checksum, max_objects=max_objects, taking=taking, asker=asker
+            )
             one = len(found) == 1 and uris.names_object(uri, found[0].uri)
         if one and path:
             return [(path, found[0])]
@@ -133,8 +137,11 @@ class References:
         """
         return self.bring(entry, of=of).fd
 
-    def bring(self, entry: ReferenceEntry, *, of: str = "") -> Brought:
-        """Opens the recorded bytes, as :meth:`open` does, for who reads them while others may change them."""
+    def bring(self, entry: ReferenceEntry, *, of: str = "", asker: Asker = OURSELVES) -> Brought:
+        """Opens the recorded bytes, as :meth:`open` does, for who reads them while others may change them.
+
+        Raises also :class:`Interrupted` once the asker has given up; so does what is returned.
+        """
         uri = os.fsdecode(entry.uri)
         with self._noting(entry, of):
             if (refusal := self._refusal(uri)) is not None:
@@ -144,7 +151,7 @@ class References:
                     self._recorded(uri, entry).blob, entry.size
                 )
             else:
-                opened = self._remotes.open_checked(uri, entry.size, entry.checksum)
+                opened = self._remotes.open_checked(uri, entry.size, entry.checksum, asker)
         if isinstance(opened, int):
             return Brought(opened)
         return _BroughtFile(self, opened, entry, of)
@@ -155,6 +162,8 @@ class References:
         key = of, entry.uri, entry.checksum
         try:
             yield
+        except Interrupted:
+            raise
         except ArtfsError as error:
             with self._lock:
                 self._failures[key] = str(error)

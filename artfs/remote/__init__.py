@@ -10,13 +10,15 @@ first needed.
     uris      how URIs are spelled, and what a look at one tells
     local     file://, and mounts: which filesystems it may lead to
     objects   object stores and http, over obstore
+    asker     who wants it, and whether he still does
     cache     whole objects in one directory
     flights   work that many want at once, done once
 """
 
+from artfs.remote.asker import OURSELVES, Asker
 from artfs.remote.local import LocalFile
 from artfs.remote.objects import Patience
 from artfs.remote.remotes import Remotes
 from artfs.remote.uris import SCHEMES, Found
 
-__all__ = ["SCHEMES", "Found", "LocalFile", "Patience", "Remotes"]
+__all__ = ["OURSELVES", "SCHEMES", "Asker", "Found", "LocalFile", "Patience", "Remotes"]

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 from artfs.errors import ArtfsError
 
+_LOOK = 0.2  # seconds between looks whether who waits still does
+
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -36,11 +38,12 @@ class Flights(Generic[K, T]):
         self._release = release
 
     @contextlib.contextmanager
-    def share(self, key: K, work: Callable[[], T]) -> Iterator[T]:
+    def share(self, key: K, work: Callable[[], T], check: Callable[[], None] = lambda: None) -> Iterator[T]:
         """Yields what ``work`` returned, here or in the thread that came first.
 
         An ArtfsError refuses all who share the work. After any other exception (a signal hit the thread
-        that did it) those who waited do it themselves.
+        that did it) those who waited do it themselves. Who waits calls `check` meanwhile, which ends that by
+        raising.
         """
         while True:
             with self._lock:
@@ -53,7 +56,8 @@ class Flights(Generic[K, T]):
                 if first:
                     self._do(key, flight, work)
                 else:
-                    flight.landed.wait()
+                    while not flight.landed.wait(_LOOK):
+                        check()
                 if flight.refusal is not None:
                     raise flight.refusal.with_traceback(None)
                 if flight.results:

@@ -22,9 +22,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from artfs.errors import Changed, Unreachable
+from artfs.errors import Changed, Interrupted, Unreachable
 from artfs.model.digest import Algorithm
 from artfs.remote import uris
+from artfs.remote.asker import OURSELVES, Asker, GivenUp, Turns
 from artfs.remote.flights import Flights
 from artfs.remote.mounts import Mounts
 from artfs.remote.uris import FilePath, Found, Taking
@@ -65,7 +66,10 @@ def _state(fd: int) -> _State:
 
 
 class LocalFiles:
-    """Looks at and opens ``file://``. Every failure is Unreachable or Changed, never an OSError."""
+    """Looks at and opens ``file://``. Every failure is Unreachable or Changed, never an OSError.
+
+    What an asker has given up ends soon, with Interrupted.
+    """
 
     def __init__(self, algorithm: Algorithm, *, careful: bool) -> None:
         self._algorithm = algorithm
@@ -73,8 +77,11 @@ class LocalFiles:
         self._lock = threading.Lock()
         self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
         self._hashing: Flights[tuple[_State, str], _Content] = Flights()
+        self._turns = Turns()
 
-    def look(self, uri: str, *, checksum: bool, max_objects: int, taking: Taking) -> list[Found]:
+    def look(
+        self, uri: str, *, checksum: bool, max_objects: int, taking: Taking, asker: Asker = OURSELVES
+    ) -> list[Found]:
         """Returns the file, or all regular files below the directory, sorted by name.
 
         Counts them before it hashes the first. Raises InvalidCommand for more than ``max_objects``.
@@ -86,38 +93,40 @@ class LocalFiles:
                 if not stat.S_ISDIR(os.fstat(top).st_mode):
                     if max_objects < 1:
                         raise uris.too_many(uri, max_objects)
-                    return [self._found(top, path, path.parts[-1], checksum)]
+                    return [self._found(top, path, path.parts[-1], checksum, asker)]
                 found: list[Found] = []
-                for below, names in self._below(top, mounts, path, max_objects, taking):
+                for below, names in self._below(top, mounts, path, max_objects, taking, asker):
                     with self._descent(top, below, mounts) as directory:
                         for name in names:
                             parts = (*below, name)
                             here = FilePath((*path.parts, *parts), directory=False)
                             with self._reaching(uris.file_uri(here.parts)), _opened(directory, name) as fd:
                                 _refuse(mounts.refusal(fd))
-                                found.append(self._found(fd, here, b"/".join(parts), checksum))
+                                found.append(self._found(fd, here, b"/".join(parts), checksum, asker))
                                 taking(found[-1].memory)
                 return sorted(found)
             finally:
                 os.close(top)
 
-    def open(self, uri: str, size: int, checksum: bytes) -> LocalFile:
+    def open(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> LocalFile:
         """Opens a file for reading and verifies it: by what is remembered if it's unchanged, else by hashing.
 
         An empty checksum verifies nothing but the size, and that only if it isn't 0.
         """
-        fd, state = self._open(uri, size, checksum, remembered=True)
-        return LocalFile(self, uri, fd, size, checksum, state)
+        fd, state = self._open(uri, size, checksum, asker, remembered=True)
+        return LocalFile(self, uri, fd, size, checksum, state, asker)
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
         """Reads and hashes a file whatever is remembered."""
-        os.close(self._open(uri, size, checksum, remembered=False)[0])
+        os.close(self._open(uri, size, checksum, OURSELVES, remembered=False)[0])
 
     def forget(self) -> None:
         with self._lock:
             self._verified.clear()
 
-    def _open(self, uri: str, size: int, checksum: bytes, *, remembered: bool) -> tuple[int, _State | None]:
+    def _open(
+        self, uri: str, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+    ) -> tuple[int, _State | None]:
         with self._reaching(uri):
             handle = self._walk(uris.file_path(uri))
             try:
@@ -125,7 +134,7 @@ class LocalFiles:
             finally:
                 os.close(handle)
             try:
-                return fd, self._verify(uri, fd, size, checksum, remembered=remembered)
+                return fd, self._verify(uri, fd, size, checksum, asker, remembered=remembered)
             except BaseException:
                 os.close(fd)
                 raise
@@ -136,6 +145,8 @@ class LocalFiles:
     def _reaching(self, uri: str) -> Iterator[None]:
         try:
             yield
+        except GivenUp:
+            raise Interrupted from None
         except _Refused as refused:
             raise Unreachable(uri, str(refused)) from None
         except FileNotFoundError:
@@ -211,7 +222,7 @@ class LocalFiles:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _below(
-        self, top: int, mounts: Mounts, path: FilePath, most: int, taking: Taking
+        self, top: int, mounts: Mounts, path: FilePath, most: int, taking: Taking, asker: Asker
     ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
         """Lists the regular files of every directory: (path below the top, names)."""
         listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
@@ -230,6 +241,7 @@ class LocalFiles:
                 try:
                     with os.scandir(fd) as entries:
                         for entry in entries:
+                            asker.check()
                             if entry.is_dir(follow_symlinks=False):
                                 todo.append((*below, os.fsencode(entry.name)))
                                 taking(_NAME + len(entry.name) + 8 * len(below))
@@ -246,7 +258,8 @@ class LocalFiles:
 
     # ---- the bytes ----------------------------------------------------------------------------------------
 
-    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool) -> Found:
+    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool, asker: Asker) -> Found:
+        asker.check()
         uri = uris.file_uri(path.parts)
         fd = self._readable(handle)
         try:
@@ -254,14 +267,16 @@ class LocalFiles:
                 return Found(name, uri, os.fstat(fd).st_size, b"")
             for _ in range(3):
                 state = _state(fd)
-                content = self._content(fd, state, self._algorithm, remembered=True)
+                content = self._content(fd, state, self._algorithm, asker, remembered=True)
                 if state == _state(fd) and content.size == state.size:
                     return Found(name, uri, state.size, _tag(self._algorithm, content.digest))
             raise _Refused("it is changed while it is read")
         finally:
             os.close(fd)
 
-    def _verify(self, uri: str, fd: int, size: int, checksum: bytes, *, remembered: bool) -> _State | None:
+    def _verify(
+        self, uri: str, fd: int, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+    ) -> _State | None:
         """Returns the state in which the bytes were the recorded ones; None if it isn't known which were."""
         state = _state(fd)
         if state.size != size and (checksum or size):
@@ -273,7 +288,7 @@ class LocalFiles:
             algorithm = Algorithm.named(label.decode())
         except ValueError:
             raise Unreachable(uri, "its checksum is none of a file") from None
-        content = self._content(fd, state, algorithm, remembered=remembered)
+        content = self._content(fd, state, algorithm, asker, remembered=remembered)
         found = _tag(algorithm, content.digest)
         if content.size != size:
             raise Changed(uri, f"{size} bytes", f"{content.size} bytes")
@@ -281,19 +296,21 @@ class LocalFiles:
             raise Changed(uri, checksum.decode("ascii", "replace"), found.decode())
         return state
 
-    def _content(self, fd: int, state: _State, algorithm: Algorithm, *, remembered: bool) -> _Content:
+    def _content(
+        self, fd: int, state: _State, algorithm: Algorithm, asker: Asker, *, remembered: bool
+    ) -> _Content:
         """Hashes an open file, or remembers; ``state`` is what fstat said just now.
 
         A file is remembered only if it had long been unchanged when its reading began, and still is.
         """
         if not remembered:
-            return _read(fd, algorithm)
+            return self._read(fd, algorithm, asker)
         key = (state, algorithm.label)
         with self._lock:
             if key in self._verified:
                 self._verified.move_to_end(key)
                 return self._verified[key]
-        with self._hashing.share(key, lambda: _read(fd, algorithm)) as content:
+        with self._hashing.share(key, lambda: self._read(fd, algorithm, asker), asker.check) as content:
             pass
         if state == _state(fd) and state.ctime_ns <= content.read_at_ns - RACY_NS:
             with self._lock:
@@ -302,16 +319,28 @@ class LocalFiles:
                     self._verified.popitem(last=False)
         return content
 
+    def _read(self, fd: int, algorithm: Algorithm, asker: Asker) -> _Content:
+        with self._turns.turn(asker):
+            now = time.time_ns()
+            return _Content(*files.measure_fd(algorithm, fd, check=asker.check), now)
+
 
 class LocalFile:
     """An open file of this machine, which is read where it is, and which others may change meanwhile."""
 
     def __init__(
-        self, files: LocalFiles, uri: str, fd: int, size: int, checksum: bytes, state: _State | None
+        self,
+        files: LocalFiles,
+        uri: str,
+        fd: int,
+        size: int,
+        checksum: bytes,
+        state: _State | None,
+        asker: Asker,
     ) -> None:
         self.fd = fd
         self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
-        self._state = state
+        self._state, self._asker = state, asker
 
     def moved(self) -> bool:
         """Tells whether the file may have been changed since it was verified."""
@@ -320,7 +349,7 @@ class LocalFile:
     def check(self, copy: int) -> None:
         """Compares a copy with what was recorded. Raises Changed, and Unreachable if it can't be read."""
         with self._files._reaching(self._uri):
-            self._files._verify(self._uri, copy, self._size, self._checksum, remembered=False)
+            self._verify(copy, remembered=False)
 
     def settled(self) -> bool:
         """Tells whether what was read until now was of the recorded bytes; if not, read again, and ask again.
@@ -330,8 +359,13 @@ class LocalFile:
         if not self.moved():
             return True
         with self._files._reaching(self._uri):
-            self._state = self._files._verify(self._uri, self.fd, self._size, self._checksum, remembered=True)
+            self._state = self._verify(self.fd, remembered=True)
         return False
+
+    def _verify(self, fd: int, *, remembered: bool) -> _State | None:
+        return self._files._verify(
+            self._uri, fd, self._size, self._checksum, self._asker, remembered=remembered
+        )
 
 
 class _Refused(Exception):
@@ -341,11 +375,6 @@ class _Refused(Exception):
 def _refuse(why: str | None) -> None:
     if why is not None:
         raise _Refused(why)
-
-
-def _read(fd: int, algorithm: Algorithm) -> _Content:
-    now = time.time_ns()
-    return _Content(*files.measure_fd(algorithm, fd), now)
 
 
 def _tag(algorithm: Algorithm, digest: bytes) -> bytes:

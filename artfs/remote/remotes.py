@@ -12,6 +12,7 @@ import os
 from artfs.errors import InvalidCommand, Unreachable, printable
 from artfs.model.digest import Algorithm
 from artfs.remote import uris
+from artfs.remote.asker import OURSELVES, Asker
 from artfs.remote.cache import Cache
 from artfs.remote.flights import Flights
 from artfs.remote.local import LocalFile, LocalFiles
@@ -49,7 +50,13 @@ class Remotes:
         self._coming: Flights[bytes, int] = Flights(os.close)
 
     def look(
-        self, uri: str, *, checksum: bool = True, max_objects: int = 10_000_000, taking: Taking = untold
+        self,
+        uri: str,
+        *,
+        checksum: bool = True,
+        max_objects: int = 10_000_000,
+        taking: Taking = untold,
+        asker: Asker = OURSELVES,
     ) -> list[Found]:
         """Tells what is at a URI: one object, or all below a directory or prefix, sorted by name.
 
@@ -57,10 +64,12 @@ class Remotes:
         later but the size. An empty directory has none; a prefix with nothing below it is Unreachable.
 
         Raises InvalidCommand (an unknown scheme, an illegal URI, more than ``max_objects``, before any file
-        is hashed), Unreachable and RemoteMissing.
+        is hashed), Unreachable and RemoteMissing; Interrupted once the asker has given up.
         """
         if uris.scheme_of(uri) == "file":
-            return self._files.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
+            return self._files.look(
+                uri, checksum=checksum, max_objects=max_objects, taking=taking, asker=asker
+            )
         return self._objects.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
 
     def open(self, uri: str, size: int, checksum: bytes) -> int:
@@ -71,18 +80,19 @@ class Remotes:
         opened = self.open_checked(uri, size, checksum)
         return opened if isinstance(opened, int) else opened.fd
 
-    def open_checked(self, uri: str, size: int, checksum: bytes) -> int | LocalFile:
+    def open_checked(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> int | LocalFile:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
         What comes from a server stays as it is. A file of this machine is read where it is: whoever reads it
         is to ask afterwards whether it was still the recorded one. With an empty checksum any bytes of the
         size will do, or of any size if it is 0, and they are fetched anew each time.
 
-        Raises Unreachable, Changed and RemoteMissing, nothing else.
+        Raises Unreachable, Changed and RemoteMissing, and Interrupted once the asker has given up; nothing
+        else.
         """
         try:
             if uris.scheme_of(uri) == "file":
-                return self._files.open(uri, size, checksum)
+                return self._files.open(uri, size, checksum, asker)
             if not checksum:
                 return self._bring(uri, size, checksum, None)
             name = hashlib.sha256(uri.encode() + b"\0" + checksum).hexdigest().encode()

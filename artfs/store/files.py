@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Callable
 
 from artfs.model.digest import Algorithm
 from artfs.store import syscalls
@@ -82,13 +83,20 @@ def hash_fd(algorithm: Algorithm, fd: int) -> bytes:
     return measure_fd(algorithm, fd)[0]
 
 
-def measure_fd(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
-    """Returns digest and number of the bytes that were read, for a file that may be growing."""
+def measure_fd(
+    algorithm: Algorithm, fd: int, *, check: Callable[[], None] = lambda: None
+) -> tuple[bytes, int]:
+    """Returns digest and number of the bytes that were read, for a file that may be growing.
+
+    Calls `check` before each block, which ends it by raising.
+    """
     hasher, buffer, offset = algorithm.hasher(), _buffer("a"), 0
     view = memoryview(buffer)
+    check()
     while count := os.preadv(fd, [buffer], offset):
         hasher.update(view if count == BLOCK else view[:count])
         offset += count
+        check()
     return hasher.digest(), offset
 
 

@@ -36,6 +36,11 @@ def signalled(thread: int) -> bool:
     return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
 
 
+def gone(thread: int) -> bool:
+    """Tells whether a thread has ended. One of another pid namespace (0) can't be looked at."""
+    return thread != 0 and _status(thread).get("State", "X")[:1] in "ZX"
+
+
 #: What a directory must grant for passing it, changing names in it, and telling all that is in it.
 PASS, CHANGE, READ, LIST = 0o1, 0o3, 0o4, 0o5
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from artfs.errors import Interrupted
 from artfs.model.entry import ReferenceEntry
 from artfs.references import Brought, References
+from artfs.remote import Asker
 from artfs.view.node import Caller, Handle, Unready
+from artfs.view.process import gone
+
+_LOOK = 0.5  # seconds between looks whether who opened the file is there still
 
 
 class ReferenceHandle(Handle):
@@ -21,8 +26,10 @@ class ReferenceHandle(Handle):
         "_bringing",
         "_brought",
         "_caller",
+        "_deserted",
         "_entry",
         "_lock",
+        "_look_at",
         "_of",
         "_references",
         "_released",
@@ -34,7 +41,8 @@ class ReferenceHandle(Handle):
         #: Bytes that nothing is known of may be others for the next who opens the file.
         self.keep_cache = bool(entry.checksum)
         self._brought: Brought | None = None
-        self._released = False
+        self._released = self._deserted = False
+        self._look_at = 0.0
         self._bringing, self._lock = threading.Lock(), threading.Lock()
 
     def descriptor(self) -> int:
@@ -50,9 +58,27 @@ class ReferenceHandle(Handle):
 
     def _bring(self) -> None:
         """Runs on a worker thread, for as long as somebody else's server takes."""
+        asker = Asker(self._caller.uid, self._given_up)
         with self._bringing:
-            if self._brought is None and not self._keep(self._references.bring(self._entry, of=self._of)):
+            if self._brought is None and not self._keep(
+                self._references.bring(self._entry, of=self._of, asker=asker)
+            ):
                 raise Interrupted
+
+    def _given_up(self) -> bool:
+        """Tells whether nobody waits for the bytes, as far as can be known.
+
+        A read ahead goes on when its process has died, and the kernel releases no file before it is answered
+        (fs/fuse/file.c, fuse_readpages_end): so it is, once. Who has the file of one who has ended reads
+        again, and then it is brought however long that takes.
+        """
+        now = time.monotonic()
+        if not self._deserted and now >= self._look_at:
+            self._look_at = now + _LOOK
+            if gone(self._caller.pid):
+                self._deserted = True
+                return True
+        return self._released
 
     def _keep(self, brought: Brought) -> bool:
         with self._lock:

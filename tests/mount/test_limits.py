@@ -565,6 +565,54 @@ def test_a_crowd_that_opens_and_makes_files_at_once(
     serves(shared_mount, model, "after the crowd")
 
 
+# ---- what is hashed for them ---------------------------------------------------------------------------
+
+
+def large_file(mounted: MountedVolume, name: str) -> Path:
+    """A file that everybody may read, and that takes hours to hash."""
+    path = mounted.base / name
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), 4 << 40)
+    return path
+
+
+def opened(mounted: MountedVolume, path: Path) -> bool:
+    """Whether the daemon has a file open."""
+    for fd in Path(f"/proc/{mounted.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(fd) == str(path):
+                return True
+    return False
+
+
+def test_nothing_is_hashed_for_who_is_gone(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
+    looked_at, read = large_file(shared_mount, "looked-at"), large_file(shared_mount, "read")
+    size, checksum = read.stat().st_size, "xxh128:" + "0" * 32
+    command(
+        open_job,
+        "references",
+        json.dumps({"path": "r", "uri": f"file://{read}", "size": size, "checksum": checksum}),
+    )
+
+    def look(_child: Child) -> None:
+        command(open_job, "references", f"x file://{looked_at}")
+
+    def show(_child: Child) -> None:
+        os.read(os.open(open_job / "r", os.O_RDONLY), 1)
+
+    with Child(look, uid=HER) as one, Child(show, uid=HER) as other:
+        for path in (looked_at, read):
+            eventually(partial(opened, shared_mount, path), what="it is hashed")
+        serves(shared_mount, model, "beside it")
+        for child in (one, other):
+            child.kill(signal.SIGKILL)
+            assert child.outcome() == {"signal": signal.SIGKILL}
+    for path in (looked_at, read):
+        eventually(lambda path=path: not opened(shared_mount, path), what="it is read no more")  # type: ignore[misc]
+        path.unlink()
+    assert "reference_errors" not in show_json(open_job, "status")
+
+
 # ---- what is written to control files -----------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.helpers import fails
-from tests.conformance.processes import NOBODY, in_child
+from tests.conformance.processes import NOBODY, Child, in_child
 from tests.mount.control import control, finish, show, show_json, show_lines
 from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.mount.patching import patch, remount
@@ -318,3 +319,23 @@ def test_a_slow_server_holds_up_nobody_else(job: Path, server: str) -> None:
     _Server.let_go.set()
     reader.join(30)
     assert read == [b"/slow" * 100]
+
+
+@pytest.mark.parametrize("advice", [os.POSIX_FADV_NORMAL, os.POSIX_FADV_RANDOM], ids=["ahead", "as it comes"])
+def test_who_has_a_reference_open_of_one_who_has_ended_reads_it(
+    job: Path, outside: Path, advice: int
+) -> None:
+    refer(job, "one", (outside / "one").as_uri())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def hand_over(_child: Child) -> None:
+            fd = os.open(job / "one", os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, advice)
+            socket.send_fds(theirs, [b"!"], [fd])
+
+        with Child(hand_over) as child:
+            child.value()
+        _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
+        with os.fdopen(fd, "rb") as file:
+            assert file.read() == b"one"

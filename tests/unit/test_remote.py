@@ -11,21 +11,24 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from artfs.errors import (
     ArtfsError,
     Changed,
+    Interrupted,
     InvalidCommand,
     RemoteMissing,
     Unreachable,
     printable_uri,
 )
 from artfs.model.digest import Algorithm
-from artfs.remote import LocalFile, Remotes, local, mounts, uris
+from artfs.remote import Asker, LocalFile, Remotes, local, mounts, uris
 from artfs.remote.mounts import Mounts
 from artfs.store import durable, files
+from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
 from tests.unit.test_remote_cache import together
 
@@ -85,9 +88,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     inodes: list[int] = []
     measure = files.measure_fd
 
-    def note(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+    def note(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         inodes.append(os.fstat(fd).st_ino)
-        return measure(algorithm, fd)
+        return measure(algorithm, fd, **named)
 
     monkeypatch.setattr(files, "measure_fd", note)
     return inodes
@@ -361,8 +364,8 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
     path, remote = make(place / "a"), remotes()
     measure, calls = files.measure_fd, []
 
-    def write(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
-        result = measure(algorithm, fd)
+    def write(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
+        result = measure(algorithm, fd, **named)
         calls.append(fd)
         path.write_bytes(b"more" * len(calls))
         return result
@@ -614,10 +617,10 @@ def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkey
     path, remote = make(place / "a"), remotes()
     measure, hashing, calls = files.measure_fd, threading.Event(), []
 
-    def slow(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
+    def slow(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         calls.append(fd)
         assert hashing.wait(10)
-        return measure(algorithm, fd)
+        return measure(algorithm, fd, **named)
 
     monkeypatch.setattr(files, "measure_fd", slow)
     together(remote._files._hashing, 8, lambda: read(remote, uri_of(path), 4, tag(b"data")), hashing.set)
@@ -727,3 +730,69 @@ def test_what_a_uri_names_itself() -> None:
         ("s3://bucket", "s3://bucket/a", False),
     ):
         assert uris.names_object(uri, found) is itself, uri
+
+
+# ---- who has given up ----------------------------------------------------------------------------------
+
+
+def far(path: Path) -> Path:
+    """A file that takes hours to hash."""
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), 4 << 40)
+    return path
+
+
+class Hashing:
+    """Looks at files in threads, for askers who give up when they are told to."""
+
+    def __init__(self, remote: Remotes, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self._remote, self._measure = remote, files.measure_fd
+        monkeypatch.setattr(files, "measure_fd", self._begin)
+
+    def _begin(self, *arguments: Any, **named: Any) -> tuple[bytes, int]:
+        self.begun += 1
+        return self._measure(*arguments, **named)
+
+    def look(self, path: Path, uid: int, gone: threading.Event) -> threading.Thread:
+        def run() -> None:
+            with pytest.raises(Interrupted):
+                self._remote.look(uri_of(path), asker=Asker(uid, gone.is_set))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def wait(self, count: int) -> None:
+        eventually(lambda: self.begun == count, what=f"{count} files are read")
+
+
+def test_what_was_given_up_ends_and_others_who_wait_for_it_do_it_themselves(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, hashing = far(place / "file"), Hashing(remotes(), monkeypatch)
+    gone = [threading.Event() for _ in range(3)]
+    first = hashing.look(path, 1001, gone[0])
+    hashing.wait(1)
+    others = [hashing.look(path, 1002, event) for event in gone[1:]]
+    gone[2].set()
+    others[1].join(30)
+    assert hashing.begun == 1
+    gone[0].set()
+    first.join(30)
+    hashing.wait(2)
+    assert others[0].is_alive()
+    gone[1].set()
+    others[0].join(30)
+
+
+def test_a_user_has_few_files_hashed_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashing, gone = Hashing(remotes(), monkeypatch), threading.Event()
+    threads = [hashing.look(far(place / f"hers-{number}"), 1001, gone) for number in range(8)]
+    hashing.wait(2)
+    threads.append(hashing.look(far(place / "his"), 1002, gone))
+    hashing.wait(3)
+    gone.set()
+    for thread in threads:
+        thread.join(30)
+    assert hashing.begun == 3

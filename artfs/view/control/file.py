@@ -68,13 +68,17 @@ class ControlFile(Generic[P]):
 
 
 class Elsewhere:
-    """A step that changes nothing and waits for another machine: who asked for it may give it up."""
+    """A step that changes nothing and waits for another machine: who asked for it may give it up.
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    What it calls is told by :attr:`given_up` that he did.
+    """
+
+    def __init__(self, call: Callable[[Elsewhere], Any]) -> None:
         self._call = call
+        self.given_up = False
 
     def __call__(self) -> Any:
-        return self._call()
+        return self._call(self)
 
 
 def line(value: Any) -> str:

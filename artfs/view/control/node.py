@@ -285,6 +285,8 @@ class _Step:
             self.outcome = None, error
 
     def give_up(self, why: Exception) -> None:
+        if isinstance(self._call, Elsewhere):
+            self._call.given_up = True
         self.outcome = None, why
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
 from artfs.model import names
 from artfs.references import References, told
-from artfs.remote import Found
+from artfs.remote import Asker, Found
 from artfs.view.budget import FOUND
 from artfs.view.control.file import ControlFile, Elsewhere, line
 from artfs.view.control.place import PendingPlace, sees_all
@@ -54,7 +54,9 @@ class PendingReferences(ControlFile[PendingPlace]):
             if objects is None:
                 wanted = Wanted.parse(command)
                 dry_run = wanted.dry_run
-                objects = yield Elsewhere(lambda: wanted.look(references, room))
+                objects = yield Elsewhere(
+                    lambda step: wanted.look(references, room, Asker(caller.uid, lambda: step.given_up))
+                )
             # Before anything is made: it may be more than the caller may have.
             answer: Snapshot = yield lambda: place.snapshot(_told(objects) if objects else "ok\n", caller)
             try:
@@ -174,7 +176,7 @@ class Wanted:
         where = b"" if path == "." else _path(os.fsencode(path))
         return cls(where, uri, not no_checksum, max_objects, dry_run)
 
-    def look(self, references: References, room: Room) -> _Objects:
+    def look(self, references: References, room: Room, asker: Asker) -> _Objects:
         """Blocking. Raises OSError (ENOMEM) too."""
         try:
             found = references.look(
@@ -183,6 +185,7 @@ class Wanted:
                 checksum=self.checksum,
                 max_objects=self.max_objects,
                 taking=room.take,
+                asker=asker,
             )
         except _NoRoomError as error:
             raise error.why from None
