@@ -43,9 +43,8 @@ T = TypeVar("T")
 _WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish does for a run to leave
 _SHARE = _WAITING // 3  # of these one user's
 _THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
-_STEPS = 8  # steps of commands at the same time on threads, of one user
-_DISK = 32  # reads, fsyncs and listings that wait for the backing filesystem at the same time
-_HASHING = 4  # files that are verified at the same time
+_DISK, _DISK_OF_ROOT = 16, 32  # reads, fsyncs, listings and copies at the same time, of one user
+_HASHING, _HASHING_OF_ROOT = 2, 4  # files that are verified at the same time, of one user
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
 _LOOK = 0.2  # seconds between looks whether who waits for others still does
 _HASHED_AT_ONCE = 1 << 18  # bytes that are hashed on the loop's thread
@@ -62,7 +61,7 @@ def _answering(operation: F) -> F:
                 try:
                     return await operation(self, *arguments)
                 except Unready as unready:
-                    await self._prepare(unready)
+                    await self._prepare(unready, self._asking(arguments))
         except FUSEError:
             raise
         except Exception as error:
@@ -101,13 +100,12 @@ class Operations(pyfuse3.Operations):
         self._listings: dict[int, tuple[int, Node, Listing]] = {}
         self._numbers = itertools.count(1)
         self._commands = Threads()
-        self._disk = trio.CapacityLimiter(_DISK)
-        self._hashing = trio.CapacityLimiter(_HASHING)
+        # Nothing here is refused: what a write(2) or a command has begun goes on to its end.
+        self._disk = Waiting(MAX_TASKS, MAX_TASKS, _DISK, of_root=_DISK_OF_ROOT)
+        self._hashing = Waiting(MAX_TASKS, MAX_TASKS, _HASHING, of_root=_HASHING_OF_ROOT)
         # Beside each other: whoever waits for another machine must keep nobody from a finish.
         self._waiting = Waiting(_WAITING, _SHARE, _THREADS)
         self._elsewhere = Waiting(_WAITING, _SHARE, _THREADS)
-        # Nothing here is refused: a step that is left out is one that the kernel is not told of.
-        self._steps = Waiting(MAX_TASKS, MAX_TASKS, _STEPS)
         self._open = OpenFiles(view.volume.layout.fd)
         view.volume.before_holding = self._open.check_for_tree
         self._reads = QuickReads()
@@ -115,15 +113,22 @@ class Operations(pyfuse3.Operations):
     def init(self) -> None:
         self._session.answer_init()
 
-    async def _prepare(self, unready: Unready) -> None:
+    def _asking(self, arguments: Sequence[Any]) -> int:
+        """Returns whose request it is, by what came with it: a context at the end, or a handle first."""
+        context = arguments[-1]
+        return context.uid if isinstance(context, RequestContext) else self._open.opener(arguments[0]).uid
+
+    async def _on_disk(self, uid: int, call: Callable[..., T], *arguments: Any) -> T:
+        """Does what waits for the backing filesystem; each user has some threads for it."""
+        with self._disk.one(uid) as limiter:
+            return await trio.to_thread.run_sync(call, *arguments, limiter=limiter)
+
+    async def _prepare(self, unready: Unready, uid: int) -> None:
         """Has done what a request needs first."""
         if unready.waiting is not None:
             await self._prepare_elsewhere(unready, unready.waiting)
-        elif unready.of is None:
-            await trio.to_thread.run_sync(unready.prepare, limiter=self._disk)
         else:
-            with self._steps.one(unready.of.uid) as limiter:
-                await trio.to_thread.run_sync(unready.prepare, limiter=limiter)
+            await self._on_disk(uid, unready.prepare)
 
     async def _prepare_elsewhere(self, unready: Unready, caller: Caller) -> None:
         outcome: list[Exception | None] = []
@@ -385,11 +390,12 @@ class Operations(pyfuse3.Operations):
                 return found
         if handle.unverified:
             # Few at once: who waits for a large file to be hashed must keep nobody from the disk.
-            return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._hashing)
+            with self._hashing.one(self._open.opener(fh).uid) as limiter:
+                return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
         if handle.direct_io:
             computes = handle.computes and off == 0
             return await self._commands.run(self._open.opener(fh), handle.read, off, size, computes=computes)
-        return await trio.to_thread.run_sync(handle.read, off, size, limiter=self._disk)
+        return await self._on_disk(self._open.opener(fh).uid, handle.read, off, size)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -417,7 +423,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:
         sync = self._handles[fh].syncing(data_only=datasync)
-        await trio.to_thread.run_sync(sync, limiter=self._disk)
+        await self._on_disk(self._open.opener(fh).uid, sync)
 
     @_answering
     async def release(self, fh: int) -> None:
@@ -444,7 +450,7 @@ class Operations(pyfuse3.Operations):
         inode, node, listing = self._listings[fh]
         if start_id == 0:
             if listing.blocks:
-                await trio.to_thread.run_sync(listing.rewind, limiter=self._disk)
+                await self._on_disk(self._open.opener(fh).uid, listing.rewind)
             else:
                 listing.rewind()
         for offset, name in enumerate((b".", b".."), 1):
@@ -461,7 +467,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         sync = self._listings[fh][2].syncing(data_only=datasync)
-        await trio.to_thread.run_sync(sync, limiter=self._disk)
+        await self._on_disk(self._open.opener(fh).uid, sync)
 
     @_answering
     async def releasedir(self, fh: int) -> None:

@@ -303,8 +303,7 @@ class Unready(Exception):
 
     What that raises is the answer. With ``waiting`` it waits for another machine, for as long as that caller
     does: once he gives up, nobody waits for it any more. Then ``given_up`` is called with why, which raises
-    that, or has it be the answer when it is asked again. Without ``waiting`` it is always done; ``of`` is
-    whose threads it takes then, if that is known.
+    that, or has it be the answer when it is asked again. Without ``waiting`` it is always done.
     """
 
     def __init__(
@@ -312,10 +311,9 @@ class Unready(Exception):
         prepare: Callable[[], None],
         *,
         waiting: Caller | None = None,
-        of: Caller | None = None,
         given_up: Callable[[Exception], None] | None = None,
     ) -> None:
-        self.prepare, self.waiting, self.of, self.given_up = prepare, waiting, of, given_up or _raise
+        self.prepare, self.waiting, self.given_up = prepare, waiting, given_up or _raise
 
 
 def _raise(error: Exception) -> None:

@@ -7,18 +7,23 @@ import os
 import resource
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 
 from artfs.errors import Interrupted
 from artfs.mount import shares, threads
+from artfs.mount.operations import Operations
 from artfs.mount.table import InodeTable
-from artfs.view.node import ROOT, Caller
+from artfs.view.node import ROOT, Caller, Unready
 from artfs.view.view import View
 from artfs.view.volume import VolumeRoot
 from artfs.volume import Volume
 from tests.conformance.helpers import fails
+
+if TYPE_CHECKING:
+    from artfs.mount.daemon import Session
 
 MOST = shares.MOST_DESCRIPTORS
 
@@ -215,3 +220,28 @@ def test_who_gave_up_in_the_line_is_passed_over(monkeypatch: pytest.MonkeyPatch)
 
     trio.run(main)
     assert refused == 20
+
+
+def test_who_waits_for_the_disk_waits_for_himself(tmp_path: Path) -> None:
+    """Copies are made on the threads of who opened the file, also where a request tells no more."""
+
+    async def main(operations: Operations) -> None:
+        line = Line()
+        operations._open.opened(7, HER)
+
+        async def copy() -> None:
+            await operations._prepare(Unready(line.call), operations._asking([7, 0, b"data"]))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(copy)
+            with trio.fail_after(10):
+                while line.running < 16:
+                    await trio.sleep(0.01)
+                await operations._on_disk(HIM.uid, lambda: None)
+            assert line.running == 16
+            line.go.set()
+        assert line.running == 100
+
+    with Volume.init(tmp_path / "volume") as volume:
+        trio.run(main, Operations(cast("Session", None), View(volume)))

@@ -263,7 +263,7 @@ class SteppedHandle(ControlHandle):
         step = self._step = _Step(call)
         if isinstance(call, Elsewhere):
             raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
-        raise Unready(step.run, of=self._caller)
+        raise Unready(step.run)
 
     def release(self) -> None:
         if self._steps is not None:  # whoever asked has given it up
