@@ -20,6 +20,7 @@ from artfs.mount.daemon import Session
 from artfs.mount.handshake import Options
 from artfs.mount.operations import KernelCaches, Operations
 from artfs.mount.shares import raise_descriptor_limit
+from artfs.mount.sparing import spare_the_log
 from artfs.mount.supervised import Supervised
 from artfs.references import SCHEMES
 from artfs.store.locks import Held, Owner, this_process
@@ -49,6 +50,7 @@ def mount(
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
     who has it, and :class:`~artfs.errors.MountError`.
     """
+    spare_the_log()
     raise_descriptor_limit()  # recovery holds some for each pending version
     again = supervised is not None and supervised.restarts > 0
     with Volume.open(volume_path) as volume, _own(volume, mountpoint, patient=again):

@@ -957,3 +957,16 @@ def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path
     with Child(look) as child:
         assert child.value(600) == "deep"
     assert ask(model / "v0", "finish", "deep").endswith("}\n")
+
+
+# ---- the log ------------------------------------------------------------------------------------------
+
+
+def test_reading_what_is_broken_fills_no_log(shared_mount: MountedVolume, job: Path) -> None:
+    gone = {"path": "gone", "uri": "file:///nowhere/at/all", "size": 4, "checksum": ""}
+    command(job, "references", json.dumps(gone))
+    for _ in range(100):
+        with fails(errno.EIO):
+            (job / "gone").read_bytes()
+    assert shared_mount.log().count("file:///nowhere/at/all") == 1
+    assert show_json(job, "status")["reference_errors"]

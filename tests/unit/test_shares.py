@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import resource
 import threading
@@ -13,7 +14,7 @@ import pytest
 import trio
 
 from artfs.errors import Interrupted
-from artfs.mount import shares, threads
+from artfs.mount import shares, sparing, threads
 from artfs.mount.operations import Operations
 from artfs.mount.table import InodeTable
 from artfs.view.node import ROOT, Caller, Unready
@@ -245,3 +246,44 @@ def test_who_waits_for_the_disk_waits_for_himself(tmp_path: Path) -> None:
 
     with Volume.init(tmp_path / "volume") as volume:
         trio.run(main, Operations(cast("Session", None), View(volume)))
+
+
+# ---- the log -------------------------------------------------------------------------------------------
+
+
+class Log:
+    """What a log tells of what is logged; the clock stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[str] = []
+        self._sparing = sparing.Sparing(lambda: self.now)
+
+    def tell(self, name: str, text: str) -> None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, "%s", (text,), None)
+        if self._sparing.filter(record):
+            self.told.append(record.getMessage())
+
+
+def test_what_users_repeat_is_told_once() -> None:
+    log = Log()
+    for _ in range(10):
+        log.tell("artfs.references", "gone")
+        log.tell("artfs.mount.operations", "not the users'")
+    assert log.told.count("gone") == 1
+    assert log.told.count("not the users'") == 10
+    log.tell("artfs.references", "changed")
+    log.now = 4000
+    log.tell("artfs.references", "gone")
+    assert log.told[-2:] == ["changed", "gone"]
+
+
+def test_the_log_grows_slowly_whatever_is_told() -> None:
+    log = Log()
+    for number in range(5000):
+        log.tell("artfs.view.sealed", f"{number} is damaged")
+    assert len(log.told) == 60
+    log.now = 61
+    log.tell("artfs.view.sealed", "1 is damaged")
+    log.tell("artfs.view.sealed", "4000 is damaged")
+    assert log.told[60:] == ["4000 is damaged (and 4940 others before)"]
