@@ -12,6 +12,7 @@ import pytest
 
 from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
+from artfs.remote import OURSELVES
 from artfs.view import names_listing, open_files, patch_listing
 from artfs.view.budget import Budget
 from artfs.view.control import references, snapshot
@@ -108,7 +109,7 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
 
         def look(directory: str, room: references.Room) -> int:
             wanted = references.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
-            return len(wanted.look(volume.references, room))
+            return len(wanted.look(volume.references, room, OURSELVES))
 
         her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
         with references.Room(her) as room:
