@@ -95,11 +95,15 @@ class InvalidCommand(ArtfsError):
     """A command or a value that is not legal; the text says which one is."""
 
 
+def _end_of(path: bytes) -> str:
+    return printable(path if len(path) <= 256 else b"..." + path[-256:])
+
+
 class CannotSeal(ArtfsError):
     """A tree holds entries that can't be part of a version; nothing was changed."""
 
     def __init__(self, entries: Sequence[tuple[bytes, str]]) -> None:
-        shown = ", ".join(f"{printable(path)} ({kind})" for path, kind in entries[:10])
+        shown = ", ".join(f"{_end_of(path)} ({kind})" for path, kind in entries[:10])
         more = f" and {len(entries) - 10} more" if len(entries) > 10 else ""
         super().__init__(f"a version can't hold these, remove them first: {shown}{more}")
         self.entries = tuple(entries)

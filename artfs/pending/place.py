@@ -26,6 +26,7 @@ _ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
 _SHARE = 8  # at most this part of all descriptors that the process may have
+_LONGEST_PATH = 4096  # PATH_MAX
 _KEPT_OF_WAY = 64  # of the directories that one operation passes on its way down
 
 
@@ -136,11 +137,17 @@ class Place:
         return b"/proc/self/fd/%d/%s" % (self.parent.directory(), self.name)
 
     def path(self) -> bytes:
-        """Returns the path within the tree, for people; what has no name any more is shown as (deleted)."""
+        """Returns the path within the tree, for people; what has no name any more is shown as (deleted).
+
+        Of one that is longer than any that a call takes, the end.
+        """
         names: list[bytes] = []
-        place = self
+        place, length = self, 0
         while place.parent is not None:
             names.append(place.name)
+            length += len(place.name) + 1
+            if length > _LONGEST_PATH:
+                return b"/".join([b"...", *reversed(names)])
             place = place.parent
         if place is not self.places.root:
             return b"(deleted)"

@@ -40,6 +40,7 @@ SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device"
 # O_NONBLOCK: where a tree is looked at that is not frozen, a fifo may come in a file's place.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_REFUSED = 1 << 20  # bytes of the paths of what no version can hold; the reason shows but a few
 _DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
 
 #: Returns the digest of a file that was learned while it was written, or None.
@@ -108,14 +109,15 @@ class Ingest:
         self._store, self._known, self._on_file = store, known, on_file
         self._patched, self._references = patched, references
         self._unsealable: list[tuple[bytes, str]] = []
+        self._refused = 0  # bytes of their paths
         self._new: list[tuple[list[bytes], list[NewFile]]] = []
         self._stack: list[_Frame] = []
 
     def run(self, root_fd: int) -> Ingested:
         """Reads the tree below `root_fd`.
 
-        Raises :class:`CannotSeal` that names every fifo, socket and device in the tree. Then, as after any
-        error, only objects were written that nothing refers to.
+        Raises :class:`CannotSeal` that names the fifos, sockets and devices in the tree; all, unless they are
+        very many. Then, as after any error, only objects were written that nothing refers to.
         """
         stack = self._stack
         try:
@@ -181,6 +183,9 @@ class Ingest:
         else:
             path = b"/".join([*(part.name for part in self._stack[1:]), name])
             self._unsealable.append((path, SPECIAL.get(kind, "special file")))
+            self._refused += len(path)
+            if self._refused > _MOST_REFUSED:
+                raise CannotSeal(sorted(self._unsealable))
 
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
         owner = status.st_uid, status.st_gid

@@ -764,6 +764,35 @@ def test_what_is_told_of_a_deep_tree_is_not_held_in_memory(
             assert json.loads(next(told))["change"] == "removed"
 
 
+def test_what_is_open_or_can_not_be_sealed_deep_down_is_named_in_bounded_memory(
+    shared_mount: MountedVolume, model: Path, job: Path
+) -> None:
+    levels, name, count = of(1500, 600), "d" * 250, 300
+
+    def go_down(child: Child) -> None:
+        os.chdir(job)
+        for _ in range(levels):
+            os.mkdir(name)
+            os.chdir(name)
+            os.mkfifo("fifo")
+        files = [open(f"file-{number}", "w") for number in range(count)]  # noqa: SIM115
+        child.say()
+        child.pause()
+        for file in files:
+            file.close()
+
+    with peaks_at_most(shared_mount, 40 * MIB), Child(go_down) as child:
+        child.heard(600)
+        told = show_json(job, "status")["open_for_write"]
+        assert len(told) == count
+        assert all(one["path"].startswith(".../") and len(one["path"]) < 5000 for one in told)
+        child.go()
+        child.value()
+        with fails(errno.EINVAL):
+            finish(job)
+    assert "fifo (fifo)" in show(job, "error")
+
+
 def test_large_answers_of_references_are_not_held_in_memory(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
