@@ -164,8 +164,17 @@ class Catalog:
         self._purge(temp)
 
     def sweep(self) -> None:
-        """Deletes what processes that died left half made or half removed; it holds nothing."""
-        trash.sweep_stale_directories(self._fd)
+        """Deletes what processes that died left half made or half removed; what holds a version is left."""
+        trash.sweep_stale_directories(self._fd, unless=self._holds_versions)
+
+    def _holds_versions(self, temp: bytes) -> bool:
+        """Tells whether a temp is no empty collection: an artfs before this one removed them otherwise."""
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            durable.directory(self._fd, temp + b"/versions") as fd,
+        ):
+            return bool(os.listdir(fd))
+        return False
 
     def next_serial(self) -> int:
         """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""

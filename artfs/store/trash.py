@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 
 from artfs.store import durable
 
@@ -89,10 +90,17 @@ def _is_directory(dir_fd: int, name: bytes) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
-def sweep_stale_directories(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+def sweep_stale_directories(
+    dir_fd: int,
+    *,
+    all_of_them: bool = False,
+    dry_run: bool = False,
+    unless: Callable[[bytes], bool] = lambda _name: False,
+) -> int:
     """Removes the directories among a directory's stale temps; returns how many there were.
 
-    ``all_of_them``: also young ones, for a caller whose lock excludes whoever makes them.
+    ``all_of_them``: also young ones, for a caller whose lock excludes whoever makes them. ``unless`` says
+    which are left.
     """
     count = 0
     for text in durable.names(dir_fd):
@@ -101,7 +109,7 @@ def sweep_stale_directories(dir_fd: int, *, all_of_them: bool = False, dry_run: 
             info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
             if not (stat.S_ISDIR(info.st_mode) and name.startswith(durable.TEMP_PREFIX)):
                 continue
-            if all_of_them or durable.is_stale_temp(name, info.st_ctime):
+            if (all_of_them or durable.is_stale_temp(name, info.st_ctime)) and not unless(name):
                 count += 1
                 if not dry_run:
                     remove(dir_fd, name)

@@ -228,6 +228,18 @@ def test_a_sweep_leaves_what_is_young(vol, catalog, monkeypatch):
     assert not temp.exists()
 
 
+def test_a_sweep_leaves_what_holds_a_version(vol, catalog, monkeypatch):
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
+    temp = vol.path / "collections" / ".artfs-tmp.0.x.model"
+    (temp / "versions").mkdir(parents=True)
+    (temp / "versions" / "v0.json").touch()
+    catalog.sweep()
+    assert temp.exists()
+    (temp / "versions" / "v0.json").unlink()
+    catalog.sweep()
+    assert not temp.exists()
+
+
 def test_serial_numbers(vol, catalog):
     assert [catalog.next_serial() for _ in range(3)] == [1, 2, 3]
     assert vol.open().next_serial() == 4
