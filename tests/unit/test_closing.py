@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from artfs.errors import ReadOnly, Sealing
 from artfs.pending import closing
 from artfs.seal.seal import Request
 from artfs.view.node import ROOT, Changes, Unready, ready
-from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 from tests.crash.faults import steps
@@ -34,17 +33,6 @@ def aside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(closing._closer, "take", take)
     return taken
-
-
-@pytest.fixture
-def view(tmp_path: Path) -> Iterator[ViewInMemory]:
-    with Volume.init(tmp_path / "volume") as volume:
-        yield ViewInMemory(volume)
-
-
-@pytest.fixture
-def fs(view: ViewInMemory) -> ViewFilesystem:
-    return view.pending_tree()
 
 
 @pytest.mark.parametrize("size", [10, len(LARGE)])

@@ -5,29 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from artfs.errors import CannotSeal, OpenForWriting, ReadOnly, Sealing
 from artfs.seal.seal import Answer, Request
 from artfs.view.node import ROOT
-from artfs.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 from tests.crash.faults import steps
-
-
-@pytest.fixture
-def view(tmp_path: Path) -> Iterator[ViewInMemory]:
-    with Volume.init(tmp_path / "volume") as volume:
-        yield ViewInMemory(volume)
-
-
-@pytest.fixture
-def fs(view: ViewInMemory) -> ViewFilesystem:
-    return view.pending_tree()
 
 
 def finish(view: ViewInMemory, *, force: bool = False) -> Answer:
