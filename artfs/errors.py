@@ -27,6 +27,7 @@
     │   ├── HeldByAlias        an alias other than latest names the version
     │   └── NotEmpty           a collection or pending version that still holds something
     ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
+    │   ├── CutShort           a finish had decided, and did not come to its end
     │   └── Finalized          a change to an artifact that was saved or handed over
     ├── NotSaved               a question that only a saved artifact can answer
     ├── NotPermitted           a change that nobody may make here

@@ -139,7 +139,7 @@ class Volume:
     def _reconsider(self, tree: PendingTree) -> None:
         if tree.gate.state is State.COMMITTED:
             collection = self.catalog.collection(tree.collection)
-            if decided(collection, tree.draft.mark()) is None:
+            if not _is_decided(collection, tree):
                 tree.gate.reopen()
 
     def standing(self, collection: Collection, name: bytes) -> PendingTree:
@@ -158,7 +158,7 @@ class Volume:
         """
         with collection.opened(PENDING) as fd:
             stands = tree.draft.stands_in(fd) and tree.stands()
-        return stands and decided(collection, tree.draft.mark()) is None
+        return stands and not _is_decided(collection, tree)
 
     def _started(self, collection: Collection, name: bytes) -> PendingTree:
         """Returns the tree that was just started. One of the same name may be at its end still."""
@@ -177,7 +177,7 @@ class Volume:
         return self._adopt(collection, PendingTree(draft, self.store))
 
     def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:
-        if tree.shares_blobs and decided(collection, tree.draft.mark()) is not None:
+        if tree.shares_blobs and _is_decided(collection, tree):
             tree.gate.settle(State.COMMITTED)
         self._pending[collection.name, tree.name] = tree
         self._owned.setdefault(tree.owner, WeakSet()).add(tree)
@@ -404,7 +404,7 @@ class Volume:
                     fd,
                     only_empty=only_empty,
                     idle=idle,
-                    decided=lambda: decided(collection, tree.draft.mark()) is not None,
+                    decided=partial(_is_decided, collection, tree),
                 )
         finally:
             if tree.ended:
@@ -535,6 +535,11 @@ class Volume:
             self.runs.apply(run, {"outputs": [version]})
         except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
             log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
+
+
+def _is_decided(collection: Collection, tree: PendingTree) -> bool:
+    """Tells whether a finish has decided that a tree is a version, whatever became of that finish."""
+    return decided(collection, tree.draft.mark()) is not None
 
 
 def user_name(uid: int) -> str:

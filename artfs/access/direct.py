@@ -51,7 +51,6 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
-from artfs.pending.census import newest_change
 from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
@@ -159,6 +158,7 @@ class DirectAccess(Access):
         self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
     ) -> None:
         collection, record = self._record(name, ref)
+        records.check_fields(changes)
         if changes.get("ttl") == INHERIT:
             changes = {**changes, "ttl": None}
         collection.change_notes(
@@ -445,11 +445,7 @@ class DirectAccess(Access):
         return None
 
     def last_change(self, name: str, distributed_id: bytes) -> float:
-        root = self._pending(name, distributed_id).open_root()
-        try:
-            return newest_change(root)
-        finally:
-            os.close(root)
+        return self._pending(name, distributed_id).last_change()
 
     def _finish(
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool

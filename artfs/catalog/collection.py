@@ -246,8 +246,7 @@ class Collection:
 
         Raises VersionNotFound, InvalidCommand.
         """
-        if not changes.keys() <= {*Notes.__struct_fields__} - {"updated_at"}:
-            raise InvalidCommand(f"no such notes: {', '.join(sorted(changes))}")
+        records.check_fields(changes)
         if "tags" in changes:
             changes["tags"] = records.check_tags(changes["tags"])
         return self.change_notes(number, lambda notes: replace(notes, **changes))

@@ -434,6 +434,12 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
+def check_fields(names: Iterable[str]) -> None:
+    """Raises InvalidCommand for what is no field of notes that a user sets."""
+    if not {*names} <= {*Notes.__struct_fields__} - {"updated_at"}:
+        raise InvalidCommand(f"no such notes: {', '.join(sorted(names))}")
+
+
 def check_notes(notes: Notes) -> Notes:
     """Checks everything that a user gave in notes."""
     check_description(notes.description)

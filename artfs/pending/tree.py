@@ -98,6 +98,14 @@ class PendingTree:
         finally:
             os.close(root)
 
+    def last_change(self) -> float:
+        """Returns when anything in the tree itself changed last, in seconds since the epoch."""
+        root = self.open_root()
+        try:
+            return newest_change(root)
+        finally:
+            os.close(root)
+
     def expect_references(self) -> None:
         """Notes, durably, that the tree may hold references from now on."""
         if not self.has_references:
@@ -169,9 +177,8 @@ class PendingTree:
                 raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
 
     def _refuse_unless_idle(self, seconds: float) -> None:
-        with durable.directory(self.draft.fd, TREE) as root:
-            if self.draft.joined() or time.time() - newest_change(root) < seconds:
-                raise NotIdle
+        if self.draft.joined() or time.time() - self.last_change() < seconds:
+            raise NotIdle
 
     @property
     def ended(self) -> bool:

@@ -13,10 +13,10 @@ from artfs.model import names
 from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
-from artfs.view.control.place import PendingPlace, VersionPlace, can_list, directory_of, sees_all
+from artfs.view.control.place import PendingPlace, VersionPlace, can_list, check_may, directory_of, sees_all
 from artfs.view.names_listing import NamesListing
 from artfs.view.node import Attributes, Caller, Listing, Node, virtual
-from artfs.view.process import READ, granted
+from artfs.view.process import READ
 
 
 def _told(changes: Iterable[Change]) -> Iterator[str]:
@@ -79,8 +79,9 @@ class _Closed(ControlFile[VersionPlace]):
 
     def read_for(self, place: VersionPlace, caller: Caller) -> Iterator[str]:
         difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
-        if not granted(difference.readable(place), place.owner(), caller, READ):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        owner = place.owner()
+        owner.mode = difference.readable(place)
+        check_may(caller, owner, READ, os.strerror(errno.EACCES))
         return difference.read(place)
 
     def readable(self, place: VersionPlace) -> int:

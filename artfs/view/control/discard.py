@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from artfs.errors import InvalidCommand, printable
-from artfs.view.control.file import ControlFile
+from artfs.errors import InvalidCommand
+from artfs.view.control.file import ControlFile, decoded, seconds
 from artfs.view.control.place import PendingPlace
 from artfs.view.node import Caller
 
-_IDLE = b"--idle="
-_YES = (b"", b"1", b"yes")  # as a shell, a user of cgroup files, and a careful person write it
+_YES = ("", "1", "yes")  # as a shell, a user of cgroup files, and a careful person write it
 
 
 class Discard(ControlFile[PendingPlace]):
@@ -24,19 +21,10 @@ class Discard(ControlFile[PendingPlace]):
         )
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
-        idle = _idle(command.strip())
-        if idle is None and command.strip() not in _YES:
+        word = decoded(command).strip()
+        idle = seconds(word) if word.startswith("--idle=") else None
+        if idle is None and word not in _YES:
             raise InvalidCommand("discard takes an empty line; it deletes all files of this pending version")
         place.view.volume.discard_tree(place.collection, place.tree, idle=idle)
         place.view.discarded(place.tree)
         return "discarded\n"
-
-
-def _idle(word: bytes) -> float | None:
-    if not word.startswith(_IDLE):
-        return None
-    with contextlib.suppress(ValueError):
-        seconds = float(word.removeprefix(_IDLE))
-        if seconds >= 0:
-            return seconds
-    raise InvalidCommand(f"--idle takes seconds, not '{printable(word.removeprefix(_IDLE))}'")

@@ -6,6 +6,7 @@ Control files run on worker threads and may block; they hold no state between ca
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -97,3 +98,16 @@ def decoded(command: bytes) -> str:
         return command.decode()
     except UnicodeDecodeError:
         raise InvalidCommand("a command must be UTF-8 text") from None
+
+
+def seconds(option: str, *, most: float = math.inf) -> float:
+    """Reads ``--NAME=SECONDS``. Raises :class:`~artfs.errors.InvalidCommand`."""
+    name, _, value = option.partition("=")
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= most:
+        limit = "" if most == math.inf else f", at most {most:.0f}"
+        raise InvalidCommand(f"{name} takes seconds{limit}, not '{value}'")
+    return found

@@ -6,7 +6,7 @@ from artfs.catalog.collection import Collection
 from artfs.errors import InvalidCommand
 from artfs.model import names
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
-from artfs.view.control.file import ControlFile, decoded, line
+from artfs.view.control.file import ControlFile, decoded, line, seconds
 from artfs.view.control.place import AsOnTheWay, PendingPlace, Place, VersionPlace, check_may_name
 from artfs.view.node import Caller
 from artfs.view.process import signalled
@@ -28,7 +28,7 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
         if word == "--force":
             force = True
         elif word.startswith("--wait="):
-            wait = _seconds(word.removeprefix("--wait="))
+            wait = seconds(word, most=_LONGEST_WAIT)
         elif word.startswith("-"):
             raise InvalidCommand(f"'{word}' is no option of finish: there are --wait=SECONDS and --force")
         else:
@@ -41,16 +41,6 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
         interrupted=lambda: place.view.stopping or signalled(caller.pid),
         admit=AsOnTheWay(caller),
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        wait = float(text)
-    except ValueError:
-        wait = -1
-    if not 0 <= wait <= _LONGEST_WAIT:
-        raise InvalidCommand(f"--wait takes seconds, at most {_LONGEST_WAIT:.0f}, not '{text}'")
-    return wait
 
 
 def _answer(answer: Answer) -> str:
