@@ -20,9 +20,12 @@ from typing import Any
 import hypothesis
 import pytest
 
-# How long an example takes depends on the machine, not on the code.
-hypothesis.settings.register_profile("artfs", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("artfs")
+# The suite tries the same examples every time: what fails then is due to the change at hand. How long an
+# example takes depends on the machine, so there is no deadline. `scripts/torture properties` loads the other
+# profile, which draws new examples.
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True, derandomize=True, database=None)
+hypothesis.settings.register_profile("anew", deadline=None, print_blob=True, database=None)
+hypothesis.settings.load_profile("suite")
 
 _TRY_MOUNT = """
 import sys, pyfuse3
