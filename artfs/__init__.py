@@ -10,13 +10,53 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from artfs.errors import AlreadyFinished as AlreadyFinishedError
-    from artfs.errors import ArtfsError
+    from artfs.errors import (
+        AliasNotFound,
+        AlreadyExists,
+        AlreadyFinishedError,
+        AlreadyPending,
+        ArtfsError,
+        ArtifactFinalizedError,
+        ArtifactNotLoggedError,
+        BeingFilled,
+        Busy,
+        CannotSeal,
+        Changed,
+        CollectionNotFound,
+        Collision,
+        CrossTree,
+        CutShort,
+        Damaged,
+        DraftNotFoundError,
+        HeldByAlias,
+        Interrupted,
+        InvalidCommand,
+        InvalidName,
+        LostRace,
+        MountError,
+        NotAVolume,
+        NotEmpty,
+        NotFound,
+        NotIdle,
+        NotPermitted,
+        OpenForWriting,
+        PathConflictError,
+        PathNotFound,
+        ReadOnly,
+        ReferenceFailed,
+        RemoteMissing,
+        RunNotFound,
+        RunsJoined,
+        Sealing,
+        TreeTouched,
+        Unreachable,
+        VersionNotFound,
+        VolumeError,
+        VolumeExists,
+        VolumeInUse,
+        VolumeTooNew,
+    )
     from artfs.errors import ArtfsError as Error
-    from artfs.errors import Finalized as ArtifactFinalizedError
-    from artfs.errors import NotSaved as ArtifactNotLoggedError
-    from artfs.errors import PathConflict as PathConflictError
-    from artfs.errors import PendingNotFound as DraftNotFoundError
     from artfs.sdk.api import Api, ArtifactCollection, ArtifactType
     from artfs.sdk.artifact import Artifact
     from artfs.sdk.core import ArtifactTTL
@@ -27,22 +67,16 @@ if TYPE_CHECKING:
 
     run: Run | None
 
-#: Where each name is; the errors have shorter names of their own there.
+#: Where each name is, but for the errors, which are in ``artfs.errors``.
 _HOMES = {
-    "AlreadyFinishedError": "artfs.errors:AlreadyFinished",
+    "Error": "artfs.errors:ArtfsError",
     "Api": "artfs.sdk.api:Api",
-    "ArtfsError": "artfs.errors:ArtfsError",
     "Artifact": "artfs.sdk.artifact:Artifact",
     "ArtifactCollection": "artfs.sdk.api:ArtifactCollection",
-    "ArtifactFinalizedError": "artfs.errors:Finalized",
     "ArtifactManifest": "artfs.sdk.entries:ArtifactManifest",
     "ArtifactManifestEntry": "artfs.sdk.entries:ArtifactManifestEntry",
-    "ArtifactNotLoggedError": "artfs.errors:NotSaved",
     "ArtifactTTL": "artfs.sdk.core:ArtifactTTL",
     "ArtifactType": "artfs.sdk.api:ArtifactType",
-    "DraftNotFoundError": "artfs.errors:PendingNotFound",
-    "Error": "artfs.errors:ArtfsError",
-    "PathConflictError": "artfs.errors:PathConflict",
     "Run": "artfs.sdk.run:Run",
     "__version__": "artfs.version:__version__",
     "finish": "artfs.sdk.run:finish",
@@ -52,7 +86,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "AliasNotFound",
+    "AlreadyExists",
     "AlreadyFinishedError",
+    "AlreadyPending",
     "Api",
     "ArtfsError",
     "Artifact",
@@ -63,10 +100,45 @@ __all__ = [
     "ArtifactNotLoggedError",
     "ArtifactTTL",
     "ArtifactType",
+    "BeingFilled",
+    "Busy",
+    "CannotSeal",
+    "Changed",
+    "CollectionNotFound",
+    "Collision",
+    "CrossTree",
+    "CutShort",
+    "Damaged",
     "DraftNotFoundError",
     "Error",
+    "HeldByAlias",
+    "Interrupted",
+    "InvalidCommand",
+    "InvalidName",
+    "LostRace",
+    "MountError",
+    "NotAVolume",
+    "NotEmpty",
+    "NotFound",
+    "NotIdle",
+    "NotPermitted",
+    "OpenForWriting",
     "PathConflictError",
+    "PathNotFound",
+    "ReadOnly",
+    "ReferenceFailed",
+    "RemoteMissing",
     "Run",
+    "RunNotFound",
+    "RunsJoined",
+    "Sealing",
+    "TreeTouched",
+    "Unreachable",
+    "VersionNotFound",
+    "VolumeError",
+    "VolumeExists",
+    "VolumeInUse",
+    "VolumeTooNew",
     "__version__",
     "finish",
     "init",
@@ -79,9 +151,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "run":  # the one that goes on now, as wandb.run is
         return import_module("artfs.sdk.current").run()
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'artfs' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
+    module, _, attribute = _HOMES.get(name, f"artfs.errors:{name}").partition(":")
     value = globals()[name] = getattr(import_module(module), attribute)
     return value
 

@@ -3,20 +3,20 @@
 ::
 
     ArtfsError
-    ├── InvalidName            a name that is not legal where it stands
-    ├── InvalidCommand         a command, JSON document or option that is not legal
+    ├── InvalidName            a name that is not legal where it stands (ValueError)
+    ├── InvalidCommand         a command, JSON document or option that is not legal (ValueError)
     ├── CannotSeal             a tree with entries that a version can't hold (fifo, socket)
-    ├── NotFound
+    ├── NotFound               (LookupError)
     │   ├── CollectionNotFound
     │   ├── VersionNotFound
-    │   ├── PendingNotFound
+    │   ├── DraftNotFoundError
     │   ├── AliasNotFound
     │   ├── RunNotFound
-    │   └── PathNotFound
-    ├── AlreadyExists
-    │   ├── AlreadyPending     the distributed id was started and not finished
-    │   ├── AlreadyFinished    the distributed id has its version
-    │   └── PathConflict       another run brought other bytes under the same path
+    │   └── PathNotFound       (KeyError)
+    ├── AlreadyExists          (FileExistsError)
+    │   ├── AlreadyPending        the distributed id was started and not finished
+    │   ├── AlreadyFinishedError  the distributed id has its version
+    │   └── PathConflictError     another run brought other bytes under the same path
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
     │   ├── NotIdle            somebody works on what was to be discarded as forgotten
@@ -28,9 +28,9 @@
     │   └── NotEmpty           a collection or pending version that still holds something
     ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
     │   ├── CutShort           a finish had decided, and did not come to its end
-    │   └── Finalized          a change to an artifact that was saved or handed over
-    ├── NotSaved               a question that only a saved artifact can answer
-    ├── NotPermitted           a change that nobody may make here
+    │   └── ArtifactFinalizedError  a change to an artifact that was saved or handed over (AttributeError)
+    ├── ArtifactNotLoggedError a question that only a saved artifact can answer (AttributeError)
+    ├── NotPermitted           a change that nobody may make here (PermissionError)
     ├── CrossTree              a rename or link from one tree to another
     ├── Collision              a patch whose base moved and whose changes collide
     ├── Interrupted            the caller of a waiting command was signalled
@@ -42,24 +42,37 @@
     │   └── RemoteMissing      what fetches them is not installed
     ├── VolumeError
     │   ├── NotAVolume
-    │   ├── VolumeExists
+    │   ├── VolumeExists       (FileExistsError)
     │   ├── VolumeTooNew
     │   └── VolumeInUse
     └── MountError             the mount can't be made or taken away
 
-The SDK shows some under wandb's sort of names: ``AlreadyFinishedError``, ``DraftNotFoundError``
-(PendingNotFound), ``PathConflictError``, ``ArtifactFinalizedError``, ``ArtifactNotLoggedError`` (NotSaved).
+Users see each class as ``artfs.NAME``. In parentheses stands the built-in that a class is as well, so that a
+caller who knows nothing of artfs catches it. Three kinds have none on purpose:
+
+- NotFound is no FileNotFoundError. The core answers a FileNotFoundError of a system call in many places, and
+  must not take a missing collection for a missing file.
+- ReadOnly, Busy and Collision are EROFS, EBUSY and ESTALE, for which Python has no class.
+- Interrupted is no InterruptedError, and Unreachable no TimeoutError: callers retry those blindly.
+
+AlreadyExists, NotPermitted and VolumeExists are OSErrors. So wherever a call can raise one of them, ``except
+ArtfsError`` stands before ``except OSError``, and ``except FileExistsError`` encloses system calls alone.
+The two errors about an artifact's state are AttributeErrors as wandb's are: properties raise them, and
+``hasattr`` then tells that a draft has no version.
 
 An exception carries the facts as fields; its text is one plain line that says what happened and, where
-there is something to do about it, what. Errnos belong to ``mount/``, exit codes to ``cli/``. What the
-backing filesystem refuses stays an ``OSError`` with the errno it gave.
+there is something to do about it, what. Exit codes belong to ``cli/``, and so do errnos to ``mount/``. What
+the backing filesystem refuses stays an ``OSError`` with the errno it gave.
 """
 
 from __future__ import annotations
 
+import copyreg
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 def printable(name: bytes | str) -> str:
@@ -81,10 +94,25 @@ def printable_uri(uri: str) -> str:
 
 
 class ArtfsError(Exception):
-    """The root: whatever artfs refuses on purpose."""
+    """The root: whatever artfs refuses on purpose.
+
+    An exception survives pickling and copying with its text, fields and notes, whatever its constructor
+    takes: they are its state, and the constructor is not called again.
+    """
+
+    __module__ = "artfs"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__module__ == __name__:
+            cls.__module__ = "artfs"  # where users find it, so that tracebacks and pickles name that
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException's own would call the constructor with the text alone. Notes are among the attributes.
+        return copyreg.__newobj__, (type(self),), {**vars(self), "args": self.args}  # type: ignore[attr-defined]
 
 
-class InvalidName(ArtfsError):
+class InvalidName(ArtfsError, ValueError):
     """A name that is not legal for what it shall name."""
 
     def __init__(self, what: str, name: bytes | str, rule: str) -> None:
@@ -92,7 +120,7 @@ class InvalidName(ArtfsError):
         self.what, self.name, self.rule = what, name, rule
 
 
-class InvalidCommand(ArtfsError):
+class InvalidCommand(ArtfsError, ValueError):
     """A command or a value that is not legal; the text says which one is."""
 
 
@@ -110,7 +138,7 @@ class CannotSeal(ArtfsError):
         self.entries = tuple(entries)
 
 
-class NotFound(ArtfsError):
+class NotFound(ArtfsError, LookupError):
     """Something that was asked for by name is not there."""
 
 
@@ -126,7 +154,7 @@ class VersionNotFound(NotFound):
         self.collection, self.version = collection, version
 
 
-class PendingNotFound(NotFound):
+class DraftNotFoundError(NotFound):
     def __init__(self, collection: str, distributed_id: bytes) -> None:
         super().__init__(f"'{printable(collection)}' has no pending version '{printable(distributed_id)}'")
         self.collection, self.distributed_id = collection, distributed_id
@@ -154,8 +182,10 @@ class PathNotFound(NotFound, KeyError):
         self.where, self.path = where, path
 
 
-class AlreadyExists(ArtfsError):
+class AlreadyExists(ArtfsError, FileExistsError):
     """The name is taken."""
+
+    errno = errno.EEXIST
 
 
 class AlreadyPending(AlreadyExists):
@@ -164,7 +194,7 @@ class AlreadyPending(AlreadyExists):
         self.collection, self.distributed_id = collection, distributed_id
 
 
-class AlreadyFinished(AlreadyExists):
+class AlreadyFinishedError(AlreadyExists):
     """The distributed id was finished: its version stands."""
 
     def __init__(self, collection: str, distributed_id: bytes, version: str) -> None:
@@ -174,7 +204,7 @@ class AlreadyFinished(AlreadyExists):
         self.collection, self.distributed_id, self.version = collection, distributed_id, version
 
 
-class PathConflict(AlreadyExists):
+class PathConflictError(AlreadyExists):
     """What was to come under a path differs from what another run brought there; nothing was changed.
 
     ``path`` is text, as the SDK has paths. ``run`` is None where it isn't known who brought it.
@@ -266,7 +296,7 @@ class CutShort(ReadOnly):
         super().__init__("it is a version already, but its finish could not end: finish it again")
 
 
-class Finalized(ReadOnly):
+class ArtifactFinalizedError(ReadOnly, AttributeError):
     """An artifact of the SDK takes no files any more: it was saved, or handed over to be finished."""
 
     def __init__(self, artifact: str) -> None:
@@ -274,7 +304,7 @@ class Finalized(ReadOnly):
         self.artifact = artifact
 
 
-class NotSaved(ArtfsError):
+class ArtifactNotLoggedError(ArtfsError, AttributeError):
     """An artifact of the SDK is no version yet, so that it has none of what comes with being one."""
 
     def __init__(self, artifact: str, what: str) -> None:
@@ -282,8 +312,10 @@ class NotSaved(ArtfsError):
         self.artifact, self.what = artifact, what
 
 
-class NotPermitted(ArtfsError):
+class NotPermitted(ArtfsError, PermissionError):
     """A change that is possible for nobody at this place."""
+
+    errno = errno.EPERM
 
 
 class CrossTree(ArtfsError):
@@ -370,7 +402,9 @@ class NotAVolume(VolumeError):
         self.path = path
 
 
-class VolumeExists(VolumeError):
+class VolumeExists(VolumeError, FileExistsError):
+    errno = errno.EEXIST
+
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"can't make a volume at {path}: {why}")
         self.path = path

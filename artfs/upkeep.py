@@ -22,7 +22,7 @@ from artfs.errors import (
     ArtfsError,
     CollectionNotFound,
     Damaged,
-    PendingNotFound,
+    DraftNotFoundError,
     VersionNotFound,
     printable,
     printable_uri,
@@ -84,7 +84,7 @@ class Upkeep:
         for collection, name in self._readable_pending():
             try:
                 yield from self._problems_of_pending(collection, name)
-            except (PendingNotFound, CollectionNotFound):  # it was sealed or discarded just now
+            except (DraftNotFoundError, CollectionNotFound):  # it was sealed or discarded just now
                 continue
             except Damaged as error:
                 yield error
@@ -171,7 +171,7 @@ class Upkeep:
         """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
         # From the files, not from what this process knows: another one may have rebased it.
         found = set()
-        removed = contextlib.suppress(PendingNotFound, CollectionNotFound)
+        removed = contextlib.suppress(DraftNotFoundError, CollectionNotFound)
         with removed, self._pending_root(collection, name) as root:
             if base := overlay.base_of(root):
                 found.add(base.tree_id)
@@ -209,7 +209,7 @@ class Upkeep:
 
     @contextlib.contextmanager
     def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:
-        """Opens the root of a pending tree's files as they are on disk. Raises :class:`PendingNotFound`."""
+        """Opens the root of a pending tree's files on disk. Raises :class:`DraftNotFoundError`."""
         with collection.opened(PENDING) as fd:
             draft = Draft(fd, collection.name, name)
         try:
@@ -222,7 +222,7 @@ class Upkeep:
             with collection.opened(PENDING) as fd:
                 if draft.stands_in(fd):
                     raise Damaged(draft.what(TREE), "it is missing") from None
-            raise PendingNotFound(collection.name, name) from None  # it was sealed or discarded just now
+            raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
         finally:
             draft.close()
 

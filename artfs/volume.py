@@ -23,12 +23,12 @@ from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import Runs, check_run_id
 from artfs.errors import (
-    AlreadyFinished,
+    AlreadyFinishedError,
     AlreadyPending,
     ArtfsError,
     CollectionNotFound,
     Damaged,
-    PendingNotFound,
+    DraftNotFoundError,
     printable,
 )
 from artfs.model import names
@@ -117,7 +117,7 @@ class Volume:
         return pending_names(collection)
 
     def pending(self, collection: str, name: bytes) -> PendingTree:
-        """Returns the one tree of a pending version. Raises :class:`PendingNotFound`."""
+        """Returns the one tree of a pending version. Raises :class:`DraftNotFoundError`."""
         key = collection, name
         with self._lock:
             tree = self._pending.get(key)
@@ -126,7 +126,7 @@ class Volume:
                 self._use(tree)
                 return tree
             if name.startswith(b".") or b"/" in name:
-                raise PendingNotFound(collection, name)
+                raise DraftNotFoundError(collection, name)
             return self._open_pending(self.catalog.collection(collection), name)
 
     def reconsider(self, collection: Collection) -> None:
@@ -259,7 +259,7 @@ class Volume:
     ) -> PendingTree:
         """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
 
-        Raises :class:`AlreadyFinished` if the id has its version, :class:`AlreadyPending`,
+        Raises :class:`AlreadyFinishedError` if the id has its version, :class:`AlreadyPending`,
         :class:`InvalidName`.
         """
         names.check_distributed_id(name)
@@ -279,19 +279,24 @@ class Volume:
                     settings=settings or Settings(),
                     naming=partial(self._naming, collection, name),
                 )
+            except AlreadyFinishedError:  # a FileExistsError too
+                raise
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
             except FileNotFoundError:  # with all that was in it
                 raise CollectionNotFound(collection.name) from None
         try:
             return self._started(collection, name)
-        except PendingNotFound:  # others have filled and finished it already
+        except DraftNotFoundError:  # others have filled and finished it already
             self._check_not_finished(collection, name)
             raise
 
     @contextlib.contextmanager
     def _naming(self, collection: Collection, name: bytes) -> Iterator[None]:
-        """Keeps finishes away, which free a name once the id is noted as finished; raises AlreadyFinished."""
+        """Keeps finishes away, which free a name once the id is noted as finished.
+
+        Raises :class:`AlreadyFinishedError`.
+        """
         with collection.committing():
             self._check_not_finished(collection, name)
             yield
@@ -300,7 +305,7 @@ class Volume:
     def _check_not_finished(collection: Collection, name: bytes) -> None:
         finished = collection.finished(name)
         if finished is not None:
-            raise AlreadyFinished(collection.name, name, names.version_name(finished))
+            raise AlreadyFinishedError(collection.name, name, names.version_name(finished))
 
     def set_base(
         self,
@@ -337,7 +342,7 @@ class Volume:
         """
         try:
             tree = self.pending(collection.name, name)
-        except PendingNotFound:
+        except DraftNotFoundError:
             finished = collection.finished(name)
             if finished is None:
                 raise

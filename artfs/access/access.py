@@ -325,7 +325,7 @@ class Access(ABC):
 
     @abstractmethod
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
-        """Returns how a pending version stands. Raises :class:`~artfs.errors.PendingNotFound`."""
+        """Returns how a pending version stands. Raises :class:`~artfs.errors.DraftNotFoundError`."""
 
     def new(
         self,
@@ -339,7 +339,7 @@ class Access(ABC):
 
         `kind` is the collection's type, `base` the version or alias that it is a patch of, which may be of
         another collection, ``other:v3``. Without an id it gets one of its own. Raises
-        :class:`~artfs.errors.AlreadyPending`, :class:`~artfs.errors.AlreadyFinished`,
+        :class:`~artfs.errors.AlreadyPending`, :class:`~artfs.errors.AlreadyFinishedError`,
         :class:`~artfs.errors.VersionNotFound`, and :class:`~artfs.errors.Busy` if the collection has versions
         of another type.
         """
@@ -440,8 +440,8 @@ class Access(ABC):
     def filling(self, name: str, distributed_id: bytes) -> AbstractContextManager[Tree]:
         """Opens the tree of a pending version to put files into it, and keeps it from being sealed meanwhile.
 
-        Several may fill one tree at once. Raises :class:`~artfs.errors.PendingNotFound`,
-        :class:`~artfs.errors.AlreadyFinished`, :class:`~artfs.errors.Sealing`.
+        Several may fill one tree at once. Raises :class:`~artfs.errors.DraftNotFoundError`,
+        :class:`~artfs.errors.AlreadyFinishedError`, :class:`~artfs.errors.Sealing`.
         """
 
     @abstractmethod
@@ -497,7 +497,7 @@ class Access(ABC):
         """Turns a pending version into a version and returns the answer: version, unchanged, digest.
 
         A finished id gets the aliases, and gives its version again. Raises
-        :class:`~artfs.errors.PendingNotFound`, :class:`~artfs.errors.Busy`,
+        :class:`~artfs.errors.DraftNotFoundError`, :class:`~artfs.errors.Busy`,
         :class:`~artfs.errors.CannotSeal`.
         """
         for word in aliases:

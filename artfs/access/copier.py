@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from artfs.access.access import Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
 from artfs.access.trees import Cursor, Origin, Staged, Tree
-from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflict, printable
+from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
 from artfs.model.digest import Hasher
 from artfs.model.entry import RUN, SEALED_MODE
 from artfs.store import durable, files
@@ -285,7 +285,7 @@ class Copier:
         raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
 
     def _standing(self, at: Cursor, name: bytes, same: _Compare) -> _Standing:
-        """Raises :class:`PathConflict` for what must not be replaced."""
+        """Raises :class:`PathConflictError` for what must not be replaced."""
         try:
             found = at.status(name)
             if stat.S_ISDIR(found.st_mode):
@@ -300,7 +300,7 @@ class Copier:
             return _Standing.NOTHING
         if owner is not None and owner == self._terms.run:
             return _Standing.REPLACEABLE
-        raise PathConflict(at.below(name), owner)
+        raise PathConflictError(at.below(name), owner)
 
     def _mark(self, file: int | bytes) -> None:
         if self._terms.run is not None:

@@ -34,14 +34,14 @@ from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AlreadyExists,
-    AlreadyFinished,
+    AlreadyFinishedError,
     BeingFilled,
     Busy,
     CollectionNotFound,
     CutShort,
-    PathConflict,
+    DraftNotFoundError,
+    PathConflictError,
     PathNotFound,
-    PendingNotFound,
     RunsJoined,
     Sealing,
     VolumeInUse,
@@ -323,11 +323,11 @@ class DirectAccess(Access):
                     self._volume.recover()
                 tree = self._volume.pending(name, distributed_id)
             return tree
-        except PendingNotFound:
+        except DraftNotFoundError:
             finished = collection.finished(distributed_id)
             if finished is None:
                 raise
-            raise AlreadyFinished(name, distributed_id, names.version_name(finished)) from None
+            raise AlreadyFinishedError(name, distributed_id, names.version_name(finished)) from None
 
     def _need_collection(self, name: str, kind: str) -> None:
         catalog = self._volume.catalog
@@ -362,7 +362,7 @@ class DirectAccess(Access):
         with self.filling(name, distributed_id) as tree:
             try:
                 Copier(tree, Terms()).references(found)
-            except PathConflict as error:
+            except PathConflictError as error:
                 raise name_taken(os.fsencode(error.path)) from None
 
     def _look(
@@ -386,7 +386,7 @@ class DirectAccess(Access):
             while True:
                 tree = self._pending(name, distributed_id)
                 try:
-                    with contextlib.suppress(PendingNotFound):
+                    with contextlib.suppress(DraftNotFoundError):
                         stack.enter_context(tree.draft.together())
                     if self._volume.can_change(self._collection(name), tree):
                         break
@@ -403,10 +403,10 @@ class DirectAccess(Access):
 
     @contextlib.contextmanager
     def _not_finished(self, name: str, distributed_id: bytes) -> Iterator[None]:
-        """Raises AlreadyFinished where a finish came first; one that was cut short is ended then."""
+        """Raises AlreadyFinishedError where a finish came first; one that was cut short is ended then."""
         try:
             yield
-        except (CutShort, PendingNotFound):
+        except (CutShort, DraftNotFoundError):
             self._pending(name, distributed_id)
             raise
 
@@ -456,7 +456,7 @@ class DirectAccess(Access):
         deadline = time.monotonic() + wait
         with self._unmounted():
             while True:
-                with contextlib.suppress(PendingNotFound):
+                with contextlib.suppress(DraftNotFoundError):
                     self._volume.standing(collection, distributed_id)  # others may have given it a base
                 try:
                     return self._volume.finish(collection, distributed_id, request).json()
@@ -465,7 +465,7 @@ class DirectAccess(Access):
                 except (BeingFilled, RunsJoined):
                     if time.monotonic() >= deadline:
                         raise
-                except PendingNotFound:
+                except DraftNotFoundError:
                     if collection.finished(distributed_id) is None:
                         raise
                 time.sleep(_POLL)

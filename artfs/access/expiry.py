@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from artfs.access.access import Access
 from artfs.catalog.records import has_expired
-from artfs.errors import AlreadyFinished, Busy, CollectionNotFound, HeldByAlias, NotFound
+from artfs.errors import AlreadyFinishedError, Busy, CollectionNotFound, HeldByAlias, NotFound
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
     """
     found = []
     for name, distributed_id in _each(access, access.pending_names):
-        with contextlib.suppress(NotFound, AlreadyFinished, Busy):
+        with contextlib.suppress(NotFound, AlreadyFinishedError, Busy):
             status = access.pending_status(name, distributed_id)
             if status["open_for_write"] or status["runs"] or status["state"] != "pending":
                 continue

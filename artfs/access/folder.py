@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from artfs.access.control import document, read_control
 from artfs.access.mounted import MountedAccess
 from artfs.access.sealed import number_of
-from artfs.errors import AlreadyFinished, AlreadyPending, VolumeError, printable
+from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
 
 
@@ -131,7 +131,7 @@ class FolderAccess(MountedAccess):
         elif (name, distributed_id) != (self._name, self._id):
             raise self._elsewhere()
         elif self._version_name and not finished_too:
-            raise AlreadyFinished(name, distributed_id, self._version_name)
+            raise AlreadyFinishedError(name, distributed_id, self._version_name)
         else:
             yield self._fd
 

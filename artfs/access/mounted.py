@@ -25,15 +25,15 @@ from artfs.catalog import records
 from artfs.catalog.runs import check_run_id
 from artfs.errors import (
     AliasNotFound,
-    AlreadyFinished,
+    AlreadyFinishedError,
     AlreadyPending,
     ArtfsError,
     CollectionNotFound,
+    DraftNotFoundError,
     HeldByAlias,
     InvalidCommand,
     InvalidName,
     NotEmpty,
-    PendingNotFound,
     ReadOnly,
     ReferenceFailed,
     RunNotFound,
@@ -335,7 +335,7 @@ class MountedAccess(Access):
             try:
                 fd = os.open(path, _DIRECTORY | (0 if finished_too else os.O_NOFOLLOW), dir_fd=collection)
             except FileNotFoundError:
-                raise PendingNotFound(name, distributed_id) from None
+                raise DraftNotFoundError(name, distributed_id) from None
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     raise
@@ -348,7 +348,7 @@ class MountedAccess(Access):
     @staticmethod
     def _finished(collection: int, name: str, distributed_id: bytes) -> ArtfsError:
         target = os.readlink(b"pending/" + distributed_id, dir_fd=collection)
-        return AlreadyFinished(name, distributed_id, os.fsdecode(os.path.basename(target)))
+        return AlreadyFinishedError(name, distributed_id, os.fsdecode(os.path.basename(target)))
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         with self._pending(name, distributed_id) as fd:
@@ -371,9 +371,11 @@ class MountedAccess(Access):
             try:
                 os.mkdir(b"pending/" + distributed_id, dir_fd=fd)
             except FileExistsError:
-                with contextlib.suppress(OSError):
-                    raise self._finished(fd, name, distributed_id) from None
-                raise AlreadyPending(name, distributed_id) from None
+                try:
+                    finished = self._finished(fd, name, distributed_id)
+                except OSError:  # it is a directory, no symlink
+                    raise AlreadyPending(name, distributed_id) from None
+                raise finished from None
         return self.root / name / "pending" / os.fsdecode(distributed_id)
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:

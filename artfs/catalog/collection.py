@@ -21,7 +21,7 @@ from artfs.catalog.aliases import Aliases
 from artfs.catalog.records import Notes, VersionRecord
 from artfs.catalog.versions import Home, Versions
 from artfs.errors import (
-    AlreadyFinished,
+    AlreadyFinishedError,
     ArtfsError,
     Busy,
     Damaged,
@@ -212,8 +212,8 @@ class Collection:
     def record_finished(self, distributed_id: bytes, number: int) -> None:
         """Notes durably that an id was finished as a version. Again with the same version: nothing happens.
 
-        Raises AlreadyFinished if it is finished as another one, VersionNotFound if the version is deleted
-        meanwhile: then nothing is noted, and whoever would drop the pending tree for it still has it.
+        Raises AlreadyFinishedError if it is finished as another one, VersionNotFound if the version is
+        deleted meanwhile: then nothing is noted, and whoever would drop the pending tree for it still has it.
         """
         check_distributed_id(distributed_id)
         data = f"{version_name(number)}\n".encode()
@@ -224,7 +224,7 @@ class Collection:
                     durable.confirm(fd, label="finished-id")
                     break
                 if before is not None and self._versions.exists(before):
-                    raise AlreadyFinished(self.name, distributed_id, version_name(before))
+                    raise AlreadyFinishedError(self.name, distributed_id, version_name(before))
                 try:
                     durable.replace_if_unchanged(fd, distributed_id, raw, data, label="finished-id")
                     break

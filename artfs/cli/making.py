@@ -273,7 +273,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     \b
       artfs pending model
     """
-    from artfs.errors import AlreadyFinished, CollectionNotFound, NotFound
+    from artfs.errors import AlreadyFinishedError, CollectionNotFound, NotFound
 
     found = []
     with open_volume(context) as access:
@@ -287,7 +287,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
             for distributed_id in ids:
                 try:
                     found.append(access.pending_status(collection, distributed_id))
-                except (NotFound, AlreadyFinished):
+                except (NotFound, AlreadyFinishedError):
                     continue  # finished or discarded since
     if as_json:
         print_json(found)

@@ -25,6 +25,7 @@ ERRNOS: dict[type[BaseException], int] = {
     errors.LostRace: errno.EBUSY,
     errors.Damaged: errno.EIO,
     errors.VolumeError: errno.EIO,
+    errors.VolumeExists: errno.EEXIST,
     errors.MountError: errno.EIO,
     NoSuchAttribute: errno.ENODATA,
     NotImplementedError: errno.EBADF,

@@ -28,7 +28,7 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import BeingFilled, Damaged, InvalidName, PendingNotFound, Sealing, printable
+from artfs.errors import BeingFilled, Damaged, DraftNotFoundError, InvalidName, Sealing, printable
 from artfs.model.names import parse_version
 from artfs.store import documents, durable
 from artfs.store.clock import nanoseconds, timestamp
@@ -153,7 +153,7 @@ class Draft:
         try:
             self.fd = durable.open_directory(pending_fd, name)
         except FileNotFoundError:
-            raise PendingNotFound(collection, name) from None
+            raise DraftNotFoundError(collection, name) from None
         except OSError as error:
             raise documents.no_directory(error, self.what()) from None
         try:
@@ -161,7 +161,7 @@ class Draft:
             if birth is None:
                 if self.stands_in(pending_fd):  # else it was sealed or discarded just now
                     raise Damaged(self.what(_DRAFT), "it is missing")
-                raise PendingNotFound(collection, name)
+                raise DraftNotFoundError(collection, name)
             try:
                 birth.created_ns  # noqa: B018
             except (ValueError, OverflowError):
@@ -255,7 +255,7 @@ class Draft:
     def runs(self) -> list[JoinedRun]:
         """Lists the runs that ever joined, by the time they did.
 
-        Raises :class:`PendingNotFound` if another process ended the pending version.
+        Raises :class:`DraftNotFoundError` if another process ended the pending version.
         """
         try:
             with durable.directory(self.fd, _RUNS) as fd:
@@ -265,7 +265,7 @@ class Draft:
                     if not _is_temp(name)
                 ]
         except FileNotFoundError:
-            raise PendingNotFound(self.collection, self.name) from None
+            raise DraftNotFoundError(self.collection, self.name) from None
         except OSError as error:
             raise documents.no_directory(error, self.what(_RUNS)) from None
         return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
@@ -368,7 +368,7 @@ class Draft:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(_DRAFT, flags, dir_fd=self.fd)
         except FileNotFoundError:  # another process ended it, and its files are being deleted
-            raise PendingNotFound(self.collection, self.name) from None
+            raise DraftNotFoundError(self.collection, self.name) from None
         except OSError as error:
             raise documents.damaged_or(error, self.what(_DRAFT)) from None
         try:
@@ -404,7 +404,7 @@ class Draft:
         for look in (self.settings, self.metadata, self.runs, self.mark, self.conflicts, self.open_tree):
             try:
                 found = look()
-            except (FileNotFoundError, PendingNotFound):  # if it was not sealed or discarded just now
+            except (FileNotFoundError, DraftNotFoundError):  # if it was not sealed or discarded just now
                 yield Damaged(self.what(TREE if look == self.open_tree else _RUNS), "it is missing")
             except Damaged as error:
                 yield error

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from artfs.errors import Damaged, PendingNotFound
+from artfs.errors import Damaged, DraftNotFoundError
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay, unshare
 from artfs.pending.draft import Draft
@@ -24,7 +24,7 @@ def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
     yield from unshare.problems(draft)
     try:
         root = draft.open_tree()
-    except (FileNotFoundError, PendingNotFound, Damaged):  # told already
+    except (FileNotFoundError, DraftNotFoundError, Damaged):  # told already
         return
     try:
         base = _found(partial(overlay.base_of, root))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from artfs.errors import CutShort, NotEmpty, NotIdle, PendingNotFound, printable
+from artfs.errors import CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
 from artfs.pending import overlay
 from artfs.pending.census import newest_change
 from artfs.pending.draft import TREE, Draft
@@ -67,10 +67,10 @@ class PendingTree:
 
     @property
     def draft(self) -> Draft:
-        """What is known of the version to be. Raises :class:`PendingNotFound` after :meth:`release`."""
+        """What is known of the version to be. Raises :class:`DraftNotFoundError` after :meth:`release`."""
         draft = self._draft
         if draft is None:
-            raise PendingNotFound(self.collection, self.name)
+            raise DraftNotFoundError(self.collection, self.name)
         return draft
 
     def release(self) -> None:
@@ -150,7 +150,7 @@ class PendingTree:
         try:
             with self.draft.exclusively():
                 if not self.draft.stands_in(pending_fd):
-                    raise PendingNotFound(self.collection, self.name)
+                    raise DraftNotFoundError(self.collection, self.name)
                 if decided():
                     raise CutShort
                 if only_empty:

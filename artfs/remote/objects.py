@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from artfs.errors import Changed, RemoteMissing, Unreachable
+from artfs.errors import ArtfsError, Changed, RemoteMissing, Unreachable
 from artfs.remote import uris
 from artfs.remote.uris import Found, Taking
 from artfs.store import durable
@@ -182,12 +182,41 @@ class Stores:
             self._kept.clear()
 
 
+class _Unanswered(Exception):
+    """A failure that may be answered here; whoever called from outside gets it as Unreachable."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(uri, why)
+        self.uri, self.why = uri, why
+
+
+class _NoObject(_Unanswered):
+    """The server answered that there is none."""
+
+
+class _NoAnswerToHead(_Unanswered):
+    """The server answered in a way in which it may not answer a GET."""
+
+
+class _BrokeOff(_Unanswered):
+    """The connection ended, or fell silent, amid the bytes."""
+
+
+@contextmanager
+def _final() -> Iterator[None]:
+    try:
+        yield
+    except _Unanswered as failure:
+        raise Unreachable(failure.uri, failure.why) from None
+
+
 class Objects:
     """Looks at and fetches objects. Every failure is Unreachable, Changed or RemoteMissing."""
 
     def __init__(self, stores: Stores, patience: Patience) -> None:
         self._stores, self._patience = stores, patience
 
+    @_final()
     def look(self, uri: str, *, checksum: bool, max_objects: int, taking: Taking) -> list[Found]:
         """Returns the object, or all below the prefix if the URI names none, sorted by name.
 
@@ -195,13 +224,13 @@ class Objects:
         """
         scheme = uris.scheme_of(uri)
         if scheme not in uris.BUCKETS:
-            meta, name = self.head(uri), uris.http_name(uri)
+            meta, name = self._head(uri), uris.http_name(uri)
         else:
             bucket, key, prefix = uris.bucket_key(uri)
             try:
                 if prefix:
                     raise _NoObject(uri, "")
-                meta, name = self.head(uri), key.rpartition("/")[2].encode()
+                meta, name = self._head(uri), key.rpartition("/")[2].encode()
             except _NoObject:
                 return self._below(uri, f"{scheme}://{bucket}/", key, checksum, max_objects, taking)
         if max_objects < 1:
@@ -233,8 +262,12 @@ class Objects:
             raise Unreachable(uri, "there is no such object, and none below it")
         return sorted(kept)
 
+    @_final()
     def head(self, uri: str, checksum: bytes = b"") -> Meta:
         """Asks for an object: for the version that the checksum names, where it does."""
+        return self._head(uri, checksum)
+
+    def _head(self, uri: str, checksum: bytes = b"") -> Meta:
         obstore, place = _obstore(uri), self._stores.place(uri, whole=False)
         try:
             with _translated(obstore, uri):
@@ -246,6 +279,7 @@ class Objects:
             with _translated(obstore, uri):
                 return Meta.of(obstore.get(*place).meta)
 
+    @_final()
     def fetch(self, uri: str, size: int, checksum: bytes, fd: int) -> None:
         """Writes an object to an empty file, in the pieces in which it comes.
 
@@ -276,7 +310,7 @@ class Objects:
             try:
                 with _translated(obstore, uri):
                     chunk = next(stream, None)
-            except Unreachable as error:
+            except (Unreachable, _Unanswered) as error:
                 raise _BrokeOff(uri, error.why) from None
             if chunk is None:
                 break
@@ -291,18 +325,6 @@ class Objects:
 
 def _options(checksum: bytes) -> dict[str, str] | None:
     return {"version": checksum[len(VERSION) :].decode()} if checksum.startswith(VERSION) else None
-
-
-class _NoObject(Unreachable):
-    """The server answered that there is none."""
-
-
-class _NoAnswerToHead(Unreachable):
-    """The server answered in a way in which it may not answer a GET."""
-
-
-class _BrokeOff(Unreachable):
-    """The connection ended, or fell silent, amid the bytes."""
 
 
 def _obstore(uri: str) -> Any:
@@ -341,11 +363,14 @@ _WORDS = (
 def _translated(obstore: Any, uri: str) -> Iterator[None]:
     try:
         yield
+    except ArtfsError:  # InvalidCommand is a ValueError too
+        raise
     # What obstore raises: its own, FileNotFoundError and the like, ValueError for paths and addresses.
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
         text = str(error)
         asked_metadata = _METADATA_SERVICE.search(text) and not _METADATA_SERVICE.match(uri)
         status = None if asked_metadata else _STATUS.search(text)
+        failure: Exception
         if asked_metadata:
             failure = Unreachable(uri, "no credentials for it are in the environment")
         elif (status and status[1] in _NO_HEAD) or "MissingContentLength" in text:

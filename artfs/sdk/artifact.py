@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from artfs.errors import AlreadyFinished, NotFound, PendingNotFound
+from artfs.errors import AlreadyFinishedError, DraftNotFoundError, NotFound
 from artfs.model import names
 from artfs.sdk import arguments, current, metadata
 from artfs.sdk.adding import Adding
@@ -293,7 +293,7 @@ class Artifact(Adding):
             with draft.joined(run):
                 pass  # to have been there: the version then names it
             answer = draft.finish(labels.aliases, wait=wait)
-        except AlreadyFinished:
+        except AlreadyFinishedError:
             # Of this very draft, by another run: harmless, as finishing again is.
             answer = self._access().finish(self._collection, draft.id, labels.aliases)
             answer["unchanged"] = True
@@ -309,10 +309,10 @@ class Artifact(Adding):
         """Raises DraftNotFoundError if nobody started the id."""
         try:
             draft.connection.access().pending_status(self._collection, draft.id)
-        except AlreadyFinished:
+        except AlreadyFinishedError:
             pass
         except NotFound:
-            raise PendingNotFound(self._collection, draft.id) from None
+            raise DraftNotFoundError(self._collection, draft.id) from None
         draft.started = True
 
     def _checked_labels(self, aliases: list[str], tags: list[str]) -> Any:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from artfs.access.access import Access
-from artfs.errors import AlreadyFinished, Finalized, NotSaved
+from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
 from artfs.sdk.connection import Connection, connect
 from artfs.sdk.draft import Draft
 
@@ -78,11 +78,11 @@ class Core:
     # -- what it must be
 
     def _version(self, what: str) -> str:
-        """Returns the number of the version. Raises :class:`NotSaved`."""
+        """Returns the number of the version. Raises :class:`ArtifactNotLoggedError`."""
         if self._draft is not None:
             self._look_whether_finished()
         if self._draft is not None:
-            raise NotSaved(self._collection, what)
+            raise ArtifactNotLoggedError(self._collection, what)
         return str(self._status["version"])
 
     def _look_whether_finished(self) -> None:
@@ -91,13 +91,13 @@ class Core:
         if draft is not None and draft.shared and draft.started:
             try:
                 draft.status()
-            except AlreadyFinished as error:
+            except AlreadyFinishedError as error:
                 self._become(self._access().version(self._collection, error.version))
 
     def _open_draft(self) -> Draft:
-        """Returns the draft to put files into. Raises :class:`Finalized`."""
+        """Returns the draft to put files into. Raises :class:`ArtifactFinalizedError`."""
         if self._draft is None or self._finalized:
-            raise Finalized(self._collection)
+            raise ArtifactFinalizedError(self._collection)
         return self._draft
 
 

@@ -121,7 +121,7 @@ class Draft:
     def hand_over(self, target: Draft, run: str | None, *, replace: bool = False) -> None:
         """Moves all files into another draft, and is given up then.
 
-        Raises :class:`~artfs.errors.PathConflict` before anything is moved, for what is there already.
+        Raises :class:`~artfs.errors.PathConflictError` before anything is moved, for what is there already.
         """
         with self.tree() as ours, target.copier(replace=replace, run=run) as copier:
             with ours.cursor() as source, copier.tree.cursor() as at:

@@ -15,7 +15,7 @@ import secrets
 import stat
 from functools import partial
 
-from artfs.errors import CutShort, PendingNotFound, TreeTouched
+from artfs.errors import CutShort, DraftNotFoundError, TreeTouched
 from artfs.model.digest import TreeId
 from artfs.pending import overlay
 from artfs.pending.draft import TREE, Mark
@@ -54,7 +54,7 @@ def set_base(
                 trash = _set_base(sealer, tree, ref, number, request.admit)
                 state = State.PENDING if trash is None else State.REPLACED
             return trash
-    except PendingNotFound:  # another process sealed or discarded it
+    except DraftNotFoundError:  # another process sealed or discarded it
         state = State.DISCARDED
         raise
     except BaseException:

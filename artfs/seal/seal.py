@@ -31,13 +31,13 @@ from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.errors import (
-    AlreadyFinished,
+    AlreadyFinishedError,
     ArtfsError,
     Damaged,
+    DraftNotFoundError,
     Interrupted,
     LostRace,
     NotFound,
-    PendingNotFound,
     RunsJoined,
     Sealing,
     VersionNotFound,
@@ -135,7 +135,7 @@ class Sealer:
             handles = tree.gate.close(
                 request.wait, force=request.force, joined=tree.draft.joined, interrupted=request.interrupted
             )
-        except PendingNotFound:  # another process sealed or discarded it
+        except DraftNotFoundError:  # another process sealed or discarded it
             if not tree.ended:
                 tree.gate.settle(State.DISCARDED)
             raise
@@ -172,8 +172,8 @@ class Sealer:
     def alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
         """Keeps other processes from the tree; waits for a seal of theirs to end, as the gate does for ours.
 
-        Raises :class:`PendingNotFound` if they sealed or discarded it, and :class:`Sealing` if they gave it
-        another base.
+        Raises :class:`DraftNotFoundError` if they sealed or discarded it, and :class:`Sealing` if they
+        gave it another base.
         """
         with contextlib.ExitStack() as stack:
             while True:
@@ -185,7 +185,7 @@ class Sealer:
                         raise Interrupted from None
                     time.sleep(_POLL)
             if not tree.draft.stands_in(self.pending_fd):
-                raise PendingNotFound(tree.collection, tree.name)
+                raise DraftNotFoundError(tree.collection, tree.name)
             if not tree.stands():
                 raise Sealing  # another process has given it another base: ask for its tree again
             yield
@@ -286,7 +286,7 @@ class Sealer:
         newest = self.collection.newest()
         if newest is None or not newest.aliases or self.collection.finished(newest.id) == newest.number:
             return
-        with contextlib.suppress(NotFound, AlreadyFinished):  # deleted just now
+        with contextlib.suppress(NotFound, AlreadyFinishedError):  # deleted just now
             self.collection.complete(newest)
 
     def ingest(self, tree: PendingTree) -> Ingested:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord, lightened
-from artfs.errors import ArtfsError, Damaged, PendingNotFound, printable
+from artfs.errors import ArtfsError, Damaged, DraftNotFoundError, printable
 from artfs.model.names import RESERVED
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
@@ -95,12 +95,12 @@ class View:
     # -- pending trees
 
     def pending(self, tree: PendingTree) -> PendingDirectory:
-        """Returns the root of a pending tree. Raises :class:`PendingNotFound` if it is none any more."""
+        """Returns the root of a pending tree. Raises :class:`DraftNotFoundError` if it is none any more."""
         key = tree.collection, tree.name
         root = self._roots.get(key)
         if root is None or root.branch.tree is not tree:
             if tree.ended:
-                raise PendingNotFound(tree.collection, tree.name)
+                raise DraftNotFoundError(tree.collection, tree.name)
             place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
             kind = Branch if tree.lower is None else PatchBranch

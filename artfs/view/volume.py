@@ -14,9 +14,9 @@ from artfs.catalog.collection import Collection
 from artfs.errors import (
     AliasNotFound,
     CollectionNotFound,
+    DraftNotFoundError,
     InvalidName,
     NotPermitted,
-    PendingNotFound,
     VersionNotFound,
 )
 from artfs.model import names
@@ -247,7 +247,7 @@ class PendingList(_Directory):
             return None
         try:
             return self.view.pending(self.view.volume.pending(self.collection.name, name))
-        except PendingNotFound:
+        except DraftNotFoundError:
             pass
         if len(name) > names.MAX_NAME:
             return None

@@ -18,7 +18,7 @@ from artfs.access.access import Access
 from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
 from artfs.access.sources import Sources
-from artfs.errors import AlreadyFinished, Busy, ReadOnly, RunsJoined, TreeTouched
+from artfs.errors import AlreadyFinishedError, Busy, ReadOnly, RunsJoined, TreeTouched
 from artfs.pending import draft
 from artfs.pending.draft import Draft
 from artfs.volume import Volume
@@ -107,7 +107,7 @@ def test_a_finish_that_is_killed(
         before_the_lock(monkeypatch, lock, finish)
         try:
             action(access, name)
-        except AlreadyFinished as error:
+        except AlreadyFinishedError as error:
             refused, finished = refused + 1, error.version
         else:
             finished = ""
@@ -195,11 +195,11 @@ def test_a_start_beside_the_finish_of_the_same_id(
         start(*arguments, **more)
 
     monkeypatch.setattr(draft, "start", finish_first)
-    with pytest.raises(AlreadyFinished):
+    with pytest.raises(AlreadyFinishedError):
         access.new(NAME, b"job")
     monkeypatch.undo()
     assert other.pending_names(NAME) == []
-    with pytest.raises(AlreadyFinished):
+    with pytest.raises(AlreadyFinishedError):
         put(other, b"job", b"late")
 
 
@@ -214,7 +214,7 @@ def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
         other.finish(NAME, b"job")
 
     monkeypatch.setattr(draft, "start", finish_then)
-    with pytest.raises(AlreadyFinished):
+    with pytest.raises(AlreadyFinishedError):
         access.new(NAME, b"job")
 
 

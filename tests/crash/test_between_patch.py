@@ -16,7 +16,7 @@ from artfs.access.access import Access
 from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
 from artfs.access.trees import Cursor, Origin, Tree
-from artfs.errors import Busy, PathConflict
+from artfs.errors import Busy, PathConflictError
 from artfs.sdk import connection
 from artfs.sdk.connection import Connection
 from artfs.sdk.draft import Draft
@@ -154,7 +154,7 @@ def test_a_file_that_was_replaced(access: Access, other: Access, planted: bool) 
     with access.filling(NAME, b"job") as tree:
         standing = Standing(tree, run="run-1")
         put(other, b"job", b"dir/one", b"theirs", run="run-2", replace=True)
-        with pytest.raises(PathConflict) as conflict:
+        with pytest.raises(PathConflictError) as conflict:
             standing.write(b"one", b"dir/one")
         assert conflict.value.run == "run-2"
 
@@ -235,7 +235,7 @@ def test_the_run_of_a_file_of_the_base(access: Access, volume: Path) -> None:
     access.finish(NAME, b"runs")
     access.new(NAME, b"next", base="v1")
     for name, run, owner in ((b"a", "run-2", "run-1"), (b"b", "run-1", "run-2")):
-        with pytest.raises(PathConflict) as conflict:
+        with pytest.raises(PathConflictError) as conflict:
             put(access, b"next", name, b"other", run=run)
         assert conflict.value.run == owner
         put(access, b"next", name, b"other", run=owner)

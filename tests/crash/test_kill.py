@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.errors import ArtfsError, PendingNotFound, ReadOnly
+from artfs.errors import ArtfsError, DraftNotFoundError, ReadOnly
 from artfs.seal.seal import Request
 from artfs.volume import Volume
 from tests.conformance.helpers import eventually
@@ -158,7 +158,7 @@ def test_a_discard_beside_a_finish_of_another_process(tmp_path: Path, label: str
         with pytest.raises(ArtfsError, match=r"finish is under way|version already"):
             volume.discard(collection, b"job")
         victim.communicate("\n", timeout=60)
-        with collection.opened(b"pending") as pending_fd, pytest.raises((PendingNotFound, ReadOnly)):
+        with collection.opened(b"pending") as pending_fd, pytest.raises((DraftNotFoundError, ReadOnly)):
             tree.discard(-1, pending_fd, only_empty=False, decided=lambda: False)
         Case(volume).check_sound()
 

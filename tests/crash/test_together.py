@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artfs.errors import ArtfsError, Busy, PendingNotFound, ReadOnly
+from artfs.errors import ArtfsError, Busy, DraftNotFoundError, ReadOnly
 from artfs.seal.seal import Request
 from artfs.store import durable
 from artfs.volume import Volume
@@ -105,11 +105,11 @@ def test_a_finish_or_a_discard_but_never_both(case: Case) -> None:
                 partial(case.volume.discard, case.collection, name),
             )
             if isinstance(finished, Exception):
-                assert isinstance(finished, PendingNotFound | ReadOnly), finished
+                assert isinstance(finished, DraftNotFoundError | ReadOnly), finished
                 assert discarded is None
                 assert case.collection.finished(name) is None
             else:
-                assert isinstance(discarded, Busy | PendingNotFound | ReadOnly), discarded
+                assert isinstance(discarded, Busy | DraftNotFoundError | ReadOnly), discarded
                 assert case.collection.finished(name) is not None
             assert name not in case.volume.pending_names(case.collection)
     case.check_sound()

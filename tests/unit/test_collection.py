@@ -18,7 +18,7 @@ from artfs.catalog.versions import Versions
 from artfs.errors import (
     AliasNotFound,
     AlreadyExists,
-    AlreadyFinished,
+    AlreadyFinishedError,
     ArtfsError,
     Busy,
     CollectionNotFound,
@@ -418,7 +418,7 @@ def test_finished_ids(model, again):
         model.record_finished(name, 1)
         model.record_finished(name, 1)
         assert again.finished(name) == 1
-    with pytest.raises(AlreadyFinished) as caught:
+    with pytest.raises(AlreadyFinishedError) as caught:
         again.record_finished(b"v0", 0)
     assert caught.value.version == "v1"
     for name in (b"", b".", b"..", b".hidden", b"a/b", b"../aliases/x", b"x" * 256):

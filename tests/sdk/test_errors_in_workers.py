@@ -1,0 +1,50 @@
+"""An exception of a worker process reaches whoever waits for it, whole and soon."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+import artfs
+from tests.sdk.conftest import Place
+
+pytestmark = pytest.mark.usefixtures("place")
+
+_PATIENCE = 60  # seconds; with an exception that can't be unpickled a pool waits for ever
+
+
+def _missing(name: str) -> None:
+    artfs.Api().artifact(f"{name}:v9")
+
+
+def _conflict(name: str) -> None:
+    for number in range(2):
+        with artfs.init(id=f"{name}-run-{number}") as run:
+            artifact = artfs.Artifact(name, "dataset")
+            with artifact.new_file("same.txt") as file:
+                file.write(f"made by {number}")
+            run.upsert_artifact(artifact, distributed_id="job")
+
+
+def test_a_pool_raises_it(place: Place, name: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with pytest.raises(artfs.PathConflictError) as conflict:
+            pool.apply_async(_conflict, (name,)).get(_PATIENCE)
+        assert (conflict.value.path, conflict.value.run) == ("same.txt", f"{name}-run-0")
+        assert "_conflict" in str(conflict.value.__cause__)  # the worker's traceback
+        with pytest.raises(artfs.CollectionNotFound):
+            pool.apply_async(_missing, (f"{name}-none",)).get(_PATIENCE)
+    with artfs.init() as run:  # which leaves nothing pending
+        run.finish_artifact(artfs.Artifact(name, "dataset"), distributed_id="job")
+
+
+def test_an_executor_raises_it(name: str) -> None:
+    artfs.Artifact(name, "dataset").save()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        with pytest.raises(artfs.VersionNotFound) as missing:
+            executor.submit(_missing, name).result(_PATIENCE)
+        assert (missing.value.collection, missing.value.version) == (name, "v9")
+        assert executor.submit(len, "it goes on").result(_PATIENCE) == 10
