@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from artfs.errors import printable
+from artfs.errors import ArtfsError, printable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 100  # levels whose directories stay open; those above are found again by their child's ".."
@@ -174,6 +174,8 @@ def naming(path: bytes) -> Iterator[None]:
     """Names the whole path in an OSError of the block, instead of its last part."""
     try:
         yield
+    except ArtfsError:
+        raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, printable(path)) from None
 
