@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from artfs.sdk.artifact import Artifact
     from artfs.sdk.core import ArtifactTTL
     from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry
+    from artfs.sdk.media import BoundingBoxes2D, Classes, Image, ImageMask, JoinedTable, Table
     from artfs.sdk.objects import register_type
     from artfs.sdk.run import Run, finish, init, login
     from artfs.version import __version__
@@ -77,7 +78,13 @@ _HOMES = {
     "ArtifactManifestEntry": "artfs.sdk.entries:ArtifactManifestEntry",
     "ArtifactTTL": "artfs.sdk.core:ArtifactTTL",
     "ArtifactType": "artfs.sdk.api:ArtifactType",
+    "BoundingBoxes2D": "artfs.sdk.media:BoundingBoxes2D",
+    "Classes": "artfs.sdk.media:Classes",
+    "Image": "artfs.sdk.media:Image",
+    "ImageMask": "artfs.sdk.media:ImageMask",
+    "JoinedTable": "artfs.sdk.media:JoinedTable",
     "Run": "artfs.sdk.run:Run",
+    "Table": "artfs.sdk.media:Table",
     "__version__": "artfs.version:__version__",
     "finish": "artfs.sdk.run:finish",
     "init": "artfs.sdk.run:init",
@@ -101,9 +108,11 @@ __all__ = [
     "ArtifactTTL",
     "ArtifactType",
     "BeingFilled",
+    "BoundingBoxes2D",
     "Busy",
     "CannotSeal",
     "Changed",
+    "Classes",
     "CollectionNotFound",
     "Collision",
     "CrossTree",
@@ -112,9 +121,12 @@ __all__ = [
     "DraftNotFoundError",
     "Error",
     "HeldByAlias",
+    "Image",
+    "ImageMask",
     "Interrupted",
     "InvalidCommand",
     "InvalidName",
+    "JoinedTable",
     "LostRace",
     "MountError",
     "NotAVolume",
@@ -132,6 +144,7 @@ __all__ = [
     "RunNotFound",
     "RunsJoined",
     "Sealing",
+    "Table",
     "TreeTouched",
     "Unreachable",
     "VersionNotFound",

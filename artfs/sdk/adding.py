@@ -20,7 +20,7 @@ from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
 from artfs.access.trees import Cursor, Origin, Tree, descend
 from artfs.errors import InvalidCommand, InvalidName
-from artfs.sdk import arguments, current, objects, progress
+from artfs.sdk import arguments, current, media, objects, progress
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.draft import Draft
 from artfs.sdk.entries import ArtifactManifestEntry
@@ -152,7 +152,8 @@ class Adding(Reading):
         numpy arrays become ``.npy``, tables of pandas, polars and pyarrow ``.parquet``, PIL images and
         matplotlib figures ``.png``, all else that JSON takes ``.json``; the suffix is added to `name` if it
         is not there. Text under a name without a suffix becomes ``.txt``; bytes and other text stay as they
-        are named. ``get`` gives the object back.
+        are named. ``artfs.Table``, ``artfs.Image`` and what belongs to them become the files that wandb makes
+        of them: ``NAME.table.json``, with what they hold in ``media/``. ``get`` gives the object back.
 
         Raises TypeError for what nobody knows to write; ``artfs.register_type`` adds more.
 
@@ -160,6 +161,8 @@ class Adding(Reading):
             >>> artifact.add({"classes": ["cat", "dog"]}, "labels")  # labels.json
             >>> artifact.add(numpy.zeros((3, 3)), "weights")  # weights.npy
         """
+        if isinstance(obj, media.MediaValue):
+            name, obj = media.dumped(obj, os.fspath(name), self)
         *way, last = arguments.path("name", name)
         kind = objects.kind_of(obj)
         last += objects.missing_suffix(kind, os.fsdecode(last)).encode()

@@ -15,7 +15,7 @@ from typing import IO, Any
 from artfs.access.directories import walk
 from artfs.access.trees import Cursor, Origin, descend
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
-from artfs.sdk import arguments, objects, outside
+from artfs.sdk import arguments, media, objects, outside
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.core import Core
 from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry, entry_of
@@ -139,7 +139,7 @@ class Reading(Core):
         """
         arguments.path("name", name)
         found = None
-        for suffix in ("", *objects.suffixes()):
+        for suffix in ("", *objects.suffixes(), *media.suffixes()):
             try:
                 with self.open(name + suffix) as file:
                     found, data = name + suffix, file.read()
@@ -148,7 +148,8 @@ class Reading(Core):
                 continue
         if found is None:
             raise PathNotFound(self._shown(), os.fsencode(name))
-        return objects.load(found, data)
+        value = media.loaded(found, data, self)
+        return objects.load(found, data) if value is None else value
 
     def __getitem__(self, name: str) -> Any:
         """Returns an object, as :meth:`get` does."""
