@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from artfs import remote
 from artfs.errors import (
@@ -343,16 +343,19 @@ def uri_of(collection: str, version: str, path: bytes) -> str:
 
 
 def _parts(uri: str) -> tuple[str, list[bytes]]:
-    """Takes ``artfs://COLLECTION:V/PATH`` apart: the version, and the names of the percent-encoded path."""
+    """Takes ``artfs://COLLECTION:V/PATH`` apart: the version, and the names of the path.
+
+    Version and path are percent-encoded.
+    """
     version, _, path = uri.removeprefix(_SCHEME).partition("/")
-    name, colon, ref = version.partition(":")
-    if not (name and colon and ref):
+    name, ref = names.split_reference(version)
+    if not (name and ref):
         raise InvalidCommand(f"'{printable(uri)}' is not artfs://COLLECTION:V/PATH")
     raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
     way = [part for part in raw.split(b"/") if part]
     if b"\0" in raw or not {b".", b".."}.isdisjoint(way):
         raise InvalidCommand(f"'{printable(uri)}' must have neither . nor .. nor %00 in its path")
-    return version, way
+    return f"{name}:{unquote(ref)}", way
 
 
 def referring(found: Found, name: bytes, uid: int, gid: int) -> ReferenceEntry:

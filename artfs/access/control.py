@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from artfs.catalog import records
@@ -27,6 +27,7 @@ from artfs.errors import (
     NotPermitted,
     ReadOnly,
 )
+from artfs.model import words
 from artfs.store import durable
 
 _BLOCK = 1 << 16
@@ -75,6 +76,16 @@ def documents(dir_fd: int, path: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read_control(dir_fd, path).splitlines()]
 
 
+def texts(dir_fd: int, path: bytes) -> list[str]:
+    """Reads a list of aliases or tags."""
+    return words.read_lines(read_control(dir_fd, path))
+
+
+def listed(items: Iterable[str]) -> str:
+    """Writes such a list as a command."""
+    return " ".join(map(words.word, items))
+
+
 def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
     """Writes one command or document to a control file and returns its answer.
 
@@ -100,9 +111,9 @@ def set_note(dir_fd: int, key: str, value: Any) -> None:
     if key == "metadata":
         command(dir_fd, b".artfs/metadata.json", json.dumps(value))
     elif key == "tags":
-        command(dir_fd, b".artfs/tags", " ".join(records.check_tags(value)))
+        command(dir_fd, b".artfs/tags", listed(records.check_tags(value)))
     elif key == "aliases":
-        command(dir_fd, b".artfs/aliases", " ".join(value))
+        command(dir_fd, b".artfs/aliases", listed(value))
     elif key == "ttl":
         command(dir_fd, b".artfs/ttl", str(value))
     else:

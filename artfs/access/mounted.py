@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.access import sealed
 from artfs.access.access import NOTHING, Access, Annotation, Entry, PendingNotes
-from artfs.access.control import command, document, documents, read_control, set_note, text
+from artfs.access.control import command, document, documents, listed, set_note, text, texts
 from artfs.access.notes import merged
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
@@ -41,7 +41,7 @@ from artfs.errors import (
     VersionNotFound,
     VolumeError,
 )
-from artfs.model import names
+from artfs.model import names, words
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.pending.census import newest_change
@@ -242,7 +242,7 @@ class MountedAccess(Access):
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with self._version(name, ref) as fd:
-            command(fd, b".artfs/finish", " ".join(aliases))
+            command(fd, b".artfs/finish", listed(aliases))
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
         with self._collection(name) as fd:
@@ -259,9 +259,9 @@ class MountedAccess(Access):
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
         with self._version(name, ref) as fd:
-            had = read_control(fd, b".artfs/tags").decode().split()
-            command(fd, b".artfs/tags", " ".join((*had, *tags)))
-            return read_control(fd, b".artfs/tags").decode().split()
+            had = texts(fd, b".artfs/tags")
+            command(fd, b".artfs/tags", listed((*had, *tags)))
+            return texts(fd, b".artfs/tags")
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
@@ -380,7 +380,7 @@ class MountedAccess(Access):
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/base", ref, answer=False)
+            command(fd, b".artfs/base", words.word(ref), answer=False)
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         with self._pending(name, distributed_id) as fd:
@@ -439,8 +439,8 @@ class MountedAccess(Access):
     def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
         with self._pending(name, distributed_id) as fd, PlainTree(fd, OnMount(fd)).alone():
             before = PendingNotes(
-                tuple(read_control(fd, b".artfs/aliases").decode().split()),
-                tuple(read_control(fd, b".artfs/tags").decode().split()),
+                tuple(texts(fd, b".artfs/aliases")),
+                tuple(texts(fd, b".artfs/tags")),
                 text(fd, b".artfs/description"),
                 document(fd, b".artfs/metadata.json"),
             )
@@ -460,10 +460,10 @@ class MountedAccess(Access):
     def _finish(
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
     ) -> dict[str, Any]:
-        words = [*aliases, f"--wait={wait:f}", *(["--force"] if force else [])]
+        options = [f"--wait={wait:f}", *(["--force"] if force else [])]
         with self._pending(name, distributed_id, finished_too=True) as fd:
             sweep(fd)
-            answer: dict[str, Any] = json.loads(command(fd, b".artfs/finish", " ".join(words)))
+            answer: dict[str, Any] = json.loads(command(fd, b".artfs/finish", " ".join([listed(aliases), *options])))
         return answer
 
     def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
@@ -477,7 +477,7 @@ class MountedAccess(Access):
 
 def _notes(version: int) -> dict[str, Any]:
     return {
-        "tags": read_control(version, b".artfs/tags").decode().split(),
+        "tags": texts(version, b".artfs/tags"),
         "metadata": document(version, b".artfs/metadata.json"),
     }
 

@@ -184,7 +184,7 @@ class Aliases:
         what = self._home.what(b"aliases", name.encode())
         raw = files.read(fd, name.encode(), what)
         if raw is not None:
-            target = raw.removesuffix(b"\n").decode("utf-8", "replace")
+            target = os.fsdecode(raw.removesuffix(b"\n"))
             if not raw.endswith(b"\n") or not (_legal(target) or parse_version(target) is not None):
                 raise Damaged(what, "it names no version or alias")
         return raw

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -33,6 +34,8 @@ WORD_LIMIT = 256
 
 SERIAL_BITS = 26
 """Bits of a serial number: inode numbers on a mount have no room for more."""
+
+_NOT_IN_A_LINE = re.compile("[\\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Serial = Annotated[int, Meta(ge=0, lt=1 << SERIAL_BITS)]
@@ -392,7 +395,17 @@ def check_word(what: str, word: str) -> str:
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Checks tags and drops repeated ones; their order stays."""
-    return tuple(dict.fromkeys(check_word("a tag", tag) for tag in tags))
+    return tuple(dict.fromkeys(map(_check_tag, tags)))
+
+
+def _check_tag(tag: str) -> str:
+    """Checks any text of 1 to 256 bytes that is one line."""
+    data = _utf8("a tag", tag)
+    if not tag or len(data) > WORD_LIMIT:
+        raise InvalidCommand(f"a tag has 1 to {WORD_LIMIT} bytes, not {len(data)}")
+    if _NOT_IN_A_LINE.search(tag):
+        raise InvalidCommand(f"a tag is one line without control characters: '{printable(tag)}'")
+    return tag
 
 
 def check_description(text: str) -> str:

@@ -19,6 +19,9 @@ MAX_NAME = 255
 LATEST = "latest"
 PENDING = "pending"
 
+MAX_ALIAS = 128
+"""The longest alias in bytes."""
+
 _COLLECTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LIKE_VERSION = re.compile(r"v[0-9]+")
 # 18 digits keep a number within 64 bits, and int() away from its limit on digits.
@@ -27,21 +30,36 @@ _VERSION = re.compile(r"v(0|[1-9][0-9]{0,17})")
 
 def check_collection(name: str) -> str:
     """Returns the name if a collection may bear it, else raises InvalidName."""
-    return _matching("a collection", name)
+    if not _COLLECTION.fullmatch(name):
+        rule = "use 1 to 128 letters, digits, '_', '.' and '-', and begin with a letter, a digit or '_'"
+        raise InvalidName("a collection", name, rule)
+    return name
 
 
 def check_alias(name: str) -> str:
-    """Returns the name if an alias may bear it, else raises InvalidName."""
+    """Returns the name if an alias may bear it, else raises InvalidName.
+
+    It is any file name of at most :data:`MAX_ALIAS` bytes of UTF-8 that can't be taken for something else.
+    """
+    try:
+        data = name.encode()
+    except UnicodeEncodeError:
+        raise InvalidName("an alias", name, "an alias is valid UTF-8") from None
+    _check_file_name("an alias", name, data)
+    if len(data) > MAX_ALIAS:
+        raise InvalidName("an alias", name, f"an alias has at most {MAX_ALIAS} bytes")
+    if name.startswith("."):
+        raise InvalidName("an alias", name, "it must not begin with a dot")
     if name == PENDING:
         raise InvalidName("an alias", name, "the name is taken by the directory of pending versions")
     if _LIKE_VERSION.fullmatch(name):
         raise InvalidName("an alias", name, "v and digits name versions")
-    return _matching("an alias", name)
+    return name
 
 
 def check_distributed_id(name: bytes) -> bytes:
     """Returns the name if a pending version may bear it, else raises InvalidName."""
-    _check_file_name("a pending version", name)
+    _check_file_name("a pending version", name, name)
     if name.startswith(b"."):
         raise InvalidName("a pending version", name, "it must not begin with a dot")
     return name
@@ -49,7 +67,7 @@ def check_distributed_id(name: bytes) -> bytes:
 
 def check_entry_name(name: bytes) -> bytes:
     """Returns the name if an entry of a user's tree may bear it, else raises InvalidName."""
-    _check_file_name("an entry", name)
+    _check_file_name("an entry", name, name)
     if name in (b".", b".."):
         raise InvalidName("an entry", name, "'.' and '..' are no names")
     if name.startswith(RESERVED):
@@ -70,17 +88,19 @@ def parse_version(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _matching(what: str, name: str) -> str:
-    if not _COLLECTION.fullmatch(name):
-        rule = "use 1 to 128 letters, digits, '_', '.' and '-', and begin with a letter, a digit or '_'"
-        raise InvalidName(what, name, rule)
-    return name
+def split_reference(ref: str) -> tuple[str, str]:
+    """Splits ``other:v3`` into collection and version or alias; the collection of ``v3`` is empty.
+
+    The first colon counts: an alias may hold more, and the name of a collection holds none.
+    """
+    collection, colon, word = ref.partition(":")
+    return (collection, word) if colon else ("", ref)
 
 
-def _check_file_name(what: str, name: bytes) -> None:
-    if not name:
+def _check_file_name(what: str, name: bytes | str, data: bytes) -> None:
+    if not data:
         raise InvalidName(what, name, "a name is not empty")
-    if b"/" in name or b"\0" in name:
+    if b"/" in data or b"\0" in data:
         raise InvalidName(what, name, "a name holds no '/' and no NUL")
-    if len(name) > MAX_NAME:
+    if len(data) > MAX_NAME:
         raise InvalidName(what, name, f"a name has at most {MAX_NAME} bytes")

@@ -33,7 +33,7 @@ from artfs.errors import Damaged, printable
 from artfs.model import digest
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
-from artfs.model.names import parse_version
+from artfs.model.names import parse_version, split_reference
 from artfs.model.tree import TreeReader
 from artfs.store import documents, durable, syscalls, trash
 
@@ -93,7 +93,7 @@ class Base(msgspec.Struct, frozen=True):
     @property
     def follows(self) -> bool:
         """Tells whether an alias was given, whose moves the patch follows; a version is pinned."""
-        return parse_version(self.ref.rpartition(":")[2]) is None
+        return parse_version(split_reference(self.ref)[1]) is None
 
 
 class Stub(NamedTuple):

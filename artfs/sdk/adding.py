@@ -70,7 +70,7 @@ class Adding(Reading):
         policy: str | None = "mutable",
         merge: bool = False,
         *,
-        exclude: Sequence[str] = (),
+        exclude: Sequence[str] | str = (),
         follow_symlinks: bool = False,
         overwrite: bool = False,
     ) -> None:

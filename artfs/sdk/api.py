@@ -66,7 +66,7 @@ class ArtifactCollection:
     def aliases(self) -> list[str]:
         """All aliases of its versions."""
         versions = self._connection.access().versions(self.name)
-        return [alias for version in versions for alias in version["aliases"]]
+        return arguments.decoded_aliases(alias for version in versions for alias in version["aliases"])
 
     def artifacts(self, per_page: int = 50) -> list[Artifact]:
         """Returns its versions, newest first.
@@ -176,7 +176,7 @@ class Api:
         return found
 
     def artifacts(
-        self, type_name: str, name: str, per_page: int = 50, tags: Iterable[str] | None = None
+        self, type_name: str, name: str, per_page: int = 50, tags: Iterable[str] | str | None = None
     ) -> list[Artifact]:
         """Returns all versions of a name, newest first; with `tags` those that bear them all.
 

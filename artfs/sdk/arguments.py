@@ -22,19 +22,18 @@ R = TypeVar("R")
 
 
 def path(argument: str, value: StrPath, *, directory: bool = False) -> tuple[bytes, ...]:
-    """Returns the parts of a path within an artifact. A `directory` may end in a slash, and may be empty."""
+    """Returns the parts of a path within an artifact; ``./a``, ``a//b`` and ``a/`` are ``a``, ``a/b``, ``a``.
+
+    That of a `directory` may be empty, which is the top.
+    """
     text = fspath(argument, value)
-    if directory:
-        if not text:
-            return ()
-        text = text.removesuffix("/") or "/"
-    if not text:
-        raise ValueError(f"{argument} is empty: it is a path within the artifact")
     if text.startswith("/"):
         raise ValueError(f"{argument}={text!r} is absolute: it is a path within the artifact")
     if "\0" in text:
         raise ValueError(f"{argument}={text!r} holds a NUL, which no path can")
-    parts = tuple(os.fsencode(part) for part in text.split("/"))
+    parts = tuple(os.fsencode(part) for part in text.split("/") if part not in ("", "."))
+    if not parts and not directory:
+        raise ValueError(f"{argument}={text!r} is empty: it is a path within the artifact")
     for part in parts:
         try:
             names.check_entry_name(part)
@@ -92,29 +91,46 @@ def reference(argument: str, value: str) -> tuple[str, str]:
     return collection(argument, name), ref or names.LATEST
 
 
-def aliases(argument: str, value: Iterable[str] | None) -> list[str]:
-    """Checks aliases for a version; `latest` follows by itself and is left out."""
-    found = words(argument, value)
+def aliases(argument: str, value: Iterable[str] | str | None) -> list[str]:
+    """Checks aliases for a version; `latest` follows by itself, and an empty one is none: both are left out."""
+    found = [word for word in words(argument, value, empty=True) if word not in ("", names.LATEST)]
     for word in found:
         try:
-            names.check_alias(word)
+            names.check_alias(encoded_alias(word))
         except InvalidName as error:
             raise ValueError(f"{argument}: {word!r} can't be an alias: {error.rule}") from None
-    return [word for word in found if word != names.LATEST]
+    return found
 
 
-def tags(argument: str, value: Iterable[str] | None) -> list[str]:
+def encoded_alias(value: str) -> str:
+    """Returns an alias as the volume has it: `/` is percent-encoded, and so is a `%` that would read as that."""
+    return re.sub("/|%(?=2F|25)", lambda found: f"%{ord(found[0]):02X}", value)
+
+
+def encoded_aliases(values: Iterable[str]) -> list[str]:
+    return list(map(encoded_alias, values))
+
+
+def decoded_aliases(values: Iterable[str]) -> list[str]:
+    """Undoes :func:`encoded_aliases`."""
+    return [re.sub("%(2F|25)", lambda found: chr(int(found[1], 16)), value) for value in values]
+
+
+def tags(argument: str, value: Iterable[str] | str | None) -> list[str]:
     found = words(argument, value)
     return list(_legal(argument, records.check_tags, found))
 
 
-def words(argument: str, value: Iterable[str] | None) -> list[str]:
+def words(argument: str, value: Iterable[str] | str | None, *, empty: bool = False) -> list[str]:
+    """Returns a list of texts without repetitions; a single text stands for a list of it."""
     given: Any = value
     if given is None:
         return []
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
         raise TypeError(f"{argument} is a list of texts, not {type(given).__name__}")
-    found = [text(argument, word) for word in given]
+    found = [text(argument, word, empty=empty) for word in given]
     return list(dict.fromkeys(found))
 
 

@@ -224,7 +224,7 @@ class Artifact(Adding):
         return self._labels.aliases
 
     @aliases.setter
-    def aliases(self, value: Iterable[str]) -> None:
+    def aliases(self, value: Iterable[str] | str) -> None:
         self._labels.aliases = arguments.aliases("aliases", value)
 
     @property
@@ -233,7 +233,7 @@ class Artifact(Adding):
         return self._labels.tags
 
     @tags.setter
-    def tags(self, value: Iterable[str]) -> None:
+    def tags(self, value: Iterable[str] | str) -> None:
         self._labels.tags = arguments.tags("tags", value)
 
     @property
@@ -292,10 +292,11 @@ class Artifact(Adding):
             self._note(draft, labels)
             with draft.joined(run):
                 pass  # to have been there: the version then names it
-            answer = draft.finish(labels.aliases, wait=wait)
+            answer = draft.finish(arguments.encoded_aliases(labels.aliases), wait=wait)
         except AlreadyFinishedError:
             # Of this very draft, by another run: harmless, as finishing again is.
-            answer = self._access().finish(self._collection, draft.id, labels.aliases)
+            named = arguments.encoded_aliases(labels.aliases)
+            answer = self._access().finish(self._collection, draft.id, named)
             answer["unchanged"] = True
         except BaseException:
             self._finalized = False
@@ -326,7 +327,7 @@ class Artifact(Adding):
     @staticmethod
     def _note(draft: Draft, labels: Any) -> None:
         draft.note(
-            aliases=labels.aliases,
+            aliases=arguments.encoded_aliases(labels.aliases),
             tags=labels.tags,
             description=labels.description,
             metadata=labels.metadata,
@@ -344,10 +345,10 @@ class Artifact(Adding):
         if changes:
             access.change(self._collection, version, changes, since)
         if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
-            access.alias(self._collection, version, added)
+            access.alias(self._collection, version, arguments.encoded_aliases(added))
         # What others have moved to another version meanwhile is theirs.
         has = access.version(self._collection, version)["aliases"]
-        given_up = {*saved.aliases} - {*labels.aliases, names.LATEST}
+        given_up = arguments.encoded_aliases({*saved.aliases} - {*labels.aliases, names.LATEST})
         if removed := [alias for alias in has if alias in given_up]:
             access.unalias(self._collection, removed)
         self._become(access.version(self._collection, version))
@@ -443,7 +444,7 @@ class Artifact(Adding):
         access.remove(self._collection, version)
         self._deleted = True
 
-    def link(self, target_path: str, aliases: Iterable[str] | None = None) -> Artifact:
+    def link(self, target_path: str, aliases: Iterable[str] | str | None = None) -> Artifact:
         """Makes the same content a version of another collection, without copying it, and returns that.
 
         Example:

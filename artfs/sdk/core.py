@@ -14,6 +14,7 @@ from typing import Any
 
 from artfs.access.access import Access
 from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
+from artfs.sdk import arguments
 from artfs.sdk.connection import Connection, connect
 from artfs.sdk.draft import Draft
 
@@ -66,7 +67,7 @@ class Core:
         self._labels = Labels(
             description=status["description"],
             metadata=status["metadata"],
-            aliases=list(status["aliases"]),
+            aliases=arguments.decoded_aliases(status["aliases"]),
             tags=list(status["tags"]),
             ttl=None if ttl is None else timedelta(seconds=ttl),
         )

@@ -137,7 +137,7 @@ class Reading(Core):
             >>> artifact.get("settings")
             {'a': 1}
         """
-        arguments.path("name", name)
+        name = _shown_path(name)
         found = None
         for suffix in ("", *objects.suffixes(), *media.suffixes()):
             try:
@@ -156,7 +156,7 @@ class Reading(Core):
         return self.get(name)
 
     def files(
-        self, names: Iterable[str] | None = None, per_page: int = 50, start: str | None = None
+        self, names: Iterable[str] | str | None = None, per_page: int = 50, start: str | None = None
     ) -> list[ArtifactManifestEntry]:
         """Lists the files and links, by path; `names` picks some, `start` says where to begin.
 
@@ -165,7 +165,7 @@ class Reading(Core):
             ['raw/a.csv', 'raw/b.csv']
         """
         del per_page
-        wanted = None if names is None else set(arguments.words("names", names))
+        wanted = None if names is None else {_shown_path(name) for name in arguments.words("names", names)}
         return [
             entry
             for path, entry in sorted(self.manifest.entries.items())
@@ -181,7 +181,7 @@ class Reading(Core):
 
         Example:
             >>> artifact.file()
-            './artifacts/model:v0/model.bin'
+            '/work/artifacts/model:v0/model.bin'
         """
         found = self.files()
         if len(found) != 1:
@@ -198,7 +198,8 @@ class Reading(Core):
     ) -> str:
         """Copies the version, or what is at and below the path `path_prefix`, to the directory `root`.
 
-        By default that is ``./artifacts/NAME:vN``; it is returned. Each file appears whole or not at all;
+        By default that is ``NAME:vN`` in `$ARTFS_ARTIFACT_DIR`, else in `$WANDB_ARTIFACT_DIR`, else in
+        ``./artifacts``; it is returned. Each file appears whole or not at all;
         one that is there already is replaced, and other files stay. No symlink below `root` is followed, and
         nothing is a hard link: whoever changes a copy changes nothing else. The bytes of references are
         brought from where they are; with `allow_missing_references` those that can't be had are left out.
@@ -223,13 +224,14 @@ class Reading(Core):
     def checkout(self, root: StrPath | None = None) -> str:
         """Makes a directory hold the version and nothing else, and returns it.
 
-        What is in it and not in the version is deleted; no symlink is followed on the way.
+        By default that is ``NAME`` where :meth:`download` has ``NAME:vN``. What is in it and not in the version
+        is deleted; no symlink is followed on the way.
 
         Example:
             >>> artifact.checkout("/srv/model")
             '/srv/model'
         """
-        target = self._root(root)
+        target = self._root(root, with_version=False)
         version = self._version("files")
         outside.prune(self._access().manifest(self._collection, version), target)
         outside.download(self._access(), self._collection, version, target)
@@ -247,10 +249,14 @@ class Reading(Core):
         version = self._version("manifest")
         outside.verify(self._access().manifest(self._collection, version), self._root(root))
 
-    def _root(self, root: StrPath | None) -> str:
-        if root is None:
-            return os.path.join(".", "artifacts", f"{self._collection}:{self._version('files')}")
-        return arguments.fspath("root", root)
+    def _root(self, root: StrPath | None, *, with_version: bool = True) -> str:
+        if root is not None:
+            return arguments.fspath("root", root)
+        version = self._version("files")
+        name = f"{self._collection}:{version}" if with_version else self._collection
+        given = (os.environ.get(f"{maker}_ARTIFACT_DIR") for maker in ("ARTFS", "WANDB"))
+        # Absolute, as wandb's is: the program may work elsewhere when it opens what it got.
+        return os.path.abspath(os.path.join(next(filter(None, given), "artifacts"), name))
 
     def _number(self) -> str:
         if self._draft is not None:
@@ -261,6 +267,11 @@ class Reading(Core):
         return (
             self._collection if self._draft is not None else f"{self._collection}:{self._status['version']}"
         )
+
+
+def _shown_path(name: str) -> str:
+    """Returns a path as the manifest has it. Raises ValueError for what is none within an artifact."""
+    return os.fsdecode(b"/".join(arguments.path("name", name)))
 
 
 def draft_entry(

@@ -134,8 +134,8 @@ class Run(RunRecord):
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
         type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | None = None,
-        tags: Iterable[str] | None = None,
+        aliases: Iterable[str] | str | None = None,
+        tags: Iterable[str] | str | None = None,
     ) -> Artifact:
         """Makes a version of an artifact, or of a file or directory, and notes that the run made it.
 
@@ -160,7 +160,7 @@ class Run(RunRecord):
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
         type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | None = None,
+        aliases: Iterable[str] | str | None = None,
         distributed_id: str | None = None,
         *,
         overwrite: bool = False,
@@ -190,7 +190,7 @@ class Run(RunRecord):
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
         type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | None = None,
+        aliases: Iterable[str] | str | None = None,
         distributed_id: str | None = None,
         *,
         overwrite: bool = False,
@@ -218,7 +218,7 @@ class Run(RunRecord):
         self,
         artifact_or_name: Artifact | str,
         type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | None = None,
+        aliases: Iterable[str] | str | None = None,
         use_as: str | None = None,
     ) -> Artifact:
         """Returns a version, and notes that the run used it. A draft is saved first.
@@ -249,7 +249,7 @@ class Run(RunRecord):
         return artifact
 
     def link_artifact(
-        self, artifact: Artifact, target_path: str, aliases: Iterable[str] | None = None
+        self, artifact: Artifact, target_path: str, aliases: Iterable[str] | str | None = None
     ) -> Artifact:
         """Makes the same content a version of another collection; see ``Artifact.link``.
 

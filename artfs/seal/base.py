@@ -14,6 +14,7 @@ from artfs.errors import Collision, NotFound
 from artfs.model import merge
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry
+from artfs.model.names import split_reference
 from artfs.pending.draft import Draft
 from artfs.pending.overlay import Base
 from artfs.store.objects import ObjectStore
@@ -42,8 +43,8 @@ def record_of(
 
     Raises :class:`NotFound`, InvalidCommand for aliases that lead back to themselves, and what `admit` does.
     """
-    name, colon, word = ref.rpartition(":")
-    found = find(name if colon else collection)
+    other, word = split_reference(ref)
+    found = find(other or collection)
     admit.enter(found)
     record = found.record(found.resolve(word))
     admit.see(found, record)

@@ -160,7 +160,7 @@ class CollectionNode(_Directory):
         if name == names.RESERVED:
             return self.control
         try:
-            text = name.decode("ascii")
+            text = name.decode()
         except UnicodeDecodeError:
             return None
         number = names.parse_version(text)
@@ -312,9 +312,9 @@ class SymlinkNode(Node):
 
 def _text(name: bytes, what: str) -> str:
     try:
-        return name.decode("ascii")
+        return name.decode()
     except UnicodeDecodeError:
-        raise InvalidName(what, name, "it is ASCII letters, digits, '_', '.', '-'") from None
+        raise InvalidName(what, name, "it is valid UTF-8") from None
 
 
 __all__ = ["CollectionNode", "PendingList", "SymlinkNode", "VolumeRoot"]

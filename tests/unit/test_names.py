@@ -16,7 +16,17 @@ def test_names_of_collections_and_aliases(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", ".artfs", "-x", ".x", "x" * 129, "a/b", "a b", "a\n", "é", "a\0", "\udc80", "a:v1", "٣"],
+    ["-x", "x y", "a\n", "é", "a:v1", "٣", "acc=0.9", "a%20b", "x" * 127 + "é", "\u3000", "v1 "],
+)
+def test_names_of_aliases_alone(name):
+    name = name.encode()[-names.MAX_ALIAS :].decode()
+    assert names.check_alias(name) == name
+    with pytest.raises(InvalidName):
+        names.check_collection(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".artfs", ".x", "x" * 129, "é" * 65, "a/b", "a\0", "\udc80"]
 )
 def test_names_of_no_collection_and_no_alias(name):
     for check in (names.check_collection, names.check_alias):
@@ -30,6 +40,14 @@ def test_an_alias_is_told_from_a_version_and_from_pending(name):
     assert names.check_collection(name) == name
     with pytest.raises(InvalidName):
         names.check_alias(name)
+
+
+@pytest.mark.parametrize(
+    ("ref", "split"),
+    [("v3", ("", "v3")), ("m:v3", ("m", "v3")), ("m:a:b", ("m", "a:b")), ("m:", ("m", "")), (":b", ("", "b"))],
+)
+def test_references_are_split_at_the_first_colon(ref, split):
+    assert names.split_reference(ref) == split
 
 
 def test_latest_is_an_alias_name():

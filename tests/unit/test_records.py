@@ -193,7 +193,7 @@ def test_each_id_has_one_spelling(text):
 
 
 @pytest.mark.parametrize(
-    "tag", ["", " ", "a b", "a\n", "\t", "a\0", "a\x7f", "a\u00a0b", "\udcff", "x" * 257, "é" * 129]
+    "tag", ["", "a\n", "\t", "a\0", "a\x7f", "a\u0085", "a\u2028b", "\udcff", "x" * 257, "é" * 129, "\n"]
 )
 def test_no_tags(tag):
     with pytest.raises(InvalidCommand):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from artfs.errors import InvalidCommand
+from artfs.model import words
 from artfs.seal.seal import Request
-from artfs.view.control.file import ControlFile, decoded
+from artfs.view.control.file import ControlFile
 from artfs.view.control.place import AsOnTheWay, PendingPlace
 from artfs.view.node import Caller
 from artfs.view.process import signalled
@@ -15,16 +16,16 @@ class Base(ControlFile[PendingPlace]):
 
     def read(self, place: PendingPlace) -> str:
         base = place.tree.base()
-        return "" if base is None else f"{base.ref}\n"
+        return "" if base is None else f"{words.line(base.ref)}\n"
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        words = decoded(command).split()
-        if len(words) > 1:
-            raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
+        refs = words.read_lines(command)
+        if len(refs) > 1:
+            raise InvalidCommand("base takes one line: a version, an alias, or either as COLLECTION:V")
         request = Request(
             interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=AsOnTheWay(caller)
         )
-        place.view.set_base(place.tree, "".join(words), request)
+        place.view.set_base(place.tree, "".join(refs), request)
 
 
 __all__ = ["Base"]

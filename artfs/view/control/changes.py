@@ -115,7 +115,7 @@ class _Others(Node):
     def lookup(self, name: bytes) -> Node | None:
         try:
             ref = name.decode()
-            other = ref.rpartition(":")[0]
+            other = names.split_reference(ref)[0]
             if other and other != self.place.collection.name:
                 collection = self.place.view.volume.catalog.collection(other)
                 if directory_of(collection).mode & 0o111 != 0o111:

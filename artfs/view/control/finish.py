@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from artfs.catalog.collection import Collection
-from artfs.errors import InvalidCommand
-from artfs.model import names
+from artfs.errors import InvalidCommand, printable
+from artfs.model import names, words
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.view.control.file import ControlFile, decoded, line, seconds
 from artfs.view.control.place import AsOnTheWay, PendingPlace, Place, VersionPlace, check_may_name
@@ -15,6 +15,7 @@ from artfs.volume import user_name
 USAGE = (
     "usage: echo '[ALIAS...] [--wait=SECONDS] [--force]' > finish\n"
     "seals the tree into the next version, which gets the aliases; `error` says why one was refused\n"
+    "in an alias %XX stands for a byte: epoch%203 is 'epoch 3'\n"
 )
 _LONGEST_WAIT = 7 * 86400.0
 
@@ -24,15 +25,16 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
     if b"\n" in command:
         raise InvalidCommand("finish takes one line")
     aliases, wait, force = [], DEFAULT_WAIT, False
-    for word in decoded(command).split():
-        if word == "--force":
+    for item in command.split():
+        if item == b"--force":
             force = True
-        elif word.startswith("--wait="):
-            wait = seconds(word, most=_LONGEST_WAIT)
-        elif word.startswith("-"):
-            raise InvalidCommand(f"'{word}' is no option of finish: there are --wait=SECONDS and --force")
+        elif item.startswith(b"--wait="):
+            wait = seconds(decoded(item), most=_LONGEST_WAIT)
+        elif item.startswith(b"-"):
+            shown = printable(item)
+            raise InvalidCommand(f"'{shown}' is no option of finish: there are --wait=SECONDS and --force")
         else:
-            aliases.append(word if word == "latest" else names.check_alias(word))
+            aliases.append(names.check_alias(words.read_word(item)))
     return Request(
         aliases,
         wait,

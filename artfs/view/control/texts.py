@@ -1,12 +1,15 @@
 """The small texts that a shell can set: type, description, aliases, tags, ttl.
 
-Reading gives a word or line each, or the text; writing replaces the whole.
+Reading gives the text, of aliases and tags a line each; writing replaces the whole, and takes aliases and tags
+as words in one line or as lines (:mod:`artfs.model.words`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from artfs.catalog import records
-from artfs.model import duration, names
+from artfs.model import duration, names, words
 from artfs.view.control.file import ControlFile, decoded
 from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace, check_may_name
 from artfs.view.node import Caller
@@ -16,13 +19,13 @@ def _ended(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def _lines(words: list[str]) -> str:
-    return "".join(f"{word}\n" for word in words)
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"{words.line(text)}\n" for text in texts)
 
 
 def aliases_from(command: bytes) -> tuple[str, ...]:
     """Reads a list of aliases. Raises :class:`~artfs.errors.InvalidName`."""
-    return tuple(dict.fromkeys(names.check_alias(word) for word in decoded(command).split()))
+    return tuple(dict.fromkeys(map(names.check_alias, words.read_list(command))))
 
 
 class Type(ControlFile[CollectionPlace]):
@@ -61,7 +64,7 @@ class PendingAliases(ControlFile[PendingPlace]):
     name, writable = "aliases", True
 
     def read(self, place: PendingPlace) -> str:
-        return _lines(list(place.tree.draft.settings().aliases))
+        return _lines(place.tree.draft.settings().aliases)
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
         aliases = aliases_from(command)
@@ -74,10 +77,10 @@ class PendingTags(ControlFile[PendingPlace]):
     name, writable = "tags", True
 
     def read(self, place: PendingPlace) -> str:
-        return _lines(list(place.tree.draft.settings().tags))
+        return _lines(place.tree.draft.settings().tags)
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        tags = records.check_tags(decoded(command).split())
+        tags = records.check_tags(words.read_list(command))
         with place.tree.gate.long_change():
             place.tree.draft.change(tags=tags)
 
@@ -104,10 +107,10 @@ class VersionTags(ControlFile[VersionPlace]):
     name, writable = "tags", True
 
     def read(self, place: VersionPlace) -> str:
-        return _lines(list(place.collection.notes(place.record.number).tags))
+        return _lines(place.collection.notes(place.record.number).tags)
 
     def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
-        tags = records.check_tags(decoded(command).split())
+        tags = records.check_tags(words.read_list(command))
         place.collection.update_notes(place.record.number, tags=tags)
 
 
