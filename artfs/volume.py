@@ -29,6 +29,7 @@ from artfs.errors import (
     CollectionNotFound,
     Damaged,
     DraftNotFoundError,
+    InvalidCommand,
     printable,
 )
 from artfs.model import names
@@ -334,6 +335,26 @@ class Volume:
         if trash is not None:
             self._empty(trash)
         return tree.current()
+
+    def set_link(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        ref: str,
+        request: Request,
+        *,
+        number: int | None = None,
+    ) -> PendingTree:
+        """Makes an untouched pending version a link to ``OTHER:vN``, which it then shows as a patch does.
+
+        Raises InvalidCommand for what no link leads to, and what :meth:`set_base` does.
+        """
+        other, version = names.split_reference(ref)
+        if other in ("", collection.name) or names.parse_version(version) is None:
+            raise InvalidCommand(f"'{printable(ref)}' is no version of another collection, OTHER:vN")
+        tree = self.set_base(collection, tree, ref, request, number=number)
+        tree.draft.change(link=ref)
+        return tree
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
         """Seals a pending version; a finished id gets the aliases and gives its version again.

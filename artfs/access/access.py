@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from artfs.errors import ReferenceFailed
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
+    from artfs.model.scope import Scope
     from artfs.volume import Volume
 
 MOST_OBJECTS = 10_000_000
@@ -174,6 +175,20 @@ class Access(ABC):
     @abstractmethod
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
         """Sets that."""
+
+    @abstractmethod
+    def scope(self, name: str) -> Scope:
+        """Returns the entity and project that a collection belongs to, as far as they are known.
+
+        Raises :class:`~artfs.errors.CollectionNotFound`.
+        """
+
+    @abstractmethod
+    def claim(self, name: str, scope: Scope) -> None:
+        """Notes in which scope something is logged to a collection, which has that one from then on.
+
+        Raises :class:`~artfs.errors.InvalidCommand` if it has another one.
+        """
 
     @abstractmethod
     def remove_collection(self, name: str) -> None:
@@ -334,14 +349,15 @@ class Access(ABC):
         *,
         kind: str | None = None,
         base: str | None = None,
+        link: bool = False,
     ) -> NewPending:
         """Starts a pending version, in a collection that is made if it is not there.
 
         `kind` is the collection's type, `base` the version or alias that it is a patch of, which may be of
-        another collection, ``other:v3``. Without an id it gets one of its own. Raises
-        :class:`~artfs.errors.AlreadyPending`, :class:`~artfs.errors.AlreadyFinishedError`,
-        :class:`~artfs.errors.VersionNotFound`, and :class:`~artfs.errors.Busy` if the collection has versions
-        of another type.
+        another collection, ``other:v3``. With `link` it is a link to that version. Without an id
+        it gets one of its own. Raises :class:`~artfs.errors.AlreadyPending`,
+        :class:`~artfs.errors.AlreadyFinishedError`, :class:`~artfs.errors.VersionNotFound`, and
+        :class:`~artfs.errors.Busy` if the collection has versions of another type.
         """
         names.check_collection(name)
         if distributed_id is None:
@@ -351,7 +367,10 @@ class Access(ABC):
         started = NewPending(name, distributed_id, self._start(name, distributed_id))
         if base is not None:
             try:
-                self._set_first_base(name, distributed_id, base)
+                if link:
+                    self.set_link(name, distributed_id, base)
+                else:
+                    self._set_first_base(name, distributed_id, base)
             except BaseException:
                 with contextlib.suppress(ArtfsError, OSError):
                     self._give_up(name, distributed_id)
@@ -380,6 +399,10 @@ class Access(ABC):
         :class:`~artfs.errors.TreeTouched`, :class:`~artfs.errors.Collision`, and
         :class:`~artfs.errors.NotFound` for what is not there.
         """
+
+    @abstractmethod
+    def set_link(self, name: str, distributed_id: bytes, ref: str) -> None:
+        """Makes an untouched pending version a link to ``other:v3``. Raises what :meth:`set_base` does."""
 
     @abstractmethod
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:

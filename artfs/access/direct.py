@@ -47,10 +47,12 @@ from artfs.errors import (
     VolumeInUse,
 )
 from artfs.model import manifest, names
+from artfs.model import scope as scopes
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
+from artfs.model.scope import Scope
 from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
@@ -129,6 +131,12 @@ class DirectAccess(Access):
 
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
         self._collection(name).set_ttl(seconds)
+
+    def scope(self, name: str) -> Scope:
+        return scopes.of(name, self._collection(name).scope)
+
+    def claim(self, name: str, scope: Scope) -> None:
+        self._collection(name).claim(scope)
 
     def remove_collection(self, name: str) -> None:
         self._volume.catalog.remove(name)
@@ -351,6 +359,12 @@ class DirectAccess(Access):
             tree = self._pending(name, distributed_id)
             with self._not_finished(name, distributed_id):
                 self._volume.set_base(self._collection(name), tree, ref, Request())
+
+    def set_link(self, name: str, distributed_id: bytes, ref: str) -> None:
+        with self._unmounted():
+            tree = self._pending(name, distributed_id)
+            with self._not_finished(name, distributed_id):
+                self._volume.set_link(self._collection(name), tree, ref, Request())
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         return self._volume.references_of(self._pending(name, distributed_id))

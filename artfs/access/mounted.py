@@ -42,8 +42,10 @@ from artfs.errors import (
     VolumeError,
 )
 from artfs.model import names, words
+from artfs.model import scope as scopes
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
+from artfs.model.scope import Scope
 from artfs.pending.census import newest_change
 from artfs.store import durable
 
@@ -131,6 +133,18 @@ class MountedAccess(Access):
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
         with self._collection(name) as fd:
             set_note(fd, "ttl", "none" if seconds is None else seconds)
+
+    def scope(self, name: str) -> Scope:
+        with self._collection(name) as fd:
+            return scopes.of(name, text(fd, b".artfs/scope"))
+
+    def claim(self, name: str, scope: Scope) -> None:
+        with self._collection(name) as fd:
+            recorded = text(fd, b".artfs/scope")
+            if scopes.claimed(name, recorded, scope) != recorded:
+                # Who may finish here and not write in the collection says nothing about where it belongs.
+                with contextlib.suppress(PermissionError):
+                    command(fd, b".artfs/scope", str(scope))
 
     def remove_collection(self, name: str) -> None:
         with self._collection(name):
@@ -382,6 +396,10 @@ class MountedAccess(Access):
         with self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/base", words.word(ref), answer=False)
 
+    def set_link(self, name: str, distributed_id: bytes, ref: str) -> None:
+        with self._pending(name, distributed_id) as fd:
+            command(fd, b".artfs/link", ref, answer=False)
+
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         with self._pending(name, distributed_id) as fd:
             return documents(fd, b".artfs/references")
@@ -463,7 +481,9 @@ class MountedAccess(Access):
         options = [f"--wait={wait:f}", *(["--force"] if force else [])]
         with self._pending(name, distributed_id, finished_too=True) as fd:
             sweep(fd)
-            answer: dict[str, Any] = json.loads(command(fd, b".artfs/finish", " ".join([listed(aliases), *options])))
+            answer: dict[str, Any] = json.loads(
+                command(fd, b".artfs/finish", " ".join([listed(aliases), *options]))
+            )
         return answer
 
     def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:

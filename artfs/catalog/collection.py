@@ -27,10 +27,13 @@ from artfs.errors import (
     Damaged,
     HeldByAlias,
     InvalidCommand,
+    InvalidName,
     LostRace,
     VersionNotFound,
 )
+from artfs.model import scope as scopes
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
+from artfs.model.scope import Scope
 from artfs.store import durable
 from artfs.store.clock import timestamp
 
@@ -80,6 +83,20 @@ class Collection:
 
     def set_description(self, text: str) -> None:
         self._set_text(b"description", records.check_description(text))
+
+    @property
+    def scope(self) -> str:
+        """The entity and project that it belongs to, ``ENTITY/PROJECT``; empty while nobody named any."""
+        text = self._text(b"scope")
+        try:
+            return str(Scope.parse(text))
+        except InvalidName as error:
+            raise Damaged(self._home.what(b"scope"), str(error)) from None
+
+    def claim(self, scope: Scope) -> None:
+        """Notes durably in which scope something is logged here. Raises InvalidCommand if it has another."""
+        self.scope  # noqa: B018  (raises Damaged for what nobody can have set)
+        self._change_text(b"scope", lambda before: scopes.claimed(self.name, before, scope))
 
     @property
     def ttl(self) -> int | None:
@@ -324,7 +341,13 @@ class Collection:
     def problems(self) -> Iterator[Damaged]:
         """Yields everything in the collection's directory that is damaged or doesn't belong there."""
         yield from _told(self._versions.problems)
-        for look in (self._check_type, self._check_ttl, self._check_description, self._check_pending):
+        for look in (
+            self._check_type,
+            self._check_ttl,
+            self._check_scope,
+            self._check_description,
+            self._check_pending,
+        ):
             try:
                 look()
             except Damaged as error:
@@ -425,6 +448,9 @@ class Collection:
     def _check_ttl(self) -> None:
         self.ttl  # noqa: B018
 
+    def _check_scope(self) -> None:
+        self.scope  # noqa: B018
+
     def _check_description(self) -> None:
         self._check_text(b"description", records.check_description)
 
@@ -453,16 +479,23 @@ class Collection:
     def _text(self, name: bytes) -> str:
         with self._home.opened() as fd:
             raw = files.read(fd, name, self._home.what(name))
+        return self._decoded(name, raw)
+
+    def _decoded(self, name: bytes, raw: bytes | None) -> str:
         try:
             return (raw or b"").decode().removesuffix("\n")
         except UnicodeDecodeError:
             raise Damaged(self._home.what(name), "it is not UTF-8") from None
 
     def _set_text(self, name: bytes, text: str) -> None:
-        data = f"{text}\n".encode()
+        self._change_text(name, lambda _before: text)
+
+    def _change_text(self, name: bytes, change: Callable[[str], str]) -> None:
+        """Replaces a text by what ``change`` makes of it; it is called again if another came first."""
         with self._home.opened() as fd:
             while True:
                 before = files.read(fd, name, self._home.what(name))
+                data = f"{change(self._decoded(name, before))}\n".encode()
                 try:
                     if before != data:
                         durable.replace_if_unchanged(fd, name, before, data, label=name.decode())

@@ -99,6 +99,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
 
     ``distributed_id`` is percent-encoded (see ``encode_id``). ``seal`` is the nonce of the seal that made
     the version: a recovering seal knows its own commit by it. ``serial`` is unique in the volume.
+    ``base`` is the version that this one is a patch of, ``link`` the one that it is a link to.
     ``metadata``, ``tags`` and ``description`` are what the notes begin with.
     """
 
@@ -113,6 +114,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     seal: str
     root: Root
     base: str | None = None
+    link: str | None = None
     runs: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -131,6 +133,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
         created_by: str,
         created_at: str | None = None,
         base: str | None = None,
+        link: str | None = None,
         runs: Sequence[str] = (),
         aliases: Sequence[str] = (),
         tags: Sequence[str] = (),
@@ -150,6 +153,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
             seal=seal,
             root=Root.of(root),
             base=base,
+            link=link,
             runs=tuple(runs),
             aliases=tuple(aliases),
             tags=tuple(tags),
@@ -227,6 +231,7 @@ def describe(
         "created_by": record.created_by,
         "distributed_id": record.id.decode("utf-8", "surrogateescape"),
         "base": record.base,
+        "link": record.link,
         "runs": list(dict.fromkeys((*record.runs, *notes.runs))),
         "used_by": list(notes.used_by),
         "aliases": list(aliases),

@@ -16,7 +16,7 @@ def alias(context: click.Context, version: tuple[str, str], aliases: tuple[str, 
     """Set or move aliases of a version.
 
     \b
-      artfs alias model:v3 best production
+      artfs alias model:v3 best production "epoch 3"
     """
     with open_volume(context) as access:
         access.alias(*version, aliases)
@@ -45,7 +45,7 @@ def tag(context: click.Context, version: tuple[str, str], tags: tuple[str, ...],
     """Add tags to those that a version has.
 
     \b
-      artfs tag model:best reviewed
+      artfs tag model:best reviewed "needs work"
     """
     with open_volume(context) as access:
         found = access.tag(*version, tags)

@@ -1,8 +1,8 @@
 """Lists of texts as control files take and show them: words in one line, or one text a line.
 
 A list in one line is of words, separated by blanks; in several lines each line is one text. In both ``%XX``
-stands for a byte of UTF-8, so that a word may hold a blank. A ``%`` without two hex digits behind it stands for
-itself. Blanks are those of ASCII. Pure functions: any thread may call them.
+stands for a byte of UTF-8, so that a word may hold a blank. A ``%`` without two hex digits behind it stands
+for itself. Blanks are those of ASCII. Pure functions: any thread may call them.
 """
 
 from __future__ import annotations

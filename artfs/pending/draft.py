@@ -64,11 +64,15 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the version shall be called and described as, once it is one."""
+    """What the version shall be called and described as, once it is one.
+
+    ``link`` is the version of another collection that it is a link to, if it has the same content then.
+    """
 
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     description: str = ""
+    link: str | None = None
 
 
 class JoinedRun(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from artfs.errors import InvalidName, NotFound, RunNotFound
-from artfs.sdk import arguments
+from artfs.sdk import arguments, scopes
 from artfs.sdk.artifact import Artifact
 from artfs.sdk.connection import Connection, connect
 from artfs.sdk.records import RunRecord
@@ -26,12 +26,17 @@ class ArtifactCollection:
     """
 
     def __init__(self, connection: Connection, name: str) -> None:
-        self._connection, self.name = connection, name
+        self._connection, self._name = connection, name
         self._facts = connection.access().collection(name)
         self._description = str(self._facts["description"])
 
     def __repr__(self) -> str:
         return f"<ArtifactCollection {self.name} ({self.type})>"
+
+    @property
+    def name(self) -> str:
+        """The name, of a collection in a registry the one within it."""
+        return scopes.short(self._name)
 
     @property
     def type(self) -> str:
@@ -54,18 +59,18 @@ class ArtifactCollection:
         Example:
             >>> collection.ttl = timedelta(days=30)
         """
-        found = self._connection.access().collection_ttl(self.name)
+        found = self._connection.access().collection_ttl(self._name)
         return None if found is None else timedelta(seconds=found)
 
     @ttl.setter
     def ttl(self, value: timedelta | None) -> None:
         seconds = None if value is None else arguments.seconds("ttl", value)
-        self._connection.access().set_collection_ttl(self.name, seconds)
+        self._connection.access().set_collection_ttl(self._name, seconds)
 
     @property
     def aliases(self) -> list[str]:
         """All aliases of its versions."""
-        versions = self._connection.access().versions(self.name)
+        versions = self._connection.access().versions(self._name)
         return arguments.decoded_aliases(alias for version in versions for alias in version["aliases"])
 
     def artifacts(self, per_page: int = 50) -> list[Artifact]:
@@ -76,9 +81,9 @@ class ArtifactCollection:
             ['v1', 'v0']
         """
         del per_page
-        versions = self._connection.access().versions(self.name)
+        versions = self._connection.access().versions(self._name)
         return [
-            Artifact._from(self._connection, self.name, version["version"]) for version in reversed(versions)
+            Artifact._from(self._connection, self._name, version["version"]) for version in reversed(versions)
         ]
 
     versions = artifacts
@@ -90,7 +95,7 @@ class ArtifactCollection:
             >>> collection.description = "Digits, cleaned"
             >>> collection.save()
         """
-        self._connection.access().describe_collection(self.name, self._description)
+        self._connection.access().describe_collection(self._name, self._description)
 
     def delete(self) -> None:
         """Deletes all its versions and aliases, and the collection.
@@ -101,11 +106,11 @@ class ArtifactCollection:
             >>> artfs.Api().artifact_collection("dataset", "scratch").delete()
         """
         access = self._connection.access()
-        for version in access.versions(self.name):
-            if holders := access.holders(self.name, version["version"]):
-                access.unalias(self.name, holders)
-            access.remove(self.name, version["version"])
-        access.remove_collection(self.name)
+        for version in access.versions(self._name):
+            if holders := access.holders(self._name, version["version"]):
+                access.unalias(self._name, holders)
+            access.remove(self._name, version["version"])
+        access.remove_collection(self._name)
 
 
 class ArtifactType:
@@ -116,8 +121,8 @@ class ArtifactType:
         ['mnist-cnn']
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection, self.name = connection, name
+    def __init__(self, connection: Connection, name: str, project: str | None = None) -> None:
+        self._connection, self.name, self._project = connection, name, project
 
     def __repr__(self) -> str:
         return f"<ArtifactType {self.name}>"
@@ -132,7 +137,7 @@ class ArtifactType:
         del per_page
         return [
             ArtifactCollection(self._connection, found["name"])
-            for found in self._connection.access().collections()
+            for found in scopes.collections(self._connection, "project", self._project)
             if found["type"] == self.name
         ]
 
@@ -143,7 +148,7 @@ class ArtifactType:
             >>> artfs.Api().artifact_type("model").collection("mnist-cnn").aliases
             ['best', 'latest']
         """
-        found = ArtifactCollection(self._connection, arguments.reference("name", name)[0])
+        found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
         if found.type != self.name:
             raise ValueError(f"name={name!r}: it has the type {found.type!r}, not {self.name!r}")
         return found
@@ -170,7 +175,7 @@ class Api:
             >>> api.artifact("mnist:best").metadata
             {'rows': 60000}
         """
-        found = Artifact._from(self._connection, *arguments.reference("name", name))
+        found = Artifact._from(self._connection, *scopes.find(self._connection, "name", name))
         if type is not None and found.type != type:
             raise ValueError(f"type={type!r}: {found.name} has the type {found.type!r}")
         return found
@@ -190,15 +195,14 @@ class Api:
         return [artifact for artifact in found if wanted <= set(artifact.tags)]
 
     def artifact_types(self, project: str | None = None) -> list[ArtifactType]:
-        """Returns all types that there are, by name.
+        """Returns all types that there are, by name; with a `project` or registry those in it.
 
         Example:
             >>> [kind.name for kind in api.artifact_types()]
             ['dataset', 'model']
         """
-        del project
-        kinds = {found["type"] for found in self._connection.access().collections()} - {""}
-        return [ArtifactType(self._connection, kind) for kind in sorted(kinds)]
+        kinds = {found["type"] for found in scopes.collections(self._connection, "project", project)} - {""}
+        return [ArtifactType(self._connection, kind, project) for kind in sorted(kinds)]
 
     def artifact_type(self, type_name: str, project: str | None = None) -> ArtifactType:
         """Returns one type. Raises ValueError if no collection has it.
@@ -206,22 +210,21 @@ class Api:
         Example:
             >>> api.artifact_type("model").collections()
         """
-        del project
         arguments.text("type_name", type_name)
-        if type_name not in [kind.name for kind in self.artifact_types()]:
+        if type_name not in [kind.name for kind in self.artifact_types(project)]:
             raise ValueError(f"type_name={type_name!r}: no collection has this type")
-        return ArtifactType(self._connection, type_name)
+        return ArtifactType(self._connection, type_name, project)
 
     def artifact_collections(
         self, project_name: str | None, type_name: str, per_page: int = 50
     ) -> list[ArtifactCollection]:
-        """Returns the collections of a type, by name; there are no projects, so `project_name` says nothing.
+        """Returns the collections of a type, by name, in a project or registry; in all without one.
 
         Example:
             >>> api.artifact_collections(None, "dataset")
         """
-        del project_name, per_page
-        return self.artifact_type(type_name).collections()
+        del per_page
+        return self.artifact_type(type_name, project_name).collections()
 
     def artifact_collection(self, type_name: str, name: str) -> ArtifactCollection:
         """Returns one collection. Raises CollectionNotFound, and ValueError if it is of another type.
@@ -241,7 +244,7 @@ class Api:
             False
         """
         try:
-            found = Artifact._from(self._connection, *arguments.reference("name", name))
+            found = Artifact._from(self._connection, *scopes.find(self._connection, "name", name))
         except NotFound:
             return False
         return type is None or found.type == type
@@ -254,25 +257,28 @@ class Api:
             True
         """
         try:
-            found = ArtifactCollection(self._connection, arguments.reference("name", name)[0])
+            found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
         except NotFound:
             return False
         return found.type == type
 
     def run(self, path: str = "") -> RunRecord:
-        """Returns a run by its id; what stands before a last slash (entity, project) is left out.
+        """Returns a run by its id, with its project before it or not: ``project/id``.
 
-        Raises RunNotFound.
+        Raises RunNotFound, also for a run of another project.
 
         Example:
             >>> [artifact.name for artifact in api.run("k3v9x0ab").used_artifacts()]
             ['mnist:v0']
         """
-        run = arguments.text("path", path).rpartition("/")[2]
+        *above, run = arguments.text("path", path).split("/")
         try:
-            return RunRecord(self._connection, self._connection.access().run(run))
+            found = RunRecord(self._connection, self._connection.access().run(run))
         except InvalidName:
             raise RunNotFound(run) from None
+        if above and above[-1] and found.project not in (None, above[-1]):
+            raise RunNotFound(path)
+        return found
 
     def runs(self) -> list[RunRecord]:
         """Returns all runs, by id.

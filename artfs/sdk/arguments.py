@@ -80,19 +80,8 @@ def kind(argument: str, value: str) -> str:
     return _legal(argument, records.check_type, text(argument, value))
 
 
-def reference(argument: str, value: str) -> tuple[str, str]:
-    """Splits `name`, `name:alias` or `entity/project/name:alias` into collection and version or alias.
-
-    There are neither entities nor projects here; they are left out, so that wandb's names mean the same.
-    """
-    name, colon, ref = text(argument, value).rpartition("/")[2].partition(":")
-    if colon and not ref:
-        raise ValueError(f"{argument}={value!r} names no version behind the colon")
-    return collection(argument, name), ref or names.LATEST
-
-
 def aliases(argument: str, value: Iterable[str] | str | None) -> list[str]:
-    """Checks aliases for a version; `latest` follows by itself, and an empty one is none: both are left out."""
+    """Checks aliases for a version. `latest` follows by itself, an empty one is none: both are left out."""
     found = [word for word in words(argument, value, empty=True) if word not in ("", names.LATEST)]
     for word in found:
         try:
@@ -103,7 +92,7 @@ def aliases(argument: str, value: Iterable[str] | str | None) -> list[str]:
 
 
 def encoded_alias(value: str) -> str:
-    """Returns an alias as the volume has it: `/` is percent-encoded, and so is a `%` that would read as that."""
+    """Returns an alias as the volume has it: `/` is percent-encoded, and so is what would read as that."""
     return re.sub("/|%(?=2F|25)", lambda found: f"%{ord(found[0]):02X}", value)
 
 

@@ -5,23 +5,26 @@ Owns saving, and what is known of an artifact beside its files.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from artfs.errors import AlreadyFinishedError, DraftNotFoundError, NotFound
+from artfs.errors import AlreadyFinishedError, CollectionNotFound, DraftNotFoundError, NotFound
 from artfs.model import names
-from artfs.sdk import arguments, current, metadata
+from artfs.model.scope import Scope
+from artfs.sdk import arguments, current, metadata, scopes
 from artfs.sdk.adding import Adding
 from artfs.sdk.core import ArtifactTTL, Core, connect
 from artfs.sdk.draft import Draft, is_private
+from artfs.sdk.naming import Naming
 
 if TYPE_CHECKING:
     from artfs.sdk.api import ArtifactCollection
     from artfs.sdk.records import RunRecord
 
 
-class Artifact(Adding):
+class Artifact(Adding, Naming):
     """A version of a named collection, or what shall become one.
 
     `name` is the collection's, `type` says what it holds, like ``model`` or ``dataset``. Files that are added
@@ -74,26 +77,6 @@ class Artifact(Adding):
     # -- what it is
 
     @property
-    def name(self) -> str:
-        """``mnist`` while it is a draft, ``mnist:v0`` once it is a version."""
-        return self._shown()
-
-    @property
-    def qualified_name(self) -> str:
-        """The same as :attr:`name`: there are neither entities nor projects here."""
-        return self.name
-
-    @property
-    def source_name(self) -> str:
-        """The same as :attr:`name`."""
-        return self.name
-
-    @property
-    def source_qualified_name(self) -> str:
-        """The same as :attr:`name`."""
-        return self.name
-
-    @property
     def type(self) -> str:
         """What it holds, like ``model``; one for all versions of a name."""
         return self._type
@@ -107,17 +90,6 @@ class Artifact(Adding):
     def version(self) -> str:
         """The number of the version: ``v0``. Raises ArtifactNotLoggedError before there is one."""
         return self._version("version")
-
-    @property
-    def source_version(self) -> str:
-        """The number of the version; of one that was made from another (``new_draft``), of that one.
-
-        Example:
-            >>> api.artifact("mnist:v3").new_draft().source_version
-            'v3'
-        """
-        base = self._draft.base if self._draft is not None else None
-        return base or self._version("source_version")
 
     @property
     def digest(self) -> str:
@@ -272,21 +244,29 @@ class Artifact(Adding):
             >>> artifact.version, artifact.unchanged
             ('v1', False)
         """
-        del project, settings
+        del settings
         if self.is_draft():
-            self._finish(current.run_id(), [], [])
+            scope = scopes.of("project", current.scope().entity, project) if project else None
+            self._finish(current.run_id(), [], [], scope=scope)
         else:
             self._store_labels()
 
     def _finish(
-        self, run: str | None, aliases: list[str], tags: list[str], wait: float | None = None
+        self,
+        run: str | None,
+        aliases: list[str],
+        tags: list[str],
+        wait: float | None = None,
+        *,
+        scope: Scope | None = None,
     ) -> None:
-        """Turns the draft into a version."""
+        """Turns the draft into a version, in a scope that is by default the run's."""
         draft = self._draft
         assert draft is not None
         if draft.shared and not draft.started:
             self._find_draft(draft)
         labels = self._checked_labels(aliases, tags)
+        draft.claim(scope or current.scope(run))
         self._finalized = True
         try:
             self._note(draft, labels)
@@ -362,6 +342,7 @@ class Artifact(Adding):
         target = own
         if not own.shared:
             target = Draft(self._connection, self._collection, self._type, distributed_id=distributed_id)
+        target.claim(current.scope(run))
         target.start()
         with target.joined(run):
             if own is not target and own.started:
@@ -413,7 +394,7 @@ class Artifact(Adding):
     def new_draft(self) -> Artifact:
         """Returns a draft that begins as this version, to be changed and saved as the next one.
 
-        Only what is changed is stored anew.
+        Only what is changed is stored anew. Of a link it is one of its source, in that collection.
 
         Example:
             >>> draft = artfs.Api().artifact("mnist:latest").new_draft()
@@ -421,12 +402,12 @@ class Artifact(Adding):
             >>> draft.add_file("fixed.csv", "raw/fixed.csv")
             >>> draft.save()
         """
-        version = self._version("new_draft")
+        collection, version = self._source()
         draft = type(self).__new__(type(self))
-        Core.__init__(draft, self._connection, self._collection, self._type)
+        Core.__init__(draft, self._connection, collection, self._type)
         draft._labels.description = self.description
         draft._labels.metadata = _metadata(self.metadata)
-        draft._draft = Draft(self._connection, self._collection, self._type, base=version)
+        draft._draft = Draft(self._connection, collection, self._type, base=version)
         draft._draft.start()
         return draft
 
@@ -444,26 +425,64 @@ class Artifact(Adding):
         access.remove(self._collection, version)
         self._deleted = True
 
+    @property
+    def linked_artifacts(self) -> list[Artifact]:
+        """The links to this version; of a link none. Looks through all collections."""
+        if self.is_link:
+            return []
+        source, access = f"{self._collection}:{self._version('linked_artifacts')}", self._access()
+        return [
+            self._from(self._connection, found["name"], status["version"])
+            for found in access.collections()
+            if found["name"] != self._collection
+            for status in self._links(found["name"], source)
+        ]
+
+    def _links(self, collection: str, source: str) -> list[dict[str, Any]]:
+        with contextlib.suppress(CollectionNotFound):
+            return [status for status in self._access().versions(collection) if status.get("link") == source]
+        return []
+
+    # -- making and removing links
+
     def link(self, target_path: str, aliases: Iterable[str] | str | None = None) -> Artifact:
-        """Makes the same content a version of another collection, without copying it, and returns that.
+        """Makes the version one of another collection, too, without copying it, and returns that.
+
+        `target_path` is ``wandb-registry-REGISTRY/NAME``, ``PROJECT/NAME`` or ``NAME``, with an entity before
+        it or not. A draft is saved first. The link has the version's description, metadata and tags as they
+        are now; a second link to the same version is the first one. A link to a link is one to its source.
+
+        Raises ValueError for the version's own collection, and for one that belongs to another project.
 
         Example:
-            >>> artifact.link("registry/best-models", aliases=["candidate"])
+            >>> artifact.link("wandb-registry-model/best-models", aliases=["candidate"])
         """
-        target, _ = arguments.reference("target_path", target_path)
+        scope, target, _ = scopes.parse("target_path", target_path)
         given = arguments.aliases("aliases", aliases)
-        linked = Artifact(target, self._type, self.description, self.metadata)
-        linked._connection = self._connection
-        base = f"{self._collection}:{self._version('link')}"
-        linked._draft = Draft(self._connection, target, self._type, base=base)
-        linked._finish(current.run_id(), given, [])
+        if self.is_draft():
+            self.save()
+        collection, version = self._source()
+        if target == collection:
+            raise ValueError(
+                f"target_path={target_path!r}: {self.name} is a version of that collection itself"
+            )
+        source = f"{collection}:{version}"
+        scope = scope or current.scope()
+        if there := self._links(target, source):
+            if scope:
+                self._access().claim(target, scope)
+            linked = self._from(self._connection, target, there[0]["version"])
+            linked.aliases.extend(given)
+            linked._store_labels()
+            linked.unchanged = True
+            return linked
+        linked = type(self).__new__(type(self))
+        Core.__init__(linked, self._connection, target, self._type)
+        labels = linked._labels
+        labels.description, labels.metadata, labels.tags = self.description, {**self.metadata}, [*self.tags]
+        linked._draft = Draft(self._connection, target, self._type, base=source, link=True)
+        linked._finish(current.run_id(), given, [], scope=scope)
         return linked
-
-    @property
-    def is_link(self) -> bool:
-        """Tells whether it was made by :meth:`link`."""
-        base = str(self._status.get("base") or "")
-        return ":" in base and base.partition(":")[0] != self._collection
 
     def unlink(self) -> None:
         """Deletes a version that :meth:`link` made, with its aliases; the one it was made from stays.
@@ -471,7 +490,7 @@ class Artifact(Adding):
         Raises ValueError for any other.
 
         Example:
-            >>> artfs.Api().artifact("best-models:candidate").unlink()
+            >>> artfs.Api().artifact("wandb-registry-model/best-models:candidate").unlink()
         """
         if not self.is_link:
             raise ValueError(f"{self.name} is no link: delete() deletes it")
@@ -511,6 +530,9 @@ class Artifact(Adding):
         from artfs.sdk.records import RunRecord
 
         status = self._access().version(self._collection, self._version(key))
+        if key == "runs" and self.is_link:  # which the source's runs have made
+            with contextlib.suppress(NotFound):
+                status = self._access().version(*self._source())
         return [RunRecord.find(self._connection, run) for run in status[key]]
 
     @property

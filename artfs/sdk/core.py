@@ -14,6 +14,7 @@ from typing import Any
 
 from artfs.access.access import Access
 from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
+from artfs.model.names import split_reference
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection, connect
 from artfs.sdk.draft import Draft
@@ -85,6 +86,12 @@ class Core:
         if self._draft is not None:
             raise ArtifactNotLoggedError(self._collection, what)
         return str(self._status["version"])
+
+    def _source(self) -> tuple[str, str]:
+        """Returns collection and number of the version that a link was made from; of any other its own."""
+        version = self._version("source")
+        link: str | None = self._status.get("link")
+        return (self._collection, version) if link is None else split_reference(link)
 
     def _look_whether_finished(self) -> None:
         """What was handed over may be a version by now, which another run made."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from artfs.model.scope import Scope
+
 if TYPE_CHECKING:
     from artfs.sdk.run import Run
 
@@ -19,6 +21,12 @@ def run() -> Run | None:
 
 def run_id() -> str | None:
     return _runs[-1].id if _runs else None
+
+
+def scope(run: str | None = None) -> Scope:
+    """Returns the entity and project that were named for a run that goes on, by default this one."""
+    found = next((one for one in reversed(_runs) if run in (None, one.id)), None)
+    return found.scope if found is not None else Scope()
 
 
 def began(one: Run) -> None:

@@ -19,8 +19,9 @@ from artfs.access.access import Access, Progress, silent
 from artfs.access.copier import Copier, Terms, in_the_way
 from artfs.access.directories import walk
 from artfs.access.trees import Cursor, Origin, Tree
-from artfs.errors import AlreadyPending, ArtfsError
+from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound
 from artfs.model.entry import SEALED_MODE
+from artfs.model.scope import Scope
 from artfs.sdk.connection import Connection
 
 _PRIVATE = b"sdk-"
@@ -37,9 +38,11 @@ class Draft:
         *,
         distributed_id: bytes | None = None,
         base: str | None = None,
+        link: bool = False,
     ) -> None:
-        """Starts nothing yet. `base` is the version that it begins as: ``v3`` or ``model:v3``."""
+        """Starts nothing yet. `base` is the version that it begins as, or links to: ``v3``, ``model:v3``."""
         self.connection, self.name, self.kind, self.base = connection, name, kind, base
+        self.link = link
         self.shared = distributed_id is not None
         self.id = distributed_id or _PRIVATE + secrets.token_hex(8).encode()
         self.started = False
@@ -52,7 +55,7 @@ class Draft:
         with self._lock:
             if not self.started:
                 try:
-                    access.new(self.name, self.id, kind=self.kind, base=self.base)
+                    access.new(self.name, self.id, kind=self.kind, base=self.base, link=self.link)
                 except AlreadyPending:
                     if not self.shared:
                         raise
@@ -64,6 +67,15 @@ class Draft:
                     self._end.atexit = False
                     _live.add(self)
         return access
+
+    def claim(self, scope: Scope) -> None:
+        """Notes where the version is to belong; see :meth:`Access.claim`."""
+        if not scope:
+            return
+        with contextlib.suppress(CollectionNotFound):
+            self.connection.access().claim(self.name, scope)
+            return
+        self.start().claim(self.name, scope)
 
     @contextlib.contextmanager
     def tree(self) -> Iterator[Tree]:

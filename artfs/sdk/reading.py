@@ -15,7 +15,7 @@ from typing import IO, Any
 from artfs.access.directories import walk
 from artfs.access.trees import Cursor, Origin, descend
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
-from artfs.sdk import arguments, media, objects, outside
+from artfs.sdk import arguments, media, objects, outside, scopes
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.core import Core
 from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry, entry_of
@@ -224,8 +224,8 @@ class Reading(Core):
     def checkout(self, root: StrPath | None = None) -> str:
         """Makes a directory hold the version and nothing else, and returns it.
 
-        By default that is ``NAME`` where :meth:`download` has ``NAME:vN``. What is in it and not in the version
-        is deleted; no symlink is followed on the way.
+        By default that is ``NAME`` where :meth:`download` has ``NAME:vN``. What is in it and not in the
+        version is deleted; no symlink is followed on the way.
 
         Example:
             >>> artifact.checkout("/srv/model")
@@ -252,8 +252,8 @@ class Reading(Core):
     def _root(self, root: StrPath | None, *, with_version: bool = True) -> str:
         if root is not None:
             return arguments.fspath("root", root)
-        version = self._version("files")
-        name = f"{self._collection}:{version}" if with_version else self._collection
+        collection, version = self._source()
+        name = scopes.short(collection) + (f":{version}" if with_version else "")
         given = (os.environ.get(f"{maker}_ARTIFACT_DIR") for maker in ("ARTFS", "WANDB"))
         # Absolute, as wandb's is: the program may work elsewhere when it opens what it got.
         return os.path.abspath(os.path.join(next(filter(None, given), "artifacts"), name))
@@ -264,9 +264,8 @@ class Reading(Core):
         return self._version("files")
 
     def _shown(self) -> str:
-        return (
-            self._collection if self._draft is not None else f"{self._collection}:{self._status['version']}"
-        )
+        name = scopes.short(self._collection)
+        return name if self._draft is not None else f"{name}:{self._status['version']}"
 
 
 def _shown_path(name: str) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 
 from artfs.catalog.runs import check_run_id
 from artfs.errors import InvalidName
-from artfs.sdk import arguments, current
+from artfs.model.scope import Scope
+from artfs.sdk import arguments, current, scopes
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.artifact import Artifact
 from artfs.sdk.connection import Connection, connect
@@ -53,7 +54,7 @@ def init(
         ...     run.use_artifact("mnist:latest")
         ...     run.log_artifact("model.bin", name="model", type="model")
     """
-    del entity, name, others
+    del name, others
     given = {"project": project, "group": group, "job_type": job_type}
     for argument, value in given.items():
         if value is not None:
@@ -65,7 +66,7 @@ def init(
             raise ValueError(f"id={id!r}: {error.rule}") from None
     if config is not None and not isinstance(config, Mapping):
         raise TypeError(f"config is a dictionary, not {type(config).__name__}")
-    return Run(connect(), id or _new_id(), given, config or {})
+    return Run(connect(), id or _new_id(), given, config or {}, scopes.of("project", entity, project))
 
 
 def _new_id() -> str:
@@ -76,8 +77,14 @@ class Run(RunRecord):
     """A run that goes on; ``init`` makes it. Used in a ``with`` statement it ends with the block."""
 
     def __init__(
-        self, connection: Connection, run: str, given: Mapping[str, str | None], config: Mapping[str, Any]
+        self,
+        connection: Connection,
+        run: str,
+        given: Mapping[str, str | None],
+        config: Mapping[str, Any],
+        scope: Scope,
     ) -> None:
+        self.scope = scope
         facts = {key: value for key, value in given.items() if value is not None}
         begun = {
             "started_at": timestamp(),
@@ -235,7 +242,7 @@ class Run(RunRecord):
             if artifact.is_draft():
                 self.log_artifact(artifact, aliases=aliases)
         else:
-            collection, ref = arguments.reference("artifact_or_name", artifact_or_name)
+            collection, ref = scopes.find(self._connection, "artifact_or_name", artifact_or_name)
             artifact = Artifact._from(self._connection, collection, ref)
         if type is not None and artifact.type != type:
             raise ValueError(f"type={type!r}: {artifact.name} has the type {artifact.type!r}")

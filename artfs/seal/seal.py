@@ -244,13 +244,17 @@ class Sealer:
             number = self.collection.next_number()
             newest = self.collection.newest()
             root, named = self._onto(tree, base, ingested.root, request.admit)
-            if newest is not None and newest.root.entry().content == root.content:
+            whole = base is not None and ingested.root.tree == base.tree_id
+            link = settings.link if whole and settings.link == named else None
+            # A link knows its source, so it is no other one's link.
+            same = newest is not None and newest.root.entry().content == root.content
+            if newest is not None and same and link in (None, newest.link):
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
             linked = mark is not None
             mark = mark or Mark(secrets.token_hex(16), aliases, lowest=number)
             # Made here, since nothing that can refuse comes after the first link.
-            record = self._record(number, tree, request, settings, mark, root, named)
+            record = self._record(number, tree, request, settings, mark, root, named, link)
             records.check_notes(records.initial_notes(record))
             if not linked:
                 tree.draft.set_mark(mark)
@@ -330,6 +334,7 @@ class Sealer:
         mark: Mark,
         root: DirEntry,
         base: str | None,
+        link: str | None,
     ) -> VersionRecord:
         return VersionRecord.make(
             number=number,
@@ -339,6 +344,7 @@ class Sealer:
             seal=mark.seal,
             created_by=request.by or tree.draft.birth.created_by,
             base=base,
+            link=link,
             runs=[run.name for run in tree.draft.runs()],
             aliases=mark.aliases,
             tags=settings.tags,

@@ -121,13 +121,14 @@ class View:
         self._recent.pop(key, None)
         return self._roots.pop(key, None)
 
-    def set_base(self, tree: PendingTree, ref: str, request: Request) -> None:
-        """Makes a pending version a patch, and has the kernel forget how it looked. Blocking."""
+    def set_base(self, tree: PendingTree, ref: str, request: Request, *, link: bool = False) -> None:
+        """Makes a pending version a patch, or a link, and has the kernel forget how it looked. Blocking."""
         old = tree.current()
         root = self._roots.get((old.collection, old.name))
         collection = self.volume.catalog.collection(tree.collection)
         try:
-            self.volume.set_base(collection, old, ref, request, number=None if root is None else root.ino)
+            change = self.volume.set_link if link else self.volume.set_base
+            change(collection, old, ref, request, number=None if root is None else root.ino)
         finally:
             if old.successor is not None and root is not None:
                 self._forget_below(root, absent=list(root.branch.absent))

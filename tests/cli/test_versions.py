@@ -21,6 +21,7 @@ STATUS_KEYS = {
     "created_by",
     "distributed_id",
     "base",
+    "link",
     "runs",
     "used_by",
     "aliases",

@@ -301,6 +301,7 @@ for _what, _data in {"nowhere": b"v99\n", "absurd": b"v999999999999999999\n", "u
 add("type-not-utf8", _write("collections", "bad", "type", data=b"\xff\n"), "bad/type", gc=None)
 add("type-of-lines", _write("collections", "bad", "type", data=b"a\nb\x1b[31m\n"), "bad/type", gc=None)
 add("ttl-words", _write("collections", "bad", "ttl", data=b"soon\n"), "bad/ttl", gc=None)
+add("scope-slashes", _write("collections", "bad", "scope", data=b"a/b/c\n"), "bad/scope", gc=None)
 add("ttl-digits", _write("collections", "bad", "ttl", data=b"9" * 5000), "bad/ttl", gc=None)
 add(
     "description-not-utf8",

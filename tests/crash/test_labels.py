@@ -37,7 +37,7 @@ STEPS = {
 
 #: What a label is that is no text in the code: by the module, and how the code spells it.
 SPELLED = {
-    ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl"),
+    ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl", "scope"),
     ("catalog/collection.py", "label"): ("notes",),
     ("pending/overlay.py", "f'overlay:{step}'"): tuple(
         f"overlay:{step}" for step in ("copy-up", "lift", "reference", "stub", "symlink")
@@ -105,6 +105,6 @@ def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 #: What :func:`durable.replace_if_unchanged` does besides, by what it is given.
 EITHER = ("write", "fsync", "rename", "unlink")
 BOTH = (
-    *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl"),
+    *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl", "scope"),
     "tombstone",
 )

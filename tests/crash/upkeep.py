@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.catalog.runs import Run
+from artfs.model.scope import Scope
 from artfs.pending.draft import Settings
 from artfs.seal.seal import Request
 from tests.crash.faults import steps
@@ -106,6 +107,7 @@ UPKEEP = {
         _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
     ),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
+    "say where it belongs": Scenario(_version, lambda case: case.collection.claim(Scope("me", "demo"))),
     "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
     "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
     "change notes": Scenario(

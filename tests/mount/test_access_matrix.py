@@ -35,13 +35,21 @@ USERS: dict[str, tuple[int, list[int]]] = {
 #: What every control file takes from whoever may write in its directory; "" for one that takes nothing.
 WRITABLE = {
     "volume": {"README": "", "status": "", "metrics": "", "runs": "", "error": ""},
-    "collection": {"type": "kind", "description": "text", "ttl": "30d", "versions": "", "error": ""},
+    "collection": {
+        "type": "kind",
+        "description": "text",
+        "ttl": "30d",
+        "scope": "me/",
+        "versions": "",
+        "error": "",
+    },
     "pending": {
         "finish": "--nonsense",
         "discard": "nonsense",
         "status": "",
         "error": "",
         "base": "v1",
+        "link": "nonsense",
         "changes": "",
         "aliases": "latest",
         "tags": "tag",

@@ -25,9 +25,7 @@ def test_names_of_aliases_alone(name):
         names.check_collection(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", ".artfs", ".x", "x" * 129, "é" * 65, "a/b", "a\0", "\udc80"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", ".artfs", ".x", "x" * 129, "é" * 65, "a/b", "a\0", "\udc80"])
 def test_names_of_no_collection_and_no_alias(name):
     for check in (names.check_collection, names.check_alias):
         with pytest.raises(InvalidName) as caught:
@@ -44,7 +42,13 @@ def test_an_alias_is_told_from_a_version_and_from_pending(name):
 
 @pytest.mark.parametrize(
     ("ref", "split"),
-    [("v3", ("", "v3")), ("m:v3", ("m", "v3")), ("m:a:b", ("m", "a:b")), ("m:", ("m", "")), (":b", ("", "b"))],
+    [
+        ("v3", ("", "v3")),
+        ("m:v3", ("m", "v3")),
+        ("m:a:b", ("m", "a:b")),
+        ("m:", ("m", "")),
+        (":b", ("", "b")),
+    ],
 )
 def test_references_are_split_at_the_first_colon(ref, split):
     assert names.split_reference(ref) == split

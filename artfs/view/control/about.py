@@ -25,6 +25,7 @@ This directory is an artfs mount: named collections of immutable versions, made 
   cat model/pending/job-42/.artfs/error      why the last command was refused
   echo > model/pending/job-42/.artfs/discard give a pending version up
 
+In a line of aliases or tags %20 is a blank: `echo epoch%203 > finish`; `ln -s v0 'epoch 3'` does the same.
 Words after the aliases in `finish`: --wait=SECONDS waits for open files, --force seals without them.
 `.artfs` is found by name and never listed. `artfs --help` is the command line over the same mount.
 """

@@ -1,11 +1,14 @@
-"""`base`: the version that a pending one is a patch of. Writing it shows that version's content at once."""
+"""`base` and `link`: the version that a pending one is a patch of, or a link to.
+
+Writing either shows that version's content at once.
+"""
 
 from __future__ import annotations
 
 from artfs.errors import InvalidCommand
 from artfs.model import words
 from artfs.seal.seal import Request
-from artfs.view.control.file import ControlFile
+from artfs.view.control.file import ControlFile, decoded
 from artfs.view.control.place import AsOnTheWay, PendingPlace
 from artfs.view.node import Caller
 from artfs.view.process import signalled
@@ -16,16 +19,29 @@ class Base(ControlFile[PendingPlace]):
 
     def read(self, place: PendingPlace) -> str:
         base = place.tree.base()
-        return "" if base is None else f"{words.line(base.ref)}\n"
+        return "" if base is None else f"{words.word(base.ref)}\n"
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        refs = words.read_lines(command)
+        refs = words.read_list(command)
         if len(refs) > 1:
-            raise InvalidCommand("base takes one line: a version, an alias, or either as COLLECTION:V")
-        request = Request(
-            interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=AsOnTheWay(caller)
-        )
-        place.view.set_base(place.tree, "".join(refs), request)
+            raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
+        place.view.set_base(place.tree, "".join(refs), _request(place, caller))
 
 
-__all__ = ["Base"]
+class Link(ControlFile[PendingPlace]):
+    name, writable, waits = "link", True, True
+
+    def read(self, place: PendingPlace) -> str:
+        link = place.tree.draft.settings().link
+        return "" if link is None else f"{link}\n"
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+        ref = decoded(command).strip()
+        place.view.set_base(place.tree, ref, _request(place, caller), link=True)
+
+
+def _request(place: PendingPlace, caller: Caller) -> Request:
+    return Request(interrupted=lambda: place.view.stopping or signalled(caller.pid), admit=AsOnTheWay(caller))
+
+
+__all__ = ["Base", "Link"]

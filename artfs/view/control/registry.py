@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from artfs.view.control.about import Readme
-from artfs.view.control.base import Base
+from artfs.view.control.base import Base, Link
 from artfs.view.control.changes import Changes, Diff
 from artfs.view.control.discard import Discard
 from artfs.view.control.error import Error
@@ -16,6 +16,7 @@ from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
 from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
 from artfs.view.control.texts import (
     CollectionDescription,
+    CollectionScope,
     CollectionTtl,
     PendingAliases,
     PendingDescription,
@@ -29,13 +30,14 @@ from artfs.view.control.texts import (
 from artfs.view.control.versions import Versions
 
 VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
-COLLECTION_FILES = (Type(), CollectionDescription(), CollectionTtl(), Versions(), Error())
+COLLECTION_FILES = (Type(), CollectionDescription(), CollectionTtl(), CollectionScope(), Versions(), Error())
 PENDING_FILES = (
     PendingFinish(),
     Discard(),
     PendingStatus(),
     Error(),
     Base(),
+    Link(),
     Changes(),
     PendingAliases(),
     PendingTags(),

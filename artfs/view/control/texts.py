@@ -1,7 +1,7 @@
 """The small texts that a shell can set: type, description, aliases, tags, ttl.
 
-Reading gives the text, of aliases and tags a line each; writing replaces the whole, and takes aliases and tags
-as words in one line or as lines (:mod:`artfs.model.words`).
+Reading gives the text, of aliases and tags a line each; writing replaces the whole, and takes aliases and
+tags as words in one line or as lines (:mod:`artfs.model.words`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from artfs.catalog import records
 from artfs.model import duration, names, words
+from artfs.model.scope import Scope
 from artfs.view.control.file import ControlFile, decoded
 from artfs.view.control.place import CollectionPlace, PendingPlace, VersionPlace, check_may_name
 from artfs.view.node import Caller
@@ -112,6 +113,19 @@ class VersionTags(ControlFile[VersionPlace]):
     def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
         tags = records.check_tags(words.read_list(command))
         place.collection.update_notes(place.record.number, tags=tags)
+
+
+class CollectionScope(ControlFile[CollectionPlace]):
+    """The entity and project that the collection belongs to, ENTITY/PROJECT; either may be empty. What is
+    known stays: writing another one is refused."""
+
+    name, writable = "scope", True
+
+    def read(self, place: CollectionPlace) -> str:
+        return _ended(place.collection.scope)
+
+    def write(self, place: CollectionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.claim(Scope.parse(decoded(command).strip()))
 
 
 class CollectionTtl(ControlFile[CollectionPlace]):

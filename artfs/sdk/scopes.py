@@ -1,0 +1,89 @@
+"""Names as wandb's users write them, ``entity/project/name:alias``, and the collections that they mean.
+
+Owns that what stands before a name is never dropped: a registry is part of the collection's name, and of an
+entity or project that is not the collection's own nothing is found. Any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from artfs.errors import InvalidName, NotFound, printable
+from artfs.model import scope as scopes
+from artfs.model.names import LATEST
+from artfs.model.scope import Scope
+from artfs.sdk import arguments
+from artfs.sdk.connection import Connection
+
+
+def parse(argument: str, value: str) -> tuple[Scope, str, str]:
+    """Splits ``entity/project/name:ref`` into scope, collection and what stands behind the first colon.
+
+    Raises ValueError. Nobody looks whether there is such a collection.
+    """
+    path, colon, ref = arguments.text(argument, value).partition(":")
+    if colon and not ref:
+        raise ValueError(f"{argument}={value!r} names no version behind the colon")
+    *above, name = path.split("/")
+    if len(above) > 2:
+        raise ValueError(f"{argument}={value!r} has more before the name than an entity and a project")
+    scope = of(argument, *["", "", *above][-2:])
+    collection = arguments.collection(argument, name)
+    if scope.project.startswith(scopes.REGISTRY):
+        try:
+            collection = arguments.collection(argument, scopes.in_registry(scope.project, name))
+        except InvalidName as error:
+            raise ValueError(f"{argument}={value!r}: {error.rule}") from None
+    return scope, collection, ref and arguments.encoded_alias(ref)
+
+
+def of(argument: str, entity: str | None, project: str | None) -> Scope:
+    """Raises ValueError for what can be neither."""
+    try:
+        return Scope(entity or "", project or "")
+    except InvalidName as error:
+        raise ValueError(f"{argument}: {error}") from None
+
+
+def find(connection: Connection, argument: str, value: str) -> tuple[str, str]:
+    """Returns the collection that a name means, and the version or alias behind it, by default ``latest``.
+
+    Raises ValueError, and NotFound if there is no such collection in the scope that is given.
+    """
+    scope, collection, ref = parse(argument, value)
+    if scope:
+        found = connection.access().scope(collection)
+        if not found.agrees(scope):
+            name = scopes.split(collection)[1]
+            raise NotFound(
+                f"there is no collection '{printable(scope.path(name))}' in this volume:"
+                f" its '{name}' belongs to {printable(found.path('*'))}"
+            )
+    return collection, ref or LATEST
+
+
+def collections(connection: Connection, argument: str, path: str | None) -> list[dict[str, Any]]:
+    """Returns what is known of all collections, or of those of a project or registry, ``entity/project``.
+
+    A collection of which no project is known is one of each.
+    """
+    access = connection.access()
+    found = access.collections()
+    if not path:
+        return found
+    entity, _, project = arguments.text(argument, path).rpartition("/")
+    scope = of(argument, entity, project)
+    within = []
+    for one in found:
+        registry = scopes.split(one["name"])[0]
+        if (project if project.startswith(scopes.REGISTRY) else registry) == registry:
+            with contextlib.suppress(NotFound):  # removed since
+                if access.scope(one["name"]).agrees(scope):
+                    within.append(one)
+    return within
+
+
+def short(collection: str) -> str:
+    """Returns the name of a collection as wandb has it, without the registry."""
+    return scopes.split(collection)[1]
