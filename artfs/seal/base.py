@@ -65,6 +65,12 @@ def _base(ref: str, found: Collection, record: VersionRecord) -> Base:
     return Base(ref, found.name, record.version, record.root.tree)
 
 
+def root_of(find: Find, base: Base) -> DirEntry:
+    """Returns the root of a base that was just looked up. Raises :class:`NotFound`."""
+    found = find(base.collection)
+    return found.record(found.resolve(base.version)).root.entry()
+
+
 def moved(find: Find, base: Base, collection: str, admit: Admission = EVERYBODY) -> Base | None:
     """Returns where a base's alias leads now; None if that is where it led, or nowhere any more.
 

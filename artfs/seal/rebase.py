@@ -17,6 +17,7 @@ from functools import partial
 
 from artfs.errors import CutShort, DraftNotFoundError, TreeTouched
 from artfs.model.digest import TreeId
+from artfs.model.entry import DirEntry
 from artfs.pending import overlay
 from artfs.pending.draft import TREE, Mark
 from artfs.pending.gate import State
@@ -81,10 +82,12 @@ def _set_base(
             raise TreeTouched
         if base == had:
             return None
-        lower = base.tree_id
+        lower, like = base.tree_id, None
         if had is not None and not untouched:
             lower = sealer.again(partial(_rebase, sealer, tree, had, base))
-        trash = _plant(sealer, tree, root, base, Lower(lower, number))
+        else:
+            like = bases.root_of(sealer.find, base)
+        trash = _plant(sealer, tree, root, base, Lower(lower, number), like)
     finally:
         os.close(root)
     tree.draft.forget_conflicts()
@@ -115,9 +118,18 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
 
 
 def _plant(
-    sealer: Sealer, tree: PendingTree, root: int, base: Base | None, lower: Lower | None = None
+    sealer: Sealer,
+    tree: PendingTree,
+    root: int,
+    base: Base | None,
+    lower: Lower | None = None,
+    like: DirEntry | None = None,
 ) -> bytes:
-    """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one."""
+    """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one.
+
+    Its root has the attributes of the old one. Of `like`, the root of the base, it gets the user's xattrs,
+    and what that doesn't grant to group and others is not granted here either: what was private stays so.
+    """
     mend(tree)  # what is left beside the tree belongs to this one
     old, pending = os.fstat(root), tree.draft.fd
     staged = durable.temp_name()
@@ -127,10 +139,14 @@ def _plant(
         if base is not None and lower is not None:
             overlay.set_lower(fd, lower)
             overlay.set_base(fd, base)
+        mode = stat.S_IMODE(old.st_mode)
+        if like is not None:
+            overlay.set_xattrs(fd, like.xattrs)
+            mode &= like.mode | ~0o077
         for name in map(os.fsencode, os.listxattr(root)):
             os.setxattr(fd, name, os.getxattr(root, name))
         overlay.give(pending, staged, old.st_uid, old.st_gid)
-        os.fchmod(fd, stat.S_IMODE(old.st_mode))
+        os.fchmod(fd, mode)
         durable.sync_dir(fd, label="base")
     durable.exchange(pending, staged, TREE, label="base")
     trash = durable.temp_name()
