@@ -86,6 +86,15 @@ class PendingPlace(Place):
         root = tree.places.root or self.view.pending(tree)
         return cast("Node", root).attributes()
 
+    def granting(self, *, writable: bool) -> Attributes:
+        """The owner may use all of them: a mode keeps nobody from giving it back to oneself.
+
+        Else a tree whose root has got the mode of a read-only directory could not be finished.
+        """
+        root = self.owner()
+        root.mode |= stat.S_IRWXU
+        return root
+
 
 class VersionPlace(Place):
     kind = "version"
