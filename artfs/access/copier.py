@@ -13,14 +13,16 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import io
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 from artfs.access.access import Progress, silent
-from artfs.access.copying import copy_bytes, set_attributes, umask, user_xattrs
+from artfs.access.copying import Xattrs, copy_bytes, set_attributes, umask, user_xattrs
 from artfs.access.trees import Cursor, Origin, Staged, Tree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
 from artfs.model.digest import Hasher
@@ -66,7 +68,9 @@ class Copier:
         self.tree, self._terms = tree, terms
         self._done, self._total, self._progress = 0, total, progress
         self._lock = threading.Lock()
+        self._stopped = False
         self._umask = umask()
+        make_writable(tree)
 
     # -- directories
 
@@ -79,20 +83,35 @@ class Copier:
                 at.enter(name)
             except NotADirectoryError:
                 raise in_the_way(at.below(name), "a directory", "no directory") from None
-            found = stat.S_IMODE(at.status().st_mode)
-            if found & stat.S_IRWXU != stat.S_IRWXU:
-                with contextlib.suppress(PermissionError):
-                    self._open_up(at, found)
+            _open_up(at, at.status())
         else:
             at.enter(name)
 
-    @staticmethod
-    def _open_up(at: Cursor, mode: int) -> None:
-        at.dress(mode=mode | stat.S_IRWXU, mtime_ns=at.status().st_mtime_ns, xattrs=())
+    def restrict(self, at: Cursor, mode: int) -> None:
+        """Takes from others what `mode` doesn't grant them of the directory where `at` stands."""
+        found = stat.S_IMODE(at.status().st_mode)
+        if found & ~mode & 0o077:
+            with self._unless_theirs(at):
+                at.dress(mode=found & (mode | 0o700), mtime_ns=at.status().st_mtime_ns, xattrs=())
 
-    def dress(self, at: Cursor, source: int, status: os.stat_result) -> None:
-        """Gives the directory where `at` stands the attributes of another, open as `source`."""
-        at.dress(mode=status.st_mode & SEALED_MODE, mtime_ns=status.st_mtime_ns, xattrs=user_xattrs(source))
+    def dress(self, at: Cursor, *, mode: int, mtime_ns: int, xattrs: Xattrs) -> None:
+        """Gives the directory where `at` stands its attributes.
+
+        The root of a tree that others fill stays writable for its owner, and is left as it is by everybody
+        else.
+        """
+        if self._terms.shared and not at.path:
+            mode |= stat.S_IRWXU
+        with self._unless_theirs(at):
+            at.dress(mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
+
+    @contextlib.contextmanager
+    def _unless_theirs(self, at: Cursor) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError:
+            if not self._terms.shared or at.path:
+                raise
 
     # -- files and symlinks
 
@@ -203,12 +222,17 @@ class Copier:
             os.close(fd)
 
     @contextlib.contextmanager
-    def new(self, at: Cursor, name: bytes) -> Iterator[int]:
-        """Gives the descriptor of a file to be written, which gets its name when the block ends well."""
+    def new(self, at: Cursor, name: bytes) -> Iterator[io.FileIO]:
+        """Gives a file to be written, which the block may close; it gets its name if the block ends well."""
         with at.stage(0o666) as staged:
             self._mark(staged.fd)
-            yield staged.fd
-            self._publish(at, name, staged, lambda: _same_file(at, name, staged.fd))
+            yield staged.file
+
+            def same() -> bool:
+                with open(files.open_regular(staged.dir_fd, staged.name), "rb", buffering=0) as written:
+                    return _same_file(at, name, written.fileno())
+
+            self._publish(at, name, staged, same)
 
     def agree(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
         """Changes nothing, and raises what taking over an entry would raise for what stands there now."""
@@ -232,42 +256,37 @@ class Copier:
     # -- inside
 
     def _write(self, at: Cursor, name: bytes, mode: int, fill: _Fill, same: _Compare) -> None:
-        if not self._terms.shared:
-            algorithm = self.tree.algorithm
-            with contextlib.suppress(FileExistsError):
-                fd = at.create(name, mode)
-                try:
-                    self._mark(fd)
-                    hasher = None if algorithm is None else algorithm.hasher()
-                    if fill(fd, hasher) and hasher is not None:
-                        self.tree.learn(fd, hasher.digest())
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        at.remove(name)
-                    raise
-                finally:
-                    os.close(fd)
-                return
+        algorithm = None if self._terms.shared else self.tree.algorithm
 
-        def stage() -> Staged:
-            staged = at.stage(mode)
-            try:
-                self._mark(staged.fd)
-                fill(staged.fd, None)
-            except BaseException:
-                staged.__exit__()
-                raise
-            return staged
+        def complete(staged: Staged) -> bytes | None:
+            hasher = None if algorithm is None else algorithm.hasher()
+            self._mark(staged.fd)
+            return hasher.digest() if fill(staged.fd, hasher) and hasher is not None else None
 
-        self._take(at, name, stage, same)
+        self._take(at, name, lambda: at.stage(mode), same, complete)
 
-    def _take(self, at: Cursor, name: bytes, stage: Callable[[], Staged], same: _Compare) -> None:
+    def _take(
+        self,
+        at: Cursor,
+        name: bytes,
+        stage: Callable[[], Staged],
+        same: _Compare,
+        complete: Callable[[Staged], bytes | None] = lambda _: None,
+    ) -> None:
+        """Gives what `stage` makes its name once `complete` has filled it, which may return its digest.
+
+        A name is given by one rename of what is complete: whatever raises an exception here, and wherever,
+        the tree has the whole entry or none.
+        """
         if self._standing(at, name, same) is _Standing.THE_SAME:
             return
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError), stage() as staged:
                 # FileNotFoundError: a finish took it for one whose maker has died (`plain.sweep`).
+                digest = complete(staged)
                 self._publish(at, name, staged, same)
+                if digest is not None and staged.published:
+                    self.tree.learn(staged.fd, digest)
                 return
         raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
 
@@ -307,10 +326,35 @@ class Copier:
             with contextlib.suppress(OSError):  # a filesystem without xattrs
                 os.setxattr(file, RUN, self._terms.run.encode())
 
+    def stop(self) -> None:
+        """Has the copies that other threads make end soon, with CancelledError."""
+        self._stopped = True
+
     def _copied(self, count: int) -> None:
+        if self._stopped:
+            raise CancelledError
         with self._lock:
             self._done += count
             self._progress("copy", self._done, self._total)
+
+
+def make_writable(tree: Tree) -> None:
+    """Lets its owner change the root of a tree, which may have the mode of a directory that forbids it."""
+    status = tree.status()
+    if not _is_writable(status):
+        with tree.cursor() as at:
+            _open_up(at, status)
+
+
+def _open_up(at: Cursor, status: os.stat_result) -> None:
+    if not _is_writable(status):
+        with contextlib.suppress(PermissionError):
+            mode = stat.S_IMODE(status.st_mode) | stat.S_IRWXU
+            at.dress(mode=mode, mtime_ns=status.st_mtime_ns, xattrs=())
+
+
+def _is_writable(status: os.stat_result) -> bool:
+    return status.st_mode & stat.S_IRWXU == stat.S_IRWXU
 
 
 def _open_file(at: Cursor, name: bytes) -> int:

@@ -49,7 +49,7 @@ def copy_bytes(
     if syscalls.reflink(target, source):
         copied(status.st_size)
     elif status.st_blocks * 512 < status.st_size:
-        files.copy_fd(source, target)
+        files.copy_fd(source, target, check=lambda: copied(0))
         copied(status.st_size)
     else:
         # In order and without setting the size before: a mount then hashes what passes through.

@@ -10,24 +10,26 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from artfs.errors import ArtfsError, printable
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+Identity = tuple[int, int]
+"""Which inode something is: its device and number."""
+
 _DEEP = 100  # levels whose directories stay open; those above are found again by their child's ".."
 
 
 class Directories:
-    """The directories from a root down to where one stands.
+    """The directories from a root down to where one stands."""
 
-    With `follow` symlinks are what they lead to.
-    """
+    _fds: list[int] = []  # for __del__, should __init__ have been interrupted
 
-    def __init__(self, root_fd: int, *, follow: bool = False) -> None:
+    def __init__(self, root_fd: int) -> None:
         """Owns `root_fd` from now on, also after a failure."""
-        self._fds, self._follow = [root_fd], follow
-        self._identities = [_identity(root_fd)]
+        self._fds = [root_fd]
+        self._identities = [identity(root_fd)]
         self._names: list[bytes] = []
         self._prefix = b""
 
@@ -50,36 +52,28 @@ class Directories:
         return sorted(map(os.fsencode, os.listdir(self.fd)))
 
     def look(self, name: bytes) -> os.stat_result | None:
-        """Returns the status of an entry; None if it is gone. FileNotFoundError: it leads nowhere."""
+        """Returns the status of an entry; None if it is gone."""
         try:
-            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        if self._follow and stat.S_ISLNK(status.st_mode):
-            with naming(self.below(name)):
-                status = os.stat(name, dir_fd=self.fd)
-        return status
 
     def enter(self, name: bytes) -> None:
-        """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else.
-
-        If symlinks are followed, ELOOP says that one leads back up.
-        """
+        """Goes down into a subdirectory. Raises NotADirectoryError for a symlink and anything else."""
         try:
-            flags = _DIRECTORY & ~os.O_NOFOLLOW if self._follow else _DIRECTORY
-            fd = os.open(name, flags, dir_fd=self.fd)
+            fd = os.open(name, DIRECTORY, dir_fd=self.fd)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
             raise
-        if self._follow and _identity(fd) in self._identities:
-            os.close(fd)
-            raise OSError(errno.ELOOP, "a symlink leads back up", name)
+        self._push(fd, name)
+
+    def _push(self, fd: int, name: bytes) -> None:
         if len(self._fds) > _DEEP and self._fds[-_DEEP] >= 0:
             os.close(self._fds[-_DEEP])
             self._fds[-_DEEP] = -1
         self._fds.append(fd)
-        self._identities.append(_identity(fd))
+        self._identities.append(identity(fd))
         self._names.append(name)
         self._prefix += name + b"/"
 
@@ -91,9 +85,9 @@ class Directories:
         self._prefix = self._prefix[: -len(name) - 1]
         try:
             if self._fds[-1] < 0:
-                above = os.open(b"..", _DIRECTORY, dir_fd=fd)
+                above = os.open(b"..", DIRECTORY, dir_fd=fd)
                 self._fds[-1] = above
-                if _identity(above) != self._identities[-1]:
+                if identity(above) != self._identities[-1]:
                     raise OSError(errno.ESTALE, "a directory was moved away meanwhile", self.path)
         finally:
             os.close(fd)
@@ -104,7 +98,9 @@ class Directories:
             if fd >= 0:
                 os.close(fd)
 
-    def __enter__(self) -> Directories:
+    __del__ = close  # for a `with` statement that an exception of a signal handler came before
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,6 +176,9 @@ def naming(path: bytes) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, printable(path)) from None
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
+def identity(fd: int) -> Identity:
+    return identity_of(os.fstat(fd))
+
+
+def identity_of(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino

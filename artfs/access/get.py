@@ -204,7 +204,7 @@ class _Writer:
 
 def _make(directory: Path) -> bool:
     try:
-        os.mkdir(directory)
+        os.mkdir(directory, 0o700)  # until it gets its mode, nobody else sees what comes there
     except FileExistsError:
         return False
     return True

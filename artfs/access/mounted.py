@@ -442,7 +442,13 @@ class MountedAccess(Access):
         with self._pending(name, distributed_id) as fd:
             try:
                 yield PlainTree(fd, OnMount(fd))
-            except OSError as error:
+            except ArtfsError:
+                raise
+            except BaseException as error:
+                with contextlib.suppress(OSError):
+                    sweep(fd)  # of what an exception of a signal handler came before
+                if not isinstance(error, OSError):
+                    raise
                 if error.errno == errno.EBUSY:
                     raise Sealing from None
                 if error.errno != errno.EROFS:

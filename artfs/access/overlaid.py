@@ -32,7 +32,6 @@ from artfs.pending.tree import PendingTree
 from artfs.store import durable, files
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class OverlaidTree(Tree):
@@ -44,8 +43,8 @@ class OverlaidTree(Tree):
     def cursor(self) -> Cursor:
         return _OverlaidCursor(self._tree, self._referring, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
 
-    def is_root(self, status: os.stat_result) -> bool:
-        return os.path.samestat(status, os.fstat(self._root_fd))
+    def status(self) -> os.stat_result:
+        return os.fstat(self._root_fd)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -73,6 +72,8 @@ class _Level:
 
 
 class _OverlaidCursor(Cursor):
+    _way: list[_Level] = []  # for __del__, should __init__ have been interrupted
+
     def __init__(self, tree: PendingTree, referring: InVolume, root_fd: int) -> None:
         self._referring = referring
         self._store, self._reader = tree.store, tree.store.reader
@@ -86,6 +87,8 @@ class _OverlaidCursor(Cursor):
     def close(self) -> None:
         while self._way:
             self._close(self._way.pop())
+
+    __del__ = close
 
     @staticmethod
     def _close(level: _Level) -> None:
@@ -256,16 +259,12 @@ class _OverlaidCursor(Cursor):
     def make(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._vacant(name))
 
-    def create(self, name: bytes, mode: int) -> int:
-        return os.open(name, _NEW, mode, dir_fd=self._vacant(name))
-
     def stage(self, mode: int) -> Staged:
-        name = durable.temp_name()
-        return Staged(self._staging_fd, name, os.open(name, _NEW, mode, dir_fd=self._staging_fd))
+        return Staged.create(self._staging_fd, durable.temp_name(), mode)
 
     def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
         entry = SymlinkEntry(b"", os.geteuid(), os.getegid(), mtime_ns, target)
-        return Staged(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry), -1)
+        return Staged(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry))
 
     def stage_reference(self, origin: Origin) -> Staged:
         return self._referring.stage(origin, durable.temp_name())

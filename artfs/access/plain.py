@@ -26,7 +26,6 @@ from artfs.store import durable, files
 TEMP = b".~artfs-put."
 """How a file's name begins in a tree on a mount while it is brought."""
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -45,7 +44,6 @@ class PlainTree(Tree):
     ) -> None:
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
         self._referring = referring
-        self._root = os.fstat(root_fd)
         if hashes is not None:
             self.algorithm = hashes.algorithm
 
@@ -59,8 +57,8 @@ class PlainTree(Tree):
     def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
         return self._referring.refer(found, run)
 
-    def is_root(self, status: os.stat_result) -> bool:
-        return os.path.samestat(status, self._root)
+    def status(self) -> os.stat_result:
+        return os.fstat(self._root_fd)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -96,7 +94,10 @@ class _PlainCursor(Cursor):
         return os.stat(name, dir_fd=self._to.fd, follow_symlinks=False)
 
     def names(self) -> list[bytes]:
-        return self._to.names()
+        found = self._to.names()
+        if self._staging_fd is None and not self.path:
+            return [name for name in found if not name.startswith(TEMP)]
+        return found
 
     def open(self, name: bytes, *, bring: bool = True) -> int:
         fd = files.open_regular(self._to.fd, name)
@@ -117,12 +118,9 @@ class _PlainCursor(Cursor):
     def make(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._to.fd)
 
-    def create(self, name: bytes, mode: int) -> int:
-        return os.open(name, _NEW, mode, dir_fd=self._to.fd)
-
     def stage(self, mode: int) -> Staged:
         name, dir_fd = self._temp()
-        staged = Staged(dir_fd, name, os.open(name, _NEW, mode, dir_fd=dir_fd))
+        staged = Staged.create(dir_fd, name, mode)
         if self._staging_fd is None:
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
         if self._hashes is not None:
@@ -134,7 +132,7 @@ class _PlainCursor(Cursor):
         name, dir_fd = self._temp()
         os.symlink(target, name, dir_fd=dir_fd)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
-        return Staged(dir_fd, name, -1)
+        return Staged(dir_fd, name)
 
     def stage_reference(self, origin: Origin) -> Staged:
         return self._referring.stage(origin, self._temp()[0])
@@ -149,7 +147,7 @@ class _PlainCursor(Cursor):
             # A finish that failed may have made it a blob of the store. The mark of that finish keeps it from
             # being written in place, and the tree where it would come has none.
             raise OSError(errno.EXDEV, "a file of several names is copied, not taken", name)
-        return Staged(self._to.fd, name, -1, kept=True)
+        return Staged(self._to.fd, name, kept=True)
 
     def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
         if replace:

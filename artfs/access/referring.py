@@ -67,7 +67,7 @@ class InVolume(Referring):
         found = Found(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
         directory = self._tree.draft.fd
         entry = referring(found, b"", os.geteuid(), os.getegid())
-        return Staged(directory, reference.stage(directory, entry), -1)
+        return Staged(directory, reference.stage(directory, entry))
 
     def brought(self, fd: int) -> int:
         try:
@@ -113,7 +113,7 @@ class OnMount(Referring):
             command(self._root_fd, _CONTROL, _line(temp, origin, None))
         except FileNotFoundError:  # it is a version by now, which has no such file
             raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
-        return Staged(self._root_fd, temp, -1)
+        return Staged(self._root_fd, temp)
 
     def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
         made, lines, size = 0, list[str](), 0

@@ -14,9 +14,10 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from artfs.access.bringing import READ, Bringing
+from artfs.access.bringing import Bringing
 from artfs.access.copier import Copier
-from artfs.access.directories import Directories, naming, walk
+from artfs.access.directories import naming, walk
+from artfs.access.following import READ, Decisions, Follow, Following
 from artfs.access.paths import Excludes
 from artfs.access.trees import Cursor
 from artfs.errors import CannotSeal, InvalidCommand, printable
@@ -30,16 +31,20 @@ _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Sources:
     """The content of directories, and files under their own names.
 
-    With `at`, a path in the tree, a file comes to that path and the content of a directory below it. With
-    `follow`, symlinks in directories are taken for what they lead to.
+    With `at`, a path in the tree, a file comes to that path and the content of a directory below it; where
+    that comes to gets the attributes of the directory itself, the last one's if there are several. `follow`
+    tells which symlinks in directories are taken for what they lead to, and `kept` then has those that stay
+    links though they lead to nothing in the source, with the reason.
     """
 
     paths: Sequence[bytes]
     excludes: Excludes = field(default_factory=lambda: Excludes(()))
     at: Sequence[bytes] | None = None
-    follow: bool = False
+    follow: Follow = Follow.OUTSIDE
     files: int = 0
     size: int = 0
+    kept: list[tuple[bytes, str]] = field(default_factory=list)
+    _decisions: dict[bytes, Decisions] = field(default_factory=dict)
 
     def look_through(self, holds: Callable[[os.stat_result], bool]) -> None:
         """Counts, and refuses what can't be brought; `holds` tells a directory that is the volume itself.
@@ -47,12 +52,15 @@ class Sources:
         Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`, :class:`CannotSeal`, OSError.
         """
         self.files = self.size = 0
+        self.kept.clear()
+        self._decisions.clear()
         special: list[tuple[bytes, str]] = []
         taken: dict[bytes, bytes] = {}
         for source in self.paths:
             status = os.stat(source)
             if stat.S_ISDIR(status.st_mode):
-                with Directories(os.open(source, _ROOT), follow=self.follow) as directories:
+                decisions = Decisions()
+                with Following(os.open(source, _ROOT), self.follow, decisions, holds) as directories:
                     if holds(status):
                         raise InvalidCommand(f"'{printable(source)}' is the volume itself")
                     for found in walk(directories, self.wanted):
@@ -64,6 +72,10 @@ class Sources:
                                 f" '{printable(found.path)}': exclude it"
                             )
                         self._look_at(source, found.path, found.status, special, taken)
+                        if directories.kept is not None:
+                            self.kept.append((found.path, directories.kept))
+                decisions.complete = True
+                self._decisions[source] = decisions
             elif not self.excludes.match(_base(source), directory=False):
                 name = _base(source) if self.at is None else self.at[-1]
                 self._look_at(source, name, status, special, taken)
@@ -96,6 +108,7 @@ class Sources:
             if os.path.isdir(source):
                 with Bringing(copier) as bringing:
                     self._copy_directory(source, copier, bringing)
+                    bringing.finish()
             elif not self.excludes.match(_base(source), directory=False):
                 with copier.tree.cursor() as at, naming(source):
                     self._copy_file(source, copier, at)
@@ -115,12 +128,14 @@ class Sources:
         at = bringing.at
         for part in self.at or ():
             copier.enter(at, part, mode=0o777)
-        with Directories(os.open(source, _ROOT), follow=self.follow) as directories:
+        decisions = self._decisions.get(source, Decisions())
+        with Following(os.open(source, _ROOT), self.follow, decisions) as directories:
+            bringing.start_top(os.fstat(directories.fd))
             for found in walk(directories, self.wanted):
                 kind = stat.S_IFMT(found.status.st_mode)
                 names.check_entry_name(found.name)
                 if found.leaving:
-                    bringing.leave(directories.fd, found)
+                    bringing.leave(found, directories.left_xattrs)
                 elif kind == stat.S_IFDIR:
                     if copier.tree.is_root(found.status):
                         raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
@@ -131,9 +146,8 @@ class Sources:
                         target = os.readlink(found.name, dir_fd=directories.fd)
                         copier.symlink(at, found.name, target, found.status.st_mtime_ns)
                 else:
-                    bringing.file(directories.fd, found, follow=self.follow)
-            if self.at:
-                bringing.leave_top(directories.fd)
+                    bringing.file(directories, found)
+            bringing.leave_top(directories.fd)
 
     def wanted(self, path: bytes, status: os.stat_result) -> bool:
         return not self.excludes or not self.excludes.match(path, directory=stat.S_ISDIR(status.st_mode))

@@ -8,6 +8,7 @@ what is brought nor on what terms. Blocking; a tree may be used by any thread, a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,27 +18,46 @@ from typing import NamedTuple
 from artfs.access.copying import Xattrs
 from artfs.model.digest import Algorithm
 from artfs.model.entry import RUN
+from artfs.store import files
 
 
 class Staged:
-    """A file or symlink that is not yet under a name: fill it by ``fd``, then :meth:`Cursor.publish` it.
+    """A file or symlink that is not yet under its name: fill it, then :meth:`Cursor.publish` it.
 
-    Used in a ``with`` statement, which closes ``fd`` and drops what was not published. ``fd`` is -1 for a
-    symlink. ``dir_fd`` and ``name`` say where it lies meanwhile. One that is `kept` was lifted out of another
-    tree, where it stays if it is not published.
+    Used in a ``with`` statement, which closes the file and drops what was not published. ``dir_fd`` and
+    ``name`` say where it lies meanwhile. One that is `kept` was lifted out of another tree, where it stays if
+    it is not published.
     """
 
-    def __init__(self, dir_fd: int, name: bytes, fd: int, *, kept: bool = False) -> None:
-        self.dir_fd, self.name, self.fd = dir_fd, name, fd
+    def __init__(self, dir_fd: int, name: bytes, *, kept: bool = False) -> None:
+        self.dir_fd, self.name = dir_fd, name
         self.kept = kept
         self.published = False
+        self._file: io.FileIO | None = None
+
+    @classmethod
+    def create(cls, dir_fd: int, name: bytes, mode: int) -> Staged:
+        """Makes an empty file, of that mode less the umask."""
+        staged = cls(dir_fd, name)
+        staged._file = files.create_owned(dir_fd, name, mode)
+        return staged
+
+    @property
+    def file(self) -> io.FileIO:
+        """The open file of what is neither a symlink nor lifted."""
+        assert self._file is not None
+        return self._file
+
+    @property
+    def fd(self) -> int:
+        return self.file.fileno()
 
     def __enter__(self) -> Staged:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+        if self._file is not None:
+            self._file.close()
         if not self.published and not self.kept:
             with contextlib.suppress(OSError):
                 os.unlink(self.name, dir_fd=self.dir_fd)
@@ -147,13 +167,6 @@ class Cursor(ABC):
         """Makes a directory, of that mode less the umask. Raises FileExistsError."""
 
     @abstractmethod
-    def create(self, name: bytes, mode: int) -> int:
-        """Makes an empty file, of that mode less the umask, and opens it for reading and writing.
-
-        Whoever looks sees it grow: it is for trees that nobody else fills. Raises FileExistsError.
-        """
-
-    @abstractmethod
     def stage(self, mode: int) -> Staged:
         """Makes an empty file, of that mode less the umask, that no name leads to. A crash leaves no name."""
 
@@ -197,8 +210,12 @@ class Tree(ABC):
         """Returns a new cursor at the root."""
 
     @abstractmethod
+    def status(self) -> os.stat_result:
+        """Returns the status of the root."""
+
     def is_root(self, status: os.stat_result) -> bool:
         """Tells whether a directory is the root of this tree, into which it can't be copied."""
+        return os.path.samestat(status, self.status())
 
     #: The algorithm of :meth:`learn`; None where nobody asks for digests.
     algorithm: Algorithm | None = None
@@ -206,8 +223,8 @@ class Tree(ABC):
     def learn(self, fd: int, digest: bytes) -> None:  # noqa: B027  (there may be nobody to tell)
         """Is told the digest of a file's bytes by who just wrote all of them.
 
-        A finish then need not read it again. Only for files of a tree that nobody else fills, and when
-        nothing is left to be done with `fd`.
+        A finish then need not read it again. Only for files of a tree that nobody else fills, and when the
+        file has its name: nothing changes its ctime any more.
         """
 
     def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:  # noqa: ARG002

@@ -84,6 +84,13 @@ def new(
     multiple=True,
     help="Leave out what matches: '*.tmp' by name at any depth, 'logs/*.txt' by path; repeatable.",
 )
+@click.option(
+    "--follow-symlinks",
+    type=click.Choice(["never", "outside", "always"]),
+    default="outside",
+    show_default=True,
+    help="Which symlinks in a directory are taken for what they lead to.",
+)
 @json_option
 @click.pass_context
 def put(
@@ -95,12 +102,20 @@ def put(
     distributed_id: str | None,
     base: str | None,
     excludes: tuple[str, ...],
+    follow_symlinks: str,
     as_json: bool,
 ) -> None:
     """Copy files into a new version and print it.
 
-    Of a directory its content comes to the top of the tree, a file under its own name. Modes, times,
-    symlinks, empty directories and user xattrs are kept.
+    Of a directory its content comes to the top of the tree, a file under its own name. Modes, times, empty
+    directories and user xattrs are kept, and the tree's root gets those of the directory itself, as `cp -a
+    DIR/.` does it: of the last one, where several are given.
+
+    A symlink to something in the same directory stays a symlink. One that leads out of it is taken for the
+    file or directory that it leads to; if that is not there, can't be read or holds the symlink itself, it
+    stays a symlink, and a line on stderr names it. With --follow-symlinks=never all stay symlinks, as is
+    right for directories of users who are not trusted; with =always all are followed, and one that can't be
+    is an error.
 
     With --id the files come into the pending version of that id, which is started if need be and stays
     pending: any number of processes can bring files, and `artfs finish NAME/ID` makes the version, which
@@ -113,11 +128,13 @@ def put(
       artfs put part-1/ --name model --id job-42
       artfs put today/ --name dataset --base latest
     """
+    from artfs.access.following import Follow, about_kept
     from artfs.access.paths import Excludes
     from artfs.access.put import Sources, add
     from artfs.access.put import put as put_version
 
-    sources = Sources([os.fsencode(path) for path in paths], Excludes(excludes))
+    where = [os.fsencode(path) for path in paths]
+    sources = Sources(where, Excludes(excludes), follow=Follow(follow_symlinks))
     with open_volume(context) as access, progress({"copy": "copying", "finish": "finishing"}) as tell:
         if distributed_id is None:
             answer = put_version(access, sources, name, kind=kind, base=base, aliases=aliases, progress=tell)
@@ -132,6 +149,8 @@ def put(
                 aliases=aliases,
                 progress=tell,
             )
+    if kept := about_kept(sources.kept):
+        note(kept)
     if distributed_id is None:
         _print_answer(name, answer, as_json)
     elif as_json:

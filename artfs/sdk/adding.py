@@ -7,15 +7,18 @@ pending version.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.access.access import Progress, silent
-from artfs.access.copier import Copier
+from artfs.access.copier import Copier, make_writable
 from artfs.access.directories import walk
+from artfs.access.following import Follow, about_kept
 from artfs.access.paths import Excludes
 from artfs.access.sources import Sources
 from artfs.access.trees import Cursor, Origin, Tree, descend
@@ -71,16 +74,22 @@ class Adding(Reading):
         merge: bool = False,
         *,
         exclude: Sequence[str] | str = (),
-        follow_symlinks: bool = False,
+        follow_symlinks: str | bool = "outside",
         overwrite: bool = False,
     ) -> None:
         """Adds all that is in a directory, at the top or below `name`.
 
-        Empty directories, symlinks, modes, mtimes and user xattrs are kept. `exclude` has patterns like
-        those of .gitignore: ``*.tmp`` by name at any depth, ``logs/*.txt`` by path, ``cache/`` for
-        directories only. With `follow_symlinks`, symlinks are taken for what they lead to. `merge` is
-        wandb's word for `overwrite`: what stands under the same path with other bytes is replaced; else it
-        is a PathConflictError. On a terminal progress is shown.
+        Empty directories, modes, mtimes and user xattrs are kept, those of the directory itself too, as
+        ``cp -a local_path/.`` keeps them. `exclude` has patterns like those of .gitignore: ``*.tmp`` by name
+        at any depth, ``logs/*.txt`` by path, ``cache/`` for directories only. `merge` is wandb's word for
+        `overwrite`: what stands under the same path with other bytes is replaced; else it is a
+        PathConflictError. On a terminal progress is shown.
+
+        A symlink to something in the directory stays a symlink. One that leads out of it, as in a snapshot of
+        Hugging Face's hub, is taken for the file or directory that it leads to; if that is not there, can't
+        be read or holds the symlink itself, it stays a symlink, and a UserWarning names it. With
+        ``follow_symlinks="never"``, or False, all stay symlinks; with ``"always"``, or True, all are
+        followed, and one that can't be is an error.
 
         Example:
             >>> artifact.add_dir("data/", name="raw", exclude=["*.tmp", ".git/"])
@@ -92,9 +101,11 @@ class Adding(Reading):
             raise ValueError(f"local_path={source!r} is not a directory")
         at = () if name is None else arguments.path("name", name, directory=True)
         excludes = Excludes(arguments.words("exclude", exclude))
-        sources = Sources([os.fsencode(source)], excludes, at=at, follow=follow_symlinks)
+        sources = Sources([os.fsencode(source)], excludes, at=at, follow=_follow(follow_symlinks))
         with self._bringing(sources, source, overwrite or merge):
             pass
+        if kept := about_kept(sources.kept):
+            warnings.warn(kept, stacklevel=2)
 
     @contextlib.contextmanager
     def _bringing(self, sources: Sources, shown: str, overwrite: bool) -> Iterator[Tree]:
@@ -139,12 +150,14 @@ class Adding(Reading):
             encoding = "utf-8"
         with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
             _enter(copier, at, way)
-            with (
-                copier.new(at, last) as fd,
-                open(fd, "wb" if "b" in mode else "w", encoding=encoding, closefd=False) as file,
-            ):
+            with copier.new(at, last) as raw:
+                # Around the object, not its descriptor: once that is closed, and its number another file's,
+                # nothing that is still in the buffer is written there.
+                buffer = io.BufferedWriter(raw)
+                file: IO[Any] = buffer if "b" in mode else io.TextIOWrapper(buffer, encoding=encoding)
                 yield file
-                file.flush()
+                if not file.closed:
+                    file.flush()
 
     def add(self, obj: Any, name: StrPath, overwrite: bool = False) -> ArtifactManifestEntry:
         """Adds an object: bytes, text, what JSON can say, or what a library of the object knows to write.
@@ -239,6 +252,7 @@ class Adding(Reading):
         if not draft.started and draft.base is None:
             raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}")
         with draft.tree() as tree, tree.cursor() as at:
+            make_writable(tree)
             try:
                 descend(at, way[:-1])
                 _remove(at, way[-1])
@@ -249,6 +263,15 @@ class Adding(Reading):
         with tree.cursor() as at:
             descend(at, way[:-1])
             return draft_entry(self, at, way[-1], at.status(way[-1]))
+
+
+def _follow(given: str | bool) -> Follow:
+    if isinstance(given, bool):
+        return Follow.ALWAYS if given else Follow.NEVER
+    try:
+        return Follow(given)
+    except ValueError:
+        raise ValueError(f"follow_symlinks={given!r} is none of 'never', 'outside' and 'always'") from None
 
 
 def _check_policy(policy: str | None) -> None:

@@ -45,7 +45,7 @@ class Draft:
         self.link = link
         self.shared = distributed_id is not None
         self.id = distributed_id or _PRIVATE + secrets.token_hex(8).encode()
-        self.started = False
+        self.started = self._tried = False
         self._lock = threading.Lock()
         self._end: weakref.finalize[..., Draft] | None = None
 
@@ -54,18 +54,21 @@ class Draft:
         access = self.connection.access()
         with self._lock:
             if not self.started:
-                try:
-                    access.new(self.name, self.id, kind=self.kind, base=self.base, link=self.link)
-                except AlreadyPending:
-                    if not self.shared:
-                        raise
-                self.started = True
-                if not self.shared:
+                interrupted, self._tried = self._tried, True
+                if not self.shared and (self._end is None or not self._end.alive):
                     self._end = weakref.finalize(
                         self, _drop, self.connection, self.name, self.id, os.getpid()
                     )
                     self._end.atexit = False
                     _live.add(self)
+                try:
+                    access.new(self.name, self.id, kind=self.kind, base=self.base, link=self.link)
+                except AlreadyPending:
+                    if not self.shared and not interrupted:
+                        raise
+                    if interrupted and self.base is not None:
+                        self._give_base(access, self.base)
+                self.started = True
         return access
 
     def claim(self, scope: Scope) -> None:
@@ -76,6 +79,13 @@ class Draft:
             self.connection.access().claim(self.name, scope)
             return
         self.start().claim(self.name, scope)
+
+    def _give_base(self, access: Access, base: str) -> None:
+        """Gives what a call started that was interrupted, as by Ctrl-C, the base that it may not have yet."""
+        if access.pending_status(self.name, self.id)["base"] != base:
+            access.set_base(self.name, self.id, base)
+        if self.link:
+            access.set_link(self.name, self.id, base)
 
     @contextlib.contextmanager
     def tree(self) -> Iterator[Tree]:

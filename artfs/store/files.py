@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from artfs.model.digest import Algorithm
 from artfs.store import syscalls
@@ -78,6 +80,16 @@ def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
         os.close(handle)
 
 
+def create_owned(dir_fd: int, name: bytes, mode: int) -> io.FileIO:
+    """Makes a file, of that mode less the umask, and opens it for reading and writing.
+
+    A signal handler may raise an exception after any call that Python code makes. FileIO opens the file and
+    owns it within one call, so that no such exception leaves it open: the file is closed at the latest when
+    the object is collected. Raises FileExistsError.
+    """
+    return io.FileIO(name, "x+", opener=partial(os.open, mode=mode, dir_fd=dir_fd))
+
+
 def hash_fd(algorithm: Algorithm, fd: int) -> bytes:
     """Returns the digest of all bytes of a file, from 0 to where reading ends."""
     return measure_fd(algorithm, fd)[0]
@@ -120,11 +132,11 @@ def same_bytes(a_fd: int, b_fd: int) -> bool:
         offset += count
 
 
-def copy_fd(src_fd: int, dst_fd: int) -> None:
+def copy_fd(src_fd: int, dst_fd: int, *, check: Callable[[], None] = lambda: None) -> None:
     """Copies a whole file into an empty one: shares the extents where it can, keeps holes.
 
     Moves both descriptors' offsets. Each byte is as it was at some moment of the copying; hash the result
-    if the source may be written meanwhile.
+    if the source may be written meanwhile. Calls `check` before each piece, which ends it by raising.
     """
     if syscalls.reflink(dst_fd, src_fd):
         return
@@ -135,6 +147,7 @@ def copy_fd(src_fd: int, dst_fd: int) -> None:
         start, end = _next_data(src_fd, offset, size)
         offset = start
         while offset < end:
+            check()
             count = _copy_range(src_fd, dst_fd, offset, end - offset)
             if count == 0:  # the source was cut meanwhile
                 os.ftruncate(dst_fd, offset)

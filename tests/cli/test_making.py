@@ -290,9 +290,8 @@ def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path:
     assert cli.path is not None
     with open_access(cli.path) as access, access.filling(name, b"job") as tree, tree.cursor() as at:
         if cli.mounted:
-            held = at.create(b"file", 0o644)
-            assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
-            os.close(held)
+            with at.stage(0o644):
+                assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
         else:
             assert "putting files into it" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
             (tmp_path / "mnt").mkdir()
