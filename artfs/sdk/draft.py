@@ -82,10 +82,10 @@ class Draft:
 
     def _give_base(self, access: Access, base: str) -> None:
         """Gives what a call started that was interrupted, as by Ctrl-C, the base that it may not have yet."""
-        if access.pending_status(self.name, self.id)["base"] != base:
-            access.set_base(self.name, self.id, base)
         if self.link:
             access.set_link(self.name, self.id, base)
+        elif access.pending_status(self.name, self.id)["base"] != base:
+            access.set_base(self.name, self.id, base)
 
     @contextlib.contextmanager
     def tree(self) -> Iterator[Tree]:
