@@ -5,6 +5,8 @@
     ArtfsError
     ├── InvalidName            a name that is not legal where it stands (ValueError)
     ├── InvalidCommand         a command, JSON document or option that is not legal (ValueError)
+    │   └── NotJoined          a run that is to leave has not joined
+    ├── TypeMismatch           a collection has versions of another type (ValueError)
     ├── CannotSeal             a tree with entries that a version can't hold (fifo, socket)
     ├── NotFound               (LookupError)
     │   ├── CollectionNotFound
@@ -67,30 +69,16 @@ the backing filesystem refuses stays an ``OSError`` with the errno it gave.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import errno
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-def printable(name: bytes | str) -> str:
-    """Shows a file name on one line: undecodable bytes and control characters are escaped."""
-    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
-    if text.isprintable():  # quick, for paths of ten thousand directories
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def printable_uri(uri: str) -> str:
-    """Shows a URI on one line without what may be a secret in it: user, password and query."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator or scheme.lower() == "file":
-        return printable(uri)
-    authority, slash, path = rest.partition("/")
-    shown = re.split("[?#]", authority.rpartition("@")[2] + slash + path, maxsplit=1)[0]
-    return printable(scheme + separator + shown) + ("?..." if "?" in rest else "")
+from artfs.printing import end_of
+from artfs.printing import printable as printable  # noqa: PLC0414
+from artfs.printing import printable_uri as printable_uri  # noqa: PLC0414
 
 
 class ArtfsError(Exception):
@@ -112,6 +100,17 @@ class ArtfsError(Exception):
         return copyreg.__newobj__, (type(self),), {**vars(self), "args": self.args}  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def naming(path: bytes) -> Iterator[None]:
+    """Names the whole path in an OSError of the block, instead of its last part."""
+    try:
+        yield
+    except ArtfsError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, printable(path)) from None
+
+
 class InvalidName(ArtfsError, ValueError):
     """A name that is not legal for what it shall name."""
 
@@ -124,15 +123,19 @@ class InvalidCommand(ArtfsError, ValueError):
     """A command or a value that is not legal; the text says which one is."""
 
 
-def _end_of(path: bytes) -> str:
-    return printable(path if len(path) <= 256 else b"..." + path[-256:])
+class NotJoined(InvalidCommand):
+    """A run that is to leave a pending version has not joined it."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"the run '{printable(run)}' has not joined")
+        self.run = run
 
 
 class CannotSeal(ArtfsError):
     """A tree holds entries that can't be part of a version; nothing was changed."""
 
     def __init__(self, entries: Sequence[tuple[bytes, str]]) -> None:
-        shown = ", ".join(f"{_end_of(path)} ({kind})" for path, kind in entries[:10])
+        shown = ", ".join(f"{end_of(path)} ({kind})" for path, kind in entries[:10])
         more = f" and {len(entries) - 10} more" if len(entries) > 10 else ""
         super().__init__(f"a version can't hold these, remove them first: {shown}{more}")
         self.entries = tuple(entries)
@@ -218,6 +221,17 @@ class PathConflictError(AlreadyExists):
         self.path, self.run = path.decode("utf-8", "surrogateescape"), run
 
 
+class TypeMismatch(ArtfsError, ValueError):
+    """A collection holds versions of one type, which stays."""
+
+    def __init__(self, collection: str, type: str, wanted: str) -> None:  # noqa: A002
+        super().__init__(
+            f"'{printable(collection)}' has versions of the type '{printable(type)}': '{printable(wanted)}'"
+            " can't be its type; use that type, or another name"
+        )
+        self.collection, self.type, self.wanted = collection, type, wanted
+
+
 class Busy(ArtfsError):
     """Something is in use; trying again later may work."""
 
@@ -280,6 +294,13 @@ class HeldByAlias(Busy):
 
 class NotEmpty(Busy):
     """A directory that still holds something: rmdir's ENOTEMPTY."""
+
+    @classmethod
+    def collection(cls, name: str, *, pending: bool, versions: int) -> NotEmpty:
+        """Tells what a collection holds that is to be removed."""
+        if pending:
+            return cls(f"'{printable(name)}' has pending versions: finish or discard them first")
+        return cls(f"'{printable(name)}' has versions ({versions}): remove them first")
 
 
 class ReadOnly(ArtfsError):

@@ -357,7 +357,7 @@ class Access(ABC):
         another collection, ``other:v3``. With `link` it is a link to that version. Without an id
         it gets one of its own. Raises :class:`~artfs.errors.AlreadyPending`,
         :class:`~artfs.errors.AlreadyFinishedError`, :class:`~artfs.errors.VersionNotFound`, and
-        :class:`~artfs.errors.Busy` if the collection has versions of another type.
+        :class:`~artfs.errors.TypeMismatch` if the collection has versions of another type.
         """
         names.check_collection(name)
         if distributed_id is None:

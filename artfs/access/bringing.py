@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from artfs.access.copier import Copier
 from artfs.access.copying import user_xattrs
-from artfs.access.directories import Found, naming
+from artfs.access.directories import Found
 from artfs.access.following import Following
 from artfs.access.trees import Cursor, descend
+from artfs.errors import naming
 from artfs.model.entry import SEALED_MODE
 
 LARGE = 1 << 20

@@ -1,7 +1,7 @@
 """Control files of a mount, as a program uses them: asked, commanded, and what a refusal means.
 
-Owns the way back from an errno and its reason to artfs's exception. Must not know what the files are about.
-Blocking; any thread.
+Owns the way back from a refusal to artfs's exception: class and fields as the same handle tells them, else
+what errno and reason mean. Must not know what the files are about. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from artfs.errors import (
     NotPermitted,
     ReadOnly,
 )
-from artfs.model import words
+from artfs.model import refusals, words
 from artfs.store import durable
 
 _BLOCK = 1 << 16
 
-#: What a control file's errno means; its text is the reason that the same handle reads.
+#: What the errno of a control file means by itself; its text is the reason that the same handle reads.
 _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
     errno.EINVAL: InvalidCommand,
     errno.ENOENT: NotFound,
@@ -48,17 +48,21 @@ _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
 
 
 def read_control(dir_fd: int, path: bytes) -> bytes:
+    """Returns what a control file says now. Raises what keeps it from that."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        return _rest(fd)
+        return _all(fd)
+    except OSError as error:
+        raise _told(fd) or error from None
     finally:
         os.close(fd)
 
 
-def _rest(fd: int) -> bytes:
+def _all(fd: int, offset: int = 0) -> bytes:
     blocks = []
-    while block := os.read(fd, _BLOCK):
+    while block := os.pread(fd, _BLOCK, offset):
         blocks.append(block)
+        offset += len(block)
     return b"".join(blocks)
 
 
@@ -97,11 +101,8 @@ def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> byte
         try:
             durable.write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                reason = _rest(fd).decode("utf-8", "surrogateescape").strip()
-                raise _refused(error, reason) from None
-            raise
-        return _rest(fd) if answer else b""
+            raise _told(fd) or _refused(error, fd) from None
+        return _all(fd) if answer else b""
     finally:
         os.close(fd)
 
@@ -120,7 +121,18 @@ def set_note(dir_fd: int, key: str, value: Any) -> None:
         command(dir_fd, b".artfs/description", value)
 
 
-def _refused(error: OSError, reason: str) -> Exception:
+def _told(fd: int) -> Exception | None:
+    """Returns what the mount refused on a handle last."""
+    with contextlib.suppress(OSError):
+        return refusals.decoded(_all(fd, refusals.OFFSET))
+    return None
+
+
+def _refused(error: OSError, fd: int) -> Exception:
+    """Returns what errno and reason mean: all that there is from a daemon that knows other classes."""
+    reason = ""
+    with contextlib.suppress(OSError):
+        reason = _all(fd).decode("utf-8", "surrogateescape").strip()
     if not reason or error.errno is None:
         return error
     if error.errno in _REFUSALS:

@@ -40,6 +40,7 @@ from artfs.errors import (
     CollectionNotFound,
     CutShort,
     DraftNotFoundError,
+    NotJoined,
     PathConflictError,
     PathNotFound,
     RunsJoined,
@@ -309,7 +310,7 @@ class DirectAccess(Access):
             tree.draft.join(run)
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
-        with self._held(name, distributed_id) as tree, contextlib.suppress(KeyError):
+        with self._held(name, distributed_id) as tree, contextlib.suppress(NotJoined):
             tree.draft.leave(run)
 
     # -- pending versions

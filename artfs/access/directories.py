@@ -5,14 +5,13 @@ Owns walking. Knows nothing of volumes. Each object belongs to one thread.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, Self
 
-from artfs.errors import ArtfsError, printable
+from artfs.errors import naming
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Identity = tuple[int, int]
@@ -163,17 +162,6 @@ def walk(
             with naming(found.path):
                 at.enter(name)
             todo.append((iter(at.names()), found))
-
-
-@contextlib.contextmanager
-def naming(path: bytes) -> Iterator[None]:
-    """Names the whole path in an OSError of the block, instead of its last part."""
-    try:
-        yield
-    except ArtfsError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, printable(path)) from None
 
 
 def identity(fd: int) -> Identity:

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from artfs.access.copying import user_xattrs
-from artfs.access.directories import DIRECTORY, Directories, Identity, identity, identity_of, naming
-from artfs.errors import Busy, printable
+from artfs.access.directories import DIRECTORY, Directories, Identity, identity, identity_of
+from artfs.errors import Busy, naming, printable
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3  # links that are named in a line about all of them

@@ -19,9 +19,9 @@ from typing import Any
 
 from artfs.access.access import Access, Entry, Progress, silent
 from artfs.access.copying import copy_bytes, set_attributes
-from artfs.access.directories import Directories, naming
+from artfs.access.directories import Directories
 from artfs.access.paths import parts
-from artfs.errors import InvalidCommand, ReferenceFailed, printable
+from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
 from artfs.model import names
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

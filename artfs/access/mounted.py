@@ -34,6 +34,7 @@ from artfs.errors import (
     InvalidCommand,
     InvalidName,
     NotEmpty,
+    NotJoined,
     ReadOnly,
     ReferenceFailed,
     RunNotFound,
@@ -154,7 +155,9 @@ class MountedAccess(Access):
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
-            raise NotEmpty(f"'{name}' has versions or pending versions: remove them first") from None
+            found = self.collection(name)
+            pending, versions = bool(found["pending"]), found["versions"]
+            raise NotEmpty.collection(name, pending=pending, versions=versions) from None
 
     @staticmethod
     def _summary(name: str, fd: int) -> dict[str, Any]:
@@ -236,7 +239,9 @@ class MountedAccess(Access):
             try:
                 return _changes(fd, b".artfs/diff/" + os.fsencode(new))
             except FileNotFoundError:
-                raise VersionNotFound(name, new) from None
+                other, _, ref = new.rpartition(":")
+                with self._version(other or name, ref):  # which says what there is not
+                    raise VersionNotFound(name, new) from None
 
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         with self._version(name, ref) as fd:
@@ -332,7 +337,7 @@ class MountedAccess(Access):
             command(fd, b".artfs/runs", f"+{run}")
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
-        with self._pending(name, distributed_id) as fd:
+        with self._pending(name, distributed_id) as fd, contextlib.suppress(NotJoined):
             command(fd, b".artfs/runs", f"-{run}")
 
     # -- pending versions

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from artfs.access.bringing import Bringing
 from artfs.access.copier import Copier
-from artfs.access.directories import naming, walk
+from artfs.access.directories import walk
 from artfs.access.following import READ, Decisions, Follow, Following
 from artfs.access.paths import Excludes
 from artfs.access.trees import Cursor
-from artfs.errors import CannotSeal, InvalidCommand, printable
+from artfs.errors import CannotSeal, InvalidCommand, naming, printable
 from artfs.model import names
 from artfs.seal.ingest import SPECIAL
 

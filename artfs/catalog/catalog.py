@@ -223,9 +223,9 @@ def _refuse_unless_empty(collection: Collection) -> None:
     with collection.opened(_PENDING) as fd:
         # Of a temp nobody was told yet: who is making it finds the collection gone.
         if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
-            raise NotEmpty(f"'{collection.name}' has pending versions: finish or discard them first")
+            raise NotEmpty.collection(collection.name, pending=True, versions=0)
     if numbers := collection.numbers():
-        raise NotEmpty(f"'{collection.name}' has versions ({len(numbers)}): remove them first")
+        raise NotEmpty.collection(collection.name, pending=False, versions=len(numbers))
 
 
 def _serial(raw: bytes | None) -> int:

@@ -23,12 +23,12 @@ from artfs.catalog.versions import Home, Versions
 from artfs.errors import (
     AlreadyFinishedError,
     ArtfsError,
-    Busy,
     Damaged,
     HeldByAlias,
     InvalidCommand,
     InvalidName,
     LostRace,
+    TypeMismatch,
     VersionNotFound,
 )
 from artfs.model import scope as scopes
@@ -65,7 +65,7 @@ class Collection:
         return self._text(b"type")
 
     def set_type(self, text: str) -> None:
-        """Raises Busy if there are versions and it would be another type; InvalidCommand."""
+        """Raises TypeMismatch if there are versions, and it would be another type; InvalidCommand."""
         records.check_type(text)
         with self.committing():  # else the first version could come between
             found = self.type
@@ -74,7 +74,7 @@ class Collection:
                     durable.confirm(fd, label="type")
                 return
             if self.newest() is not None:
-                raise Busy(f"'{self.name}' has versions of the type '{found}': it can't be changed any more")
+                raise TypeMismatch(self.name, found, text)
             self._set_text(b"type", text)
 
     @property

@@ -14,7 +14,8 @@ from typing import NoReturn
 import click
 
 from artfs.cli import differences, exits, labels, making, units, versions, volume
-from artfs.errors import ArtfsError, printable
+from artfs.errors import ArtfsError
+from artfs.printing import failure, printable
 from artfs.version import __version__
 
 _NAME, _COMPLETE = "artfs", "_ARTFS_COMPLETE"
@@ -103,9 +104,8 @@ def _run(arguments: list[str]) -> int:
 def _line(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
         text = error.format_message()
-    elif isinstance(error, OSError) and not isinstance(error, ArtfsError) and error.strerror:
-        named = [printable(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)]
-        text = ": ".join((" -> ".join(named), error.strerror)) if named else error.strerror
+    elif isinstance(error, OSError) and not isinstance(error, ArtfsError):
+        text = failure(error)
     else:
         text = str(error) or type(error).__name__
     return printable(" ".join(text.split()))

@@ -13,6 +13,7 @@ ERRNOS: dict[type[BaseException], int] = {
     errors.InvalidName: errno.EINVAL,
     errors.InvalidCommand: errno.EINVAL,
     errors.CannotSeal: errno.EINVAL,
+    errors.TypeMismatch: errno.EBUSY,
     errors.NotFound: errno.ENOENT,
     errors.AlreadyExists: errno.EEXIST,
     errors.Busy: errno.EBUSY,

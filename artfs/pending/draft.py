@@ -28,7 +28,7 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import BeingFilled, Damaged, DraftNotFoundError, InvalidName, Sealing, printable
+from artfs.errors import BeingFilled, Damaged, DraftNotFoundError, InvalidName, NotJoined, Sealing, printable
 from artfs.model.names import parse_version
 from artfs.store import documents, durable
 from artfs.store.clock import nanoseconds, timestamp
@@ -282,8 +282,10 @@ class Draft:
         self._put_run(JoinedRun(run, joined_at=timestamp()))
 
     def leave(self, run: str) -> None:
-        """Marks a run as gone. Raises KeyError if it never joined."""
-        found = {known.name: known for known in self.runs()}[run]
+        """Marks a run as gone. Raises NotJoined."""
+        found = next((known for known in self.runs() if known.name == run), None)
+        if found is None:
+            raise NotJoined(run)
         if found.left_at is None:
             self._put_run(msgspec.structs.replace(found, left_at=timestamp()))
         else:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from artfs.access.access import Access
-from artfs.access.directories import Directories, Found, naming, walk
+from artfs.access.directories import Directories, Found, walk
 from artfs.access.get import get
-from artfs.errors import printable
+from artfs.errors import naming, printable
 from artfs.model.digest import Algorithm
 from artfs.sdk import progress
 from artfs.store import files

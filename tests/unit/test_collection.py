@@ -20,12 +20,12 @@ from artfs.errors import (
     AlreadyExists,
     AlreadyFinishedError,
     ArtfsError,
-    Busy,
     CollectionNotFound,
     Damaged,
     HeldByAlias,
     InvalidCommand,
     InvalidName,
+    TypeMismatch,
     VersionNotFound,
 )
 from artfs.store import durable
@@ -550,7 +550,7 @@ def test_type_and_description(model, again):
         model.set_description(text)
         assert again.description == text
     commit(model)
-    with pytest.raises(Busy):
+    with pytest.raises(TypeMismatch):
         again.set_type("other")
     again.set_type("data set")
     for wrong in ("a\nb", " a", "\0", "\udcff", "x" * 257):

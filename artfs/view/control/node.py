@@ -1,7 +1,8 @@
 """Control directories and files as the kernel sees them, and the rules of reading answers back.
 
 One write(2) is one command. What a handle reads is a snapshot taken when it reads from offset 0; after a
-command it is the command's answer, or the reason of its refusal, wherever the offset stands.
+command it is the command's answer, or the reason of its refusal, wherever the offset stands. A program reads
+class and fields of what the same handle refused last, a command or a read, as JSON at ``refusals.OFFSET``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
+from artfs.model import refusals
+from artfs.printing import failure
 from artfs.view.budget import DOCUMENTS
 from artfs.view.control.file import ControlFile, Elsewhere
 from artfs.view.control.json_documents import Document
@@ -124,6 +127,7 @@ class ControlHandle(Handle):
         "_file",
         "_lock",
         "_place",
+        "_refusal",
         "_snapshot",
         "computes",
         "waits",
@@ -138,12 +142,15 @@ class ControlHandle(Handle):
         self.waits, self.computes = file.waits, file.computes
         self._lock = threading.Lock()
         self._snapshot = Snapshot(())
+        self._refusal = Snapshot(())  # what was refused last on this handle, for programs
         self._answer: Snapshot | None = None  # of the last command on this handle
         self._answer_at: int | None = None  # where it is read from; None until the first read after it
         self._collected = Document()
 
     def read(self, offset: int, size: int) -> bytes:
         with self._lock:
+            if offset >= refusals.OFFSET:
+                return self._refusal.read(offset - refusals.OFFSET, size)
             if self._answer is not None:
                 if self._answer_at is None or offset == 0:
                     self._answer_at = offset
@@ -152,9 +159,12 @@ class ControlHandle(Handle):
             if offset == 0:
                 self._snapshot.close()
                 self._snapshot = Snapshot(())
-                self._snapshot = self._place.snapshot(
-                    self._file.read_for(self._place, self._caller), self._caller
-                )
+                try:
+                    content = self._file.read_for(self._place, self._caller)
+                    self._snapshot = self._place.snapshot(content, self._caller)
+                except (ArtfsError, OSError) as error:
+                    self._keep(error)
+                    raise
             return self._snapshot.read(offset, size)
 
     def write(self, offset: int, data: bytes) -> int:
@@ -192,14 +202,24 @@ class ControlHandle(Handle):
         """Notes why a command is refused."""
         try:
             yield
-        except ArtfsError as error:
-            self._refuse(error)
-        except OSError as error:
-            self._note(error.strerror or str(error))
+        except (ArtfsError, OSError) as error:
+            self._note(str(error) if isinstance(error, ArtfsError) else failure(error))
+            self._keep(error)
             raise
+
+    def _keep(self, error: ArtfsError | OSError) -> None:
+        """Keeps a refusal for a program; one that is more than the caller may have is told in words alone."""
+        self._forget_refusal()
+        with contextlib.suppress(OSError):
+            self._refusal = self._place.snapshot(refusals.encoded(error), self._caller)
+
+    def _forget_refusal(self) -> None:
+        self._refusal.close()
+        self._refusal = Snapshot(())
 
     def _accept(self, answer: str | Snapshot | None) -> None:
         self._place.refused = None
+        self._forget_refusal()
         self._say(answer or "ok\n")
 
     def _say(self, answer: str | Snapshot) -> None:
@@ -207,10 +227,6 @@ class ControlHandle(Handle):
             self._answer.close()
         self._answer = Snapshot.uncounted(answer) if isinstance(answer, str) else answer
         self._answer_at = None
-
-    def _refuse(self, error: ArtfsError) -> None:
-        self._note(str(error))
-        raise error
 
     def _note(self, reason: str) -> None:
         reason = " ".join(reason.split())
@@ -226,6 +242,7 @@ class ControlHandle(Handle):
             self._place.refused = "the document ended before it was complete"
             self._forget_collected()
         self._snapshot.close()
+        self._refusal.close()
         if self._answer is not None:
             self._answer.close()
 

@@ -31,11 +31,8 @@ class PendingRuns(ControlFile[PendingPlace]):
         with place.tree.gate.long_change():
             if word[0] == "+":
                 place.tree.draft.join(run)
-                return
-            try:
+            else:
                 place.tree.draft.leave(run)
-            except KeyError:
-                raise InvalidCommand(f"the run '{run}' has not joined") from None
 
 
 class UsedBy(ControlFile[VersionPlace]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import pickle
 import pkgutil
@@ -14,6 +15,7 @@ import pytest
 import artfs
 from artfs import errors
 from artfs.cli.exits import REFUSED, status_of
+from artfs.model import refusals
 from artfs.mount.errnos import errno_of
 
 #: One of each class, with every field set. A class without an example fails the tests.
@@ -21,6 +23,8 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
     errors.ArtfsError("no"),
     errors.InvalidName("a collection", b"\xff", "it must be UTF-8"),
     errors.InvalidCommand("'x' is no command"),
+    errors.NotJoined("r1"),
+    errors.TypeMismatch("model", "model", "dataset"),
     errors.CannotSeal([(b"\xffpipe", "fifo"), (b"sock", "socket")]),
     errors.NotFound("there is no such thing"),
     errors.CollectionNotFound("model"),
@@ -68,6 +72,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
 BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
     errors.InvalidName: ValueError,
     errors.InvalidCommand: ValueError,
+    errors.TypeMismatch: ValueError,
     errors.NotFound: LookupError,
     errors.PathNotFound: KeyError,
     errors.AlreadyExists: FileExistsError,
@@ -133,6 +138,39 @@ def test_it_survives_whole(error: errors.ArtfsError, way: int | str) -> None:
     if isinstance(error, OSError):
         assert isinstance(found, OSError)
         assert found.errno == error.errno == errno_of(error)
+
+
+@parametrized
+def test_it_passes_a_mount_whole(error: errors.ArtfsError) -> None:
+    found = refusals.decoded(refusals.encoded(error))
+    assert type(found) is type(error)
+    assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
+
+
+def test_what_the_system_refused_passes_a_mount() -> None:
+    found = refusals.decoded(refusals.encoded(OSError(errno.EACCES, "closed to you", b"a/\xff")))
+    assert isinstance(found, PermissionError)
+    assert (found.errno, found.strerror, found.filename) == (errno.EACCES, "closed to you", "a/\\xff")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "the reason in words",
+        "[]",
+        '{"error": "Later", "text": "x", "fields": {}}',
+        '{"error": "printable", "text": "x", "fields": {}}',
+        '{"error": "Any", "text": "x", "fields": {}}',
+        '{"error": "Busy", "text": "x", "fields": {"__class__": "y"}}',
+        '{"error": "Busy", "text": "x", "fields": []}',
+        '{"error": "NotJoined", "text": "x"}',
+        '{"error": "OpenForWriting", "text": "x", "fields": {"writers": [{"writer": {"odd": 1}}]}}',
+        '{"error": "OSError", "text": "x", "fields": {"errno": "many", "path": null}}',
+    ],
+)
+def test_nothing_else_becomes_an_exception(document: str) -> None:
+    assert refusals.decoded(document) is None
 
 
 @parametrized

@@ -1,0 +1,80 @@
+"""An exception as a JSON object: how its class and fields pass through a mount, which tells errnos alone.
+
+``{"error": "RunsJoined", "text": "runs have joined ...", "fields": {"runs": ["run-1"]}}``
+
+Owns that format. Bytes are ``{"bytes": TEXT}``, with undecodable ones as lone surrogates. An OSError has its
+errno among the fields. Whoever reads one trusts nothing in it: it makes exceptions of the tree in
+:mod:`artfs.errors` and OSErrors, and gives them fields. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from artfs import errors
+from artfs.errors import ArtfsError, Writer
+from artfs.printing import printable
+
+OFFSET = 1 << 62
+"""Where a handle of a control file reads what it refused last as such an object, or nothing.
+
+The answer that people read lies at every lower offset.
+"""
+
+_SYSTEM = "OSError"
+
+
+def encoded(error: ArtfsError | OSError) -> str:
+    """Returns an exception as one line of JSON."""
+    if isinstance(error, ArtfsError):
+        kind, text, fields = type(error).__name__, str(error), vars(error)
+    else:
+        path = error.filename
+        shown = printable(path) if isinstance(path, bytes | str) else None
+        kind, text, fields = _SYSTEM, error.strerror or str(error), {"errno": error.errno, "path": shown}
+    public = {key: value for key, value in fields.items() if not key.startswith("_")}
+    return json.dumps({"error": kind, "text": text, "fields": public}, default=_plain)
+
+
+def decoded(document: bytes | str) -> ArtfsError | OSError | None:
+    """Returns the exception again; None for what is no such object, or of a class that is not known here."""
+    try:
+        read = json.loads(document, object_hook=_typed)
+        kind, text, fields = read["error"], read["text"], _tuples(read["fields"])
+        if kind == _SYSTEM:
+            return OSError(int(fields["errno"]), str(text), fields["path"])
+        known = getattr(errors, kind)
+        if not issubclass(known, ArtfsError) or any(name.startswith("_") for name in fields):
+            return None
+        found: ArtfsError = known.__new__(known)
+        found.__setstate__({**fields, "args": (str(text),)})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.decode("utf-8", "surrogateescape")}
+    if isinstance(value, Writer):
+        return {"writer": dataclasses.asdict(value)}
+    raise TypeError(f"{type(value).__name__} is no field of an exception")
+
+
+def _typed(value: dict[str, Any]) -> Any:
+    if value.keys() == {"bytes"}:
+        return value["bytes"].encode("utf-8", "surrogateescape")
+    if value.keys() == {"writer"}:
+        return Writer(**value["writer"])
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    """Makes tuples of lists: a field of an exception never changes."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
