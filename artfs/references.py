@@ -7,6 +7,7 @@ bytes come from is the business of ``remote/``. Blocking; any thread.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import threading
@@ -62,7 +63,7 @@ class References:
         self._root_fd, self._store, self._find = root_fd, store, find
         self._cache_fd: int | None = None
         self._known_remotes: Remotes | None = None
-        self._failures: OrderedDict[tuple[str, bytes, bytes], str] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, bytes, bytes], ArtfsError] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -165,11 +166,12 @@ class References:
         except Interrupted:
             raise
         except ArtfsError as error:
+            failure = copy.copy(error)  # without the frames of its traceback
             with self._lock:
-                self._failures[key] = str(error)
+                self._failures[key] = failure
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.popitem(last=False)
-            log.error("%s", error)
+            log.error("%s", failure)
             raise
         with self._lock:
             self._failures.pop(key, None)
@@ -189,10 +191,15 @@ class References:
         """
         with self._lock:
             return {
-                printable_uri(os.fsdecode(uri)): why
+                printable_uri(os.fsdecode(uri)): str(why)
                 for (where, uri, _), why in self._failures.items()
                 if where == of
             }
+
+    def failure(self, entry: ReferenceEntry, of: str) -> ArtfsError | None:
+        """Returns why one of them could not be read the last time; None if it could."""
+        with self._lock:
+            return self._failures.get((of, entry.uri, entry.checksum))
 
     def _refusal(self, uri: str) -> str | None:
         scheme = uri.partition("://")[0].lower()

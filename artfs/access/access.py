@@ -24,7 +24,6 @@ from artfs.model import names
 
 if TYPE_CHECKING:
     from artfs.access.trees import Origin, Tree
-    from artfs.errors import ReferenceFailed
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
     from artfs.model.scope import Scope
@@ -207,7 +206,6 @@ class Access(ABC):
     def directory(self, name: str, ref: str) -> Path | None:
         """Returns the directory of a version where there is a mount, by its number; None without one."""
 
-    @abstractmethod
     def change(
         self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
     ) -> None:
@@ -217,6 +215,13 @@ class Access(ABC):
         before, what others changed meanwhile stays (:mod:`~artfs.access.notes`). A ttl is seconds, ``none``
         for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
         """
+        records.check_fields(changes)
+        ttl = changes.get("ttl")
+        records.check_notes(records.Notes(**{**changes, "ttl": None if ttl == INHERIT else ttl}))
+        self._change(name, ref, changes, since)
+
+    @abstractmethod
+    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def updated_at(self, name: str, ref: str) -> str:
@@ -255,7 +260,7 @@ class Access(ABC):
         The caller closes the descriptor. Raises :class:`~artfs.errors.PathNotFound`.
         """
 
-    def reference_failure(self, name: str, ref: str, path: bytes) -> ReferenceFailed | None:  # noqa: ARG002
+    def reference_failure(self, name: str, ref: str, path: bytes) -> Exception | None:  # noqa: ARG002
         """Tells why what a reference stands for can't be read, if that is not told by who reads it."""
         return None
 

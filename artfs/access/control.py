@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from artfs.catalog import records
@@ -105,6 +105,17 @@ def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> byte
         return _all(fd) if answer else b""
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def may(what: str) -> Iterator[None]:
+    """Says in a PermissionError of the block what the caller may not do, where the mount says no more."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.errno is None or error.strerror != os.strerror(error.errno):
+            raise
+        raise PermissionError(error.errno, f"you may not {what}") from None
 
 
 def set_note(dir_fd: int, key: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.access.access import INHERIT, NOTHING, Access, Annotation, Entry, PendingNotes, nothing
+from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes, nothing
 from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
 from artfs.access.notes import merged
@@ -163,11 +163,8 @@ class DirectAccess(Access):
         collection, record = self._record(name, ref)
         return collection.notes(record.number).updated_at or record.created_at
 
-    def change(
-        self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
-    ) -> None:
+    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
         collection, record = self._record(name, ref)
-        records.check_fields(changes)
         if changes.get("ttl") == INHERIT:
             changes = {**changes, "ttl": None}
         collection.change_notes(

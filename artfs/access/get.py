@@ -90,7 +90,7 @@ def get(
                 failure = access.reference_failure(name, version, entry.path)
                 if failure is None:
                     raise
-                if entry.path not in may_miss:
+                if entry.path not in may_miss or not isinstance(failure, ReferenceFailed):
                     raise failure from None
         writer.climb(b"")
         if made:

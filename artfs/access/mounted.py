@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.access import sealed
 from artfs.access.access import NOTHING, Access, Annotation, Entry, PendingNotes
-from artfs.access.control import command, document, documents, listed, set_note, text, texts
+from artfs.access.control import command, document, documents, listed, may, set_note, text, texts
 from artfs.access.notes import merged
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
@@ -36,11 +36,11 @@ from artfs.errors import (
     NotEmpty,
     NotJoined,
     ReadOnly,
-    ReferenceFailed,
     RunNotFound,
     Sealing,
     VersionNotFound,
     VolumeError,
+    printable,
 )
 from artfs.model import names, words
 from artfs.model import scope as scopes
@@ -123,7 +123,7 @@ class MountedAccess(Access):
             return self._summary(name, fd)
 
     def describe_collection(self, name: str, description: str) -> None:
-        with self._collection(name) as fd:
+        with may(f"describe '{name}'"), self._collection(name) as fd:
             set_note(fd, "description", records.check_description(description))
 
     def collection_ttl(self, name: str) -> int | None:
@@ -132,7 +132,8 @@ class MountedAccess(Access):
         return None if ttl == "none" else int(ttl)
 
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
-        with self._collection(name) as fd:
+        records.check_ttl(seconds)
+        with may(f"set the ttl of '{name}'"), self._collection(name) as fd:
             set_note(fd, "ttl", "none" if seconds is None else seconds)
 
     def scope(self, name: str) -> Scope:
@@ -151,7 +152,8 @@ class MountedAccess(Access):
         with self._collection(name):
             pass
         try:
-            os.rmdir(name, dir_fd=self._fd)
+            with may(f"remove '{name}'"):
+                os.rmdir(name, dir_fd=self._fd)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
@@ -175,7 +177,8 @@ class MountedAccess(Access):
     def _collection(self, name: str) -> Iterator[int]:
         try:
             names.check_collection(name)
-            fd = os.open(name, _DIRECTORY, dir_fd=self._fd)
+            with may(f"enter the collection '{name}'"):
+                fd = os.open(name, _DIRECTORY, dir_fd=self._fd)
         except (InvalidName, FileNotFoundError):
             raise CollectionNotFound(name) from None
         try:
@@ -190,7 +193,8 @@ class MountedAccess(Access):
             try:
                 if names.parse_version(ref) is None:
                     names.check_alias(ref)
-                fd = os.open(ref, _DIRECTORY, dir_fd=collection)
+                with may(f"read {name}:{ref}"):
+                    fd = os.open(ref, _DIRECTORY, dir_fd=collection)
             except (InvalidName, FileNotFoundError):
                 raise VersionNotFound(name, ref) from None
             except OSError as error:
@@ -221,21 +225,19 @@ class MountedAccess(Access):
         with self._version(name, ref) as fd:
             return text(fd, b".artfs/updated_at")
 
-    def change(
-        self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
-    ) -> None:
-        with self._version(name, ref) as fd:
+    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
+        with may(f"change {name}:{ref}"), self._version(name, ref) as fd:
             now = _notes(fd) if since else NOTHING
             for key, value in merged(changes, since, now).items():
                 set_note(fd, key, value)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
-        with self._version(name, ref) as fd:
+        with may(f"list every directory of {name}:{ref}"), self._version(name, ref) as fd:
             found: dict[str, Any] = document(fd, b".artfs/manifest.json")
         return found
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
-        with self._version(name, old) as fd:
+        with may(f"list every directory of {name}:{old} and {new}"), self._version(name, old) as fd:
             try:
                 return _changes(fd, b".artfs/diff/" + os.fsencode(new))
             except FileNotFoundError:
@@ -255,16 +257,16 @@ class MountedAccess(Access):
         with self._version(name, ref) as fd:
             return sealed.open_at(fd, name, path)
 
-    def reference_failure(self, name: str, ref: str, path: bytes) -> ReferenceFailed | None:
+    def reference_failure(self, name: str, ref: str, path: bytes) -> Exception | None:
         with self._version(name, ref) as fd:
             return sealed.reference_failure(fd, path)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
-        with self._version(name, ref) as fd:
+        with may(f"set aliases of '{name}'"), self._version(name, ref) as fd:
             command(fd, b".artfs/finish", listed(aliases))
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
-        with self._collection(name) as fd:
+        with may(f"remove aliases of '{name}'"), self._collection(name) as fd:
             for word in aliases:
                 try:
                     os.readlink(word, dir_fd=fd)
@@ -277,7 +279,7 @@ class MountedAccess(Access):
                     raise AliasNotFound(name, word) from None
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
-        with self._version(name, ref) as fd:
+        with may(f"tag {name}:{ref}"), self._version(name, ref) as fd:
             had = texts(fd, b".artfs/tags")
             command(fd, b".artfs/tags", listed((*had, *tags)))
             return texts(fd, b".artfs/tags")
@@ -285,7 +287,7 @@ class MountedAccess(Access):
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
             version = sealed.number_of(fd)
-        with self._collection(name) as fd:
+        with may(f"delete {name}:{version}"), self._collection(name) as fd:
             try:
                 os.rmdir(version, dir_fd=fd)
             except FileNotFoundError:
@@ -323,17 +325,18 @@ class MountedAccess(Access):
     def record_run(self, run: str, document: Mapping[str, Any]) -> None:
         check_run_id(run)
         path = f".artfs/runs/{run}".encode()
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
-        command(self._fd, path, json.dumps({**document}))
+        with may(f"record the run '{run}'"):
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
+            command(self._fd, path, json.dumps({**document}))
 
     def record_use(self, name: str, ref: str, run: str) -> None:
-        with self._version(name, ref) as fd:
+        with may(f"note that a run used {name}:{ref}"), self._version(name, ref) as fd:
             command(fd, b".artfs/used_by", f"+{run}")
 
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
-        with self._pending(name, distributed_id) as fd:
+        with _may("join", name, distributed_id), self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/runs", f"+{run}")
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
@@ -379,16 +382,18 @@ class MountedAccess(Access):
         if kind:
             with self._collection(name) as fd:
                 if text(fd, b".artfs/type") != kind:
-                    command(fd, b".artfs/type", kind)
+                    with may(f"set the type of '{name}'"):
+                        command(fd, b".artfs/type", kind)
 
     def _make_collection(self, name: str) -> None:
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError), may("make collections here"):
             os.mkdir(name, dir_fd=self._fd)
 
     def _start(self, name: str, distributed_id: bytes) -> Path | None:
         with self._collection(name) as fd:
             try:
-                os.mkdir(b"pending/" + distributed_id, dir_fd=fd)
+                with may(f"start pending versions of '{name}'"):
+                    os.mkdir(b"pending/" + distributed_id, dir_fd=fd)
             except FileExistsError:
                 try:
                     finished = self._finished(fd, name, distributed_id)
@@ -398,11 +403,11 @@ class MountedAccess(Access):
         return self.root / name / "pending" / os.fsdecode(distributed_id)
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
-        with self._pending(name, distributed_id) as fd:
+        with _may("set the base of", name, distributed_id), self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/base", words.word(ref), answer=False)
 
     def set_link(self, name: str, distributed_id: bytes, ref: str) -> None:
-        with self._pending(name, distributed_id) as fd:
+        with _may("make a link of", name, distributed_id), self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/link", ref, answer=False)
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
@@ -435,7 +440,7 @@ class MountedAccess(Access):
         # As JSON, since a key in an object store may have blanks.
         wanted = {"path": os.fsdecode(path) or ".", "uri": uri, "max_objects": most}
         options = {"no_checksum": not checksum, "dry_run": dry_run}
-        with self._pending(name, distributed_id) as fd:
+        with _may("add references to", name, distributed_id), self._pending(name, distributed_id) as fd:
             return command(fd, b".artfs/references", json.dumps(wanted | options), answer=dry_run)
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
@@ -466,7 +471,11 @@ class MountedAccess(Access):
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
     def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
-        with self._pending(name, distributed_id) as fd, PlainTree(fd, OnMount(fd)).alone():
+        with (
+            _may("change", name, distributed_id),
+            self._pending(name, distributed_id) as fd,
+            PlainTree(fd, OnMount(fd)).alone(),
+        ):
             before = PendingNotes(
                 tuple(texts(fd, b".artfs/aliases")),
                 tuple(texts(fd, b".artfs/tags")),
@@ -490,7 +499,8 @@ class MountedAccess(Access):
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
     ) -> dict[str, Any]:
         options = [f"--wait={wait:f}", *(["--force"] if force else [])]
-        with self._pending(name, distributed_id, finished_too=True) as fd:
+        doing = _may("finish", name, distributed_id)
+        with doing, self._pending(name, distributed_id, finished_too=True) as fd:
             sweep(fd)
             answer: dict[str, Any] = json.loads(
                 command(fd, b".artfs/finish", " ".join([listed(aliases), *options]))
@@ -498,12 +508,16 @@ class MountedAccess(Access):
         return answer
 
     def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
-        with self._pending(name, distributed_id) as fd:
+        with _may("discard", name, distributed_id), self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/discard", "" if idle is None else f"--idle={idle:f}", answer=False)
 
     def _give_up(self, name: str, distributed_id: bytes) -> None:
         with self._collection(name) as fd:
             os.rmdir(b"pending/" + distributed_id, dir_fd=fd)
+
+
+def _may(do: str, name: str, distributed_id: bytes) -> contextlib.AbstractContextManager[None]:
+    return may(f"{do} {name}/{printable(distributed_id)}")
 
 
 def _notes(version: int) -> dict[str, Any]:

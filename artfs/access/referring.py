@@ -6,6 +6,7 @@ Blocking; any thread.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 
 from artfs.access.control import command
 from artfs.access.trees import Origin, Staged
-from artfs.errors import ArtfsError
+from artfs.errors import ArtfsError, ReferenceFailed, printable_uri
+from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
 from artfs.pending.tree import PendingTree
@@ -23,7 +25,7 @@ from artfs.remote import Found
 
 _CONTROL = b".artfs/references"
 _AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must come in one write(2)
-_URI, _CHECKSUM = "user.artfs.uri", "user.artfs.digest"
+_URI, _CHECKSUM, _ERROR = "user.artfs.uri", "user.artfs.digest", "user.artfs.error"
 
 
 class Referring(ABC):
@@ -129,11 +131,43 @@ class OnMount(Referring):
         return made
 
     def brought(self, fd: int) -> int:
-        return fd
+        return brought(fd)
+
+
+def brought(fd: int) -> int:
+    """Returns an open file on a mount; of a reference once its bytes are there.
+
+    Raises :class:`~artfs.errors.ReferenceFailed`, and closes the file then.
+    """
+    try:
+        if (failure := failure_of(fd)) is not None:
+            raise failure
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def failure_of(fd: int) -> ArtfsError | OSError | None:
+    """Has the bytes of an open reference brought, and tells why they can't be; None for any other file."""
+    try:
+        uri = os.fsdecode(os.getxattr(fd, _URI))
+    except OSError:
+        return None
+    try:
+        os.pread(fd, 1, 0)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        with contextlib.suppress(OSError):
+            if (told := refusals.decoded(os.getxattr(fd, _ERROR))) is not None:
+                return told
+        return ReferenceFailed(f"{printable_uri(uri)} can't be had")
+    return None
 
 
 def _line(path: bytes, origin: Origin, run: str | None) -> str:
     return json.dumps({"path": os.fsdecode(path), **origin._asdict(), **({"run": run} if run else {})})
 
 
-__all__ = ["InVolume", "OnMount", "Referring"]
+__all__ = ["InVolume", "OnMount", "Referring", "brought", "failure_of"]

@@ -6,18 +6,17 @@ the descriptor of a version's root, which stays the caller's.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
 
 from artfs.access.access import Entry
-from artfs.access.control import document, read_control
+from artfs.access.control import document
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, walk
 from artfs.access.paths import no_file, parts, resolved
-from artfs.errors import PathNotFound, ReferenceFailed, printable_uri
+from artfs.access.referring import brought, failure_of
+from artfs.errors import PathNotFound
 
 
 def number_of(root: int) -> str:
@@ -76,20 +75,14 @@ def open_at(root: int, name: str, path: bytes) -> int:
         for part in way[:-1]:
             directories.enter(part)
         opened = _open_file(directories.fd, way[-1])
-    try:
-        if (failure := _failure(root, opened)) is not None:
-            raise failure
-    except BaseException:
-        os.close(opened)
-        raise
-    return opened
+    return brought(opened)
 
 
-def reference_failure(root: int, path: bytes) -> ReferenceFailed | None:
+def reference_failure(root: int, path: bytes) -> Exception | None:
     """Tells why the bytes of a reference can't be had; None if they can, and for any other file."""
     opened = _open_file(root, path)
     try:
-        return _failure(root, opened)
+        return failure_of(opened)
     finally:
         os.close(opened)
 
@@ -151,19 +144,3 @@ def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None 
 
 def _open_file(dir_fd: int, name: bytes) -> int:
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-
-
-def _failure(root: int, fd: int) -> ReferenceFailed | None:
-    """Has the bytes of an open reference brought, and tells why they can't be; None for any other file."""
-    try:
-        uri = os.fsdecode(os.getxattr(fd, "user.artfs.uri"))
-    except OSError:
-        return None
-    try:
-        os.pread(fd, 1, 0)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        errors = json.loads(read_control(root, b".artfs/status")).get("reference_errors", {})
-        return ReferenceFailed(errors.get(printable_uri(uri)) or f"{printable_uri(uri)} can't be had")
-    return None

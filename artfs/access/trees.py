@@ -130,7 +130,7 @@ class Cursor(ABC):
 
         Of a reference that is what it stands for; without `bring` what stands for it, whose bytes mean
         nothing. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file;
-        :class:`~artfs.errors.ReferenceFailed`, which over a mount is EIO when it is read.
+        :class:`~artfs.errors.ReferenceFailed`.
         """
 
     @abstractmethod

@@ -1,8 +1,10 @@
 """Metadata as JSON: wandb's conversions, so that what its users pass is taken.
 
 Owns what becomes of values that JSON has not: NaN is null; numpy scalars, arrays and tensors are numbers and
-lists; dates are ISO 8601; sets and tuples are lists; enums their names; dataclasses objects. Infinity is
-refused, as JSON has none. Pure; knows numpy and others only by the methods that their values have.
+lists; dates are ISO 8601; sets and tuples are lists; enums their names; dataclasses and slices objects;
+functions and classes their names; a path, a UUID or a device the text that it gives of itself. What has none
+is refused, since its address would mean nothing to who reads it, and so is infinity. Pure; knows numpy and
+others only by the methods that their values have.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import datetime
 import enum
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from artfs.catalog import records
@@ -44,15 +46,15 @@ def converted(argument: str, value: Mapping[str, Any] | str | None) -> dict[str,
 
 
 def _object(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    return {_key(key): _value(item, f"{where}[{key!r}]") for key, item in value.items()}
+    return {_key(key, where): _value(item, f"{where}[{key!r}]") for key, item in value.items()}
 
 
-def _key(key: Any) -> str:
+def _key(key: Any, where: str) -> str:
     if isinstance(key, str):
         return key
     if isinstance(key, enum.Enum):
         return key.name
-    return json.dumps(key) if isinstance(key, bool | int | float | None) else str(key)
+    return json.dumps(key) if isinstance(key, bool | int | float | None) else _text(key, f"a key of {where}")
 
 
 def _value(value: Any, where: str) -> Any:
@@ -83,7 +85,26 @@ def _value(value: Any, where: str) -> Any:
             plain = convert()
             if type(plain) is not type(value):
                 return _value(plain, where)
-    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)
+    if isinstance(value, slice):
+        parts = {"slice_start": value.start, "slice_step": value.step, "slice_stop": value.stop}
+        return _object(parts, where)  # as wandb has it
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return _text(value, where)
+
+
+def _text(value: Any, where: str) -> str:
+    """Returns what a value says of itself, unless that is no more than where it lies in memory.
+
+    Raises TypeError.
+    """
+    kind, text = type(value), str(value)
+    if kind.__module__ == "builtins" or isinstance(value, Iterator) or " at 0x" in text:
+        raise TypeError(
+            f"{where} is of the type {kind.__qualname__}, which JSON has not:"
+            " use text, a number, a list or a dictionary"
+        )
+    return text
 
 
 def _float(value: float, where: str) -> float | None:

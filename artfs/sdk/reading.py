@@ -5,6 +5,7 @@ Owns the difference between the two for all that only looks. Nothing is copied b
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from artfs.access.directories import walk
+from artfs.access.paths import no_file
 from artfs.access.trees import Cursor, Origin, descend
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.sdk import arguments, media, objects, outside, scopes
@@ -126,6 +128,11 @@ class Reading(Core):
                 return at.open(way[-1])
             except (FileNotFoundError, NotADirectoryError):
                 raise PathNotFound(self._shown(), b"/".join(way)) from None
+            except OSError as error:
+                kind = {errno.EINVAL: "directory", errno.ELOOP: "symlink"}.get(error.errno or 0)
+                if kind is None:
+                    raise
+                raise no_file(b"/".join(way), kind) from None
 
     def get(self, name: str) -> Any:
         """Returns an object that :meth:`add` put in, or any file by its suffix; bytes if none is known.

@@ -295,7 +295,7 @@ class Run(RunRecord):
     def _distributed_id(self, artifact: Artifact, given: str | None) -> bytes:
         wanted = given or artifact.distributed_id or self.group
         if not wanted:
-            raise ValueError("distributed_id is needed, as the run has no group")
+            raise TypeError("distributed_id is needed, as the run has no group")
         return arguments.distributed_id("distributed_id", wanted)
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from artfs.errors import CannotSeal, Damaged, printable
+from artfs.errors import CannotSeal, Damaged, naming, printable
 from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import (
     RUN,
@@ -126,7 +126,11 @@ class Ingest:
                 frame = stack[-1]
                 if frame.directories:
                     name = frame.directories.pop()
-                    fd = os.open(name, _DIRECTORY, dir_fd=frame.fd)
+                    try:
+                        fd = os.open(name, _DIRECTORY, dir_fd=frame.fd)
+                    except OSError:
+                        with naming(self._path(name)):  # made when needed: it is long where a tree is deep
+                            raise
                     if len(stack) > _DEEP:
                         os.close(frame.fd)
                         frame.fd = -1
@@ -156,10 +160,14 @@ class Ingest:
     def _enter(self, fd: int, name: bytes) -> None:
         frame = _Frame(name, fd, identity(fd))
         self._stack.append(frame)
-        if self._patched:
-            frame.lower = overlay.lower_of(fd)
-            frame.gone = overlay.gone(fd)
-        listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            if self._patched:
+                frame.lower = overlay.lower_of(fd)
+                frame.gone = overlay.gone(fd)
+            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        except OSError:
+            with naming(self._path()):
+                raise
         try:
             for child in map(os.fsencode, os.listdir(listing)):
                 if not (self._patched and overlay.is_reserved(child)):
@@ -169,23 +177,32 @@ class Ingest:
 
     def _read(self, frame: _Frame, name: bytes) -> None:
         if name.startswith(RESERVED):  # nobody makes such a name through artfs
-            path = b"/".join([*(part.name for part in self._stack[1:]), name])
-            raise Damaged(f"'{printable(path)}' of a pending version", "its name means nothing there")
+            what = f"'{printable(self._path(name))}' of a pending version"
+            raise Damaged(what, "its name means nothing there")
         status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             frame.directories.append(name)
         elif kind == stat.S_IFREG:
             self._on_file()
-            frame.entries.append(self._reference(frame, name, status) or self._file(frame, name, status))
+            try:
+                entry = self._reference(frame, name, status) or self._file(frame, name, status)
+            except OSError:
+                with naming(self._path(name)):
+                    raise
+            frame.entries.append(entry)
         elif kind == stat.S_IFLNK:
             frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=frame.fd), status))
         else:
-            path = b"/".join([*(part.name for part in self._stack[1:]), name])
+            path = self._path(name)
             self._unsealable.append((path, SPECIAL.get(kind, "special file")))
             self._refused += len(path)
             if self._refused > _MOST_REFUSED:
                 raise CannotSeal(sorted(self._unsealable))
+
+    def _path(self, *name: bytes) -> bytes:
+        """Returns the path of an entry of the directory that is being read, or of that itself."""
+        return b"/".join([*(part.name for part in self._stack[1:]), *name]) or b"."
 
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
         owner = status.st_uid, status.st_gid

@@ -52,7 +52,7 @@ from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
 from artfs.view.reference import ReferenceHandle
 from artfs.view.setid import SETID, without_setid
-from artfs.view.xattrs import is_own, no_such_xattr, of_reference
+from artfs.view.xattrs import is_own, no_such_xattr
 
 
 class PatchBranch(Branch):
@@ -224,7 +224,7 @@ class PatchNode(PendingNode):
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
         if is_own(name):
-            return of_reference(self.reference(), name)
+            return self._of_reference(self.reference(), name)
         for known, value in self._lower_xattrs():
             if known == name:
                 return value

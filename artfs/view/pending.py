@@ -322,9 +322,12 @@ class PendingNode(Place, Node):
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
         if is_own(name):
-            return of_reference(self.reference() if self.branch.tree.has_references else None, name)
+            return self._of_reference(self.reference() if self.branch.tree.has_references else None, name)
         with absent_is_told():
             return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+
+    def _of_reference(self, entry: ReferenceEntry | None, name: bytes) -> bytes:
+        return of_reference(entry, name, self.branch.serving.references, self.branch.tree.label)
 
     def xattrs(self) -> list[bytes]:
         twin = self.twin()

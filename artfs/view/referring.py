@@ -33,17 +33,18 @@ def refer(
     PermissionError.
     """
     at, made = root, list[tuple[PendingDirectory, bytes]]()
-    for name in way[:-1]:
+    for depth, name in enumerate(way[:-1], 1):
+        path = b"/".join(way[:depth])
         below: Node | None = at.find(name)
         if below is None:
-            _check(at, caller, CHANGE)
+            _check(at, path, caller, CHANGE)
             below = at.mkdir(name, _DIRECTORY_MODE, caller)
             made.append((at, name))
         if not isinstance(below, PendingDirectory):
-            raise NotADirectoryError(errno.ENOTDIR, f"'{printable(name)}' is no directory")
+            raise NotADirectoryError(errno.ENOTDIR, f"'{printable(path)}' is no directory")
         at = below
-        _check(at, caller, PASS)
-    _check(at, caller, CHANGE)
+        _check(at, path, caller, PASS)
+    _check(at, b"/".join(way), caller, CHANGE)
     attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
     if at.branch.serving.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
@@ -66,7 +67,7 @@ def refer(
     return [*made, (at, way[-1])]
 
 
-def _check(directory: PendingDirectory, caller: Caller, bits: int) -> None:
+def _check(directory: PendingDirectory, path: bytes, caller: Caller, bits: int) -> None:
     attributes = directory.attributes()
     if not granted(attributes.mode, attributes, caller, bits):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise PermissionError(errno.EACCES, f"'{printable(path)}': you may not make files there")

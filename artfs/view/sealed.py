@@ -173,7 +173,7 @@ class SealedNode(Node):
         if name == DIGEST and isinstance(entry, DirEntry):
             return digest.text(entry.content).encode()
         if isinstance(entry, ReferenceEntry) and is_own(name):
-            return of_reference(entry, name)
+            return of_reference(entry, name, self.tree.references, self.tree.label)
         if not isinstance(entry, SymlinkEntry):
             for known, value in entry.xattrs:
                 if known == name:

@@ -1,4 +1,4 @@
-"""Which xattrs there are: what a tree keeps, what is told of a reference, what is artfs's own. Pure."""
+"""Which xattrs there are: what a tree keeps, what is told of a reference, what is artfs's own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+from artfs.model import refusals
 from artfs.model.entry import RUN, ReferenceEntry
+from artfs.references import References
 from artfs.view.node import NoSuchAttribute
 
 URI, DIGEST = b"user.artfs.uri", b"user.artfs.digest"
+ERROR = b"user.artfs.error"
+"""Why the bytes of a reference could not be read the last time, as :mod:`artfs.model.refusals` has it."""
 
 
 def is_own(name: bytes) -> bool:
@@ -17,12 +21,17 @@ def is_own(name: bytes) -> bool:
     return name.startswith(b"user.artfs.") and name != RUN
 
 
-def of_reference(entry: ReferenceEntry | None, name: bytes) -> bytes:
-    """Returns what one of artfs's own attributes says of a reference. Raises :class:`NoSuchAttribute`."""
+def of_reference(entry: ReferenceEntry | None, name: bytes, references: References, of: str) -> bytes:
+    """Returns what one of artfs's own attributes says of a reference in the version or pending version `of`.
+
+    Raises :class:`NoSuchAttribute`.
+    """
     if entry is not None and name == URI:
         return entry.uri
     if entry is not None and name == DIGEST and entry.checksum:
         return entry.checksum
+    if entry is not None and name == ERROR and (failure := references.failure(entry, of)) is not None:
+        return refusals.encoded(failure).encode()
     raise NoSuchAttribute
 
 

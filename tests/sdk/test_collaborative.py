@@ -134,7 +134,7 @@ def test_an_id_that_nobody_started(place: Place, name: str) -> None:
         assert run.finish_artifact(artifact_of(name, x="x"), distributed_id="somebody").version == "v0"
         with pytest.raises(wandb.DraftNotFoundError, match="'nobody'"):
             run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="nobody")
-        with pytest.raises(ValueError, match="distributed_id is needed"):
+        with pytest.raises(TypeError, match="distributed_id is needed"):
             run.upsert_artifact(artifact_of(name, x="x"))
 
 

@@ -29,13 +29,18 @@ def _conflict(name: str) -> None:
 
 
 def test_a_pool_raises_it(place: Place, name: str) -> None:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    try:
         with pytest.raises(artfs.PathConflictError) as conflict:
             pool.apply_async(_conflict, (name,)).get(_PATIENCE)
         assert (conflict.value.path, conflict.value.run) == ("same.txt", f"{name}-run-0")
         assert "_conflict" in str(conflict.value.__cause__)  # the worker's traceback
         with pytest.raises(artfs.CollectionNotFound):
             pool.apply_async(_missing, (f"{name}-none",)).get(_PATIENCE)
+        pool.close()
+        pool.join()  # the worker gives its draft up
+    finally:
+        pool.terminate()
     with artfs.init() as run:  # which leaves nothing pending
         run.finish_artifact(artfs.Artifact(name, "dataset"), distributed_id="job")
 

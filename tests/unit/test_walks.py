@@ -10,6 +10,7 @@ import pytest
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id
 from artfs.pending.walk import directories
 from artfs.seal.ingest import _DEEP, Ingest
+from tests.unit.stores import as_nobody
 
 STRANGERS = 30
 
@@ -92,3 +93,20 @@ def test_ingest_of_a_deep_tree_goes_back_to_where_it_came_from_or_ends(root: Pat
     finally:
         os.close(fd)
     assert moved
+
+
+def test_an_ingest_names_the_directory_that_can_not_be_read() -> None:
+    def look(place: Path) -> None:
+        closed = place / "deep" / "closed"
+        closed.mkdir(parents=True)
+        closed.chmod(0)
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with pytest.raises(PermissionError) as refused:
+                Ingest(Sink(), lambda _status: None, lambda: None).run(fd)  # type: ignore[arg-type]
+        finally:
+            os.close(fd)
+            closed.chmod(0o700)
+        assert refused.value.filename == "deep/closed"
+
+    as_nobody(look)

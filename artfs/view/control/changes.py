@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable, Iterator
 
 from artfs.catalog.collection import Collection
@@ -13,7 +12,15 @@ from artfs.model import names
 from artfs.model.diff import Change
 from artfs.view.control.file import ControlFile, line
 from artfs.view.control.node import ControlNode, directory_attributes
-from artfs.view.control.place import PendingPlace, VersionPlace, can_list, check_may, directory_of, sees_all
+from artfs.view.control.place import (
+    CLOSED_TO_SOME,
+    PendingPlace,
+    VersionPlace,
+    can_list,
+    check_may,
+    directory_of,
+    sees_all,
+)
 from artfs.view.names_listing import NamesListing
 from artfs.view.node import Attributes, Caller, Listing, Node, virtual
 from artfs.view.process import READ
@@ -31,7 +38,7 @@ class Changes(ControlFile[PendingPlace]):
     def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
         changes, reach = place.view.volume.changes_within_reach(place.tree)
         if not sees_all(place, reach, caller):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
         return _told(changes)
 
 
@@ -81,7 +88,7 @@ class _Closed(ControlFile[VersionPlace]):
         difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
         owner = place.owner()
         owner.mode = difference.readable(place)
-        check_may(caller, owner, READ, os.strerror(errno.EACCES))
+        check_may(caller, owner, READ, CLOSED_TO_SOME)
         return difference.read(place)
 
     def readable(self, place: VersionPlace) -> int:

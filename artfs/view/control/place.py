@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from artfs.view.view import View
 
 
+CLOSED_TO_SOME = "it tells every name, and you may not list every directory"
+
+
 class Place:
     """One directory with a `.artfs` in it."""
 
@@ -151,7 +154,7 @@ def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str
     Who may finish a pending version need not be one who may.
     """
     if any(alias != LATEST for alias in aliases):
-        why = "aliases are set by whoever may write in the collection's directory"
+        why = f"you may not set aliases of '{collection.name}': whoever may write in its directory may"
         check_may(caller, directory_of(collection), CHANGE, why)
 
 

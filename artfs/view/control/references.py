@@ -20,7 +20,7 @@ from artfs.references import References, told
 from artfs.remote import Asker, Found
 from artfs.view.budget import FOUND
 from artfs.view.control.file import ControlFile, Elsewhere, line
-from artfs.view.control.place import PendingPlace, sees_all
+from artfs.view.control.place import CLOSED_TO_SOME, PendingPlace, sees_all
 from artfs.view.control.snapshot import Snapshot
 from artfs.view.node import Caller
 
@@ -42,7 +42,7 @@ class PendingReferences(ControlFile[PendingPlace]):
         may = sees_all(place, reach, caller)
         for reference in found:  # who may not is told that there is none
             if not may:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
             yield line(reference)
 
     def steps(

@@ -1,0 +1,121 @@
+"""How a mount says no: an errno, a line for people, and class and fields for a program that asks for them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import artfs
+from artfs.access.access import Access
+from artfs.access.mounted import MountedAccess
+from artfs.model import refusals
+from tests.conformance.helpers import fails
+from tests.conformance.processes import NOBODY, in_child
+from tests.mount.control import commit, control, show
+
+pytestmark = pytest.mark.fuse
+
+#: What an ordinary user may not do with a collection of root's, and what is said then.
+DENIED: dict[str, Callable[[Access, str], object]] = {
+    "set aliases of '{name}'": lambda access, name: access.alias(name, "v0", ["best"]),
+    "remove aliases of '{name}'": lambda access, name: access.unalias(name, ["good"]),
+    "tag {name}:v0": lambda access, name: access.tag(name, "v0", ["x"]),
+    "change {name}:v0": lambda access, name: access.change(name, "v0", {"description": "x"}),
+    "delete {name}:v0": lambda access, name: access.remove(name, "v0"),
+    "describe '{name}'": lambda access, name: access.describe_collection(name, "x"),
+    "set the ttl of '{name}'": lambda access, name: access.set_collection_ttl(name, 1),
+    "note that a run used {name}:v0": lambda access, name: access.record_use(name, "v0", "r1"),
+    "start pending versions of '{name}'": lambda access, name: access.new(name, b"other"),
+    "make collections here": lambda access, name: access.new(f"{name}-other"),
+    "record the run 'r1'": lambda access, _name: access.record_run("r1", {"state": "running"}),
+    "join {name}/job": lambda access, name: access.join(name, b"job", "r1"),
+    "set the base of {name}/job": lambda access, name: access.set_base(name, b"job", "v0"),
+    "add references to {name}/job": lambda access, name: access.look(
+        name, b"job", b"x", "file:///etc/passwd"
+    ),
+    "finish {name}/job": lambda access, name: access.finish(name, b"job"),
+    "discard {name}/job": lambda access, name: access.discard(name, b"job"),
+}
+
+
+@contextmanager
+def commanding(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def test_each_handle_has_its_own_refusal(model: Path, job: Path) -> None:
+    commit(model, "done", {"file": "data"})
+    with commanding(control(job, "base")) as one, commanding(control(job, "base")) as other:
+        assert os.pread(one, 4096, refusals.OFFSET) == b""
+        with fails(errno.ENOENT):
+            os.write(one, b"v7\n")
+        with fails(errno.EINVAL, errno.ENOENT):
+            os.write(other, b"no:such:place\n")
+        told = json.loads(os.pread(one, 4096, refusals.OFFSET))
+        words = f"'{model.name}' has no version or alias 'v7'"
+        assert told == {
+            "error": "VersionNotFound",
+            "text": words,
+            "fields": {"collection": model.name, "version": "v7"},
+        }
+        # What people read is the line it always was, however often a program has asked.
+        assert os.pread(one, 4096, 0).decode() == words + "\n"
+        assert os.pread(one, 7, refusals.OFFSET + 2) == b'error": '[:7]
+        assert json.loads(os.pread(other, 4096, refusals.OFFSET))["text"] != words
+        os.write(one, b"v0\n")
+        assert os.pread(one, 4096, refusals.OFFSET) == b""
+    assert show(job, "error") == "ok\n"
+
+
+def test_a_read_that_is_refused_is_told(model: Path) -> None:
+    commit(model, "done", {"file": "data"})
+    access = MountedAccess(model.parent)
+    with pytest.raises(artfs.VersionNotFound):
+        access.diff(model.name, "v0", "v1")
+    access.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> None:
+    commit(model, "done", {"file": "data"}, "good")
+
+    def told() -> dict[str, str]:
+        access, found = MountedAccess(shared_mnt), {}
+        for what, call in DENIED.items():
+            try:
+                call(access, model.name)
+            except PermissionError as error:
+                found[what] = str(error)
+            else:
+                found[what] = "it was done"
+        return found
+
+    del job
+    for what, said in in_child(told, uid=NOBODY).items():
+        assert said == f"[Errno {errno.EACCES}] you may not {what.format(name=model.name)}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_fills_a_pending_version_may_not_name_it(model: Path, job: Path) -> None:
+    job.chmod(0o777)
+    (job / "file").write_text("data")
+
+    def finish() -> str:
+        access = MountedAccess(model.parent)
+        with pytest.raises(PermissionError) as refused:
+            access.finish(model.name, b"job", ["best"])
+        return str(refused.value.strerror)
+
+    why = f"you may not set aliases of '{model.name}': whoever may write in its directory may"
+    assert in_child(finish, uid=NOBODY) == why
+    assert show(job, "error") == why + "\n"

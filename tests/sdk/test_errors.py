@@ -1,0 +1,587 @@
+"""What is refused is the same exception, with the same text and fields, with a mount and without.
+
+Each row of the table says what is done, and which exception that is; it is tried in every way of ``place``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import artfs
+from artfs.access.access import Access
+from artfs.sdk.connection import connect
+from tests.sdk.conftest import Place
+
+Call = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """``text`` and the values of ``fields`` may hold {name}, {id} and {cwd}."""
+
+    call: Call
+    kind: type[Exception]
+    text: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+ROWS: list[Row] = []
+
+
+def raises(kind: type[Exception], text: str, **fields: object) -> Callable[[Call], Call]:
+    def row(call: Call) -> Call:
+        ROWS.append(Row(call, kind, text, fields))
+        return call
+
+    return row
+
+
+def _access() -> Access:
+    return connect().access()
+
+
+def _saved(name: str, kind: str = "dataset", *, alias: str | None = None) -> artfs.Artifact:
+    artifact = artfs.Artifact(name, kind)
+    with artifact.new_file("a.txt") as file:
+        file.write("hello")
+    artifact.aliases = [alias] if alias else []
+    artifact.save()
+    return artifact
+
+
+@contextlib.contextmanager
+def _pending(name: str, **options: Any) -> Iterator[Access]:
+    access = _access()
+    access.new(name, b"job", **options)
+    try:
+        yield access
+    finally:
+        access.discard(name, b"job")
+
+
+def _finished(name: str) -> Access:
+    access = _access()
+    access.new(name, b"job")
+    access.finish(name, b"job")
+    return access
+
+
+def _put(access: Access, name: str, path: bytes) -> None:
+    with access.filling(name, b"job") as tree, tree.cursor() as at:
+        with at.stage(0o644) as staged:
+            at.publish(staged, path, replace=False)
+
+
+def _here(path: str, text: str = "one") -> str:
+    """Makes a file that everybody may read, and returns its URI."""
+    at = Path.cwd() / path
+    at.parent.mkdir(exist_ok=True)
+    at.write_text(text)
+    return f"file://{at}"
+
+
+# -- what is not there
+
+
+@raises(artfs.CollectionNotFound, "there is no collection '{name}'", name="{name}")
+def no_collection(name: str) -> None:
+    artfs.Api().artifact(f"{name}:v9")
+
+
+@raises(artfs.VersionNotFound, "'{name}' has no version or alias 'v9'", collection="{name}", version="v9")
+def no_version(name: str) -> None:
+    _saved(name)
+    artfs.Api().artifact(f"{name}:v9")
+
+
+@raises(artfs.VersionNotFound, "'{name}' has no version or alias 'v0'", collection="{name}", version="v0")
+def a_version_that_was_deleted(name: str) -> None:
+    artifact = _saved(name)
+    artifact.delete()
+    artifact.delete()
+
+
+@raises(artfs.AliasNotFound, "'{name}' has no alias 'best'", collection="{name}", alias="best")
+def no_alias(name: str) -> None:
+    _saved(name)
+    _access().unalias(name, ["best"])
+
+
+@raises(artfs.RunNotFound, "there is no run 'nobody'", run="nobody")
+def no_run(_name: str) -> None:
+    artfs.Api().run("nobody")
+
+
+@raises(
+    artfs.DraftNotFoundError,
+    "'{name}' has no pending version 'job'",
+    collection="{name}",
+    distributed_id=b"job",
+)
+def no_draft_of_a_distributed_id(name: str) -> None:
+    with artfs.init() as run:
+        run.finish_artifact(artfs.Artifact(name, "dataset"), distributed_id="job")
+
+
+@raises(
+    artfs.DraftNotFoundError,
+    "'{name}' has no pending version 'job'",
+    collection="{name}",
+    distributed_id=b"job",
+)
+def nothing_to_discard(name: str) -> None:
+    _saved(name)
+    _access().discard(name, b"job")
+
+
+@raises(TypeError, "distributed_id is needed, as the run has no group")
+def no_distributed_id(name: str) -> None:
+    with artfs.init() as run:
+        run.upsert_artifact(artfs.Artifact(name, "dataset"))
+
+
+@raises(artfs.PathNotFound, "{name}:v0 has no 'd/x'", where="{name}:v0", path=b"d/x")
+def no_path(name: str) -> None:
+    _saved(name).open("d/x")
+
+
+@raises(artfs.PathNotFound, "{name} has no 'd/x'", where="{name}", path=b"d/x")
+def no_path_in_a_draft(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add(b"1", "x")
+    artifact.open("d/x")
+
+
+@raises(artfs.InvalidCommand, "'d' is a directory, not a file")
+def a_directory_is_opened(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add(b"1", "d/x")
+    artifact.save()
+    artifact.open("d")
+
+
+@raises(artfs.InvalidCommand, "'d' is a directory, not a file")
+def a_directory_of_a_draft_is_opened(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add(b"1", "d/x")
+    artifact.open("d")
+
+
+@raises(FileNotFoundError, "the artifact has no 'd/x'")
+def nothing_to_remove(name: str) -> None:
+    _saved(name).new_draft().remove("d/x")
+
+
+@raises(artfs.CollectionNotFound, "there is no collection '{name}-none'", name="{name}-none")
+def the_base_is_of_no_collection(name: str) -> None:
+    _access().new(name, b"job", base=f"{name}-none:v0")
+
+
+@raises(artfs.VersionNotFound, "'{name}' has no version or alias 'v9'", collection="{name}", version="v9")
+def the_base_is_no_version(name: str) -> None:
+    _saved(name)
+    _access().new(name, b"job", base="v9")
+
+
+@raises(artfs.CollectionNotFound, "there is no collection '{name}-none'", name="{name}-none")
+def a_difference_to_no_collection(name: str) -> None:
+    _saved(name)
+    _access().diff(name, "v0", f"{name}-none:v0")
+
+
+@raises(artfs.VersionNotFound, "'{name}' has no version or alias 'v9'", collection="{name}", version="v9")
+def a_difference_to_no_version(name: str) -> None:
+    _saved(name)
+    _access().diff(name, "v0", "v9")
+
+
+# -- what is there
+
+
+@raises(
+    artfs.TypeMismatch,
+    "'{name}' has versions of the type 'dataset': 'model' can't be its type; use that type, or another name",
+    collection="{name}",
+    type="dataset",
+    wanted="model",
+)
+def another_type(name: str) -> None:
+    _saved(name)
+    artfs.Artifact(name, "model").add({"x": 1}, "x")
+
+
+@raises(
+    artfs.AlreadyPending,
+    "'job' of '{name}' is pending already",
+    collection="{name}",
+    distributed_id=b"job",
+)
+def started_twice(name: str) -> None:
+    with _pending(name) as access:
+        access.new(name, b"job")
+
+
+_FINISHED = "'job' of '{name}' is finished: it is v0; start another id"
+
+
+@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+def started_after_the_finish(name: str) -> None:
+    _finished(name).new(name, b"job")
+
+
+@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+def filled_after_the_finish(name: str) -> None:
+    with _finished(name).filling(name, b"job"):
+        pass
+
+
+@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+def joined_after_the_finish(name: str) -> None:
+    _finished(name).join(name, b"job", "r1")
+
+
+@raises(
+    artfs.PathConflictError,
+    "'d/x' is there with other content: run '{name}-1' brought it; overwrite=True replaces it",
+    path="d/x",
+    run="{name}-1",
+)
+def other_bytes_of_another_run(name: str) -> None:
+    with _pending(name, kind="dataset"):
+        for number in (1, 2):
+            with artfs.init(id=f"{name}-{number}") as run:
+                artifact = artfs.Artifact(name, "dataset")
+                artifact.add(b"%d" % number, "d/x")
+                run.upsert_artifact(artifact, distributed_id="job")
+
+
+@raises(
+    artfs.PathConflictError,
+    "'x' is there with other content: it was brought; overwrite=True replaces it",
+    path="x",
+    run=None,
+)
+def another_file_of_a_name(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add(b"1", "x")
+    _here("x")
+    artifact.add_file("x")
+
+
+@raises(artfs.InvalidCommand, "'k' is a directory and stands in the tree as no directory: remove that first")
+def a_directory_where_a_file_is(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add(b"1", "k")
+    artifact.add(b"2", "k/x")
+
+
+@raises(artfs.AlreadyExists, "'x' is there already: remove it first")
+def another_reference_of_a_name(name: str) -> None:
+    with _pending(name) as access:
+        _put(access, name, b"x")
+        access.add_reference(name, b"job", b"x", _here("y"))
+
+
+@raises(
+    artfs.HeldByAlias,
+    "v0 is held by: best; move or remove the alias first",
+    version="v0",
+    aliases=("best",),
+)
+def a_version_with_an_alias_is_deleted(name: str) -> None:
+    _saved(name, alias="best").delete()
+
+
+@raises(artfs.NotEmpty, "'{name}' has pending versions: finish or discard them first")
+def a_collection_with_a_draft_is_deleted(name: str) -> None:
+    with _pending(name) as access:
+        access.remove_collection(name)
+
+
+@raises(artfs.NotEmpty, "'{name}' has versions (1): remove them first")
+def a_collection_with_a_version_is_deleted(name: str) -> None:
+    _saved(name)
+    _access().remove_collection(name)
+
+
+# -- what can't be done now
+
+
+@raises(artfs.RunsJoined, "runs have joined and not left: r1, r2", runs=("r1", "r2"))
+def finished_while_runs_are_at_it(name: str) -> None:
+    with _pending(name) as access:
+        access.join(name, b"job", "r1")
+        access.join(name, b"job", "r2")
+        access.finish(name, b"job", wait=0.1)
+
+
+@raises(artfs.NotIdle, "somebody works on it: it has changed lately, or a run has joined it")
+def discarded_if_idle(name: str) -> None:
+    with _pending(name) as access:
+        access.discard(name, b"job", idle=1000.0)
+
+
+@raises(artfs.TreeTouched, "the tree was changed already: its base can be set only while it is untouched")
+def a_base_after_the_first_file(name: str) -> None:
+    _saved(name)
+    with _pending(name) as access:
+        _put(access, name, b"x")
+        access.set_base(name, b"job", "v0")
+
+
+@raises(
+    artfs.Collision,
+    "'latest' is v1 now, and both sides changed: x (added here, added there); make each path what it shall"
+    " be, then write 'latest' to .artfs/base again (artfs rebase), which keeps yours, and finish",
+    paths=((b"x", "added", "added"),),
+)
+def both_sides_changed_a_path(name: str) -> None:
+    _saved(name)
+    with _pending(name, base="latest") as access:
+        _put(access, name, b"x")
+        theirs = artfs.Artifact(name, "dataset")
+        theirs.add(b"2", "x")
+        theirs.save()
+        access.finish(name, b"job")
+
+
+@raises(
+    artfs.CannotSeal,
+    "a version can't hold these, remove them first: d/pipe (fifo)",
+    entries=((b"d/pipe", "fifo"),),
+)
+def a_fifo_is_sealed(name: str) -> None:
+    with _pending(name) as access:
+        with access.filling(name, b"job") as tree, tree.cursor() as at:
+            at.make(b"d", 0o755)
+            at.enter(b"d")
+            os.mkfifo(b"pipe", dir_fd=at._to.fd)  # type: ignore[attr-defined]
+        access.finish(name, b"job")
+
+
+@raises(
+    artfs.ArtifactFinalizedError,
+    "the artifact '{name}' was saved: its new_draft() can be changed",
+    artifact="{name}",
+)
+def a_saved_artifact_is_changed(name: str) -> None:
+    _saved(name).add(b"1", "y")
+
+
+@raises(
+    artfs.ArtifactNotLoggedError,
+    "the artifact '{name}' has no digest before it is logged or saved",
+    artifact="{name}",
+    what="digest",
+)
+def a_draft_has_no_digest(name: str) -> None:
+    _ = artfs.Artifact(name, "dataset").digest
+
+
+# -- what is not legal
+
+
+@raises(
+    artfs.InvalidName,
+    "'v7' can't name an alias: v and digits name versions",
+    what="an alias",
+    name="v7",
+    rule="v and digits name versions",
+)
+def an_alias_like_a_version(name: str) -> None:
+    _saved(name)
+    _access().alias(name, "v0", ["v7"])
+
+
+@raises(
+    artfs.InvalidCommand, "a ttl is a number of whole seconds, 'none' for ever, or null: the collection's"
+)
+def a_ttl_of_words(name: str) -> None:
+    _saved(name)
+    _access().change(name, "v0", {"ttl": "soon"})
+
+
+@raises(artfs.InvalidCommand, r"a description is valid UTF-8: '\udcff'")
+def a_description_of_no_characters(name: str) -> None:
+    _saved(name)
+    _access().change(name, "v0", {"description": "\udcff"})
+
+
+@raises(artfs.InvalidCommand, "a run has no statx")
+def a_run_with_an_unknown_fact(name: str) -> None:
+    _access().record_run(name, {"statx": 17})
+
+
+@raises(
+    TypeError,
+    "metadata['a'] is of the type object, which JSON has not: use text, a number, a list or a dictionary",
+)
+def metadata_that_says_nothing(name: str) -> None:
+    artfs.Artifact(name, "dataset", metadata={"a": object()})
+
+
+@raises(
+    TypeError,
+    "metadata['a'] is of the type generator, which JSON has not: use text, a number, a list or a dictionary",
+)
+def metadata_that_is_a_generator(name: str) -> None:
+    artfs.Artifact(name, "dataset", metadata={"a": (number for number in range(3))})
+
+
+@raises(
+    TypeError,
+    "metadata['a']['b'][0] is of the type lock, which JSON has not:"
+    " use text, a number, a list or a dictionary",
+)
+def metadata_that_becomes_none(name: str) -> None:
+    artifact = _saved(name)
+    artifact.metadata["a"] = {"b": [threading.Lock()]}
+    artifact.save()
+
+
+# -- references
+
+
+@raises(
+    artfs.Unreachable,
+    "file:///no/such/file can't be had: there is no such file",
+    uri="file:///no/such/file",
+    why="there is no such file",
+)
+def nothing_to_refer_to(name: str) -> None:
+    artfs.Artifact(name, "dataset").add_reference("file:///no/such/file")
+
+
+@raises(
+    artfs.Unreachable,
+    "artfs://{name}-s:v0/x can't be had: {name}-s:v0 has no such path",
+    uri="artfs://{name}-s:v0/x",
+    why="{name}-s:v0 has no such path",
+)
+def nothing_to_refer_to_in_a_version(name: str) -> None:
+    _saved(f"{name}-s")
+    artfs.Artifact(name, "dataset").add_reference(f"artfs://{name}-s:v0/x")
+
+
+@raises(artfs.CollectionNotFound, "there is no collection '{name}-s'", name="{name}-s")
+def no_collection_to_refer_to(name: str) -> None:
+    artfs.Artifact(name, "dataset").add_reference(f"artfs://{name}-s:v0/x")
+
+
+@raises(
+    ValueError,
+    "uri: file://{cwd}/d has more than 2 objects: refer to a part of it, or raise max_objects",
+)
+def more_references_than_wanted(name: str) -> None:
+    for number in range(3):
+        _here(f"d/{number}")
+    artfs.Artifact(name, "dataset").add_reference(f"file://{Path.cwd()}/d", max_objects=2)
+
+
+_GONE: dict[str, Any] = {"uri": "file://{cwd}/x", "why": "there is no such file"}
+
+
+@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+def what_was_referred_to_is_gone(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add_reference(_here("x"))
+    artifact.save()
+    os.unlink("x")
+    artifact.open("x")
+
+
+@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+def what_a_draft_refers_to_is_gone(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add_reference(_here("x"))
+    os.unlink("x")
+    artifact.open("x")
+
+
+@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+def what_is_downloaded_is_gone(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add_reference(_here("x"))
+    artifact.save()
+    os.unlink("x")
+    artifact.download("out")
+
+
+@raises(
+    artfs.Changed,
+    "file://{cwd}/x has changed: 3 bytes was recorded, 5 bytes is there",
+    uri="file://{cwd}/x",
+    expected="3 bytes",
+    found="5 bytes",
+)
+def what_was_referred_to_is_another(name: str) -> None:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add_reference(_here("x", "one"))
+    artifact.save()
+    _here("x", "other")
+    artifact.open("x")
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    """Puts what is known only when it runs into a text."""
+    if not isinstance(value, str):
+        return value
+    for key, text in values.items():
+        value = value.replace(f"{{{key}}}", text)
+    return value
+
+
+@pytest.fixture
+def open_to_all(tmp_path: Path) -> Path:
+    """The working directory, which everybody may reach, as a mount by root asks for what is referred to."""
+    for above in (tmp_path, *tmp_path.parents):
+        if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
+            above.chmod(above.stat().st_mode | 0o55)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.call.__name__)
+def test_it_is_the_same_in_every_way(row: Row, name: str, open_to_all: Path) -> None:
+    values = {"name": name, "cwd": str(open_to_all)}
+    with pytest.raises(row.kind) as caught:
+        row.call(name)
+    error = caught.value
+    assert type(error) is row.kind
+    assert Exception.__str__(error) == _filled(row.text, values)
+    assert vars(error) == {key: _filled(value, values) for key, value in row.fields.items()}
+
+
+def test_files_that_are_open_are_told(place: Place, name: str) -> None:
+    if not place.mounted:
+        pytest.skip("nobody opens a file of a pending version without a mount")
+    with _pending(name) as access:
+        directory = access.pending_directory(name, b"job")
+        assert directory is not None
+        with open(directory / "x", "wb"), pytest.raises(artfs.OpenForWriting) as caught:
+            access.finish(name, b"job", wait=0.1)
+    [writer] = caught.value.writers
+    assert (writer.path, writer.pid) == (b"x", os.getpid())
+
+
+def test_values_that_say_what_they_are_stay_metadata(place: Place, name: str) -> None:
+    del place
+    given = {"path": Path("/a"), "range": slice(1, 5), "function": os.getcwd, "class": Path, "key": {3: 4}}
+    with warnings.catch_warnings(action="error"):
+        artifact = artfs.Artifact(name, "dataset", metadata=given)
+    assert artifact.metadata == {
+        "path": "/a",
+        "range": {"slice_start": 1, "slice_step": None, "slice_stop": 5},
+        "function": "posix.getcwd",
+        "class": "pathlib.Path",
+        "key": {"3": 4},
+    }
