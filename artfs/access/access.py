@@ -260,8 +260,8 @@ class Access(ABC):
         The caller closes the descriptor. Raises :class:`~artfs.errors.PathNotFound`.
         """
 
-    def reference_failure(self, name: str, ref: str, path: bytes) -> Exception | None:  # noqa: ARG002
-        """Tells why what a reference stands for can't be read, if that is not told by who reads it."""
+    def read_failure(self, name: str, ref: str, path: bytes) -> Exception | None:  # noqa: ARG002
+        """Tells why a file can't be read, if that is not told by who reads it."""
         return None
 
     def alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:

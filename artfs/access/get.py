@@ -87,7 +87,7 @@ def get(
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                failure = access.reference_failure(name, version, entry.path)
+                failure = access.read_failure(name, version, entry.path)
                 if failure is None:
                     raise
                 if entry.path not in may_miss or not isinstance(failure, ReferenceFailed):

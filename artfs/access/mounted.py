@@ -257,9 +257,9 @@ class MountedAccess(Access):
         with self._version(name, ref) as fd:
             return sealed.open_at(fd, name, path)
 
-    def reference_failure(self, name: str, ref: str, path: bytes) -> Exception | None:
+    def read_failure(self, name: str, ref: str, path: bytes) -> Exception | None:
         with self._version(name, ref) as fd:
-            return sealed.reference_failure(fd, path)
+            return sealed.read_failure(fd, path)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with may(f"set aliases of '{name}'"), self._version(name, ref) as fd:

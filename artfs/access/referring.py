@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from artfs.access.control import command
 from artfs.access.trees import Origin, Staged
-from artfs.errors import ArtfsError, ReferenceFailed, printable_uri
+from artfs.errors import ArtfsError
 from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
@@ -135,9 +135,9 @@ class OnMount(Referring):
 
 
 def brought(fd: int) -> int:
-    """Returns an open file on a mount; of a reference once its bytes are there.
+    """Returns an open file on a mount once its bytes are there, as far as that is known by the first.
 
-    Raises :class:`~artfs.errors.ReferenceFailed`, and closes the file then.
+    Raises :class:`~artfs.errors.ReferenceFailed`, :class:`~artfs.errors.Damaged`, and closes the file then.
     """
     try:
         if (failure := failure_of(fd)) is not None:
@@ -149,25 +149,24 @@ def brought(fd: int) -> int:
 
 
 def failure_of(fd: int) -> ArtfsError | OSError | None:
-    """Has the bytes of an open reference brought, and tells why they can't be; None for any other file."""
-    try:
-        uri = os.fsdecode(os.getxattr(fd, _URI))
-    except OSError:
-        return None
+    """Reads a byte of an open file, and tells why there is none to be had; None if there is."""
     try:
         os.pread(fd, 1, 0)
     except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        with contextlib.suppress(OSError):
-            if (told := refusals.decoded(os.getxattr(fd, _ERROR))) is not None:
-                return told
-        return ReferenceFailed(f"{printable_uri(uri)} can't be had")
+        return told(fd, error)
     return None
+
+
+def told(file: int | bytes, error: OSError) -> ArtfsError | OSError:
+    """Returns what the mount says of a file that can't be read, given as :func:`os.getxattr` takes it."""
+    if error.errno == errno.EIO:
+        with contextlib.suppress(OSError):
+            return refusals.decoded(os.getxattr(file, _ERROR)) or error
+    return error
 
 
 def _line(path: bytes, origin: Origin, run: str | None) -> str:
     return json.dumps({"path": os.fsdecode(path), **origin._asdict(), **({"run": run} if run else {})})
 
 
-__all__ = ["InVolume", "OnMount", "Referring", "brought", "failure_of"]
+__all__ = ["InVolume", "OnMount", "Referring", "brought", "failure_of", "told"]

@@ -15,7 +15,7 @@ from artfs.access.control import document
 from artfs.access.copying import user_xattrs
 from artfs.access.directories import Directories, walk
 from artfs.access.paths import no_file, parts, resolved
-from artfs.access.referring import brought, failure_of
+from artfs.access.referring import brought, failure_of, told
 from artfs.errors import PathNotFound
 
 
@@ -64,7 +64,8 @@ def entries(root: int, name: str, prefix: bytes) -> Iterator[Entry]:
 def open_at(root: int, name: str, path: bytes) -> int:
     """Opens a file, through symlinks that stay within the version; the caller closes the descriptor.
 
-    Raises as :func:`listing` does, and :class:`~artfs.errors.ReferenceFailed` for bytes that can't be had.
+    Raises as :func:`listing` does, and :class:`~artfs.errors.ReferenceFailed` and
+    :class:`~artfs.errors.Damaged` for bytes that can't be had.
     """
     found, way = _follow(root, parts(path))
     if found is None:
@@ -78,8 +79,8 @@ def open_at(root: int, name: str, path: bytes) -> int:
     return brought(opened)
 
 
-def reference_failure(root: int, path: bytes) -> Exception | None:
-    """Tells why the bytes of a reference can't be had; None if they can, and for any other file."""
+def read_failure(root: int, path: bytes) -> Exception | None:
+    """Tells why a file can't be read; None if it can."""
     opened = _open_file(root, path)
     try:
         return failure_of(opened)
@@ -143,4 +144,7 @@ def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None 
 
 
 def _open_file(dir_fd: int, name: bytes) -> int:
-    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError as error:
+        raise told(b"/proc/self/fd/%d/%s" % (dir_fd, name), error) from None

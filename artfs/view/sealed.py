@@ -7,6 +7,7 @@ again after years is found by going down from the root. Only a bounded number of
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
-from artfs.model import digest, names
+from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import closing
 from artfs.references import References
@@ -35,7 +36,7 @@ from artfs.view.node import (
     writes,
 )
 from artfs.view.reference import ReferenceHandle
-from artfs.view.xattrs import DIGEST, is_own, of_reference
+from artfs.view.xattrs import DIGEST, ERROR, is_own, of_reference
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,12 @@ class SealedTree:
 class SealedNode(Node):
     """One entry of a sealed version."""
 
-    __slots__ = ("entry", "ino", "ordinal", "parent", "tree")
+    __slots__ = ("damage", "entry", "ino", "ordinal", "parent", "tree")
 
     def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
         self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
         self.ino = tree.number(ordinal)
+        self.damage: Damaged | None = None  # what was found when it was read the last time
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
@@ -172,6 +174,8 @@ class SealedNode(Node):
             return digest.text(entry.blob).encode()
         if name == DIGEST and isinstance(entry, DirEntry):
             return digest.text(entry.content).encode()
+        if name == ERROR and self.damage is not None:
+            return refusals.encoded(self.damage).encode()
         if isinstance(entry, ReferenceEntry) and is_own(name):
             return of_reference(entry, name, self.tree.references, self.tree.label)
         if not isinstance(entry, SymlinkEntry):
@@ -215,7 +219,8 @@ class SealedNode(Node):
             raise
 
     def lament(self, error: Damaged) -> None:
-        """Tells the log what is damaged here."""
+        """Tells the log what is damaged here, and keeps it for who asks why it can't be read."""
+        self.damage = copy.copy(error)  # without the frames of its traceback
         log.error("%s: %s: %s", self.tree.label, printable(self.path()), error)
 
     def target(self) -> bytes:

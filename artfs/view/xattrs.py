@@ -13,7 +13,7 @@ from artfs.view.node import NoSuchAttribute
 
 URI, DIGEST = b"user.artfs.uri", b"user.artfs.digest"
 ERROR = b"user.artfs.error"
-"""Why the bytes of a reference could not be read the last time, as :mod:`artfs.model.refusals` has it."""
+"""Why a file could not be read the last time, as :mod:`artfs.model.refusals` has it."""
 
 
 def is_own(name: bytes) -> bool:

@@ -5,6 +5,7 @@ Files of up to 1 MiB are verified before their first byte is told, larger ones w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -13,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from artfs.access.access import Access
+from artfs.access.direct import DirectAccess
+from artfs.access.get import get
+from artfs.access.open import open_access
+from artfs.errors import Damaged
 from artfs.store.verified import LARGEST
+from artfs.volume import Volume
 from tests.conformance.helpers import fails
 from tests.mount.control import command, finish
 from tests.mount.mounting import MountedVolume, artfs, mounted_volume
@@ -117,3 +124,21 @@ def test_get_and_cat_stop_at_a_damaged_file(damaged: DamagedVolume, version: Pat
     cat = subprocess.run(["cat", version / "bad-4096"], capture_output=True, check=False)
     assert cat.returncode != 0
     assert cat.stdout == b""
+
+
+def test_damage_is_told_as_without_a_mount(damaged: DamagedVolume, version: Path, tmp_path: Path) -> None:
+    name = version.parent.name
+
+    def told(access: Access, out: Path) -> list[tuple[str, dict[str, object]]]:
+        found = []
+        with contextlib.closing(access):
+            with pytest.raises(Damaged) as opened:
+                access.open_file(name, "v0", b"bad-4096")
+            with pytest.raises(Damaged) as copied:
+                get(access, name, "v0", out)
+            found += [(str(caught.value), vars(caught.value)) for caught in (opened, copied)]
+        return found
+
+    mounted = told(open_access(damaged.point), tmp_path / "mounted")
+    assert mounted == told(DirectAccess(Volume.open(damaged.volume)), tmp_path / "direct")
+    assert mounted[0][1]["why"] == "it has other bytes than its digest says"

@@ -122,7 +122,7 @@ def test_arguments_of_runs(place: Place, name: str, tmp_path: Path) -> None:
             (ValueError, "aliases", lambda: run.log_artifact(artifact, aliases=["v1"])),
             (ValueError, "aliases", lambda: run.log_artifact(artifact, aliases="pending")),
             (ValueError, "tags", lambda: run.log_artifact(artifact, tags=[""])),
-            (ValueError, "distributed_id", lambda: run.upsert_artifact(artifact)),
+            (TypeError, "distributed_id", lambda: run.upsert_artifact(artifact)),
         ]:
             with pytest.raises(kind, match=rf"^{match}"):
                 way()

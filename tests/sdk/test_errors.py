@@ -76,9 +76,8 @@ def _finished(name: str) -> Access:
 
 
 def _put(access: Access, name: str, path: bytes) -> None:
-    with access.filling(name, b"job") as tree, tree.cursor() as at:
-        with at.stage(0o644) as staged:
-            at.publish(staged, path, replace=False)
+    with access.filling(name, b"job") as tree, tree.cursor() as at, at.stage(0o644) as staged:
+        at.publish(staged, path, replace=False)
 
 
 def _here(path: str, text: str = "one") -> str:
