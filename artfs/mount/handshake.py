@@ -21,9 +21,9 @@ beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as
 container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
 it. An ordinary user can't do so, since fusermount3 asks the dead mount: there it goes first.
 
-If any of it can't be had, pyfuse3 mounts in its own way (``Connection.plain``): slower, and otherwise the
-same. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of libfuse, fusermount3's
-_FUSE_COMMFD.
+If any of it can't be had, pyfuse3 mounts in its own way (``Connection.plain``): slower, and with ASYNC_DIO,
+which libfuse asks for whatever pyfuse3 is told. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and
+``do_init`` of libfuse, fusermount3's _FUSE_COMMFD.
 """
 
 from __future__ import annotations
@@ -78,6 +78,9 @@ HANDLE_KILLPRIV_V2 = 1 << 28
 #   CACHE_SYMLINKS         an alias is a symlink that moves
 #   POSIX_LOCKS, FLOCK_LOCKS   without them the kernel keeps locks itself, which is right for one kernel
 #   AUTO_INVAL_DATA        drops a file's pages when its mtime moves; every change comes through this kernel
+#   ASYNC_DIO              lets an O_DIRECT write by AIO or io_uring complete without a second invalidation of
+#                          the page cache (fs/fuse/file.c, fuse_direct_IO): pages that a reader brought in
+#                          meanwhile then stay stale. Without it the write is done when io_submit(2) returns
 #   NO_OPEN(DIR)_SUPPORT   opens are counted: a seal asks who has what open
 #   DONT_MASK, POSIX_ACL   the kernel applies the umask; there are no default ACLs
 #   SETXATTR_EXT, INIT_EXT change structures, or bring flags, that libfuse 3.14 doesn't know
@@ -86,7 +89,6 @@ _WANTED = (
     | ATOMIC_O_TRUNC
     | BIG_WRITES
     | DO_READDIRPLUS
-    | ASYNC_DIO
     | PARALLEL_DIROPS
     | MAX_PAGES
     | EXPLICIT_INVAL_DATA
@@ -99,6 +101,7 @@ _MAX_BACKGROUND = 64
 _CONGESTION_THRESHOLD = 48
 _READ_BUFFER = MAX_WRITE + 4096
 _INIT_TIMEOUT = 10.0
+_COST_OF_PLAIN = "writes cost more, and O_DIRECT writes by AIO can leave stale pages to other readers"
 
 # linux/mount.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
@@ -222,7 +225,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
     try:
         device = _mount(connection)
     except OSError as error:
-        log.warning("can't mount by ourselves (%s), libfuse shall: writes will cost more", error)
+        log.warning("can't mount by ourselves (%s), libfuse shall: %s", error, _COST_OF_PLAIN)
         _take_all_away(connection)
         return connection
     try:
@@ -230,7 +233,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
             connection.mount = mounts.at(mountpoint)
         connection._take_over(device)
     except (OSError, ValueError) as error:
-        log.warning("the handshake failed (%s), libfuse shall do it: writes will cost more", error)
+        log.warning("the handshake failed (%s), libfuse shall do it: %s", error, _COST_OF_PLAIN)
         os.close(device)
         connection.mount = None
         if connection.dead is None:

@@ -88,7 +88,7 @@ class TestMount:
         flags = tiny.facts()["flags"]
         for wanted in (handshake.HANDLE_KILLPRIV_V2, handshake.PARALLEL_DIROPS, handshake.MAX_PAGES):
             assert flags & wanted
-        assert not flags & (handshake.AUTO_INVAL_DATA | handshake.WRITEBACK_CACHE)
+        assert not flags & (handshake.AUTO_INVAL_DATA | handshake.ASYNC_DIO | handshake.WRITEBACK_CACHE)
 
     def test_the_mount_table_names_type_and_volume(self, tiny: TinyMounts):
         tiny.start()
