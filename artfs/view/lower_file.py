@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 class LowerHandle(PendingHandle):
     """A lower file, open for reading, until it is copied up."""
 
-    __slots__ = ("_blob", "unverified")
+    __slots__ = ("_blob", "flags", "unverified")
 
     node: PatchNode
 
-    def __init__(self, node: PatchNode, caller: Caller) -> None:
+    def __init__(self, node: PatchNode, flags: int, caller: Caller) -> None:
         super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        self.flags = flags  # for the copy: a sealed file has no atime
         assert isinstance(node.entry, FileEntry)
         self._blob = node.entry.blob
         self.unverified = node.branch.store.verified.wants(self._blob, self.fd)

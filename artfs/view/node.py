@@ -334,5 +334,10 @@ class NoSuchAttribute(Exception):
 
 
 def writes(flags: int) -> bool:
-    """Tells whether open(2) flags ask for anything but reading."""
+    """Tells whether open(2) flags need the right to write."""
     return flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
+
+def may_write(flags: int) -> bool:
+    """Tells whether what was opened with these flags can be written: not so with Linux's access mode 3."""
+    return flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)

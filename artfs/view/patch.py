@@ -340,13 +340,13 @@ class PatchNode(PendingNode):
         readers, self.readers = self.readers, None
         if not readers:
             return
-        fd = self.descriptor(os.O_RDONLY)
-        try:
-            for handle in readers:
+        for handle in readers:
+            fd = self.descriptor(self.branch.passed_on(handle.flags))
+            try:
                 os.dup2(fd, handle.fd, inheritable=False)
-                handle.unverified = False
-        finally:
-            os.close(fd)
+            finally:
+                os.close(fd)
+            handle.unverified = False
 
     # -- files and links
 
@@ -357,10 +357,12 @@ class PatchNode(PendingNode):
         assert isinstance(entry, FileEntry)
         return self.branch.store.open_blob(entry.blob, entry.size)
 
-    def _opened_to_read(self, caller: Caller) -> Handle:
+    def _opened_to_read(self, flags: int, caller: Caller) -> Handle:
         if isinstance(self.entry, ReferenceEntry):
             return ReferenceHandle(self.branch.serving.references, self.entry, self.branch.tree.label, caller)
-        return super()._opened_to_read(caller) if self.entry is None else LowerHandle(self, caller)
+        return (
+            super()._opened_to_read(flags, caller) if self.entry is None else LowerHandle(self, flags, caller)
+        )
 
     def target(self) -> bytes:
         twin = self.twin()

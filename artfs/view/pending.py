@@ -40,6 +40,7 @@ from artfs.view.node import (
     Node,
     Unready,
     check_no_control,
+    may_write,
     writes,
 )
 from artfs.view.open_files import PendingHandle, PendingListing
@@ -75,13 +76,17 @@ class Branch:
         self.absent: set[bytes] = set()
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
 
-    def access(self, flags: int) -> int:
-        """Returns how the backing file is to be opened.
+    def passed_on(self, flags: int) -> int:
+        """Returns the open(2) flags for the backing file.
 
-        With its write cache the kernel reads what surrounds a write, by whatever handle the write has.
+        With its write cache the kernel reads what surrounds a write, by whatever handle the write has. What
+        the other flags ask for it does itself: it places an O_APPEND write, and sends an fsync after one of
+        O_SYNC or O_DSYNC.
         """
         access = flags & os.O_ACCMODE
-        return os.O_RDWR if self.serving.write_cache and access == os.O_WRONLY else access
+        if self.serving.write_cache and access == os.O_WRONLY:
+            access = os.O_RDWR
+        return access | flags & (os.O_TRUNC | os.O_NOATIME)
 
     def plant(self) -> PendingDirectory:
         """Makes the root of the tree; to be called once."""
@@ -373,12 +378,11 @@ class PendingNode(Place, Node):
         return os.readlink(self.name, dir_fd=self.parent.directory())
 
     def open(self, flags: int, caller: Caller) -> Handle:
-        access = flags & os.O_ACCMODE
         if not writes(flags):
             twin = self.twin()
             if twin is not None:
                 return twin.open(flags, caller)
-            return self._opened_to_read(caller)
+            return self._opened_to_read(flags, caller)
         if self.twin() is not None:
             raise ReadOnly
         tree = self.branch.tree
@@ -386,19 +390,19 @@ class PendingNode(Place, Node):
             self.lift_bytes(empty=bool(flags & os.O_TRUNC))
             if flags & os.O_TRUNC:
                 cut_aside(self, 0)
-            fd = self.descriptor(self.branch.access(flags) | (flags & os.O_TRUNC))
-            handle = PendingHandle(self, fd, caller, writable=access != os.O_RDONLY)
+            fd = self.descriptor(self.branch.passed_on(flags))
+            handle = PendingHandle(self, fd, caller, writable=may_write(flags))
             if flags & os.O_TRUNC:
                 tree.hashes.begin(self.serial)
                 self.drop_setid(caller)
             return handle
 
-    def _opened_to_read(self, caller: Caller) -> Handle:
+    def _opened_to_read(self, flags: int, caller: Caller) -> Handle:
         if self.branch.tree.has_references:
             entry = self.reference()
             if entry is not None:
                 return ReferenceHandle(self.branch.serving.references, entry, self.branch.tree.label, caller)
-        return PendingHandle(self, self.descriptor(os.O_RDONLY), caller, writable=False)
+        return PendingHandle(self, self.descriptor(self.branch.passed_on(flags)), caller, writable=False)
 
 
 class PendingDirectory(PendingNode):
@@ -472,9 +476,8 @@ class PendingDirectory(PendingNode):
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         with self._making(name) as directory:
-            access = flags & os.O_ACCMODE
             made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(name, self.branch.access(flags) | made, mode & 0o7777, dir_fd=directory)
+            fd = os.open(name, self.branch.passed_on(flags) | made, mode & 0o7777, dir_fd=directory)
             try:
                 self._own(fd, mode, caller)
                 status = os.fstat(fd)
@@ -484,7 +487,7 @@ class PendingDirectory(PendingNode):
             self.branch.tree.hashes.begin(status.st_ino)
             node = self.branch.node(status, self, name)
             node.setid = bool(status.st_mode & SETID)
-            return node, PendingHandle(node, fd, caller, writable=access != os.O_RDONLY)
+            return node, PendingHandle(node, fd, caller, writable=may_write(flags))
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         with self._making(name) as directory:

@@ -22,6 +22,9 @@ WAYS: dict[str, int] = {
     "O_RDWR": os.O_RDWR,
     "O_RDWR|O_APPEND": os.O_RDWR | os.O_APPEND,
     "O_RDWR|O_SYNC": os.O_RDWR | os.O_SYNC,
+    "O_RDWR|O_DSYNC|O_NOATIME": os.O_RDWR | os.O_DSYNC | os.O_NOATIME,
+    "O_RDONLY|O_NONBLOCK|O_NOCTTY": os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY,
+    "access mode 3": os.O_ACCMODE,
     "O_PATH": os.O_PATH,
     "a directory": os.O_RDONLY | os.O_DIRECTORY,
 }
@@ -144,6 +147,25 @@ def _create_below(fs: OsFilesystem, fd: int, at: bytes) -> None:
     os.close(os.open(b"new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640, dir_fd=fd))
 
 
+#: What F_GETFL tells; O_LARGEFILE is the C library's business, O_NOATIME needs the owner's right.
+_STATUS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
+
+
+def _set_flags(flags: int) -> HandleCall:
+    """Changes what F_SETFL can change, and tells what the file is like then."""
+
+    def call(fs: OsFilesystem, fd: int, at: bytes) -> object:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & _STATUS
+
+    return call
+
+
+def _append_from_now_on(fs: OsFilesystem, fd: int, at: bytes) -> object:
+    _set_flags(os.O_APPEND)(fs, fd, at)
+    return os.write(fd, b"end"), os.lseek(fd, 0, os.SEEK_CUR)
+
+
 def _chdir(fs: OsFilesystem, fd: int, at: bytes) -> None:
     here = os.open(".", os.O_PATH | os.O_DIRECTORY)
     try:
@@ -217,6 +239,14 @@ HANDLE_CALLS: dict[str, HandleCall] = {
     "linkat(/proc/self/fd)": _link_by_proc,
     "open(/proc/self/fd, O_RDONLY)": _reopen(os.O_RDONLY),
     "open(/proc/self/fd, O_RDWR)": _reopen(os.O_RDWR),
+    "open(/proc/self/fd, O_NOATIME)": _reopen(os.O_NOATIME),
+    "open(/proc/self/fd, O_NOFOLLOW)": _reopen(os.O_NOFOLLOW),
+    "fcntl(F_SETFL, 0)": _set_flags(0),
+    "fcntl(F_SETFL, O_APPEND)": _append_from_now_on,
+    "fcntl(F_SETFL, O_NONBLOCK|O_ASYNC)": _set_flags(os.O_NONBLOCK | os.O_ASYNC),
+    "fcntl(F_SETFL, O_DIRECT)": _set_flags(os.O_DIRECT),
+    "fcntl(F_SETFL, O_NOATIME)": _set_flags(os.O_NOATIME),
+    "fcntl(F_SETFL, O_SYNC)": _set_flags(os.O_SYNC),
     "sendfile": lambda fs, fd, at: os.sendfile(fd, fd, 0, 2),
     "copy_file_range": _copy_within,
     "getdents": lambda fs, fd, at: sorted(os.listdir(fd)),

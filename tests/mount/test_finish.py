@@ -634,6 +634,19 @@ def test_without_wait_there_is_a_short_grace_and_then_ebusy(model: Path, job: Pa
     assert versions(model) == []
 
 
+def test_access_mode_3_gives_no_right_to_write(job: Path) -> None:
+    """Linux's access mode 3 asks for both rights and gives neither: such a descriptor is no writer."""
+    (job / "file").write_text("text")
+    fd = os.open(job / "file", os.O_ACCMODE)
+    try:
+        with fails(errno.EBADF):
+            os.write(fd, b"more")
+        assert show_json(job, "status")["open_for_write"] == []
+        assert finish(job)["version"] == "v0"
+    finally:
+        os.close(fd)
+
+
 def test_each_of_several_writers_is_named(job: Path) -> None:
     names = ["a", "b\n", "c\udcff"]
     with writer(job / names[0]) as one, writer(job / names[1]) as two, writer(job / names[2]) as three:

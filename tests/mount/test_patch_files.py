@@ -16,6 +16,7 @@ import pytest
 from tests.conformance.helpers import OLD, fails
 from tests.conformance.processes import Child
 from tests.mount.control import (
+    command,
     commit,
     finish,
     show,
@@ -58,6 +59,25 @@ def test_opening_a_base_file_to_write_changes_nothing_that_is_seen(based: Path) 
         for field in ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
             assert getattr(now, field) == getattr(was, field), f"{field} of {path}"
     assert show(tree, "changes") == ""
+
+
+def test_o_noatime_goes_with_a_reader_to_the_copy(model: Path) -> None:
+    """Who has a file of the base open reads the copy once there is one, with the flags of that open."""
+    tree = patch_of_one(model, b"base")
+    moved = {}
+    for flags in (os.O_RDONLY | os.O_NOATIME, os.O_RDONLY):
+        reader = os.open(tree / "file", flags)
+        try:
+            (tree / "file").write_bytes(b"copy")
+            os.utime(tree / "file", ns=(OLD - 10**9, OLD))
+            os.posix_fadvise(reader, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert os.pread(reader, 4, 0) == b"copy"
+            moved[flags] = os.stat(tree / "file").st_atime_ns != OLD - 10**9
+        finally:
+            os.close(reader)
+        command(tree, "discard", "")
+        tree = patch(model, "again", "v0")
+    assert [*moved.values()] == [False, True]
 
 
 def test_a_mapping_that_is_written_is_seen_by_all_who_have_the_file(model: Path) -> None:

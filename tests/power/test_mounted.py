@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -98,6 +99,23 @@ def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
     assert os.getxattr(job / "dir" / "second", "user.key") == b"value"
     assert os.readlink(job / "dir" / "link") == "anywhere"
     assert finish(job)["version"] == "v0"
+
+
+@pytest.mark.parametrize("flags", [os.O_SYNC, os.O_DSYNC, os.O_DSYNC | os.O_DIRECT], ids=hex)
+def test_synchronous_writes(computer: Machine, job: Path, flags: int) -> None:
+    """What is written by O_SYNC or O_DSYNC is durable when write(2) answers, without an fsync."""
+    synced(job / "file")
+    synced(job)
+    fd = os.open(job / "file", os.O_RDWR | flags)
+    try:
+        with mmap.mmap(-1, 8192) as data:
+            data[:] = b"durable!" * 1024
+            assert os.write(fd, data) == 8192
+        computer.lose_power()
+    finally:
+        os.close(fd)
+    computer.reboot()
+    assert (job / "file").read_bytes() == b"durable!" * 1024
 
 
 def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
