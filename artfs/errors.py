@@ -258,6 +258,19 @@ class OpenForWriting(Busy):
         self.writers = tuple(writers)
 
 
+class NotStored(ArtfsError):
+    """Files show what the kernel's write cache holds and the backing filesystem refused to store."""
+
+    def __init__(self, paths: Sequence[bytes]) -> None:
+        shown = ", ".join(map(_end_of, paths[:5]))
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        super().__init__(
+            f"what was written to these files could not be stored: {shown}{more};"
+            " write it again, or truncate or remove them"
+        )
+        self.paths = tuple(paths)
+
+
 class NotIdle(Busy):
     """What was to be discarded as forgotten is not: it changed, or a run has joined it."""
 

@@ -115,6 +115,8 @@ class Options:
 
     ``source`` is what /proc/mounts shows as the device: the volume's path. ``export`` promises that lookups
     of "." and ".." in any node are answered, also of forgotten ones (open_by_handle_at, NFS).
+    ``time_granularity``, 1 to 10**9, is the nanoseconds by which times of the backing filesystem step: with a
+    write cache the kernel makes mtimes itself.
     """
 
     source: str = "artfs"
@@ -123,6 +125,7 @@ class Options:
     read_only: bool = False
     write_cache: bool = False
     export: bool = True
+    time_granularity: int = 1
 
     @property
     def flags(self) -> int:
@@ -172,7 +175,7 @@ class Connection:
         """
         if not self.plain and self._device >= 0:
             try:
-                reply, self.flags = _reply(self._request, self.options.flags)
+                reply, self.flags = _reply(self._request, self.options)
                 os.write(self._device, reply)
                 # pyfuse3 holds the GIL while it reads. A request whose caller is killed between our poll(2)
                 # and that read is taken back by the kernel, and a blocking read would then stop every thread.
@@ -403,11 +406,11 @@ def _read_init(device: int) -> bytes:
     return request
 
 
-def _reply(request: bytes, wanted: int) -> tuple[bytes, int]:
+def _reply(request: bytes, options: Options) -> tuple[bytes, int]:
     """Makes the answer to an INIT: its bytes, and the flags that both sides know."""
     unique = _IN_HEADER.unpack_from(request)[2]
     _, minor, max_readahead, offered = _INIT_IN.unpack_from(request, _IN_HEADER.size)
-    flags = wanted & offered
+    flags = options.flags & offered
     max_write = MAX_WRITE if flags & MAX_PAGES else _MAX_WRITE_WITHOUT_MAX_PAGES
     pages = max_write // os.sysconf("SC_PAGE_SIZE") if flags & MAX_PAGES else 0
     body = _INIT_OUT.pack(
@@ -418,7 +421,7 @@ def _reply(request: bytes, wanted: int) -> tuple[bytes, int]:
         _MAX_BACKGROUND,
         _CONGESTION_THRESHOLD,
         max_write,
-        1,  # time_gran: nanoseconds
+        options.time_granularity,
         pages,
         0,  # map_alignment: no DAX
         0,  # flags2

@@ -31,6 +31,7 @@ from artfs.errors import (
     ArtfsError,
     CutShort,
     Interrupted,
+    NotStored,
     OpenForWriting,
     ReadOnly,
     RunsJoined,
@@ -157,6 +158,7 @@ class Gate:
         *,
         force: bool = False,
         joined: Callable[[], list[str]] = list,
+        unwritten: Callable[[], list[bytes]] = list,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[WritableHandle]:
         """Waits for the first instant without writers and joined runs, and closes the gate at it.
@@ -166,7 +168,8 @@ class Gate:
         returned; they can write until :meth:`fence`.
 
         Raises :class:`OpenForWriting`, :class:`RunsJoined`, :class:`Interrupted` (when `interrupted` says
-        so), :class:`ReadOnly` (the tree was sealed or discarded meanwhile); then nothing has changed.
+        so), :class:`NotStored` (what was written is `unwritten` at that instant), :class:`ReadOnly` (the tree
+        was sealed or discarded meanwhile); then nothing has changed.
         """
         deadline = time.monotonic() + wait
         while True:
@@ -180,6 +183,8 @@ class Gate:
                 if self.state is State.PENDING and not self._long_changes:
                     open_for_write = self._counting()
                     if force or not (open_for_write or runs):
+                        if not force and (paths := unwritten()):
+                            raise NotStored(paths)
                         self.state = State.SEALING
                         return open_for_write
                     if time.monotonic() >= deadline:

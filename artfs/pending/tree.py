@@ -19,6 +19,7 @@ from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
 from artfs.pending.place import Places
+from artfs.pending.unwritten import Unwritten
 from artfs.store import durable, trash
 from artfs.store.objects import ObjectStore
 
@@ -55,6 +56,7 @@ class PendingTree:
         self.gate = Gate()
         self.hashes = Hashes(store.algorithm)
         self.places = Places()
+        self.unwritten = Unwritten()
         self.progress = Progress()
         #: Set when whoever shows the tree was told that it is a version now.
         self.published = threading.Event()

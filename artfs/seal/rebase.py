@@ -41,9 +41,10 @@ def set_base(
     since somebody may sit there. Waits for files to be closed as a finish does.
 
     Raises :class:`TreeTouched`, :class:`~artfs.errors.NotFound`, :class:`~artfs.errors.Collision`,
-    :class:`~artfs.errors.Busy`, and what `request.admit` does; then nothing has changed.
+    :class:`~artfs.errors.Busy`, :class:`~artfs.errors.NotStored`, and what `request.admit` does; then nothing
+    has changed.
     """
-    tree.gate.close(request.wait, interrupted=request.interrupted)
+    tree.gate.close(request.wait, unwritten=tree.unwritten.paths, interrupted=request.interrupted)
     state = State.PENDING
     try:
         with sealer.alone(tree, request.interrupted):

@@ -133,7 +133,11 @@ class Sealer:
                 names.check_alias(alias)
         try:
             handles = tree.gate.close(
-                request.wait, force=request.force, joined=tree.draft.joined, interrupted=request.interrupted
+                request.wait,
+                force=request.force,
+                joined=tree.draft.joined,
+                unwritten=tree.unwritten.paths,
+                interrupted=request.interrupted,
             )
         except DraftNotFoundError:  # another process sealed or discarded it
             if not tree.ended:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from artfs.errors import ReadOnly, Writer
 from artfs.pending import closing
+from artfs.store import syscalls
 from artfs.view.budget import NAMES
 from artfs.view.node import Attributes, Caller, Handle, Listed, Listing
 from artfs.view.process import process_of
@@ -48,12 +49,32 @@ class PendingHandle(Handle):
         with node.branch.tree.gate.writing():
             if self.fenced:
                 raise ReadOnly
-            count = os.pwrite(self.fd, data, offset)
+            count = self._stored(offset, data)
             # Before a fence can pass: a forced seal must not take the digest of what was there before.
             node.branch.tree.hashes.written(node.serial, offset, data, count)
         if node.setid:
             node.drop_setid(self.caller)
         return count
+
+    def _stored(self, offset: int, data: bytes) -> int:
+        branch = self.node.branch
+        if not branch.serving.write_cache:
+            return os.pwrite(self.fd, data, offset)
+        # The kernel takes an answered write-back for whole, and keeps the file's mtime itself: it sends that
+        # when it has moved by its own, coarser clock.
+        unwritten, end, done = branch.tree.unwritten, offset + len(data), offset
+        mtime_ns = os.fstat(self.fd).st_mtime_ns
+        try:
+            while done < end:
+                done += os.pwrite(self.fd, data[done - offset :], done)
+        except OSError:
+            branch.tree.hashes.forget(self.node.serial)
+            unwritten.refused(self.node, done, end)
+            raise
+        finally:
+            syscalls.futimens(self.fd, None, mtime_ns)
+        unwritten.stored(self.node, offset, end)
+        return len(data)
 
     def fsync(self, *, data_only: bool) -> None:
         try:

@@ -46,6 +46,7 @@ from artfs.view.node import (
 from artfs.view.open_files import PendingHandle, PendingListing
 from artfs.view.reference import ReferenceHandle
 from artfs.view.setid import SETID, without_setid
+from artfs.view.times import set_times
 from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 
 _LEVELS_AT_ONCE = 128  # of a sealed tree that one request goes down before others have their turn
@@ -246,15 +247,7 @@ class PendingNode(Place, Node):
                 self.setid = bool(changes.mode & SETID)
                 self._chmod(changes.mode & 0o7777)
             if changes.atime_ns is not None or changes.mtime_ns is not None:
-                if self.parent is None:
-                    path = os.open(self.proc_path(), os.O_PATH | os.O_CLOEXEC)
-                    try:
-                        os.utime(b"/proc/self/fd/%d" % path, ns=self._times(changes))
-                    finally:
-                        os.close(path)
-                else:
-                    directory = self.parent.directory()
-                    syscalls.utimensat(directory, self.name, changes.atime_ns, changes.mtime_ns)
+                set_times(self, changes)
             return self._own_attributes()
 
     def is_nothing(self, changes: Changes, caller: Caller) -> bool:
@@ -264,11 +257,6 @@ class PendingNode(Place, Node):
     @property
     def is_root(self) -> bool:
         return self.places.root is self
-
-    def _times(self, changes: Changes) -> tuple[int, int]:
-        status = self.stat()
-        atime = status.st_atime_ns if changes.atime_ns is None else changes.atime_ns
-        return atime, status.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
 
     def _chown(self, uid: int, gid: int, caller: Caller) -> None:
         before = self.stat() if self.setid else None
@@ -300,6 +288,7 @@ class PendingNode(Place, Node):
         finally:
             if own >= 0:
                 os.close(own)
+        self.branch.tree.unwritten.cut(self, size)
         if size == 0 and self.writers:
             hashes.begin(self.serial)
         else:
@@ -393,6 +382,7 @@ class PendingNode(Place, Node):
             fd = self.descriptor(self.branch.passed_on(flags))
             handle = PendingHandle(self, fd, caller, writable=may_write(flags))
             if flags & os.O_TRUNC:
+                tree.unwritten.cut(self, 0)
                 tree.hashes.begin(self.serial)
                 self.drop_setid(caller)
             return handle

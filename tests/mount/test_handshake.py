@@ -36,7 +36,7 @@ def through_a_pipe(request: bytes) -> bytes:
 
 
 def test_the_answer_has_the_flags_that_both_sides_know():
-    reply, flags = handshake._reply(init_request(0xFFFFFFFF), handshake.Options().flags)
+    reply, flags = handshake._reply(init_request(0xFFFFFFFF), handshake.Options())
     length, error, unique = struct.unpack_from("=IiQ", reply)
     assert (length, error, unique) == (len(reply), 0, 2)
     assert len(reply) == 16 + 64
@@ -50,7 +50,7 @@ def test_the_answer_has_the_flags_that_both_sides_know():
 
 
 def test_a_kernel_without_max_pages_is_asked_for_less():
-    reply, flags = handshake._reply(init_request(handshake.ASYNC_READ), handshake.Options().flags)
+    reply, flags = handshake._reply(init_request(handshake.ASYNC_READ), handshake.Options())
     _, _, max_write, _, pages = struct.unpack_from("=HHIIH", reply, 32)
     assert flags == handshake.ASYNC_READ
     assert (max_write, pages) == (128 * 1024, 0)

@@ -31,6 +31,7 @@ _MIB = 1 << 20
 #: What makes a filesystem, and the least size that it takes.
 _MAKE = {
     "ext4": (["mkfs.ext4", "-q", "-F", "-I", "256"], 64 * _MIB),
+    "ext4, times of a second": (["mkfs.ext4", "-q", "-F", "-I", "128"], 64 * _MIB),
     "xfs": (["mkfs.xfs", "-q", "-f"], 300 * _MIB),
 }
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])

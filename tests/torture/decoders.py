@@ -105,7 +105,7 @@ def _init(data: bytes) -> object:
         os.write(theirs, data[:60_000])
         os.close(theirs)
         theirs = -1
-        reply, flags = handshake._reply(handshake._read_init(ours), handshake.Options().flags)
+        reply, flags = handshake._reply(handshake._read_init(ours), handshake.Options())
         assert len(reply) == 80
         return flags
     finally:
