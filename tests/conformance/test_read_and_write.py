@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -199,6 +200,42 @@ def test_posix_fallocate_makes_room(fs: OsFilesystem) -> None:
         os.posix_fallocate(file.fileno(), 0, 100_000)
         assert file.stat().size == 100_000
         assert file.pread(10, 0) == b"head" + bytes(6)
+
+
+@pytest.mark.real
+def test_posix_fallocate_of_holes_and_small_files(fs: OsFilesystem) -> None:
+    """It allocates what is a hole, keeps what is there, never shortens, and refuses what it must."""
+    with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
+        os.posix_fallocate(file.fileno(), 0, 1)
+        assert file.pread(10, 0) == bytes(1)
+        file.pwrite(b"tail", 1 << 20)
+        before = file.stat()
+        os.posix_fallocate(file.fileno(), 4096, (1 << 20) - 4096)
+        after = file.stat()
+        assert (after.size, file.pread(10, 1 << 20)) == (before.size, b"tail")
+        assert (after.blocks - before.blocks) * BLOCK >= (1 << 20) - 8192
+        for offset, size, code in (
+            (0, 0, errno.EINVAL),
+            (-1, 1, errno.EINVAL),
+            (1, (1 << 63) - 1, errno.EFBIG),
+        ):
+            with fails(code):
+                os.posix_fallocate(file.fileno(), offset, size)
+    with fs.open(b"file", os.O_RDONLY) as reader, fails(errno.EBADF):
+        os.posix_fallocate(reader.fileno(), 0, 1)
+
+
+@pytest.mark.real
+@pytest.mark.artfs_only
+def test_fallocate_is_not_supported(fs: OsFilesystem) -> None:
+    """The errno upon which the C library, PostgreSQL and rsync write instead; each time it is asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
+        for mode in (0, 0, 1, 2 | 1, 8, 16, 32, 64):
+            assert libc.fallocate(file.fileno(), mode, 0, 4096) == -1
+            assert ctypes.get_errno() == errno.EOPNOTSUPP
+        assert file.stat().size == 0
 
 
 @pytest.mark.real

@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 import subprocess
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.processes import Child
+from tests.local_server import LocalServer, Quiet
 from tests.mount.control import finish, snapshot
 
 pytestmark = pytest.mark.fuse
@@ -106,6 +108,46 @@ def test_rsync_twice_copies_once(model: Path, job: Path, source: Path) -> None:
         run("rsync", "-aXn", "--checksum", "--delete", "--itemize-changes", f"{source}/", f"{model}/v0/")
         == ""
     )
+
+
+def test_tools_that_preallocate(model: Path, job: Path, source: Path) -> None:
+    """None of them needs fallocate(2), which is EOPNOTSUPP."""
+    run("rsync", "-a", "--preallocate", f"{source}/large", job / "by rsync")
+    run("fallocate", "--posix", "--length", "100000", job / "by fallocate")
+    with sqlite3.connect(job / "by sqlite") as database:
+        database.execute("PRAGMA page_size = 4096")
+        database.execute("CREATE TABLE t (x)")
+        database.execute("INSERT INTO t VALUES (zeroblob(1000000))")
+    database.close()
+    finish(job)
+    assert (model / "v0" / "by rsync").read_bytes() == (source / "large").read_bytes()
+    assert (model / "v0" / "by fallocate").read_bytes() == bytes(100_000)
+
+
+class Same(Quiet, BaseHTTPRequestHandler):
+    """Serves the same bytes under each path."""
+
+    content = bytes(range(256)) * 8192
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+
+@pytest.mark.parametrize("way", ["none", "prealloc", "trunc"])
+def test_aria2_with_a_file_allocation(job: Path, way: str) -> None:
+    """All but ``falloc``, which is fallocate(2) or nothing."""
+    server = LocalServer(Same)
+    try:
+        run(
+            *("aria2c", "--quiet", "--no-conf", "--no-file-allocation-limit=1K", f"--file-allocation={way}"),
+            *("--dir", job, "--out", "got", f"{server.base}/file"),
+        )
+    finally:
+        server.close()
+    assert (job / "got").read_bytes() == Same.content
 
 
 def test_rsync_from_a_version_to_elsewhere(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
