@@ -35,7 +35,7 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
-from artfs.pending import draft
+from artfs.pending import draft, upgrade
 from artfs.pending.census import count
 from artfs.pending.draft import PENDING, TREE, Draft, Settings
 from artfs.pending.gate import State
@@ -89,9 +89,24 @@ class Volume:
         return volume
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Volume:
-        """Opens a volume. Raises the :class:`~artfs.errors.VolumeError` that says why it can't be."""
-        return cls(Layout.open(path))
+    def open(cls, path: str | os.PathLike[str], *, serve: bool = False) -> Volume:
+        """Opens a volume, and brings one of an older format to the present one, where it can be written.
+
+        With `serve` that is left to the caller, who calls :meth:`upgrade` once it has the mount's lock.
+        Raises the :class:`~artfs.errors.VolumeError` that says why the volume can't be opened.
+        """
+        opened = Layout.open(path)
+        try:
+            if not serve:
+                upgrade.upgrade_alone(opened)
+            return cls(opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    def upgrade(self) -> None:
+        """Brings the volume to the present format. The caller holds the mount's lock exclusively."""
+        upgrade.upgrade(self.layout)
 
     def close(self) -> None:
         self.references.close()
@@ -175,6 +190,11 @@ class Volume:
                 root = os.stat(name + b"/" + TREE, dir_fd=fd, follow_symlinks=False)
                 self._before_holding(root.st_uid)
             draft = Draft(fd, collection.name, name)
+        try:
+            upgrade.check_tree(self.layout, draft)
+        except BaseException:
+            draft.close()
+            raise
         return self._adopt(collection, PendingTree(draft, self.store))
 
     def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:

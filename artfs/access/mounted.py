@@ -40,6 +40,7 @@ from artfs.errors import (
     Sealing,
     VersionNotFound,
     VolumeError,
+    VolumeInUse,
     printable,
 )
 from artfs.model import names, words
@@ -90,6 +91,8 @@ class MountedAccess(Access):
         volume: Volume | None
         try:
             volume = Volume.open(status["store"])
+        except VolumeInUse:
+            raise  # by a daemon of an older artfs
         except (VolumeError, OSError):
             volume = None
         if volume is None or volume.layout.id != status["id"]:

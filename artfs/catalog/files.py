@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from artfs.errors import printable
-from artfs.model.names import RESERVED
+from artfs.model.names import CONTROL
 from artfs.store import durable
 from artfs.store.documents import damaged_or, no_directory, read
 
@@ -59,7 +59,7 @@ def shown(*parts: bytes) -> str:
 
 def is_internal(name: bytes) -> bool:
     """Tells whether the name is of what artfs needs besides: a temp, a lock file, the reserve."""
-    return name.startswith(RESERVED)
+    return name.startswith(CONTROL)
 
 
 def _identity(status: os.stat_result) -> Identity:

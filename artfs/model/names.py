@@ -10,8 +10,11 @@ import re
 
 from artfs.errors import InvalidName
 
-RESERVED = b".artfs"
-"""Names that begin so belong to artfs, at every level of every tree."""
+CONTROL = b".artfs"
+"""The control directory of a tree; no entry of a tree bears the name, at any level."""
+
+PRIVATE = b".artfs@"
+"""Names that begin so are artfs's own, at every level of every tree."""
 
 MAX_NAME = 255
 """The longest file name in bytes: NAME_MAX of Linux. A longer one is ENAMETOOLONG at a mount, not EINVAL."""
@@ -70,9 +73,14 @@ def check_entry_name(name: bytes) -> bytes:
     _check_file_name("an entry", name, name)
     if name in (b".", b".."):
         raise InvalidName("an entry", name, "'.' and '..' are no names")
-    if name.startswith(RESERVED):
-        raise InvalidName("an entry", name, "names that begin with .artfs belong to artfs")
+    if is_reserved(name):
+        raise InvalidName("an entry", name, ".artfs and names that begin with .artfs@ belong to artfs")
     return name
+
+
+def is_reserved(name: bytes) -> bool:
+    """Tells whether a name is no entry's, at whatever level of a tree."""
+    return name == CONTROL or name.startswith(PRIVATE)
 
 
 def version_name(number: int) -> str:

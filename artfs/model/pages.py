@@ -32,7 +32,7 @@ from artfs.model.entry import (
     SymlinkEntry,
     Xattrs,
 )
-from artfs.model.names import MAX_NAME, RESERVED
+from artfs.model.names import CONTROL, MAX_NAME, PRIVATE, is_reserved
 
 ONE_PAGE = 1000
 """A directory of at most so many entries is one leaf, whatever its names are."""
@@ -296,9 +296,10 @@ def _fault_of_names(keys: Sequence[bytes]) -> str:
         return "a name is too long"
     if b"." in keys or b".." in keys:
         return "'.' and '..' are no names"
-    reserved = bisect_left(keys, RESERVED)
-    if reserved < len(keys) and keys[reserved].startswith(RESERVED):
-        return "a name begins with .artfs"
+    for reserved in (CONTROL, PRIVATE):
+        place = bisect_left(keys, reserved)
+        if place < len(keys) and is_reserved(keys[place]):
+            return "a name is .artfs, or begins with .artfs@"
     return ""
 
 

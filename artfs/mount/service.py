@@ -55,7 +55,8 @@ def mount(
     spare_the_log()
     raise_descriptor_limit()  # recovery holds some for each pending version
     again = supervised is not None and supervised.restarts > 0
-    with Volume.open(volume_path) as volume, _own(volume, mountpoint, patient=again):
+    with Volume.open(volume_path, serve=True) as volume, _own(volume, mountpoint, patient=again):
+        volume.upgrade()
         if not options.read_only:
             volume.recover(alone=True)
         volume.references.schemes = schemes

@@ -2,9 +2,9 @@
 
 Owns the reserved names and targets in the tree of a patch::
 
-    .artfs-lower     symlink: the tree object that this directory lies over, and its node number
-    .artfs-gone/     whiteouts: an empty file under the name of each lower entry that is gone
-    .artfs-base      in the root alone: which version the patch is of (JSON)
+    .artfs@lower     symlink: the tree object that this directory lies over, and its node number
+    .artfs@gone/     whiteouts: an empty file under the name of each lower entry that is gone
+    .artfs@base      in the root alone: which version the patch is of (JSON)
     NAME             a symlink with a reserved target may be a stub: a lower file under another name
                      or with other attributes, uncopied; its inode bears owner and times
 
@@ -30,14 +30,13 @@ import xxhash
 from msgspec.structs import replace
 
 from artfs.errors import Damaged, printable
-from artfs.model import digest
+from artfs.model import digest, names
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
-from artfs.model.names import parse_version, split_reference
 from artfs.model.tree import TreeReader
 from artfs.store import documents, durable, syscalls, trash
 
-_LOWER, _GONE, _BASE = b".artfs-lower", b".artfs-gone", b".artfs-base"
+LOWER, GONE, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
 _STUB, _ESCAPE = b".artfs-stub:", b".artfs-link:"
 
@@ -93,7 +92,7 @@ class Base(msgspec.Struct, frozen=True):
     @property
     def follows(self) -> bool:
         """Tells whether an alias was given, whose moves the patch follows; a version is pinned."""
-        return parse_version(split_reference(self.ref)[1]) is None
+        return names.parse_version(names.split_reference(self.ref)[1]) is None
 
 
 class Stub(NamedTuple):
@@ -105,7 +104,7 @@ class Stub(NamedTuple):
 
 
 def is_reserved(name: bytes) -> bool:
-    return name in (_LOWER, _GONE, _BASE)
+    return name in (LOWER, GONE, BASE)
 
 
 # -- what a directory lies over
@@ -114,7 +113,7 @@ def is_reserved(name: bytes) -> bool:
 def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
     """Returns what a directory lies over; None if it has nothing but its own entries. Raises Damaged."""
     try:
-        target = os.readlink(name + b"/" + _LOWER, dir_fd=dir_fd)
+        target = os.readlink(name + b"/" + LOWER, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -133,7 +132,7 @@ def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
 
 
 def set_lower(dir_fd: int, lower: Lower) -> None:
-    os.symlink(_lower_target(lower), _LOWER, dir_fd=dir_fd)
+    os.symlink(_lower_target(lower), LOWER, dir_fd=dir_fd)
 
 
 def _lower_target(lower: Lower) -> bytes:
@@ -146,29 +145,29 @@ def drop_lower(dir_fd: int, staging_fd: int) -> None:
     To be called when none of the lower ones shows any more.
     """
     with contextlib.suppress(FileNotFoundError):  # a crash came between
-        os.unlink(_LOWER, dir_fd=dir_fd)
+        os.unlink(LOWER, dir_fd=dir_fd)
     # Only now: without what they hide, whiteouts mean nothing. As many as the directory had entries, so they
     # are moved out of the way in one step; they go with the pending version.
     with contextlib.suppress(FileNotFoundError):
-        os.rename(_GONE, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
+        os.rename(GONE, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
 
 
 def base_of(dir_fd: int) -> Base | None:
     """Returns of which version a root is a patch; None if of none. Raises Damaged."""
-    what = "the base of a pending version (.artfs-base)"
-    base = documents.load(dir_fd, _BASE, Base, what)
+    what = "the base of a pending version (.artfs@base)"
+    base = documents.load(dir_fd, BASE, Base, what)
     if base is not None:
         try:
             base.tree_id  # noqa: B018
         except ValueError as error:
             raise Damaged(what, str(error)) from None
-        if parse_version(base.version) is None:
+        if names.parse_version(base.version) is None:
             raise Damaged(what, f"'{printable(base.version)}' is no version")
     return base
 
 
 def set_base(dir_fd: int, base: Base) -> None:
-    durable.replace(dir_fd, _BASE, msgspec.json.encode(base) + b"\n", label="base:record")
+    durable.replace(dir_fd, BASE, msgspec.json.encode(base) + b"\n", label="base:record")
 
 
 def is_untouched(dir_fd: int) -> bool:
@@ -176,7 +175,7 @@ def is_untouched(dir_fd: int) -> bool:
 
     After a rebase nothing lies in a root either, but what it lies over holds the changes.
     """
-    if not set(map(os.fsencode, durable.names(dir_fd))) <= {_LOWER, _BASE}:
+    if not set(map(os.fsencode, durable.names(dir_fd))) <= {LOWER, BASE}:
         return False
     base, lower = base_of(dir_fd), lower_of(dir_fd)
     return (base and base.tree_id) == (lower and lower.tree)
@@ -187,14 +186,14 @@ def is_untouched(dir_fd: int) -> bool:
 
 def sync(dir_fd: int) -> None:
     """Makes durable what is in a directory and what of the lower one is gone."""
-    with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, _GONE) as fd:
+    with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, GONE) as fd:
         os.fsync(fd)
     os.fsync(dir_fd)
 
 
 def is_gone(dir_fd: int, name: bytes) -> bool:
     try:
-        os.stat(_GONE + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)
+        os.stat(GONE + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
@@ -203,12 +202,12 @@ def is_gone(dir_fd: int, name: bytes) -> bool:
 def gone(dir_fd: int) -> set[bytes]:
     """Lists the whiteouts of a directory; entries may stand under the same names. Raises Damaged."""
     try:
-        with durable.directory(dir_fd, _GONE) as fd:
+        with durable.directory(dir_fd, GONE) as fd:
             return set(map(os.fsencode, os.listdir(fd)))
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise documents.no_directory(error, "what is gone from a pending version (.artfs-gone)") from None
+        raise documents.no_directory(error, "what is gone from a pending version (.artfs@gone)") from None
 
 
 def shows_nothing(dir_fd: int, lower_names: int) -> bool:
@@ -228,12 +227,12 @@ def hide(dir_fd: int, name: bytes) -> None:
             _white_out(dir_fd, name)
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError), unseen(dir_fd):  # another process may make it, too
-                os.mkdir(_GONE, 0o700, dir_fd=dir_fd)
+                os.mkdir(GONE, 0o700, dir_fd=dir_fd)
             _white_out(dir_fd, name)
 
 
 def _white_out(dir_fd: int, name: bytes) -> None:
-    os.mknod(_GONE + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
+    os.mknod(GONE + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
 
 
 # -- symlinks that mean something

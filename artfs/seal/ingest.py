@@ -17,6 +17,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from artfs.errors import CannotSeal, Damaged, naming, printable
+from artfs.model import names
 from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import (
     RUN,
@@ -29,7 +30,6 @@ from artfs.model.entry import (
     SymlinkEntry,
     Xattrs,
 )
-from artfs.model.names import RESERVED
 from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
@@ -176,7 +176,7 @@ class Ingest:
             os.close(listing)
 
     def _read(self, frame: _Frame, name: bytes) -> None:
-        if name.startswith(RESERVED):  # nobody makes such a name through artfs
+        if names.is_reserved(name):  # nobody makes such a name through artfs
             what = f"'{printable(self._path(name))}' of a pending version"
             raise Damaged(what, "its name means nothing there")
         status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)

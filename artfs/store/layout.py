@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
@@ -21,7 +22,7 @@ from artfs.store import durable, shards
 from artfs.store.clock import timestamp
 from artfs.store.locks import Lock
 
-FORMAT = 1
+FORMAT, _OLDEST = 2, 1
 CONFIG = b"artfs.json"
 # Stands from the first to the last moment of init. It has a temp's name, so that one left beside a finished
 # artfs.json is swept like any other.
@@ -42,13 +43,17 @@ SERIAL = b"serial"
 MOUNT_LOCK, OBJECTS_LOCK, SUPERVISOR_LOCK = b"mount", b"objects", b"supervisor"
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What artfs.json says; unknown keys are let pass."""
+class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What artfs.json says; unknown keys are let pass.
+
+    ``upgrading_from`` is an older format while what lies in the volume may still be of that.
+    """
 
     format: int
     hash: str
     id: str
     created_at: str
+    upgrading_from: int | None = None
 
 
 def encode_config(config: Config) -> bytes:
@@ -122,6 +127,28 @@ class Layout:
     @property
     def created_at(self) -> str:
         return self.config.created_at
+
+    @property
+    def is_current(self) -> bool:
+        """Tells whether the volume is of the present format, with all that lies in it."""
+        return self.config.format == FORMAT and self.config.upgrading_from is None
+
+    def begin_upgrade(self) -> None:
+        """Notes, durably, that the volume is of the present format, and what lies in it may not be."""
+        if self.config.format != FORMAT:
+            config = replace(self.config, format=FORMAT, upgrading_from=self.config.format)
+            durable.replace(self.fd, CONFIG, encode_config(config), label="upgrade-begin")
+            self.config = config
+
+    def end_upgrade(self) -> None:
+        """Notes, durably, that all that lies in the volume is of the present format."""
+        config = replace(self.config, upgrading_from=None)
+        durable.replace(self.fd, CONFIG, encode_config(config), label="upgrade-end")
+        self.config = config
+
+    def read_again(self) -> None:
+        """Reads artfs.json anew, which another process may have replaced. Raises as :meth:`open` does."""
+        self.config = _read_config(self.path, self.fd)
 
     def open_directory(self, name: bytes) -> int:
         """Opens one of :data:`DIRECTORIES`, or one below; the caller closes it."""
@@ -219,7 +246,7 @@ def _read_config(path: str, fd: int) -> Config:
         Algorithm.named(config.hash)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotAVolume(path, f"artfs.json is damaged: {error}") from None
-    if config.format != FORMAT:
+    if not _OLDEST <= config.format <= FORMAT:
         raise NotAVolume(path, f"artfs.json has the unknown format {config.format}")
     return config
 

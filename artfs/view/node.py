@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 import xxhash
 
 from artfs.errors import ArtfsError, NotPermitted
+from artfs.model import names
 from artfs.pending import overlay
 
 #: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
@@ -290,7 +291,7 @@ class Node:
 
 def check_no_control(name: bytes) -> None:
     """Raises NotPermitted for the control directory's name: it can't be removed, renamed or linked."""
-    if name == b".artfs":
+    if name == names.CONTROL:
         raise NotPermitted("control directories can't be changed")
 
 

@@ -409,8 +409,8 @@ class PendingDirectory(PendingNode):
         twin = self.twin()
         if twin is not None:
             return twin.lookup(name)
-        if name.startswith(names.RESERVED):
-            return self.branch.control if self.is_root and name == names.RESERVED else None
+        if names.is_reserved(name):
+            return self.branch.control if self.is_root and name == names.CONTROL else None
         self.places.trim()
         found = self.find(name)
         if found is None and self.is_root and len(self.branch.absent) < _MOST_ABSENT:

@@ -230,8 +230,8 @@ class SealedNode(Node):
     def lookup(self, name: bytes) -> Node | None:
         if not isinstance(self.entry, DirEntry):
             raise NotADirectoryError(errno.ENOTDIR, "not a directory")
-        if name.startswith(names.RESERVED):
-            return self.tree.control if self.ordinal == 0 and name == names.RESERVED else None
+        if names.is_reserved(name):
+            return self.tree.control if self.ordinal == 0 and name == names.CONTROL else None
         reader = self.tree.store.reader
         reader.check_count(self.entry)
         found = reader.find(self.entry.tree, name)

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord, lightened
 from artfs.errors import ArtfsError, Damaged, DraftNotFoundError, printable
-from artfs.model.names import RESERVED
+from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
 from artfs.remote import Found
@@ -154,7 +154,7 @@ class View:
         if root is not None:
             control = root.branch.control
             entries += [(control.ino, name) for name in control.names()]
-            entries.append((root.ino, RESERVED))
+            entries.append((root.ino, CONTROL))
         self.forget_names(tree, entries)
 
     def _forget_below(self, root: PendingDirectory, absent: Sequence[bytes] = ()) -> None:

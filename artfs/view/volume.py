@@ -108,7 +108,7 @@ class VolumeRoot(_Directory):
         return self.view.volume.layout.open_directory(b"collections")
 
     def lookup(self, name: bytes) -> Node | None:
-        if name == names.RESERVED:
+        if name == names.CONTROL:
             return self.control
         try:
             return self.collection(self.view.volume.catalog.collection(name.decode("ascii")))
@@ -157,7 +157,7 @@ class CollectionNode(_Directory):
     def lookup(self, name: bytes) -> Node | None:
         if name == b"pending":
             return self._pending
-        if name == names.RESERVED:
+        if name == names.CONTROL:
             return self.control
         try:
             text = name.decode()

@@ -57,7 +57,7 @@ def test_what_is_no_volume(tmp_path: Path, volume: Path) -> None:
     assert "not a directory" in _at(tmp_path / "file").refused("ls")
     config = volume / "artfs.json"
     good = config.read_text()
-    config.write_text(good.replace('"format": 1', '"format": 99'))
+    config.write_text(good.replace('"format": 2', '"format": 99'))
     assert "use a newer artfs" in _at(volume).refused("ls")
     config.write_text(good[:20])
     assert "artfs.json is damaged" in _at(volume).refused("ls")

@@ -30,6 +30,16 @@ ODD = [
     b"artfs",
     b"x.artfs",
     b".ARTFS",
+    b".artfs-",
+    b".artfs-lower",
+    b".artfs-gone",
+    b".artfs-base",
+    b".artfs-tmp.1.x",
+    b".artfs-lock",
+    b".artfs.json.Xq3f9Z",
+    b".artfs.swp",
+    b".artfsignore",
+    b".artfs ",
     b"pending",
     b"latest",
     b"v0",
@@ -112,7 +122,7 @@ def test_dot_and_dot_dot_are_taken(fs: Filesystem) -> None:
             fs.unlink(name)
 
 
-RESERVED = [b".artfs-", b".artfs2", b".artfs.tmp", b".artfs-tmp.1", b".artfs\xff"]
+RESERVED = [b".artfs@", b".artfs@lower", b".artfs@gone", b".artfs@base", b".artfs@tmp.1", b".artfs@\xff"]
 
 
 def refuse_to_make(fs: Filesystem, reserved: bytes) -> None:
@@ -149,6 +159,17 @@ def test_reserved_names_are_einval_at_every_level(fs: Filesystem, where: bytes) 
 
 @pytest.mark.artfs_only
 def test_names_that_only_look_reserved_are_free(fs: Filesystem) -> None:
-    for name in (b".artf", b".Artfs", b"artfs", b"..artfs", b".artf\xff", b"_.artfs", b" .artfs"):
+    for name in (
+        b".artf",
+        b".Artfs",
+        b"artfs",
+        b"..artfs",
+        b".artfs-",
+        b".artfs?",
+        b".artfs\xff",
+        b".artf\xff",
+        b"_.artfs",
+        b" .artfs",
+    ):
         fs.mkdir(name)
         fs.rmdir(name)

@@ -375,8 +375,8 @@ NAMES = {
     "nul": b"a\0b",
     "256": b"n" * 256,
     "reserved": b".artfs",
-    "lower": b".artfs-lower",
-    "temp": b".artfs-tmp.1.x",
+    "lower": b".artfs@lower",
+    "temp": b".artfs@tmp.1.x",
 }
 for _what, _name in NAMES.items():
     add(f"name-{_what}", _tree(lambda _, n=_name: [0, [file_entry(n)]]), r"tree xxh128", gc=False)  # type: ignore[misc]
@@ -602,20 +602,20 @@ for _what in ("symlink", "file", "missing", "fifo"):
 
 def _base(**changes: Any) -> Do:
     def do(crafted: Crafted) -> None:
-        path = crafted.path.joinpath(*PATCH, "tree", ".artfs-base")
+        path = crafted.path.joinpath(*PATCH, "tree", ".artfs@base")
         path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
 
     return do
 
 
 for _what, _data in FOREIGN.items():
-    add(f"base-{_what}", _write(*PATCH, "tree", ".artfs-base", data=_data), "patch", gc=False)
+    add(f"base-{_what}", _write(*PATCH, "tree", ".artfs@base", data=_data), "patch", gc=False)
 for _what in (*KINDS, "missing"):
-    add(f"base-{_what}", _replace(*PATCH, "tree", ".artfs-base", what=_what), "patch", gc=_what == "missing")
+    add(f"base-{_what}", _replace(*PATCH, "tree", ".artfs@base", what=_what), "patch", gc=_what == "missing")
     if _what != "huge":
         add(
             f"lower-{_what}",
-            _replace(*PATCH, "tree", ".artfs-lower", what=_what),
+            _replace(*PATCH, "tree", ".artfs@lower", what=_what),
             "patch",
             gc=_what == "missing",
         )
@@ -633,7 +633,7 @@ add("base-ref", _base(ref="../../x"), None, gc=True)
 
 def _lower(target: Callable[[Crafted], str | bytes]) -> Do:
     def do(crafted: Crafted) -> None:
-        path = crafted.path.joinpath(*PATCH, "tree", ".artfs-lower")
+        path = crafted.path.joinpath(*PATCH, "tree", ".artfs@lower")
         path.unlink()
         path.symlink_to(os.fsdecode(target(crafted)))
 
@@ -689,16 +689,16 @@ STUBS: dict[str, Callable[[Crafted], str | bytes]] = {
 for _what, _target in STUBS.items():
     add(f"stub-{_what}", _in_patch("stub", _target), "pending/patch", gc=True)
 for _what in ("symlink", "file", "fifo"):
-    add(f"gone-{_what}", _replace(*PATCH, "tree", ".artfs-gone", what=_what), "pending/patch", gc=True)
+    add(f"gone-{_what}", _replace(*PATCH, "tree", ".artfs@gone", what=_what), "pending/patch", gc=True)
 add(
     "gone-of-nothing",
-    lambda c: c.path.joinpath(*PATCH, "tree/.artfs-gone/never-there").touch(),
+    lambda c: c.path.joinpath(*PATCH, "tree/.artfs@gone/never-there").touch(),
     None,
     gc=True,
 )
 add(
     "gone-directory",
-    lambda c: c.path.joinpath(*PATCH, "tree/.artfs-gone/file").mkdir(),
+    lambda c: c.path.joinpath(*PATCH, "tree/.artfs@gone/file").mkdir(),
     None,
     gc=True,
 )

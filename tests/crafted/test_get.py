@@ -26,7 +26,7 @@ NAMES = [
     b"/tmp/artfs-planted",
     b"a\0b",
     b"n" * 256,
-    b".artfs-x",
+    b".artfs@x",
 ]
 
 

@@ -77,8 +77,8 @@ def make(base: Path) -> None:
             tree = volume.start(collection, b"patch")
             volume.set_base(collection, tree, "v0", request())
             fill(base / f"volume/collections/{name}/pending/patch/tree", {b"changed": b"in the patch"})
-            (base / f"volume/collections/{name}/pending/patch/tree/.artfs-gone").mkdir()
-            (base / f"volume/collections/{name}/pending/patch/tree/.artfs-gone/old").touch()
+            (base / f"volume/collections/{name}/pending/patch/tree/.artfs@gone").mkdir()
+            (base / f"volume/collections/{name}/pending/patch/tree/.artfs@gone/old").touch()
         volume.record_use(volume.catalog.collection("good"), 0, "run-9")
 
 

@@ -87,7 +87,7 @@ def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
 
 
 def _is_staged(argument: object) -> bool:
-    return isinstance(argument, bytes) and argument.startswith((durable.TEMP_PREFIX, b".artfs-lower"))
+    return isinstance(argument, bytes) and argument.startswith((durable.TEMP_PREFIX, b".artfs@lower"))
 
 
 @contextmanager

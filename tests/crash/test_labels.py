@@ -17,6 +17,8 @@ from artfs.volume import Volume
 from tests.crash import patches, test_beginnings, test_patch_others, test_patch_references, upkeep
 from tests.crash.faults import calls, steps
 from tests.crash.harness import Scenario, prepared
+from tests.crash.test_upgrade import open_and_close
+from tests.formats import format_1
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
@@ -91,6 +93,7 @@ def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tell: Callable[[str], None] = reached.add
     with steps(tell):
         Volume.init(place / "made").close()
+        open_and_close(format_1(place / "of format 1"))
     for number, scenario in enumerate(scenarios().values()):
         with prepared(place / f"volume-{number}", scenario) as case, calls(tell):
             scenario.act(case)

@@ -183,4 +183,4 @@ def left_behind(case: Case) -> list[str]:
     gc.collect()  # a copy that was refused goes with the error, which its frames know
     pending = case.tree(JOB).parent
     found = [entry for entry in pending.iterdir() if entry.name.startswith(os.fsdecode(durable.TEMP_PREFIX))]
-    return [entry.name for entry in found if not entry.is_dir() or os.path.lexists(entry / ".artfs-lower")]
+    return [entry.name for entry in found if not entry.is_dir() or os.path.lexists(entry / ".artfs@lower")]

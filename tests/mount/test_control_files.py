@@ -158,7 +158,7 @@ def test_the_volumes_readme_is_a_page_of_text(shared_mnt: Path) -> None:
 def test_the_volumes_status(shared_mount: MountedVolume, model: Path) -> None:
     shared_mnt = shared_mount.point
     before = show_json(shared_mnt, "status")
-    assert before["format"] == 1
+    assert before["format"] == 2
     assert str(shared_mount.volume) in map(str, before.values())
 
     def counts() -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def test_their_bytes_are_not_ours_to_change(job: Path, outside: Path) -> None:
         ("one nowhere", errno.EINVAL, "write PATH URI"),
         ("one gopher://x/y", errno.EINVAL, "known are"),
         ("../one file:///etc/hostname", errno.EINVAL, "'..'"),
-        (".artfs-x file:///etc/hostname", errno.EINVAL, "belong to artfs"),
+        (".artfs@x file:///etc/hostname", errno.EINVAL, "belong to artfs"),
         ("one file:///nowhere/at/all", errno.EIO, "there is no such"),
         ("one file:///etc --max-objects=1", errno.EINVAL, "more than 1"),
         ("one file:///etc/hostname --more", errno.EINVAL, "--no-checksum"),

@@ -241,7 +241,7 @@ def test_more_bad_input(job: Path, line: str) -> None:
 
 def test_the_whole_of_a_look_is_checked_before_anything_is_made(job: Path, outside: Path) -> None:
     (outside / "sub").mkdir()
-    (outside / "sub" / ".artfs-x").write_text("a name that belongs to artfs")
+    (outside / "sub" / ".artfs@x").write_text("a name that belongs to artfs")
     assert "belong to artfs" in refused(job, f"all {outside.as_uri()}", errno.EINVAL)
     assert os.listdir(job) == []
 

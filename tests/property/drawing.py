@@ -11,7 +11,7 @@ from tests.conformance.driver import When
 from tests.property.looking import MOMENTS
 from tests.property.patching import AS_ROOT
 
-NAMES = [b"a", b"b", b"c", b"d", b"\xff\xfe odd\n", b"n" * 255]
+NAMES = [b"a", b"b", b"c", b"d", b"\xff\xfe odd\n", b"n" * 255, b".artfs-lower", b".artfsx"]
 TARGETS = [
     b"a",
     b"b",
@@ -23,6 +23,7 @@ TARGETS = [
     b".artfs-link:a",
     b".artfs-stub:644:xxh128:" + b"0" * 32 + b":a",
     b".artfs-lower",
+    b".artfs@lower",
     b"t" * 3000,
 ]
 _OWN = 0 if AS_ROOT else 0o700

@@ -512,7 +512,7 @@ def can_be_opened(pair: Pair, path: bytes) -> bool:
     try:
         return not stat.S_ISFIFO(os.stat(full).st_mode)
     except OSError:
-        return b"/.artfs" not in os.path.realpath(full)
+        return b"/.artfs@" not in os.path.realpath(full)
 
 
 def _short(value: object) -> str:

@@ -23,13 +23,13 @@ TAILS = [
     b"/missing",
     b"/missing/file",
     b"/" + b"l" * 256,
-    b"/.artfs-lower",
-    b"/.artfs-gone",
-    b"/.artfs-gone/a",
-    b"/.artfs-base",
-    b"/.artfs-x",
+    b"/.artfs@lower",
+    b"/.artfs@gone",
+    b"/.artfs@gone/a",
+    b"/.artfs@base",
+    b"/.artfs@x",
 ]
-RESERVED = [b".artfs-lower", b".artfs-gone", b".artfs-base", b".artfs-x", b".artfsx", b".artfs"]
+RESERVED = [b".artfs@lower", b".artfs@gone", b".artfs@base", b".artfs@x", b".artfs@", b".artfs"]
 FLAGS = [os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY]
 
 
@@ -102,7 +102,7 @@ class ProbingMachine(PatchMachine):
     def change_an_odd_path(self, data: st.DataObject, how: str) -> None:
         pair = self.pair(data)
         path = self.odd_path(data, pair)
-        if not path or b".artfs" in path or (how == "truncate" and not can_be_opened(pair, path)):
+        if not path or b".artfs@" in path or (how == "truncate" and not can_be_opened(pair, path)):
             return
         arguments: tuple[Any, ...] = (path,)
         if how in ("mkdir", "truncate"):
@@ -131,7 +131,7 @@ class ProbingMachine(PatchMachine):
             return  # undefined
         pair = self.pair(data)
         path = self.odd_path(data, pair)
-        if path is None or not can_be_opened(pair, path) or (flags & os.O_CREAT and b".artfs" in path):
+        if path is None or not can_be_opened(pair, path) or (flags & os.O_CREAT and b".artfs@" in path):
             return
         self.say(f"open {path[:60]!r}, {flags_in_words(flags)}")
 

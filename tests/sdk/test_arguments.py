@@ -30,7 +30,7 @@ HOSTILE = [
     "/",
     "a\0b",
     ".artfs",
-    "a/.artfs-x",
+    "a/.artfs@x",
     "x" * 256,
 ]
 
@@ -233,7 +233,7 @@ def test_what_no_version_can_hold_is_refused_before(place: Place, name: str, tmp
     with pytest.raises(ValueError, match="is not a file"):
         artifact.add_file(root / "sub" / "pipe")
     (root / "sub" / "pipe").unlink()
-    (root / "sub" / ".artfs-thing").touch()
+    (root / "sub" / ".artfs@thing").touch()
     with pytest.raises(wandb.ArtfsError, match=r"\.artfs"):
         artifact.add_dir(root)
     with pytest.raises(wandb.ArtfsError, match="the volume itself"):
@@ -241,6 +241,6 @@ def test_what_no_version_can_hold_is_refused_before(place: Place, name: str, tmp
     with pytest.raises(wandb.ArtfsError, match=r"the volume itself, at .*: exclude it"):
         artifact.add_dir(place.path.parent)
     assert not wandb.Api().artifact_collection_exists(name, "dataset")
-    artifact.add_dir(root, exclude=[".artfs-*"])
+    artifact.add_dir(root, exclude=[".artfs@*"])
     artifact.save()
     assert sorted(artifact.manifest.entries) == ["a", "sub"]

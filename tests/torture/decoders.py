@@ -87,11 +87,11 @@ def _lower(data: bytes) -> object:
     _, fd = _scratch()
     if not data or b"\0" in data or len(data) > 4000:
         raise Damaged("a target", "no symlink has it")
-    os.symlink(data, b".artfs-lower", dir_fd=fd)
+    os.symlink(data, b".artfs@lower", dir_fd=fd)
     try:
         return overlay.lower_of(fd)
     finally:
-        os.unlink(b".artfs-lower", dir_fd=fd)
+        os.unlink(b".artfs@lower", dir_fd=fd)
 
 
 def _config(_: int) -> object:
@@ -183,7 +183,7 @@ DECODERS: dict[str, Decoder] = {
         _in_file(b"lock", lambda fd: Lock(fd, b"lock").read_owner()), (b'{"pid":1,"host":"h","ticks":2}\n',)
     ),
     "base": Decoder(
-        _in_file(b".artfs-base", overlay.base_of),
+        _in_file(b".artfs@base", overlay.base_of),
         (b'{"ref":"best","collection":"m","version":"v3","tree":"%s"}\n' % ID,),
     ),
     "lower": Decoder(_lower, (ID + b" 1f", ID + b" 0"), overlay._lower_target),

@@ -21,7 +21,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
         assert made.algorithm is Algorithm.SHA256
     with Layout.open(tmp_path / "v") as found:
         assert found.config == made.config
-        assert found.format == 1
+        assert found.format == 2
         assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
     assert sorted(os.listdir(tmp_path / "v")) == [
         "artfs.json",
@@ -40,7 +40,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
 
 def test_the_golden_config() -> None:
     config = layout.Config(
-        format=1,
+        format=2,
         hash="xxh128",
         id="00000000-0000-4000-8000-000000000000",
         created_at="2030-01-02T03:04:05.000006Z",
@@ -88,8 +88,8 @@ def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
     with pytest.raises(NotAVolume, match="known are"):
         Layout.open(config('{"format": 1, "hash": "md5", "id": "", "created_at": ""}'))
     with pytest.raises(VolumeTooNew) as caught:
-        Layout.open(config('{"format": 2, "other": []}'))
-    assert (caught.value.found, caught.value.known) == (2, 1)
+        Layout.open(config('{"format": 3, "other": []}'))
+    assert (caught.value.found, caught.value.known) == (3, 2)
     with pytest.raises(NotAVolume, match="not a directory"):
         Layout.open(tmp_path / "artfs.json")
     (tmp_path / "artfs.json").unlink()

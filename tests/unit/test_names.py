@@ -70,14 +70,27 @@ def test_names_that_are_no_distributed_ids(name):
 
 
 @pytest.mark.parametrize(
-    "name", [b"a", b".a", b"...", b".art", b".ARTFS", b"x.artfs", b"\xff", b" ", b"x" * 255]
+    "name",
+    [
+        b"a",
+        b".a",
+        b"...",
+        b".art",
+        b".ARTFS",
+        b"x.artfs",
+        b".artfs-lower",
+        b".artfsx",
+        b"\xff",
+        b" ",
+        b"x" * 255,
+    ],
 )
 def test_names_of_entries(name):
     assert names.check_entry_name(name) == name
 
 
 @pytest.mark.parametrize(
-    "name", [b"", b".", b"..", b".artfs", b".artfs-x", b".artfsx", b"a/b", b"\0", b"x" * 256]
+    "name", [b"", b".", b"..", b".artfs", b".artfs@", b".artfs@x", b"a/b", b"\0", b"x" * 256]
 )
 def test_names_of_no_entry(name):
     with pytest.raises(InvalidName):

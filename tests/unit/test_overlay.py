@@ -78,9 +78,9 @@ def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", ["", "xxh128:00 1", "xxh128:" + "0a" * 16, "xxh128:" + "0a" * 16 + " no"])
 def test_a_damaged_record(fd: int, tmp_path: Path, stored: str) -> None:
     if stored:
-        (tmp_path / ".artfs-lower").symlink_to(stored)
+        (tmp_path / ".artfs@lower").symlink_to(stored)
     else:
-        (tmp_path / ".artfs-lower").write_text("no symlink")
+        (tmp_path / ".artfs@lower").write_text("no symlink")
     with pytest.raises(Damaged):
         overlay.lower_of(fd)
 

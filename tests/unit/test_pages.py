@@ -251,7 +251,7 @@ ILLEGAL = {
     "NUL": changed(FILE, name=b"a\0"),
     "long name": changed(FILE, name=b"x" * 256),
     "reserved": changed(FILE, name=b".artfs"),
-    "reserved with more": changed(FILE, name=b".artfs.x"),
+    "reserved with more": changed(FILE, name=b".artfs@x"),
     "unsorted": Leaf([FILE, DIRECTORY]).encode(),
     "twice": Leaf([FILE, FILE]).encode(),
     "setuid": changed(FILE, mode=0o4755),

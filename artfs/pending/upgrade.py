@@ -1,0 +1,135 @@
+"""Brings a volume of format 1 to the present format.
+
+Format 1 kept all names that begin with ``.artfs`` from users, so its overlays call their own files
+``.artfs-lower``, ``.artfs-gone`` and ``.artfs-base``. Users may take these names now; ``.artfs@`` is what
+they may not. Whether a tree is an old overlay can be told only while no user could have made such names: so
+all are renamed at once, before anything else is done with a pending version.
+
+artfs.json is of the new format from the first step on, so that an older artfs refuses the volume, and says
+until the last one that overlays may be old. A crash between leaves what the next opener goes on with.
+Blocking; whoever calls it holds the mount's lock exclusively.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
+from artfs.pending import overlay, walk
+from artfs.pending.draft import PENDING, TREE, Draft
+from artfs.store import durable
+from artfs.store.layout import Layout, catalog_directories
+
+_RENAMED = {b".artfs-lower": overlay.LOWER, b".artfs-gone": overlay.GONE}
+_OLD_BASE = b".artfs-base"
+_PATIENCE = 5.0  # seconds for others that upgrade it, or change it directly
+_POLL = 0.05
+_SEARCHABLE = stat.S_IRWXU
+_DEPTH = 4  # of collections/NAME/pending/ID
+
+
+def upgrade(layout: Layout) -> None:
+    """Upgrades the volume if it is of an older format and can be written.
+
+    Raises VolumeError where that fails; then the next one tries again.
+    """
+    layout.read_again()  # before the lock was had, another one may have upgraded it
+    if not _is_wanted(layout):
+        return
+    try:
+        layout.begin_upgrade()
+        for path in catalog_directories(layout):
+            parts = path.split(b"/")
+            if len(parts) == _DEPTH and parts[-2] == PENDING:
+                for name in (TREE, TREE + durable.ASIDE):
+                    _upgrade_tree(layout, path + b"/" + name)
+        layout.end_upgrade()
+    except OSError as error:
+        raise VolumeError(
+            f"{layout.path} can't be brought to the present format: {error.strerror}"
+        ) from error
+
+
+def upgrade_alone(layout: Layout) -> None:
+    """Upgrades as :func:`upgrade` does, for whoever doesn't serve the volume.
+
+    Raises VolumeInUse while a daemon does, which is one of an older artfs then.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while _is_wanted(layout):
+        try:
+            with layout.mount_lock.exclusive(blocking=False):
+                upgrade(layout)
+        except Busy:
+            if time.monotonic() > deadline:
+                raise VolumeInUse(layout.path, str(layout.mount_lock.owner())) from None
+            time.sleep(_POLL)
+            layout.read_again()
+
+
+def _is_wanted(layout: Layout) -> bool:
+    return not (layout.is_current or os.fstatvfs(layout.fd).f_flag & os.ST_RDONLY)
+
+
+def check_tree(layout: Layout, draft: Draft) -> None:
+    """Raises Damaged for a patch of an older format in a volume that can't be upgraded."""
+    if layout.is_current:
+        return
+    root = draft.open_tree()
+    try:
+        if _is_old_overlay(root):
+            raise Damaged(draft.what(), "it is of an older format, and the volume can't be written")
+    finally:
+        os.close(root)
+
+
+def _is_old_overlay(root_fd: int) -> bool:
+    try:
+        os.stat(_OLD_BASE, dir_fd=root_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _upgrade_tree(layout: Layout, path: bytes) -> None:
+    try:
+        root = layout.open_directory(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return  # nobody takes that for a tree
+        raise
+    try:
+        if _is_old_overlay(root):
+            for fd, entries in walk.directories(root):
+                _upgrade_directory(layout, path, fd, entries)
+            # Last: as long as it stands there, the next one begins anew.
+            _rename(root, _OLD_BASE, overlay.BASE)
+    finally:
+        os.close(root)
+
+
+def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.DirEntry[str]]) -> None:
+    for entry in entries:
+        name = os.fsencode(entry.name)
+        if name in _RENAMED:
+            _rename(fd, name, _RENAMED[name])
+        elif entry.is_dir(follow_symlinks=False) and os.geteuid() != 0:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if mode & _SEARCHABLE != _SEARCHABLE:
+                raise VolumeError(
+                    f"{layout.path} can't be brought to the present format: give its owner all permissions"
+                    f" for the directory '{printable(name)}' in '{printable(path)}'"
+                )
+
+
+def _rename(dir_fd: int, old: bytes, new: bytes) -> None:
+    durable.step("upgrade:rename")
+    with overlay.unseen(dir_fd):
+        os.rename(old, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    durable.sync_dir(dir_fd, label="upgrade:rename")
+
+
+__all__ = ["check_tree", "upgrade", "upgrade_alone"]

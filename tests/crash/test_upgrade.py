@@ -1,0 +1,118 @@
+"""A volume of format 1 becomes one of format 2, whatever cuts that short and whoever uses it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import Damaged, VolumeError, VolumeInUse
+from artfs.model import manifest
+from artfs.pending import upgrade
+from artfs.seal.seal import Request
+from artfs.store.layout import Layout
+from artfs.volume import Volume
+from tests.crash.faults import ERRORS, crash, steps, worth_trying
+from tests.formats import PATCH, format_1
+from tests.power.images import image, needs
+
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
+
+def open_and_close(path: Path) -> None:
+    Volume.open(path).close()
+
+
+def _finished(volume: Volume) -> set[str]:
+    """Finishes the patch; the paths of the version that it becomes."""
+    model = volume.catalog.collection("model")
+    answer = volume.finish(model, b"patch", Request())
+    record = next(record for record in model.versions() if record.version == answer.version)
+    return {os.fsdecode(path) for path, _ in manifest.walk(volume.store.reader, record.root.entry())}
+
+
+def _check_upgraded(path: Path) -> None:
+    with Volume.open(path) as volume:
+        volume.recover()
+        config = json.loads((path / "artfs.json").read_text())
+        assert (config["format"], config.get("upgrading_from")) == (2, None)
+        assert [*path.glob("collections/*/pending/*/tree/**/.artfs-*")] == []
+        assert _finished(volume) == set(PATCH)
+
+
+def _labels(place: Path) -> list[str]:
+    labels: list[str] = []
+    with steps(labels.append):
+        open_and_close(format_1(place / "whole"))
+    assert "upgrade:rename" in labels
+    return labels
+
+
+def test_a_crash_while_it_is_upgraded(place: Path) -> None:
+    for number in worth_trying(_labels(place)):
+        path = format_1(place / f"volume-{number}")
+        crash(number, partial(open_and_close, path))
+        _check_upgraded(path)
+
+
+@pytest.mark.parametrize("error", [error for error in ERRORS if error != "KeyboardInterrupt"])
+def test_an_error_while_it_is_upgraded(place: Path, error: str) -> None:
+    """The next one goes on; until then nobody takes an old patch for a plain tree."""
+    for number in range(len(_labels(place))):
+        path = format_1(place / f"volume-{number}")
+        with steps(ERRORS[error](number)), pytest.raises(VolumeError, match="present format"):
+            open_and_close(path)
+        _check_upgraded(path)
+
+
+def test_it_is_left_alone_while_an_older_daemon_serves_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "_PATIENCE", 0.1)
+    path = format_1(place / "volume")
+    with Layout.open(path) as layout, layout.mount_lock.exclusive(), pytest.raises(VolumeInUse):
+        Volume.open(path)
+    assert json.loads((path / "artfs.json").read_text())["format"] == 1
+    _check_upgraded(path)
+
+
+def test_who_waited_for_the_lock_upgrades_nothing_again(place: Path) -> None:
+    """A name that a user took since then must not be taken for artfs's."""
+    path = format_1(place / "volume")
+    with Volume.open(path, serve=True) as late:
+        open_and_close(path)
+        taken = path / "collections/model/pending/plain/tree/.artfs-base"
+        taken.write_text("the user's")
+        late.upgrade()
+        assert taken.read_text() == "the user's"
+
+
+def test_a_volume_that_can_not_be_written() -> None:
+    """Its versions can be read; a patch is refused, and not taken for a plain tree."""
+    needs("ext4")
+    with image("ext4") as disk:
+        path = format_1(disk.root / "volume")
+        disk.remount("ro")
+        with Volume.open(path) as volume:
+            model = volume.catalog.collection("model")
+            assert [record.version for record in model.versions()] == ["v0"]
+            with pytest.raises(Damaged, match="of an older format"):
+                volume.pending("model", b"patch")
+            assert volume.pending("model", b"plain").label == "model/plain"
+        disk.remount("rw")
+        _check_upgraded(path)
+
+
+def test_a_directory_that_its_owner_can_not_search(place: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root searches every directory")
+    path = format_1(place / "volume")
+    closed = path / "collections/model/pending/patch/tree/dir/deep"
+    closed.chmod(0)
+    with pytest.raises(VolumeError, match="give its owner all permissions"):
+        Volume.open(path)
+    closed.chmod(0o755)
+    _check_upgraded(path)
