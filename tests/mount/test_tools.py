@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.helpers import OLD
 from tests.conformance.processes import Child
 from tests.local_server import LocalServer, Quiet
-from tests.mount.control import finish, snapshot
+from tests.mount.control import command, finish, snapshot
 
 pytestmark = pytest.mark.fuse
 
@@ -148,6 +149,49 @@ def test_aria2_with_a_file_allocation(job: Path, way: str) -> None:
     finally:
         server.close()
     assert (job / "got").read_bytes() == Same.content
+
+
+def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: Path) -> None:
+    """rsync's temps are ``.NAME.XXXXXX``, vim's swap files ``.NAME.swp``; repositories have such files."""
+    source = tmp_path / "source"
+    (source / ".artfs-gone").mkdir(parents=True)
+    names = ("artfs", "artfs.json", "artfs-lower", ".artfsignore", ".artfs-lower", ".artfs-gone/.artfs-base")
+    for name in names:
+        (source / name).write_text(name)
+    for path in (*source.rglob("*"), source):
+        os.utime(path, ns=(OLD, OLD))  # rsync leaves a time of the same second as it is
+    run("rsync", "-a", f"{source}/", f"{job}/")
+    assert snapshot(job) == snapshot(source)
+    run("git", "init", "-q", job / "repository")
+    for name in ("artfs.json", ".artfsignore", ".artfs-lower"):
+        shutil.copy(source / name, job / "repository" / name)
+    run(*GIT, "add", "--all", cwd=job / "repository")
+    run(*GIT, "commit", "-qm", "names", cwd=job / "repository")
+    run(*GIT, "clone", "-q", job / "repository", job / "clone")
+    assert run(*GIT, "status", "--porcelain", cwd=job / "clone") == ""
+    for number in range(2):  # as an editor does: a swap file beside it, a new one over the old
+        swap = job / ".artfs.json.swp"
+        with swap.open("x") as file:
+            file.write("swap")
+        (job / ".artfs.json~").write_text(f"edited {number}")
+        (job / ".artfs.json~").rename(job / "artfs.json")
+        swap.unlink()
+    before = snapshot(job)
+    finish(job)
+    assert snapshot(model / "v0") == before
+    patch = model / "pending" / "patch"
+    patch.mkdir()
+    command(patch, "base", "v0")
+    base = snapshot(patch)
+    assert base | {b"": before[b""]} == before  # the root has a time of its own
+    for name in (".artfs-lower", ".artfs-gone", ".artfs-base", "clone"):
+        path = patch / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_text("in the patch")
+    run("rsync", "-a", f"{source}/", f"{patch}/repository/")
+    after = snapshot(patch)
+    finish(patch)
+    assert snapshot(model / "v1") == after
 
 
 def test_rsync_from_a_version_to_elsewhere(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
