@@ -33,6 +33,7 @@
     │   └── ArtifactFinalizedError  a change to an artifact that was saved or handed over (AttributeError)
     ├── ArtifactNotLoggedError a question that only a saved artifact can answer (AttributeError)
     ├── NotPermitted           a change that nobody may make here (PermissionError)
+    ├── NotStored              files show what a write cache holds and could not be stored
     ├── CrossTree              a rename or link from one tree to another
     ├── Collision              a patch whose base moved and whose changes collide
     ├── Interrupted            the caller of a waiting command was signalled
