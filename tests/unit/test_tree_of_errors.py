@@ -40,6 +40,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
     errors.Busy("somebody has it"),
     errors.OpenForWriting([errors.Writer(b"a/\xff", 17, "python"), errors.Writer(b"b", 0, "")]),
     errors.NotIdle(),
+    errors.NotStored([b"file"]),
     errors.RunsJoined(["run-1", "run-2"]),
     errors.Sealing(),
     errors.BeingFilled(),
