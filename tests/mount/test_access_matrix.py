@@ -248,7 +248,7 @@ def test_nothing_of_artfs_is_forged(places: dict[str, Path], user: str) -> None:
     target = f".artfs-stub:104755:{tree}:file"
     (job / "file two").write_text("x")
     os.chmod(job / "file two", 0o666)
-    for name in (".artfs-lower", ".artfs-gone", ".artfs-base", ".artfs-tmp.1.x", ".artfs2"):
+    for name in (".artfs@lower", ".artfs@gone", ".artfs@base", ".artfs@tmp.1.x", ".artfs@"):
         path = job / name
         calls = [
             partial(os.mkdir, path),
