@@ -103,26 +103,33 @@ def _upgrade_tree(layout: Layout, path: bytes) -> None:
         raise
     try:
         if _is_old_overlay(root):
+            left = 1  # the walk passes over what it can't open
             for fd, entries in walk.directories(root):
-                _upgrade_directory(layout, path, fd, entries)
+                left += _upgrade_directory(layout, path, fd, entries) - 1
+            if left:
+                raise OSError(errno.EIO, f"not every directory of '{printable(path)}' can be read")
             # Last: as long as it stands there, the next one begins anew.
             _rename(root, _OLD_BASE, overlay.BASE)
     finally:
         os.close(root)
 
 
-def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.DirEntry[str]]) -> None:
+def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.DirEntry[str]]) -> int:
+    """Renames what is artfs's own in one directory of a tree; returns how many there are in it."""
+    below = 0
     for entry in entries:
         name = os.fsencode(entry.name)
         if name in _RENAMED:
             _rename(fd, name, _RENAMED[name])
-        elif entry.is_dir(follow_symlinks=False) and os.geteuid() != 0:
+        elif entry.is_dir(follow_symlinks=False) and not overlay.is_reserved(name):
+            below += 1
             mode = entry.stat(follow_symlinks=False).st_mode
-            if mode & _SEARCHABLE != _SEARCHABLE:
+            if os.geteuid() != 0 and mode & _SEARCHABLE != _SEARCHABLE:
                 raise VolumeError(
                     f"{layout.path} can't be brought to the present format: give its owner all permissions"
                     f" for the directory '{printable(name)}' in '{printable(path)}'"
                 )
+    return below
 
 
 def _rename(dir_fd: int, old: bytes, new: bytes) -> None:
