@@ -263,7 +263,7 @@ class NotStored(ArtfsError):
     """Files show what the kernel's write cache holds and the backing filesystem refused to store."""
 
     def __init__(self, paths: Sequence[bytes]) -> None:
-        shown = ", ".join(map(_end_of, paths[:5]))
+        shown = ", ".join(map(end_of, paths[:5]))
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         super().__init__(
             f"what was written to these files could not be stored: {shown}{more};"

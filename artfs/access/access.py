@@ -94,27 +94,6 @@ class NewPending:
     path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingNotes:
-    """What a pending version will be called and described as, once it is a version."""
-
-    aliases: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    description: str = ""
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def with_more(self, more: PendingNotes) -> PendingNotes:
-        return PendingNotes(
-            tuple(dict.fromkeys((*self.aliases, *more.aliases))),
-            tuple(dict.fromkeys((*self.tags, *more.tags))),
-            more.description or self.description,
-            {**self.metadata, **more.metadata},
-        )
-
-
-Annotation = Callable[[PendingNotes], PendingNotes]
-
-
 class Access(ABC):
     """A volume, as programs use it. Close it, or use it in a ``with`` statement.
 
@@ -212,7 +191,7 @@ class Access(ABC):
         """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
 
         Each that is given is replaced whole; but of tags and metadata for which `since` says what was read
-        before, what others changed meanwhile stays (:mod:`~artfs.access.notes`). A ttl is seconds, ``none``
+        before, what others changed meanwhile stays (:mod:`artfs.model.labels`). A ttl is seconds, ``none``
         for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
         """
         records.check_fields(changes)
@@ -492,18 +471,17 @@ class Access(ABC):
         """
         for word in aliases:
             names.check_alias(word)
-        more = PendingNotes(
-            aliases=tuple(aliases),
-            tags=records.check_tags(tags),
-            description=records.check_description(description or ""),
-            metadata=records.check_metadata({**metadata} if metadata else {}),
-        )
-        if more != PendingNotes():
-            self._annotate(name, distributed_id, lambda before: before.with_more(more))
+        more = {
+            "aliases": list(aliases),
+            "tags": list(records.check_tags(tags)),
+            "description": records.check_description(description or ""),
+            "metadata": records.check_metadata({**metadata} if metadata else {}),
+        }
+        if given := {key: value for key, value in more.items() if value}:
+            self._annotate(name, distributed_id, given)
 
     @abstractmethod
-    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
-        """Replaces the notes of a pending version, while nobody else does."""
+    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
@@ -524,7 +502,9 @@ class Access(ABC):
     ) -> dict[str, Any]:
         """Turns a pending version into a version and returns the answer: version, unchanged, digest.
 
-        A finished id gets the aliases, and gives its version again. Raises
+        A finished id gets the aliases, and gives its version again. Where nothing differs from the newest
+        version, that one gets the labels of the pending version; ``updated`` names those that this changed.
+        Raises
         :class:`~artfs.errors.DraftNotFoundError`, :class:`~artfs.errors.Busy`,
         :class:`~artfs.errors.CannotSeal`.
         """

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from artfs.catalog import records
@@ -28,9 +28,13 @@ from artfs.errors import (
     ReadOnly,
 )
 from artfs.model import refusals, words
+from artfs.model.labels import ADDING
 from artfs.store import durable
 
 _BLOCK = 1 << 16
+
+LABELS = b".artfs/labels.json"
+"""The control file of all labels of a version or pending version."""
 
 #: What the errno of a control file means by itself; its text is the reason that the same handle reads.
 _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
@@ -118,18 +122,10 @@ def may(what: str) -> Iterator[None]:
         raise PermissionError(error.errno, f"you may not {what}") from None
 
 
-def set_note(dir_fd: int, key: str, value: Any) -> None:
-    """Replaces one of the texts of a version or pending version."""
-    if key == "metadata":
-        command(dir_fd, b".artfs/metadata.json", json.dumps(value))
-    elif key == "tags":
-        command(dir_fd, b".artfs/tags", listed(records.check_tags(value)))
-    elif key == "aliases":
-        command(dir_fd, b".artfs/aliases", listed(value))
-    elif key == "ttl":
-        command(dir_fd, b".artfs/ttl", str(value))
-    else:
-        command(dir_fd, b".artfs/description", value)
+def relabel(dir_fd: int, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
+    """Changes labels of a version or pending version at once; see :func:`artfs.model.labels.merged`."""
+    known = {key: since[key] for key in changes if key in since and key in ADDING}
+    command(dir_fd, LABELS, records.dump({**changes, "since": known}, indent=None))
 
 
 def _told(fd: int) -> Exception | None:

@@ -7,7 +7,6 @@ that a daemon would need, so that no mount comes up over half of it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import time
@@ -17,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
-from msgspec.structs import replace
 
-from artfs.access.access import INHERIT, Access, Annotation, Entry, PendingNotes, nothing
+from artfs.access.access import INHERIT, Access, Entry, nothing
 from artfs.access.copier import Copier, Terms
 from artfs.access.copying import is_users, umask
-from artfs.access.notes import merged
 from artfs.access.overlaid import OverlaidTree
 from artfs.access.paths import no_file, parts, resolved
 from artfs.access.plain import PlainTree
 from artfs.access.referring import InVolume
 from artfs.access.trees import Origin, Tree
-from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import check_run_id
@@ -53,10 +49,11 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
+from artfs.model.labels import ADDING
 from artfs.model.scope import Scope
-from artfs.pending.draft import Settings
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
+from artfs.seal import labels
 from artfs.seal.seal import Request
 from artfs.volume import Volume, user_name
 
@@ -167,9 +164,7 @@ class DirectAccess(Access):
         collection, record = self._record(name, ref)
         if changes.get("ttl") == INHERIT:
             changes = {**changes, "ttl": None}
-        collection.change_notes(
-            record.number, lambda notes: replace(notes, **merged(changes, since, to_builtins(notes)))
-        )
+        collection.relabel(record.number, changes, since)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         _, record = self._record(name, ref)
@@ -267,10 +262,7 @@ class DirectAccess(Access):
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
         collection, record = self._record(name, ref)
-        notes = collection.change_notes(
-            record.number, lambda notes: replace(notes, tags=(*notes.tags, *tags))
-        )
-        return list(notes.tags)
+        return list(collection.relabel(record.number, {"tags": tags}, ADDING).tags)
 
     def remove(self, name: str, ref: str) -> str:
         collection, record = self._record(name, ref)
@@ -438,19 +430,9 @@ class DirectAccess(Access):
         finally:
             os.close(root)
 
-    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
-        def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
-            known = json.loads(metadata)
-            before = PendingNotes(settings.aliases, settings.tags, settings.description, known)
-            after = change(before)
-            settings = replace(
-                settings, aliases=after.aliases, tags=after.tags, description=after.description
-            )
-            same = after.metadata == before.metadata
-            return settings, metadata if same else records.dump(after.metadata).encode()
-
+    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
         with self._held(name, distributed_id) as tree:
-            tree.draft.annotate(changed)
+            labels.change(tree.draft, more)
 
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
         self._pending(name, distributed_id)

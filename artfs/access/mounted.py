@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.access import sealed
-from artfs.access.access import NOTHING, Access, Annotation, Entry, PendingNotes
-from artfs.access.control import command, document, documents, listed, may, set_note, text, texts
-from artfs.access.notes import merged
+from artfs.access.access import Access, Entry
+from artfs.access.control import LABELS, command, document, documents, listed, may, relabel, text
 from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
 from artfs.access.trees import Origin, Tree
@@ -47,6 +46,7 @@ from artfs.model import names, words
 from artfs.model import scope as scopes
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
+from artfs.model.labels import ADDING
 from artfs.model.scope import Scope
 from artfs.pending.census import newest_change
 from artfs.store import durable
@@ -127,7 +127,7 @@ class MountedAccess(Access):
 
     def describe_collection(self, name: str, description: str) -> None:
         with may(f"describe '{name}'"), self._collection(name) as fd:
-            set_note(fd, "description", records.check_description(description))
+            command(fd, b".artfs/description", records.check_description(description))
 
     def collection_ttl(self, name: str) -> int | None:
         with self._collection(name) as fd:
@@ -137,7 +137,7 @@ class MountedAccess(Access):
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
         records.check_ttl(seconds)
         with may(f"set the ttl of '{name}'"), self._collection(name) as fd:
-            set_note(fd, "ttl", "none" if seconds is None else seconds)
+            command(fd, b".artfs/ttl", "none" if seconds is None else str(seconds))
 
     def scope(self, name: str) -> Scope:
         with self._collection(name) as fd:
@@ -230,9 +230,7 @@ class MountedAccess(Access):
 
     def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
         with may(f"change {name}:{ref}"), self._version(name, ref) as fd:
-            now = _notes(fd) if since else NOTHING
-            for key, value in merged(changes, since, now).items():
-                set_note(fd, key, value)
+            relabel(fd, changes, since)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
         with may(f"list every directory of {name}:{ref}"), self._version(name, ref) as fd:
@@ -283,9 +281,9 @@ class MountedAccess(Access):
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
         with may(f"tag {name}:{ref}"), self._version(name, ref) as fd:
-            had = texts(fd, b".artfs/tags")
-            command(fd, b".artfs/tags", listed((*had, *tags)))
-            return texts(fd, b".artfs/tags")
+            relabel(fd, {"tags": tags}, ADDING)
+            found: list[str] = document(fd, LABELS)["tags"]
+        return found
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
@@ -473,22 +471,9 @@ class MountedAccess(Access):
             return self._finished(collection, name, distributed_id)
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
-    def _annotate(self, name: str, distributed_id: bytes, change: Annotation) -> None:
-        with (
-            _may("change", name, distributed_id),
-            self._pending(name, distributed_id) as fd,
-            PlainTree(fd, OnMount(fd)).alone(),
-        ):
-            before = PendingNotes(
-                tuple(texts(fd, b".artfs/aliases")),
-                tuple(texts(fd, b".artfs/tags")),
-                text(fd, b".artfs/description"),
-                document(fd, b".artfs/metadata.json"),
-            )
-            after = change(before)
-            for key in ("aliases", "tags", "description", "metadata"):
-                if getattr(after, key) != getattr(before, key):
-                    set_note(fd, key, getattr(after, key))
+    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
+        with _may("change", name, distributed_id), self._pending(name, distributed_id) as fd:
+            relabel(fd, more, ADDING)
 
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
         with self._pending(name, distributed_id):
@@ -521,13 +506,6 @@ class MountedAccess(Access):
 
 def _may(do: str, name: str, distributed_id: bytes) -> contextlib.AbstractContextManager[None]:
     return may(f"{do} {name}/{printable(distributed_id)}")
-
-
-def _notes(version: int) -> dict[str, Any]:
-    return {
-        "tags": texts(version, b".artfs/tags"),
-        "metadata": document(version, b".artfs/metadata.json"),
-    }
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

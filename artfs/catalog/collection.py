@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from artfs.catalog import files, records, reserve
@@ -32,6 +34,7 @@ from artfs.errors import (
     VersionNotFound,
 )
 from artfs.model import scope as scopes
+from artfs.model.labels import merged
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
 from artfs.model.scope import Scope
 from artfs.store import durable
@@ -263,10 +266,19 @@ class Collection:
 
         Raises VersionNotFound, InvalidCommand.
         """
+        return self.relabel(number, changes)
+
+    def relabel(
+        self, number: int, changes: Mapping[str, Any], since: Mapping[str, Any] = MappingProxyType({})
+    ) -> Notes:
+        """Sets fields of the notes as :meth:`update_notes` does; `changes` were made to what was `since`.
+
+        :func:`~artfs.model.labels.merged` says what that means.
+        """
         records.check_fields(changes)
-        if "tags" in changes:
-            changes["tags"] = records.check_tags(changes["tags"])
-        return self.change_notes(number, lambda notes: replace(notes, **changes))
+        return self.change_notes(
+            number, lambda notes: replace(notes, **merged(changes, since, to_builtins(notes)))
+        )
 
     def change_notes(self, number: int, change: Callable[[Notes], Notes]) -> Notes:
         """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""

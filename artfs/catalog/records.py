@@ -270,9 +270,10 @@ def encode(value: Struct) -> bytes:
     return dump(msgspec.to_builtins(value)).encode() + b"\n"
 
 
-def dump(document: object) -> str:
+def dump(document: object, *, indent: int | None = 2) -> str:
+    """Returns a document as JSON. Raises InvalidCommand where :func:`encode` does."""
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
         text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         # UnicodeEncodeError is a ValueError: a lone surrogate.

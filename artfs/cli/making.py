@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -183,8 +184,8 @@ def finish(
 ) -> None:
     """Turn a pending version into a version, and print it.
 
-    If nothing differs from the newest version, that one gets the aliases and is printed. Finishing again is
-    harmless.
+    If nothing differs from the newest version, that one gets the aliases, tags, metadata and description, and
+    is printed. Finishing again is harmless.
 
     \b
       artfs finish model/job-42 best
@@ -195,13 +196,15 @@ def finish(
     _print_answer(name, {"collection": name, **answer}, as_json)
 
 
-def _print_answer(name: str, answer: dict[str, object], as_json: bool) -> None:
+def _print_answer(name: str, answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
     print_line(f"{name}:{answer['version']}")
     if answer["unchanged"]:
-        note(f"nothing new: it is {name}:{answer['version']}")
+        updated = answer.get("updated", ())
+        got = f", which got the given {', '.join(updated)}" if updated else ""
+        note(f"nothing new: it is {name}:{answer['version']}{got}")
 
 
 @click.command()

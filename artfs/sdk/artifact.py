@@ -6,6 +6,8 @@ Owns saving, and what is known of an artifact beside its files.
 from __future__ import annotations
 
 import contextlib
+import copy
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,13 +17,15 @@ from artfs.model import names
 from artfs.model.scope import Scope
 from artfs.sdk import arguments, current, metadata, scopes
 from artfs.sdk.adding import Adding
-from artfs.sdk.core import ArtifactTTL, Core, connect
+from artfs.sdk.core import STORED, ArtifactTTL, Core, Labels, connect
 from artfs.sdk.draft import Draft, is_private
 from artfs.sdk.naming import Naming
 
 if TYPE_CHECKING:
     from artfs.sdk.api import ArtifactCollection
     from artfs.sdk.records import RunRecord
+
+_log = logging.getLogger("artfs")
 
 
 class Artifact(Adding, Naming):
@@ -234,7 +238,9 @@ class Artifact(Adding, Naming):
         """Makes the version, durably, and of one that is there stores its changed labels.
 
         In a run that is going on, the run is noted as the one that made it. If nothing differs from the
-        newest version no new one is made: it is that one then, and ``unchanged`` is True.
+        newest version no new one is made: it is that one then, and ``unchanged`` is True. Tags and metadata
+        that were given are added to those it has, and a description replaces its own; a line on stderr says
+        so.
 
         Aliases, tags and keys of the metadata that others changed since this artifact was last read or saved
         stay as they set them, unless they are changed here, too.
@@ -277,14 +283,25 @@ class Artifact(Adding, Naming):
             # Of this very draft, by another run: harmless, as finishing again is.
             named = arguments.encoded_aliases(labels.aliases)
             answer = self._access().finish(self._collection, draft.id, named)
-            answer["unchanged"] = True
+            answer |= {"unchanged": True, "updated": self._store_late(answer["version"])}
         except BaseException:
             self._finalized = False
             raise
+        if updated := answer.get("updated"):
+            what = f"{self._collection}:{answer['version']}"
+            _log.warning("%s is there already: it got the given %s", what, ", ".join(updated))
         if labels.ttl_is_set:
             self._access().change(self._collection, answer["version"], {"ttl": _ttl(labels.ttl)})
         self.unchanged = bool(answer["unchanged"])
         self._become(self._access().version(self._collection, answer["version"]))
+
+    def _store_late(self, version: str) -> list[str]:
+        """Adds the labels that the draft was not given before it was finished; returns which there are."""
+        changes, since = self._labels.changed(self._saved, *STORED)
+        changes = {key: value for key, value in changes.items() if value}
+        if changes:
+            self._access().change(self._collection, version, changes, since)
+        return sorted(changes)
 
     def _find_draft(self, draft: Draft) -> None:
         """Raises DraftNotFoundError if nobody started the id."""
@@ -296,7 +313,7 @@ class Artifact(Adding, Naming):
             raise DraftNotFoundError(self._collection, draft.id) from None
         draft.started = True
 
-    def _checked_labels(self, aliases: list[str], tags: list[str]) -> Any:
+    def _checked_labels(self, aliases: list[str], tags: list[str]) -> Labels:
         """Checks what users may have put into the lists and dictionaries that they were given."""
         labels = self._labels
         labels.aliases = list(dict.fromkeys([*arguments.aliases("aliases", labels.aliases), *aliases]))
@@ -304,22 +321,19 @@ class Artifact(Adding, Naming):
         labels.metadata = _metadata(labels.metadata)
         return labels
 
-    @staticmethod
-    def _note(draft: Draft, labels: Any) -> None:
+    def _note(self, draft: Draft, labels: Labels) -> None:
         draft.note(
             aliases=arguments.encoded_aliases(labels.aliases),
             tags=labels.tags,
             description=labels.description,
             metadata=labels.metadata,
         )
+        self._saved = copy.deepcopy(labels)
 
     def _store_labels(self) -> None:
         labels, saved, access = self._checked_labels([], []), self._saved, self._access()
         version = self._version("labels")
-        since = {key: getattr(saved, key) for key in ("description", "tags", "metadata")}
-        changes: dict[str, Any] = {
-            key: getattr(labels, key) for key, was in since.items() if getattr(labels, key) != was
-        }
+        changes, since = labels.changed(saved, *STORED)
         if labels.ttl_is_set:
             changes["ttl"] = _ttl(labels.ttl)
         if changes:

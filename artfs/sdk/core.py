@@ -14,6 +14,7 @@ from typing import Any
 
 from artfs.access.access import Access
 from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
+from artfs.model.labels import merged
 from artfs.model.names import split_reference
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection, connect
@@ -37,6 +38,16 @@ class Labels:
     tags: list[str] = field(default_factory=list)
     ttl: timedelta | ArtifactTTL | None = ArtifactTTL.INHERIT
     ttl_is_set: bool = False
+
+    def changed(self, saved: Labels, *keys: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what differs from `saved` of these labels, and what was saved of them."""
+        since = {key: getattr(saved, key) for key in keys}
+        changes = {key: getattr(self, key) for key in keys}
+        return {key: value for key, value in changes.items() if value != since[key]}, since
+
+
+STORED = ("description", "metadata", "tags")
+"""The labels that one change of a version stores."""
 
 
 class Core:
@@ -100,7 +111,14 @@ class Core:
             try:
                 draft.status()
             except AlreadyFinishedError as error:
+                mine, saved = self._labels, self._saved
                 self._become(self._access().version(self._collection, error.version))
+                # What was set and is not stored yet is so still: save() stores it.
+                changes, since = mine.changed(saved, "aliases", *STORED)
+                for key, value in merged(changes, since, vars(self._labels)).items():
+                    setattr(self._labels, key, value)
+                if mine.ttl_is_set:
+                    self._labels.ttl, self._labels.ttl_is_set = mine.ttl, True
 
     def _open_draft(self) -> Draft:
         """Returns the draft to put files into. Raises :class:`ArtifactFinalizedError`."""
@@ -109,4 +127,4 @@ class Core:
         return self._draft
 
 
-__all__ = ["ArtifactTTL", "Core", "Labels", "connect"]
+__all__ = ["STORED", "ArtifactTTL", "Core", "Labels", "connect"]

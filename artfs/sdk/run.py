@@ -147,7 +147,8 @@ class Run(RunRecord):
         """Makes a version of an artifact, or of a file or directory, and notes that the run made it.
 
         It is there, durably, when this returns. If nothing differs from the newest version, it is that one:
-        ``unchanged`` is True then, and the run is noted as one more that made it.
+        ``unchanged`` is True then, it gets the labels that were given (see ``save``), and the run is noted as
+        one more that made it.
 
         Example:
             >>> run.log_artifact("out/", name="predictions", type="predictions", aliases=["nightly"])

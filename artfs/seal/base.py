@@ -32,6 +32,9 @@ class Admission:
     def see(self, collection: Collection, record: VersionRecord) -> None:
         """Raises PermissionError if who asks may not see all that the root of a version holds."""
 
+    def relabel(self, collection: Collection) -> None:
+        """Raises PermissionError if the caller may not change labels of the versions of a collection."""
+
 
 EVERYBODY = Admission()
 

@@ -32,7 +32,7 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
                 mend(tree)
                 return None
             log.warning("%s: finishing the seal of %s", record.version, printable(tree.name))
-            trash = sealer.resume(tree, record)
+            trash = sealer.resume(tree, record).trash
             tree.gate.settle(State.SEALED)
             return trash
     except Busy:

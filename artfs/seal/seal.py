@@ -8,7 +8,7 @@ Owns the order of the durable steps, which is what makes a crash harmless::
     mark      the pending version says which seal is under way
     link      new files become blobs of the store; then everything is made durable
     commit    the version's record is created: the one atomic step
-    settle    runs, aliases, the finished id; the pending files go to the trash
+    settle    runs, labels, aliases, the finished id; the pending files go to the trash
 
 Before the commit a crash leaves a pending version, after it a sealed one. What is left of the last line is
 then done by :mod:`artfs.seal.recovery`, or by the next finish: a tree whose version stands never changes
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
@@ -49,6 +49,7 @@ from artfs.pending.gate import State, WritableHandle
 from artfs.pending.overlay import Base
 from artfs.pending.tree import PendingTree
 from artfs.seal import base as bases
+from artfs.seal import labels
 from artfs.seal.base import Admission, Find
 from artfs.seal.ingest import Ingested, ingest
 from artfs.store import durable
@@ -78,14 +79,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a finish made: `unchanged` if the tree was equal to the newest version already."""
+    """What a finish made: `unchanged` if the tree was equal to the newest version already.
+
+    Then `updated` names the labels of that version which the finish changed: description, metadata, tags.
+    """
 
     version: str
     unchanged: bool
     digest: str
+    updated: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        return {"version": self.version, "unchanged": self.unchanged, "digest": self.digest}
+        answer = {"version": self.version, "unchanged": self.unchanged, "digest": self.digest}
+        return answer | ({"updated": list(self.updated)} if self.updated else {})
 
 
 class Audience(Protocol):
@@ -104,6 +110,13 @@ class NoAudience:
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
         pass
+
+
+class Settled(NamedTuple):
+    """How a seal came to its end: the trash name of the pending files, and what :class:`Answer` tells."""
+
+    trash: bytes
+    updated: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ class Sealer:
                 record = decided(self.collection, mark)
                 if mark is not None and record is not None:
                     unchanged = mark.version is not None
-                    trash = self.resume(tree, record, request.aliases)
+                    settled = self.resume(tree, record, request.aliases)
                 else:
                     # Looked at before the gate was closed, and before others were kept away.
                     if not request.force and (runs := tree.draft.joined()):
@@ -157,7 +170,7 @@ class Sealer:
                     if handles:
                         self.audience.flush(handles)
                         tree.gate.fence(handles)
-                    record, unchanged, trash = self._commit_and_settle(tree, request)
+                    record, unchanged, settled = self._commit_and_settle(tree, request)
         except BaseException:
             state = self._state_after_failure(tree)
             if state is State.PENDING:
@@ -170,7 +183,7 @@ class Sealer:
             self.audience.publish(tree, record)
         finally:
             tree.published.set()
-        return Answer(record.version, unchanged, record.digest), trash
+        return Answer(record.version, unchanged, record.digest, settled.updated), settled.trash
 
     @contextlib.contextmanager
     def alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
@@ -204,7 +217,7 @@ class Sealer:
             undone = False  # not known: a change now could be lost when it is found to be sealed
         return State.PENDING if undone else State.COMMITTED
 
-    def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, bytes]:
+    def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, Settled]:
         while True:
             with _Turn(self.collection) as turn:
                 with self.objects_in_use():
@@ -253,6 +266,10 @@ class Sealer:
             # A link knows its source, so it is no other one's link.
             same = newest is not None and newest.root.entry().content == root.content
             if newest is not None and same and link in (None, newest.link):
+                try:
+                    labels.check(self.collection, newest, tree.draft, request.admit)
+                except VersionNotFound:  # deleted just now
+                    continue
                 tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
             linked = mark is not None
@@ -353,10 +370,10 @@ class Sealer:
             aliases=mark.aliases,
             tags=settings.tags,
             description=settings.description,
-            metadata=records.load_metadata(tree.draft.metadata(), tree.draft.what(b"metadata.json")),
+            metadata=labels.metadata_of(tree.draft),
         )
 
-    def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> bytes:
+    def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> Settled:
         """Settles a seal that was decided earlier, and sets more aliases. The caller keeps others away."""
         # Whoever decided may not have come to know that it is durable.
         durable.sync_dir(tree.draft.fd, label="resume:mark")
@@ -368,7 +385,7 @@ class Sealer:
                     self.collection.set_alias(alias, record.version)
             return self.settle(tree, record)
 
-    def settle(self, tree: PendingTree, record: VersionRecord) -> bytes:
+    def settle(self, tree: PendingTree, record: VersionRecord) -> Settled:
         """Does what follows from a commit, also again after a crash: each step may have been done already."""
         mark = tree.draft.mark()
         assert mark is not None
@@ -376,13 +393,16 @@ class Sealer:
             if mark.version is not None:
                 self.collection.add_run(record.number, run.name)
             self.record_output(run.name, f"{self.collection.name}:{record.version}")
+        updated: tuple[str, ...] = ()
         if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
+            if mark.version is not None:
+                updated = labels.give(self.collection, record.number, tree.draft)
             for alias in mark.aliases:
                 self.collection.set_alias(alias, record.version)
         self.collection.record_finished(tree.name, record.number)
         trash = durable.temp_name()
         durable.move(self.pending_fd, tree.name, self.trash_fd, trash, label="seal:drop")
-        return trash
+        return Settled(trash, updated)
 
 
 class _Turn:

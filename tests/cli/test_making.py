@@ -76,6 +76,18 @@ def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> No
     assert len(cli.json("ls", name)) == 1
 
 
+def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> None:
+    cli("put", source, "--name", name)
+    cli("put", source, "--name", name, "--id", "job")
+    with open_access(cli.path or cli.volume) as access:
+        access.annotate(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
+    finished = cli("finish", f"{name}/job")
+    assert finished.out == f"{name}:v0\n"
+    assert finished.reason == f"nothing new: it is {name}:v0, which got the given metadata, tags"
+    shown = cli.json("show", f"{name}:v0")
+    assert (shown["metadata"], shown["tags"]) == ({"accuracy": 0.9}, ["checked"])
+
+
 def test_several_sources_meet_at_the_top(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "one" / "sub").mkdir(parents=True)
     (tmp_path / "two" / "sub").mkdir(parents=True)

@@ -375,8 +375,10 @@ def _prepare_second(case: Case) -> None:
 
 
 def _prepare_unchanged(case: Case) -> None:
-    case.commit(b"first", many, "best")
-    draft = case.start(b"job", many, aliases=("again",)).draft
+    case.start(b"first", many, tags=("old",), description="before").draft.set_metadata(b'{"a": 1, "b": 1}')
+    case.finish(b"first", "best")
+    draft = case.start(b"job", many, aliases=("again",), tags=("new",), description="after").draft
+    draft.set_metadata(b'{"b": 2, "c": 3}')
     draft.join("run-1")
     draft.leave("run-1")
 

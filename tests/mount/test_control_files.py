@@ -20,9 +20,21 @@ pytestmark = pytest.mark.fuse
 
 PENDING_FILES = {
     *("finish", "discard", "status", "error", "aliases", "tags", "description"),
-    *("metadata.json", "runs"),
+    *("metadata.json", "labels.json", "runs"),
 }
-VERSION_FILES = {"finish", "status", "error", "manifest.json", "metadata.json", "description", "tags", "ttl"}
+VERSION_FILES = {
+    *(
+        "finish",
+        "status",
+        "error",
+        "manifest.json",
+        "metadata.json",
+        "labels.json",
+        "description",
+        "tags",
+        "ttl",
+    )
+}
 
 
 @pytest.fixture
@@ -510,6 +522,44 @@ def test_metadata_that_is_no_object_is_einval(job: Path, text: str) -> None:
         command(job, "metadata.json", text)
     assert show(job, "error") != "ok\n"
     assert show_json(job, "metadata.json") == {"kept": 1}
+
+
+# labels.json
+
+
+def test_labels_are_changed_beside_what_others_change(job: Path, version: Path) -> None:
+    for tree in (job, version):
+        command(tree, "labels.json", '{"tags": ["a", "b"], "metadata": {"x": 1, "y": 1}, "description": "d"}')
+        since = {"tags": ["a"], "metadata": {"x": 1, "z": 1}}
+        changes = {"tags": ["c"], "metadata": {"z": 2}, "since": since}
+        command(tree, "labels.json", json.dumps(changes))
+        found = show_json(tree, "labels.json")
+        assert found["tags"] == ["b", "c"]
+        assert found["metadata"] == {"y": 1, "z": 2}
+        assert found["description"] == "d"
+    command(job, "labels.json", '{"aliases": ["best"], "since": {"aliases": []}}')
+    command(version, "labels.json", '{"ttl": 60}')
+    assert show_json(job, "labels.json")["aliases"] == ["best"]
+    assert show_json(version, "labels.json")["ttl"] == 60
+    assert show(version, "ttl") == "60\n"
+    command(version, "labels.json", '{"ttl": "inherit"}')
+    assert show(version, "ttl") == "none\n"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *('{"tags": "a"}', '{"tag": ["a"]}', '{"metadata": [1]}', '{"description": 1}', '{"since": 1}'),
+        *('{"since": {"description": ""}}', '{"tags": ["a\\u0000"]}', '{"metadata": {"a": NaN}}', "[1]"),
+    ],
+)
+def test_labels_that_are_not_legal_are_einval(job: Path, version: Path, labels: str) -> None:
+    for tree in (job, version):
+        before = show_json(tree, "labels.json")
+        with fails(errno.EINVAL):
+            command(tree, "labels.json", labels)
+        assert show(tree, "error") != "ok\n"
+        assert show_json(tree, "labels.json") == before
 
 
 # A version

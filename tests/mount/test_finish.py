@@ -11,6 +11,7 @@ import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -548,6 +549,31 @@ def test_an_equal_tree_makes_no_version(model: Path) -> None:
     assert os.stat(model / "v0" / "a").st_mtime != 1
     assert os.listxattr(model / "v0" / "a") == []
     assert pending_names(model) == []
+
+
+def test_an_equal_tree_gives_its_labels_to_the_version(model: Path) -> None:
+    def build(name: str, labels: dict[str, Any]) -> Path:
+        tree = model / "pending" / name
+        tree.mkdir()
+        (tree / "file").write_text("data")
+        command(tree, "labels.json", json.dumps(labels))
+        return tree
+
+    finish(build("one", {"tags": ["old"], "description": "first", "metadata": {"a": 1, "b": 1}}))
+    tree = build("two", {"tags": ["new"], "description": "second", "metadata": {"b": {"c": 2}, "n": None}})
+    answer = finish(tree)
+    assert (answer["version"], answer["unchanged"]) == ("v0", True)
+    assert answer["updated"] == ["description", "metadata", "tags"]
+    assert show_json(model / "v0", "labels.json") == {
+        "tags": ["old", "new"],
+        "description": "second",
+        "metadata": {"a": 1, "b": {"c": 2}, "n": None},
+        "ttl": "inherit",
+    }
+    # What it has already, and what is empty, changes nothing.
+    changed_at = show(model / "v0", "updated_at")
+    assert "updated" not in finish(build("three", {"tags": ["old"], "metadata": {"a": 1}}))
+    assert show(model / "v0", "updated_at") == changed_at
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -128,6 +129,26 @@ def test_who_may_not_write_in_a_collection_may_not_change_it(model: Path, versio
     os.unlink(model / "best")
     refused_as_nobody(lambda: os.rmdir(version))
     assert sorted(os.listdir(model)) == ["latest", "pending", "v0"]
+
+
+def test_an_equal_tree_relabels_no_version_of_a_collection_that_is_closed(model: Path, version: Path) -> None:
+    command(version, "labels.json", '{"tags": ["old"], "metadata": {"a": 1}}')
+    tree = model / "pending" / "mine"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "file").write_text("data")
+    (tree / "dir" / "below").write_text("below")
+    os.chmod(tree, 0o777)
+    for labels in ('{"metadata": {"a": 2}}', '{"tags": ["new"]}', '{"description": "mine"}'):
+        command(tree, "labels.json", '{"tags": [], "description": "", "metadata": {}}')
+        as_nobody(partial(command, tree, "labels.json", labels))
+        refused_as_nobody(lambda: finish(tree))
+        key = next(iter(json.loads(labels)))
+        assert f"nothing differs from {model.name}:v0, and its {key} can be changed" in show(tree, "error")
+    assert (show(version, "tags"), show_json(version, "metadata.json")) == ("old\n", {"a": 1})
+    # The user may finish it with labels that the version has, and with none.
+    command(tree, "labels.json", '{"tags": ["old"], "description": "", "metadata": {"a": 1}}')
+    answer: dict[str, object] = as_nobody(lambda: finish(tree))
+    assert (answer["version"], answer["unchanged"]) == ("v0", True)
 
 
 def test_who_owns_a_collection_may_do_everything_there(shared_mnt: Path, model: Path) -> None:

@@ -13,14 +13,19 @@ from artfs.view.node import Caller
 
 
 def parsed(document: bytes) -> dict[str, Any]:
+    """Reads metadata. Raises :class:`~artfs.errors.InvalidCommand` if it is not legal."""
+    return records.check_metadata(json_object("metadata", document))
+
+
+def json_object(what: str, document: bytes) -> dict[str, Any]:
     """Reads a JSON object. Raises :class:`~artfs.errors.InvalidCommand` for anything else."""
     try:
         value = json.loads(document.decode() or "{}", parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InvalidCommand(f"metadata must be a JSON object: {error}") from None
+        raise InvalidCommand(f"{what} must be a JSON object: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidCommand(f"metadata must be a JSON object, not {_kind(value)}")
-    return records.check_metadata(value)
+        raise InvalidCommand(f"{what} must be a JSON object, not {_kind(value)}")
+    return value
 
 
 def _refuse(constant: str) -> None:
@@ -59,4 +64,4 @@ class VersionMetadata(_Document, ControlFile[VersionPlace]):
         place.collection.update_notes(place.record.number, metadata=parsed(command))
 
 
-__all__ = ["PendingMetadata", "VersionMetadata", "parsed"]
+__all__ = ["PendingMetadata", "VersionMetadata", "json_object", "parsed"]

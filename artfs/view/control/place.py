@@ -147,6 +147,11 @@ class AsOnTheWay(Admission):
         owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
         check_may(self._caller, owner, LIST, f"{collection.name}:{record.version} is closed to you")
 
+    def relabel(self, collection: Collection) -> None:
+        check_may(
+            self._caller, directory_of(collection), CHANGE, "its directory grants you no permission to write"
+        )
+
 
 def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str]) -> None:
     """Raises PermissionError unless a caller may set aliases of a collection, as ``ln -s`` in it does.

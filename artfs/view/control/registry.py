@@ -8,6 +8,7 @@ from artfs.view.control.changes import Changes, Diff
 from artfs.view.control.discard import Discard
 from artfs.view.control.error import Error
 from artfs.view.control.finish import PendingFinish, VersionFinish
+from artfs.view.control.labels import PendingLabels, VersionLabels
 from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
@@ -43,6 +44,7 @@ PENDING_FILES = (
     PendingTags(),
     PendingDescription(),
     PendingMetadata(),
+    PendingLabels(),
     PendingRuns(),
     PendingReferences(),
 )
@@ -56,6 +58,7 @@ VERSION_FILES = (
     VersionTags(),
     VersionDescription(),
     VersionMetadata(),
+    VersionLabels(),
     VersionTtl(),
     UsedBy(),
     UpdatedAt(),
