@@ -24,7 +24,8 @@ from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.sparing import spare_the_log
 from artfs.mount.supervised import Supervised
 from artfs.references import SCHEMES
-from artfs.store.locks import Held, Owner, this_process
+from artfs.store.locks import Held
+from artfs.store.owners import Owner, this_process
 from artfs.view.view import View
 from artfs.volume import Volume
 

@@ -36,7 +36,8 @@ from pathlib import Path
 from artfs.errors import Busy, MountError, VolumeInUse
 from artfs.mount import background, dead, mounts, supervised
 from artfs.store.layout import Layout
-from artfs.store.locks import Held, process_ticks, this_process
+from artfs.store.locks import Held
+from artfs.store.owners import process_ticks, this_process
 
 log = logging.getLogger(__name__)
 

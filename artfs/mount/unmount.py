@@ -18,7 +18,8 @@ from artfs.mount import mounts
 from artfs.mount.dead import take_away
 from artfs.mount.mounts import Mount
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
-from artfs.store.locks import Lock, Owner, is_stopped
+from artfs.store.locks import Lock
+from artfs.store.owners import Owner, is_stopped
 
 TIMEOUT = 60.0
 """Longer than a daemon may take to end."""

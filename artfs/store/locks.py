@@ -1,8 +1,9 @@
 """Locks between processes and threads, with owners that can be seen to be dead.
 
-Owns: lock files, taken with flock(2), and the JSON of the owner in them. Must not know what is guarded.
-Any thread may call it. Each acquisition has a descriptor of its own, so that threads of one process exclude
-each other too; the kernel drops the lock when its holder ends, however it ends.
+Owns: lock files, taken with flock(2), and which owner (:mod:`~artfs.store.owners`) is written in them. Must
+not know what is guarded. Any thread may call it. Each acquisition has a descriptor of its own, so that
+threads of one process exclude each other too; the kernel drops the lock when its holder ends, however it
+ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import socket
 import stat
 from types import TracebackType
 
@@ -19,76 +19,7 @@ import msgspec
 
 from artfs.errors import Busy, Damaged, printable
 from artfs.store import durable
-from artfs.store.clock import timestamp
-
-
-class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who holds a lock, for people and for other hosts; the lock itself is the truth on this one."""
-
-    pid: int
-    host: str
-    mountpoint: str | None = None
-    started_at: str = ""
-    boot: str = ""
-    ticks: int = 0
-
-    def alive(self) -> bool | None:
-        """Tells whether the process runs; None if that can't be known: another host.
-
-        One that was killed is dead, though a thread that the kernel holds may keep its locks for a while yet.
-        """
-        if self.boot and self.boot != _boot():
-            return False if self.host == socket.gethostname() else None
-        if self.host != socket.gethostname():
-            return None
-        return process_ticks(self.pid) == self.ticks if self.ticks else process_ticks(self.pid) != 0
-
-    def __str__(self) -> str:
-        where = f", mounted at {printable(self.mountpoint)}" if self.mountpoint else ""
-        return f"process {self.pid} on {printable(self.host)}{where}"
-
-
-def this_process(mountpoint: str | None = None) -> Owner:
-    return Owner(
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        mountpoint=mountpoint,
-        started_at=timestamp(),
-        boot=_boot(),
-        ticks=process_ticks(os.getpid()),
-    )
-
-
-def process_ticks(pid: int) -> int:
-    """Returns when a process began, in clock ticks since boot (proc(5), field 22); 0 if none runs."""
-    found = _stat(pid)
-    try:
-        return 0 if found[0] in (b"Z", b"X") else int(found[19])
-    except (IndexError, ValueError):
-        return 0
-
-
-def is_stopped(pid: int) -> bool:
-    """Tells whether a process was stopped by a signal or a debugger, and so does nothing at all."""
-    return _stat(pid)[:1] in ([b"T"], [b"t"])
-
-
-def _stat(pid: int) -> list[bytes]:
-    """Returns the fields of /proc/PID/stat from the state on; of its main thread, where it has several."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command in parentheses may hold anything, parentheses too.
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
-
-
-def _boot() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+from artfs.store.owners import Owner
 
 
 class Held:

@@ -15,7 +15,7 @@ from artfs.access.copier import Copier, Terms
 from artfs.access.open import open_access
 from artfs.access.sources import Sources
 from artfs.errors import AlreadyPending, VolumeInUse
-from artfs.store import durable, locks
+from artfs.store import durable, owners
 from artfs.volume import Volume
 from tests.conformance.processes import Child
 from tests.crash.faults import crash
@@ -79,7 +79,7 @@ def test_a_dead_owner_is_not_blamed_for_who_is_there_now(mounted: MountedVolume)
 def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolume, whose: str) -> None:
     """The kernel's lock is the truth: a host that is gone, or a pid that is another process's, has none."""
     must("umount", mounted.point)
-    host = "elsewhere" if whose == "another host's" else locks.this_process().host
+    host = "elsewhere" if whose == "another host's" else owners.this_process().host
     owner = {"pid": os.getpid(), "host": host, "mountpoint": "/mnt/art", "ticks": 1, "boot": ""}
     (mounted.volume / "locks" / "mount").write_text(json.dumps(owner))
     with open_access(mounted.volume) as access:

@@ -28,7 +28,8 @@ from pyfuse3 import FUSEError
 from artfs.errors import MountError
 from artfs.mount import background, daemon, handshake, mounts
 from artfs.mount.supervised import Supervised
-from artfs.store.locks import Lock, this_process
+from artfs.store.locks import Lock
+from artfs.store.owners import this_process
 
 
 class Tiny(pyfuse3.Operations):  # type: ignore[misc,unused-ignore]

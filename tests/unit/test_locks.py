@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from artfs.errors import Busy
-from artfs.store import locks
-from artfs.store.locks import Lock, Owner
+from artfs.store import owners
+from artfs.store.locks import Lock
+from artfs.store.owners import Owner
+from tests.conformance.helpers import eventually
 from tests.unit.stores import directory
 
 
@@ -50,7 +55,7 @@ def test_a_waiting_one_gets_it_at_last(lock: Lock) -> None:
 def test_the_owner_is_named(lock: Lock) -> None:
     assert lock.read_owner() is None
     with lock.exclusive() as held:
-        held.write_owner(locks.this_process("/mnt/art"))
+        held.write_owner(owners.this_process("/mnt/art"))
         owner = lock.read_owner()
         assert owner is not None
         assert (owner.pid, owner.mountpoint, owner.alive()) == (os.getpid(), "/mnt/art", True)
@@ -58,13 +63,13 @@ def test_the_owner_is_named(lock: Lock) -> None:
             lock.shared(blocking=False)
     assert lock.read_owner() is None
     with lock.shared() as shared, pytest.raises(ValueError):
-        shared.write_owner(locks.this_process())
+        shared.write_owner(owners.this_process())
 
 
 def test_a_dead_process_holds_nothing(lock: Lock) -> None:
     child = os.fork()
     if child == 0:
-        lock.exclusive().write_owner(locks.this_process())
+        lock.exclusive().write_owner(owners.this_process())
         os._exit(0)
     os.waitpid(child, 0)
     owner = lock.read_owner()
@@ -74,10 +79,35 @@ def test_a_dead_process_holds_nothing(lock: Lock) -> None:
 
 
 def test_of_other_hosts_nothing_is_known() -> None:
-    ours = locks.this_process()
+    ours = owners.this_process()
     assert Owner(pid=1, host="elsewhere", boot="x").alive() is None
     assert Owner(pid=ours.pid, host=ours.host, boot="an earlier one").alive() is False
     assert Owner(pid=ours.pid, host=ours.host, boot=ours.boot, ticks=ours.ticks + 1).alive() is False
+
+
+def test_of_other_pid_namespaces_and_machines_nothing_is_known() -> None:
+    ours = owners.this_process()
+    assert ours.alive() is True
+    assert replace(ours, space="pid:[1] time:[1]", ticks=1).alive() is None
+    assert replace(ours, space="unknown").alive() is None
+    if ours.machine:
+        assert replace(ours, machine="another", boot="an earlier one").alive() is None
+
+
+def test_a_process_that_is_stopped_is_alive_and_one_that_ended_is_dead() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        owner = owners.process(child.pid)
+        assert owner.began_after("2001-01-01T00:00:00.000000Z")
+        assert not owner.began_after("2999-01-01T00:00:00.000000Z")
+        child.send_signal(signal.SIGSTOP)
+        assert owner.alive() is True
+    finally:
+        child.kill()
+        # A zombie until it is waited for.
+        eventually(lambda: owner.alive() is False, what="it is dead")
+        child.wait()
+    assert owner.alive() is False
 
 
 def test_half_an_owner_is_none(lock: Lock, tmp_path: Path) -> None:
