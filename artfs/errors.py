@@ -280,9 +280,17 @@ class NotIdle(Busy):
 
 
 class RunsJoined(Busy):
-    def __init__(self, runs: Sequence[str]) -> None:
-        super().__init__(f"runs have joined and not left: {', '.join(printable(run) for run in runs)}")
-        self.runs = tuple(runs)
+    """``killed`` names those whose process is known to be dead, each with its process."""
+
+    def __init__(self, runs: Sequence[str], killed: Sequence[str] = ()) -> None:
+        text = f"runs have joined and not left: {', '.join(printable(run) for run in runs)}"
+        if killed:
+            text += (
+                f"; killed: {', '.join(printable(run) for run in killed)}: let it run again, write -RUN to"
+                " .artfs/runs if its files are whole, or finish with --force"
+            )
+        super().__init__(text)
+        self.runs, self.killed = tuple(runs), tuple(killed)
 
 
 class Sealing(Busy):

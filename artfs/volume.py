@@ -30,6 +30,7 @@ from artfs.errors import (
     Damaged,
     DraftNotFoundError,
     InvalidCommand,
+    NotEmpty,
     printable,
 )
 from artfs.model import names
@@ -37,7 +38,7 @@ from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
 from artfs.pending import draft, upgrade
 from artfs.pending.census import count
-from artfs.pending.draft import PENDING, TREE, Draft, Settings
+from artfs.pending.draft import PENDING, TREE, Draft, Owners, Settings
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.references import References, told
@@ -131,6 +132,16 @@ class Volume:
     def pending_names(self, collection: Collection) -> list[bytes]:
         """Lists the distributed ids that are pending, sorted."""
         return pending_names(collection)
+
+    def abandoned(self, collection: Collection) -> list[bytes]:
+        """Lists the pending ids whose processes are known to be dead; those that can't be read are not."""
+        found = []
+        for name in filter(names.is_private, self.pending_names(collection)):
+            with contextlib.suppress(ArtfsError, OSError), collection.opened(PENDING) as fd:
+                opened = Draft(fd, collection.name, name)
+                with contextlib.closing(opened):
+                    found += [name] if opened.abandoned() else []
+        return found
 
     def pending(self, collection: str, name: bytes) -> PendingTree:
         """Returns the one tree of a pending version. Raises :class:`DraftNotFoundError`."""
@@ -246,6 +257,7 @@ class Volume:
             "progress": {"files": tree.progress.files, "of": census.own},
             "aliases": list(settings.aliases),
             "tags": list(settings.tags),
+            "abandoned": tree.draft.abandoned(),
             "created_at": tree.draft.birth.created_at,
             "created_by": tree.draft.birth.created_by,
         }
@@ -253,6 +265,7 @@ class Volume:
     def describe(self) -> dict[str, Any]:
         """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
         pending = self.catalog.each(lambda collection: len(self.pending_names(collection)))
+        abandoned = self.catalog.each(lambda collection: len(self.abandoned(collection)))
         found = self.catalog.each(lambda collection: collection.versions())
         space = os.fstatvfs(self.layout.fd)
         return {
@@ -263,6 +276,7 @@ class Volume:
             "store": str(self.path.absolute()),
             "collections": len(found),
             "pending": sum(pending),
+            "abandoned": sum(abandoned),
             "sealed": sum(map(len, found)),
             "bytes": sum(record.size for records in found for record in records),
             "available": space.f_bavail * space.f_frsize,
@@ -277,8 +291,11 @@ class Volume:
         uid: int | None = None,
         gid: int | None = None,
         settings: Settings | None = None,
+        owners: Owners | None = None,
     ) -> PendingTree:
         """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
+
+        `owners` are the processes that it is made for, and discarded with; by default it is anybody's.
 
         Raises :class:`AlreadyFinishedError` if the id has its version, :class:`AlreadyPending`,
         :class:`InvalidName`.
@@ -299,6 +316,7 @@ class Volume:
                     created_by=user_name(uid),
                     settings=settings or Settings(),
                     naming=partial(self._naming, collection, name),
+                    owners=owners,
                 )
             except AlreadyFinishedError:  # a FileExistsError too
                 raise
@@ -423,15 +441,22 @@ class Volume:
         return Answer(record.version, True, record.digest)
 
     def discard(
-        self, collection: Collection, name: bytes, *, only_empty: bool = False, idle: float | None = None
+        self,
+        collection: Collection,
+        name: bytes,
+        *,
+        only_empty: bool = False,
+        idle: float | None = None,
+        abandoned: bool = False,
     ) -> None:
         """Ends a pending version and deletes its files. The id can be started again.
 
         Raises :class:`~artfs.errors.NotEmpty` with `only_empty` if it has files,
-        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined.
+        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined,
+        :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead.
         """
         tree = self.pending(collection.name, name)
-        self.discard_tree(collection, tree, only_empty=only_empty, idle=idle)
+        self.discard_tree(collection, tree, only_empty=only_empty, idle=idle, abandoned=abandoned)
 
     def discard_tree(
         self,
@@ -440,22 +465,33 @@ class Volume:
         *,
         only_empty: bool = False,
         idle: float | None = None,
+        abandoned: bool = False,
     ) -> None:
-        """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id."""
+        """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id.
+
+        A collection that was made for it goes with it, if nobody has used it for anything else.
+        """
+        owners = None
         try:
             with collection.opened(PENDING) as fd:
                 tree = tree.current()
+                with contextlib.suppress(Damaged):
+                    owners = tree.draft.owners()
                 trash = tree.discard(
                     self._trash_fd,
                     fd,
                     only_empty=only_empty,
                     idle=idle,
+                    abandoned=abandoned,
                     decided=partial(_is_decided, collection, tree),
                 )
         finally:
             if tree.ended:
                 self._forget(tree)
         self._empty(trash)
+        if owners is not None and owners.collection is not None:
+            with contextlib.suppress(NotEmpty, CollectionNotFound):
+                self.catalog.remove_unused(collection.name, owners.collection)
 
     def recover(self, *, alone: bool = False) -> None:
         """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.access.paths import parts
 from artfs.catalog import records
-from artfs.errors import ArtfsError, InvalidCommand, InvalidName, TreeTouched, printable
+from artfs.errors import ArtfsError, CollectionNotFound, InvalidCommand, InvalidName, TreeTouched, printable
 from artfs.model import names
+from artfs.pending.draft import Owners
+from artfs.store.owners import this_process
 
 if TYPE_CHECKING:
     from artfs.access.trees import Origin, Tree
@@ -34,6 +37,9 @@ MOST_OBJECTS = 10_000_000
 
 DEFAULT_WAIT = 2.0
 """Seconds that a finish waits for closes that are on their way."""
+
+_MAKING = 5.0  # seconds that others may take a collection away again in which something is to be started
+_POLL = 0.05  # seconds between two tries
 
 INHERIT = "inherit"
 """The ttl of a version that is its collection's."""
@@ -136,7 +142,7 @@ class Access(ABC):
 
     @abstractmethod
     def collections(self) -> list[dict[str, Any]]:
-        """Returns name, type, description, number of versions and pending ones, and ``latest`` of each."""
+        """Returns name, type, description, ``versions``, ``pending``, ``abandoned``, ``latest`` of each."""
 
     @abstractmethod
     def collection(self, name: str) -> dict[str, Any]:
@@ -295,8 +301,11 @@ class Access(ABC):
         """Returns the ids of all runs, sorted."""
 
     @abstractmethod
-    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+    def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
         """Makes or updates what is known of a run; inputs and outputs are added to those there are.
+
+        A document `here` says that the run goes on in this process, or by any other state that it ends here:
+        it ends when it has ended in all of them.
 
         Where only a part of a mount can be seen, this does nothing: there runs are known by their ids, and
         by what versions say of them.
@@ -309,6 +318,8 @@ class Access(ABC):
     @abstractmethod
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         """Notes that a run works on a pending version, which is not finished until the run has left.
+
+        It does so in this process: that another process of the run leaves does not count for this one.
 
         The version will say that the run produced it, and the run that the version is its output.
         """
@@ -323,6 +334,10 @@ class Access(ABC):
         """Lists the distributed ids that are pending in a collection."""
 
     @abstractmethod
+    def abandoned(self, name: str) -> list[bytes]:
+        """Lists those of them that processes made for themselves which are known to be dead."""
+
+    @abstractmethod
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         """Returns how a pending version stands. Raises :class:`~artfs.errors.DraftNotFoundError`."""
 
@@ -334,12 +349,15 @@ class Access(ABC):
         kind: str | None = None,
         base: str | None = None,
         link: bool = False,
+        private: bool = False,
     ) -> NewPending:
         """Starts a pending version, in a collection that is made if it is not there.
 
         `kind` is the collection's type, `base` the version or alias that it is a patch of, which may be of
-        another collection, ``other:v3``. With `link` it is a link to that version. Without an id
-        it gets one of its own. Raises :class:`~artfs.errors.AlreadyPending`,
+        another collection, ``other:v3``. With `link` it is a link to that version. Without an id it gets one
+        of its own. One that is `private` is this process's own, with an id of
+        :func:`~artfs.model.names.private_id`: once the process is dead `gc` discards it, and the collection
+        too if that was made for it. Raises :class:`~artfs.errors.AlreadyPending`,
         :class:`~artfs.errors.AlreadyFinishedError`, :class:`~artfs.errors.VersionNotFound`, and
         :class:`~artfs.errors.TypeMismatch` if the collection has versions of another type.
         """
@@ -347,8 +365,18 @@ class Access(ABC):
         if distributed_id is None:
             distributed_id = secrets.token_hex(6).encode()
         names.check_distributed_id(distributed_id)
-        self._need_collection(name, records.check_type(kind or ""))
-        started = NewPending(name, distributed_id, self._start(name, distributed_id))
+        kind = records.check_type(kind or "")
+        deadline = time.monotonic() + _MAKING
+        while True:
+            try:
+                made = kind if self._need_collection(name, kind) else None
+                path = self._start(name, distributed_id, Owners((this_process(),), made) if private else None)
+                break
+            except CollectionNotFound:  # removed just now, with the last of what was there
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+        started = NewPending(name, distributed_id, path)
         if base is not None:
             try:
                 if link:
@@ -370,10 +398,15 @@ class Access(ABC):
                 raise
 
     @abstractmethod
-    def _need_collection(self, name: str, kind: str) -> None: ...
+    def _need_collection(self, name: str, kind: str) -> bool:
+        """Sees that there is a collection of this type; tells whether it made it."""
 
     @abstractmethod
-    def _start(self, name: str, distributed_id: bytes) -> Path | None: ...
+    def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None: ...
+
+    @abstractmethod
+    def own(self, name: str, distributed_id: bytes) -> None:
+        """Makes a private pending version this process's own, too: a fork of the one that started it."""
 
     @abstractmethod
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
@@ -519,11 +552,13 @@ class Access(ABC):
     ) -> dict[str, Any]: ...
 
     @abstractmethod
-    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
+    def discard(
+        self, name: str, distributed_id: bytes, *, idle: float | None = None, abandoned: bool = False
+    ) -> None:
         """Gives a pending version up, with all its files.
 
-        With `idle` only if no run has joined it and nothing in it has changed for so many seconds, else
-        :class:`~artfs.errors.Busy`.
+        With `idle` only if no run has joined it and nothing in it has changed for so many seconds, with
+        `abandoned` only if :meth:`abandoned` lists it, else :class:`~artfs.errors.Busy`.
         """
 
     @abstractmethod

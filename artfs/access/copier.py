@@ -38,12 +38,14 @@ class Terms:
 
     With `replace` they take the place of what is there; else of nothing but what `run` brought itself: where
     another's file has the same bytes they agree, and otherwise it is a conflict. `shared` tells that others
-    may fill or read the tree at the same time. `run` is noted on each file.
+    may fill or read the tree at the same time. `run` is noted on each file; unless it is `alone`, other
+    processes of it bring files too, and what it brought is theirs.
     """
 
     replace: bool = False
     shared: bool = True
     run: str | None = None
+    alone: bool = True
 
 
 class _Standing(enum.Enum):
@@ -317,7 +319,7 @@ class Copier:
             owner = at.run(name)
         except FileNotFoundError:
             return _Standing.NOTHING
-        if owner is not None and owner == self._terms.run:
+        if owner is not None and owner == self._terms.run and self._terms.alone:
             return _Standing.REPLACEABLE
         raise PathConflictError(at.below(name), owner)
 

@@ -51,10 +51,12 @@ from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry,
 from artfs.model.entry import Entry as TreeEntry
 from artfs.model.labels import ADDING
 from artfs.model.scope import Scope
+from artfs.pending.draft import Owners
 from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
 from artfs.seal import labels
 from artfs.seal.seal import Request
+from artfs.store.owners import this_process
 from artfs.volume import Volume, user_name
 
 _SETTLING = 2.0  # seconds that others may take to end what a killed finish had decided, or to set a base
@@ -118,6 +120,7 @@ class DirectAccess(Access):
             "description": collection.description,
             "versions": len(numbers),
             "pending": len(self._volume.pending_names(collection)),
+            "abandoned": len(self._volume.abandoned(collection)),
             "latest": names.version_name(numbers[-1]) if numbers else None,
         }
 
@@ -286,8 +289,8 @@ class DirectAccess(Access):
     def runs(self) -> list[str]:
         return self._volume.runs.ids()
 
-    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
-        self._volume.runs.apply(run, document)
+    def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
+        self._volume.runs.apply(run, document, process=this_process() if here else None)
 
     def record_use(self, name: str, ref: str, run: str) -> None:
         collection, record = self._record(name, ref)
@@ -296,16 +299,19 @@ class DirectAccess(Access):
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
         with self._held(name, distributed_id) as tree:
-            tree.draft.join(run)
+            tree.draft.join(run, this_process())
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
         with self._held(name, distributed_id) as tree, contextlib.suppress(NotJoined):
-            tree.draft.leave(run)
+            tree.draft.leave(run, this_process())
 
     # -- pending versions
 
     def pending_names(self, name: str) -> list[bytes]:
         return self._volume.pending_names(self._collection(name))
+
+    def abandoned(self, name: str) -> list[bytes]:
+        return self._volume.abandoned(self._collection(name))
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         return self._volume.describe_pending(self._pending(name, distributed_id))
@@ -327,22 +333,27 @@ class DirectAccess(Access):
                 raise
             raise AlreadyFinishedError(name, distributed_id, names.version_name(finished)) from None
 
-    def _need_collection(self, name: str, kind: str) -> None:
+    def _need_collection(self, name: str, kind: str) -> bool:
         catalog = self._volume.catalog
         try:
             collection = catalog.collection(name)
         except CollectionNotFound:
             try:
                 catalog.create(name, 0o777 & ~umask(), collection_type=kind)
-                return
+                return True
             except AlreadyExists:
                 collection = catalog.collection(name)
         if kind:
             collection.set_type(kind)
+        return False
 
-    def _start(self, name: str, distributed_id: bytes) -> Path | None:
-        self._volume.start(self._collection(name), distributed_id, mode=0o777 & ~umask())
+    def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None:
+        self._volume.start(self._collection(name), distributed_id, mode=0o777 & ~umask(), owners=owners)
         return None
+
+    def own(self, name: str, distributed_id: bytes) -> None:
+        with self._held(name, distributed_id) as tree:
+            tree.draft.own(this_process())
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with self._unmounted():
@@ -464,11 +475,13 @@ class DirectAccess(Access):
                         raise
                 time.sleep(_POLL)
 
-    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
+    def discard(
+        self, name: str, distributed_id: bytes, *, idle: float | None = None, abandoned: bool = False
+    ) -> None:
         with self._unmounted():
             self._pending(name, distributed_id)
             with self._not_finished(name, distributed_id):
-                self._volume.discard(self._collection(name), distributed_id, idle=idle)
+                self._volume.discard(self._collection(name), distributed_id, idle=idle, abandoned=abandoned)
 
     def _give_up(self, name: str, distributed_id: bytes) -> None:
         with self._unmounted():

@@ -38,6 +38,21 @@ def discard_idle(access: Access, seconds: float, *, dry_run: bool = False) -> li
     return found
 
 
+def discard_abandoned(access: Access, *, dry_run: bool = False) -> list[tuple[str, bytes]]:
+    """Discards the pending versions of processes that are dead; returns collection and id of each.
+
+    Only those that a process had made for itself: nobody else knows them. With `dry_run` they are only
+    returned.
+    """
+    found = []
+    for name, distributed_id in _each(access, access.abandoned):
+        with contextlib.suppress(NotFound, AlreadyFinishedError, Busy):
+            if not dry_run:
+                access.discard(name, distributed_id, abandoned=True)
+            found.append((name, distributed_id))
+    return found
+
+
 def remove_expired(access: Access, *, dry_run: bool = False) -> list[tuple[str, str]]:
     """Removes every version whose ttl has passed since it was made; returns collection and version of each.
 

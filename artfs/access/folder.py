@@ -17,6 +17,7 @@ from artfs.access.mounted import MountedAccess
 from artfs.access.sealed import number_of
 from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
+from artfs.pending.draft import Owners
 
 
 def folder_around(path: Path) -> FolderAccess | None:
@@ -96,7 +97,7 @@ class FolderAccess(MountedAccess):
     def run(self, run: str) -> NoReturn:  # noqa: ARG002
         raise self._elsewhere()
 
-    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+    def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
         pass
 
     def directory(self, name: str, ref: str) -> Path | None:
@@ -147,18 +148,17 @@ class FolderAccess(MountedAccess):
     def remove_collection(self, name: str) -> NoReturn:  # noqa: ARG002
         raise self._elsewhere()
 
-    def _need_collection(self, name: str, kind: str) -> None:
+    def _need_collection(self, name: str, kind: str) -> bool:
         if name != self._name:
             raise self._elsewhere()
-        if self._whole:
-            super()._need_collection(name, kind)
+        return self._whole and super()._need_collection(name, kind)
 
-    def _make_collection(self, name: str) -> None:
-        pass
+    def _make_collection(self, name: str) -> bool:  # noqa: ARG002
+        return False
 
-    def _start(self, name: str, distributed_id: bytes) -> Path | None:
+    def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None:
         if self._whole:
-            super()._start(name, distributed_id)
+            super()._start(name, distributed_id, owners)
             return self.root / "pending" / os.fsdecode(distributed_id)
         with self._pending(name, distributed_id):
             raise AlreadyPending(name, distributed_id)

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+
 from artfs.access import sealed
 from artfs.access.access import Access, Entry
 from artfs.access.control import LABELS, command, document, documents, listed, may, relabel, text
@@ -49,7 +51,9 @@ from artfs.model.digest import Algorithm
 from artfs.model.labels import ADDING
 from artfs.model.scope import Scope
 from artfs.pending.census import newest_change
+from artfs.pending.draft import Owners
 from artfs.store import durable
+from artfs.store.owners import this_process
 
 if TYPE_CHECKING:
     from artfs.volume import Volume
@@ -173,6 +177,7 @@ class MountedAccess(Access):
             "description": text(fd, b".artfs/description"),
             "versions": len(numbers),
             "pending": len(_listed(fd, b"pending")),
+            "abandoned": len(_abandoned(fd)),
             "latest": names.version_name(numbers[-1]) if numbers else None,
         }
 
@@ -186,6 +191,10 @@ class MountedAccess(Access):
             raise CollectionNotFound(name) from None
         try:
             yield fd
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE) and not _is_there(fd):
+                raise CollectionNotFound(name) from None  # it was removed just now
+            raise
         finally:
             os.close(fd)
 
@@ -323,13 +332,14 @@ class MountedAccess(Access):
     def runs(self) -> list[str]:
         return sorted(map(os.fsdecode, _listed(self._fd, b".artfs/runs")))
 
-    def record_run(self, run: str, document: Mapping[str, Any]) -> None:
+    def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
         check_run_id(run)
+        process = {"process": to_builtins(this_process())} if here else {}
         path = f".artfs/runs/{run}".encode()
         with may(f"record the run '{run}'"):
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
-            command(self._fd, path, json.dumps({**document}))
+            command(self._fd, path, json.dumps({**document, **process}))
 
     def record_use(self, name: str, ref: str, run: str) -> None:
         with may(f"note that a run used {name}:{ref}"), self._version(name, ref) as fd:
@@ -338,17 +348,21 @@ class MountedAccess(Access):
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
         with _may("join", name, distributed_id), self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/runs", f"+{run}")
+            command(fd, b".artfs/runs", f"+{run} {_this_process()}")
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
         with self._pending(name, distributed_id) as fd, contextlib.suppress(NotJoined):
-            command(fd, b".artfs/runs", f"-{run}")
+            command(fd, b".artfs/runs", f"-{run} {_this_process()}")
 
     # -- pending versions
 
     def pending_names(self, name: str) -> list[bytes]:
         with self._collection(name) as fd:
             return _listed(fd, b"pending")
+
+    def abandoned(self, name: str) -> list[bytes]:
+        with self._collection(name) as fd:
+            return _abandoned(fd)
 
     @contextlib.contextmanager
     def _pending(self, name: str, distributed_id: bytes, *, finished_too: bool = False) -> Iterator[int]:
@@ -378,19 +392,24 @@ class MountedAccess(Access):
             status: dict[str, Any] = document(fd, b".artfs/status")
         return status
 
-    def _need_collection(self, name: str, kind: str) -> None:
-        self._make_collection(name)
+    def _need_collection(self, name: str, kind: str) -> bool:
+        made = self._make_collection(name)
         if kind:
             with self._collection(name) as fd:
                 if text(fd, b".artfs/type") != kind:
                     with may(f"set the type of '{name}'"):
                         command(fd, b".artfs/type", kind)
+        return made
 
-    def _make_collection(self, name: str) -> None:
-        with contextlib.suppress(FileExistsError), may("make collections here"):
-            os.mkdir(name, dir_fd=self._fd)
+    def _make_collection(self, name: str) -> bool:
+        try:
+            with may("make collections here"):
+                os.mkdir(name, dir_fd=self._fd)
+        except FileExistsError:
+            return False
+        return True
 
-    def _start(self, name: str, distributed_id: bytes) -> Path | None:
+    def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None:
         with self._collection(name) as fd:
             try:
                 with may(f"start pending versions of '{name}'"):
@@ -401,7 +420,18 @@ class MountedAccess(Access):
                 except OSError:  # it is a directory, no symlink
                     raise AlreadyPending(name, distributed_id) from None
                 raise finished from None
+            except FileNotFoundError:
+                raise CollectionNotFound(name) from None
+        if owners is not None:
+            self._note_owner(name, distributed_id, {"collection": owners.collection})
         return self.root / name / "pending" / os.fsdecode(distributed_id)
+
+    def own(self, name: str, distributed_id: bytes) -> None:
+        self._note_owner(name, distributed_id, {})
+
+    def _note_owner(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
+        with self._pending(name, distributed_id) as fd:
+            command(fd, b".artfs/owners", json.dumps({"process": to_builtins(this_process()), **more}))
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with _may("set the base of", name, distributed_id), self._pending(name, distributed_id) as fd:
@@ -495,9 +525,12 @@ class MountedAccess(Access):
             )
         return answer
 
-    def discard(self, name: str, distributed_id: bytes, *, idle: float | None = None) -> None:
+    def discard(
+        self, name: str, distributed_id: bytes, *, idle: float | None = None, abandoned: bool = False
+    ) -> None:
+        words = [*([] if idle is None else [f"--idle={idle:f}"]), *(["--abandoned"] if abandoned else [])]
         with _may("discard", name, distributed_id), self._pending(name, distributed_id) as fd:
-            command(fd, b".artfs/discard", "" if idle is None else f"--idle={idle:f}", answer=False)
+            command(fd, b".artfs/discard", " ".join(words), answer=False)
 
     def _give_up(self, name: str, distributed_id: bytes) -> None:
         with self._collection(name) as fd:
@@ -506,6 +539,29 @@ class MountedAccess(Access):
 
 def _may(do: str, name: str, distributed_id: bytes) -> contextlib.AbstractContextManager[None]:
     return may(f"{do} {name}/{printable(distributed_id)}")
+
+
+def _is_there(collection: int) -> bool:
+    try:
+        os.stat(b".artfs", dir_fd=collection)
+    except OSError:
+        return False
+    return True
+
+
+def _this_process() -> str:
+    return json.dumps(to_builtins(this_process()))
+
+
+def _abandoned(collection: int) -> list[bytes]:
+    """Lists the private pending versions whose processes are dead, as the daemon sees it."""
+    found = []
+    for name in filter(names.is_private, _listed(collection, b"pending")):
+        # Others' may be closed to the caller; or it was finished or discarded just now.
+        with contextlib.suppress(OSError):
+            if document(collection, b"pending/%s/.artfs/owners" % name).get("abandoned"):
+                found.append(name)
+    return found
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -148,11 +148,25 @@ class Catalog:
         Its numbers begin at v0 again if it is made anew; serial numbers are never used again. Nothing comes
         into it between the look through it and its end, and nothing is hidden before that is decided.
         """
+        self._remove(name, _refuse_unless_empty)
+
+    def remove_unused(self, name: str, collection_type: str) -> None:
+        """Removes a collection of which nothing is left but the type that it was made with; else NotEmpty."""
+
+        def refuse_unless_unused(collection: Collection) -> None:
+            _refuse_unless_empty(collection)
+            told = collection.type, collection.description, collection.ttl
+            if told != (collection_type, "", None):
+                raise NotEmpty(f"'{name}' was given a description, a ttl or another type")
+
+        self._remove(name, refuse_unless_unused)
+
+    def _remove(self, name: str, refuse: Callable[[Collection], None]) -> None:
         collection = self.collection(name)
         temp = durable.temp_name()
-        _refuse_unless_empty(collection)  # also before: a seal may be long
+        refuse(collection)  # also before: a seal may be long
         with collection.committing():
-            _refuse_unless_empty(collection)
+            refuse(collection)
             try:
                 durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
             except OSError:

@@ -85,7 +85,9 @@ class Collection:
         return self._text(b"description")
 
     def set_description(self, text: str) -> None:
-        self._set_text(b"description", records.check_description(text))
+        records.check_description(text)
+        with self.committing():  # else who removes the collection as unused could miss it
+            self._set_text(b"description", text)
 
     @property
     def scope(self) -> str:
@@ -112,7 +114,8 @@ class Collection:
     def set_ttl(self, seconds: int | None) -> None:
         """Raises InvalidCommand."""
         records.check_ttl(seconds)
-        self._set_text(b"ttl", "" if seconds is None else str(seconds))
+        with self.committing():  # likewise
+            self._set_text(b"ttl", "" if seconds is None else str(seconds))
 
     # --- versions ---
 

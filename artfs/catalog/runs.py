@@ -6,6 +6,7 @@ thread may call it, and several processes work on the same run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from artfs.catalog import files, records
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
 from artfs.store import durable
 from artfs.store.clock import timestamp
+from artfs.store.owners import Owner
 
 MAX_ID = 200
 """Bytes of a run's id. Its file's name has a suffix, and a temp's name is longer still."""
@@ -31,7 +33,8 @@ _SUFFIX = ".json"
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word.
 
-    ``owner`` is the number of the user who made it through a mount.
+    ``owner`` is the number of the user who made it through a mount. ``processes`` are those that it goes on
+    in: it is ``crashed`` once all of them are known to be dead without having ended it.
     """
 
     id: str
@@ -45,9 +48,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     owner: records.Owner | None = None
+    processes: tuple[Owner, ...] = ()
 
 
-_SETTABLE = {*Run.__struct_fields__} - {"owner"}
+_SETTABLE = {*Run.__struct_fields__} - {"owner", "processes"}
+
+RUNNING, CRASHED = "running", "crashed"
 
 
 def check_run_id(run: str) -> str:
@@ -87,10 +93,22 @@ class Runs:
         return files.identity(self._fd, _file(check_run_id(run))) is not None
 
     def read(self, run: str) -> Run:
-        """Raises RunNotFound, Damaged."""
+        """Returns a run; one that crashed is so even if nobody has noted it. Raises RunNotFound, Damaged."""
         found = self._read(check_run_id(run))[1]
         if found is None:
             raise RunNotFound(run)
+        return replace(found, state=CRASHED) if _crashed(found) else found
+
+    def note_crashes(self, *, dry_run: bool = False) -> list[str]:
+        """Notes durably which runs have crashed since; returns their ids. With `dry_run` notes nothing."""
+        found = []
+        for run in self.ids():
+            with contextlib.suppress(Damaged, RunNotFound):
+                known = self._read(run)[1]
+                if known is not None and _crashed(known):
+                    if not dry_run:
+                        self.change(run, _with_crash)
+                    found.append(run)
         return found
 
     def create(self, run: Run) -> Run:
@@ -100,10 +118,13 @@ class Runs:
             raise AlreadyExists(f"there is a run '{run.id}' already")
         return run
 
-    def apply(self, run: str, document: Mapping[str, Any], *, by: int = 0) -> Run:
+    def apply(
+        self, run: str, document: Mapping[str, Any], *, by: int = 0, process: Owner | None = None
+    ) -> Run:
         """Makes or updates a run from a JSON object with any of a run's keys; returns it.
 
         Inputs and outputs are added to those there are; all else is set. Applying it again changes nothing.
+        With a `process` the state is said of the run in that process: it ends with the last of them.
         Raises InvalidName, InvalidCommand, and PermissionError if the run belongs to another user than `by`,
         unless that is root.
         """
@@ -123,7 +144,9 @@ class Runs:
             if by and after.owner not in (None, by):
                 raise PermissionError(errno.EACCES, "the run belongs to another user")
             inputs = _union(after.inputs, given.inputs)
-            return replace(after, **plain, inputs=inputs, outputs=_union(after.outputs, given.outputs))
+            outputs = _union(after.outputs, given.outputs)
+            new = replace(after, **plain, inputs=inputs, outputs=outputs)
+            return new if process is None else _in_process(after, new, process)
 
         return self._change(run, change)
 
@@ -176,6 +199,25 @@ class Runs:
         except InvalidCommand as error:
             raise Damaged(what, str(error)) from None
         return raw, found
+
+
+def _crashed(run: Run) -> bool:
+    ended = (process.alive() is False for process in run.processes)
+    return run.state == RUNNING and bool(run.processes) and all(ended)
+
+
+def _with_crash(run: Run) -> Run:
+    return replace(run, state=CRASHED, ended_at=timestamp(), processes=()) if _crashed(run) else run
+
+
+def _in_process(before: Run, after: Run, process: Owner) -> Run:
+    """Returns a run after it began or ended in a process, others being those that it goes on in."""
+    others = tuple(known for known in before.processes if not known.same(process))
+    if after.state == RUNNING:
+        return replace(after, processes=(*(known for known in others if known.alive() is not False), process))
+    if any(known.alive() is not False for known in others):
+        return replace(after, state=RUNNING, ended_at=None, processes=others)
+    return replace(after, state=CRASHED if others else after.state, processes=())
 
 
 def _encoded(run: Run) -> bytes:

@@ -292,6 +292,8 @@ def discard(context: click.Context, pending: tuple[str, bytes]) -> None:
 def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     """List what is pending, in one collection or in all.
 
+    What is abandoned was made by a process for itself that was killed: `artfs gc` discards it.
+
     \b
       artfs pending model
     """
@@ -318,7 +320,7 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     rows = [
         (
             f"{status['collection']}/{status['distributed_id']}",
-            status["state"],
+            "abandoned" if status.get("abandoned") else status["state"],
             status["files"],
             size(status["bytes"]),
             len(status["open_for_write"]),

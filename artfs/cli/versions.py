@@ -59,8 +59,13 @@ def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
         print_json(found)
         return
     headings = ("name", "type", "versions", "latest", "pending", "description")
-    rows = [[c[key] for key in headings[:-1]] + [_first_line(c["description"])] for c in found]
+    rows = [[*(c[key] for key in headings[:-2]), _pending(c), _first_line(c["description"])] for c in found]
     print_table(headings, rows, right=("versions", "pending"))
+
+
+def _pending(collection: dict[str, Any]) -> str:
+    count, abandoned = collection["pending"], collection["abandoned"]
+    return f"{count} ({abandoned} abandoned)" if abandoned and on_terminal() else str(count)
 
 
 def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:

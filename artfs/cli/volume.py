@@ -311,19 +311,25 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
     """Remove what nothing needs any more.
 
     That is, no version, no pending version and no open file. Before, versions are removed whose time to live
-    has passed, which they or their collection have; never one that an alias other than latest holds. Works
-    on the volume itself, safely beside a daemon and writers.
+    has passed, which they or their collection have; never one that an alias other than latest holds. Pending
+    versions that a program of the SDK made for itself are discarded once it was killed, and its run is noted
+    as crashed; those whose id a user gave stay. Works on the volume itself, safely beside a daemon and
+    writers.
 
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d
     """
-    from artfs.access.expiry import discard_idle, remove_expired
+    from artfs.access.expiry import discard_abandoned, discard_idle, remove_expired
     from artfs.model.duration import seconds
 
     older = None if age is None else seconds(age)
     labels = {"mark": "looking", "sweep": "removing"}
     with open_volume(context) as access, access.volume() as volume:
-        discarded = [] if older is None else discard_idle(access, older, dry_run=dry_run)
+        discarded = discard_abandoned(access, dry_run=dry_run)
+        if older is not None:
+            idle = discard_idle(access, older, dry_run=dry_run)
+            discarded += [pending for pending in idle if pending not in discarded]
+        crashed = volume.runs.note_crashes(dry_run=dry_run)
         expired = remove_expired(access, dry_run=dry_run)
         with progress(labels) as tell:
             if dry_run:
@@ -335,11 +341,13 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
 
         ids = [{"collection": name, "distributed_id": os.fsdecode(pending)} for name, pending in discarded]
         versions = [{"collection": name, "version": version} for name, version in expired]
-        print_json({**to_builtins(collected), "discarded": ids, "expired": versions})
+        print_json({**to_builtins(collected), "discarded": ids, "expired": versions, "crashed": crashed})
         return
     verb = "would be removed" if dry_run else "removed"
     for name, distributed_id in discarded:
         print_line(f"{name}/{os.fsdecode(distributed_id)} {'would be discarded' if dry_run else 'discarded'}")
+    for run in crashed:
+        print_line(f"run {run} was killed: {'would be noted as' if dry_run else 'it has'} crashed")
     for name, version in expired:
         print_line(f"{name}:{version} has outlived its ttl: {verb}")
     print_table(

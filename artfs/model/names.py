@@ -7,6 +7,7 @@ it is computed and can't be set is the catalog's business. Pure functions: any t
 from __future__ import annotations
 
 import re
+import secrets
 
 from artfs.errors import InvalidName
 
@@ -21,6 +22,7 @@ MAX_NAME = 255
 
 LATEST = "latest"
 PENDING = "pending"
+_PRIVATE, _PRIVATE_BYTES = b"sdk-", 8
 
 MAX_ALIAS = 128
 """The longest alias in bytes."""
@@ -66,6 +68,16 @@ def check_distributed_id(name: bytes) -> bytes:
     if name.startswith(b"."):
         raise InvalidName("a pending version", name, "it must not begin with a dot")
     return name
+
+
+def private_id() -> bytes:
+    """Draws a distributed id for a pending version that one process makes for itself."""
+    return _PRIVATE + secrets.token_hex(_PRIVATE_BYTES).encode()
+
+
+def is_private(distributed_id: bytes) -> bool:
+    """Tells whether an id looks like one that :func:`private_id` drew."""
+    return distributed_id.startswith(_PRIVATE) and len(distributed_id) == len(_PRIVATE) + 2 * _PRIVATE_BYTES
 
 
 def check_entry_name(name: bytes) -> bytes:

@@ -6,7 +6,8 @@ Owns the files of ``collections/NAME/pending/ID/``::
     draft.json      nonce, who started it and when; never changes
     settings.json   aliases, tags, description
     metadata.json   the user's JSON object
-    runs/NAME       one file a run: when it joined, when it left
+    runs/NAME       one file a run: when it joined, by which processes, when it left
+    owners.json     the processes that it was made for, if nobody else knows it
     sealing         the mark of a seal between its first link and its end
     references      there may be references in the tree
     conflicts.json  where both sides of a patch changed the same, as it was last shown
@@ -28,15 +29,27 @@ from urllib.parse import quote_from_bytes
 
 import msgspec
 
-from artfs.errors import BeingFilled, Damaged, DraftNotFoundError, InvalidName, NotJoined, Sealing, printable
-from artfs.model.names import parse_version
+from artfs.errors import (
+    BeingFilled,
+    Busy,
+    Damaged,
+    DraftNotFoundError,
+    InvalidName,
+    NotJoined,
+    RunsJoined,
+    Sealing,
+    printable,
+)
+from artfs.model.names import is_private, parse_version
 from artfs.store import documents, durable
 from artfs.store.clock import nanoseconds, timestamp
+from artfs.store.owners import Owner
 
 PENDING = b"pending"  # a collection's directory of them
 TREE = b"tree"
-_DRAFT, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
+_DRAFT, _OWNERS, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
     b"draft.json",
+    b"owners.json",
     b"settings.json",
     b"metadata.json",
     b"runs",
@@ -75,12 +88,33 @@ class Settings(msgspec.Struct, frozen=True):
     link: str | None = None
 
 
+class Owners(msgspec.Struct, frozen=True):
+    """The processes for which a program made a pending version of its own, under an id that it drew.
+
+    ``collection`` is the type of the collection if that was made for it, too, and None if it was there.
+    """
+
+    processes: tuple[Owner, ...] = ()
+    collection: str | None = None
+
+
 class JoinedRun(msgspec.Struct, frozen=True):
-    """A run that announced itself; ``left_at`` is None while it is there."""
+    """A run that announced itself; ``left_at`` is None while it is there.
+
+    It is there as long as one of its ``processes`` has not left, or, joined ``by_hand``, nobody has said that
+    it left.
+    """
 
     name: str
     joined_at: str
     left_at: str | None = None
+    processes: tuple[Owner, ...] = ()
+    by_hand: bool = True
+
+    @property
+    def killed(self) -> list[Owner]:
+        """The processes that are known to have ended without leaving."""
+        return [process for process in self.processes if process.alive() is False]
 
 
 class _Conflicts(msgspec.Struct, frozen=True):
@@ -112,6 +146,7 @@ def start(
     created_by: str,
     settings: Settings,
     naming: Callable[[], AbstractContextManager[None]],
+    owners: Owners | None = None,
 ) -> None:
     """Makes a pending version, whole or not at all. Raises FileExistsError if the name is taken.
 
@@ -124,6 +159,8 @@ def start(
             birth = Birth(nonce=secrets.token_hex(16), created_at=timestamp(), created_by=created_by)
             durable.create(fd, _DRAFT, msgspec.json.encode(birth) + b"\n", label="start:draft")
             durable.create(fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="start:settings")
+            if owners is not None:
+                durable.create(fd, _OWNERS, msgspec.json.encode(owners) + b"\n", label="start:owners")
             os.mkdir(_RUNS, 0o700, dir_fd=fd)
             os.mkdir(TREE, 0o700, dir_fd=fd)
             os.chown(TREE, uid, gid, dir_fd=fd, follow_symlinks=False)
@@ -139,7 +176,7 @@ def start(
 
 def _remove_staging(pending_fd: int, staging: bytes) -> None:
     with contextlib.suppress(OSError), durable.directory(pending_fd, staging) as fd:
-        for name in (_DRAFT, _SETTINGS):
+        for name in (_DRAFT, _SETTINGS, _OWNERS):
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=fd)
         for name in (_RUNS, TREE):
@@ -278,26 +315,91 @@ class Draft:
         """Lists the runs that joined and have not left."""
         return [run.name for run in self.runs() if run.left_at is None]
 
-    def join(self, run: str) -> None:
-        self._put_run(JoinedRun(run, joined_at=timestamp()))
+    def still_joined(self) -> RunsJoined | None:
+        """Returns what refuses a finish because of runs that have not left; None if all have."""
+        there = [run for run in self.runs() if run.left_at is None]
+        killed = [f"{run.name} of {process}" for run in there for process in run.killed]
+        return RunsJoined([run.name for run in there], killed) if there else None
 
-    def leave(self, run: str) -> None:
-        """Marks a run as gone. Raises NotJoined."""
-        found = next((known for known in self.runs() if known.name == run), None)
-        if found is None:
-            raise NotJoined(run)
-        if found.left_at is None:
-            self._put_run(msgspec.structs.replace(found, left_at=timestamp()))
-        else:
-            with durable.directory(self.fd, _RUNS) as fd:
+    def join(self, run: str, process: Owner | None = None) -> None:
+        """Notes that a run is there: in `process`, until that leaves; else until somebody says that it left.
+
+        Processes of the run that were killed before `process` began count no more: the run goes on in it.
+        """
+        name = _run_file(run)
+        with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
+            before = self._run(fd, name)
+            processes: list[Owner] = []
+            by_hand = process is None
+            if before is not None and before.left_at is None:
+                processes = [known for known in before.processes if not _gives_way(known, process)]
+                by_hand |= before.by_hand
+            processes += [] if process is None else [process]
+            self._put_run(fd, name, JoinedRun(run, timestamp(), None, tuple(processes), by_hand))
+
+    def leave(self, run: str, process: Owner | None = None) -> None:
+        """Notes that a run has left: `process` of it, or all of it but for processes that are known to run.
+
+        Raises NotJoined, and Busy if it is there in processes that run, and those alone.
+        """
+        name = _run_file(run)
+        with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
+            before = self._run(fd, name)
+            if before is None:
+                raise NotJoined(run)
+            if process is None:
+                stay = [known for known in before.processes if known.alive()]
+                if stay and not before.by_hand:
+                    raise Busy(f"the run '{printable(run)}' goes on in {stay[0]}, which leaves by itself")
+            else:
+                stay = [known for known in before.processes if not known.same(process)]
+            by_hand = before.by_hand and process is not None
+            gone = not (stay or by_hand)
+            left_at = before.left_at or (timestamp() if gone else None)
+            after = JoinedRun(run, before.joined_at, left_at, tuple(stay), by_hand)
+            if after == before:
                 durable.confirm(fd, label="runs")
+            else:
+                self._put_run(fd, name, after)
 
-    def _put_run(self, run: JoinedRun) -> None:
-        name = quote_from_bytes(run.name.encode("utf-8", "surrogateescape"), safe="").encode()
-        if name.startswith(b".") or len(name) > 255:
-            raise InvalidName("a run", run.name, "percent-encoded it is a file name that begins with no dot")
-        with durable.directory(self.fd, _RUNS) as fd:
-            durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
+    def _run(self, fd: int, name: bytes) -> JoinedRun | None:
+        return documents.load(fd, name, JoinedRun, self.what(_RUNS, name))
+
+    @staticmethod
+    def _put_run(fd: int, name: bytes, run: JoinedRun) -> None:
+        durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
+
+    # -- whom it was made for
+
+    def owners(self) -> Owners | None:
+        """Returns the processes that it was made for; None if it is anybody's."""
+        return self._load(_OWNERS, Owners)
+
+    def own(self, process: Owner, collection: str | None = None) -> None:
+        """Adds a process to those that it was made for. Raises InvalidName for an id that a user gave.
+
+        `collection` is the type of the collection, if that was made for it.
+        """
+        if not is_private(self.name):
+            raise InvalidName(
+                "an id of one process", self.name, "programs draw it, and it begins with 'sdk-'"
+            )
+        with durable.directory_lock(self.fd):
+            before = self.owners() or Owners()
+            others = tuple(known for known in before.processes if not known.same(process))
+            made = before.collection if collection is None else collection
+            after = Owners((*others, process), made)
+            durable.replace(self.fd, _OWNERS, msgspec.json.encode(after) + b"\n", label="owners")
+
+    def abandoned(self) -> bool:
+        """Tells whether all processes that it was made for are known to be dead, so that nobody knows it.
+
+        Never of an id that a user gave.
+        """
+        owners = self.owners() if is_private(self.name) else None
+        if owners is None or not owners.processes:
+            return False
+        return all(process.alive() is False for process in owners.processes)
 
     # -- the mark of a seal
 
@@ -407,7 +509,16 @@ class Draft:
 
     def problems(self) -> Iterator[Damaged]:
         """Yields what is wrong with the files beside the tree; that of metadata only if it is no file."""
-        for look in (self.settings, self.metadata, self.runs, self.mark, self.conflicts, self.open_tree):
+        looks = (
+            self.settings,
+            self.metadata,
+            self.runs,
+            self.owners,
+            self.mark,
+            self.conflicts,
+            self.open_tree,
+        )
+        for look in looks:
             try:
                 found = look()
             except (FileNotFoundError, DraftNotFoundError):  # if it was not sealed or discarded just now
@@ -420,6 +531,20 @@ class Draft:
 
     def _load(self, name: bytes, kind: type[S]) -> S | None:
         return documents.load(self.fd, name, kind, self.what(name))
+
+
+def _run_file(run: str) -> bytes:
+    name = quote_from_bytes(run.encode("utf-8", "surrogateescape"), safe="").encode()
+    if name.startswith(b".") or len(name) > 255:
+        raise InvalidName("a run", run, "percent-encoded it is a file name that begins with no dot")
+    return name
+
+
+def _gives_way(known: Owner, process: Owner | None) -> bool:
+    """Tells whether `process` takes the place of a process that joined under the same run."""
+    if process is None:
+        return False
+    return known.same(process) or (process.began_after(known.started_at) and known.alive() is False)
 
 
 def _is_temp(name: bytes) -> bool:

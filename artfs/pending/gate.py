@@ -157,7 +157,7 @@ class Gate:
         wait: float,
         *,
         force: bool = False,
-        joined: Callable[[], list[str]] = list,
+        joined: Callable[[], RunsJoined | None] = lambda: None,
         unwritten: Callable[[], list[bytes]] = list,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[WritableHandle]:
@@ -173,7 +173,7 @@ class Gate:
         """
         deadline = time.monotonic() + wait
         while True:
-            runs = [] if force else joined()
+            runs = None if force else joined()
             with self._moved:
                 if self.state in (State.SEALED, State.DISCARDED, State.REPLACED):
                     raise self._refusal()
@@ -192,7 +192,9 @@ class Gate:
                 self._moved.wait(_POLL)
             if interrupted():
                 raise Interrupted
-        raise OpenForWriting(_described(open_for_write)) if open_for_write else RunsJoined(runs)
+        if open_for_write or runs is None:
+            raise OpenForWriting(_described(open_for_write))
+        raise runs
 
     def fence(self, handles: list[WritableHandle]) -> None:
         """Ends what the handles of a forced close can do: at once, for good, between two writes."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from artfs.errors import CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
+from artfs.errors import Busy, CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
 from artfs.pending import overlay
 from artfs.pending.census import newest_change
 from artfs.pending.draft import TREE, Draft
@@ -137,12 +137,14 @@ class PendingTree:
         *,
         only_empty: bool,
         idle: float | None = None,
+        abandoned: bool = False,
         decided: Callable[[], bool],
     ) -> bytes:
         """Ends the pending version: from then on nothing is under its name.
 
         Returns the name that its files have in the trash. Raises :class:`NotEmpty` with `only_empty` if there
         are files, :class:`NotIdle` if it changed in the last `idle` seconds or a run has joined,
+        :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead,
         :class:`~artfs.errors.OpenForWriting` while files are open for writing,
         :class:`~artfs.errors.CutShort` if a finish had `decided` that it is a version.
         """
@@ -159,6 +161,8 @@ class PendingTree:
                     self._refuse_unless_empty()
                 if idle is not None:
                     self._refuse_unless_idle(idle)
+                if abandoned and not self.draft.abandoned():
+                    raise Busy("it is not abandoned: the process that it belongs to may run")
                 durable.move(pending_fd, self.name, trash_fd, name, label="discard")
         except CutShort:
             state = State.COMMITTED

@@ -18,7 +18,7 @@ from artfs.model.scope import Scope
 from artfs.sdk import arguments, current, metadata, scopes
 from artfs.sdk.adding import Adding
 from artfs.sdk.core import STORED, ArtifactTTL, Core, Labels, connect
-from artfs.sdk.draft import Draft, is_private
+from artfs.sdk.draft import Draft
 from artfs.sdk.naming import Naming
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Artifact(Adding, Naming):
     def distributed_id(self) -> str | None:
         """The id under which many runs made it; None for an artifact of one."""
         raw = self._draft.id if self._draft is not None else _bytes(self._status["distributed_id"])
-        return None if is_private(raw) else arguments.decoded_id(raw)
+        return None if names.is_private(raw) else arguments.decoded_id(raw)
 
     @distributed_id.setter
     def distributed_id(self, value: str | None) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import secrets
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,12 +19,14 @@ from artfs.access.access import Access, Progress, silent
 from artfs.access.copier import Copier, Terms, in_the_way
 from artfs.access.directories import walk
 from artfs.access.trees import Cursor, Origin, Tree
-from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound
+from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotFound, VolumeError
 from artfs.model.entry import SEALED_MODE
+from artfs.model.names import private_id
 from artfs.model.scope import Scope
 from artfs.sdk.connection import Connection
 
-_PRIVATE = b"sdk-"
+_joining = threading.Lock()
+_joined: Counter[tuple[Any, ...]] = Counter()
 
 
 class Draft:
@@ -44,8 +46,9 @@ class Draft:
         self.connection, self.name, self.kind, self.base = connection, name, kind, base
         self.link = link
         self.shared = distributed_id is not None
-        self.id = distributed_id or _PRIVATE + secrets.token_hex(8).encode()
+        self.id = distributed_id or private_id()
         self.started = self._tried = False
+        self._owner = 0  # the process that is noted as the one that this draft is for
         self._lock = threading.Lock()
         self._end: weakref.finalize[..., Draft] | None = None
 
@@ -62,13 +65,25 @@ class Draft:
                     self._end.atexit = False
                     _live.add(self)
                 try:
-                    access.new(self.name, self.id, kind=self.kind, base=self.base, link=self.link)
+                    access.new(
+                        self.name,
+                        self.id,
+                        kind=self.kind,
+                        base=self.base,
+                        link=self.link,
+                        private=not self.shared,
+                    )
                 except AlreadyPending:
                     if not self.shared and not interrupted:
                         raise
+                    if not self.shared:
+                        access.own(self.name, self.id)
                     if interrupted and self.base is not None:
                         self._give_base(access, self.base)
-                self.started = True
+                self.started, self._owner = True, os.getpid()
+            elif not self.shared and self._owner != os.getpid():
+                access.own(self.name, self.id)  # a fork, which may outlive the process that started it
+                self._owner = os.getpid()
         return access
 
     def claim(self, scope: Scope) -> None:
@@ -104,8 +119,16 @@ class Draft:
     ) -> Iterator[Copier]:
         """Opens the files to bring some."""
         with self.tree() as tree:
-            terms = Terms(replace=replace, shared=self.shared, run=run if self.shared else None)
+            run = run if self.shared else None
+            alone = run is None or not self._goes_on_elsewhere(run)
+            terms = Terms(replace=replace, shared=self.shared, run=run, alone=alone)
             yield Copier(tree, terms, total, progress)
+
+    def _goes_on_elsewhere(self, run: str) -> bool:
+        try:
+            return len(self.connection.access().run(run)["processes"]) > 1
+        except (NotFound, VolumeError):
+            return False  # a run that nobody began, or of which nothing can be seen here
 
     def references(self) -> list[dict[str, Any]]:
         """Returns path, URI, size and checksum of each file whose bytes are elsewhere."""
@@ -128,11 +151,20 @@ class Draft:
             yield
             return
         access = self.start()
-        access.join(self.name, self.id, run)
+        # Several threads are one process, which has left when the last of them has.
+        key = os.getpid(), self.connection.path, self.name, self.id, run
+        with _joining:
+            if not _joined[key]:
+                access.join(self.name, self.id, run)
+            _joined[key] += 1
         try:
             yield
         finally:
-            access.leave(self.name, self.id, run)
+            with _joining:
+                _joined[key] -= 1
+                if not _joined[key]:
+                    del _joined[key]
+                    access.leave(self.name, self.id, run)
 
     def finish(self, aliases: list[str], *, wait: float | None = None) -> dict[str, Any]:
         """Makes the version, and returns what :meth:`Access.finish` does."""
@@ -164,11 +196,6 @@ class Draft:
 
     def status(self) -> Mapping[str, Any]:
         return self.start().pending_status(self.name, self.id)
-
-
-def is_private(distributed_id: bytes) -> bool:
-    """Tells whether an id is one of those that nobody gave."""
-    return distributed_id.startswith(_PRIVATE) and len(distributed_id) == len(_PRIVATE) + 16
 
 
 #: The drafts that are given up when the process ends.
@@ -241,4 +268,4 @@ def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
             copier.move(at, step.name, source, step.status)
 
 
-__all__ = ["Draft", "is_private"]
+__all__ = ["Draft"]

@@ -75,7 +75,7 @@ class RunRecord:
 
     @property
     def state(self) -> str | None:
-        """``running``, ``finished`` or ``failed``."""
+        """``running``, ``finished`` or ``failed``; ``crashed`` if its process was killed."""
         return self._fact("state")
 
     @property

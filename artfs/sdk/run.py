@@ -7,6 +7,7 @@ end of the process. Which artifacts it makes is their business.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import socket
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from artfs.catalog.runs import check_run_id
-from artfs.errors import InvalidName
+from artfs.errors import InvalidName, NotFound, VolumeError
 from artfs.model.scope import Scope
 from artfs.sdk import arguments, current, scopes
 from artfs.sdk.arguments import StrPath
@@ -29,6 +30,7 @@ from artfs.store.clock import timestamp
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _ID_LENGTH = 8
+_log = logging.getLogger("artfs")
 
 
 def init(
@@ -94,14 +96,24 @@ class Run(RunRecord):
         }
         super().__init__(connection, {"id": run, **facts, **begun})
         try:
-            connection.access().record_run(run, {**facts, **begun})
+            connection.access().record_run(run, {**facts, **begun}, here=True)
         except PermissionError as error:
             why = f"a run is begun by who may write to the root of {connection.path}; Api() reads without one"
             raise PermissionError(error.errno, why) from None
+        if others := self._others():
+            _log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
         self.config = dict(config)
         self._pid, self._ended = os.getpid(), False
         current.began(self)
         atexit.register(self._at_exit)
+
+    def _others(self) -> str:
+        """Names the other processes that the run goes on in."""
+        try:
+            known = self._connection.access().run(self.id)["processes"]
+        except (NotFound, VolumeError):
+            return ""
+        return ", ".join(f"{one['pid']} on {one['host']}" for one in known[:-1])
 
     def __enter__(self) -> Run:
         return self
@@ -129,7 +141,7 @@ class Run(RunRecord):
         atexit.unregister(self._at_exit)
         end = {"state": "failed" if exit_code else "finished", "ended_at": timestamp()}
         self._facts |= end
-        self._connection.access().record_run(self.id, end)
+        self._connection.access().record_run(self.id, end, here=True)
 
     def _at_exit(self) -> None:
         # A fork is no end. What no program caught, Python has put there when it ends by it.

@@ -38,7 +38,6 @@ from artfs.errors import (
     Interrupted,
     LostRace,
     NotFound,
-    RunsJoined,
     Sealing,
     VersionNotFound,
 )
@@ -148,7 +147,7 @@ class Sealer:
             handles = tree.gate.close(
                 request.wait,
                 force=request.force,
-                joined=tree.draft.joined,
+                joined=tree.draft.still_joined,
                 unwritten=tree.unwritten.paths,
                 interrupted=request.interrupted,
             )
@@ -165,8 +164,8 @@ class Sealer:
                     settled = self.resume(tree, record, request.aliases)
                 else:
                     # Looked at before the gate was closed, and before others were kept away.
-                    if not request.force and (runs := tree.draft.joined()):
-                        raise RunsJoined(runs)
+                    if not request.force and (refusal := tree.draft.still_joined()):
+                        raise refusal
                     if handles:
                         self.audience.flush(handles)
                         tree.gate.fence(handles)

@@ -25,6 +25,7 @@ VIRTUAL = 1 << 61
 FRESH = 1 << 60
 LOWER = overlay.BIT
 KIND = SEALED | VIRTUAL | FRESH | LOWER
+ROOT_INO = 1  # of the mount, as FUSE has it
 
 #: Seconds for which the kernel may trust what never changes without its knowledge.
 FOREVER = 1e9

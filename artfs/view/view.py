@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord, lightened
-from artfs.errors import ArtfsError, Damaged, DraftNotFoundError, printable
+from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError, printable
 from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
@@ -28,7 +28,7 @@ from artfs.seal.seal import Request
 from artfs.view.control.node import ControlDirectory
 from artfs.view.control.place import PendingPlace, VersionPlace, directory_of
 from artfs.view.control.registry import PENDING_FILES, VERSION_FILES
-from artfs.view.node import SEALED, Caller, Node, virtual
+from artfs.view.node import ROOT_INO, SEALED, Caller, Node, virtual
 from artfs.view.patch import PatchBranch
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle, Serving
 from artfs.view.referring import refer
@@ -142,6 +142,10 @@ class View:
     def discarded(self, tree: PendingTree) -> None:
         """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
         self._forget_pending(tree, self.drop(tree))
+        try:
+            self.volume.catalog.collection(tree.collection)
+        except CollectionNotFound:  # it was made for this one
+            self.forget_names(tree, [(ROOT_INO, tree.collection.encode())])
         tree.release()
 
     def _forget_pending(self, tree: PendingTree, root: PendingDirectory | None) -> None:

@@ -28,6 +28,7 @@ from artfs.view.control.registry import COLLECTION_FILES, VOLUME_FILES
 from artfs.view.names_listing import NamesListing
 from artfs.view.node import (
     FOREVER,
+    ROOT_INO,
     Attributes,
     Caller,
     Changes,
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 _ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
 _LATEST = "latest"
-_ROOT_INO = 1
 
 
 class _Directory(Node):
@@ -100,7 +100,7 @@ class VolumeRoot(_Directory):
     __slots__ = ("_collections", "control", "view")
 
     def __init__(self, view: View) -> None:
-        self.view, self.ino = view, _ROOT_INO
+        self.view, self.ino = view, ROOT_INO
         self._collections: dict[str, CollectionNode] = {}
         self.control = ControlDirectory(VolumePlace(view, self), VOLUME_FILES)
 

@@ -56,6 +56,7 @@ def test_ls_of_collections(cli: Cli, versions: str) -> None:
         "description": "",
         "versions": 2,
         "pending": 0,
+        "abandoned": 0,
         "latest": "v1",
     }
     assert f"{versions}\tmodel\t2\tv1\t0\t" in cli("ls").out.splitlines()
@@ -237,6 +238,7 @@ def test_status(cli: Cli, versions: str) -> None:
         "store",
         "collections",
         "pending",
+        "abandoned",
         "sealed",
         "bytes",
         "available",

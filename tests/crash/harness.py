@@ -16,13 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from artfs.catalog.collection import Collection
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
-from artfs.pending.draft import Settings
+from artfs.pending.draft import Owners, Settings
 from artfs.pending.gate import State as GateState
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Answer, Request
+from artfs.store.owners import Owner, this_process
 from artfs.view.node import ROOT, Node
 from artfs.view.view import View
 from artfs.volume import Volume
@@ -31,6 +34,9 @@ from tests.conformance.view import Kernel, ViewFilesystem
 from tests.crash.faults import join_threads, remove
 
 NAME = "model"
+PRIVATE = b"sdk-0123456789abcdef"
+UNKNOWN = Owner(pid=1, host="elsewhere", boot="another one")
+DEAD = structs.replace(this_process(), boot="an earlier one")
 OLD = 981_173_106 * 10**9 + 123_456_789
 RECENT = 1 << 62  # stands for each moment since the tests began, so that states of two trials can be compared
 
@@ -133,7 +139,7 @@ class Case:
         tree = self.volume.pending(NAME, name)
         draft, base = tree.draft, tree.base()
         shown = settled(self.entries(name))
-        return shown, (draft.settings(), draft.metadata(), draft.joined(), base)
+        return shown, (draft.settings(), draft.metadata(), draft.joined(), draft.abandoned(), base)
 
     def entries(self, name: bytes) -> Tree:
         """Reads a pending tree: a patch through the view, any other behind the back of artfs."""
@@ -402,8 +408,19 @@ def _start(case: Case) -> None:
     case.volume.start(case.collection, b"job", settings=Settings(aliases=("a",)))
 
 
+def _start_for_a_process(case: Case) -> None:
+    case.volume.start(case.collection, PRIVATE, owners=Owners((DEAD,)))
+
+
 SCENARIOS = {
     "start": Scenario(lambda case: None, _start),
+    "start for a process": Scenario(lambda case: None, _start_for_a_process),
+    "discard what is abandoned": Scenario(
+        _start_for_a_process, lambda case: case.volume.discard(case.collection, PRIVATE, abandoned=True)
+    ),
+    "own what another process started": Scenario(
+        _start_for_a_process, lambda case: case.volume.pending(NAME, PRIVATE).draft.own(UNKNOWN)
+    ),
     "seal": Scenario(_prepare_seal, lambda case: case.finish(b"job", "extra")),
     "seal an empty tree": Scenario(
         lambda case: case.start(b"job", settle_times),

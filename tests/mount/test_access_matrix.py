@@ -58,6 +58,7 @@ WRITABLE = {
         "labels.json": "{}",
         "runs": "+run",
         "references": "nonsense",
+        "owners": "nonsense",
     },
     "version": {
         "finish": "latest",

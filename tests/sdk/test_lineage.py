@@ -80,7 +80,7 @@ def test_who_may_only_read_is_told_that_his_use_is_not_noted(
 def test_who_may_not_record_a_run_is_told_what_he_can_do(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "closed")
 
     access = type(connection.connect().access())

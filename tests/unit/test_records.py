@@ -16,6 +16,7 @@ from artfs.catalog.records import Notes, Tombstone, VersionRecord
 from artfs.catalog.runs import Run
 from artfs.errors import Damaged, InvalidCommand
 from artfs.store.clock import timestamp
+from artfs.store.owners import Owner
 from tests.unit.catalogs import GOLDEN, root_entry
 
 RECORD = VersionRecord.make(
@@ -53,6 +54,17 @@ RUN = Run(
     inputs=("data:v1",),
     outputs=("model:v3",),
     owner=1000,
+    processes=(
+        Owner(
+            pid=7,
+            host="h",
+            started_at="2024-02-29T00:00:00.000000Z",
+            boot="b",
+            ticks=8,
+            machine="m",
+            space="pid:[1] time:[2]",
+        ),
+    ),
 )
 TOMBSTONE = Tombstone(version="v3", deleted_at="2024-03-02T00:00:00.000000Z")
 

@@ -15,16 +15,18 @@ class Discard(ControlFile[PendingPlace]):
 
     def read(self, place: PendingPlace) -> str:
         return (
-            "usage: echo > discard, or echo --idle=SECONDS > discard\n"
+            "usage: echo > discard, echo --idle=SECONDS > discard, or echo --abandoned > discard\n"
             "deletes this pending version and all its files; with --idle only if nothing in it has changed "
-            "for so long, and no run has joined\n"
+            "for so long, and no run has joined; with --abandoned only if the process that made it for "
+            "itself is dead\n"
         )
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
         word = decoded(command).strip()
         idle = seconds(word) if word.startswith("--idle=") else None
-        if idle is None and word not in _YES:
+        abandoned = word == "--abandoned"
+        if idle is None and not abandoned and word not in _YES:
             raise InvalidCommand("discard takes an empty line; it deletes all files of this pending version")
-        place.view.volume.discard_tree(place.collection, place.tree, idle=idle)
+        place.view.volume.discard_tree(place.collection, place.tree, idle=idle, abandoned=abandoned)
         place.view.discarded(place.tree)
         return "discarded\n"

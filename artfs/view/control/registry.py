@@ -12,6 +12,7 @@ from artfs.view.control.labels import PendingLabels, VersionLabels
 from artfs.view.control.manifest import Manifest
 from artfs.view.control.metadata import PendingMetadata, VersionMetadata
 from artfs.view.control.metrics import Metrics
+from artfs.view.control.owners import PendingOwners
 from artfs.view.control.references import PendingReferences
 from artfs.view.control.runs import PendingRuns, RunsDirectory, UsedBy
 from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
@@ -47,6 +48,7 @@ PENDING_FILES = (
     PendingLabels(),
     PendingRuns(),
     PendingReferences(),
+    PendingOwners(),
 )
 VERSION_FILES = (
     VersionFinish(),

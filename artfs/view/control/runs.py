@@ -9,14 +9,20 @@ import msgspec
 from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
 from artfs.errors import InvalidCommand
 from artfs.view.control.file import ControlFile, decoded, line
+from artfs.view.control.metadata import json_object
 from artfs.view.control.node import ControlNode
+from artfs.view.control.owners import owner
 from artfs.view.control.place import PendingPlace, VersionPlace, VolumePlace
 from artfs.view.names_listing import NamesListing
 from artfs.view.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 
 class PendingRuns(ControlFile[PendingPlace]):
-    """`+NAME` joins and `-NAME` leaves; finish waits for who has joined."""
+    """`+NAME` joins and `-NAME` leaves; finish waits for who has joined.
+
+    With a JSON object behind the name, which describes the process that writes, it is that process alone that
+    joins or leaves.
+    """
 
     name, writable = "runs", True
 
@@ -24,15 +30,16 @@ class PendingRuns(ControlFile[PendingPlace]):
         return "".join(line(msgspec.to_builtins(run)) for run in place.tree.draft.runs())
 
     def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
-        word = decoded(command).strip()
+        word, _, description = decoded(command).strip().partition(" ")
         if word[:1] not in ("+", "-") or not word[1:]:
             raise InvalidCommand("write +NAME to join or -NAME to leave")
         run = check_run_id(word[1:])
+        process = owner(json_object("a process", description.encode()), caller) if description else None
         with place.tree.gate.long_change():
             if word[0] == "+":
-                place.tree.draft.join(run)
+                place.tree.draft.join(run, process)
             else:
-                place.tree.draft.leave(run)
+                place.tree.draft.leave(run, process)
 
 
 class UsedBy(ControlFile[VersionPlace]):
@@ -83,7 +90,9 @@ class _RunFile(ControlFile[VolumePlace]):
             raise InvalidCommand(f"a run must be a JSON object: {error}") from None
         if not isinstance(document, dict):
             raise InvalidCommand("a run must be a JSON object")
-        place.view.volume.runs.apply(self.run, document, by=caller.uid)
+        process = document.pop("process", None)
+        known = None if process is None else owner(process, caller)
+        place.view.volume.runs.apply(self.run, document, by=caller.uid, process=known)
 
 
 class _Runs(Node):
