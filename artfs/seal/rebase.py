@@ -128,8 +128,8 @@ def _plant(
 ) -> bytes:
     """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one.
 
-    Its root has the attributes of the old one. Of `like`, the root of the base, it gets the user's xattrs,
-    and what that doesn't grant to group and others is not granted here either: what was private stays so.
+    Its root has the attributes of the old one. Of `like`, the root of the base, it gets the user's xattrs;
+    and group and others may not read or pass it where they may not do so there: what was private stays so.
     """
     mend(tree)  # what is left beside the tree belongs to this one
     old, pending = os.fstat(root), tree.draft.fd
@@ -143,7 +143,7 @@ def _plant(
         mode = stat.S_IMODE(old.st_mode)
         if like is not None:
             overlay.set_xattrs(fd, like.xattrs)
-            mode &= like.mode | ~0o077
+            mode &= like.mode | ~0o055
         for name in map(os.fsencode, os.listxattr(root)):
             os.setxattr(fd, name, os.getxattr(root, name))
         overlay.give(pending, staged, old.st_uid, old.st_gid)

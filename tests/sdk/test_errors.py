@@ -315,7 +315,7 @@ def a_collection_with_a_version_is_deleted(name: str) -> None:
 # -- what can't be done now
 
 
-@raises(artfs.RunsJoined, "runs have joined and not left: r1, r2", runs=("r1", "r2"))
+@raises(artfs.RunsJoined, "runs have joined and not left: r1, r2", runs=("r1", "r2"), killed=())
 def finished_while_runs_are_at_it(name: str) -> None:
     with _pending(name) as access:
         access.join(name, b"job", "r1")
