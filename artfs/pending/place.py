@@ -28,6 +28,7 @@ OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond 
 _SHARE = 8  # at most this part of all descriptors that the process may have
 _LONGEST_PATH = 4096  # PATH_MAX
 _KEPT_OF_WAY = 64  # of the directories that one operation passes on its way down
+MOST_NUMBERS = 1 << 20  # inodes of one tree whose number is remembered though no place of theirs lives
 
 
 class Place:
@@ -246,6 +247,9 @@ class Places:
         #: Places that kept the number that they were shown under when another inode took their place: what
         #: gets the old inode's number then must be shown under another one, as long as they live.
         self._kept: WeakValueDictionary[int, Place] = WeakValueDictionary()
+        #: By inode, the numbers that :meth:`settle` keeps, and all of them.
+        self._settled: dict[int, int] = {}
+        self._taken: set[int] = set()
         self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
 
     def plant(self, root: Place, fd: int) -> None:
@@ -321,8 +325,29 @@ class Places:
                 place.fd = -1
 
     def is_kept(self, number: int) -> bool:
-        """Tells whether a living place is shown under a number that is not its inode's."""
-        return number in self._kept
+        """Tells whether a number belongs to a place, or an inode, that it is not computed from."""
+        return number in self._kept or number in self._taken
+
+    def settled(self, serial: int) -> int | None:
+        """Returns the number under which an inode is always shown; None if :meth:`settle` chose none."""
+        return self._settled.get(serial)
+
+    def settle(self, serial: int, number: int) -> None:
+        """Shows an inode under this number as long as it exists, also in places that are found later.
+
+        A file with several names needs this: the kernel may forget it between two looks, and who compares
+        st_ino of the names (du, tar, rsync -H) would take one file for two.
+        """
+        if len(self._settled) < MOST_NUMBERS:
+            self.unsettle(serial)
+            self._settled[serial] = number
+            self._taken.add(number)
+
+    def unsettle(self, serial: int) -> None:
+        """Notes that an inode is gone: another file may get its serial."""
+        number = self._settled.pop(serial, None)
+        if number is not None:
+            self._taken.discard(number)
 
     def keep(self, number: int, place: Place) -> None:
         """Notes that a place goes on being shown under a number, whatever its inode is."""
@@ -338,6 +363,9 @@ class Places:
         """Notes that another inode took the place of this one, under the same names."""
         self._kept[place.ino] = place
         self._known.pop(place.serial, None)
+        if self.settled(place.serial) is not None:
+            self.unsettle(place.serial)
+            self.settle(serial, place.ino)
         place.serial = serial
         self._known[serial] = place
 
@@ -357,7 +385,7 @@ class Unlinking:
     """An entry that is about to be removed, held by a descriptor."""
 
     def __init__(self, places: Places, parent: Place, name: bytes, fd: int) -> None:
-        self._parent, self._name, self._fd = parent, name, fd
+        self._places, self._parent, self._name, self._fd = places, parent, name, fd
         self.serial = os.fstat(fd).st_ino
         self._place = places.known(self.serial)
 
@@ -368,6 +396,8 @@ class Unlinking:
             closing.close(self._fd)
         else:
             self._place.hold(self._fd)
+        if last:
+            self._places.unsettle(self.serial)
         return last
 
     def failed(self) -> None:

@@ -39,6 +39,7 @@ def unshare(tree: PendingTree, place: Place) -> None:
         serial = _make(tree, source, status, copy)
         _replace_names(tree, status.st_ino, copy)
         place.places.renumber(place, serial)
+        place.places.settle(serial, place.ino)  # others of its names may be found later
         tree.hashes.forget(serial)  # of another file that had this number before
         if place.parent is None:
             held = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,6 +61,7 @@ def mend(tree: PendingTree) -> None:
         # Whoever looked the copy up meanwhile has it under a node of its own: then the old one is stale.
         if known is not None and tree.places.known(new) is None:
             tree.places.renumber(known, new)
+            tree.places.settle(new, known.ino)
             tree.hashes.forget(new)
         os.unlink(name, dir_fd=staging)
 

@@ -118,8 +118,6 @@ class PatchNode(PendingNode):
         self, branch: PatchBranch, parent: Place | None, name: bytes, serial: int, entry: Entry | None
     ) -> None:
         super().__init__(branch, parent, name, serial)
-        if serial & LOWER:
-            self.ino = serial
         self.entry = entry
         self.origin: Stub | None = None  # what a stub says
         self.escape = 0  # bytes by which the stored target of a symlink is longer than the user's

@@ -105,10 +105,16 @@ class Branch:
         Nodes outlive their tree, and its directories' numbers are used again on the backing filesystem: the
         same number would put a process that still sits in one tree into the other.
         """
+        if serial & LOWER:  # of a lower entry: nothing on the backing filesystem has it
+            return serial
+        settled = self.tree.places.settled(serial)
+        if settled is not None:
+            return settled
         # LOWER is the lowest of the bits that tell kinds of nodes.
         number = (serial ^ self._salt) & (LOWER - 1)
         if number < 2 or self.tree.places.is_kept(number):  # by what had that inode before, or by the mount
-            return LOWER | secrets.randbits(LOWER.bit_length() - 1)
+            number = LOWER | secrets.randbits(LOWER.bit_length() - 1)
+            self.tree.places.settle(serial, number)
         return number
 
     def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
@@ -524,6 +530,8 @@ class PendingDirectory(PendingNode):
             source = node.parent.directory()
             os.link(node.name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
             node.found(self, name)
+            if self.places.is_kept(node.ino):
+                self.places.settle(node.serial, node.ino)
             return node
 
     def unlink(self, name: bytes, caller: Caller) -> None:

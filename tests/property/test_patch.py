@@ -58,6 +58,55 @@ def test_no_two_files_have_one_number(tmp_path: Path):
     world.close()
 
 
+@pytest.mark.parametrize("first", ["seen", "unseen"])
+def test_names_of_one_file_keep_one_number_when_the_kernel_forgets_it(tmp_path: Path, first: str):
+    """As du, tar and rsync -H need it: between their looks memory may run short."""
+    world = ViewWorld(tmp_path)
+    world.fs.open(b"file", os.O_WRONLY | os.O_CREAT).close()
+    world.fs.symlink(b"file", b"symlink")
+    world.finish()
+    world.start("v0")
+    fs = world.fs
+    for name in (b"file", b"symlink"):
+        if first == "seen":
+            fs.stat(name)
+        fs.link(name, name + b" again")
+        fs.link(name + b" again", name + b" once more")
+    for name in (b"file", b"symlink"):
+        numbers = set()
+        for each in (name, name + b" again", name + b" once more"):
+            numbers.add(fs.stat(each).ino)
+            world.forget()
+        assert len(numbers) == 1, name
+    world.close()
+
+
+def test_a_file_under_another_ones_number_keeps_its_own_when_the_kernel_forgets_both(tmp_path: Path):
+    """A new file gets the inode of a stub whose place still shows the number that is computed from it."""
+    world = ViewWorld(tmp_path)
+    names = [b"%d" % number for number in range(20)]
+    for name in names:
+        world.fs.open(name, os.O_WRONLY | os.O_CREAT).close()
+    world.finish()
+    world.start("v0")
+    fs = world.fs
+    for name in names:
+        fs.chmod(name, 0o600)
+    world.forget()
+    held = [fs.open(name, os.O_RDONLY) for name in names]  # under the numbers of the stubs
+    for name in names:
+        fs.chmod(name, 0o640)
+    for number in range(100):
+        fs.open(b"new %d" % number, os.O_RDWR | os.O_CREAT).close()
+        fs.link(b"new %d" % number, b"also %d" % number)
+    seen = [fs.stat(b"new %d" % number).ino for number in range(100)]
+    for file in held:
+        file.close()
+    world.forget()
+    assert [fs.stat(b"also %d" % number).ino for number in range(100)] == seen
+    world.close()
+
+
 def test_a_patch_is_an_ordinary_directory():
     run_state_machine_as_test(
         MovingMachine,
