@@ -87,6 +87,10 @@ class KernelCaches:
     def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         self._session.notifier.inode(ino, owner=owner).result(timeout)
 
+    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
+        with contextlib.suppress(CancelledError):
+            self._session.notifier.inode(ino, owner=owner, attributes_only=True).result(timeout)
+
 
 class Operations(pyfuse3.Operations):
     """One mount's answers."""

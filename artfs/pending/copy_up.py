@@ -11,22 +11,29 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from artfs.model.entry import FileEntry, ReferenceEntry
 from artfs.pending import overlay
-from artfs.pending.draft import Draft
 from artfs.store import durable, syscalls
 from artfs.store.files import copy_fd
+
+
+class Staging(Protocol):
+    """Holds a directory open where files are made."""
+
+    @property
+    def fd(self) -> int: ...
 
 
 class CopyUp:
     """The copy of one file. Shares extents where the filesystem can, and keeps holes."""
 
     def __init__(
-        self, draft: Draft, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
+        self, staging: Staging, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
     ) -> None:
         """``source`` opens the lower file; without one the copy is empty."""
-        self._draft, self._entry, self._source = draft, entry, source
+        self._staging, self._entry, self._source = staging, entry, source
         self._lock = threading.Lock()
         self._name: bytes | None = None
 
@@ -42,7 +49,7 @@ class CopyUp:
             name = durable.temp_name()
             durable.step("copy-up:write")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o600, dir_fd=self._draft.fd)
+            fd = os.open(name, flags, 0o600, dir_fd=self._staging.fd)
             try:
                 try:
                     self._fill(fd)
@@ -50,7 +57,7 @@ class CopyUp:
                     os.close(fd)
             except Exception:
                 with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._draft.fd)
+                    os.unlink(name, dir_fd=self._staging.fd)
                 raise
             self._name = name
 
@@ -67,9 +74,9 @@ class CopyUp:
     def dress(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
         """Gives the copy owner, mode, atime and mtime; returns its name. :meth:`taken` is to follow."""
         assert self._name is not None
-        overlay.give(self._draft.fd, self._name, uid, gid)
-        os.chmod(self._name, mode, dir_fd=self._draft.fd)
-        syscalls.utimensat(self._draft.fd, self._name, *times)
+        overlay.give(self._staging.fd, self._name, uid, gid)
+        os.chmod(self._name, mode, dir_fd=self._staging.fd)
+        syscalls.utimensat(self._staging.fd, self._name, *times)
         return self._name
 
     def taken(self) -> None:
@@ -80,4 +87,4 @@ class CopyUp:
         # Wanted for a change that was refused in the end.
         if self._name is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._draft.fd)
+                os.unlink(self._name, dir_fd=self._staging.fd)

@@ -195,6 +195,11 @@ class Place:
         else:
             self.parent, self.name = to_parent, to_name
 
+    def detach(self) -> None:
+        """Notes that no name leads here any more, and that no descriptor is held for it."""
+        self.let_go()
+        self.parent, self._others = None, None
+
     def hold(self, fd: int) -> None:
         """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on.
 
@@ -258,6 +263,9 @@ class Places:
         self._root = ref(root)
         self._known[root.serial] = root
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     @property
     def root(self) -> Place | None:
         return None if self._root is None else self._root()
@@ -265,7 +273,8 @@ class Places:
     def known(self, serial: int) -> Place | None:
         return self._known.get(serial)
 
-    def _living(self) -> Iterator[Place]:
+    def living(self) -> Iterator[Place]:
+        """Yields the known places. Any thread."""
         places = (known() for known in self._known.valuerefs())  # a copy: other threads add some
         return (place for place in places if place is not None)
 
@@ -273,7 +282,7 @@ class Places:
         """Lists the known names, each with the number of its directory: all, the deepest first, or those of
         one depth."""
         found: list[tuple[int, int, bytes]] = []
-        for place in self._living():
+        for place in self.living():
             for directory, name in [(place.parent, place.name), *(place._others or ())]:
                 above, at = directory, 0
                 while above is not None:
@@ -284,7 +293,7 @@ class Places:
 
     def numbers(self) -> list[int]:
         """Lists the numbers under which the known places are shown."""
-        return [place.ino for place in self._living()]
+        return [place.ino for place in self.living()]
 
     def add(self, place: P) -> P:
         self._known[place.serial] = place
@@ -356,7 +365,7 @@ class Places:
     def inherit(self, before: Places) -> None:
         """Notes that the places of another tree may be shown still, though their inodes are gone."""
         self._kept.update(before._kept)
-        for place in before._living():
+        for place in before.living():
             self._kept[place.ino] = place
 
     def renumber(self, place: Place, serial: int) -> None:

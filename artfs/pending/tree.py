@@ -11,10 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from artfs.errors import Busy, CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
 from artfs.pending import overlay
 from artfs.pending.census import newest_change
+from artfs.pending.copy_up import Staging
 from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
@@ -30,6 +32,11 @@ class Progress:
     def __init__(self) -> None:
         self.files = 0
         self.of = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unnamed:
+    fd: int
 
 
 class PendingTree:
@@ -74,6 +81,12 @@ class PendingTree:
         if draft is None:
             raise DraftNotFoundError(self.collection, self.name)
         return draft
+
+    @property
+    def staging(self) -> Staging:
+        """Where a file is made that is to be part of the tree; once that has ended, one that gets no name."""
+        gone = self.gate.state in (State.SEALED, State.DISCARDED)
+        return self._draft if self._draft is not None and not gone else _Unnamed(self.store.blobs_fd)
 
     def release(self) -> None:
         """Lets the descriptors go of a tree that has ended; whoever uses the draft just now keeps it open.

@@ -18,11 +18,12 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from artfs.errors import Damaged, LostRace
 from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
+from artfs.model.entry import Entry, FileEntry
 from artfs.model.tree import TreeReader
 from artfs.store import durable, files, layout
 from artfs.store.documents import damaged_or
@@ -32,6 +33,7 @@ from artfs.store.marks import Marks
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
 from artfs.store.verified import Verified
 
+_MAY_HAVE_HOLES = 1 << 20  # bytes
 # No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
 _LONGEST_PAGE = 512 << 20
 
@@ -50,6 +52,11 @@ _UNREADABLE = (
 # *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
 # fs.protected_hardlinks for a file of another user.
 _COPY_INSTEAD = (errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS)
+
+
+def full_blocks(size: int) -> int:
+    """Returns st_blocks of a file of `size` bytes without holes."""
+    return -(-size // 512)
 
 
 class ObjectStore:
@@ -155,8 +162,10 @@ class ObjectStore:
                     self.link(blob, self.blobs_fd, temp, fd=temp_fd)
                     return blob
 
-    def open_blob(self, blob: BlobId, size: int | None = None) -> int:
+    def open_blob(self, blob: BlobId, size: int | None = None, *, known: Sequence[int] = ()) -> int:
         """Opens a blob for reading and returns the descriptor.
+
+        Descriptors of it that are `known` lead to it still when gc has taken its name.
 
         Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes. Its bytes are
         not verified: see ``verified`` and :meth:`open_verified`. PermissionError if another user owns it.
@@ -166,11 +175,26 @@ class ObjectStore:
         try:
             fd = files.open_regular(self.blobs_fd, blob_path(blob))
         except OSError as error:
-            raise damaged_or(error, f"blob {text(blob)}") from None
+            opened = known[0] if known and isinstance(error, FileNotFoundError) else None
+            if opened is None:
+                raise damaged_or(error, f"blob {text(blob)}") from None
+            fd = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY | os.O_CLOEXEC)
         if size is not None and (found := os.fstat(fd).st_size) != size:
             os.close(fd)
             raise Damaged(f"blob {text(blob)}", f"it has {found} bytes instead of {size}")
         return fd
+
+    def blocks(self, entry: Entry, size: int) -> int:
+        """Returns st_blocks of an entry of `size` bytes: of a file how much is stored, for its holes.
+
+        A small file is not looked for: its holes save a read or two, and a walk that finds it for the first
+        time would pay for the look, up to twice as much. Nothing is stored of a reference, but who reads it
+        (tar, cp) must not take all of it for a hole.
+        """
+        if isinstance(entry, FileEntry) and size >= _MAY_HAVE_HOLES:
+            with contextlib.suppress(OSError):
+                return os.stat(blob_path(entry.blob), dir_fd=self.blobs_fd, follow_symlinks=False).st_blocks
+        return full_blocks(size)
 
     def open_verified(self, blob: BlobId, size: int | None = None) -> int:
         """Opens a blob as :meth:`open_blob` does, and reads it first if it has to be verified."""

@@ -36,16 +36,13 @@ class LowerHandle(PendingHandle):
         assert isinstance(node.entry, FileEntry)
         self._blob = node.entry.blob
         self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
-        if node.readers is None:
-            node.readers = set()
-        node.readers.add(self)
 
     def syncing(self, *, data_only: bool) -> Callable[[], None]:
         """Makes the attributes durable that it got, which a stub bears; the bytes are."""
         node = self.node
         if node.entry is None:
             return super().syncing(data_only=data_only)
-        if node.is_lower or node.parent is None:
+        if node.is_lower or node.parent is None or node.branch.over:
             return lambda: None
         return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
 
@@ -63,11 +60,6 @@ class LowerHandle(PendingHandle):
         if self.unverified:
             self.verify()
         return super().read(offset, size)
-
-    def release(self) -> None:
-        if self.node.readers is not None:
-            self.node.readers.discard(self)  # first: the number of the descriptor may be used again
-        super().release()
 
 
 def _sync_and_close(fd: int) -> None:

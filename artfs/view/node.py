@@ -202,6 +202,16 @@ class Listing:
         """The directory was closed."""
 
 
+class EmptyListing(Listing):
+    """An open directory that was removed."""
+
+    def entries(self, offset: int) -> Iterator[Listed]:
+        return iter(())
+
+    def fsync(self, *, data_only: bool) -> None:
+        pass
+
+
 class Node:
     """One inode. The defaults refuse: this is a place where nobody can make or change anything."""
 

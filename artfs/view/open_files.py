@@ -15,7 +15,7 @@ from artfs.errors import ReadOnly, Writer
 from artfs.pending import closing
 from artfs.store import syscalls
 from artfs.view.budget import NAMES
-from artfs.view.node import Attributes, Caller, Handle, Listed, Listing
+from artfs.view.node import Caller, Handle, Listed, Listing
 from artfs.view.process import process_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class PendingHandle(Handle):
 
     def __init__(self, node: PendingNode, fd: int, caller: Caller, *, writable: bool) -> None:
         self.node, self.fd, self.caller, self.writable, self.fenced = node, fd, caller, writable, False
+        node.opened(self)
         if writable:
             node.writers += 1
             node.branch.tree.gate.enter(self)
@@ -86,6 +87,7 @@ class PendingHandle(Handle):
 
     def release(self) -> None:
         node = self.node
+        node.closed(self)  # first: the number of the descriptor may be used again
         if self.writable:
             node.writers -= 1
             if not node.writers:
@@ -151,6 +153,8 @@ class PendingListing(Listing):
 
     def entries(self, offset: int) -> Iterator[Listed]:
         check_not_replaced(self._directory)
+        if self._directory.removed:
+            return
         if self._sealed:
             yield from sealed_entries(self._directory, offset)
             return
@@ -169,7 +173,7 @@ class PendingListing(Listing):
                     yield Listed(name, sealed, sealed.attributes(), index + 1)
             elif status is not None:
                 node = branch.node(status, self._directory, name)
-                yield Listed(name, node, Attributes.of(node.ino, status), index + 1)
+                yield Listed(name, node, node.shown(status), index + 1)
 
     def fsync(self, *, data_only: bool) -> None:
         os.fsync(self._fd)

@@ -50,7 +50,6 @@ from artfs.view.node import (
 )
 from artfs.view.patch_listing import PatchListing
 from artfs.view.pending import Branch, PendingDirectory, PendingNode, Serving
-from artfs.view.reference import ReferenceHandle
 from artfs.view.setid import SETID, without_setid
 from artfs.view.xattrs import is_own, no_such_xattr
 
@@ -110,7 +109,7 @@ class PatchBranch(Branch):
 class PatchNode(PendingNode):
     """A file, symlink, fifo or socket of a patch."""
 
-    __slots__ = ("_copy", "_floating", "entry", "escape", "origin", "readers")
+    __slots__ = ("_copy", "_floating", "entry", "escape", "origin")
 
     branch: PatchBranch
 
@@ -121,7 +120,6 @@ class PatchNode(PendingNode):
         self.entry = entry
         self.origin: Stub | None = None  # what a stub says
         self.escape = 0  # bytes by which the stored target of a symlink is longer than the user's
-        self.readers: set[LowerHandle] | None = None  # who has the lower file open
         self._floating = False  # nameless, with attributes that nobody stores
         self._copy: CopyUp | None = None
         if entry is not None:
@@ -145,6 +143,14 @@ class PatchNode(PendingNode):
     @property
     def gone(self) -> bool:
         return self.parent is None if self.is_lower else super().gone
+
+    def detach(self) -> None:
+        super().detach()
+        self._floating = self.entry is not None  # what a stub says of it can't be asked any more
+
+    def _nameless(self) -> int:
+        # Those who have a lower file open have the blob: nothing of that is shown, or written.
+        return super()._nameless() if self.entry is None else Place._nameless(self)
 
     def vanish(self) -> None:
         """Notes that a lower entry shows no more: who has it open goes on with it."""
@@ -172,7 +178,7 @@ class PatchNode(PendingNode):
             uid=uid,
             gid=gid,
             size=size,
-            blocks=-(-size // 512),
+            blocks=self.branch.store.blocks(entry, size),
             atime_ns=atime_ns,
             mtime_ns=mtime_ns,
             ctime_ns=ctime_ns,
@@ -180,7 +186,8 @@ class PatchNode(PendingNode):
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
         entry = self.entry
-        if entry is not None and self.twin() is None and not self.is_nothing(changes, caller):
+        fixed = self.twin() is not None or self.was_sealed
+        if entry is not None and not fixed and not self.is_nothing(changes, caller):
             if changes.chowns and changes.mode is None and self.setid:
                 # As chown(2) does with a file that has bytes of its own.
                 now = self._own_attributes()
@@ -284,17 +291,13 @@ class PatchNode(PendingNode):
             self._place_reference(entry)
             return
         assert isinstance(entry, FileEntry | ReferenceEntry)
-        copy = self._copy
+        copy, staging = self._copy, self.branch.tree.staging
         if isinstance(entry, ReferenceEntry) or empty or entry.size == 0:
-            copy = CopyUp(self.branch.tree.draft, entry, None)
+            copy = CopyUp(staging, entry, None)
             copy.run()
         elif copy is None or not copy.ready:
             if copy is None:
-                store = self.branch.store
-                copy = CopyUp(
-                    self.branch.tree.draft, entry, lambda: store.open_verified(entry.blob, entry.size)
-                )
-                self._copy = copy
+                copy = self._copy = CopyUp(staging, entry, lambda: self._verified(entry))
             raise Unready(copy.run)
         self._copy = None
         attributes = self._own_attributes()
@@ -307,15 +310,17 @@ class PatchNode(PendingNode):
         if self.parent is not None:
             assert isinstance(self.parent, PatchDirectory)
             self._placed(staged, self.parent, "copy-up")
+            self._move_readers(self.name, self.parent.directory())
         else:
-            fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.branch.staging)
-            os.unlink(staged, dir_fd=self.branch.staging)
+            self._move_readers(staged, staging.fd)
+            fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging.fd)
+            os.unlink(staged, dir_fd=staging.fd)
+            serial = os.fstat(fd).st_ino
             self.hold(fd)
-            self.places.renumber(self, os.fstat(fd).st_ino)
+            self.places.renumber(self, serial)
         copy.taken()
         self.entry = self.origin = None
         self._floating = False
-        self._move_readers()
         hashes = self.branch.tree.hashes
         hashes.forget(self.serial)  # of another file that had this number before
         if isinstance(entry, FileEntry) and not empty:
@@ -333,18 +338,34 @@ class PatchNode(PendingNode):
         self._placed(reference.stage(self.branch.staging, changed), self.parent, "reference")
         self.entry = self.origin = None
 
-    def _move_readers(self) -> None:
+    def _move_readers(self, copy: bytes, directory: int) -> None:
         """Gives those who have the lower file open the copy instead, under the descriptors that they have."""
-        readers, self.readers = self.readers, None
+        readers = [handle for handle in self.handles or () if isinstance(handle, LowerHandle)]
         if not readers:
             return
         for handle in readers:
-            fd = self.descriptor(self.branch.passed_on(handle.flags))
+            flags = self.branch.passed_on(handle.flags) | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(copy, flags, dir_fd=directory)
             try:
                 os.dup2(fd, handle.fd, inheritable=False)
             finally:
                 os.close(fd)
             handle.unverified = False
+
+    def _verified(self, entry: FileEntry) -> int:
+        """Opens the lower file to copy it. On a worker thread."""
+        fd = self._lower_descriptor(entry)
+        try:
+            if self.branch.store.verified.wants(entry.blob, fd):
+                self.branch.store.verified.check(entry.blob, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _lower_descriptor(self, entry: FileEntry) -> int:
+        known = [handle.fd for handle in self.handles or ()]
+        return self.branch.store.open_blob(entry.blob, entry.size, known=known)
 
     # -- files and links
 
@@ -353,11 +374,11 @@ class PatchNode(PendingNode):
         if entry is None:
             return super().descriptor(flags)
         assert isinstance(entry, FileEntry)
-        return self.branch.store.open_blob(entry.blob, entry.size)
+        return self._lower_descriptor(entry)
 
     def _opened_to_read(self, flags: int, caller: Caller) -> Handle:
         if isinstance(self.entry, ReferenceEntry):
-            return ReferenceHandle(self.branch.serving.references, self.entry, self.branch.tree.label, caller)
+            return self._opened_reference(self.entry, caller)
         return (
             super()._opened_to_read(flags, caller) if self.entry is None else LowerHandle(self, flags, caller)
         )
@@ -470,9 +491,8 @@ class PatchDirectory(PatchNode, PendingDirectory):
         found = self.branch.reader.find(self.lower.tree, name)
         return None if found is None else found[1]
 
-    def listing(self) -> Listing:
-        twin = self.twin()
-        return PatchListing(self) if twin is None else twin.listing()
+    def _own_listing(self) -> Listing:
+        return PatchListing(self)
 
     @contextlib.contextmanager
     def _change(self, name: bytes) -> Iterator[int]:

@@ -56,6 +56,8 @@ class PatchListing(Listing):
 
     def entries(self, offset: int) -> Iterator[Listed]:
         check_not_replaced(self._directory)
+        if self._directory.removed:
+            return
         if self._sealed:
             yield from sealed_entries(self._directory, offset)
             return

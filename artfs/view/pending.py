@@ -15,9 +15,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
-from artfs.errors import CrossTree, NotPermitted, ReadOnly
+from artfs.errors import CrossTree, DraftNotFoundError, NotPermitted, ReadOnly
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
@@ -27,6 +27,7 @@ from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
 from artfs.references import References
 from artfs.store import durable, syscalls
+from artfs.store.objects import full_blocks
 from artfs.view.control.node import ControlDirectory
 from artfs.view.cutting import cut_aside
 from artfs.view.node import (
@@ -35,6 +36,7 @@ from artfs.view.node import (
     Attributes,
     Caller,
     Changes,
+    EmptyListing,
     Handle,
     Listing,
     Node,
@@ -45,6 +47,7 @@ from artfs.view.node import (
 )
 from artfs.view.open_files import PendingHandle, PendingListing
 from artfs.view.reference import ReferenceHandle
+from artfs.view.sealed import SealedNode, SealedTree
 from artfs.view.setid import SETID, without_setid
 from artfs.view.times import set_times
 from artfs.view.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
@@ -64,6 +67,12 @@ class Serving:
     write_cache: bool
 
 
+class OpenOnDisk(Protocol):
+    """An open file; `fd` leads to the inode on the backing filesystem, as long as it is open."""
+
+    fd: int
+
+
 class Branch:
     """What the nodes of one pending tree have in common.
 
@@ -72,10 +81,25 @@ class Branch:
 
     def __init__(self, tree: PendingTree, control: ControlDirectory, serving: Serving) -> None:
         self.tree, self.control, self.serving = tree, control, serving
-        self.sealed: Node | None = None  # the root of the version that the tree became
+        self.sealed: SealedNode | None = None  # the root of the version that the tree became
         #: Names that are not in the root, as the kernel was told for good. They may come with a base.
         self.absent: set[bytes] = set()
         self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
+
+    @property
+    def over(self) -> bool:
+        """Tells whether nothing is left of the tree: it was discarded, or the version deleted that it became.
+
+        What is open goes on as a file that was unlinked, and directories as empty ones that were removed.
+        """
+        if self.sealed is not None:
+            return self.sealed.tree.deleted
+        return self.tree.gate.state is State.DISCARDED
+
+    def become(self, tree: SealedTree) -> None:
+        """Notes of which version the tree is from now on."""
+        self.sealed = tree.root
+        tree.outlived.add(self)
 
     def passed_on(self, flags: int) -> int:
         """Returns the open(2) flags for the backing file.
@@ -135,7 +159,7 @@ class Branch:
 class PendingNode(Place, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
-    __slots__ = ("_twin", "branch", "fenced", "setid", "writers")
+    __slots__ = ("_twin", "branch", "fenced", "handles", "setid", "was_sealed", "writers")
 
     def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
         super().__init__(branch.tree.places, parent, name, serial)
@@ -145,34 +169,55 @@ class PendingNode(Place, Node):
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
         self._twin: Node | None = None  # the sealed entry, once it was looked for: it never changes
+        self.handles: set[OpenOnDisk] | None = None  # who has it open
+        self.was_sealed = False  # as a part of a version that was deleted: its inode may be a blob still
 
     def current(self) -> Node:
         """Returns the node at the same path of the tree that took the place of this one's, if one did."""
         # Each request asks this first, when it has no descriptor of a directory yet.
         self.places.trim()
-        if self.branch.sealed is not None:
+        if self.branch.sealed is not None and not self.branch.over:
             with contextlib.suppress(OSError):  # raised again by what is asked
                 self._find_twin(_LEVELS_AT_ONCE)
         if self.branch.tree.successor is None:
             return self
         path = self.names()
-        node: Node | None = None if path is None else self.branch.serving.root_of(self.branch.tree.current())
-        for name in path or ():
-            node = node.lookup(name) if node is not None else None
-        if node is None:
+        if path is None and self.parent is None:
+            return self  # whoever has it goes on with it, as before
+        node: Node | None = None
+        if path is not None:
+            with contextlib.suppress(DraftNotFoundError):
+                node = self.branch.serving.root_of(self.branch.tree.current())
+                for name in path:
+                    node = node.lookup(name) if node is not None else None
+        is_directory = isinstance(self, PendingDirectory)
+        replaced = self.handles and node is not None and node.ino != self.ino
+        if node is not None and isinstance(node, PendingDirectory) == is_directory and not replaced:
+            return node
+        if not (self.handles or is_directory):
+            # The kernel looks the path up again.
             raise OSError(errno.ESTALE, "the pending version got another base, which has no such entry")
-        return node
+        self.detach()
+        return self
 
     def twin(self) -> Node | None:
-        """Returns the sealed entry that stands for this node, once its tree is sealed; None before.
+        """Returns the sealed entry that stands for this node, once its tree is sealed; None before, and
+        when nothing is left of the tree.
 
         Raises ESTALE if the sealed tree has nothing at this path.
         """
+        if self.branch.over:
+            if self.parent is not None:
+                self.was_sealed = self.branch.sealed is not None
+                self.detach()
+            return None
         if self.branch.sealed is None:
-            if self.branch.tree.gate.state is State.DISCARDED:
-                raise OSError(errno.ESTALE, "the pending version was discarded")
             return None
         return self._find_twin(sys.maxsize)
+
+    def _check_not_sealed(self) -> None:
+        if self.twin() is not None or self.was_sealed:
+            raise ReadOnly
 
     def _find_twin(self, most: int) -> Node | None:
         """Goes down to the sealed entry from the nearest directory above whose own is known.
@@ -196,6 +241,24 @@ class PendingNode(Place, Node):
             twin = below._twin = found
         return twin
 
+    # -- who has it open
+
+    def opened(self, handle: OpenOnDisk) -> None:
+        if self.handles is None:
+            self.handles = set()
+        self.handles.add(handle)
+
+    def closed(self, handle: OpenOnDisk) -> None:
+        if self.handles is not None:
+            self.handles.discard(handle)
+
+    def _nameless(self) -> int:
+        if self.fd < 0:
+            for handle in self.handles or ():
+                if handle.fd >= 0:
+                    return handle.fd
+        return super()._nameless()
+
     # -- attributes
 
     def attributes(self) -> Attributes:
@@ -210,7 +273,18 @@ class PendingNode(Place, Node):
         return attributes
 
     def _own_attributes(self) -> Attributes:
-        return Attributes.of(self.ino, self.stat())
+        return self.shown(self.stat())
+
+    def shown(self, status: os.stat_result) -> Attributes:
+        """Returns what stat(2) shows of what the backing filesystem says of this."""
+        shown = Attributes.of(self.ino, status)
+        if self.branch.over:
+            shown.nlink = 0  # other names are a blob's, or are about to go
+        holes = status.st_blocks * 512 < status.st_size and stat.S_ISREG(status.st_mode)
+        if holes and self.branch.tree.has_references and reference.origin_of(self.proc_path()) is not None:
+            # Nothing of it is stored here: tar -S would take all of it for a hole and not read it.
+            shown.blocks = full_blocks(status.st_size)
+        return shown
 
     def lift(self) -> None:
         """Makes sure that this has an inode of the tree's own: before its attributes or name change."""
@@ -235,8 +309,7 @@ class PendingNode(Place, Node):
         return reference.entry_at(self.proc_path(), self.name, status.st_size)
 
     def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
-        if self.twin() is not None:
-            raise ReadOnly
+        self._check_not_sealed()
         if self.is_nothing(changes, caller):
             return self._own_attributes()
         tree = self.branch.tree
@@ -346,13 +419,12 @@ class PendingNode(Place, Node):
 
     @contextlib.contextmanager
     def _xattr_change(self, name: bytes) -> Iterator[None]:
-        if self.twin() is not None:
-            raise ReadOnly
+        self._check_not_sealed()
         if not name.startswith(b"user."):
             raise unsupported()
         if is_own(name):
             raise NotPermitted(f"'{name.decode(errors='replace')}' is artfs's own")
-        with self.branch.tree.gate.change():
+        with contextlib.nullcontext() if self.gone else self.branch.tree.gate.change():
             self.lift_xattrs()
             yield
 
@@ -378,8 +450,7 @@ class PendingNode(Place, Node):
             if twin is not None:
                 return twin.open(flags, caller)
             return self._opened_to_read(flags, caller)
-        if self.twin() is not None:
-            raise ReadOnly
+        self._check_not_sealed()
         tree = self.branch.tree
         with contextlib.nullcontext() if self.gone else tree.gate.change():
             self.lift_bytes(empty=bool(flags & os.O_TRUNC))
@@ -397,14 +468,31 @@ class PendingNode(Place, Node):
         if self.branch.tree.has_references:
             entry = self.reference()
             if entry is not None:
-                return ReferenceHandle(self.branch.serving.references, entry, self.branch.tree.label, caller)
+                return self._opened_reference(entry, caller, self.descriptor(os.O_PATH))
         return PendingHandle(self, self.descriptor(self.branch.passed_on(flags)), caller, writable=False)
+
+    def _opened_reference(self, entry: ReferenceEntry, caller: Caller, fd: int = -1) -> Handle:
+        references, of = self.branch.serving.references, self.branch.tree.label
+        return ReferenceHandle(references, entry, of, caller, node=self, fd=fd)
 
 
 class PendingDirectory(PendingNode):
     """A directory of a pending tree."""
 
     __slots__ = ()
+
+    @property
+    def removed(self) -> bool:
+        """Tells whether the directory is gone: whoever has it finds it empty, and can make nothing in it."""
+        return self.branch.over or (self.parent is None and self.fd < 0 and not self.is_root)
+
+    def _own_attributes(self) -> Attributes:
+        if self.removed:
+            return Attributes(self.ino, stat.S_IFDIR | 0o755, nlink=0, uid=self.branch.tree.owner)
+        return super()._own_attributes()
+
+    def xattrs(self) -> list[bytes]:
+        return [] if self.removed else super().xattrs()
 
     @property
     def absent_timeout(self) -> float:
@@ -415,6 +503,8 @@ class PendingDirectory(PendingNode):
         twin = self.twin()
         if twin is not None:
             return twin.lookup(name)
+        if self.removed:
+            return None
         if names.is_reserved(name):
             return self.branch.control if self.is_root and name == names.CONTROL else None
         self.places.trim()
@@ -435,6 +525,9 @@ class PendingDirectory(PendingNode):
         twin = self.twin()
         if twin is not None:
             return twin.listing()
+        return EmptyListing() if self.removed else self._own_listing()
+
+    def _own_listing(self) -> Listing:
         return PendingListing(self)
 
     @contextlib.contextmanager
@@ -443,6 +536,8 @@ class PendingDirectory(PendingNode):
         if self.twin() is not None:
             raise ReadOnly
         names.check_entry_name(name)
+        if self.removed:
+            raise FileNotFoundError(errno.ENOENT, "the directory was removed")
         self.places.trim()
         with self.branch.tree.gate.change():
             self.lift()

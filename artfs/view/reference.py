@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import Protocol
 
 from artfs.errors import Interrupted
 from artfs.model.entry import ReferenceEntry
@@ -17,6 +18,13 @@ from artfs.view.node import Caller, Handle, Unready
 from artfs.view.process import gone
 
 _LOOK = 0.5  # seconds between looks whether who opened the file is there still
+
+
+class Opened(Protocol):
+    """A node that knows by whom it is open."""
+
+    def opened(self, handle: ReferenceHandle) -> None: ...
+    def closed(self, handle: ReferenceHandle) -> None: ...
 
 
 class ReferenceHandle(Handle):
@@ -30,13 +38,27 @@ class ReferenceHandle(Handle):
         "_entry",
         "_lock",
         "_look_at",
+        "_node",
         "_of",
         "_references",
         "_released",
+        "fd",
         "keep_cache",
     )
 
-    def __init__(self, references: References, entry: ReferenceEntry, of: str, caller: Caller) -> None:
+    def __init__(
+        self,
+        references: References,
+        entry: ReferenceEntry,
+        of: str,
+        caller: Caller,
+        *,
+        node: Opened,
+        fd: int = -1,
+    ) -> None:
+        """`fd` is a descriptor of what stands for the reference in a pending tree, to be closed with this."""
+        self._node, self.fd = node, fd
+        node.opened(self)
         self._references, self._entry, self._of, self._caller = references, entry, of, caller
         #: Bytes that nothing is known of may be others for the next who opens the file.
         self.keep_cache = bool(entry.checksum)
@@ -89,6 +111,9 @@ class ReferenceHandle(Handle):
         return False
 
     def release(self) -> None:
+        self._node.closed(self)
+        if self.fd >= 0:
+            os.close(self.fd)
         with self._lock:
             self._released = True
             if self._brought is not None:

@@ -13,6 +13,8 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
@@ -38,10 +40,14 @@ from artfs.view.node import (
 from artfs.view.reference import ReferenceHandle
 from artfs.view.xattrs import DIGEST, ERROR, is_own, of_reference
 
+if TYPE_CHECKING:
+    from artfs.view.pending import Branch
+
 log = logging.getLogger(__name__)
 
 _ORDINAL_BITS = 36
-_ORDINALS = (1 << _ORDINAL_BITS) - 1
+_DIRECTORY = 1 << _ORDINAL_BITS - 1  # set in the numbers of directories
+_ORDINALS = _DIRECTORY - 1
 _KEPT_NODES = 50_000
 
 _VERSION = b"user.artfs.version"
@@ -57,18 +63,35 @@ def ordinal_of(ino: int) -> int:
     return ino & _ORDINALS
 
 
+def is_directory(ino: int) -> bool:
+    """Tells whether a sealed node's inode number is that of a directory."""
+    return bool(ino & _DIRECTORY)
+
+
 class KeptNodes:
-    """The nodes of all versions that were found last, by inode number. Event loop's thread only."""
+    """The nodes of all versions that were found last, or are open, by inode number. Event loop's thread."""
 
     def __init__(self, limit: int = _KEPT_NODES) -> None:
         self._limit = limit
         self._nodes: OrderedDict[int, SealedNode] = OrderedDict()
+        #: So there is one node for a number as long as somebody has it open.
+        self._open: WeakValueDictionary[int, SealedNode] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._nodes)
 
     def get(self, ino: int) -> SealedNode | None:
-        return self._nodes.get(ino)
+        return self._nodes.get(ino) or self._open.get(ino)
+
+    def opened(self, node: SealedNode) -> None:
+        """Notes that somebody has a node open, and holds it as long."""
+        self._open[node.ino] = node
+
+    def in_use(self) -> list[SealedNode]:
+        # Copies: others open, close and find meanwhile.
+        opened = (known() for known in self._open.valuerefs())
+        directories = (node for node in list(self._nodes.values()) if is_directory(node.ino))
+        return [*(node for node in opened if node is not None), *directories]
 
     def keep(self, node: SealedNode) -> SealedNode:
         self._nodes[node.ino] = node
@@ -93,46 +116,62 @@ class SealedTree:
         self.references = references
         self._kept = kept
         self.label = f"{collection}:{record.version}"
+        self.deleted = False
+        self.outlived: WeakSet[Branch] = WeakSet()  # pending trees that became this version
         root = record.root.entry()
         if root.entries > _ORDINALS:
             raise Damaged(self.label, f"it says that it has {root.entries} entries")
         self.root = SealedNode(self, 0, root, None)
         self._created_ns = nanoseconds(record.created_at)
 
-    def number(self, ordinal: int) -> int:
+    def number(self, ordinal: int, entry: Entry) -> int:
         """Returns the inode number of an entry."""
-        return SEALED | self.record.serial << _ORDINAL_BITS | ordinal
+        kind = _DIRECTORY if isinstance(entry, DirEntry) else 0
+        return SEALED | self.record.serial << _ORDINAL_BITS | kind | ordinal
+
+    def opened(self, node: SealedNode) -> None:
+        """Notes that somebody has one of the nodes open, and holds it as long."""
+        self._kept.opened(node)
+
+    def known(self) -> list[SealedNode]:
+        """Lists what may be open, and directories in which somebody may sit. Any thread."""
+        return [node for node in self._kept.in_use() if node.tree is self]
 
     def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
-        known = self._kept.get(self.number(ordinal))
+        known = self._kept.get(self.number(ordinal, entry))
         return known or self._kept.keep(SealedNode(self, ordinal, entry, parent))
 
-    def at(self, ordinal: int) -> SealedNode:
-        """Finds the entry of an ordinal. Raises ESTALE if the tree has none."""
-        node = self.root
+    def at(self, ino: int) -> SealedNode:
+        """Finds the entry of an inode number, from the root on. Raises ESTALE if the tree has none."""
+        ordinal, node = ordinal_of(ino), self.root
         if ordinal > self.record.root.entries:
             raise OSError(errno.ESTALE, "no such entry in the version")
+        if self.deleted:
+            if not is_directory(ino):
+                raise OSError(errno.ESTALE, "the version was deleted")
+            # Its pages may be gone, and all that it shows is that it is empty.
+            return SealedNode(self, ordinal, node.entry, node)
         while node.ordinal != ordinal:
-            known = self._kept.get(self.number(ordinal))
-            if known is not None:
-                return known
             if not isinstance(node.entry, DirEntry):
                 raise OSError(errno.ESTALE, "no such entry in the version")
             self.store.reader.check_count(node.entry)
             offset, entry = self.store.reader.at(node.entry.tree, ordinal - node.ordinal)
             node = self.node(node.ordinal + offset, entry, node)
+        if node.ino != ino:
+            raise OSError(errno.ESTALE, "no such entry in the version")
         return node
 
 
 class SealedNode(Node):
     """One entry of a sealed version."""
 
-    __slots__ = ("damage", "entry", "ino", "ordinal", "parent", "tree")
+    __slots__ = ("__weakref__", "damage", "entry", "handles", "ino", "ordinal", "parent", "tree")
 
     def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
         self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
-        self.ino = tree.number(ordinal)
+        self.ino = tree.number(ordinal, entry)
         self.damage: Damaged | None = None  # what was found when it was read the last time
+        self.handles: set[SealedHandle | ReferenceHandle] | None = None  # who has it open
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
@@ -156,11 +195,11 @@ class SealedNode(Node):
         return Attributes(
             self.ino,
             mode,
-            nlink=1,  # of a directory "not counted", as btrfs says; find(1) knows that
+            nlink=int(not self.tree.deleted),  # 1 of a directory: "not counted", as of btrfs; find(1) knows
             uid=entry.uid,
             gid=entry.gid,
             size=size,
-            blocks=-(-size // 512),
+            blocks=self.tree.store.blocks(entry, size),
             atime_ns=entry.mtime_ns,
             mtime_ns=entry.mtime_ns,
             ctime_ns=self.tree._created_ns,
@@ -210,13 +249,28 @@ class SealedNode(Node):
         if writes(flags):
             raise ReadOnly
         if isinstance(self.entry, ReferenceEntry):
-            return ReferenceHandle(self.tree.references, self.entry, self.tree.label, caller)
+            return ReferenceHandle(self.tree.references, self.entry, self.tree.label, caller, node=self)
         assert isinstance(self.entry, FileEntry)
+        known = [handle.fd for handle in self.handles or ()]
         try:
-            return SealedHandle(self, self.tree.store.open_blob(self.entry.blob, self.entry.size))
+            return SealedHandle(
+                self, self.tree.store.open_blob(self.entry.blob, self.entry.size, known=known)
+            )
         except Damaged as error:
+            if self.tree.deleted:
+                raise OSError(errno.ESTALE, "the version was deleted, and its bytes collected") from None
             self.lament(error)
             raise
+
+    def opened(self, handle: SealedHandle | ReferenceHandle) -> None:
+        if self.handles is None:
+            self.handles = set()
+        self.handles.add(handle)
+        self.tree.opened(self)
+
+    def closed(self, handle: SealedHandle | ReferenceHandle) -> None:
+        if self.handles is not None:
+            self.handles.discard(handle)
 
     def lament(self, error: Damaged) -> None:
         """Tells the log what is damaged here, and keeps it for who asks why it can't be read."""
@@ -230,6 +284,8 @@ class SealedNode(Node):
     def lookup(self, name: bytes) -> Node | None:
         if not isinstance(self.entry, DirEntry):
             raise NotADirectoryError(errno.ENOTDIR, "not a directory")
+        if self.tree.deleted:
+            return None
         if names.is_reserved(name):
             return self.tree.control if self.ordinal == 0 and name == names.CONTROL else None
         reader = self.tree.store.reader
@@ -248,6 +304,7 @@ class SealedHandle(Handle):
 
     def __init__(self, node: SealedNode, fd: int) -> None:
         self._node, self.fd = node, fd
+        node.opened(self)
         assert isinstance(node.entry, FileEntry)
         self.unverified = node.tree.store.verified.wants(node.entry.blob, fd)
 
@@ -270,6 +327,7 @@ class SealedHandle(Handle):
         return os.pread(self.fd, size, offset)
 
     def release(self) -> None:
+        self._node.closed(self)  # first: the number of the descriptor may be used again
         closing.close(self.fd)  # gc may have taken the blob's name
 
 
@@ -278,9 +336,12 @@ class _SealedListing(Listing):
 
     def __init__(self, node: SealedNode) -> None:
         self._node = node
+        node.tree.opened(node)
 
     def entries(self, offset: int) -> Iterator[Listed]:
         node = self._node
+        if node.tree.deleted:
+            return
         assert isinstance(node.entry, DirEntry)
         reader = node.tree.store.reader
         reader.check_count(node.entry)
@@ -289,4 +350,4 @@ class _SealedListing(Listing):
             yield Listed(entry.name, child, child.attributes(), at + 1)
 
 
-__all__ = ["KeptNodes", "SealedHandle", "SealedNode", "SealedTree", "ordinal_of", "serial_of"]
+__all__ = ["KeptNodes", "SealedHandle", "SealedNode", "SealedTree", "is_directory", "serial_of"]

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord, lightened
-from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError, printable
+from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError
 from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
@@ -32,12 +33,13 @@ from artfs.view.node import ROOT_INO, SEALED, Caller, Node, virtual
 from artfs.view.patch import PatchBranch
 from artfs.view.pending import Branch, PendingDirectory, PendingHandle, Serving
 from artfs.view.referring import refer
-from artfs.view.sealed import KeptNodes, SealedTree, ordinal_of, serial_of
+from artfs.view.sealed import KeptNodes, SealedTree, serial_of
 from artfs.volume import Volume
 
 log = logging.getLogger(__name__)
 
 _KEPT_VERSIONS = 256
+_KEPT_DELETED = 4096  # versions that were deleted, for whoever sits in one
 _RECENT = 64  # roots of pending trees that are kept though the kernel knows them no more
 _FORGETTING = 0.05  # seconds until the kernel has told what it has forgotten; more may be known without harm
 _PATIENCE = 30.0  # seconds that the kernel may take to write dirty pages back
@@ -56,12 +58,18 @@ class Kernel(Protocol):
     def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         """Writes dirty pages of a file back and drops all."""
 
+    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
+        """What stat(2) shows of a file is something else now."""
+
 
 class NoKernel:
     def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         pass
 
     def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
+        pass
+
+    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
         pass
 
 
@@ -87,7 +95,10 @@ class View:
         # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
         self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()
         self._recent: OrderedDict[tuple[str, bytes], PendingDirectory] = OrderedDict()
+        # As with the roots; one tree a version, since what is deleted is noted in it.
+        self._trees: WeakValueDictionary[int, SealedTree] = WeakValueDictionary()
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
+        self._deleted: OrderedDict[int, SealedTree] = OrderedDict()
         self._labels: dict[int, str] = {}  # of all versions that were ever shown, by their serials
         self._kept = KeptNodes()
         volume.audience = self
@@ -131,7 +142,7 @@ class View:
             change(collection, old, ref, request, number=None if root is None else root.ino)
         finally:
             if old.successor is not None and root is not None:
-                self._forget_below(root, absent=list(root.branch.absent))
+                self._forget_below(old, absent=[(root.ino, name) for name in list(root.branch.absent)])
 
     def refer(
         self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
@@ -140,8 +151,10 @@ class View:
         return [(at.ino, name) for at, name in refer(self.pending(tree), way, found, caller, run)]
 
     def discarded(self, tree: PendingTree) -> None:
-        """A pending version was discarded: its name is free, its nodes answer ESTALE from now on."""
-        self._forget_pending(tree, self.drop(tree))
+        """A pending version was discarded: its name is free, and what is open has no links any more."""
+        root = self.drop(tree)
+        self._forget_pending(tree, root)
+        self._forget_below(tree)
         try:
             self.volume.catalog.collection(tree.collection)
         except CollectionNotFound:  # it was made for this one
@@ -161,26 +174,32 @@ class View:
             entries.append((root.ino, CONTROL))
         self.forget_names(tree, entries)
 
-    def _forget_below(self, root: PendingDirectory, absent: Sequence[bytes] = ()) -> None:
+    def _forget_below(self, tree: PendingTree, absent: Sequence[tuple[int, bytes]] = ()) -> None:
         """Makes the kernel look everything up again that it knows of a tree, and its attributes.
 
-        What it knows not to be in the root are the ``absent``.
+        It also knows that the ``absent`` are not there.
 
         A name takes all below it along, but for what is open or somebody sits in; so there are two rounds,
         and the second finds only that.
         """
-        tree = root.branch.tree
-        with self._kernel_may_keep(tree):
-            self._forget(tree, root.places.names(depth=1))
-            time.sleep(_FORGETTING)
-            self._forget(tree, root.places.names())
-            for number in root.places.numbers():
+        places = tree.places
+        with self._kernel_may_keep(tree.label):
+            names = places.names(depth=1)
+            self._forget(tree, names)
+            known = len(places)
+            while names:
+                time.sleep(_FORGETTING)
+                if len(places) == known:
+                    break
+                known = len(places)
+            self._forget(tree, places.names())
+            for number in places.numbers():
                 self.kernel.forget_pages(number, _PATIENCE, tree.owner)
-            self._forget(tree, [(root.ino, name) for name in absent])
+            self._forget(tree, absent)
 
     def forget_names(self, tree: PendingTree, names: Iterable[tuple[int, bytes]]) -> None:
         """Makes the kernel look names up again, each in a directory; what was done stands if it doesn't."""
-        with self._kernel_may_keep(tree):
+        with self._kernel_may_keep(tree.label):
             self._forget(tree, names)
 
     def _forget(self, tree: PendingTree, names: Iterable[tuple[int, bytes]]) -> None:
@@ -188,11 +207,10 @@ class View:
             self.kernel.forget_entry(directory, name, _PATIENCE, tree.owner)
 
     @contextlib.contextmanager
-    def _kernel_may_keep(self, tree: PendingTree) -> Iterator[None]:
+    def _kernel_may_keep(self, label: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:  # a timeout is one, too
-            label = f"{tree.collection}/{printable(tree.name)}"
             log.warning("%s: the kernel keeps what it knows: %r", label, error)
 
     @staticmethod
@@ -216,10 +234,10 @@ class View:
                 ArtfsError, OSError
             ):  # the collection can't be read: its nodes then fail
                 collection = self.volume.catalog.collection(tree.collection)
-                root.branch.sealed = self.sealed(collection, lightened(record)).root
+                root.branch.become(self.sealed(collection, lightened(record)))
         if root is not None and tree.merged:
             # Who sits in the tree has names and bytes of it that the version has not.
-            self._forget_below(root)
+            self._forget_below(tree)
         self._forget_pending(tree, root)
         tree.release()
 
@@ -236,28 +254,66 @@ class View:
         if tree is None:
             place = VersionPlace(self, collection, record, lambda: directory_of(collection))
             control = ControlDirectory(place, VERSION_FILES)
-            tree = self._sealed[record.serial] = SealedTree(
+            tree = self._trees[record.serial] = SealedTree(
                 collection.name, record, self.volume.store, self.volume.references, control, self._kept
             )
-            if len(self._sealed) > _KEPT_VERSIONS:
-                self._sealed.popitem(last=False)
+            self._keep(tree)
         return tree
 
+    def _keep(self, tree: SealedTree) -> None:
+        kept, most = (self._deleted, _KEPT_DELETED) if tree.deleted else (self._sealed, _KEPT_VERSIONS)
+        kept[tree.record.serial] = tree
+        if len(kept) > most:
+            with contextlib.suppress(KeyError):  # another thread has let the last one go just now
+                kept.popitem(last=False)
+
     def _known_sealed(self, serial: int) -> SealedTree | None:
-        tree = self._sealed.get(serial)
-        if tree is not None:
+        tree = self._trees.get(serial)
+        if tree is not None and not tree.deleted:
+            self._keep(tree)
             with contextlib.suppress(KeyError):  # a sealing thread has let it go just now
                 self._sealed.move_to_end(serial)
         return tree
 
-    def forget_sealed(self, record: VersionRecord) -> None:
-        """A version was deleted."""
+    def forget_sealed(self, collection: Collection, record: VersionRecord) -> None:
+        """A version was deleted: what is open of it goes on, and its directories are empty."""
+        try:
+            tree = self.sealed(collection, record)
+        except Damaged:
+            return  # it was never shown
+        tree.deleted = True
+        self._keep(tree)
         self._sealed.pop(record.serial, None)
         self._labels.pop(record.serial, None)
+        known, outlived = tree.known(), [branch.tree for branch in tree.outlived]
+        numbers = [node.ino for node in known]
+        numbers += [number for pending in outlived for number in pending.places.numbers()]
+        with self._kernel_may_keep(tree.label):
+            for number in numbers:
+                self.kernel.forget_attributes(number, _PATIENCE, 0)
+        # The names only when rmdir(2) is answered: until then the kernel has the directories locked.
+        below = [(node.parent.ino, node.entry.name) for node in known if node.parent is not None]
+        with contextlib.suppress(RuntimeError):  # no thread can be had
+            threading.Thread(target=self._forget_deleted, args=(tree.label, below, outlived)).start()
+
+    def _forget_deleted(
+        self, label: str, names: list[tuple[int, bytes]], outlived: list[PendingTree]
+    ) -> None:
+        with self._kernel_may_keep(label):
+            for directory, name in names:
+                self.kernel.forget_entry(directory, name, _PATIENCE, 0)
+        for tree in outlived:
+            self._forget_below(tree)
 
     def sealed_node(self, ino: int) -> Node:
-        """Finds a sealed node by its inode number. Raises ESTALE if its version was deleted."""
+        """Finds a sealed node by its inode number.
+
+        Raises ESTALE for a file of a deleted version that nobody has open.
+        """
         assert ino & SEALED
+        known = self._kept.get(ino)
+        if known is not None:
+            return known
         serial = serial_of(ino)
         tree = self._known_sealed(serial)
         if tree is None:
@@ -265,4 +321,4 @@ class View:
             if found is None:
                 raise OSError(errno.ESTALE, "the version was deleted")
             tree = self.sealed(*found)
-        return tree.at(ordinal_of(ino))
+        return tree.at(ino)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections import Counter
 
 from artfs.catalog.collection import Collection
 from artfs.errors import (
@@ -97,11 +98,12 @@ class _Directory(Node):
 class VolumeRoot(_Directory):
     """The root of the mount: collections."""
 
-    __slots__ = ("_collections", "control", "view")
+    __slots__ = ("_collections", "_removed", "control", "view")
 
     def __init__(self, view: View) -> None:
         self.view, self.ino = view, ROOT_INO
         self._collections: dict[str, CollectionNode] = {}
+        self._removed: Counter[str] = Counter()
         self.control = ControlDirectory(VolumePlace(view, self), VOLUME_FILES)
 
     def backing(self) -> int:
@@ -118,7 +120,10 @@ class VolumeRoot(_Directory):
     def collection(self, collection: Collection) -> CollectionNode:
         node = self._collections.get(collection.name)
         if node is None or node.collection is not collection:
-            node = self._collections[collection.name] = CollectionNode(self.view, collection)
+            # While somebody has something of a removed one open the kernel takes its number for dead
+            # (fs/namei.c, vfs_rmdir): one of the same name needs another.
+            ino = virtual(b"collection", collection.name.encode(), b"%d" % self._removed[collection.name])
+            node = self._collections[collection.name] = CollectionNode(self.view, collection, ino)
         return node
 
     def names(self) -> list[bytes]:
@@ -135,8 +140,10 @@ class VolumeRoot(_Directory):
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
         check_no_control(name)
-        self.view.volume.catalog.remove(_text(name, "a collection"))
-        self._collections.pop(name.decode(), None)
+        text = _text(name, "a collection")
+        self.view.volume.catalog.remove(text)
+        self._removed[text] += 1
+        self._collections.pop(text, None)
 
 
 class CollectionNode(_Directory):
@@ -144,9 +151,8 @@ class CollectionNode(_Directory):
 
     __slots__ = ("_pending", "collection", "control", "view")
 
-    def __init__(self, view: View, collection: Collection) -> None:
-        self.view, self.collection = view, collection
-        self.ino = virtual(b"collection", collection.name.encode())
+    def __init__(self, view: View, collection: Collection, ino: int) -> None:
+        self.view, self.collection, self.ino = view, collection, ino
         self._pending = PendingList(view, collection)
         self.control = ControlDirectory(CollectionPlace(view, collection, self), COLLECTION_FILES)
 
@@ -226,7 +232,7 @@ class CollectionNode(_Directory):
         record = self.collection.record(number)
         self.collection.delete_version(number)
         self.view.volume.reconsider(self.collection)
-        self.view.forget_sealed(record)
+        self.view.forget_sealed(self.collection, record)
 
 
 class PendingList(_Directory):

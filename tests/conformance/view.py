@@ -93,6 +93,9 @@ class Kernel:
     def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
         pass
 
+    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
+        pass
+
     def forget_all(self) -> None:
         """As when memory is short: what is open stays."""
         self._names.clear()
