@@ -135,12 +135,17 @@ def same_bytes(a_fd: int, b_fd: int) -> bool:
 def copy_fd(src_fd: int, dst_fd: int, *, check: Callable[[], None] = lambda: None) -> None:
     """Copies a whole file into an empty one: shares the extents where it can, keeps holes.
 
+    Where the source has holes and its filesystem does not tell where, as over FUSE, zeros become holes.
     Moves both descriptors' offsets. Each byte is as it was at some moment of the copying; hash the result
     if the source may be written meanwhile. Calls `check` before each piece, which ends it by raising.
     """
     if syscalls.reflink(dst_fd, src_fd):
         return
-    size = os.fstat(src_fd).st_size
+    status = os.fstat(src_fd)
+    size = status.st_size
+    if status.st_blocks * 512 < size and _next_data(src_fd, 0, size) == (0, size):
+        rewrite_fd(src_fd, dst_fd)
+        return
     os.ftruncate(dst_fd, size)
     offset = 0
     while offset < size:
