@@ -23,6 +23,7 @@ from artfs.mount.operations import KernelCaches, Operations
 from artfs.mount.shares import raise_descriptor_limit
 from artfs.mount.sparing import spare_the_log
 from artfs.mount.supervised import Supervised
+from artfs.mount.trace import trace_if_asked
 from artfs.references import SCHEMES
 from artfs.store.locks import Held
 from artfs.store.owners import Owner, this_process
@@ -74,7 +75,9 @@ def mount(
             # Also a daemon of an ordinary user may read more than those whom it lets in.
             volume.references.careful = view.as_root or options.allow_other
             views.append(view)
-            return Operations(session, view)
+            made = Operations(session, view)
+            trace_if_asked(made, session)
+            return made
 
         def stopping() -> None:
             for view in views:

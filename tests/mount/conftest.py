@@ -64,8 +64,12 @@ def pending(collection: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def module_mount(request: pytest.FixtureRequest) -> Iterator[MountedVolume]:
-    """One mount for all tests of a module, with its ``MOUNT_OPTIONS``; checked after the last."""
-    with mounted_volume(getattr(request.module, "MOUNT_OPTIONS", ())) as mounted:
+    """One mount for all tests of a module, with its ``MOUNT_OPTIONS``; checked after the last.
+
+    A module with ``TRACED`` has the daemon's last requests in its failures.
+    """
+    options, traced = getattr(request.module, "MOUNT_OPTIONS", ()), hasattr(request.module, "TRACED")
+    with mounted_volume(options, traced=traced) as mounted:
         yield mounted
 
 

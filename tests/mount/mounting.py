@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tests.thorough import THOROUGH
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Looked up before the tests get a private temporary directory: other users have to reach the mounts.
 PLACE = tempfile.gettempdir()
+_TRACED = 1000  # lines of the daemon's requests that a failure shows
 PATIENCE = 3600 if THOROUGH else 120  # seconds a test may take before the connection is cut
 
 _WATCHDOG = """
@@ -49,12 +50,14 @@ while True:
 """
 
 
-def artfs(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def artfs(
+    *arguments: str | Path, timeout: float = 60, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a command of artfs to its end; the caller looks at the exit status."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
         [sys.executable, "-m", "artfs", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -63,9 +66,9 @@ def artfs(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedPr
     )
 
 
-def must(*arguments: str | Path) -> str:
+def must(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
     """Runs a command of artfs that has to succeed; returns what it printed."""
-    done = artfs(*arguments)
+    done = artfs(*arguments, environment=environment)
     if done.returncode != 0:
         shown = " ".join(map(str, arguments))
         pytest.fail(f"artfs {shown}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -89,6 +92,9 @@ def is_alive(pid: int) -> bool:
 class MountedVolume:
     """A volume and its mount, in a directory of their own which other users may walk through."""
 
+    #: Has the daemon write its requests down, of which a failure shows the last.
+    traced = False
+
     def __init__(self, options: Sequence[str] = ()) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="artfs-test-", dir=PLACE))
         self.base.chmod(0o755)
@@ -96,6 +102,7 @@ class MountedVolume:
         self.point = self.base / "mnt"
         self.point.mkdir()
         self.options = tuple(options)
+        self._trace = self.base / "trace"
         self.pid: int | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._watchdog_log = self.base / "watchdog.log"
@@ -121,7 +128,8 @@ class MountedVolume:
         self.pid = daemon_of(self.volume)
 
     def _mount(self) -> None:
-        must("mount", *self.options, self.volume, self.point)
+        environment = {"ARTFS_TRACE": str(self._trace)} if self.traced else {}
+        must("mount", *self.options, self.volume, self.point, environment=environment)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -198,7 +206,10 @@ class MountedVolume:
 
     def log_tail(self) -> str:
         """The end of the daemon's log, for people who read a failure."""
-        return "\n".join(["--- mount.log:", *self.log().splitlines()[-40:], ""])
+        lines = ["--- mount.log:", *self.log().splitlines()[-40:], ""]
+        if self.traced and self._trace.exists():
+            lines += ["--- requests:", *self._trace.read_text().splitlines()[-_TRACED:], ""]
+        return "\n".join(lines)
 
     def remove(self) -> None:
         """Deletes volume and mountpoint; never walks into something that is still mounted."""
@@ -217,10 +228,11 @@ def _is_directory(path: Path) -> bool:
 
 @contextmanager
 def mounted_volume(
-    options: Sequence[str] = (), kind: type[MountedVolume] = MountedVolume
+    options: Sequence[str] = (), kind: type[MountedVolume] = MountedVolume, *, traced: bool = False
 ) -> Iterator[MountedVolume]:
     """A fresh volume, mounted; afterwards unmounted, checked and deleted."""
     mounted = kind(options)
+    mounted.traced = traced
     try:
         mounted.start()
         try:

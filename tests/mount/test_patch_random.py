@@ -10,7 +10,9 @@ import contextlib
 import itertools
 import mmap
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +23,18 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from artfs.view.node import Attributes, Listed, Listing, Node
 from tests.conformance.dirstream import Stream
-from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
+from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
 from tests.mount.control import command, finish, show_json
+from tests.mount.mounting import REPOSITORY, MountedVolume
+from tests.property.looking import look
 from tests.property.moving import MovingMachine
 from tests.property.patching import Opened
+from tests.property.recording import Recorder
 from tests.property.worlds import Finished, Seat, reopened
 
 pytestmark = pytest.mark.fuse
+
+TRACED = True
 
 EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "25"))
 STEPS = 40
@@ -41,7 +48,7 @@ class MountedWorld:
     restarts = False
 
     def __init__(self, point: Path) -> None:
-        self._collection = point / f"random-{next(_collections)}"
+        self._collection = point / f"random-{os.getpid()}-{next(_collections)}"
         self._collection.mkdir()
         self._numbers = itertools.count()
         self.start(None)
@@ -162,9 +169,22 @@ class Mapped:
 class MountedMachine(MovingMachine):
     """Maps files, too."""
 
-    def __init__(self, point: Path) -> None:
+    def __init__(self, point: Path, failed: Callable[[str], None]) -> None:
+        """`failed` is told the script of a sequence that failed."""
         self.maps: list[Mapped] = []
-        super().__init__(lambda _place: MountedWorld(point))
+        self._recorder, self._failed = Recorder(), failed
+        super().__init__(lambda _place: self._recorder.adopt(MountedWorld(point), "world"))
+
+    def teardown(self) -> None:
+        failed = sys.exc_info()[0] is not None
+        try:
+            super().teardown()
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            if failed:
+                self._failed(self._recorder.script())
 
     def let_go(self, *, readers: bool, writers: bool = True) -> None:
         for mapped in self.maps:
@@ -191,6 +211,10 @@ class MountedMachine(MovingMachine):
         ours, reference = (
             mmap.mmap(of.fileno(), size, mmap.MAP_SHARED, protection) for of in (file.ours, file.reference)
         )
+        self._recorder.note(
+            f"mmap.mmap({vars(file.ours)['_name']}.fileno(), {size}, 1, {protection})",
+            self._map(file.number),
+        )
         self.maps.append(Mapped(file.number, file, ours, reference))
         self.say(f"map file {file.number}")
 
@@ -203,6 +227,8 @@ class MountedMachine(MovingMachine):
         written = written[: len(mapped.reference)]
         offset = data.draw(st.sampled_from([0, len(mapped.reference) - len(written)]))
         self.say(f"store {written!r} at {offset} of file {mapped.number}")
+        where = f"{self._map(mapped.number)}[{offset}:{offset + len(written)}]"
+        self._recorder.note(f"{where} = {written!r}", "_")
         for memory in (mapped.reference, mapped.ours):
             memory[offset : offset + len(written)] = written
             memory.flush()
@@ -212,8 +238,13 @@ class MountedMachine(MovingMachine):
     def unmap(self, data: st.DataObject) -> None:
         mapped = data.draw(st.sampled_from(self.maps))
         self.say(f"unmap file {mapped.number}")
+        self._recorder.note(f"{self._map(mapped.number)}.close()")
         self.maps.remove(mapped)
         mapped.close()
+
+    @staticmethod
+    def _map(number: int) -> str:
+        return f"map_{number}"
 
     def compare_files(self) -> None:
         super().compare_files()
@@ -222,15 +253,62 @@ class MountedMachine(MovingMachine):
                 assert mapped.ours[:] == mapped.reference[:], f"mapping of file {mapped.number}"
 
 
-def test_a_mounted_patch_is_an_ordinary_directory(shared_mnt: Path):
-    run_state_machine_as_test(
-        lambda: MountedMachine(shared_mnt),  # type: ignore[arg-type]  # a factory will do
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            # What a mount is asked for once more it may answer from its caches.
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
+def test_a_mounted_patch_is_an_ordinary_directory(shared_mount: MountedVolume):
+    failures: list[str] = []
+
+    def failed(script: str) -> None:
+        """Notes the first failure, which may not come again, and the last one, which is the shortest."""
+        del failures[1:]
+        failures.append(f"{script}\n{shared_mount.log_tail()}")
+
+    try:
+        run_state_machine_as_test(
+            lambda: MountedMachine(shared_mount.point, failed),  # type: ignore[arg-type]  # a factory will do
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                # What a mount is asked for once more it may answer from its caches.
+                phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    except BaseException:
+        for which, text in zip(("first", "last"), failures, strict=False):
+            print(f"--- the {which} failure, as a script:\n{text}")
+        raise
+
+
+def test_what_was_done_is_a_script(shared_mnt: Path, tmp_path: Path):
+    recorder = Recorder()
+    world = recorder.adopt(MountedWorld(shared_mnt), "world")
+    with world.fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
+        file.pwrite(b"x" * 100, 5)
+    world.finish()
+    world.start("latest")
+    world.fs.link(b"file", b"again")
+    with pytest.raises(FileNotFoundError):
+        world.fs.unlink(b"none")
+    world.fs.utimens(b"file", When.OMIT, When.NOW)
+    seat = world.seat(b"")
+    seat.fs.mkdir(b"dir")
+    seat.leave()
+    assert len(look(world.fs)) == 4
+    world.finish()
+    script = recorder.script()
+    (tmp_path / "script.py").write_text(script)
+    before = set(os.listdir(shared_mnt))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", shared_mnt],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, f"{done.stderr}\n{script}"
+    (made,) = set(os.listdir(shared_mnt)) - before
+    assert "# ENOENT" in script
+    assert script.count("look(") == 1
+    assert (shared_mnt / made / "v0" / "file").read_bytes() == bytes(5) + b"x" * 100
+    assert sorted(os.listdir(shared_mnt / made / "v1")) == ["again", "dir", "file"]

@@ -47,7 +47,11 @@ def look(fs: Filesystem, *, exact: bool = False) -> Tree:
 
     ``exact``: with all times, to compare what is in one filesystem.
     """
-    found: Tree = {}
+    recorder = getattr(fs, "_recorder", None)
+    if recorder is not None and not recorder.quiet:
+        found: Tree = recorder.call(f"look({fs._name})", lambda: look(fs, exact=exact))  # type: ignore[attr-defined]
+        return found
+    found = {}
     first: dict[int, bytes] = {}
     todo = [b""]
     while todo:
