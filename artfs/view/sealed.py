@@ -121,7 +121,7 @@ class SealedTree:
         root = record.root.entry()
         if root.entries > _ORDINALS:
             raise Damaged(self.label, f"it says that it has {root.entries} entries")
-        self.root = SealedNode(self, 0, root, None)
+        self.root = SealedNode(self, 0, root, None, self.number(0, root))
         self._created_ns = nanoseconds(record.created_at)
 
     def number(self, ordinal: int, entry: Entry) -> int:
@@ -138,8 +138,8 @@ class SealedTree:
         return [node for node in self._kept.in_use() if node.tree is self]
 
     def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
-        known = self._kept.get(self.number(ordinal, entry))
-        return known or self._kept.keep(SealedNode(self, ordinal, entry, parent))
+        ino = self.number(ordinal, entry)
+        return self._kept.get(ino) or self._kept.keep(SealedNode(self, ordinal, entry, parent, ino))
 
     def at(self, ino: int) -> SealedNode:
         """Finds the entry of an inode number, from the root on. Raises ESTALE if the tree has none."""
@@ -150,7 +150,7 @@ class SealedTree:
             if not is_directory(ino):
                 raise OSError(errno.ESTALE, "the version was deleted")
             # Its pages may be gone, and all that it shows is that it is empty.
-            return SealedNode(self, ordinal, node.entry, node)
+            return SealedNode(self, ordinal, node.entry, node, ino)
         while node.ordinal != ordinal:
             if not isinstance(node.entry, DirEntry):
                 raise OSError(errno.ESTALE, "no such entry in the version")
@@ -165,13 +165,17 @@ class SealedTree:
 class SealedNode(Node):
     """One entry of a sealed version."""
 
-    __slots__ = ("__weakref__", "damage", "entry", "handles", "ino", "ordinal", "parent", "tree")
+    __slots__ = (
+        "__weakref__", "_blocks", "damage", "entry", "handles", "ino", "ordinal", "parent", "tree",
+    )  # fmt: skip
 
-    def __init__(self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None) -> None:
-        self.tree, self.ordinal, self.entry, self.parent = tree, ordinal, entry, parent
-        self.ino = tree.number(ordinal, entry)
+    def __init__(
+        self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None, ino: int
+    ) -> None:
+        self.tree, self.ordinal, self.entry, self.parent, self.ino = tree, ordinal, entry, parent, ino
         self.damage: Damaged | None = None  # what was found when it was read the last time
         self.handles: set[SealedHandle | ReferenceHandle] | None = None  # who has it open
+        self._blocks = -1  # st_blocks, once it was asked for: it may take a look at the blob
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
@@ -192,6 +196,8 @@ class SealedNode(Node):
     def attributes(self) -> Attributes:
         entry = self.entry
         mode, size = mode_and_size(entry)
+        if self._blocks < 0:
+            self._blocks = self.tree.store.blocks(entry, size)
         return Attributes(
             self.ino,
             mode,
@@ -199,7 +205,7 @@ class SealedNode(Node):
             uid=entry.uid,
             gid=entry.gid,
             size=size,
-            blocks=self.tree.store.blocks(entry, size),
+            blocks=self._blocks,
             atime_ns=entry.mtime_ns,
             mtime_ns=entry.mtime_ns,
             ctime_ns=self.tree._created_ns,
