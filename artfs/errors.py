@@ -8,13 +8,21 @@
     │   └── NotJoined          a run that is to leave has not joined
     ├── TypeMismatch           a collection has versions of another type (ValueError)
     ├── CannotSeal             a tree with entries that a version can't hold (fifo, socket)
-    ├── NotFound               (LookupError)
-    │   ├── CollectionNotFound
-    │   ├── VersionNotFound
-    │   ├── DraftNotFoundError
-    │   ├── AliasNotFound
-    │   ├── RunNotFound
-    │   └── PathNotFound       (KeyError)
+    ├── CommError              wandb's word for what a server would be asked for
+    │   ├── NotFound           (LookupError)
+    │   │   ├── CollectionNotFound
+    │   │   ├── VersionNotFound
+    │   │   ├── DraftNotFoundError
+    │   │   ├── AliasNotFound
+    │   │   ├── RunNotFound
+    │   │   └── PathNotFound   (KeyError)
+    │   └── VolumeError
+    │       ├── NotAVolume
+    │       ├── VolumeExists   (FileExistsError)
+    │       ├── VolumeTooNew
+    │       └── VolumeInUse
+    ├── UsageError             a call of the SDK that makes no sense where it stands (ValueError)
+    │   └── UnsupportedError   a call that wandb knows and artfs does not
     ├── AlreadyExists          (FileExistsError)
     │   ├── AlreadyPending        the distributed id was started and not finished
     │   ├── AlreadyFinishedError  the distributed id has its version
@@ -43,11 +51,6 @@
     │   ├── Unreachable        they can't be had
     │   ├── Changed            they are not the recorded ones
     │   └── RemoteMissing      what fetches them is not installed
-    ├── VolumeError
-    │   ├── NotAVolume
-    │   ├── VolumeExists       (FileExistsError)
-    │   ├── VolumeTooNew
-    │   └── VolumeInUse
     └── MountError             the mount can't be made or taken away
 
 Users see each class as ``artfs.NAME``. In parentheses stands the built-in that a class is as well, so that a
@@ -101,6 +104,10 @@ class ArtfsError(Exception):
         return copyreg.__newobj__, (type(self),), {**vars(self), "args": self.args}  # type: ignore[attr-defined]
 
 
+Error = ArtfsError
+"""wandb's name for the root."""
+
+
 @contextlib.contextmanager
 def naming(path: bytes) -> Iterator[None]:
     """Names the whole path in an OSError of the block, instead of its last part."""
@@ -142,7 +149,19 @@ class CannotSeal(ArtfsError):
         self.entries = tuple(entries)
 
 
-class NotFound(ArtfsError, LookupError):
+class CommError(ArtfsError):
+    """wandb's word for what a server says no to: what is asked for is not there, or can't be reached."""
+
+
+class UsageError(ArtfsError, ValueError):
+    """A call of the SDK that makes no sense where it stands; the text says why."""
+
+
+class UnsupportedError(UsageError):
+    """wandb has this and artfs has not; the text says what does the like."""
+
+
+class NotFound(CommError, LookupError):
     """Something that was asked for by name is not there."""
 
 
@@ -435,7 +454,7 @@ class RemoteMissing(ReferenceFailed):
         self.uri = uri
 
 
-class VolumeError(ArtfsError):
+class VolumeError(CommError):
     """A volume can't be opened or made."""
 
 
