@@ -35,6 +35,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     ``owner`` is the number of the user who made it through a mount. ``processes`` are those that it goes on
     in: it is ``crashed`` once all of them are known to be dead without having ended it.
+    ``owner`` is the number of the user who made it through a mount. ``config`` and ``summary`` are JSON
+    objects: what the run was given, and what it came to; ``notes`` is free text.
     """
 
     id: str
@@ -49,7 +51,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     owner: records.Owner | None = None
     processes: tuple[Owner, ...] = ()
+    entity: str | None = None
+    name: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
+    config: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
 
+
+_FREE_TEXT = {"notes"}
+"""Keys whose text may have several lines."""
 
 _SETTABLE = {*Run.__struct_fields__} - {"owner", "processes"}
 
@@ -230,6 +241,9 @@ def _encoded(run: Run) -> bytes:
 def _checked(run: Run) -> Run:
     check_run_id(run.id)
     for key, value in msgspec.structs.asdict(run).items():
+        if key in _FREE_TEXT:
+            records.check_description(value or "")
+            continue
         for text in value if isinstance(value, tuple) else (value,):
             if isinstance(text, str):
                 records.check_line(f"{key} of a run", text)

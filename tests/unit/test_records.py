@@ -65,6 +65,11 @@ RUN = Run(
             space="pid:[1] time:[2]",
         ),
     ),
+    name="calm river",
+    notes="two\nlines",
+    tags=("a tag",),
+    config={"lr": 0.1, "layers": [1, 2]},
+    summary={"best": None},
 )
 TOMBSTONE = Tombstone(version="v3", deleted_at="2024-03-02T00:00:00.000000Z")
 
