@@ -142,7 +142,7 @@ class Access(ABC):
 
     @abstractmethod
     def collections(self) -> list[dict[str, Any]]:
-        """Returns name, type, description, ``versions``, ``pending``, ``abandoned``, ``latest`` of each."""
+        """Returns name, type, description, tags, ``versions``, ``pending``, ``abandoned``, ``latest`` of each."""
 
     @abstractmethod
     def collection(self, name: str) -> dict[str, Any]:
@@ -151,6 +151,10 @@ class Access(ABC):
     @abstractmethod
     def describe_collection(self, name: str, description: str) -> None:
         """Sets the description of a collection."""
+
+    @abstractmethod
+    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+        """Replaces the tags of a collection."""
 
     @abstractmethod
     def collection_ttl(self, name: str) -> int | None:

@@ -118,6 +118,7 @@ class DirectAccess(Access):
             "name": collection.name,
             "type": collection.type,
             "description": collection.description,
+            "tags": collection.tags,
             "versions": len(numbers),
             "pending": len(self._volume.pending_names(collection)),
             "abandoned": len(self._volume.abandoned(collection)),
@@ -126,6 +127,9 @@ class DirectAccess(Access):
 
     def describe_collection(self, name: str, description: str) -> None:
         self._collection(name).set_description(description)
+
+    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+        self._collection(name).set_tags(tags)
 
     def collection_ttl(self, name: str) -> int | None:
         return self._collection(name).ttl

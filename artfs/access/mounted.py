@@ -133,6 +133,10 @@ class MountedAccess(Access):
         with may(f"describe '{name}'"), self._collection(name) as fd:
             command(fd, b".artfs/description", records.check_description(description))
 
+    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+        with self._collection(name) as fd:
+            command(fd, b".artfs/tags", "\n".join(records.check_tags(tags)))
+
     def collection_ttl(self, name: str) -> int | None:
         with self._collection(name) as fd:
             ttl = text(fd, b".artfs/ttl")
@@ -175,6 +179,7 @@ class MountedAccess(Access):
             "name": name,
             "type": text(fd, b".artfs/type"),
             "description": text(fd, b".artfs/description"),
+            "tags": text(fd, b".artfs/tags").splitlines(),
             "versions": len(numbers),
             "pending": len(_listed(fd, b"pending")),
             "abandoned": len(_abandoned(fd)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import MappingProxyType
@@ -102,6 +102,15 @@ class Collection:
         """Notes durably in which scope something is logged here. Raises InvalidCommand if it has another."""
         self.scope  # noqa: B018  (raises Damaged for what nobody can have set)
         self._change_text(b"scope", lambda before: scopes.claimed(self.name, before, scope))
+
+    @property
+    def tags(self) -> list[str]:
+        """The collection's own tags, in the order in which they were set."""
+        return self._text(b"tags").splitlines()
+
+    def set_tags(self, tags: Iterable[str]) -> None:
+        """Replaces them. Raises InvalidCommand."""
+        self._set_text(b"tags", "\n".join(records.check_tags(tags)))
 
     @property
     def ttl(self) -> int | None:
@@ -360,6 +369,7 @@ class Collection:
             self._check_type,
             self._check_ttl,
             self._check_scope,
+            self._check_tags,
             self._check_description,
             self._check_pending,
         ):
@@ -465,6 +475,9 @@ class Collection:
 
     def _check_scope(self) -> None:
         self.scope  # noqa: B018
+
+    def _check_tags(self) -> None:
+        self._check_text(b"tags", lambda text: records.check_tags(text.splitlines()))
 
     def _check_description(self) -> None:
         self._check_text(b"description", records.check_description)

@@ -35,8 +35,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     ``owner`` is the number of the user who made it through a mount. ``processes`` are those that it goes on
     in: it is ``crashed`` once all of them are known to be dead without having ended it.
-    ``owner`` is the number of the user who made it through a mount. ``config`` and ``summary`` are JSON
-    objects: what the run was given, and what it came to; ``notes`` is free text.
+    ``config`` and ``summary`` are JSON objects: what the run was given, and what it came to; ``notes`` is
+    free text.
     """
 
     id: str

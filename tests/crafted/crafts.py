@@ -302,6 +302,7 @@ add("type-not-utf8", _write("collections", "bad", "type", data=b"\xff\n"), "bad/
 add("type-of-lines", _write("collections", "bad", "type", data=b"a\nb\x1b[31m\n"), "bad/type", gc=None)
 add("ttl-words", _write("collections", "bad", "ttl", data=b"soon\n"), "bad/ttl", gc=None)
 add("scope-slashes", _write("collections", "bad", "scope", data=b"a/b/c\n"), "bad/scope", gc=None)
+add("collection-tags", _write("collections", "bad", "tags", data=b"a\tb\n"), "bad/tags", gc=None)
 add("ttl-digits", _write("collections", "bad", "ttl", data=b"9" * 5000), "bad/ttl", gc=None)
 add(
     "description-not-utf8",

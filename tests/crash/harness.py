@@ -127,7 +127,7 @@ class Case:
             aliases=collection.aliases(),
             ids={name: f"v{number}" for name, number in ids.items() if number is not None},
             pending={name: self.pending(name) for name in self.volume.pending_names(collection)},
-            told=(collection.description, collection.ttl, collection.scope, self.runs()),
+            told=(collection.description, collection.tags, collection.ttl, collection.scope, self.runs()),
         )
 
     def runs(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ STEPS = {
 
 #: What a label is that is no text in the code: by the module, and how the code spells it.
 SPELLED = {
-    ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl", "scope"),
+    ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl", "scope", "tags"),
     ("catalog/collection.py", "label"): ("notes",),
     ("pending/overlay.py", "f'overlay:{step}'"): tuple(
         f"overlay:{step}" for step in ("copy-up", "lift", "reference", "stub", "symlink")
@@ -108,6 +108,6 @@ def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 #: What :func:`durable.replace_if_unchanged` does besides, by what it is given.
 EITHER = ("write", "fsync", "rename", "unlink")
 BOTH = (
-    *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl", "scope"),
+    *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl", "scope", "tags"),
     "tombstone",
 )

@@ -108,6 +108,7 @@ UPKEEP = {
     ),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
     "say where it belongs": Scenario(_version, lambda case: case.collection.claim(Scope("me", "demo"))),
+    "tag the collection": Scenario(_version, lambda case: case.collection.set_tags(["gold", "frozen"])),
     "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
     "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
     "change notes": Scenario(

@@ -38,6 +38,7 @@ WRITABLE = {
     "collection": {
         "type": "kind",
         "description": "text",
+        "tags": "gold",
         "ttl": "30d",
         "scope": "me/",
         "versions": "",

@@ -19,6 +19,7 @@ from artfs.view.control.status import PendingStatus, UpdatedAt, VersionStatus, V
 from artfs.view.control.texts import (
     CollectionDescription,
     CollectionScope,
+    CollectionTags,
     CollectionTtl,
     PendingAliases,
     PendingDescription,
@@ -32,7 +33,15 @@ from artfs.view.control.texts import (
 from artfs.view.control.versions import Versions
 
 VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
-COLLECTION_FILES = (Type(), CollectionDescription(), CollectionTtl(), CollectionScope(), Versions(), Error())
+COLLECTION_FILES = (
+    Type(),
+    CollectionDescription(),
+    CollectionTags(),
+    CollectionTtl(),
+    CollectionScope(),
+    Versions(),
+    Error(),
+)
 PENDING_FILES = (
     PendingFinish(),
     Discard(),

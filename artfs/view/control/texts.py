@@ -49,6 +49,18 @@ class CollectionDescription(ControlFile[CollectionPlace]):
         place.collection.set_description(decoded(command))
 
 
+class CollectionTags(ControlFile[CollectionPlace]):
+    """A tag is a line."""
+
+    name, writable = "tags", True
+
+    def read(self, place: CollectionPlace) -> str:
+        return _lines(place.collection.tags)
+
+    def write(self, place: CollectionPlace, command: bytes, caller: Caller) -> None:
+        place.collection.set_tags(line.strip() for line in decoded(command).splitlines() if line.strip())
+
+
 class PendingDescription(ControlFile[PendingPlace]):
     name, writable = "description", True
 
