@@ -1,15 +1,21 @@
 """artfs: a filesystem of immutable versions. These are the public names of its Python SDK.
 
-They are wandb's: ``import artfs as wandb`` is what a program changes. Each is loaded when it is first used,
-so that the command line doesn't wait for them.
+They are wandb's: ``import artfs as wandb`` is what a program changes; ``sys.modules["wandb"] = artfs`` does
+it for libraries that import wandb themselves. Each is loaded when it is first used, so that the command line
+doesn't wait for them.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from artfs import errors
     from artfs.errors import (
         AliasNotFound,
         AlreadyExists,
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
         Changed,
         CollectionNotFound,
         Collision,
+        CommError,
         CrossTree,
         CutShort,
         Damaged,
@@ -53,6 +60,8 @@ if TYPE_CHECKING:
         TreeTouched,
         TypeMismatch,
         Unreachable,
+        UnsupportedError,
+        UsageError,
         VersionNotFound,
         VolumeError,
         VolumeExists,
@@ -60,39 +69,82 @@ if TYPE_CHECKING:
         VolumeTooNew,
     )
     from artfs.errors import ArtfsError as Error
-    from artfs.sdk.api import Api, ArtifactCollection, ArtifactType
+    from artfs.sdk.api import Api
     from artfs.sdk.artifact import Artifact
+    from artfs.sdk.begin import finish, init, login
+    from artfs.sdk.collections import ArtifactCollection, ArtifactType
+    from artfs.sdk.config import Config
     from artfs.sdk.core import ArtifactTTL
     from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry
+    from artfs.sdk.functions import (
+        alert,
+        define_metric,
+        finish_artifact,
+        link_artifact,
+        link_model,
+        log,
+        log_artifact,
+        log_code,
+        log_model,
+        save,
+        unwatch,
+        upsert_artifact,
+        use_artifact,
+        use_model,
+        watch,
+    )
     from artfs.sdk.media import BoundingBoxes2D, Classes, Image, ImageMask, JoinedTable, Table
     from artfs.sdk.objects import register_type
-    from artfs.sdk.run import Run, finish, init, login
+    from artfs.sdk.registry import Registry
+    from artfs.sdk.run import Run
+    from artfs.sdk.settings import Settings
+    from artfs.sdk.summary import Summary
     from artfs.version import __version__
 
+    config: Config
     run: Run | None
+    summary: Summary
 
 #: Where each name is, but for the errors, which are in ``artfs.errors``.
 _HOMES = {
-    "Error": "artfs.errors:ArtfsError",
     "Api": "artfs.sdk.api:Api",
     "Artifact": "artfs.sdk.artifact:Artifact",
-    "ArtifactCollection": "artfs.sdk.api:ArtifactCollection",
+    "ArtifactCollection": "artfs.sdk.collections:ArtifactCollection",
     "ArtifactManifest": "artfs.sdk.entries:ArtifactManifest",
     "ArtifactManifestEntry": "artfs.sdk.entries:ArtifactManifestEntry",
     "ArtifactTTL": "artfs.sdk.core:ArtifactTTL",
-    "ArtifactType": "artfs.sdk.api:ArtifactType",
+    "ArtifactType": "artfs.sdk.collections:ArtifactType",
     "BoundingBoxes2D": "artfs.sdk.media:BoundingBoxes2D",
     "Classes": "artfs.sdk.media:Classes",
+    "Config": "artfs.sdk.config:Config",
+    "Error": "artfs.errors:ArtfsError",
     "Image": "artfs.sdk.media:Image",
     "ImageMask": "artfs.sdk.media:ImageMask",
     "JoinedTable": "artfs.sdk.media:JoinedTable",
+    "Registry": "artfs.sdk.registry:Registry",
     "Run": "artfs.sdk.run:Run",
+    "Settings": "artfs.sdk.settings:Settings",
     "Table": "artfs.sdk.media:Table",
     "__version__": "artfs.version:__version__",
-    "finish": "artfs.sdk.run:finish",
-    "init": "artfs.sdk.run:init",
-    "login": "artfs.sdk.run:login",
+    "alert": "artfs.sdk.functions:alert",
+    "define_metric": "artfs.sdk.functions:define_metric",
+    "finish": "artfs.sdk.begin:finish",
+    "finish_artifact": "artfs.sdk.functions:finish_artifact",
+    "init": "artfs.sdk.begin:init",
+    "link_artifact": "artfs.sdk.functions:link_artifact",
+    "link_model": "artfs.sdk.functions:link_model",
+    "log": "artfs.sdk.functions:log",
+    "log_artifact": "artfs.sdk.functions:log_artifact",
+    "log_code": "artfs.sdk.functions:log_code",
+    "log_model": "artfs.sdk.functions:log_model",
+    "login": "artfs.sdk.begin:login",
     "register_type": "artfs.sdk.objects:register_type",
+    "save": "artfs.sdk.functions:save",
+    "unwatch": "artfs.sdk.functions:unwatch",
+    "upsert_artifact": "artfs.sdk.functions:upsert_artifact",
+    "use_artifact": "artfs.sdk.functions:use_artifact",
+    "use_model": "artfs.sdk.functions:use_model",
+    "watch": "artfs.sdk.functions:watch",
 }
 
 __all__ = [
@@ -118,6 +170,8 @@ __all__ = [
     "Classes",
     "CollectionNotFound",
     "Collision",
+    "CommError",
+    "Config",
     "CrossTree",
     "CutShort",
     "Damaged",
@@ -144,32 +198,59 @@ __all__ = [
     "PathNotFound",
     "ReadOnly",
     "ReferenceFailed",
+    "Registry",
     "RemoteMissing",
     "Run",
     "RunNotFound",
     "RunsJoined",
     "Sealing",
+    "Settings",
     "Table",
     "TreeTouched",
     "TypeMismatch",
     "Unreachable",
+    "UnsupportedError",
+    "UsageError",
     "VersionNotFound",
     "VolumeError",
     "VolumeExists",
     "VolumeInUse",
     "VolumeTooNew",
     "__version__",
+    "alert",
+    "config",
+    "define_metric",
+    "errors",
     "finish",
+    "finish_artifact",
     "init",
+    "link_artifact",
+    "link_model",
+    "log",
+    "log_artifact",
+    "log_code",
+    "log_model",
     "login",
     "register_type",
     "run",
+    "save",
+    "summary",
+    "unwatch",
+    "upsert_artifact",
+    "use_artifact",
+    "use_model",
+    "watch",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name == "run":  # the one that goes on now, as wandb.run is
         return import_module("artfs.sdk.current").run()
+    if name in ("config", "summary"):  # that run's
+        running = import_module("artfs.sdk.current").run()
+        return import_module("artfs.sdk.functions").OfRun(name) if running is None else getattr(running, name)
+    if name == "errors":
+        return import_module("artfs.errors")
     if name not in __all__:
         raise AttributeError(f"module 'artfs' has no attribute {name!r}")
     module, _, attribute = _HOMES.get(name, f"artfs.errors:{name}").partition(":")
@@ -179,3 +260,39 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _UnderAnotherName:
+    """Finds ``wandb.errors`` where `sys.modules["wandb"]` is artfs: it is artfs.errors, not a copy of it.
+
+    With a copy there would be two classes of each name, and who catches the one misses the other.
+    """
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        top, _, rest = fullname.partition(".")
+        if not rest or top == __name__ or sys.modules.get(top) is not sys.modules[__name__]:
+            return None
+        try:
+            return ModuleSpec(fullname, _Known(import_module(f"{__name__}.{rest}")))  # type: ignore[arg-type]
+        except ModuleNotFoundError:
+            return None
+
+
+class _Known:
+    """Loads a module that is there already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec  # the import system has put its own there
+
+
+sys.meta_path.insert(0, _UnderAnotherName)

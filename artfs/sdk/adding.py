@@ -35,6 +35,27 @@ _POLICIES = ("mutable", "immutable", None)
 class Adding(Reading):
     """The half of an artifact that changes it; once it is saved, with ``ArtifactFinalizedError``."""
 
+    _added: dict[str, str] | None = None  # by the local path that the user gave
+
+    def get_added_local_path_name(self, local_path: StrPath) -> str | None:
+        """Returns the path within the artifact of a file that was added from `local_path`, None if none was.
+
+        Of a directory that was added each file counts, by the directory's path and its own in there.
+
+        Example:
+            >>> artifact.add_file("out/model-final.bin", name="model.bin")
+            >>> artifact.get_added_local_path_name("out/model-final.bin")
+            'model.bin'
+        """
+        wanted = os.path.abspath(arguments.fspath("local_path", local_path))
+        for source, at in (self._added or {}).items():
+            if wanted == source:
+                return at or None
+            below = os.path.relpath(wanted, source)
+            if not below.startswith("..") and os.path.join(at, below) in self.manifest:
+                return os.path.join(at, below)
+        return None
+
     def add_file(
         self,
         local_path: StrPath,
@@ -62,7 +83,7 @@ class Adding(Reading):
             raise ValueError(f"local_path={source!r} is not a file")
         at = arguments.path("name", os.path.basename(source) if name is None else name)
         sources = Sources([os.fsencode(source)], at=at)
-        with self._bringing(sources, source, overwrite) as tree:
+        with self._bringing(sources, source, at, overwrite) as tree:
             return self._entry(tree, at)
 
     def add_dir(
@@ -102,13 +123,13 @@ class Adding(Reading):
         at = () if name is None else arguments.path("name", name, directory=True)
         excludes = Excludes(arguments.words("exclude", exclude))
         sources = Sources([os.fsencode(source)], excludes, at=at, follow=_follow(follow_symlinks))
-        with self._bringing(sources, source, overwrite or merge):
+        with self._bringing(sources, source, at, overwrite or merge):
             pass
         if kept := about_kept(sources.kept):
             warnings.warn(kept, stacklevel=2)
 
     @contextlib.contextmanager
-    def _bringing(self, sources: Sources, shown: str, overwrite: bool) -> Iterator[Tree]:
+    def _bringing(self, sources: Sources, shown: str, at: Sequence[bytes], overwrite: bool) -> Iterator[Tree]:
         """Brings the sources, and gives the tree in which they are then."""
         draft = self._open_draft()
         sources.look_through(self._access().holds)
@@ -117,6 +138,7 @@ class Adding(Reading):
             self._copier(draft, overwrite, sources.size, tell) as copier,
         ):
             sources.copy(copier)
+            self._added = {**(self._added or {}), os.path.abspath(shown): os.fsdecode(b"/".join(at))}
             yield copier.tree
 
     def _copier(

@@ -1,157 +1,56 @@
-"""The volume as wandb's ``Api`` shows it: artifacts, their types and collections, runs.
+"""The volume as wandb's ``Api`` shows it: artifacts, their types and collections, registries, runs.
 
-Owns lists. Every answer is the present state; nothing needs a run.
+Owns what may be asked. Every answer is the present state; nothing needs a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from artfs.errors import InvalidName, NotFound, RunNotFound
 from artfs.sdk import arguments, scopes
 from artfs.sdk.artifact import Artifact
-from artfs.sdk.connection import Connection, connect
+from artfs.sdk.collections import (
+    ArtifactCollection,
+    ArtifactCollections,
+    Artifacts,
+    ArtifactType,
+    ArtifactTypes,
+)
+from artfs.sdk.connection import connect
+from artfs.sdk.listing import Listing
+from artfs.sdk.query import matches, ordered
 from artfs.sdk.records import RunRecord
+from artfs.sdk.registry import Registries, Registry, registry_of
+
+#: wandb's names of a run's facts in filters, beside artfs's own.
+_RUN_FACTS = {
+    "name": "id",
+    "display_name": "name",
+    "displayName": "name",
+    "jobType": "job_type",
+    "createdAt": "started_at",
+    "created_at": "started_at",
+    "summary_metrics": "summary",
+}
+_RUN_ORDERS = {
+    "created_at": "started_at",
+    "heartbeat_at": "ended_at",
+    "name": "id",
+    "state": "state",
+    "config": "config",
+    "summary_metrics": "summary",
+}
 
 
-class ArtifactCollection:
-    """All versions of one name.
-
-    Example:
-        >>> collection = artfs.Api().artifact_collection("model", "mnist-cnn")
-        >>> [artifact.version for artifact in collection.artifacts()]
-        ['v1', 'v0']
-    """
-
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection, self._name = connection, name
-        self._facts = connection.access().collection(name)
-        self._description = str(self._facts["description"])
-
-    def __repr__(self) -> str:
-        return f"<ArtifactCollection {self.name} ({self.type})>"
-
-    @property
-    def name(self) -> str:
-        """The name, of a collection in a registry the one within it."""
-        return scopes.short(self._name)
-
-    @property
-    def type(self) -> str:
-        """What its versions hold, like ``model``."""
-        return str(self._facts["type"])
-
-    @property
-    def description(self) -> str:
-        """Free text; what is set is stored by :meth:`save`."""
-        return self._description
-
-    @description.setter
-    def description(self, value: str | None) -> None:
-        self._description = arguments.description("description", value)
-
-    @property
-    def ttl(self) -> timedelta | None:
-        """How long its versions live that have no ttl of their own; None: for ever. Setting it stores it.
-
-        Example:
-            >>> collection.ttl = timedelta(days=30)
-        """
-        found = self._connection.access().collection_ttl(self._name)
-        return None if found is None else timedelta(seconds=found)
-
-    @ttl.setter
-    def ttl(self, value: timedelta | None) -> None:
-        seconds = None if value is None else arguments.seconds("ttl", value)
-        self._connection.access().set_collection_ttl(self._name, seconds)
-
-    @property
-    def aliases(self) -> list[str]:
-        """All aliases of its versions."""
-        versions = self._connection.access().versions(self._name)
-        return arguments.decoded_aliases(alias for version in versions for alias in version["aliases"])
-
-    def artifacts(self, per_page: int = 50) -> list[Artifact]:
-        """Returns its versions, newest first.
-
-        Example:
-            >>> [artifact.version for artifact in collection.artifacts()]
-            ['v1', 'v0']
-        """
-        del per_page
-        versions = self._connection.access().versions(self._name)
-        return [
-            Artifact._from(self._connection, self._name, version["version"]) for version in reversed(versions)
-        ]
-
-    versions = artifacts
-
-    def save(self) -> None:
-        """Stores the description.
-
-        Example:
-            >>> collection.description = "Digits, cleaned"
-            >>> collection.save()
-        """
-        self._connection.access().describe_collection(self._name, self._description)
-
-    def delete(self) -> None:
-        """Deletes all its versions and aliases, and the collection.
-
-        Raises NotEmpty if something is pending, after the versions are gone.
-
-        Example:
-            >>> artfs.Api().artifact_collection("dataset", "scratch").delete()
-        """
-        access = self._connection.access()
-        for version in access.versions(self._name):
-            if holders := access.holders(self._name, version["version"]):
-                access.unalias(self._name, holders)
-            access.remove(self._name, version["version"])
-        access.remove_collection(self._name)
-
-
-class ArtifactType:
-    """All collections of one type.
+class Runs(Listing[RunRecord]):
+    """Runs, in the order that was asked for.
 
     Example:
-        >>> [collection.name for collection in artfs.Api().artifact_type("model").collections()]
-        ['mnist-cnn']
+        >>> [run.id for run in artfs.Api().runs(filters={"state": "failed"})]
+        ['k3v9x0ab']
     """
-
-    def __init__(self, connection: Connection, name: str, project: str | None = None) -> None:
-        self._connection, self.name, self._project = connection, name, project
-
-    def __repr__(self) -> str:
-        return f"<ArtifactType {self.name}>"
-
-    def collections(self, per_page: int = 50) -> list[ArtifactCollection]:
-        """Returns its collections, by name.
-
-        Example:
-            >>> [collection.name for collection in artfs.Api().artifact_type("model").collections()]
-            ['mnist-cnn']
-        """
-        del per_page
-        return [
-            ArtifactCollection(self._connection, found["name"])
-            for found in scopes.collections(self._connection, "project", self._project)
-            if found["type"] == self.name
-        ]
-
-    def collection(self, name: str) -> ArtifactCollection:
-        """Returns one of them. Raises ValueError if it is of another type.
-
-        Example:
-            >>> artfs.Api().artifact_type("model").collection("mnist-cnn").aliases
-            ['best', 'latest']
-        """
-        found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
-        if found.type != self.name:
-            raise ValueError(f"name={name!r}: it has the type {found.type!r}, not {self.name!r}")
-        return found
 
 
 class Api:
@@ -181,28 +80,50 @@ class Api:
         return found
 
     def artifacts(
-        self, type_name: str, name: str, per_page: int = 50, tags: Iterable[str] | str | None = None
-    ) -> list[Artifact]:
+        self,
+        type_name: str,
+        name: str,
+        order: str | None = None,
+        per_page: int = 50,
+        tags: Iterable[str] | str | None = None,
+        start: str | None = None,
+    ) -> Artifacts:
         """Returns all versions of a name, newest first; with `tags` those that bear them all.
+
+        `order` is ``created_at`` or ``size``, with ``-`` before it for the other way round; `start` is the
+        ``cursor`` of an earlier answer.
 
         Example:
             >>> [artifact.version for artifact in api.artifacts("dataset", "mnist")]
             ['v1', 'v0']
         """
-        del per_page
         wanted = set(arguments.tags("tags", tags))
-        found = self.artifact_collection(type_name, name).artifacts()
-        return [artifact for artifact in found if wanted <= set(artifact.tags)]
+        collection = self.artifact_collection(type_name, name)
+        lines = [line for line in reversed(collection._versions()) if wanted <= set(line["tags"])]
+        known = {"created_at": "created_at", "createdAt": "created_at", "size": "size"}
+        return collection._listed(ordered(lines, order, known), per_page, start)
 
-    def artifact_types(self, project: str | None = None) -> list[ArtifactType]:
+    def artifact_versions(self, type_name: str, name: str, per_page: int = 50) -> Artifacts:
+        """Returns all versions of a name: wandb's older word for :meth:`artifacts`.
+
+        Example:
+            >>> len(api.artifact_versions("dataset", "mnist"))
+            2
+        """
+        return self.artifacts(type_name, name, per_page=per_page)
+
+    def artifact_types(self, project: str | None = None, start: str | None = None) -> ArtifactTypes:
         """Returns all types that there are, by name; with a `project` or registry those in it.
 
         Example:
             >>> [kind.name for kind in api.artifact_types()]
             ['dataset', 'model']
         """
-        kinds = {found["type"] for found in scopes.collections(self._connection, "project", project)} - {""}
-        return [ArtifactType(self._connection, kind, project) for kind in sorted(kinds)]
+        within = scopes.collections(self._connection, "project", project)
+        kinds = sorted({found["type"] for found in within} - {""})
+        return ArtifactTypes(
+            kinds, lambda kind: ArtifactType(self._connection, kind, project), lambda kind: kind, start=start
+        )
 
     def artifact_type(self, type_name: str, project: str | None = None) -> ArtifactType:
         """Returns one type. Raises ValueError if no collection has it.
@@ -211,20 +132,25 @@ class Api:
             >>> api.artifact_type("model").collections()
         """
         arguments.text("type_name", type_name)
-        if type_name not in [kind.name for kind in self.artifact_types(project)]:
+        if type_name not in (kind.name for kind in self.artifact_types(project)):
             raise ValueError(f"type_name={type_name!r}: no collection has this type")
         return ArtifactType(self._connection, type_name, project)
 
     def artifact_collections(
-        self, project_name: str | None, type_name: str, per_page: int = 50
-    ) -> list[ArtifactCollection]:
+        self,
+        project_name: str | None,
+        type_name: str,
+        order: str | None = None,
+        per_page: int = 50,
+        start: str | None = None,
+    ) -> ArtifactCollections:
         """Returns the collections of a type, by name, in a project or registry; in all without one.
 
         Example:
             >>> api.artifact_collections(None, "dataset")
         """
-        del per_page
-        return self.artifact_type(type_name, project_name).collections()
+        found = self.artifact_type(type_name, project_name)
+        return found.collections(order=order, per_page=per_page, start=start)
 
     def artifact_collection(self, type_name: str, name: str) -> ArtifactCollection:
         """Returns one collection. Raises CollectionNotFound, and ValueError if it is of another type.
@@ -280,11 +206,75 @@ class Api:
             raise RunNotFound(path)
         return found
 
-    def runs(self) -> list[RunRecord]:
-        """Returns all runs, by id.
+    def runs(
+        self,
+        path: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        order: str = "+created_at",
+        per_page: int = 50,
+        include_sweeps: bool = False,
+        lazy: bool = True,
+    ) -> Runs:
+        """Returns all runs, or those whose project is the last part of `path`.
+
+        `filters` are MongoDB's, over the facts of a run: ``group``, ``state``, ``tags``, ``config.lr``,
+        ``summary_metrics.loss`` and the like; ``name`` is the id, ``display_name`` the name. `order` is
+        ``created_at``, ``heartbeat_at``, ``config.X`` or ``summary_metrics.X``, with ``-`` before it for the
+        other way round. The last two arguments are wandb's and change nothing here.
 
         Example:
-            >>> [run.id for run in api.runs() if run.group == "nightly"]
+            >>> [run.id for run in api.runs(filters={"group": "nightly", "config.lr": {"$gt": 0.01}})]
         """
+        del include_sweeps, lazy
         access = self._connection.access()
-        return [RunRecord(self._connection, access.run(run)) for run in access.runs()]
+        project = None if path is None else arguments.text("path", path).rpartition("/")[2]
+        lines: list[Mapping[str, Any]] = []
+        for facts in map(access.run, access.runs()):
+            known = {name: facts[fact] for name, fact in _RUN_FACTS.items()}
+            known["display_name"] = known["displayName"] = facts["name"] or facts["id"]
+            if project in (None, facts["project"]) and matches({**facts, **known}, filters):
+                lines.append(facts)
+        return Runs(
+            ordered(lines, order, _RUN_ORDERS),
+            lambda facts: RunRecord(self._connection, facts),
+            lambda facts: str(facts["id"]),
+            per_page,
+        )
+
+    def registries(
+        self,
+        organization: str | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (wandb's name)
+        order: str | None = None,
+        per_page: int = 100,
+        start: str | None = None,
+    ) -> Registries:
+        """Returns the registries that have a collection, by name; there are no organizations here.
+
+        Example:
+            >>> [registry.name for registry in api.registries(filter={"name": {"$regex": "model"}})]
+            ['model']
+        """
+        del organization
+        return Registries.chosen(self._connection, filter, order, per_page, start)
+
+    def registry(self, name: str, organization: str | None = None) -> Registry:
+        """Returns a registry by its name, without ``wandb-registry-``.
+
+        Raises ValueError if no collection belongs to it.
+
+        Example:
+            >>> api.registry("model").collections()
+        """
+        del organization
+        names = [registry_of(line["name"]) for line in self._connection.access().collections()]
+        if arguments.text("name", name) not in names:
+            raise ValueError(f"name={name!r}: no collection belongs to a registry of this name")
+        return Registry(self._connection, name)
+
+    def flush(self) -> None:
+        """Does nothing: no answer is kept.
+
+        Example:
+            >>> api.flush()
+        """

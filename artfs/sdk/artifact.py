@@ -19,16 +19,17 @@ from artfs.sdk import arguments, current, metadata, scopes
 from artfs.sdk.adding import Adding
 from artfs.sdk.core import STORED, ArtifactTTL, Core, Labels, connect
 from artfs.sdk.draft import Draft
+from artfs.sdk.facts import Facts
 from artfs.sdk.naming import Naming
 
 if TYPE_CHECKING:
-    from artfs.sdk.api import ArtifactCollection
+    from artfs.sdk.collections import ArtifactCollection
     from artfs.sdk.records import RunRecord
 
 _log = logging.getLogger("artfs")
 
 
-class Artifact(Adding, Naming):
+class Artifact(Adding, Naming, Facts):
     """A version of a named collection, or what shall become one.
 
     `name` is the collection's, `type` says what it holds, like ``model`` or ``dataset``. Files that are added
@@ -59,13 +60,13 @@ class Artifact(Adding, Naming):
     ) -> None:
         if incremental:
             raise ValueError("incremental: an artifact begins as another one by that one's new_draft()")
-        del use_as
         name, kind = arguments.collection("name", name), arguments.kind("type", type)
         described, given = arguments.description("description", description), _metadata(metadata)
         encoded = (
             None if distributed_id is None else arguments.distributed_id("distributed_id", distributed_id)
         )
         super().__init__(connect(), name, kind)
+        self._use_as = use_as
         self._labels.description, self._labels.metadata = described, given
         if encoded is not None:
             self._draft = Draft(self._connection, name, kind, distributed_id=encoded)
@@ -74,6 +75,12 @@ class Artifact(Adding, Naming):
     def _from(cls, connection: Any, collection: str, ref: str) -> Artifact:
         found: Artifact = cls._of_version(connection, collection, ref)
         return found
+
+    @classmethod
+    def _named(cls, name: str) -> Artifact:
+        """Returns the artifact of a version by what a user calls it. Raises NotFound."""
+        connection = connect()
+        return cls._from(connection, *scopes.find(connection, "name", name))
 
     def __repr__(self) -> str:
         return f"<Artifact {self.name}>"
@@ -251,6 +258,9 @@ class Artifact(Adding, Naming):
             ('v1', False)
         """
         del settings
+        run = current.run()
+        if run is not None and run.disabled:
+            return
         if self.is_draft():
             scope = scopes.of("project", current.scope().entity, project) if project else None
             self._finish(current.run_id(), [], [], scope=scope)
@@ -552,7 +562,7 @@ class Artifact(Adding, Naming):
     @property
     def collection(self) -> ArtifactCollection:
         """The collection: all versions of this name."""
-        from artfs.sdk.api import ArtifactCollection
+        from artfs.sdk.collections import ArtifactCollection
 
         return ArtifactCollection(self._connection, self._collection)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
 from artfs.references import uri_of
+from artfs.sdk.listing import Listing
 
 if TYPE_CHECKING:
     from artfs.sdk.reading import Reading
@@ -95,13 +96,57 @@ class ArtifactManifestEntry:
         assert self._artifact is not None
         return self._artifact.open(self.path, mode, encoding=encoding)
 
-    def download(self, root: str | os.PathLike[str] | None = None) -> str:
+    def digest_algorithm(self) -> str:
+        """Returns the algorithm of the digest: ``xxh128`` or ``sha256``; of a reference its own.
+
+        Example:
+            >>> artifact.get_entry("data.csv").digest_algorithm()
+            'xxh128'
+        """
+        return (self.digest or "").partition(":")[0]
+
+    def parent_artifact(self) -> Reading:
+        """Returns the artifact of which this is an entry.
+
+        Example:
+            >>> artifact.get_entry("data.csv").parent_artifact().name
+            'dataset:v0'
+        """
+        assert self._artifact is not None
+        return self._artifact
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain values.
+
+        Example:
+            >>> artifact.get_entry("data.csv").to_json()["size"]
+            1024
+        """
+        facts = {
+            "path": self.path,
+            "kind": self.kind,
+            "size": self.size,
+            "digest": self.digest,
+            "ref": self.ref,
+            "target": self.target,
+        }
+        return {key: value for key, value in facts.items() if value is not None}
+
+    def download(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        skip_cache: bool | None = None,
+        executor: Any = None,
+    ) -> str:
         """Copies this entry out, and returns where it is then; see ``Artifact.download``.
+
+        The last two arguments are wandb's and change nothing here.
 
         Example:
             >>> artifact.get_entry("data.csv").download("/tmp/data")
             '/tmp/data/data.csv'
         """
+        del skip_cache, executor
         assert self._artifact is not None
         return os.path.join(self._artifact.download(root, path_prefix=self.path), self.path)
 
@@ -123,6 +168,64 @@ def entry_of(artifact: Reading, path: str, facts: Mapping[str, Any]) -> Artifact
     )
 
 
+class ArtifactFile(ArtifactManifestEntry):
+    """A file or link of an artifact, as ``Artifact.files`` has it: it is downloaded as wandb's File is.
+
+    Example:
+        >>> with artifact.files()[0].download("/tmp/data", replace=True) as file:
+        ...     header = file.readline()
+    """
+
+    @classmethod
+    def of(cls, entry: ArtifactManifestEntry) -> ArtifactFile:
+        """Makes one of an entry.
+
+        Example:
+            >>> ArtifactFile.of(artifact.get_entry("data.csv")).name
+            'data.csv'
+        """
+        return cls(**{one.name: getattr(entry, one.name) for one in fields(entry)})
+
+    @property
+    def path_uri(self) -> str:
+        """The URI of a reference; empty for a file whose bytes are in the artifact."""
+        return self.ref or ""
+
+    def download(  # type: ignore[override]  # wandb's File and its entry differ in this
+        self,
+        root: str | os.PathLike[str] = ".",
+        replace: bool = False,
+        exist_ok: bool = False,
+        api: Any = None,
+    ) -> IO[str]:
+        """Copies this file to its path below `root`, and opens it there for reading text.
+
+        Raises ValueError if there is something already, unless it may be replaced, or, with `exist_ok`, is
+        to be taken as it is.
+
+        Example:
+            >>> artifact.files()[0].download("/tmp/data").name
+            '/tmp/data/data.csv'
+        """
+        del api
+        at = os.path.join(root, self.path)
+        if os.path.lexists(at) and not replace:
+            if not exist_ok:
+                raise ValueError(f"{at!r} is there: replace=True replaces it, exist_ok=True takes it")
+        else:
+            super().download(root)
+        return open(at, encoding="utf-8")
+
+
+class ArtifactFiles(Listing[ArtifactFile]):
+    """Files of an artifact, by path.
+
+    Example:
+        >>> [file.name for file in artifact.files(names=["raw/a.csv"])]
+        ['raw/a.csv']
+    """
+
+
 class ArtifactManifest:
     """All entries of an artifact by path; directories are not among them, unless they are empty.
 
@@ -132,11 +235,21 @@ class ArtifactManifest:
     """
 
     def __init__(self, entries: Mapping[str, ArtifactManifestEntry]) -> None:
-        self.all = dict(entries)
-        full = {path.rpartition("/")[0] for path in self.all}
-        self.entries = {
-            path: entry for path, entry in self.all.items() if entry.kind != "directory" or path not in full
+        self._all = dict(entries)
+        full = {path.rpartition("/")[0] for path in self._all}
+        self._entries = {
+            path: entry for path, entry in self._all.items() if entry.kind != "directory" or path not in full
         }
+
+    @property
+    def all(self) -> dict[str, ArtifactManifestEntry]:
+        """Every entry, by path."""
+        return self._all
+
+    @property
+    def entries(self) -> dict[str, ArtifactManifestEntry]:
+        """Every entry but directories that are not empty, by path."""
+        return self._entries
 
     def __len__(self) -> int:
         return len(self.entries)

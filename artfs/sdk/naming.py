@@ -15,7 +15,7 @@ from artfs.sdk import scopes
 from artfs.sdk.reading import Reading
 
 if TYPE_CHECKING:
-    from artfs.sdk.api import ArtifactCollection
+    from artfs.sdk.collections import ArtifactCollection
 
 
 class Naming(Reading):
@@ -66,7 +66,7 @@ class Naming(Reading):
     @property
     def source_collection(self) -> ArtifactCollection:
         """The collection of the version that a link was made from; of any other its own."""
-        from artfs.sdk.api import ArtifactCollection
+        from artfs.sdk.collections import ArtifactCollection
 
         return ArtifactCollection(self._connection, self._source()[0])
 

@@ -20,7 +20,8 @@ from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.sdk import arguments, media, objects, outside, scopes
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.core import Core
-from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry, entry_of
+from artfs.sdk.entries import ArtifactFile, ArtifactFiles, ArtifactManifest, ArtifactManifestEntry, entry_of
+from artfs.sdk.settings import artifact_dir
 
 
 class Reading(Core):
@@ -164,22 +165,24 @@ class Reading(Core):
 
     def files(
         self, names: Iterable[str] | str | None = None, per_page: int = 50, start: str | None = None
-    ) -> list[ArtifactManifestEntry]:
+    ) -> ArtifactFiles:
         """Lists the files and links, by path; `names` picks some, `start` says where to begin.
+
+        The answer is a list that wandb's code can page through: its ``cursor`` is a path.
 
         Example:
             >>> [file.name for file in artifact.files()]
             ['raw/a.csv', 'raw/b.csv']
         """
-        del per_page
         wanted = None if names is None else {_shown_path(name) for name in arguments.words("names", names)}
-        return [
+        found = [
             entry
             for path, entry in sorted(self.manifest.entries.items())
             if entry.kind != "directory"
             and (wanted is None or path in wanted)
             and (start is None or path >= start)
         ]
+        return ArtifactFiles(found, ArtifactFile.of, lambda entry: str(entry.path), per_page)
 
     def file(self, root: StrPath | None = None) -> str:
         """Downloads the only file of an artifact, and returns where it is then.
@@ -193,7 +196,7 @@ class Reading(Core):
         found = self.files()
         if len(found) != 1:
             raise ValueError(f"{self._shown()} has {len(found)} files, not one: use download()")
-        return found[0].download(root)
+        return self.get_entry(found[0].path).download(root)
 
     def download(
         self,
@@ -261,9 +264,7 @@ class Reading(Core):
             return arguments.fspath("root", root)
         collection, version = self._source()
         name = scopes.short(collection) + (f":{version}" if with_version else "")
-        given = (os.environ.get(f"{maker}_ARTIFACT_DIR") for maker in ("ARTFS", "WANDB"))
-        # Absolute, as wandb's is: the program may work elsewhere when it opens what it got.
-        return os.path.abspath(os.path.join(next(filter(None, given), "artifacts"), name))
+        return os.path.join(artifact_dir(), name)
 
     def _number(self) -> str:
         if self._draft is not None:

@@ -1,40 +1,31 @@
-"""A run as it is known to the volume: who it was, what it read, what it made.
+"""A run as it is known to the volume: who it was, what it was given, what it read, made and came to.
 
-Owns reading that. What a run that is going on does is in :mod:`~artfs.sdk.run`.
+Owns reading that, and changing what may be changed of a run that has ended. What a run that is going on does
+is in :mod:`~artfs.sdk.run`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from artfs.errors import NotFound, RunNotFound, VolumeError
+from artfs.errors import InvalidCommand, NotFound, RunNotFound, VolumeError
+from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
+from artfs.sdk.listing import Listing
+from artfs.sdk.plain import friendly, storable
 
 if TYPE_CHECKING:
     from artfs.sdk.artifact import Artifact
 
 
-class RunRecord:
-    """One run of those that the volume knows; see ``Api.run``.
-
-    Example:
-        >>> run = artfs.Api().run("k3v9x0ab")
-        >>> run.group, run.state
-        ('nightly', 'finished')
-    """
+class RunFacts:
+    """What is known of a run, whether it goes on or has ended."""
 
     def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
         self._connection, self._facts = connection, dict(facts)
-
-    @classmethod
-    def find(cls, connection: Connection, run: str) -> RunRecord:
-        """Returns a run that a version names, of which no more than that may be known."""
-        try:
-            return cls(connection, connection.access().run(run))
-        except (RunNotFound, VolumeError):
-            return cls(connection, {"id": run})
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
@@ -43,6 +34,17 @@ class RunRecord:
         value = self._facts.get(key)
         return None if value is None else str(value)
 
+    def _keep(self, document: Mapping[str, Any], *, here: bool = False) -> None:
+        """Stores facts in the run's record, durably; `here`, also that it begins or ends in this process.
+
+        Raises ValueError for what a record can't hold.
+        """
+        try:
+            self._connection.access().record_run(self.id, document, here=here)
+        except InvalidCommand as error:
+            raise ValueError(f"run '{self.id}': {error}") from None
+        self._facts |= document
+
     @property
     def id(self) -> str:
         """The id, one word."""
@@ -50,8 +52,13 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """The same as :attr:`id`."""
-        return self.id
+        """The name that was given to ``init``; without one the same as :attr:`id`."""
+        return self._fact("name") or self.id
+
+    @property
+    def entity(self) -> str | None:
+        """The entity that was named; it means nothing here."""
+        return self._fact("entity")
 
     @property
     def project(self) -> str | None:
@@ -67,6 +74,11 @@ class RunRecord:
     def job_type(self) -> str | None:
         """What sort of job it is, like ``train``."""
         return self._fact("job_type")
+
+    @property
+    def notes(self) -> str | None:
+        """Free text."""
+        return self._fact("notes")
 
     @property
     def host(self) -> str | None:
@@ -88,27 +100,33 @@ class RunRecord:
         """ISO 8601 in UTC; None while it goes on."""
         return self._fact("ended_at")
 
-    def logged_artifacts(self, per_page: int = 100) -> list[Artifact]:
+    @property
+    def url(self) -> None:
+        """None: there is no server that shows runs."""
+        return None
+
+    def _way(self) -> list[str]:
+        return [part for part in (self.entity, self.project, self.id) if part]
+
+    def logged_artifacts(self, per_page: int = 100) -> Listing[Artifact]:
         """Returns the versions that the run made, without those that were deleted since.
 
         Example:
             >>> [artifact.name for artifact in run.logged_artifacts()]
             ['model:v3']
         """
-        del per_page
-        return self._artifacts("outputs")
+        return self._artifacts("outputs", per_page)
 
-    def used_artifacts(self, per_page: int = 100) -> list[Artifact]:
+    def used_artifacts(self, per_page: int = 100) -> Listing[Artifact]:
         """Returns the versions that the run used, without those that were deleted since.
 
         Example:
             >>> [artifact.name for artifact in run.used_artifacts()]
             ['mnist:v0']
         """
-        del per_page
-        return self._artifacts("inputs")
+        return self._artifacts("inputs", per_page)
 
-    def _artifacts(self, key: str) -> list[Artifact]:
+    def _artifacts(self, key: str, per_page: int) -> Listing[Artifact]:
         from artfs.sdk.artifact import Artifact
 
         found = []
@@ -116,4 +134,127 @@ class RunRecord:
             name, _, version = str(text).partition(":")
             with contextlib.suppress(NotFound):
                 found.append(Artifact._from(self._connection, name, version))
+        return Listing.of(found, per_page)
+
+
+class RunRecord(RunFacts):
+    """One run of those that the volume knows; see ``Api.run``. What is set is stored by :meth:`update`.
+
+    Example:
+        >>> run = artfs.Api().run("k3v9x0ab")
+        >>> run.group, run.state, run.config["lr"]
+        ('nightly', 'finished', 0.1)
+    """
+
+    def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
+        super().__init__(connection, facts)
+        self._edited: dict[str, Any] = {}
+
+    @classmethod
+    def find(cls, connection: Connection, run: str) -> RunRecord:
+        """Returns a run that a version names, of which no more than that may be known."""
+        try:
+            return cls(connection, connection.access().run(run))
+        except (RunNotFound, VolumeError):
+            return cls(connection, {"id": run})
+
+    def _editable(self, key: str, empty: Any) -> Any:
+        """Returns a value that the caller may change in place."""
+        if key not in self._edited:
+            self._edited[key] = copy.deepcopy(self._facts.get(key) or empty)
+        return self._edited[key]
+
+    @property
+    def name(self) -> str:
+        """The name that was given to ``init``; without one the same as :attr:`id`."""
+        return self._edited.get("name") or super().name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._edited["name"] = arguments.line("name", value)
+
+    @property
+    def notes(self) -> str | None:
+        """Free text."""
+        return self._edited.get("notes", super().notes)
+
+    @notes.setter
+    def notes(self, value: str | None) -> None:
+        self._edited["notes"] = arguments.description("notes", value)
+
+    @property
+    def tags(self) -> list[str]:
+        """Free labels of the run."""
+        found: list[str] = self._editable("tags", [])
         return found
+
+    @tags.setter
+    def tags(self, value: Iterable[str] | str) -> None:
+        self._edited["tags"] = arguments.tags("tags", value)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was given."""
+        found: dict[str, Any] = self._editable("config", {})
+        return found
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the run came to."""
+        found: dict[str, Any] = self._editable("summary", {})
+        return found
+
+    @property
+    def path(self) -> list[str]:
+        """Entity and project, as far as they were named, and the id."""
+        return self._way()
+
+    @property
+    def created_at(self) -> str | None:
+        """The same as :attr:`started_at`."""
+        return self.started_at
+
+    def load(self, force: bool = False) -> dict[str, Any]:
+        """Reads the record again, and returns it; what was set and not stored is dropped.
+
+        Example:
+            >>> run.load()["state"]
+            'finished'
+        """
+        del force
+        self._facts, self._edited = self._connection.access().run(self.id), {}
+        return copy.deepcopy(self._facts)
+
+    def update(self) -> None:
+        """Stores name, notes, tags, config and summary, as far as they were changed.
+
+        Raises PermissionError for a run of another user, where the volume is mounted.
+
+        Example:
+            >>> run.summary["verdict"] = "good"
+            >>> run.update()
+        """
+        if "tags" in self._edited:
+            self._edited["tags"] = arguments.tags("tags", self._edited["tags"])
+        after = {key: storable(friendly(value)) for key, value in self._edited.items()}
+        if changed := {key: value for key, value in after.items() if value != self._facts.get(key)}:
+            self._keep(changed)
+
+    def save(self) -> None:
+        """The same as :meth:`update`.
+
+        Example:
+            >>> run.notes = "The learning rate was too high."
+            >>> run.save()
+        """
+        self.update()
+
+    def use_artifact(self, artifact: Artifact, use_as: str | None = None) -> Artifact:
+        """Notes that the run used a version, and returns it. `use_as` is wandb's and changes nothing.
+
+        Example:
+            >>> run.use_artifact(api.artifact("mnist:v0"))
+        """
+        del use_as
+        artifact._note_use(self.id)
+        return artifact

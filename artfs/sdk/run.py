@@ -1,110 +1,81 @@
-"""Runs that go on: `init` begins one, and what it logs and uses is noted.
+"""Runs that go on: what a run logs, uses and is given is noted, until it ends.
 
 Owns how a run is recorded, and how long it goes on: to ``finish()``, the end of its ``with`` block, or the
-end of the process. Which artifacts it makes is their business.
+end of the process. Which artifacts it makes is their business; how one begins is :mod:`~artfs.sdk.begin`'s.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import secrets
 import socket
-import string
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from artfs.catalog.runs import check_run_id
-from artfs.errors import InvalidName, NotFound, VolumeError
+from artfs.errors import ArtfsError, NotFound, UsageError, VolumeError
 from artfs.model.scope import Scope
 from artfs.sdk import arguments, current, scopes
+from artfs.sdk.accepted import Accepted
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.artifact import Artifact
-from artfs.sdk.connection import Connection, connect
-from artfs.sdk.records import RunRecord
+from artfs.sdk.config import Config
+from artfs.sdk.connection import Connection
+from artfs.sdk.metrics import Metrics, log
+from artfs.sdk.models import Models
+from artfs.sdk.records import RunFacts
+from artfs.sdk.settings import Settings
+from artfs.sdk.summary import Summary
 from artfs.store.clock import timestamp
 
-_ALPHABET = string.ascii_lowercase + string.digits
-_ID_LENGTH = 8
-_log = logging.getLogger("artfs")
+_OF_MANY = ("inputs", "outputs", "processes")
+"""Facts of a run that others add to while it goes on."""
 
 
-def init(
-    entity: str | None = None,
-    project: str | None = None,
-    *,
-    id: str | None = None,  # noqa: A002  (wandb's name)
-    group: str | None = None,
-    job_type: str | None = None,
-    name: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    **others: Any,
-) -> Run:
-    """Begins a run, and makes it the one that is noted wherever an artifact is saved.
-
-    `id` is a word of at most 200 bytes; without one it gets one of its own. An id that is known goes on.
-    `group` is the default for the distributed id. Its beginning, host, group, job type and end are stored in
-    the volume. `config` is kept in the object alone; `entity`, `name` and all other options of wandb's are
-    taken and mean nothing here.
-
-    Example:
-        >>> with artfs.init(project="demo", group="nightly", job_type="train") as run:
-        ...     run.use_artifact("mnist:latest")
-        ...     run.log_artifact("model.bin", name="model", type="model")
-    """
-    del name, others
-    given = {"project": project, "group": group, "job_type": job_type}
-    for argument, value in given.items():
-        if value is not None:
-            arguments.line(argument, value)
-    if id is not None:
-        try:
-            check_run_id(arguments.text("id", id))
-        except InvalidName as error:
-            raise ValueError(f"id={id!r}: {error.rule}") from None
-    if config is not None and not isinstance(config, Mapping):
-        raise TypeError(f"config is a dictionary, not {type(config).__name__}")
-    return Run(connect(), id or _new_id(), given, config or {}, scopes.of("project", entity, project))
-
-
-def _new_id() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-
-
-class Run(RunRecord):
+class Run(RunFacts, Accepted, Models):
     """A run that goes on; ``init`` makes it. Used in a ``with`` statement it ends with the block."""
 
     def __init__(
         self,
         connection: Connection,
         run: str,
-        given: Mapping[str, str | None],
+        given: Mapping[str, Any],
         config: Mapping[str, Any],
-        scope: Scope,
+        settings: Settings,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
-        self.scope = scope
-        facts = {key: value for key, value in given.items() if value is not None}
+        """`given` has keys of the record; `known` is that of a run of this id, which goes on then."""
         begun = {
             "started_at": timestamp(),
             "ended_at": None,
             "state": "running",
             "host": socket.gethostname(),
         }
-        super().__init__(connection, {"id": run, **facts, **begun})
+        before = {key: value for key, value in (known or {}).items() if key not in _OF_MANY}
+        super().__init__(connection, {**before, "id": run, **given, **begun})
+        self._settings, self._resumed = settings, known is not None
+        self._pid, self._ended, self._started = os.getpid(), False, time.time()
         try:
-            connection.access().record_run(run, {**facts, **begun}, here=True)
+            self._keep({**given, **begun}, here=True)
         except PermissionError as error:
             why = f"a run is begun by who may write to the root of {connection.path}; Api() reads without one"
             raise PermissionError(error.errno, why) from None
         if others := self._others():
-            _log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
-        self.config = dict(config)
-        self._pid, self._ended = os.getpid(), False
-        current.began(self)
+            log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
+        self._summary = Summary(before.get("summary") or {}, lambda summary: self._keep({"summary": summary}))
+        self._metrics = Metrics(run, settings.metrics, self._summary)
+        self._config = Config(
+            before.get("config") or {},
+            store=lambda config: self._keep({"config": config}),
+            use=self._used,
+            may_change=settings.allow_val_change,
+        )
+        if config:
+            self._config.update(config, allow_val_change=True)
+        current.began(self, alone=settings.reinit != "create_new")
         atexit.register(self._at_exit)
 
     def _others(self) -> str:
@@ -124,7 +95,7 @@ class Run(RunRecord):
         code = error.code if isinstance(error, SystemExit) else error
         self.finish(exit_code=0 if code in (None, 0) else 1)
 
-    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+    def finish(self, exit_code: int | None = None, *, quiet: bool | None = None) -> None:
         """Ends the run: as finished, or failed if the exit code is not 0. The second call does nothing.
 
         The end of the process ends it too: as failed if that is an exception that nobody caught.
@@ -139,9 +110,120 @@ class Run(RunRecord):
         self._ended = True
         current.ended(self)
         atexit.unregister(self._at_exit)
-        end = {"state": "failed" if exit_code else "finished", "ended_at": timestamp()}
-        self._facts |= end
-        self._connection.access().record_run(self.id, end, here=True)
+        try:
+            self._summary.flush()
+        except (ValueError, ArtfsError) as error:
+            log.warning("artfs: run '%s': its summary is not kept: %s", self.id, error)
+        self._keep({"state": "failed" if exit_code else "finished", "ended_at": timestamp()}, here=True)
+
+    # -- what it is
+
+    @property
+    def name(self) -> str:
+        """The name that was given to ``init``; without one the same as :attr:`id`. Setting it stores it."""
+        return super().name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._keep({"name": arguments.line("name", value)})
+
+    @property
+    def notes(self) -> str | None:
+        """Free text. Setting it stores it."""
+        return super().notes
+
+    @notes.setter
+    def notes(self, value: str | None) -> None:
+        self._keep({"notes": arguments.description("notes", value)})
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Free labels of the run. Setting them stores them."""
+        return tuple(self._facts.get("tags") or ())
+
+    @tags.setter
+    def tags(self, value: Iterable[str] | str) -> None:
+        self._keep({"tags": arguments.tags("tags", value)})
+
+    @property
+    def group(self) -> str:
+        """The group, which is the default for the distributed id; empty if there is none."""
+        return super().group or ""
+
+    @property
+    def job_type(self) -> str:
+        """What sort of job it is, like ``train``; empty if nobody said."""
+        return super().job_type or ""
+
+    @property
+    def entity(self) -> str:
+        """The entity that was named; it means nothing here."""
+        return super().entity or ""
+
+    @property
+    def path(self) -> str:
+        """Entity and project, as far as they were named, and the id: ``Api().run`` takes it."""
+        return "/".join(self._way())
+
+    @property
+    def scope(self) -> Scope:
+        """Entity and project, to which the collections belong that it logs to."""
+        return Scope(self.entity, self.project or "")
+
+    @property
+    def project_url(self) -> None:
+        """None: there is no server that shows projects."""
+        return None
+
+    @property
+    def config(self) -> Config:
+        """What the run was given; see :class:`~artfs.sdk.config.Config`."""
+        return self._config
+
+    @property
+    def config_static(self) -> dict[str, Any]:
+        """The config as a dictionary of its own."""
+        return self._config.as_dict()
+
+    @property
+    def summary(self) -> Summary:
+        """What the run came to; see :class:`~artfs.sdk.summary.Summary`."""
+        return self._summary
+
+    @property
+    def settings(self) -> Settings:
+        """What it was begun with."""
+        return self._settings
+
+    @property
+    def dir(self) -> str:
+        """A directory for files of the run, ``./artfs-runs/ID`` or below what ``init(dir=)`` says.
+
+        It is made when it is asked for. What lies there is no part of the volume: ``log_artifact`` keeps it.
+        """
+        path = os.path.join(os.path.abspath(self._settings.root_dir or "."), "artfs-runs", self.id)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a run of this id was there before."""
+        return self._resumed
+
+    @property
+    def offline(self) -> bool:
+        """Whether it was begun with ``mode="offline"``, which changes nothing: nothing is ever uploaded."""
+        return self._settings.mode in ("offline", "dryrun")
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the run leaves nothing in the volume: ``mode="disabled"``."""
+        return self._settings.disabled
+
+    @property
+    def start_time(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return self._started
 
     def _at_exit(self) -> None:
         # A fork is no end. What no program caught, Python has put there when it ends by it.
@@ -259,14 +341,17 @@ class Run(RunRecord):
             artifact = Artifact._from(self._connection, collection, ref)
         if type is not None and artifact.type != type:
             raise ValueError(f"type={type!r}: {artifact.name} has the type {artifact.type!r}")
+        self._used(artifact)
+        return artifact
+
+    def _used(self, artifact: Artifact) -> None:
         try:
             artifact._note_use(self.id)
         except PermissionError:
             text = (
                 f"{artifact.name}: that {self.id} used it is not noted: you may not write to its collection"
             )
-            warnings.warn(text, stacklevel=2)
-        return artifact
+            warnings.warn(text, stacklevel=3)
 
     def link_artifact(
         self, artifact: Artifact, target_path: str, aliases: Iterable[str] | str | None = None
@@ -288,47 +373,30 @@ class Run(RunRecord):
         name: str | None,
         type: str | None,  # noqa: A002  (wandb's name)
     ) -> Artifact:
-        if self._ended:
-            raise ValueError(f"the run '{self.id}' has ended")
+        self._check_goes_on()
         if isinstance(artifact_or_path, Artifact):
             if name is not None and name != artifact_or_path._collection:
                 raise ValueError(f"name={name!r}: the artifact is called {artifact_or_path._collection!r}")
             return artifact_or_path
         path = arguments.fspath("artifact_or_path", artifact_or_path)
-        if not os.path.exists(path):
+        if not (os.path.exists(path) or "://" in path):
             raise ValueError(f"artifact_or_path={path!r} is neither an artifact nor a file or directory")
         base = os.path.basename(os.path.abspath(path))
         artifact = Artifact(name or f"run-{self.id}-{base}", type or "unspecified")
         if os.path.isdir(path):
             artifact.add_dir(path)
-        else:
+        elif os.path.exists(path):
             artifact.add_file(path)
+        else:
+            artifact.add_reference(path)
         return artifact
+
+    def _check_goes_on(self) -> None:
+        if self._ended:
+            raise UsageError(f"the run '{self.id}' has ended")
 
     def _distributed_id(self, artifact: Artifact, given: str | None) -> bytes:
         wanted = given or artifact.distributed_id or self.group
         if not wanted:
             raise TypeError("distributed_id is needed, as the run has no group")
         return arguments.distributed_id("distributed_id", wanted)
-
-
-def login(*_: object, **__: object) -> bool:
-    """Returns True: there is nothing to log in to. wandb's programs ask.
-
-    Example:
-        >>> artfs.login()
-        True
-    """
-    return True
-
-
-def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
-    """Ends the run that goes on, if there is one.
-
-    Example:
-        >>> artfs.init()
-        >>> artfs.finish()
-    """
-    run = current.run()
-    if run is not None:
-        run.finish(exit_code, quiet)

@@ -101,7 +101,7 @@ def test_other_arguments(place: Place, name: str, tmp_path: Path) -> None:
         (ValueError, "id", lambda: wandb.init(id="no/slash")),
         (TypeError, "id", lambda: wandb.init(id=7)),  # type: ignore[arg-type]
         (ValueError, "group", lambda: wandb.init(group="a\nb")),
-        (TypeError, "config", lambda: wandb.init(config=[1])),  # type: ignore[arg-type]
+        (TypeError, "config", lambda: wandb.init(config=[1])),
     ]
     for kind, match, way in cases:
         with pytest.raises(kind, match=rf"^{match}"):

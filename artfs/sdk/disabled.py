@@ -1,0 +1,74 @@
+"""The run of a program that was told to leave nothing: ``mode="disabled"``.
+
+Owns what each call that would make or note something does instead. Reading works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from artfs.sdk.artifact import Artifact
+from artfs.sdk.run import Run
+
+
+class _Nothing:
+    """Stands for a version that was not made: each attribute is itself, and so is what it returns."""
+
+    def __getattr__(self, _name: str) -> _Nothing:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Nothing:
+        return self
+
+
+class DisabledRun(Run):
+    """A run that is recorded nowhere. What it would log is left as it is."""
+
+    def _keep(self, document: Mapping[str, Any], *, here: bool = False) -> None:
+        del here
+        self._facts |= document
+
+    def _used(self, artifact: Artifact) -> None:
+        pass
+
+    def log_artifact(self, *_: Any, **__: Any) -> Artifact:
+        """Makes no version.
+
+        Example:
+            >>> run.log_artifact("model.bin", name="model", type="model").wait()
+        """
+        return cast(Artifact, _Nothing())
+
+    upsert_artifact = finish_artifact = link_artifact = log_artifact
+
+    def log_model(self, *_: Any, **__: Any) -> None:
+        """Makes no version.
+
+        Example:
+            >>> run.log_model("model.bin", name="model")
+        """
+
+    def link_model(self, *_: Any, **__: Any) -> None:
+        """Makes no version.
+
+        Example:
+            >>> run.link_model("model.bin", "digits")
+        """
+
+    def log_code(self, *_: Any, **__: Any) -> None:
+        """Makes no version.
+
+        Example:
+            >>> run.log_code(".")
+        """
+
+    def use_artifact(self, artifact_or_name: Artifact | str, *args: Any, **more: Any) -> Artifact:
+        """Returns a version; of a draft nothing is saved.
+
+        Example:
+            >>> run.use_artifact("mnist:latest").open("train.csv")
+        """
+        if isinstance(artifact_or_name, Artifact) and artifact_or_name.is_draft():
+            return artifact_or_name
+        return super().use_artifact(artifact_or_name, *args, **more)

@@ -1,0 +1,92 @@
+"""wandb's module-level functions: those of the run that the program is in.
+
+Owns what they say where there is none. ``config`` and ``summary`` stand for the run's, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from artfs.errors import UsageError
+from artfs.sdk import current
+from artfs.sdk.run import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def running(what: str) -> Run:
+    """Returns the run that the program is in. Raises UsageError."""
+    run = current.run()
+    if run is None:
+        raise UsageError(f"artfs.{what} needs a run: call artfs.init() first")
+    return run
+
+
+def _of_run(method: F) -> F:
+    """Makes a function that calls this method of the run that goes on."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(*args: Any, **more: Any) -> Any:
+        return getattr(running(f"{name}()"), name)(*args, **more)
+
+    # The signature is the method's, without its first parameter.
+    call.__wrapped__ = functools.partial(method, None)
+    return call  # type: ignore[return-value]
+
+
+class OfRun:
+    """Stands for ``artfs.config`` or ``artfs.summary`` where it was asked for before there was a run.
+
+    It leads to that of the run that goes on when it is used. Without one that is a UsageError.
+    """
+
+    _name: str
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __repr__(self) -> str:
+        return f"<artfs.{self._name}>" if current.run() is None else repr(self._target(""))
+
+    def _target(self, key: str) -> Any:
+        return getattr(running(f"{self._name}{key}"), self._name)
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return getattr(self._target(f".{key}"), key)
+
+    def __setattr__(self, key: str, value: object) -> None:
+        setattr(self._target(f".{key}"), key, value)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._target(f"[{key!r}]")[key]
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self._target(f"[{key!r}]")[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._target("")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._target(""))
+
+
+alert = _of_run(Run.alert)
+define_metric = _of_run(Run.define_metric)
+finish_artifact = _of_run(Run.finish_artifact)
+link_artifact = _of_run(Run.link_artifact)
+link_model = _of_run(Run.link_model)
+log = _of_run(Run.log)
+log_artifact = _of_run(Run.log_artifact)
+log_code = _of_run(Run.log_code)
+log_model = _of_run(Run.log_model)
+save = _of_run(Run.save)
+unwatch = _of_run(Run.unwatch)
+upsert_artifact = _of_run(Run.upsert_artifact)
+use_artifact = _of_run(Run.use_artifact)
+use_model = _of_run(Run.use_model)
+watch = _of_run(Run.watch)
