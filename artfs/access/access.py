@@ -142,7 +142,7 @@ class Access(ABC):
 
     @abstractmethod
     def collections(self) -> list[dict[str, Any]]:
-        """Returns name, type, description, tags, ``versions``, ``pending``, ``abandoned``, ``latest`` of each."""
+        """Returns name, type, description, tags, numbers of versions, pending and abandoned, ``latest``."""
 
     @abstractmethod
     def collection(self, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from artfs.access.plain import PlainTree, sweep
 from artfs.access.referring import OnMount
 from artfs.access.trees import Origin, Tree
 from artfs.catalog import records
-from artfs.catalog.runs import check_run_id
+from artfs.catalog.runs import check_run_id, check_size
 from artfs.errors import (
     AliasNotFound,
     AlreadyFinishedError,
@@ -340,11 +340,14 @@ class MountedAccess(Access):
     def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
         check_run_id(run)
         process = {"process": to_builtins(this_process())} if here else {}
+        line = json.dumps({**document, **process}, ensure_ascii=False)
+        # A longer write comes in several requests, of which a refused one is told as a short write.
+        check_size(len(line.encode("utf-8", "surrogateescape")) + 1)
         path = f".artfs/runs/{run}".encode()
         with may(f"record the run '{run}'"):
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
-            command(self._fd, path, json.dumps({**document, **process}))
+            command(self._fd, path, line)
 
     def record_use(self, name: str, ref: str, run: str) -> None:
         with may(f"note that a run used {name}:{ref}"), self._version(name, ref) as fd:

@@ -233,9 +233,14 @@ def _in_process(before: Run, after: Run, process: Owner) -> Run:
 
 def _encoded(run: Run) -> bytes:
     data = records.encode(run)
-    if len(data) > MAX_BYTES:
-        raise InvalidCommand(f"a run has at most {MAX_BYTES} bytes of JSON, not {len(data)}")
+    check_size(len(data))
     return data
+
+
+def check_size(size: int) -> None:
+    """Raises InvalidCommand for more bytes than the JSON of a run may have."""
+    if size > MAX_BYTES:
+        raise InvalidCommand(f"a run has at most {MAX_BYTES} bytes of JSON, not {size}")
 
 
 def _checked(run: Run) -> Run:

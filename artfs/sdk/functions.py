@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from artfs.errors import UsageError
 from artfs.sdk import current
 from artfs.sdk.run import Run
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def running(what: str) -> Run:
@@ -24,17 +25,18 @@ def running(what: str) -> Run:
     return run
 
 
-def _of_run(method: F) -> F:
+def _of_run(method: Callable[Concatenate[Any, P], R]) -> Callable[P, R]:
     """Makes a function that calls this method of the run that goes on."""
     name = method.__name__
 
     @functools.wraps(method)
-    def call(*args: Any, **more: Any) -> Any:
-        return getattr(running(f"{name}()"), name)(*args, **more)
+    def call(*args: P.args, **more: P.kwargs) -> R:
+        found: R = getattr(running(f"{name}()"), name)(*args, **more)
+        return found
 
     # The signature is the method's, without its first parameter.
     call.__wrapped__ = functools.partial(method, None)
-    return call  # type: ignore[return-value]
+    return call
 
 
 class OfRun:

@@ -25,7 +25,11 @@ class RunFacts:
     """What is known of a run, whether it goes on or has ended."""
 
     def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
-        self._connection, self._facts = connection, dict(facts)
+        self._connection = connection
+        # As a mount gives them: JSON has no tuples.
+        self._facts = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()
+        }
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
