@@ -104,6 +104,9 @@ class Accepted:
         self._metrics.accept("save(), which keeps no file (log_artifact() does),")
         return []
 
+    def _label(self, **_: object) -> None:
+        """Takes the words by which libraries tell wandb that they began a run, as transformers does."""
+
     @property
     def step(self) -> int:
         """How many steps ``log()`` has counted."""

@@ -249,6 +249,8 @@ class Artifact(Adding, Naming, Facts):
         that were given are added to those it has, and a description replaces its own; a line on stderr says
         so.
 
+        In a run with ``mode="disabled"`` it does nothing.
+
         Aliases, tags and keys of the metadata that others changed since this artifact was last read or saved
         stay as they set them, unless they are changed here, too.
 

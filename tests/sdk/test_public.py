@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import artfs
+from artfs.sdk.entries import ArtifactFile
+from artfs.sdk.records import RunRecord
+from artfs.sdk.summary import Summary
 
 CLASSES = (
     artfs.Api,
@@ -18,7 +21,13 @@ CLASSES = (
     artfs.ArtifactManifest,
     artfs.ArtifactManifestEntry,
     artfs.ArtifactType,
+    artfs.Config,
+    artfs.Registry,
     artfs.Run,
+    artfs.Settings,
+    ArtifactFile,
+    RunRecord,
+    Summary,
 )
 
 
