@@ -306,7 +306,7 @@ class Access(ABC):
 
     @abstractmethod
     def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
-        """Makes or updates what is known of a run; inputs and outputs are added to those there are.
+        """Makes or updates what is known of a run, as :meth:`artfs.catalog.runs.Runs.apply` does.
 
         A document `here` says that the run goes on in this process, or by any other state that it ends here:
         it ends when it has ended in all of them.

@@ -62,6 +62,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 _FREE_TEXT = {"notes"}
 """Keys whose text may have several lines."""
 
+_ADDED = ("inputs", "outputs", "config", "summary")
+"""Keys whose value is added to what is there, as several processes may know a part of it each."""
+
 _SETTABLE = {*Run.__struct_fields__} - {"owner", "processes"}
 
 RUNNING, CRASHED = "running", "crashed"
@@ -134,7 +137,8 @@ class Runs:
     ) -> Run:
         """Makes or updates a run from a JSON object with any of a run's keys; returns it.
 
-        Inputs and outputs are added to those there are; all else is set. Applying it again changes nothing.
+        Inputs, outputs and keys of config and summary are added to those there are; a key of the summary is
+        removed by null; all else is set. Applying it again changes nothing.
         With a `process` the state is said of the run in that process: it ends with the last of them.
         Raises InvalidName, InvalidCommand, and PermissionError if the run belongs to another user than `by`,
         unless that is root.
@@ -148,15 +152,21 @@ class Runs:
             raise InvalidCommand(f"a run has no {', '.join(unknown)}")
         if given.id != run:
             raise InvalidCommand(f"the JSON of run '{run}' says it is '{given.id}'")
-        plain = {key: getattr(given, key) for key in document if key not in ("inputs", "outputs")}
+        plain = {key: getattr(given, key) for key in document if key not in _ADDED}
 
         def change(before: Run | None) -> Run:
             after = before or Run(id=run, started_at=timestamp())
             if by and after.owner not in (None, by):
                 raise PermissionError(errno.EACCES, "the run belongs to another user")
-            inputs = _union(after.inputs, given.inputs)
-            outputs = _union(after.outputs, given.outputs)
-            new = replace(after, **plain, inputs=inputs, outputs=outputs)
+            summary = {**after.summary, **given.summary}
+            new = replace(
+                after,
+                **plain,
+                inputs=_union(after.inputs, given.inputs),
+                outputs=_union(after.outputs, given.outputs),
+                config={**after.config, **given.config},
+                summary={key: value for key, value in summary.items() if value is not None},
+            )
             return new if process is None else _in_process(after, new, process)
 
         return self._change(run, change)

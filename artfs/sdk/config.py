@@ -45,7 +45,7 @@ class Config:
         use: Callable[[Artifact], None],
         may_change: bool = False,
     ) -> None:
-        """Begins with what was stored already. `store` raises what keeps it from storing a change."""
+        """Begins with what was stored already. `store` is given each change, or raises."""
         for name, value in (("_items", {**begun}), ("_store", store), ("_use", use)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_may_change", may_change)
@@ -135,8 +135,7 @@ class Config:
         for value in changes.values():
             if isinstance(value, Artifact):
                 self._use(value)
-        after = {**self._items, **changes}
-        self._store({key: _stored(value) for key, value in after.items()})
+        self._store({key: _stored(value) for key, value in changes.items()})
         self._items.update(changes)
 
     def setdefaults(self, d: Any) -> None:

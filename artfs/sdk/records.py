@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from artfs.errors import InvalidCommand, NotFound, RunNotFound, VolumeError
+from artfs.errors import InvalidCommand, NotFound, RunNotFound, UnsupportedError, VolumeError
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
 from artfs.sdk.listing import Listing
@@ -232,7 +232,8 @@ class RunRecord(RunFacts):
     def update(self) -> None:
         """Stores name, notes, tags, config and summary, as far as they were changed.
 
-        Raises PermissionError for a run of another user, where the volume is mounted.
+        Raises UnsupportedError if a key of the config was removed, and PermissionError for a run of another
+        user, where the volume is mounted.
 
         Example:
             >>> run.summary["verdict"] = "good"
@@ -241,8 +242,15 @@ class RunRecord(RunFacts):
         if "tags" in self._edited:
             self._edited["tags"] = arguments.tags("tags", self._edited["tags"])
         after = {key: storable(friendly(value)) for key, value in self._edited.items()}
-        if changed := {key: value for key, value in after.items() if value != self._facts.get(key)}:
+        changed = {key: value for key, value in after.items() if value != self._facts.get(key)}
+        before = {key: self._facts.get(key) or {} for key in ("config", "summary")}
+        if "config" in changed and (removed := sorted(before["config"].keys() - changed["config"].keys())):
+            raise UnsupportedError(f"run '{self.id}': config[{removed[0]!r}] was given to it, and stays")
+        if "summary" in changed:
+            changed["summary"] |= dict.fromkeys(before["summary"].keys() - changed["summary"].keys())
+        if changed:
             self._keep(changed)
+            self.load()
 
     def save(self) -> None:
         """The same as :meth:`update`.

@@ -36,18 +36,14 @@ class Summary:
 
     _items: dict[str, Any]
     _store: Callable[[dict[str, Any]], None]
-    _changed: bool
+    _changed: set[str]
     _stored_at: float
 
     def __init__(self, begun: Mapping[str, Any], store: Callable[[dict[str, Any]], None]) -> None:
         object.__setattr__(self, "_items", {**begun})
         object.__setattr__(self, "_store", store)
-        self._state(changed=False, stored_at=float("-inf"))
-
-    def _state(self, *, changed: bool, stored_at: float | None = None) -> None:
-        object.__setattr__(self, "_changed", changed)
-        if stored_at is not None:
-            object.__setattr__(self, "_stored_at", stored_at)
+        object.__setattr__(self, "_changed", set())
+        object.__setattr__(self, "_stored_at", float("-inf"))
 
     def __repr__(self) -> str:
         return repr(self._items)
@@ -64,16 +60,16 @@ class Summary:
     def __getitem__(self, key: str) -> Any:
         value = self._items[key]
         if isinstance(value, dict | list):
-            self._state(changed=True)  # who is given it may change it
+            self._changed.add(key)  # who is given it may change it
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._items[str(key)] = friendly(value)
-        self._state(changed=True)
+        self._changed.add(str(key))
 
     def __delitem__(self, key: str) -> None:
         del self._items[key]
-        self._state(changed=True)
+        self._changed.add(key)
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("__") or key not in self._items:
@@ -129,14 +125,16 @@ class Summary:
             self.flush()
 
     def flush(self) -> None:
-        """Stores what changed, durably.
+        """Stores what changed, durably. A value that is None is not stored.
 
         Example:
             >>> run.summary.flush()
         """
         if self._changed:
-            self._store(storable(self._items))
-            self._state(changed=False, stored_at=time.monotonic())
+            changed = {key: self._items.get(key) for key in sorted(self._changed)}
+            self._store(storable(changed))
+            self._changed.difference_update(changed)
+            object.__setattr__(self, "_stored_at", time.monotonic())
 
     def logged(self, data: Mapping[str, Any]) -> None:
         """Takes over the numbers and short texts of one call of ``run.log``; media are passed by.

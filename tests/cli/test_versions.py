@@ -54,6 +54,7 @@ def test_ls_of_collections(cli: Cli, versions: str) -> None:
         "name": versions,
         "type": "model",
         "description": "",
+        "tags": [],
         "versions": 2,
         "pending": 0,
         "abandoned": 0,

@@ -155,6 +155,24 @@ def test_what_a_record_can_not_hold_is_refused(place: Place, caplog: pytest.LogC
     assert (found.state, found.config) == ("finished", {"lr": 0.1, "small": "x"})
 
 
+TOGETHER = """
+import artfs, sys
+with artfs.init(id=sys.argv[1], config={sys.argv[2]: 1}) as run:
+    run.summary[sys.argv[2]] = 1
+"""
+
+
+def test_processes_with_one_id_keep_what_each_knows(place: Place, name: str) -> None:
+    with wandb.init(id=name, config={"mine": 1}) as run:
+        run.summary.update({"mine": 1})
+        for rank in ("a", "b"):
+            subprocess.run([sys.executable, "-c", TOGETHER, name, rank], check=True)
+        run.config.more = run.summary["more"] = 1
+    found = wandb.Api().run(name)
+    assert found.config == {"mine": 1, "a": 1, "b": 1, "more": 1}
+    assert found.summary == {"mine": 1, "a": 1, "b": 1, "more": 1}
+
+
 def test_summary(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     run = wandb.init()
     assert wandb.summary is run.summary
@@ -215,6 +233,12 @@ def test_a_run_that_ended_can_be_described(place: Place) -> None:
     again = wandb.Api().run(run.id)
     assert (again.notes, again.name, again.tags) == ("too high", "first try", ["bad"])
     assert (again.config, again.summary, again.state) == ({"lr": 0.2}, {"verdict": "no"}, "finished")
+    del again.summary["verdict"]
+    again.update()
+    assert wandb.Api().run(run.id).summary == again.summary == {}
+    del again.config["lr"]
+    with pytest.raises(wandb.UnsupportedError, match="'lr'"):
+        again.update()
     found.name = "dropped"
     assert found.load()["name"] == found.name == "first try"
 

@@ -160,3 +160,16 @@ print(0)
 """
     in_processes(vol.path, script)
     assert sorted(runs.read("r1").outputs) == sorted(f"model:v{me}{n}" for me in range(4) for n in range(10))
+
+
+def test_config_and_summary_come_from_several(runs):
+    runs.apply("r1", {"config": {"lr": 0.1, "seed": None}, "summary": {"loss": 1, "best": None}})
+    runs.apply("r1", {"config": {"lr": 0.2}, "summary": {"best": 3}})
+    found = runs.apply("r1", {"summary": {"loss": None}, "notes": "two\nlines", "tags": ["a tag"]})
+    assert (found.config, found.summary) == ({"lr": 0.2, "seed": None}, {"best": 3})
+    assert (found.notes, found.tags) == ("two\nlines", ("a tag",))
+    assert runs.read("r1") == found
+    for wrong in ({"config": [1]}, {"notes": "a\0b"}, {"tags": ["a\nb"]}, {"name": "a\nb"}):
+        with pytest.raises(InvalidCommand):
+            runs.apply("r1", wrong)
+    assert runs.read("r1") == found
