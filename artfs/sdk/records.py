@@ -27,7 +27,7 @@ class RunFacts:
     def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
         self._connection = connection
         # As a mount gives them: JSON has no tuples.
-        self._facts = {
+        self._facts: dict[str, Any] = {
             key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()
         }
 

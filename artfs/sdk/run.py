@@ -73,8 +73,12 @@ class Run(RunFacts, Accepted, Models):
             use=self._used,
             may_change=settings.allow_val_change,
         )
-        if config:
-            self._config.update(config, allow_val_change=True)
+        try:
+            if config:
+                self._config.update(config, allow_val_change=True)
+        except BaseException:
+            self._end(failed=True)
+            raise
         current.began(self, alone=settings.reinit != "create_new")
         atexit.register(self._at_exit)
 
@@ -114,7 +118,10 @@ class Run(RunFacts, Accepted, Models):
             self._summary.flush()
         except (ValueError, ArtfsError) as error:
             log.warning("artfs: run '%s': its summary is not kept: %s", self.id, error)
-        self._keep({"state": "failed" if exit_code else "finished", "ended_at": timestamp()}, here=True)
+        self._end(failed=bool(exit_code))
+
+    def _end(self, *, failed: bool) -> None:
+        self._keep({"state": "failed" if failed else "finished", "ended_at": timestamp()}, here=True)
 
     # -- what it is
 

@@ -151,6 +151,10 @@ def test_what_a_record_can_not_hold_is_refused(place: Place, caplog: pytest.LogC
             run.summary.update({"big": "x" * MAX_BYTES})
         run.config.small = "x"
     assert "its summary is not kept" in caplog.text
+    with pytest.raises(ValueError, match=f"at most {MAX_BYTES} bytes"):
+        wandb.init(id=f"{run.id}-next", config={"big": "x" * MAX_BYTES})
+    assert current.run() is None
+    assert wandb.Api().run(f"{run.id}-next").state == "failed"
     found = wandb.Api().run(run.id)
     assert (found.state, found.config) == ("finished", {"lr": 0.1, "small": "x"})
 
