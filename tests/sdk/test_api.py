@@ -247,13 +247,18 @@ def test_registries(place: Place, name: str) -> None:
     models, others = f"models-{name}", f"others-{name}"
     source = version(name, "x")
     for group, collection in ((models, "digits"), (models, "letters"), (others, "digits")):
-        source.link(f"wandb-registry-{group}.{collection}", aliases=["production"])
+        source.link(f"wandb-registry-{group}/{collection}", aliases=["production"])
     api = wandb.Api()
     assert [one.name for one in api.registries(filter={"name": {"$regex": name}})] == [models, others]
     registry = api.registry(models)
     assert (registry.full_name, registry.artifact_types) == (f"wandb-registry-{models}", ["dataset"])
     digits, letters = registry.collections()
-    assert (digits.project, digits.is_sequence()) == (f"wandb-registry-{models}", False)
+    assert (digits.name, digits.project, digits.is_sequence()) == (
+        "digits",
+        f"wandb-registry-{models}",
+        False,
+    )
+    assert digits.id == f"wandb-registry-{models}.digits"
     assert [one.id for one in registry.collections(filter={"name": "letters"})] == [letters.id]
     assert [one.id for one in registry.collections(order="-name")] == [letters.id, digits.id]
     letters.tags = ["gold"]

@@ -518,6 +518,9 @@ def test_models_and_code(place: Place, name: str, tmp_path: Path) -> None:
         linked = wandb.link_model("model.bin", f"{name}-registered", name=name, aliases=["staging"])
         assert linked is not None
         assert (linked.type, linked.get("model.bin")) == ("model", b"weights")
+        assert linked.qualified_name == f"wandb-registry-model/{name}-registered:v0"
+        assert linked.source_name == f"{name}:v2"
+        assert f"{name}-registered" in [one.name for one in wandb.Api().registry("model").collections()]
         code = run.log_code("code")
         assert code is not None
         assert (code.type, sorted(code.manifest.entries)) == (
