@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from artfs.errors import NotFound
 from artfs.model.scope import REGISTRY
+from artfs.sdk import arguments
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.artifact import Artifact
 
@@ -33,6 +34,25 @@ def is_left_out(path: str, root: str) -> bool:
     """Tells what ``log_code`` leaves out: directories that wandb and artfs write to."""
     first = os.path.relpath(path, root).split(os.sep)[0]
     return first in ("wandb", "artfs-runs", "artifacts", ".artfs-volume")
+
+
+def of_path(run: str, path: StrPath, name: str | None, kind: str | None) -> Artifact:
+    """Returns a draft of a file, a directory or a URI, with the name that wandb gives it by default."""
+    text = arguments.fspath("artifact_or_path", path)
+    if not (os.path.exists(text) or "://" in text):
+        raise ValueError(f"artifact_or_path={text!r} is neither an artifact nor a file or directory")
+    artifact = Artifact(name or _default_name(run, text), kind or "unspecified")
+    if os.path.isdir(text):
+        artifact.add_dir(text)
+    elif os.path.exists(text):
+        artifact.add_file(text)
+    else:
+        artifact.add_reference(text)
+    return artifact
+
+
+def _default_name(run: str, path: StrPath) -> str:
+    return f"run-{run}-{os.path.basename(os.path.abspath(path))}"
 
 
 class Models:
@@ -114,7 +134,7 @@ class Models:
             raise ValueError(
                 f"registered_model_name={registered_model_name!r} is a name without entity and project"
             )
-        name = name or f"run-{self.id}-{os.path.basename(os.path.abspath(path))}"
+        name = name or _default_name(self.id, path)
         try:
             known = Artifact._named(name)
         except NotFound:

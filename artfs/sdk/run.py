@@ -25,7 +25,7 @@ from artfs.sdk.artifact import Artifact
 from artfs.sdk.config import Config
 from artfs.sdk.connection import Connection
 from artfs.sdk.metrics import Metrics, log
-from artfs.sdk.models import Models
+from artfs.sdk.models import Models, of_path
 from artfs.sdk.records import RunFacts
 from artfs.sdk.settings import Settings
 from artfs.sdk.summary import Summary
@@ -385,18 +385,7 @@ class Run(RunFacts, Accepted, Models):
             if name is not None and name != artifact_or_path._collection:
                 raise ValueError(f"name={name!r}: the artifact is called {artifact_or_path._collection!r}")
             return artifact_or_path
-        path = arguments.fspath("artifact_or_path", artifact_or_path)
-        if not (os.path.exists(path) or "://" in path):
-            raise ValueError(f"artifact_or_path={path!r} is neither an artifact nor a file or directory")
-        base = os.path.basename(os.path.abspath(path))
-        artifact = Artifact(name or f"run-{self.id}-{base}", type or "unspecified")
-        if os.path.isdir(path):
-            artifact.add_dir(path)
-        elif os.path.exists(path):
-            artifact.add_file(path)
-        else:
-            artifact.add_reference(path)
-        return artifact
+        return of_path(self.id, artifact_or_path, name, type)
 
     def _check_goes_on(self) -> None:
         if self._ended:
