@@ -96,9 +96,11 @@ if TYPE_CHECKING:
     from artfs.sdk.media import BoundingBoxes2D, Classes, Image, ImageMask, JoinedTable, Table
     from artfs.sdk.objects import register_type
     from artfs.sdk.registry import Registry
+    from artfs.sdk.replacement import replace_wandb
     from artfs.sdk.run import Run
     from artfs.sdk.settings import Settings
     from artfs.sdk.summary import Summary
+    from artfs.sdk.unkept import Audio, Histogram, Html, Video, plot, plot_table, termerror, termlog, termwarn
     from artfs.version import __version__
 
     config: Config
@@ -139,12 +141,22 @@ _HOMES = {
     "log_model": "artfs.sdk.functions:log_model",
     "login": "artfs.sdk.begin:login",
     "register_type": "artfs.sdk.objects:register_type",
+    "replace_wandb": "artfs.sdk.replacement:replace_wandb",
     "save": "artfs.sdk.functions:save",
     "unwatch": "artfs.sdk.functions:unwatch",
     "upsert_artifact": "artfs.sdk.functions:upsert_artifact",
     "use_artifact": "artfs.sdk.functions:use_artifact",
     "use_model": "artfs.sdk.functions:use_model",
     "watch": "artfs.sdk.functions:watch",
+    "Audio": "artfs.sdk.unkept:Audio",
+    "Histogram": "artfs.sdk.unkept:Histogram",
+    "Html": "artfs.sdk.unkept:Html",
+    "Video": "artfs.sdk.unkept:Video",
+    "plot_table": "artfs.sdk.unkept:plot_table",
+    "plot": "artfs.sdk.unkept:plot",
+    "termlog": "artfs.sdk.unkept:termlog",
+    "termwarn": "artfs.sdk.unkept:termwarn",
+    "termerror": "artfs.sdk.unkept:termerror",
 }
 
 __all__ = [
@@ -162,6 +174,7 @@ __all__ = [
     "ArtifactNotLoggedError",
     "ArtifactTTL",
     "ArtifactType",
+    "Audio",
     "BeingFilled",
     "BoundingBoxes2D",
     "Busy",
@@ -178,6 +191,8 @@ __all__ = [
     "DraftNotFoundError",
     "Error",
     "HeldByAlias",
+    "Histogram",
+    "Html",
     "Image",
     "ImageMask",
     "Interrupted",
@@ -212,6 +227,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "VersionNotFound",
+    "Video",
     "VolumeError",
     "VolumeExists",
     "VolumeInUse",
@@ -231,10 +247,16 @@ __all__ = [
     "log_code",
     "log_model",
     "login",
+    "plot",
+    "plot_table",
     "register_type",
+    "replace_wandb",
     "run",
     "save",
     "summary",
+    "termerror",
+    "termlog",
+    "termwarn",
     "unwatch",
     "upsert_artifact",
     "use_artifact",
