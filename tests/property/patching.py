@@ -336,7 +336,7 @@ class Comparison(RuleBasedStateMachine):
             self.base_version = self.newest if base == "latest" else version
             self.base_tree = self.contents[self.base_version]
             tree = self.base_tree
-        # The root is the tree's own, but for the base's xattrs, and reading and passing that it denies to others.
+        # The root is the tree's own, but for the base's xattrs, and what the base denies to others.
         below = tree.get(b"", Seen(stat.S_IFDIR, 0o755, (0, 0), None))
         mode = 0o755 & (below.mode | ~0o055)
         owner = (os.geteuid(), os.getegid())
