@@ -29,7 +29,11 @@ def close(fd: int, *, written: bool = False) -> None:
 
     `written` says that the file may have been written through it.
     """
-    status = os.fstat(fd)
+    try:
+        status = os.fstat(fd)
+    except OSError:  # of what has no name any more, on a filesystem that forgot it
+        os.close(fd)
+        return
     if (written or not status.st_nlink) and is_large(status):
         _closer.take(fd)
     else:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
 from artfs.pending import closing
+from artfs.store import files
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
 _SHARE = 8  # at most this part of all descriptors that the process may have
@@ -110,7 +111,15 @@ class Place:
         """
         if self.parent is not None or self is self.places.root:
             return False
-        return self.fd < 0 or os.fstat(self.fd).st_nlink == 0
+        if self.fd < 0:
+            return True
+        try:
+            return os.fstat(self.fd).st_nlink == 0
+        except OSError as error:
+            # Filesystems in userspace forget what is held by O_PATH alone, as a directory is.
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            return True
 
     def stat(self) -> os.stat_result:
         """Returns what the backing filesystem says of it now. ESTALE if something else stands there."""
@@ -200,8 +209,9 @@ class Place:
         self.let_go()
         self.parent, self._others = None, None
 
-    def hold(self, fd: int) -> None:
-        """Notes that there is no name any more: `fd`, an O_PATH descriptor, is the way from here on.
+    def hold(self, fd: int, owner: int) -> None:
+        """Notes that there is no name any more: `fd`, from :func:`artfs.store.files.hold`, is the way from
+        here on. `owner` is the file's.
 
         Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
         kernel knows them as long as he likes, and nobody else would get a descriptor.
@@ -211,7 +221,6 @@ class Place:
             closing.close(self.fd)
         self._give_back()
         self.parent = None
-        owner = os.fstat(fd).st_uid
         if owner not in (0, os.geteuid()) and _nameless[owner] >= _share():
             closing.close(fd)
             self.fd = -1
@@ -384,7 +393,7 @@ class Places:
         Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
         """
         try:
-            fd = os.open(name, _ANYTHING, dir_fd=parent.directory())
+            fd = files.hold(parent.directory(), name)
         except FileNotFoundError:
             return None
         return Unlinking(self, parent, name, fd)
@@ -395,19 +404,24 @@ class Unlinking:
 
     def __init__(self, places: Places, parent: Place, name: bytes, fd: int) -> None:
         self._places, self._parent, self._name, self._fd = places, parent, name, fd
-        self.serial = os.fstat(fd).st_ino
+        status = os.fstat(fd)
+        self.serial, self._owner = status.st_ino, status.st_uid
+        self._last = stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1
         self._place = places.known(self.serial)
 
     def done(self) -> bool:
-        """Notes that the name is gone; tells whether the file or directory is, too."""
-        last = os.fstat(self._fd).st_nlink == 0
+        """Notes that the name is gone; tells whether the file or directory is, too.
+
+        Asks the backing filesystem nothing that it could refuse: the change has happened, and the answer to
+        it must say so.
+        """
         if self._place is None or self._place.lost(self._parent, self._name):
             closing.close(self._fd)
         else:
-            self._place.hold(self._fd)
-        if last:
+            self._place.hold(self._fd, self._owner)
+        if self._last:
             self._places.unsettle(self.serial)
-        return last
+        return self._last
 
     def failed(self) -> None:
         os.close(self._fd)

@@ -42,8 +42,7 @@ def unshare(tree: PendingTree, place: Place) -> None:
         place.places.settle(serial, place.ino)  # others of its names may be found later
         tree.hashes.forget(serial)  # of another file that had this number before
         if place.parent is None:
-            held = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            place.hold(os.open(copy, held, dir_fd=tree.draft.fd))
+            place.hold(files.hold(tree.draft.fd, copy), status.st_uid)
     finally:
         os.close(source)
     os.unlink(copy, dir_fd=tree.draft.fd)

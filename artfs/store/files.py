@@ -56,6 +56,26 @@ def open_regular(dir_fd: int, path: bytes) -> int:
     return fd
 
 
+def hold(dir_fd: int, name: bytes) -> int:
+    """Opens what may be about to lose its last name, so that it can be reached afterwards.
+
+    A regular file is opened for reading where that is allowed, anything else with O_PATH: a filesystem in
+    userspace is told of real opens alone, and forgets what is held by O_PATH when its last name goes.
+    """
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        opened = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except PermissionError:
+        return handle
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return opened
+
+
 def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
     # By way of O_PATH and /proc, so that the inode that is changed is the one that is opened.
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)

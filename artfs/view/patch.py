@@ -33,7 +33,7 @@ from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.place import Place
 from artfs.pending.tree import TREE, PendingTree
-from artfs.store import durable, syscalls
+from artfs.store import durable, files, syscalls
 from artfs.view.control.node import ControlDirectory
 from artfs.view.lower_file import LowerHandle
 from artfs.view.node import (
@@ -313,10 +313,10 @@ class PatchNode(PendingNode):
             self._move_readers(self.name, self.parent.directory())
         else:
             self._move_readers(staged, staging.fd)
-            fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging.fd)
-            os.unlink(staged, dir_fd=staging.fd)
+            fd = files.hold(staging.fd, staged)
             serial = os.fstat(fd).st_ino
-            self.hold(fd)
+            os.unlink(staged, dir_fd=staging.fd)
+            self.hold(fd, attributes.uid)
             self.places.renumber(self, serial)
         copy.taken()
         self.entry = self.origin = None

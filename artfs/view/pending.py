@@ -570,8 +570,9 @@ class PendingDirectory(PendingNode):
             made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, self.branch.passed_on(flags) | made, mode & 0o7777, dir_fd=directory)
             try:
-                self._own(fd, mode, caller)
-                status = os.fstat(fd)
+                with _whole(os.unlink, name, directory):
+                    self._own(fd, mode, caller)
+                    status = os.fstat(fd)
             except BaseException:
                 os.close(fd)
                 raise
@@ -583,24 +584,27 @@ class PendingDirectory(PendingNode):
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         with self._making(name) as directory:
             os.mkdir(name, mode & 0o7777, dir_fd=directory)
-            self._own(directory, mode, caller, name)
-            return self._made(name, directory)
+            with _whole(os.rmdir, name, directory):
+                self._own(directory, mode, caller, name)
+                return self._made(name, directory)
 
     def mknod(self, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise NotPermitted("artfs holds no device nodes")
         with self._making(name) as directory:
             os.mknod(name, mode & (stat.S_IFMT(mode) | 0o7777), dir_fd=directory)
-            self._own(directory, mode, caller, name)
-            if stat.S_ISREG(mode):
-                self.branch.tree.hashes.forget(os.stat(name, dir_fd=directory).st_ino)
-            return self._made(name, directory)
+            with _whole(os.unlink, name, directory):
+                self._own(directory, mode, caller, name)
+                if stat.S_ISREG(mode):
+                    self.branch.tree.hashes.forget(os.stat(name, dir_fd=directory).st_ino)
+                return self._made(name, directory)
 
     def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
         with self._making(name) as directory:
             os.symlink(self._stored_target(target), name, dir_fd=directory)
-            self._own(directory, 0, caller, name)
-            return self._made(name, directory)
+            with _whole(os.unlink, name, directory):
+                self._own(directory, 0, caller, name)
+                return self._made(name, directory)
 
     def adopt(self, name: bytes, staged: bytes) -> PendingNode:
         """Gives what was made in the pending version's own directory a name here."""
@@ -697,7 +701,10 @@ class PendingDirectory(PendingNode):
         exchange = bool(flags & syscalls.RENAME_EXCHANGE)
         about = None if exchange or other == moved else target.places.before_unlink(target, new_name)
         try:
-            syscalls.renameat2(source, name, destination, new_name, flags)
+            if flags == syscalls.RENAME_NOREPLACE:
+                durable.rename_noreplace(source, name, destination, new_name)
+            else:
+                syscalls.renameat2(source, name, destination, new_name, flags)
         except BaseException:
             if about is not None:
                 about.failed()
@@ -712,6 +719,17 @@ class PendingDirectory(PendingNode):
             place = self.places.known(serial) if serial is not None else None
             if place is not None:
                 place.renamed(*old, *new)
+
+
+@contextlib.contextmanager
+def _whole(remove: Callable[..., None], name: bytes, directory: int) -> Iterator[None]:
+    """Removes what was just made if an exception ends the block: its maker is told that nothing was made."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(name, dir_fd=directory)
+        raise
 
 
 def _nothing() -> None:
