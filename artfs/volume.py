@@ -279,7 +279,7 @@ class Volume:
             "abandoned": sum(abandoned),
             "sealed": sum(map(len, found)),
             "bytes": sum(record.size for records in found for record in records),
-            "available": space.f_bavail * space.f_frsize,
+            "available": max(0, space.f_bavail) * space.f_frsize,
         }
 
     def start(

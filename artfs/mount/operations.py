@@ -249,7 +249,8 @@ class Operations(pyfuse3.Operations):
         found = os.fstatvfs(self._view.volume.layout.fd)
         data = pyfuse3.StatvfsData()
         for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
-            setattr(data, f"f_{field}", getattr(found, f"f_{field}"))
+            # Some count below zero, as CephFS does with free inodes: there it stands for "unknown".
+            setattr(data, f"f_{field}", max(0, getattr(found, f"f_{field}")))
         data.f_namemax = MAX_NAME
         return data
 
