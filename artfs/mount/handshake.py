@@ -29,6 +29,7 @@ which libfuse asks for whatever pyfuse3 is told. Sources: fuse(4), linux/fuse.h,
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import select
@@ -353,9 +354,13 @@ def _mount_by_helper(mountpoint: Path, options: Options) -> int:
         )
         theirs.close()
         if result.returncode != 0:
-            raise MountError(
-                last_line(result.stderr) or f"fusermount3 failed with status {result.returncode}"
-            )
+            why = last_line(result.stderr) or f"fusermount3 failed with status {result.returncode}"
+            if os.strerror(errno.EPERM) in why:
+                why = (
+                    f"this process may not mount ({why}): mount as root, or start the container with"
+                    f" '--cap-add SYS_ADMIN --device {DEVICE}'"
+                )
+            raise MountError(why)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     if not descriptors:
         raise OSError("fusermount3 sent no descriptor")

@@ -16,6 +16,7 @@ from artfs.mount import dead, mounts
 DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
 HELPER = "fusermount3"
+_CAP_SYS_ADMIN = 21  # linux/capability.h
 
 
 def check_machine(*, allow_other: bool) -> None:
@@ -29,6 +30,11 @@ def check_machine(*, allow_other: bool) -> None:
         raise MountError(
             f"{DEVICE} is missing: load the fuse module ('modprobe fuse'),"
             f" or start the container with '--device {DEVICE}'"
+        )
+    if not _may_mount():
+        raise MountError(
+            "no process may mount here, not even root's: start the container with"
+            f" '--cap-add SYS_ADMIN --device {DEVICE}', or mount on the host and bind the mount into it"
         )
     if os.geteuid() == 0:
         return
@@ -84,6 +90,16 @@ def _check_import() -> None:
             f"pyfuse3 can't be loaded ({error}):"
             " install the library of FUSE 3 (package libfuse3-3 or fuse3-libs)"
         ) from error
+
+
+def _may_mount() -> bool:
+    """Tells whether this process, or a setuid helper, can have the capability to mount."""
+    try:
+        lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
+        bounding = next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return True
+    return bool(bounding >> _CAP_SYS_ADMIN & 1)
 
 
 def _user_allow_other() -> bool:
