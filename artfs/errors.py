@@ -20,7 +20,8 @@
     │       ├── NotAVolume
     │       ├── VolumeExists   (FileExistsError)
     │       ├── VolumeTooNew
-    │       └── VolumeInUse
+    │       ├── VolumeInUse
+    │       └── UnfitFilesystem  the filesystem lacks what a volume needs
     ├── UsageError             a call of the SDK that makes no sense where it stands (ValueError)
     │   └── UnsupportedError   a call that wandb knows and artfs does not
     ├── AlreadyExists          (FileExistsError)
@@ -484,6 +485,21 @@ class VolumeInUse(VolumeError):
     def __init__(self, path: str, owner: str) -> None:
         super().__init__(f"{path} is in use by {owner}")
         self.path, self.owner = path, owner
+
+
+class UnfitFilesystem(VolumeError):
+    """The filesystem does not do what a volume needs; ``missing`` says what, one need an item."""
+
+    def __init__(self, path: str, filesystem: str, missing: Sequence[str], *, exists: bool) -> None:
+        refused = "can't be used there" if exists else "can't hold a volume"
+        kind = f"its filesystem ({printable(filesystem)})" if filesystem else "its filesystem"
+        more = f" and {len(missing) - 3} more needs ('artfs doctor' names all)" if len(missing) > 3 else ""
+        way_out = "move the volume to" if exists else "choose a directory on"
+        super().__init__(
+            f"{printable(path)} {refused}: {kind} lacks {', '.join(missing[:3])}{more};"
+            f" {way_out} a local filesystem such as ext4, xfs or btrfs"
+        )
+        self.path, self.filesystem, self.missing, self.exists = path, filesystem, tuple(missing), exists
 
 
 class MountError(ArtfsError):

@@ -56,6 +56,7 @@ from artfs.pending.tree import PendingTree
 from artfs.references import References, name_taken
 from artfs.seal import labels
 from artfs.seal.seal import Request
+from artfs.store import probe
 from artfs.store.owners import this_process
 from artfs.volume import Volume, user_name
 
@@ -68,6 +69,7 @@ class DirectAccess(Access):
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
+        self._fit = False  # whether the filesystem is known to do what is needed
 
     def close(self) -> None:
         self._volume.close()
@@ -99,7 +101,16 @@ class DirectAccess(Access):
         except Busy:
             raise VolumeInUse(str(self._volume.path), str(lock.owner())) from None
         with held:
+            self._check_filesystem()
             yield
+
+    def _check_filesystem(self) -> None:
+        """Raises UnfitFilesystem. Filesystems that are known to be fit by their type are not tried."""
+        if not self._fit:
+            layout = self._volume.layout
+            if not probe.is_known(layout.fd):
+                layout.check_filesystem()
+            self._fit = True
 
     def _collection(self, name: str) -> Collection:
         return self._volume.catalog.collection(name)

@@ -52,7 +52,7 @@ def mount(
     With `verify` files of every size are verified before they are first read, not small ones alone.
 
     Raises :class:`~artfs.errors.VolumeError` if the volume can't be opened or is mounted already, which names
-    who has it, and :class:`~artfs.errors.MountError`.
+    who has it, or its filesystem lacks what is needed, and :class:`~artfs.errors.MountError`.
     """
     spare_the_log()
     raise_descriptor_limit()  # recovery holds some for each pending version
@@ -60,6 +60,9 @@ def mount(
     with Volume.open(volume_path, serve=True) as volume, _own(volume, mountpoint, patient=again):
         volume.upgrade()
         if not options.read_only:
+            for finding in volume.layout.check_filesystem():
+                if finding.state == "limited":
+                    log.info("the filesystem of %s: %s: %s", volume_path, finding.need, finding.why)
             volume.recover(alone=True)
         volume.references.schemes = schemes
         if verify:

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import msgspec
 from msgspec.structs import replace
 
-from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
+from artfs.errors import NotAVolume, UnfitFilesystem, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
-from artfs.store import durable, shards
+from artfs.store import durable, probe, shards
 from artfs.store.clock import timestamp
 from artfs.store.locks import Lock
 
@@ -93,11 +93,13 @@ class Layout:
         """Makes a volume in a new or empty directory, durably, or completes one that was half made.
 
         Raises VolumeExists for a volume, for a directory that holds anything else, and for a file; NotAVolume
-        if the directory above is not there. artfs.json is written last: what is not whole is no volume.
+        if the directory above is not there; UnfitFilesystem, and then nothing has changed. artfs.json is
+        written last: what is not whole is no volume.
         """
-        path = os.fspath(path)
+        path, made = os.fspath(path), False
         try:
             os.mkdir(path, 0o700)
+            made = True
         except FileExistsError:
             if not os.path.isdir(path):
                 raise VolumeExists(path, "there is a file of that name") from None
@@ -109,9 +111,15 @@ class Layout:
         _sync_parent(path)
         fd = _open_root(path)
         try:
-            with durable.directory_lock(fd):
+            with probe.locked(path, fd, exists=False):
                 _make(path, fd, algorithm)
             return cls(path, fd, _read_config(path, fd))
+        except UnfitFilesystem:
+            os.close(fd)
+            if made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+            raise
         except BaseException:
             os.close(fd)
             raise
@@ -149,6 +157,15 @@ class Layout:
     def read_again(self) -> None:
         """Reads artfs.json anew, which another process may have replaced. Raises as :meth:`open` does."""
         self.config = _read_config(self.path, self.fd)
+
+    def check_filesystem(self) -> list[probe.Finding]:
+        """Tries whether the filesystem does what a volume needs, and returns what it found.
+
+        Raises UnfitFilesystem. A volume may have come to another filesystem since it was made, or be seen
+        through one.
+        """
+        with probe.locked(self.path, self.fd, exists=True):
+            return probe.check(self.path, self.fd, exists=True)
 
     def open_directory(self, name: bytes) -> int:
         """Opens one of :data:`DIRECTORIES`, or one below; the caller closes it."""
@@ -252,12 +269,14 @@ def _read_config(path: str, fd: int) -> Config:
 
 
 def _make(path: str, fd: int, algorithm: Algorithm) -> None:
-    names = {os.fsencode(name) for name in os.listdir(fd)}
+    probe.sweep(fd)
+    names = {os.fsencode(name) for name in os.listdir(fd)} - {durable.LOCK_FILE}
     if CONFIG in names:
         raise VolumeExists(path, "it is a volume already")
     if names and UNFINISHED not in names:
         raise VolumeExists(path, "the directory is not empty")
     try:
+        probe.check(path, fd, exists=False)
         os.fchmod(fd, 0o700)
         # Without a temp, which would make the directory look like somebody's after a crash.
         durable.step("init-marker:create")
