@@ -451,7 +451,7 @@ class Changed(ReferenceFailed):
 
 class RemoteMissing(ReferenceFailed):
     def __init__(self, uri: str) -> None:
-        super().__init__(f"{printable_uri(uri)} needs obstore: pip install 'artfs[remote]'")
+        super().__init__(f"{printable_uri(uri)} needs more libraries: pip install 'artfs[remote]'")
         self.uri = uri
 
 

@@ -1,23 +1,25 @@
 """Bytes that live elsewhere: what is at a URI, the same bytes again later, and a bounded cache of them.
 
 It knows URIs, sizes and checksums, but neither versions nor pending trees nor FUSE. Everything here blocks
-and may be called from any thread. Object stores and http go through obstore, which is imported when it is
-first needed.
+and may be called from any thread. S3 goes through boto3, other object stores and http through obstore, which
+are imported when they are first needed.
 
 ::
 
     remotes   Remotes: the door; which bytes are fetched, which are taken from the cache
     uris      how URIs are spelled, and what a look at one tells
     local     file://, and mounts: which filesystems it may lead to
-    objects   object stores and http, over obstore
+    objects   object stores and http: which store serves a URI, what is below it, how it is brought
+    answers   what servers answer, whichever library asks them
+    by_boto3, by_obstore    the libraries
     asker     who wants it, and whether he still does
     cache     whole objects in one directory
     flights   work that many want at once, done once
 """
 
+from artfs.remote.answers import Patience
 from artfs.remote.asker import OURSELVES, Asker
 from artfs.remote.local import LocalFile
-from artfs.remote.objects import Patience
 from artfs.remote.remotes import Remotes
 from artfs.remote.uris import SCHEMES, Found
 

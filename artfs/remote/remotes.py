@@ -12,11 +12,12 @@ import os
 from artfs.errors import InvalidCommand, Unreachable, printable
 from artfs.model.digest import Algorithm
 from artfs.remote import uris
+from artfs.remote.answers import Patience
 from artfs.remote.asker import OURSELVES, Asker
 from artfs.remote.cache import Cache
 from artfs.remote.flights import Flights
 from artfs.remote.local import LocalFile, LocalFiles
-from artfs.remote.objects import Objects, Patience, Stores
+from artfs.remote.objects import Objects, Stores
 from artfs.remote.uris import Found, Taking, untold
 
 

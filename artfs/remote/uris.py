@@ -4,8 +4,8 @@ Owns: the schemes, what is legal after each, the names that follow from a URI. M
 fetched. Pure functions: any thread.
 
 ``file://`` is percent-encoded bytes (RFC 8089), and artfs records it in one canonical spelling. Keys of
-object stores are taken literally, as their own tools do: a ``%`` or ``?`` in one is itself. ``http(s)://`` is
-recorded as it was given.
+object stores are taken literally, as their own tools do: a ``%`` or ``?`` in one is itself, but that
+``?versionId=V`` at the end of an ``s3://`` names a version. ``http(s)://`` is recorded as it was given.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ LONGEST = 65535  # what an entry of a tree holds
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")  # $web and $root are containers of Azure
+_VERSION = re.compile(r"\?versionId=([^?&#/]+)\Z")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _SAFE = "!$&'()*+,;=:@"  # RFC 3986, pchar; the unreserved ones are never quoted
 
@@ -129,11 +130,12 @@ def names_object(uri: str, found: str) -> bool:
 
 
 class Key(NamedTuple):
-    """An object of a bucket, or a prefix: without a slash at its end, empty for the whole bucket."""
+    """An object of a bucket; or a prefix, with the slash at its end, or empty for the whole bucket."""
 
     bucket: str
     key: str
     prefix: bool
+    version: str
 
 
 def bucket_key(uri: str) -> Key:
@@ -141,21 +143,29 @@ def bucket_key(uri: str) -> Key:
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise InvalidCommand(f"'{printable_uri(uri)}' has no legal name of a bucket behind ://")
+    s3, version = scheme_of(uri) == "s3", ""
+    if s3 and (named := _VERSION.search(key)):
+        key, version = key[: named.start()], named[1]
     stem = key.removesuffix("/")
-    if stem:
-        _check(stem.encode(), uri)
-    return Key(bucket, stem, stem != key or not stem)
+    parts = stem.split("/")
+    if "\0" in stem or not {".", ".."}.isdisjoint(parts) or (key and not s3 and "" in parts):
+        empty = "" if s3 else "an empty, "
+        raise InvalidCommand(f"'{printable_uri(uri)}' names a key with {empty}a . or .. component")
+    prefix = stem != key or not key
+    if version and prefix:
+        raise InvalidCommand(f"'{printable_uri(uri)}' names a version, and no object")
+    return Key(bucket, key, prefix, version)
 
 
-def object_name(uri: str, path: bytes) -> bytes:
-    """Returns ``path`` if it can stand in a tree; raises InvalidCommand."""
-    _check(path, uri)
-    return path
-
-
-def _check(path: bytes, uri: str) -> None:
-    if b"\0" in path or not {b"", b".", b".."}.isdisjoint(path.split(b"/")):
-        raise InvalidCommand(f"'{printable_uri(uri)}' leads to a key with an empty, . or .. component")
+def object_name(uri: str, path: str) -> bytes:
+    """Returns the name that the object gets in a tree, without empty components; raises InvalidCommand."""
+    parts = [part for part in path.split("/") if part]
+    if not parts or "\0" in path or path.endswith("/") or not {".", ".."}.isdisjoint(parts):
+        raise InvalidCommand(
+            f"'{printable_uri(uri)}' can't stand in a tree:"
+            " its key has a . or .. component, or a slash at its end"
+        )
+    return "/".join(parts).encode()
 
 
 class Address(NamedTuple):

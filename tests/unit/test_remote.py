@@ -140,7 +140,9 @@ def test_file_uris_are_percent_decoded_to_bytes(uri: str, parts: tuple[bytes, ..
         "s3://",
         "s3:///key",
         "s3://b@d/key",
-        "s3://bucket/a//b",
+        "gs://bucket/a//b",
+        "s3://bucket/a/../b",
+        "s3://bucket/a/?versionId=v",
         "gs://bucket/../b",
         "az://bucket/./b",
         "s3://bucket/\udcff",
@@ -630,10 +632,11 @@ def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkey
 # ---- without obstore --------------------------------------------------------------------------------------
 
 
-def test_without_obstore_everything_but_files_says_what_to_install(place: Path, monkeypatch) -> None:
-    for module in [name for name in sys.modules if name.split(".")[0] == "obstore"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "obstore", None)  # import raises ImportError
+def test_without_libraries_everything_but_files_says_what_to_install(place: Path, monkeypatch) -> None:
+    for library in ("boto3", "obstore"):
+        for module in [name for name in sys.modules if name.split(".")[0] == library]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, library, None)  # import raises ImportError
     remote = remotes()
     for uri in (
         "http://h/x",

@@ -1,0 +1,253 @@
+"""References to S3, with a server of it: credentials, endpoints, and which keys there are."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import Changed, InvalidCommand, Unreachable
+from artfs.model.digest import Algorithm
+from artfs.remote import Patience, Remotes
+from tests.s3_server import S3Server, environment, s3_server
+
+_numbers = itertools.count(1)
+
+QUICK = Patience(connect=2, silence=5, answer=5, retries=0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of whoever runs the tests; credentials in a file, and no endpoint."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in environment(tmp_path / ".aws", None).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def remote() -> Iterator[Remotes]:
+    remote = Remotes(None, algorithm=Algorithm.XXH128, careful=False, patience=QUICK)
+    yield remote
+    remote.close()
+
+
+@pytest.fixture
+def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    monkeypatch.setenv("AWS_S3_ENDPOINT_URL", server.base)
+    return server.bucket(f"bucket-{next(_numbers)}", versions=request.function is test_versions)
+
+
+def read(remote: Remotes, uri: str, size: int, checksum: bytes) -> bytes:
+    fd = remote.open(uri, size, checksum)
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+# ---- credentials and endpoints ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variable", ["AWS_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+)
+def test_an_endpoint_that_is_named_may_be_http(
+    variable: str, server: S3Server, bucket: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.put(bucket, "a")
+    monkeypatch.delenv("AWS_S3_ENDPOINT_URL")
+    monkeypatch.setenv(variable, server.base)
+    assert [item.name for item in remote.look(f"s3://{bucket}/a")] == [b"a"]
+
+
+@pytest.mark.parametrize("how", ["files", "home", "environment", "unsigned"])
+def test_credentials_are_found(
+    how: str, server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.put(bucket, "a")
+    aws = tmp_path / ".aws"
+    monkeypatch.delenv("AWS_S3_ENDPOINT_URL")
+    (aws / "credentials").write_text("[other]\naws_access_key_id=A\naws_secret_access_key=B\n")
+    (aws / "config").write_text(f"[profile other]\nregion=eu-west-1\nendpoint_url={server.base}\n")
+    if how == "home":
+        monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+        monkeypatch.delenv("AWS_CONFIG_FILE")
+    if how in ("files", "home"):
+        monkeypatch.setenv("AWS_PROFILE", "other")
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.base)
+    if how == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "B")
+    if how == "unsigned":
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        server.client.put_object_acl(Bucket=bucket, Key="a", ACL="public-read")
+    remote = Remotes(None, algorithm=Algorithm.XXH128, careful=False, patience=QUICK)
+    [found] = remote.look(f"s3://{bucket}/a")
+    assert read(remote, found.uri, found.size, found.checksum) == b"data"
+    remote.close()
+
+
+def test_credentials_that_come_later_are_found(
+    server: S3Server, bucket: str, remote: Remotes, tmp_path: Path
+) -> None:
+    server.put(bucket, "a")
+    file = tmp_path / ".aws" / "credentials"
+    text = file.read_text()
+    file.write_text("")
+    with pytest.raises(Unreachable, match="no credentials for it: set AWS_ACCESS_KEY_ID"):
+        remote.look(f"s3://{bucket}/a")
+    file.write_text(text)
+    assert remote.look(f"s3://{bucket}/a")
+
+
+def test_a_profile_that_is_nowhere(bucket: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(Unreachable, match="the profile that AWS_PROFILE names is in neither file"):
+        remote.look(f"s3://{bucket}/a")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("http://127.0.0.1:1", "connection refused"),
+        ("http://no.such.host.invalid", "the name of its server is not known"),
+        ("no address", "is no address"),
+    ],
+)
+def test_servers_that_cannot_be_reached(
+    endpoint: str, why: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_S3_ENDPOINT_URL", endpoint)
+    with pytest.raises(Unreachable, match=f"s3://bucket/some/key can't be had: .*{why}") as failed:
+        remote.look("s3://bucket/some/key")
+    assert type(failed.value) is Unreachable
+
+
+# ---- keys -------------------------------------------------------------------------------------------------
+
+
+def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Remotes) -> None:
+    """Their names in a tree have none; what is asked for is the key as it is."""
+    for key in ("odd//b", "/top", "odd//deep///c"):
+        server.put(bucket, key, key.encode())
+    [one] = remote.look(f"s3://{bucket}/odd//b")
+    assert (one.name, one.uri) == (b"b", f"s3://{bucket}/odd//b")
+    for uri, expected in {
+        f"s3://{bucket}": [b"odd/b", b"odd/deep/c", b"top"],
+        f"s3://{bucket}/odd/": [b"b", b"deep/c"],
+        f"s3://{bucket}/odd//": [b"b", b"deep/c"],
+        f"s3://{bucket}//": [b"top"],
+    }.items():
+        found = remote.look(uri)
+        assert [item.name for item in found] == expected
+        for item in found:
+            data = item.uri.removeprefix(f"s3://{bucket}/").encode()
+            assert read(remote, item.uri, item.size, item.checksum) == data
+    with pytest.raises(Unreachable, match="no such object"):
+        remote.look(f"s3://{bucket}/odd/b")
+    server.put(bucket, "odd/b")
+    with pytest.raises(
+        InvalidCommand, match=rf"s3://{bucket}/odd/b and s3://{bucket}/odd//b would have the same name"
+    ):
+        remote.look(f"s3://{bucket}/odd/")
+
+
+@pytest.mark.parametrize("key", ["set/../up", "set/./here", "set/end//"])
+def test_a_key_that_no_tree_can_hold_is_named(
+    key: str, server: S3Server, bucket: str, remote: Remotes
+) -> None:
+    server.put(bucket, key)
+    with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' can't stand in a tree"):
+        remote.look(f"s3://{bucket}/set/")
+    if not key.endswith("/"):
+        with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' names a key with a"):
+            remote.look(f"s3://{bucket}/{key}")
+
+
+def test_odd_characters(server: S3Server, bucket: str, remote: Remotes) -> None:
+    keys = ["a b", "a%20b", "q?x=1", "h#y", "ä/ö", "plus+", "&amp;"]
+    for key in keys:
+        server.put(bucket, key, key.encode())
+    found = remote.look(f"s3://{bucket}/")
+    assert {item.name.decode() for item in found} == set(keys)
+    for item in found:
+        if "\n" not in item.uri:  # no URI may hold one
+            assert read(remote, item.uri, item.size, item.checksum) == item.name
+            assert remote.look(item.uri)[0][1:] == item[1:]
+
+
+def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote: Remotes) -> None:
+    for key in ("dir/part-1", "dir/part-2/x", "dir/other", "party"):
+        server.put(bucket, key, key.encode())
+    found = remote.look(f"s3://{bucket}/dir/part")
+    assert [item.name for item in found] == [b"part-1", b"part-2/x"]
+    assert [item.uri for item in found] == [f"s3://{bucket}/dir/part-1", f"s3://{bucket}/dir/part-2/x"]
+    assert [item.name for item in remote.look(f"s3://{bucket}/part")] == [b"party"]
+    # What is below a directory of that name comes first, and is all.
+    server.put(bucket, "dir/part/y")
+    assert [item.name for item in remote.look(f"s3://{bucket}/dir/part")] == [b"y"]
+    for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
+        with pytest.raises(Unreachable, match=f"{uri} can't be had: there is no such object, and none below"):
+            remote.look(uri)
+
+
+def test_more_than_a_page(server: S3Server, bucket: str, remote: Remotes) -> None:
+    for number in range(1005):
+        server.put(bucket, f"many/{number:04}", b"")
+    assert len(remote.look(f"s3://{bucket}/many")) == 1005
+    with pytest.raises(InvalidCommand, match="more than 1000 objects"):
+        remote.look(f"s3://{bucket}/many", max_objects=1000)
+
+
+def test_versions(server: S3Server, bucket: str, remote: Remotes) -> None:
+    first = server.put(bucket, "dir/a", b"one")
+    second = server.put(bucket, "dir/a", b"second")
+    [old] = remote.look(f"s3://{bucket}/dir/a?versionId={first}")
+    assert old == (b"a", f"s3://{bucket}/dir/a?versionId={first}", 3, b"version:" + first.encode())
+    [new] = remote.look(f"s3://{bucket}/dir/a")
+    assert (new.uri, new.checksum) == (f"s3://{bucket}/dir/a", b"version:" + second.encode())
+    server.put(bucket, "dir/a", b"latest")
+    server.client.delete_object(Bucket=bucket, Key="dir/a")
+    for item, data in ((old, b"one"), (new, b"second")):
+        assert read(remote, item.uri, item.size, item.checksum) == data
+        remote.verify(item.uri, item.size, item.checksum)
+    [unsure] = remote.look(old.uri, checksum=False)
+    assert read(remote, unsure.uri, unsure.size, b"") == b"one"
+    with pytest.raises(Unreachable, match="no such object"):
+        remote.look(f"s3://{bucket}/dir/a")
+    with pytest.raises(Unreachable, match="dir/a") as failed:
+        remote.look(f"s3://{bucket}/dir/a?versionId=none")
+    assert type(failed.value) is Unreachable
+    for uri in (f"s3://{bucket}/?versionId=x", f"s3://{bucket}/dir/?versionId=x"):
+        with pytest.raises(InvalidCommand, match="names a version, and no object"):
+            remote.look(uri)
+
+
+def test_what_changed_is_told(server: S3Server, bucket: str, remote: Remotes) -> None:
+    server.put(bucket, "big", os.urandom(5_000_000))
+    [found] = remote.look(f"s3://{bucket}/big")
+    assert len(read(remote, found.uri, found.size, found.checksum)) == 5_000_000
+    server.put(bucket, "big", b"small")
+    with pytest.raises(Changed):
+        remote.verify(found.uri, found.size, found.checksum)
+    with pytest.raises(Changed):
+        remote.open(found.uri, found.size, found.checksum)
+    server.client.delete_object(Bucket=bucket, Key="big")
+    with pytest.raises(Unreachable, match=f"s3://{bucket}/big can't be had: there is no such object"):
+        remote.open(found.uri, found.size, found.checksum)
+
+
+def test_a_bucket_that_is_not_there(bucket: str, remote: Remotes) -> None:
+    with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be had: there is no such bucket"):
+        remote.look("s3://no-such-bucket/a")
