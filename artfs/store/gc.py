@@ -100,6 +100,8 @@ def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
     for path in layout.catalog_directories(opened):
         with contextlib.suppress(FileNotFoundError), opened.directory(path) as fd:
             count += durable.sweep_temps(fd, dry_run=dry_run)
+            if path == b".":
+                count += trash.sweep_stale_directories(fd, dry_run=dry_run)  # of store/probe.py
             if path.endswith(b"/pending"):
                 count += trash.sweep_stale_directories(fd, dry_run=dry_run)
                 count += _sweep_pending(fd, dry_run=dry_run)

@@ -726,7 +726,7 @@ def _whole(remove: Callable[..., None], name: bytes, directory: int) -> Iterator
     """Removes what was just made if an exception ends the block: its maker is told that nothing was made."""
     try:
         yield
-    except BaseException:
+    except Exception:
         with contextlib.suppress(OSError):
             remove(name, dir_fd=directory)
         raise

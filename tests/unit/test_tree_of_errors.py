@@ -69,6 +69,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
     errors.VolumeExists("/x", "it is a volume already"),
     errors.VolumeTooNew("/x", 9, 1),
     errors.VolumeInUse("/x", "pid 17"),
+    errors.UnfitFilesystem("/x", "vfat", ["hard links (Operation not permitted)"], exists=True),
     errors.MountError("fusermount3 is not installed"),
 )
 
@@ -89,12 +90,14 @@ BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
 
 #: Exceptions that pass between two functions of artfs, and never reach a user.
 SIGNALS = {
+    "artfs.remote.answers.BrokeOff",
+    "artfs.remote.answers.NoAnswerToHead",
+    "artfs.remote.answers.NoObject",
+    "artfs.remote.answers.Unanswered",
     "artfs.remote.asker.GivenUp",
     "artfs.remote.local._Refused",
-    "artfs.remote.objects._BrokeOff",
-    "artfs.remote.objects._NoAnswerToHead",
-    "artfs.remote.objects._NoObject",
-    "artfs.remote.objects._Unanswered",
+    "artfs.store.probe._Limited",
+    "artfs.store.probe._Missing",
     "artfs.view.control.references._NoRoomError",
     "artfs.view.node.NoSuchAttribute",
     "artfs.view.node.Unready",
