@@ -23,7 +23,7 @@ import msgspec
 from artfs.errors import UnfitFilesystem
 from artfs.store import durable, files, syscalls, trash
 
-PREFIX = durable.TEMP_PREFIX + b"probe."
+_SUFFIX = b".probe"  # behind a temp's name, by which they are told
 
 INODE_BITS = 59
 """So many bits a backing inode number has at most: the upper ones tell what kind of node a mount shows."""
@@ -131,7 +131,7 @@ def probe(path: str, dir_fd: int) -> list[Finding]:
     """
     try:
         sweep(dir_fd)
-        name = PREFIX + b"%d" % os.getpid()
+        name = durable.temp_name() + _SUFFIX
         os.mkdir(name, 0o700, dir_fd=dir_fd)
         try:
             with durable.directory(dir_fd, name) as fd:
@@ -142,11 +142,16 @@ def probe(path: str, dir_fd: int) -> list[Finding]:
         raise OSError(error.errno, error.strerror, path) from None
 
 
+def is_trial(name: bytes) -> bool:
+    """Tells whether a directory of this name was made for a trial."""
+    return name.startswith(durable.TEMP_PREFIX) and name.endswith(_SUFFIX)
+
+
 def sweep(dir_fd: int) -> None:
     """Removes what is left of trials. The caller holds the lock of the directory."""
     for text in durable.names(dir_fd):
         name = os.fsencode(text)
-        if name.startswith(PREFIX):
+        if is_trial(name):
             with contextlib.suppress(OSError):
                 trash.remove(dir_fd, name)
 

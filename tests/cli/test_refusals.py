@@ -161,7 +161,7 @@ def test_usage(volume: Path) -> None:
 def test_help_has_an_example(volume: Path) -> None:
     cli = _at(None)
     commands = [line.split()[0] for line in cli("--help").out.partition("Commands:\n")[2].splitlines()]
-    assert len(commands) == 24
+    assert len(commands) == 25
     for command in commands:
         found = cli(command, "--help").out
         assert re.search(rf"\n    (cd \"\$\()?artfs (--volume \S+ )?{command}\b", found), command

@@ -270,7 +270,7 @@ def test_what_says_nothing_of_the_filesystem_is_no_lack(
     with pytest.raises(OSError, match="other") as told:
         Layout.init(tmp_path / "other")
     assert told.value.errno == code
-    assert probe.PREFIX not in b"".join(map(os.fsencode, os.listdir(volume)))
+    assert not any(probe.is_trial(os.fsencode(name)) for name in os.listdir(volume))
 
 
 _KILLED = """
@@ -290,9 +290,9 @@ def test_what_a_killed_process_leaves_is_swept(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     command = [sys.executable, "-c", _KILLED, str(volume)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert [name.encode().startswith(probe.PREFIX) for name in os.listdir(volume)] == [True]
+    assert [probe.is_trial(os.fsencode(name)) for name in os.listdir(volume)] == [True]
     Layout.init(volume).close()
-    assert not [name for name in os.listdir(volume) if name.encode().startswith(probe.PREFIX)]
+    assert not any(probe.is_trial(os.fsencode(name)) for name in os.listdir(volume))
 
 
 def test_a_directory_that_is_not_free_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
