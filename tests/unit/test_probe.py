@@ -22,7 +22,7 @@ from artfs.access.open import open_access
 from artfs.access.put import put
 from artfs.access.sources import Sources
 from artfs.errors import UnfitFilesystem, VolumeExists
-from artfs.store import durable, probe, syscalls
+from artfs.store import durable, needs, probe, syscalls
 from artfs.store.layout import Layout
 from artfs.view.node import LOWER
 
@@ -280,7 +280,7 @@ def killed(room):
     room.make(b"a")
     room.mkdir(b"d")
     os.kill(os.getpid(), signal.SIGKILL)
-probe._NEEDS = (("nothing", killed),)
+probe.NEEDS = (("nothing", killed),)
 from artfs.store.layout import Layout
 Layout.init(sys.argv[1])
 """
@@ -328,4 +328,4 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
 
 
 def test_numbers_of_nodes_have_room() -> None:
-    assert 1 << probe.INODE_BITS == LOWER
+    assert 1 << needs.INODE_BITS == LOWER
