@@ -349,6 +349,7 @@ class DirectAccess(Access):
             raise AlreadyFinishedError(name, distributed_id, names.version_name(finished)) from None
 
     def _need_collection(self, name: str, kind: str) -> bool:
+        self._check_filesystem()  # before anything of what is about to be started stands there
         catalog = self._volume.catalog
         try:
             collection = catalog.collection(name)

@@ -322,6 +322,7 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
             put_it()
         with open_access(volume) as access:
             assert len(access.versions("model")) == 1
+            assert access.pending_names("model") == []
     put_it()
     with open_access(volume) as access:
         assert len(access.versions("model")) == 2
