@@ -43,7 +43,9 @@ def s3_server() -> Iterator[S3Server]:
     server.start()
     host, port = server.get_host_and_port()
     try:
-        yield S3Server(f"http://{host}:{port}")
+        found = S3Server(f"http://{host}:{port}")
+        yield found
+        found.client.close()
     finally:
         server.stop()
 

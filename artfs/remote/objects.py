@@ -71,6 +71,8 @@ class Stores:
     def forget(self) -> None:
         with self._lock:
             self._kept.clear()
+            if self._s3 is not None:
+                self._s3.close()
             self._s3 = None
 
 

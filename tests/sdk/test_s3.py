@@ -57,3 +57,4 @@ def test_what_is_not_there_is_named(name: str, bucket: str) -> None:
     }.items():
         with pytest.raises(ArtfsError, match=why):
             artifact.add_reference(uri)
+    artifact.save()  # so that no draft is left
