@@ -116,7 +116,3 @@ class Accepted:
     def starting_step(self) -> int:
         """0: steps are not kept."""
         return 0
-
-    def _label(self, **labels: Any) -> None:
-        """Takes what libraries tell wandb of themselves; nobody is told."""
-        del labels

@@ -289,7 +289,7 @@ class TestEnd:
         tiny.has_ended(pid)
         assert not tiny.mounted
         last_line = tiny.log.splitlines()[-1]
-        assert last_line == "artfs.errors.MountError: the mount ended by a failure: a mistake in a handler"
+        assert last_line == "artfs.MountError: the mount ended by a failure: a mistake in a handler"
         assert "tiny has stopped" in tiny.log
 
     @pytest.mark.parametrize("how", ["wait", "wait-thread"])
