@@ -286,10 +286,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-class _UnderAnotherName:
-    """Finds ``wandb.errors`` where `sys.modules["wandb"]` is artfs: it is artfs.errors, not a copy of it.
+class _AsWandb:
+    """Finds the modules of wandb where ``sys.modules["wandb"]`` is artfs; see :mod:`artfs.sdk.replacement`.
 
-    With a copy there would be two classes of each name, and who catches the one misses the other.
+    Without it ``wandb.errors`` would be a copy of artfs.errors, with classes that nobody catches.
     """
 
     @classmethod
@@ -297,13 +297,10 @@ class _UnderAnotherName:
         cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         del path, target
-        top, _, rest = fullname.partition(".")
-        if not rest or top == __name__ or sys.modules.get(top) is not sys.modules[__name__]:
+        if not fullname.startswith("wandb.") or sys.modules.get("wandb") is not sys.modules[__name__]:
             return None
-        try:
-            return ModuleSpec(fullname, _Known(import_module(f"{__name__}.{rest}")))  # type: ignore[arg-type]
-        except ModuleNotFoundError:
-            return None
+        found = import_module("artfs.sdk.replacement").module(fullname)
+        return None if found is None else ModuleSpec(fullname, _Known(found))  # type: ignore[arg-type]
 
 
 class _Known:
@@ -316,7 +313,8 @@ class _Known:
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has put its own there
+        if self._spec is not None:
+            module.__spec__ = self._spec  # the import system has put its own there
 
 
-sys.meta_path.insert(0, _UnderAnotherName)
+sys.meta_path.insert(0, _AsWandb)

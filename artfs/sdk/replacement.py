@@ -9,10 +9,10 @@ and that call wandb by its public names.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -29,7 +29,7 @@ def replace_wandb() -> None:
 
     transformers, Lightning, Keras, ultralytics, accelerate and fastai then keep their checkpoints as
     versions. Libraries that ask for the version of wandb (Lightning does) need that installed, too; it is
-    not imported.
+    not imported. ``sys.modules["wandb"] = artfs`` does the same without a check.
 
     Raises UsageError if wandb itself was imported before. Calling it again changes nothing.
 
@@ -37,40 +37,55 @@ def replace_wandb() -> None:
         >>> artfs.replace_wandb()
         >>> from lightning.pytorch.loggers import WandbLogger
     """
-    if sys.modules.get("wandb") is artfs:
-        return
-    if "wandb" in sys.modules:
+    if sys.modules.setdefault("wandb", artfs) is not artfs:
         raise UsageError("replace_wandb() comes too late: wandb was imported before; call it first")
-    modules = _modules()
-    sys.modules["wandb"] = artfs
-    sys.modules.update(modules)
 
 
-def _modules() -> dict[str, ModuleType]:
-    names: dict[str, dict[str, Any]] = {
+def module(name: str) -> ModuleType | None:
+    """Returns what stands for a module of wandb; None for one that wandb itself has in ``integration``.
+
+    Raises ModuleNotFoundError for all others.
+    """
+    if name == "wandb.errors":
+        return artfs.errors
+    if name == "wandb.integration":
+        return _integration()
+    if name.startswith("wandb.integration."):
+        return None
+    attributes = _attributes().get(name)
+    if attributes is None:
+        raise ModuleNotFoundError(f"artfs stands in for wandb, and has no module {name!r}", name=name)
+    found = ModuleType(name, "Stands for wandb's module of this name.")
+    vars(found).update(attributes, __path__=[])
+    return found
+
+
+def _attributes() -> dict[str, dict[str, Any]]:
+    media = ("BoundingBoxes2D", "Classes", "Image", "ImageMask", "JoinedTable", "Table")
+    return {
+        "wandb.apis": {},
+        "wandb.apis.public": {"Api": artfs.Api},
         "wandb.sdk": {},
-        "wandb.sdk.lib": {"RunDisabled": DisabledRun, "telemetry": SimpleNamespace(context=_telemetry)},
+        "wandb.sdk.artifacts": {},
+        "wandb.sdk.artifacts.artifact": {"Artifact": artfs.Artifact},
+        "wandb.sdk.lib": {"RunDisabled": DisabledRun},
         "wandb.sdk.lib.config_util": {"ConfigError": UsageError},
         "wandb.sdk.lib.paths": {"StrPath": StrPath},
         "wandb.sdk.lib.telemetry": {"context": _telemetry},
         "wandb.sdk.wandb_run": {"Run": Run},
         "wandb.wandb_run": {"Run": Run},
-        "wandb.data_types": {
-            name: getattr(artfs, name)
-            for name in ("BoundingBoxes2D", "Classes", "Image", "ImageMask", "JoinedTable", "Table")
-        },
+        "wandb.data_types": {name: getattr(artfs, name) for name in media},
         "wandb.util": {"add_import_hook": _no_hook},
     }
-    modules: dict[str, ModuleType] = {"wandb.errors": artfs.errors}
-    for name, attributes in names.items():
-        modules[name] = ModuleType(name, "Stands for wandb's module of this name.")
-        vars(modules[name]).update(attributes)
-    installed = importlib.util.find_spec("wandb")
-    if installed is not None and installed.origin is not None:
-        integration = ModuleType("wandb.integration")
-        integration.__path__ = [os.fspath(Path(installed.origin).parent / "integration")]
-        modules["wandb.integration"] = integration
-    return modules
+
+
+def _integration() -> ModuleType:
+    installed = PathFinder.find_spec("wandb")
+    if installed is None or installed.origin is None:
+        raise ModuleNotFoundError("wandb.integration is wandb's own: install wandb", name="wandb.integration")
+    found = ModuleType("wandb.integration", "wandb's own callbacks, over artfs.")
+    found.__path__ = [os.fspath(Path(installed.origin).parent / "integration")]
+    return found
 
 
 @contextlib.contextmanager

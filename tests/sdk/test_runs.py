@@ -535,20 +535,23 @@ def test_models_and_code(place: Place, name: str, tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys, artfs
+import importlib, sys, artfs
 sys.modules["wandb"] = artfs
 import wandb, wandb.errors
 from wandb.errors import CommError, UsageError
 from wandb import Artifact
-from wandb.sdk.artifact import Artifact as Same
+from wandb.sdk.artifacts.artifact import Artifact as Same
 import artfs.errors
 assert wandb.errors is artfs.errors is sys.modules["wandb.errors"]
 assert CommError is artfs.CommError and Same is Artifact is artfs.Artifact
 assert artfs.errors.__spec__.name == "artfs.errors"
-try:
-    import wandb.nothing
-except ModuleNotFoundError:
-    pass
+for name in ("nothing", "cli", "sdk.artifact"):  # artfs has a room of that name, and wandb none
+    try:
+        importlib.import_module(f"wandb.{name}")
+    except ModuleNotFoundError:
+        pass
+    else:
+        raise AssertionError(name)
 try:
     wandb.Api().artifact("missing:latest")
 except wandb.errors.CommError as error:
