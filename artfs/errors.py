@@ -27,7 +27,7 @@
     ├── AlreadyExists          (FileExistsError)
     │   ├── AlreadyPending        the distributed id was started and not finished
     │   ├── AlreadyFinishedError  the distributed id has its version
-    │   └── PathConflictError     another run brought other bytes under the same path
+    │   └── PathConflictError     another run brought other bytes under the path (ValueError)
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
     │   ├── NotIdle            somebody works on what was to be discarded as forgotten
@@ -228,7 +228,7 @@ class AlreadyFinishedError(AlreadyExists):
         self.collection, self.distributed_id, self.version = collection, distributed_id, version
 
 
-class PathConflictError(AlreadyExists):
+class PathConflictError(AlreadyExists, ValueError):
     """What was to come under a path differs from what another run brought there; nothing was changed.
 
     ``path`` is text, as the SDK has paths. ``run`` is None where it isn't known who brought it.

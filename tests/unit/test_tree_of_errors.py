@@ -76,6 +76,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
 #: The built-in class that each kind is as well, which its subclasses are then, too.
 BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
     errors.InvalidName: ValueError,
+    errors.PathConflictError: ValueError,
     errors.InvalidCommand: ValueError,
     errors.TypeMismatch: ValueError,
     errors.UsageError: ValueError,
