@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-from artfs.catalog import files, records, reserve
+from artfs.catalog import files, records
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AlreadyExists,
@@ -25,7 +25,7 @@ from artfs.errors import (
     printable,
 )
 from artfs.model.names import check_collection
-from artfs.store import durable, trash
+from artfs.store import durable, reserve, trash
 
 _INSIDE = (b"versions", b"notes", b"aliases", b"ids")
 _PENDING = b"pending"
@@ -151,13 +151,16 @@ class Catalog:
         self._remove(name, _refuse_unless_empty)
 
     def remove_unused(self, name: str, collection_type: str) -> None:
-        """Removes a collection of which nothing is left but the type that it was made with; else NotEmpty."""
+        """Removes a collection that holds nothing but the type it was made with; else NotEmpty.
+
+        The scope does not count: the program that makes a collection for a draft notes it there by itself.
+        """
 
         def refuse_unless_unused(collection: Collection) -> None:
             _refuse_unless_empty(collection)
-            told = collection.type, collection.description, collection.ttl
-            if told != (collection_type, "", None):
-                raise NotEmpty(f"'{name}' was given a description, a ttl or another type")
+            told = collection.type, collection.description, collection.ttl, collection.tags
+            if told != (collection_type, "", None, []):
+                raise NotEmpty(f"'{name}' was given a description, tags, a ttl or another type")
 
         self._remove(name, refuse_unless_unused)
 

@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.catalog import files, records, reserve
+from artfs.catalog import files, records
 from artfs.catalog.aliases import Aliases
 from artfs.catalog.records import Notes, VersionRecord
 from artfs.catalog.versions import Home, Versions
@@ -37,7 +37,7 @@ from artfs.model import scope as scopes
 from artfs.model.labels import merged
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
 from artfs.model.scope import Scope
-from artfs.store import durable
+from artfs.store import durable, reserve
 from artfs.store.clock import timestamp
 
 TTL_DIGITS = 18
@@ -101,7 +101,8 @@ class Collection:
     def claim(self, scope: Scope) -> None:
         """Notes durably in which scope something is logged here. Raises InvalidCommand if it has another."""
         self.scope  # noqa: B018  (raises Damaged for what nobody can have set)
-        self._change_text(b"scope", lambda before: scopes.claimed(self.name, before, scope))
+        with self.committing():  # else a removal of the collection as unused could miss it
+            self._change_text(b"scope", lambda before: scopes.claimed(self.name, before, scope))
 
     @property
     def tags(self) -> list[str]:
@@ -110,7 +111,9 @@ class Collection:
 
     def set_tags(self, tags: Iterable[str]) -> None:
         """Replaces them. Raises InvalidCommand."""
-        self._set_text(b"tags", "\n".join(records.check_tags(tags)))
+        text = "\n".join(records.check_tags(tags))
+        with self.committing():  # else a removal of the collection as unused could miss them
+            self._set_text(b"tags", text)
 
     @property
     def ttl(self) -> int | None:

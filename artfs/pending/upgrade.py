@@ -20,14 +20,13 @@ import time
 from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
 from artfs.pending import overlay, walk
 from artfs.pending.draft import PENDING, TREE, Draft
-from artfs.store import durable
-from artfs.store.layout import Layout, catalog_directories
+from artfs.store import durable, reserve
+from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 
 _RENAMED = {b".artfs-lower": overlay.LOWER, b".artfs-gone": overlay.GONE}
 _OLD_BASE = b".artfs-base"
 _PATIENCE = 5.0  # seconds for others that upgrade it, or change it directly
 _POLL = 0.05
-_SEARCHABLE = stat.S_IRWXU
 _DEPTH = 4  # of collections/NAME/pending/ID
 
 
@@ -40,17 +39,33 @@ def upgrade(layout: Layout) -> None:
     if not _is_wanted(layout):
         return
     try:
-        layout.begin_upgrade()
-        for path in catalog_directories(layout):
-            parts = path.split(b"/")
-            if len(parts) == _DEPTH and parts[-2] == PENDING:
-                for name in (TREE, TREE + durable.ASIDE):
-                    _upgrade_tree(layout, path + b"/" + name)
-        layout.end_upgrade()
+        try:
+            _upgrade_all(layout)
+        except OSError as error:
+            if error.errno not in reserve.FULL or not _spend_reserve(layout):
+                raise
+            _upgrade_all(layout)
     except OSError as error:
         raise VolumeError(
             f"{layout.path} can't be brought to the present format: {error.strerror}"
         ) from error
+
+
+def _upgrade_all(layout: Layout) -> None:
+    """Upgrades everything, or what an earlier call has not come to."""
+    layout.begin_upgrade()
+    for path in catalog_directories(layout):
+        parts = path.split(b"/")
+        if len(parts) == _DEPTH and parts[-2] == PENDING:
+            for name in (TREE, TREE + durable.ASIDE):
+                _upgrade_tree(layout, path + b"/" + name)
+    layout.end_upgrade()
+
+
+def _spend_reserve(layout: Layout) -> bool:
+    """Frees a little room on a full disk: only an upgraded volume can be opened to delete versions."""
+    with layout.directory(COLLECTIONS) as fd:
+        return reserve.spend(fd)
 
 
 def upgrade_alone(layout: Layout) -> None:
@@ -103,6 +118,7 @@ def _upgrade_tree(layout: Layout, path: bytes) -> None:
         raise
     try:
         if _is_old_overlay(root):
+            _check_permissions(layout, os.fstat(root), path)
             left = 1  # the walk passes over what it can't open
             for fd, entries in walk.directories(root):
                 left += _upgrade_directory(layout, path, fd, entries) - 1
@@ -123,13 +139,18 @@ def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.Di
             _rename(fd, name, _RENAMED[name])
         elif entry.is_dir(follow_symlinks=False) and not overlay.is_reserved(name):
             below += 1
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if os.geteuid() != 0 and mode & _SEARCHABLE != _SEARCHABLE:
-                raise VolumeError(
-                    f"{layout.path} can't be brought to the present format: give its owner all permissions"
-                    f" for the directory '{printable(name)}' in '{printable(path)}'"
-                )
+            _check_permissions(layout, entry.stat(follow_symlinks=False), path, name)
     return below
+
+
+def _check_permissions(layout: Layout, status: os.stat_result, path: bytes, *names: bytes) -> None:
+    """Raises VolumeError for a directory of a tree in which its owner can't rename."""
+    if os.geteuid() != 0 and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        where = f"'{printable(names[0])}' in '{printable(path)}'" if names else f"'{printable(path)}'"
+        raise VolumeError(
+            f"{layout.path} can't be brought to the present format: give its owner all permissions for the"
+            f" directory {where}"
+        )
 
 
 def _rename(dir_fd: int, old: bytes, new: bytes) -> None:

@@ -91,9 +91,10 @@ class Draft:
         if not scope:
             return
         with contextlib.suppress(CollectionNotFound):
-            self.connection.access().claim(self.name, scope)
-            return
-        self.start().claim(self.name, scope)
+            self.connection.access().claim(self.name, scope)  # before the start: a refusal leaves nothing
+            if self.started:
+                return
+        self.start().claim(self.name, scope)  # again: until then the collection could be removed as unused
 
     def _give_base(self, access: Access, base: str) -> None:
         """Gives what a call started that was interrupted, as by Ctrl-C, the base that it may not have yet."""

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.catalog import reserve
 from artfs.errors import NotAVolume
-from artfs.store import durable
+from artfs.store import durable, reserve
 from artfs.store.shards import blob_path
 from artfs.volume import Volume
 from tests.crash.faults import ERRORS, bad_sector, crash, failing, reads, short_writes, steps, worth_trying

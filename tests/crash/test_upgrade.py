@@ -106,12 +106,13 @@ def test_a_volume_that_can_not_be_written() -> None:
         _check_upgraded(path)
 
 
-def test_a_directory_that_its_owner_can_not_search(place: Path) -> None:
+@pytest.mark.parametrize(("where", "mode"), [("dir/deep", 0), ("dir/deep", 0o500), ("", 0o500)])
+def test_a_directory_that_its_owner_can_not_change(place: Path, where: str, mode: int) -> None:
     if os.geteuid() == 0:
-        pytest.skip("root searches every directory")
+        pytest.skip("root changes every directory")
     path = format_1(place / "volume")
-    closed = path / "collections/model/pending/patch/tree/dir/deep"
-    closed.chmod(0)
+    closed = path / "collections/model/pending/patch/tree" / where
+    closed.chmod(mode)
     with pytest.raises(VolumeError, match="give its owner all permissions"):
         Volume.open(path)
     closed.chmod(0o755)

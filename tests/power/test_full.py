@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from artfs.seal.seal import Request
+from artfs.store import reserve
+from artfs.store.layout import COLLECTIONS, Layout
 from artfs.volume import Volume
 from tests.conformance.helpers import fails
 from tests.crash.faults import join_threads
 from tests.crash.harness import NAME, Case, put
+from tests.formats import format_1
 from tests.mount.mounting import artfs
 from tests.power.images import image, needs, tmpfs
 from tests.thorough import THOROUGH
@@ -75,6 +78,17 @@ class Fill:
         for path in found:
             path.unlink()
         return bool(found)
+
+
+def test_a_volume_of_an_older_format_is_opened_on_a_full_disk(small: Path) -> None:
+    """Only who can open it can delete versions to make room."""
+    path = format_1(small / "volume")
+    with Layout.open(path) as layout, layout.directory(COLLECTIONS) as fd, layout.mount_lock.shared():
+        reserve.keep(fd)
+    Fill(small)
+    with Volume.open(path) as volume:
+        assert volume.layout.is_current
+        assert volume.catalog.collection("model").newest() is not None
 
 
 def files(root: Path) -> None:

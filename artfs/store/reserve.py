@@ -1,7 +1,8 @@
-"""Room for the one small file that it takes to delete a version, where the disk is full.
+"""Room for the few small files that it takes to delete a version, where the disk is full.
 
 Owns ``collections/.artfs-reserve``. To delete is the only way out of a full disk, and a tombstone is a file
-like any other: it takes an inode and a block. Blocking; any thread and several processes may call it.
+like any other: it takes an inode and a block. So is the artfs.json of a volume of an older format, which has
+to be replaced before anything can be deleted. Blocking; any thread and several processes may call it.
 """
 
 from __future__ import annotations
