@@ -378,6 +378,7 @@ class Draft:
     def own(self, process: Owner, collection: str | None = None) -> None:
         """Adds a process to those that it was made for. Raises InvalidName for an id that a user gave.
 
+        Those that are known to be dead are dropped, so that forks leave no list that grows for ever.
         `collection` is the type of the collection, if that was made for it.
         """
         if not is_private(self.name):
@@ -386,7 +387,9 @@ class Draft:
             )
         with durable.directory_lock(self.fd):
             before = self.owners() or Owners()
-            others = tuple(known for known in before.processes if not known.same(process))
+            others = tuple(
+                known for known in before.processes if not known.same(process) and known.alive() is not False
+            )
             made = before.collection if collection is None else collection
             after = Owners((*others, process), made)
             durable.replace(self.fd, _OWNERS, msgspec.json.encode(after) + b"\n", label="owners")

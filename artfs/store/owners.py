@@ -36,7 +36,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     space: str = ""
 
     def alive(self) -> bool | None:
-        """Tells whether the process runs; None if that can't be known: another host or pid namespace.
+        """Tells whether the process runs; None if that can't be known: another machine or pid namespace.
 
         One that was killed is dead, though a thread that the kernel holds may keep its locks for a while yet.
         One that is stopped is alive.
@@ -44,7 +44,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.host != socket.gethostname():
             return None
         if self.boot and self.boot != _line(_BOOT):
-            return False if self.machine in ("", _line(_MACHINE)) else None
+            # Names of hosts are given twice, as to containers: without machine-id(5) it may run elsewhere.
+            return False if self.machine and self.machine == _line(_MACHINE) else None
         here = _space()
         if not here or self.space not in ("", here):
             return None

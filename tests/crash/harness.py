@@ -36,7 +36,7 @@ from tests.crash.faults import join_threads, remove
 NAME = "model"
 PRIVATE = b"sdk-0123456789abcdef"
 UNKNOWN = Owner(pid=1, host="elsewhere", boot="another one")
-DEAD = structs.replace(this_process(), boot="an earlier one")
+DEAD = structs.replace(this_process(), ticks=this_process().ticks + 1)
 OLD = 981_173_106 * 10**9 + 123_456_789
 RECENT = 1 << 62  # stands for each moment since the tests began, so that states of two trials can be compared
 

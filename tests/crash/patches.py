@@ -470,10 +470,24 @@ def _prepare_gc(case: Case) -> None:
         case.collection.delete_version(number)
 
 
+def _prepare_link(case: Case) -> None:
+    other = case.volume.catalog.create("zoo")
+    case.volume.start(other, b"base")
+    layered(case.volume.path / "collections/zoo/pending/base/tree")
+    case.volume.finish(other, b"base", Request(wait=0))
+    case.start(JOB, lambda _: None)
+
+
+def make_link(case: Case) -> None:
+    case.volume.set_link(case.collection, case.volume.pending(NAME, JOB), "zoo:v0", Request(wait=0))
+
+
 BASES = {
     "set a base": Scenario(_prepare_started, lambda case: set_base(case, "v0")),
     "set another base": Scenario(_prepare_untouched, lambda case: set_base(case, "v1")),
     "take the base away": Scenario(_prepare_untouched, lambda case: set_base(case, "")),
+    # Between its two steps it is a plain patch of the same version.
+    "make a link": Scenario(_prepare_link, make_link, between=lambda case: set_base(case, "zoo:v0")),
     "rebase": Scenario(_prepare_moved, rebase),
     "rebase that collides": Scenario(_prepare_colliding, colliding_rebase),
     "rebase after a collision": Scenario(_prepare_shown, rebase),

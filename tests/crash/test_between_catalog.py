@@ -126,16 +126,18 @@ def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("access")
 def test_a_start_while_the_collection_is_removed(other: Access, tmp_path: Path) -> None:
-    """What has no name yet is not waited for."""
+    """What has no name yet is not waited for: the collection is removed, and made again for the start."""
 
     def remove() -> None:
         with open_access(tmp_path / "volume") as third:
+            third.tag_collection(NAME, ["gone"])
             third.remove_collection(NAME)
 
-    with beside("start:draft:write", remove) as removed, pytest.raises(CollectionNotFound):
+    with beside("start:draft:write", remove) as removed:
         other.new(NAME, b"job")
     assert removed.error is None
-    assert other.collections() == []
+    assert other.pending_names(NAME) == [b"job"]
+    assert other.collection(NAME)["tags"] == []
 
 
 _KILLED = """

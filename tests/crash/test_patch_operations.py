@@ -45,11 +45,17 @@ class Told:
 
     labels: list[str]
     states: list[State]  # before, after, and after the same once more
+    between: list[State]  # also possible after a crash or an error
     ends: dict[bytes, Tree]  # what comes of all that is pending then
 
 
 def tell(original: Path, path: Path, scenario: Scenario, announced: Announced = steps) -> Told:
     labels: list[str] = []
+    between: list[State] = []
+    if scenario.between is not None:
+        with cloned(original, path) as case:
+            scenario.between(case)
+            between.append(case.state())
     with cloned(original, path) as case:
         states = [case.state()]
         with announced(labels.append):
@@ -59,7 +65,7 @@ def tell(original: Path, path: Path, scenario: Scenario, announced: Announced = 
         states.append(case.state())
         ends = finish_all(case)
         case.check_sound()
-    return Told(labels, states, ends)
+    return Told(labels, states, between, ends)
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def check_crashes(original: Path, place: Path, scenario: Scenario, announced: An
             state = case.state()
             at = f"after a crash at {label}, step {number}"
             assert label == (told.labels[number] if number < len(told.labels) else None)
-            check_one_of(state, told.states if label else told.states[1:], at)
+            check_one_of(state, [*told.between, *told.states] if label else told.states[1:], at)
             case.check_sound()
             if number % 3 == 1:
                 case.volume.upkeep.gc()
@@ -147,7 +153,7 @@ def test_an_error(original: Path, place: Path, name: str, error: str) -> None:
                         join_threads()
                     continue
             else:
-                check_one_of(state, told.states, at)
+                check_one_of(state, [*told.between, *told.states], at)
                 if number % 2:
                     write_all(case)
                     finish_all(case)
