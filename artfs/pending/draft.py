@@ -397,9 +397,12 @@ class Draft:
     def abandoned(self) -> bool:
         """Tells whether all processes that it was made for are known to be dead, so that nobody knows it.
 
-        Never of an id that a user gave.
+        Never of an id that a user gave, nor where the file of the owners is damaged.
         """
-        owners = self.owners() if is_private(self.name) else None
+        try:
+            owners = self.owners() if is_private(self.name) else None
+        except Damaged:
+            return False
         if owners is None or not owners.processes:
             return False
         return all(process.alive() is False for process in owners.processes)

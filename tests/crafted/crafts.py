@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +86,8 @@ REGRESSIONS = {
     "lower-number-of-the-root",
     "stub-mode-huge",
     "gone-symlink",
+    "owners-symlink",
+    "owners-no-process",
     "run-deep",
     "serial-most",
     "serial-lost",
@@ -263,7 +266,8 @@ for _what in KINDS:
         gc=None,
     )
     add(f"id-{_what}", _replace("collections", "bad", "ids", "job-0", what=_what), "ids/job-0", gc=None)
-    add(f"type-{_what}", _replace("collections", "bad", "type", what=_what), "bad/type", gc=None)
+    for _file in ("type", "scope", "tags"):
+        add(f"{_file}-{_what}", _replace("collections", "bad", _file, what=_what), f"bad/{_file}", gc=None)
 for _what, _value in {
     "infinite": b'{"metadata": {"a": 1e999}}',
     "surrogate": b'{"description": "\\ud800"}',
@@ -520,6 +524,7 @@ add(
 
 PENDING = ("collections", "bad", "pending", "next")
 PATCH = ("collections", "bad", "pending", "patch")
+PRIVATE = ("collections", "bad", "pending", "sdk-0123456789abcdef")
 for _file in ("draft.json", "settings.json", "sealing", "conflicts.json", "runs/run-2"):
     for _what, _data in FOREIGN.items():
         if _file == "settings.json" and _what in ("empty-object", "huge-number"):  # keys that nobody knows
@@ -537,6 +542,38 @@ for _file in ("draft.json", "settings.json", "sealing", "conflicts.json", "runs/
             "bad/next|pending/next",
             gc=_file != "draft.json",
         )
+
+
+def _private(do: Do) -> Do:
+    """Does something to a pending version that a program made for itself."""
+
+    def done(crafted: Crafted) -> None:
+        path = crafted.path.joinpath(*PRIVATE)
+        shutil.copytree(crafted.path.joinpath(*PENDING), path, symlinks=True)
+        (path / "owners.json").write_bytes(DEAD)
+        do(crafted)
+
+    return done
+
+
+DEAD = b'{"processes": [{"pid": 1, "host": "here", "ticks": 1}]}\n'
+NO_PROCESS = b'{"processes": [{"pid": -1, "host": "here"}]}\n'
+for _what, _data in {**FOREIGN, "no-process": NO_PROCESS}.items():
+    add(
+        f"owners-{_what}",
+        _private(_write(*PRIVATE, "owners.json", data=_data)),
+        # Keys that nobody knows.
+        None if _what in ("empty-object", "huge-number", "wrong-types") else f"{PRIVATE[-1]}/owners.json",
+        gc=True,
+    )
+for _what in KINDS:
+    add(
+        f"owners-{_what}",
+        _private(_replace(*PRIVATE, "owners.json", what=_what)),
+        f"{PRIVATE[-1]}/owners.json",
+        gc=True,
+    )
+
 add("pending-draft.json-missing", _replace(*PENDING, "draft.json", what="missing"), "pending/next", gc=False)
 for _what in ("empty", "truncated", "null", "array", "not-utf8", "nan", "deep", "elf"):
     add(
