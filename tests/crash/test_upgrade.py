@@ -34,7 +34,7 @@ def _finished(volume: Volume) -> set[str]:
     return {os.fsdecode(path) for path, _ in manifest.walk(volume.store.reader, record.root.entry())}
 
 
-def _check_upgraded(path: Path) -> None:
+def check_upgraded(path: Path) -> None:
     with Volume.open(path) as volume:
         volume.recover()
         config = json.loads((path / "artfs.json").read_text())
@@ -55,7 +55,7 @@ def test_a_crash_while_it_is_upgraded(place: Path) -> None:
     for number in worth_trying(_labels(place)):
         path = format_1(place / f"volume-{number}")
         crash(number, partial(open_and_close, path))
-        _check_upgraded(path)
+        check_upgraded(path)
 
 
 @pytest.mark.parametrize("error", [error for error in ERRORS if error != "KeyboardInterrupt"])
@@ -65,7 +65,7 @@ def test_an_error_while_it_is_upgraded(place: Path, error: str) -> None:
         path = format_1(place / f"volume-{number}")
         with steps(ERRORS[error](number)), pytest.raises(VolumeError, match="present format"):
             open_and_close(path)
-        _check_upgraded(path)
+        check_upgraded(path)
 
 
 def test_it_is_left_alone_while_an_older_daemon_serves_it(
@@ -76,7 +76,7 @@ def test_it_is_left_alone_while_an_older_daemon_serves_it(
     with Layout.open(path) as layout, layout.mount_lock.exclusive(), pytest.raises(VolumeInUse):
         Volume.open(path)
     assert json.loads((path / "artfs.json").read_text())["format"] == 1
-    _check_upgraded(path)
+    check_upgraded(path)
 
 
 def test_who_waited_for_the_lock_upgrades_nothing_again(place: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_volume_that_can_not_be_written() -> None:
                 volume.pending("model", b"patch")
             assert volume.pending("model", b"plain").label == "model/plain"
         disk.remount("rw")
-        _check_upgraded(path)
+        check_upgraded(path)
 
 
 @pytest.mark.parametrize(("where", "mode"), [("dir/deep", 0), ("dir/deep", 0o500), ("", 0o500)])
@@ -116,4 +116,4 @@ def test_a_directory_that_its_owner_can_not_change(place: Path, where: str, mode
     with pytest.raises(VolumeError, match="give its owner all permissions"):
         Volume.open(path)
     closed.chmod(0o755)
-    _check_upgraded(path)
+    check_upgraded(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 from artfs.volume import Volume
@@ -27,6 +26,13 @@ class Failing:
         self._original = place / "original"
         with prepared(self._original, self._scenario):
             pass
+        self.between: list[State] = []
+        if self._scenario.between is not None:
+            with Volume.open(self._copy("between")) as volume:
+                self._scenario.between(Case(volume))
+                self.between.append(Case(volume).state())
+                join_threads()
+            shutil.rmtree(place / "between")
         path = self._copy("clean")
         with Volume.open(path) as volume:
             case = Case(volume)
@@ -71,8 +77,7 @@ class Failing:
         case.check_sound()
 
     def _allowed(self) -> list[State]:
-        both = replace(self.new, aliases={**self.old.aliases, **self.new.aliases})
-        return [self.old, self.new, both] if self._scenario.between else [self.old, self.new]
+        return [self.old, *self.between, self.new]
 
     def _copy(self, name: str) -> Path:
         path = self._place / name

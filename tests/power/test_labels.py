@@ -12,7 +12,7 @@ from artfs.store import durable
 from artfs.volume import Volume
 from tests.crash.harness import NAME, Case, small
 from tests.power.images import Image, image, needs
-from tests.power.trials import OPERATIONS, Trial, cut_collections, cut_inits, some
+from tests.power.trials import OPERATIONS, Trial, cut_collections, cut_inits, cut_upgrades, some
 
 SEED = 5
 
@@ -83,3 +83,7 @@ def test_power_is_cut_while_a_volume_is_made(disk: Image) -> None:
 
 def test_power_is_cut_while_a_collection_is_made_and_removed(disk: Image) -> None:
     assert cut_collections(disk, itertools.count()) >= 5
+
+
+def test_power_is_cut_while_a_volume_is_upgraded(disk: Image) -> None:
+    assert cut_upgrades(disk, itertools.count()) >= 5

@@ -11,16 +11,19 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import NotAVolume
 from artfs.seal.seal import Request
+from artfs.store.layout import Layout
 from artfs.volume import Volume
 from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
 from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
+from tests.crash.test_upgrade import check_upgraded, open_and_close
 from tests.crash.upkeep import leave_all
+from tests.formats import format_1
 from tests.power.images import Image
 
 Numbers = Callable[[list[str]], list[int]]
@@ -67,6 +70,7 @@ class Told:
 
     labels: list[str]
     states: list[State]  # before and after; of a story, after each change
+    between: list[State]  # also possible after a cut
 
 
 class Trial:
@@ -97,7 +101,12 @@ class Trial:
         return len(tried)
 
     def _tell(self) -> Told:
-        told = Told([], [])
+        told = Told([], [], [])
+        if self._scenario.between is not None:
+            with self._copy("between") as path, Volume.open(path) as volume:
+                self._scenario.between(Case(volume))
+                told.between.append(Case(volume).state())
+                join_threads()
         with self._copy("clean") as path, Volume.open(path) as volume:
             case = Case(volume)
             told.states.append(case.state())
@@ -142,10 +151,7 @@ class Trial:
 
     def _allowed(self, label: str | None) -> list[State]:
         old, new = self.told.states
-        if label is None:
-            return [new]
-        both = replace(new, aliases={**old.aliases, **new.aliases})
-        return [old, new, both] if self._scenario.between else [old, new]
+        return [new] if label is None else [old, *self.told.between, new]
 
 
 class _Copy:
@@ -224,6 +230,22 @@ def cut_collections(image: Image, numbers: Iterator[int]) -> int:
             Case(volume).commit(b"job", many)
             Case(volume).check_sound()
             join_threads()
+        shutil.rmtree(path)
+        if label is None:
+            return count
+    raise AssertionError("it never came to its end")
+
+
+def cut_upgrades(image: Image, numbers: Iterator[int]) -> int:
+    """Cuts the power while a volume of format 1 is opened, at each step; returns how often."""
+    for count, number in enumerate(numbers, 1):
+        path = format_1(image.root / f"old-{number}")
+        image.sync()
+        label = image.cut_at(number, lambda path=path: open_and_close(path))  # type: ignore[misc]
+        with Layout.open(path) as layout:
+            assert label is not None or layout.is_current
+        check_upgraded(path)
+        join_threads()
         shutil.rmtree(path)
         if label is None:
             return count

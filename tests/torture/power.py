@@ -20,7 +20,7 @@ from tests.power.images import image, why_no_image
 from tests.power.injecting import FAILURES, why_no_strace
 from tests.power.load import one_round
 from tests.power.machine import machine
-from tests.power.trials import CHANGES, OPERATIONS, Trial, cut_collections, cut_inits
+from tests.power.trials import CHANGES, OPERATIONS, Trial, cut_collections, cut_inits, cut_upgrades
 
 _MOST = 80  # calls of one name that are made to fail
 
@@ -32,7 +32,7 @@ def labels(kind: str, name: str) -> int:
 
 def beginnings(kind: str) -> int:
     with image(kind) as disk:
-        return cut_inits(disk, itertools.count()) + cut_collections(disk, itertools.count())
+        return sum(cut(disk, itertools.count()) for cut in (cut_inits, cut_collections, cut_upgrades))
 
 
 def load(kind: str, chance: random.Random, rounds: int = 10) -> int:
