@@ -22,9 +22,10 @@ from artfs.catalog.runs import Run, Runs, check_run_id
 from artfs.errors import ArtfsError, Damaged
 from artfs.model import digest, duration, names, pages
 from artfs.model.digest import Algorithm
+from artfs.model.scope import Scope
 from artfs.mount import handshake
 from artfs.pending import overlay, reference
-from artfs.pending.draft import Birth, JoinedRun, Mark, Settings
+from artfs.pending.draft import Birth, JoinedRun, Mark, Owners, Settings
 from artfs.remote import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
@@ -174,7 +175,9 @@ DECODERS: dict[str, Decoder] = {
     "birth": Decoder(
         _load(Birth), (b'{"nonce":"00ff","created_at":"2030-01-02T03:04:05.000006Z","created_by":"ada"}\n',)
     ),
-    "settings": Decoder(_load(Settings), (b'{"aliases":["best"],"tags":["a"],"description":"x"}\n',)),
+    "settings": Decoder(_load(Settings), (_golden("settings.json"),)),
+    "owners": Decoder(_load(Owners), (_golden("owners.json"),)),
+    "scope": Decoder(_text(Scope.parse), (b"me/demo", b"/demo", b"")),
     "joined": Decoder(
         _load(JoinedRun), (b'{"name":"r","joined_at":"2030-01-02T03:04:05.000006Z","left_at":null}\n',)
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
+from artfs.pending.draft import Draft, Owners, Settings, start
 from artfs.store import layout
+from artfs.store.owners import Owner
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(layout.__file__).with_name("FORMAT.md").read_text()
@@ -43,6 +47,40 @@ def test_the_bytes_of_a_page(name: str) -> None:
     assert decode(data).encode() == data
     dump = "\n".join("    " + data[i : i + 32].hex() for i in range(0, len(data), 32))
     assert dump in FORMAT, f"FORMAT.md should show\n{dump}"
+
+
+def test_the_bytes_of_what_a_pending_version_shall_be(tmp_path: Path) -> None:
+    process = Owner(
+        pid=7,
+        host="h",
+        mountpoint="/mnt/art",
+        started_at="2024-02-29T00:00:00.000000Z",
+        boot="b",
+        ticks=8,
+        machine="m",
+        space="pid:[1] time:[2]",
+    )
+    owners = Owners((process, Owner(pid=9, host="other")), "dataset")
+    settings = Settings(("best",), ("a tag", "größer"), "two\nlines", "other:v3")
+    pending_fd, name = os.open(tmp_path, os.O_RDONLY), b"sdk-0123456789abcdef"
+    try:
+        start(
+            pending_fd,
+            name,
+            mode=0o755,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            created_by="ada",
+            settings=settings,
+            naming=contextlib.nullcontext,
+            owners=owners,
+        )
+        with contextlib.closing(Draft(pending_fd, "model", name)) as draft:
+            assert (draft.owners(), draft.settings()) == (owners, settings)
+    finally:
+        os.close(pending_fd)
+    for file in ("owners.json", "settings.json"):
+        assert (tmp_path / os.fsdecode(name) / file).read_bytes() == (GOLDEN / file).read_bytes()
 
 
 def test_every_directory_and_file_of_a_volume_is_described() -> None:
