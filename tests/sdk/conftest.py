@@ -1,7 +1,8 @@
 """Fixtures of the SDK's tests: `$ARTFS_VOLUME` names a volume, a mount of one, or what a container is given.
 
 The tests of a module share one volume for each way; ``name`` is a collection that no other test has. In the
-third way nothing but the mount can be seen, under a path of its own: the volume is hidden.
+third way nothing but the mount can be seen, under a path of its own: the volume is hidden. Some modules try
+that way only with ``ARTFS_THOROUGH=1``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 from artfs.sdk import connection, current
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import REPOSITORY, mounted_volume, must
+from tests.thorough import THOROUGH
 
 _numbers = itertools.count(1)
 
@@ -68,9 +70,20 @@ _WAYS = [
     pytest.param("mounted", marks=pytest.mark.fuse),
     pytest.param("given", marks=pytest.mark.fuse),
 ]
+# What the SDK does over a mount seldom depends on whether the volume behind it can be seen. These modules try
+# the third way by default: they are about whole programs, what is read and written, and what refusals say.
+_GIVEN = {"abandoned", "api", "collaborative", "errors", "reading", "references", "runs", "simple"}
 
 
-@pytest.fixture(scope="module", params=_WAYS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = any("shared_place" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "shared_place" in metafunc.fixturenames and not chosen:
+        everywhere = THOROUGH or metafunc.module.__name__.rpartition(".test_")[2] in _GIVEN
+        ways = _WAYS if everywhere else _WAYS[:2]
+        metafunc.parametrize("shared_place", ways, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def shared_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     base = tmp_path_factory.mktemp(request.param)
     way = _direct(base) if request.param == "direct" else _mounted(base, hidden=request.param == "given")
