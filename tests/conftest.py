@@ -10,6 +10,7 @@ import atexit
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,10 @@ import pytest
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True, derandomize=True, database=None)
 hypothesis.settings.register_profile("anew", deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("suite")
+
+# A shell has what it starts in the background ignore SIGINT, and so would what a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TRY_MOUNT = """
 import sys, pyfuse3

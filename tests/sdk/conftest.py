@@ -108,6 +108,13 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     )
 
 
+def open_to_all(directory: Path) -> None:
+    """Lets everybody reach a directory, as a mount by root asks for what is referred to."""
+    for above in (directory, *directory.parents):
+        if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
+            above.chmod(above.stat().st_mode | 0o55)
+
+
 @pytest.fixture
 def name() -> str:
     """The name of a collection that is not there yet."""

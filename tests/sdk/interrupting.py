@@ -24,6 +24,9 @@ Site = tuple[CodeType, int]
 _OWN = os.path.dirname(artfs.__file__) + os.sep
 _OTHERS = (contextlib.__file__, concurrent.futures.thread.__file__)
 _CHECKED = {dis.opmap[name] for name in ("RESUME", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD")}
+#: What a handler begins with, after a call that raised: no signal handler runs in between, and an exception
+#: there would leave the other one as the thread's current exception, with all that its traceback holds.
+_HANDLER = dis.opmap["PUSH_EXC_INFO"]
 
 
 def sites(call: Callable[[], object]) -> list[Site]:
@@ -53,8 +56,9 @@ def _traced(call: Callable[[], object], at: Callable[[Site], bool]) -> None:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode":
-            before, previous[frame] = previous.get(frame), _instruction(frame.f_code, frame.f_lasti)
-            if before in _CHECKED and at((frame.f_code, frame.f_lasti)):
+            before, now = previous.get(frame), _instruction(frame.f_code, frame.f_lasti)
+            previous[frame] = now
+            if before in _CHECKED and now != _HANDLER and at((frame.f_code, frame.f_lasti)):
                 done = True
                 raise KeyboardInterrupt
         elif event == "return":

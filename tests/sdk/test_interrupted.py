@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import artfs as wandb
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, open_to_all
 from tests.sdk.interrupting import interrupted, shown, sites
 from tests.thorough import THOROUGH
 
@@ -48,6 +48,7 @@ _ADDS: dict[str, tuple[Add, list[str]]] = {
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     root = tmp_path / "source"
+    open_to_all(tmp_path)
     for path, data in _CONTENT.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
