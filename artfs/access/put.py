@@ -34,22 +34,24 @@ def put(
 
     Returns the answer of its finish with ``collection``.
 
-    If anything is refused, or it is interrupted, no pending version is left.
+    If anything is refused, or it is interrupted, no pending version is left, nor a collection that was made
+    for it. Of a process that is killed they stay, and `gc` takes them.
     """
     for word in aliases:
         if word != names.LATEST:
             names.check_alias(word)
     names.check_collection(name)
     sources.look_through(access.holds)
-    started = access.new(name, kind=kind, base=base)
+    draft = names.private_id()
     try:
-        with access.filling(name, started.distributed_id) as tree:
+        access.new(name, draft, kind=kind, base=base, private=True)
+        with access.filling(name, draft) as tree:
             sources.copy(Copier(tree, Terms(replace=True, shared=False), sources.size, progress))
         progress("finish", 0, 0)
-        answer = access.finish(name, started.distributed_id, aliases)
+        answer = access.finish(name, draft, aliases)
     except BaseException:
         with contextlib.suppress(ArtfsError, OSError):
-            access.discard(name, started.distributed_id)
+            access.discard(name, draft)
         raise
     return {"collection": name, **answer}
 

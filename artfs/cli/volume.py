@@ -312,8 +312,8 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
 
     That is, no version, no pending version and no open file. Before, versions are removed whose time to live
     has passed, which they or their collection have; never one that an alias other than latest holds. Pending
-    versions that a program of the SDK made for itself are discarded once it was killed, and its run is noted
-    as crashed; those whose id a user gave stay. Works on the volume itself, safely beside a daemon and
+    versions that `artfs put` or the SDK made for itself are discarded once it was killed, and its run is
+    noted as crashed; those whose id a user gave stay. Works on the volume itself, safely beside a daemon and
     writers.
 
     \b

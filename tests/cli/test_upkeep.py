@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import Cli
+from tests.mount.mounting import REPOSITORY
 
 
 @pytest.fixture
@@ -110,6 +114,41 @@ def test_gc_discards_what_is_idle(cli: Cli, name: str, tmp_path: Path) -> None:
     assert [status["distributed_id"] for status in cli.json("pending", name)] == kept
     if kept:
         os.close(held)
+
+
+_PUT = """
+import os, sys
+from artfs.access.open import open_access
+from artfs.access.put import put
+from artfs.access.sources import Sources
+path, source, name, signal = sys.argv[1:]
+progress = lambda *_: os.kill(os.getpid(), int(signal))
+put(open_access(path), Sources([os.fsencode(source)]), name, progress=progress)
+"""
+
+
+def test_a_put_that_ends_early_leaves_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+
+    def put(number: signal.Signals) -> None:
+        words = [str(cli.path or Path.cwd()), str(tmp_path / "a"), name, str(int(number))]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        ended = subprocess.run(
+            [sys.executable, "-c", _PUT, *words],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == -number
+
+    put(signal.SIGINT)
+    assert "no collection" in cli.refused("pending", name)
+    put(signal.SIGKILL)
+    [left] = cli.json("pending", name)
+    assert left["abandoned"]
+    cli("gc")
+    assert "no collection" in cli.refused("pending", name)
 
 
 def test_ages_that_are_none(cli: Cli) -> None:
