@@ -344,7 +344,9 @@ class MountedAccess(Access):
         # A longer write comes in several requests, of which a refused one is told as a short write.
         check_size(len(line.encode("utf-8", "surrogateescape")) + 1)
         path = f".artfs/runs/{run}".encode()
-        with may(f"record the run '{run}'"):
+        with may(
+            f"record the run '{run}': whoever may write at the root of the mount may; reading needs none"
+        ):
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
             command(self._fd, path, line)

@@ -157,7 +157,9 @@ class Runs:
         def change(before: Run | None) -> Run:
             after = before or Run(id=run, started_at=timestamp())
             if by and after.owner not in (None, by):
-                raise PermissionError(errno.EACCES, "the run belongs to another user")
+                raise PermissionError(
+                    errno.EACCES, f"the run '{run}' belongs to another user: use another id"
+                )
             summary = {**after.summary, **given.summary}
             new = replace(
                 after,

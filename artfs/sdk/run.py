@@ -58,11 +58,7 @@ class Run(RunFacts, Accepted, Models):
         super().__init__(connection, {**before, "id": run, **given, **begun})
         self._settings, self._resumed = settings, known is not None
         self._pid, self._ended, self._started = os.getpid(), False, time.time()
-        try:
-            self._keep({**given, **begun}, here=True)
-        except PermissionError as error:
-            why = f"a run is begun by who may write to the root of {connection.path}; Api() reads without one"
-            raise PermissionError(error.errno, why) from None
+        self._keep({**given, **begun}, here=True)
         if others := self._others():
             log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
         self._summary = Summary(before.get("summary") or {}, lambda summary: self._keep({"summary": summary}))

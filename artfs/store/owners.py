@@ -147,8 +147,8 @@ def _space() -> str:
 
 def _line(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
+        with open(path, "rb") as file:
+            return file.read().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,9 @@ DENIED: dict[str, Callable[[Access, str], object]] = {
     "note that a run used {name}:v0": lambda access, name: access.record_use(name, "v0", "r1"),
     "start pending versions of '{name}'": lambda access, name: access.new(name, b"other"),
     "make collections here": lambda access, name: access.new(f"{name}-other"),
-    "record the run 'r1'": lambda access, _name: access.record_run("r1", {"state": "running"}),
+    "record the run 'r1': whoever may write at the root of the mount may; reading needs none": (
+        lambda access, _name: access.record_run("r1", {"state": "running"})
+    ),
     "join {name}/job": lambda access, name: access.join(name, b"job", "r1"),
     "set the base of {name}/job": lambda access, name: access.set_base(name, b"job", "v0"),
     "add references to {name}/job": lambda access, name: access.look(
@@ -103,6 +106,27 @@ def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> N
     del job
     for what, said in in_child(told, uid=NOBODY).items():
         assert said == f"[Errno {errno.EACCES}] you may not {what.format(name=model.name)}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_run_of_another_user_is_not_gone_on_with(
+    shared_mnt: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTFS_VOLUME", str(shared_mnt))
+    run = f"of-root-{model.name}"
+    artfs.init(id=run).finish()
+    mode = stat.S_IMODE(shared_mnt.stat().st_mode)
+    shared_mnt.chmod(0o1777)
+
+    def begin() -> str:
+        with pytest.raises(PermissionError) as refused:
+            artfs.init(id=run)
+        return str(refused.value.strerror)
+
+    try:
+        assert in_child(begin, uid=NOBODY) == f"the run '{run}' belongs to another user: use another id"
+    finally:
+        shared_mnt.chmod(mode)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
