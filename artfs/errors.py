@@ -235,10 +235,8 @@ class PathConflictError(AlreadyExists, ValueError):
     """
 
     def __init__(self, path: bytes, run: str | None) -> None:
-        who = f"run '{printable(run)}' brought it" if run else "it was brought"
-        super().__init__(
-            f"'{printable(path)}' is there with other content: {who}; overwrite=True replaces it"
-        )
+        who = f": run '{printable(run)}' brought it" if run else ""
+        super().__init__(f"'{printable(path)}' is there with other content{who}; overwrite=True replaces it")
         self.path, self.run = path.decode("utf-8", "surrogateescape"), run
 
 
@@ -246,9 +244,10 @@ class TypeMismatch(ArtfsError, ValueError):
     """A collection holds versions of one type, which stays."""
 
     def __init__(self, collection: str, type: str, wanted: str) -> None:  # noqa: A002
+        held, use = (f"of the type '{printable(type)}'", "that type") if type else ("without a type", "none")
         super().__init__(
-            f"'{printable(collection)}' has versions of the type '{printable(type)}': '{printable(wanted)}'"
-            " can't be its type; use that type, or another name"
+            f"'{printable(collection)}' has versions {held}: '{printable(wanted)}' can't be its type;"
+            f" use {use}, or another name"
         )
         self.collection, self.type, self.wanted = collection, type, wanted
 

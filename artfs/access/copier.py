@@ -84,7 +84,7 @@ class Copier:
             try:
                 at.enter(name)
             except NotADirectoryError:
-                raise in_the_way(at.below(name), "a directory", "no directory") from None
+                raise in_the_way(at.below(name), "a directory", "a file or symlink") from None
             _open_up(at, at.status())
         else:
             at.enter(name)
@@ -310,7 +310,7 @@ class Copier:
         try:
             found = at.status(name)
             if stat.S_ISDIR(found.st_mode):
-                raise in_the_way(at.below(name), "no directory", "a directory")
+                raise in_the_way(at.below(name), "a file or symlink", "a directory")
             if self._terms.replace:
                 return _Standing.REPLACEABLE
             with contextlib.suppress(OSError):
@@ -376,5 +376,5 @@ def _same_file(at: Cursor, name: bytes, source: int) -> bool:
 
 def in_the_way(path: bytes, comes: str, stands: str) -> InvalidCommand:
     return InvalidCommand(
-        f"'{printable(path)}' is {comes} and stands in the tree as {stands}: remove that first"
+        f"'{printable(path)}' can't become {comes}: it is {stands} already; remove it first"
     )

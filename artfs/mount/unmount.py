@@ -74,8 +74,8 @@ def _ours(point: Path) -> Mount:
     holder = mounts.holding(point)
     if holder is not None and holder.ours:
         raise MountError(f"{_shown(point)} is not a mount but lies in one: unmount {_shown(holder.point)}")
-    what = f"a mount of type {mount.type}" if mount is not None else "no mount"
-    raise MountError(f"nothing to unmount: {_shown(point)} is {what}, not one of artfs")
+    what = f"a mount of type {mount.type}, not of artfs" if mount is not None else "not a mount"
+    raise MountError(f"nothing to unmount: {_shown(point)} is {what}")
 
 
 def _stands(mount: Mount) -> bool:

@@ -21,7 +21,7 @@ SCHEMES = ("file", "http", "https", "s3", "gs", "az")
 BUCKETS = ("s3", "gs", "az")
 LONGEST = 65535  # what an entry of a tree holds
 
-_KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+_KNOWN = ", ".join(f"{scheme}://" for scheme in (*SCHEMES, "artfs"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")  # $web and $root are containers of Azure
 _VERSION = re.compile(r"\?versionId=([^?&#/]+)\Z")

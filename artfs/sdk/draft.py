@@ -249,7 +249,7 @@ def _enter_if_there(at: Cursor, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        raise in_the_way(at.below(name), "a directory", "no directory") from None
+        raise in_the_way(at.below(name), "a directory", "a file or symlink") from None
     return True
 
 

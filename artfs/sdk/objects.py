@@ -61,7 +61,7 @@ def kind_of(obj: Any) -> Kind:
             return kind
     if obj is None or isinstance(obj, bool | int | float | dict | list | tuple):
         return _JSON
-    known = ", ".join(sorted({"bytes", "text", "what JSON can say", *_by_type}))
+    known = ", ".join(sorted({"artfs.Image", "artfs.Table", "bytes", "text", "what JSON can say", *_by_type}))
     raise TypeError(f"obj is a {type(obj).__module__}.{type(obj).__qualname__}; known are {known}")
 
 

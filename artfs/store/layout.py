@@ -92,9 +92,9 @@ class Layout:
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Layout:
         """Makes a volume in a new or empty directory, durably, or completes one that was half made.
 
-        Raises VolumeExists for a volume, for a directory that holds anything else, and for a file; NotAVolume
-        if the directory above is not there; UnfitFilesystem, and then nothing has changed. artfs.json is
-        written last: what is not whole is no volume.
+        Raises VolumeExists for a volume, for a directory that holds anything else, and for a file;
+        VolumeError if no directory can be made there; UnfitFilesystem, and then nothing has changed.
+        artfs.json is written last: what is not whole is no volume.
         """
         path, made = os.fspath(path), False
         try:
@@ -104,7 +104,8 @@ class Layout:
             if not os.path.isdir(path):
                 raise VolumeExists(path, "there is a file of that name") from None
         except FileNotFoundError:
-            raise NotAVolume(path, "the directory above it does not exist") from None
+            why = "the directory above it does not exist, or takes no directories"
+            raise VolumeError(f"can't make a volume at {path}: {why}") from None
         except PermissionError:
             raise VolumeError(f"{path}: no permission to make a directory there") from None
         # Also of one that is there: who made it may have been killed before this.

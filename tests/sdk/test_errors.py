@@ -19,7 +19,7 @@ import pytest
 import artfs
 from artfs.access.access import Access
 from artfs.sdk.connection import connect
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, open_to_all
 
 Call = Callable[[str], object]
 
@@ -219,6 +219,18 @@ def another_type(name: str) -> None:
 
 
 @raises(
+    artfs.TypeMismatch,
+    "'{name}' has versions without a type: 'model' can't be its type; use none, or another name",
+    collection="{name}",
+    type="",
+    wanted="model",
+)
+def a_type_where_there_is_none(name: str) -> None:
+    _finished(name)
+    artfs.Artifact(name, "model").add({"x": 1}, "x")
+
+
+@raises(
     artfs.AlreadyPending,
     "'job' of '{name}' is pending already",
     collection="{name}",
@@ -265,7 +277,7 @@ def other_bytes_of_another_run(name: str) -> None:
 
 @raises(
     artfs.PathConflictError,
-    "'x' is there with other content: it was brought; overwrite=True replaces it",
+    "'x' is there with other content; overwrite=True replaces it",
     path="x",
     run=None,
 )
@@ -276,7 +288,9 @@ def another_file_of_a_name(name: str) -> None:
     artifact.add_file("x")
 
 
-@raises(artfs.InvalidCommand, "'k' is a directory and stands in the tree as no directory: remove that first")
+@raises(
+    artfs.InvalidCommand, "'k' can't become a directory: it is a file or symlink already; remove it first"
+)
 def a_directory_where_a_file_is(name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     artifact.add(b"1", "k")
@@ -539,19 +553,11 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
     return value
 
 
-@pytest.fixture
-def open_to_all(tmp_path: Path) -> Path:
-    """The working directory, which everybody may reach, as a mount by root asks for what is referred to."""
-    for above in (tmp_path, *tmp_path.parents):
-        if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
-            above.chmod(above.stat().st_mode | 0o55)
-    return tmp_path
-
-
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.call.__name__)
-def test_it_is_the_same_in_every_way(row: Row, name: str, open_to_all: Path) -> None:
-    values = {"name": name, "cwd": str(open_to_all)}
+def test_it_is_the_same_in_every_way(row: Row, name: str, tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    values = {"name": name, "cwd": str(tmp_path)}
     with pytest.raises(row.kind) as caught:
         row.call(name)
     error = caught.value

@@ -264,3 +264,9 @@ def test_a_file_that_only_looks_like_one(place: Place, name: str) -> None:
 def test_boxes_that_are_none(boxes: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         artfs.Image(PIXELS, boxes={"key": boxes})
+
+
+@pytest.mark.parametrize("data", [5, None, numpy.zeros(3), numpy.zeros((4, 4, 2))], ids=repr)
+def test_what_is_no_image(data: Any) -> None:
+    with pytest.raises(ValueError, match="is no image"):
+        artfs.Image(data)

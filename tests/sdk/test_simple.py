@@ -140,10 +140,10 @@ def test_a_file_and_a_directory_of_one_name(place: Place, name: str, tmp_path: P
     (tmp_path / "file").write_text("x")
     artifact = wandb.Artifact(name, "dataset")
     artifact.add_file("file", name="k/z")
-    with pytest.raises(wandb.ArtfsError, match="'k' is no directory and stands in the tree as a directory"):
+    with pytest.raises(wandb.ArtfsError, match="'k' can't become a file or symlink: it is a directory"):
         artifact.add_file("file", name="k")
     artifact.add_file("file", name="j")
-    with pytest.raises(wandb.ArtfsError, match="'j' is a directory and stands in the tree as no directory"):
+    with pytest.raises(wandb.ArtfsError, match="'j' can't become a directory: it is a file"):
         artifact.add_file("file", name="j/z", overwrite=True)
     artifact.save()
     assert sorted(artifact.manifest.entries) == ["j", "k/z"]
@@ -200,7 +200,7 @@ def test_a_draft_that_is_dropped_leaves_nothing(place: Place, name: str, files: 
     access = artifact._access()
     assert len(access.pending_names(name)) == 1
     del artifact
-    eventually(lambda: access.pending_names(name) == [], what="the draft is discarded")
+    eventually(lambda: name not in {found["name"] for found in access.collections()}, what="the draft goes")
 
 
 def test_new_file_that_fails_adds_nothing(place: Place, name: str) -> None:

@@ -63,7 +63,7 @@ def test_nothing_is_made_over_something(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(VolumeExists, match="a file"):
         Layout.init(tmp_path / "file")
-    with pytest.raises(NotAVolume, match="above"):
+    with pytest.raises(VolumeError, match="above"):
         Layout.init(tmp_path / "none/v")
 
 

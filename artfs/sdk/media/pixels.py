@@ -41,7 +41,7 @@ def image_of(data: Any, mode: str | None, file_type: str) -> PIL.Image.Image:
         array = array.transpose(1, 2, 0)
     if array.ndim > 2:
         array = array.squeeze()
-    channels = 1 if array.ndim == 2 else array.shape[-1]
+    channels = array.shape[-1] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ValueError(
             f"an array of shape {array.shape} is no image: that has height, width and 1, 3 or 4 channels"
