@@ -273,7 +273,7 @@ class OpenForWriting(Busy):
         shown = ", ".join(f"{printable(w.path)} (pid {w.pid} {printable(w.command)})" for w in writers[:5])
         more = f" and {len(writers) - 5} more" if len(writers) > 5 else ""
         super().__init__(
-            f"files are open for writing: {shown}{more}; close them, wait longer, or use --force"
+            f"files are open for writing: {shown}{more}; close them (a finish can also wait, or --force)"
         )
         self.writers = tuple(writers)
 
