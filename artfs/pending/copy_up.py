@@ -33,7 +33,7 @@ class CopyUp:
         self, staging: Staging, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
     ) -> None:
         """``source`` opens the lower file; without one the copy is empty."""
-        self._staging, self._entry, self._source = staging, entry, source
+        self.staging, self._entry, self._source = staging, entry, source
         self._lock = threading.Lock()
         self._name: bytes | None = None
 
@@ -49,7 +49,7 @@ class CopyUp:
             name = durable.temp_name()
             durable.step("copy-up:write")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o600, dir_fd=self._staging.fd)
+            fd = os.open(name, flags, 0o600, dir_fd=self.staging.fd)
             try:
                 try:
                     self._fill(fd)
@@ -57,7 +57,7 @@ class CopyUp:
                     os.close(fd)
             except Exception:
                 with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._staging.fd)
+                    os.unlink(name, dir_fd=self.staging.fd)
                 raise
             self._name = name
 
@@ -74,9 +74,9 @@ class CopyUp:
     def dress(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
         """Gives the copy owner, mode, atime and mtime; returns its name. :meth:`taken` is to follow."""
         assert self._name is not None
-        overlay.give(self._staging.fd, self._name, uid, gid)
-        os.chmod(self._name, mode, dir_fd=self._staging.fd)
-        syscalls.utimensat(self._staging.fd, self._name, *times)
+        overlay.give(self.staging.fd, self._name, uid, gid)
+        os.chmod(self._name, mode, dir_fd=self.staging.fd)
+        syscalls.utimensat(self.staging.fd, self._name, *times)
         return self._name
 
     def taken(self) -> None:
@@ -87,4 +87,4 @@ class CopyUp:
         # Wanted for a change that was refused in the end.
         if self._name is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._staging.fd)
+                os.unlink(self._name, dir_fd=self.staging.fd)

@@ -291,15 +291,16 @@ class PatchNode(PendingNode):
             self._place_reference(entry)
             return
         assert isinstance(entry, FileEntry | ReferenceEntry)
-        copy, staging = self._copy, self.branch.tree.staging
+        copy = self._copy
         if isinstance(entry, ReferenceEntry) or empty or entry.size == 0:
-            copy = CopyUp(staging, entry, None)
+            copy = CopyUp(self.branch.tree.staging, entry, None)
             copy.run()
         elif copy is None or not copy.ready:
             if copy is None:
-                copy = self._copy = CopyUp(staging, entry, lambda: self._verified(entry))
+                copy = self._copy = CopyUp(self.branch.tree.staging, entry, lambda: self._verified(entry))
             raise Unready(copy.run)
         self._copy = None
+        staging = copy.staging.fd  # the tree's own, though that may have ended meanwhile
         attributes = self._own_attributes()
         if self.parent is not None:
             assert isinstance(self.parent, PatchDirectory)
@@ -312,10 +313,10 @@ class PatchNode(PendingNode):
             self._placed(staged, self.parent, "copy-up")
             self._move_readers(self.name, self.parent.directory())
         else:
-            self._move_readers(staged, staging.fd)
-            fd = files.hold(staging.fd, staged)
+            self._move_readers(staged, staging)
+            fd = files.hold(staging, staged)
             serial = os.fstat(fd).st_ino
-            os.unlink(staged, dir_fd=staging.fd)
+            os.unlink(staged, dir_fd=staging)
             self.hold(fd, attributes.uid)
             self.places.renumber(self, serial)
         copy.taken()
@@ -356,7 +357,8 @@ class PatchNode(PendingNode):
         """Opens the lower file to copy it. On a worker thread."""
         fd = self._lower_descriptor(entry)
         try:
-            if self.branch.store.verified.wants(entry.blob, fd):
+            # Of what is over the blob may have no name, and others close and open descriptors meanwhile.
+            if self.branch.over or self.branch.store.verified.wants(entry.blob, fd):
                 self.branch.store.verified.check(entry.blob, fd)
         except BaseException:
             os.close(fd)
@@ -364,7 +366,7 @@ class PatchNode(PendingNode):
         return fd
 
     def _lower_descriptor(self, entry: FileEntry) -> int:
-        known = [handle.fd for handle in self.handles or ()]
+        known = [handle.fd for handle in list(self.handles or ())]  # a copy: files are opened and closed
         return self.branch.store.open_blob(entry.blob, entry.size, known=known)
 
     # -- files and links
