@@ -101,12 +101,13 @@ class Mounts:
 
     def emptied_patch(self, mounted: MountedVolume) -> Path:
         """A patch that is empty since all of its base was removed, under the names that tests like to use."""
-        if not (mounted.point / "suite" / "v0").exists():
+        alias = mounted.point / "suite" / "emptied"  # tests make versions of their own
+        if not alias.is_symlink():
             base = self.pending_tree(mounted)
             fill(OsFilesystem(base))
-            (base / ".artfs" / "finish").write_text("\n")
+            (base / ".artfs" / "finish").write_text(f"{alias.name}\n")
         path = self.pending_tree(mounted)
-        (path / ".artfs" / "base").write_text("v0\n")
+        (path / ".artfs" / "base").write_text(f"{alias.readlink()}\n")
         empty(OsFilesystem(path))
         return path
 
