@@ -83,11 +83,14 @@ def test_several_bring_files_to_one_patch(cli: Cli, base: str, changes: Path, tm
 
 
 def test_what_stands_in_the_base_is_in_the_way(cli: Cli, base: str, tmp_path: Path) -> None:
-    for kind, path in (("a directory", "three/x"), ("no directory", "c")):
-        root = tmp_path / kind
+    for said, path in (
+        ("'three' can't become a directory: it is a file", "three/x"),
+        ("'c' can't become a file", "c"),
+    ):
+        root = tmp_path / path.replace("/", " ")
         (root / path).parent.mkdir(parents=True)
         (root / path).write_text("in the way")
-        assert f"is {kind}" in cli.refused("put", root, "--name", base, "--base", "v0")
+        assert said in cli.refused("put", root, "--name", base, "--base", "v0")
     assert cli.json("pending", base) == []
 
 

@@ -318,7 +318,7 @@ def test_an_alias_may_name_an_alias(three: Path) -> None:
 
 def test_alias_names_and_targets_that_are_not_legal(three: Path) -> None:
     before = set(os.listdir(three))
-    for name in ("v7", "v0123", ".hidden", "with space", "ü", "-dash", "x" * 129, "semi;colon", ".artfs-x"):
+    for name in ("v7", "v0123", ".hidden", "x" * 129, "ü" * 65, os.fsdecode(b"\xff"), ".artfs-x", ".artfs@x"):
         with fails(errno.EINVAL):
             os.symlink("v0", three / name)
     for target in ("v99", "nothing", "/etc", "../other/v0", "v0/file", "pending", "self", "v01"):
