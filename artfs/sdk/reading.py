@@ -191,7 +191,7 @@ class Reading(Core):
 
         Example:
             >>> artifact.file()
-            '/work/artifacts/model:v0/model.bin'
+            '/home/me/artifacts/model:v0/model.bin'
         """
         found = self.files()
         if len(found) != 1:
