@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, ItemsView, Iterator, KeysView, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from artfs.errors import UsageError
 from artfs.sdk.artifact import Artifact
+from artfs.sdk.items import Items
 from artfs.sdk.plain import friendly, storable
 
 DEFAULTS = "config-defaults.yaml"
 """The file whose values a config begins with, as wandb has it, where it is in the working directory."""
 
 
-class Config:
+class Config(Items):
     """The config of a run: ``run.config`` or ``artfs.config``. It is kept in the run's record, durably.
 
     A value that is set can't be changed by accident: ``update(..., allow_val_change=True)`` does it. An
@@ -32,7 +33,6 @@ class Config:
         (0.1, 3)
     """
 
-    _items: dict[str, Any]
     _store: Callable[[dict[str, Any]], None]
     _use: Callable[[Artifact], None]
     _may_change: bool
@@ -50,18 +50,6 @@ class Config:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_may_change", may_change)
 
-    def __repr__(self) -> str:
-        return repr(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._items
-
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
 
@@ -75,24 +63,6 @@ class Config:
 
     def __setattr__(self, key: str, value: Any) -> None:
         self.update({key: value})
-
-    def keys(self) -> KeysView[str]:
-        """Returns the keys.
-
-        Example:
-            >>> list(run.config.keys())
-            ['lr']
-        """
-        return self._items.keys()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Returns keys and values.
-
-        Example:
-            >>> dict(run.config.items())
-            {'lr': 0.1}
-        """
-        return self._items.items()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns a value, `default` if there is none.

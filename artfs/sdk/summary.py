@@ -7,9 +7,10 @@ thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from artfs.sdk.items import Items
 from artfs.sdk.plain import friendly, storable
 
 PAUSE = 10.0
@@ -22,7 +23,7 @@ LONGEST_LOGGED = 1000
 """Characters of a text that ``run.log()`` may bring."""
 
 
-class Summary:
+class Summary(Items):
     """The summary of a run: ``run.summary`` or ``artfs.summary``, by items and by attributes.
 
     It holds the last number or short text that ``run.log()`` was given for each name, and what is set here.
@@ -34,7 +35,6 @@ class Summary:
         0.91
     """
 
-    _items: dict[str, Any]
     _store: Callable[[dict[str, Any]], None]
     _changed: set[str]
     _stored_at: float
@@ -44,18 +44,6 @@ class Summary:
         object.__setattr__(self, "_store", store)
         object.__setattr__(self, "_changed", set())
         object.__setattr__(self, "_stored_at", float("-inf"))
-
-    def __repr__(self) -> str:
-        return repr(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._items
 
     def __getitem__(self, key: str) -> Any:
         value = self._items[key]
@@ -83,24 +71,6 @@ class Summary:
         if key not in self._items:
             raise AttributeError(f"the summary has no {key!r}")
         del self[key]
-
-    def keys(self) -> KeysView[str]:
-        """Returns the names.
-
-        Example:
-            >>> list(run.summary.keys())
-            ['best_accuracy']
-        """
-        return self._items.keys()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Returns names and values.
-
-        Example:
-            >>> dict(run.summary.items())
-            {'best_accuracy': 0.91}
-        """
-        return self._items.items()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns a value, `default` if there is none.
