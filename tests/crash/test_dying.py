@@ -66,13 +66,15 @@ def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
                 eventually(lambda: notice_hangs(daemon.pid), what="the notice waits for the lock")
                 daemon.kill()
                 eventually(lambda: states(daemon.pid)[0] == "Z", what="the main thread is dead")
-                assert notice_hangs(daemon.pid), "the daemon has ended, and nothing was tried"
+                # Not at the first look: a listing of threads ends early where one of them exits meanwhile.
+                eventually(lambda: notice_hangs(daemon.pid), what="the daemon hangs, although killed")
                 yield [finisher, maker]
-                daemon.communicate(timeout=60)
             except BaseException:  # else nobody here could ever be waited for
                 daemon.kill()
                 subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
                 raise
+            finally:
+                daemon.communicate(timeout=60)
 
 
 def notice_hangs(pid: int) -> bool:
