@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from artfs.cli import differences, doctor, exits, labels, making, units, versions, volume
+from artfs.cli import differences, doctor, exits, labels, making, manual, units, versions, volume
 from artfs.errors import ArtfsError
 from artfs.printing import failure, printable
 from artfs.version import __version__
@@ -58,7 +58,7 @@ def cli(context: click.Context, volume: str | None) -> None:
     context.obj = volume
 
 
-for group in (doctor, volume, making, versions, differences, labels, units):
+for group in (manual, doctor, volume, making, versions, differences, labels, units):
     for command in group.COMMANDS:
         cli.add_command(command)
 
