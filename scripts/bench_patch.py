@@ -29,7 +29,7 @@ from artfs.catalog.records import VersionRecord
 from artfs.model.digest import BlobId
 from artfs.model.entry import DirEntry, Entry, FileEntry
 from artfs.model.tree import build
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 
 NOTES = """\
 Milliseconds, and ratios to the first base.

@@ -13,14 +13,7 @@ from typing import NamedTuple
 
 from artfs.catalog import files
 from artfs.catalog.versions import Home, Versions
-from artfs.errors import (
-    AliasNotFound,
-    AlreadyExists,
-    Damaged,
-    InvalidCommand,
-    InvalidName,
-    VersionNotFound,
-)
+from artfs.errors import AliasNotFound, AlreadyExists, Damaged, InvalidCommand, InvalidName, VersionNotFound
 from artfs.model.names import LATEST, check_alias, parse_version
 from artfs.store import durable
 

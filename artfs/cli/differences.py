@@ -59,11 +59,11 @@ def diff(
     name, which = old
     if isinstance(which, bytes) != (new is None):
         raise click.UsageError("give two versions, NAME:V1 V2, or a pending one, NAME/ID")
-    with open_volume(context) as access:
+    with open_volume(context) as client:
         if isinstance(which, bytes):
-            found = access.changes(name, which)
+            found = client.changes(name, which)
         else:
-            found = access.diff(name, which, new or "")
+            found = client.diff(name, which, new or "")
     if stat:
         _print_totals(_totals(found), as_json)
     elif as_json:

@@ -27,7 +27,7 @@ def doctor(path: Path, as_json: bool) -> int:
       artfs doctor /srv --json
     """
     from artfs.errors import MountError
-    from artfs.mount import prerequisites
+    from artfs.fuse import prerequisites
     from artfs.store import durable, files, probe
     from artfs.store.layout import is_volume
 
@@ -62,7 +62,7 @@ def _place(path: Path) -> Path:
     """Returns the directory to try: the volume of a mount, or the nearest one above what is not there."""
     import json
 
-    from artfs.access.open import mount_around
+    from artfs.client.open import mount_around
     from artfs.errors import NotAVolume
 
     mount = mount_around(path)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from artfs.access.lineage import Graph, Key, Node
+from artfs.client.lineage import Graph, Key, Node
 from artfs.errors import printable
 
 

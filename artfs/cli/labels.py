@@ -18,8 +18,8 @@ def alias(context: click.Context, version: tuple[str, str], aliases: tuple[str, 
     \b
       artfs alias model:v3 best production "epoch 3"
     """
-    with open_volume(context) as access:
-        access.alias(*version, aliases)
+    with open_volume(context) as client:
+        client.alias(*version, aliases)
 
 
 @click.command()
@@ -32,8 +32,8 @@ def unalias(context: click.Context, name: str, aliases: tuple[str, ...]) -> None
     \b
       artfs unalias model production
     """
-    with open_volume(context) as access:
-        access.unalias(name, aliases)
+    with open_volume(context) as client:
+        client.unalias(name, aliases)
 
 
 @click.command()
@@ -47,8 +47,8 @@ def tag(context: click.Context, version: tuple[str, str], tags: tuple[str, ...],
     \b
       artfs tag model:best reviewed "needs work"
     """
-    with open_volume(context) as access:
-        found = access.tag(*version, tags)
+    with open_volume(context) as client:
+        found = client.tag(*version, tags)
     if as_json:
         print_json(found)
 
@@ -65,8 +65,8 @@ def rm(context: click.Context, version: tuple[str, str]) -> None:
     \b
       artfs rm model:v2
     """
-    with open_volume(context) as access:
-        removed = access.remove(*version)
+    with open_volume(context) as client:
+        removed = client.remove(*version)
     print_line(f"{version[0]}:{removed}")
 
 

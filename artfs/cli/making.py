@@ -8,16 +8,7 @@ from typing import Any
 import click
 
 from artfs.cli.names import PENDING, open_volume
-from artfs.cli.output import (
-    json_option,
-    moment,
-    note,
-    print_json,
-    print_line,
-    print_table,
-    progress,
-    size,
-)
+from artfs.cli.output import json_option, moment, note, print_json, print_line, print_table, progress, size
 
 _base_option = click.option(
     "--base",
@@ -53,9 +44,9 @@ def new(
       cd "$(artfs new model --id job-42)"
       cd "$(artfs new dataset --base latest)" && rm bad.png && artfs finish dataset/...
     """
-    with open_volume(context) as access:
+    with open_volume(context) as client:
         wanted = None if distributed_id is None else os.fsencode(distributed_id)
-        started = access.new(name, wanted, kind=kind, base=base)
+        started = client.new(name, wanted, kind=kind, base=base)
     text = os.fsdecode(started.distributed_id)
     if as_json:
         path = None if started.path is None else str(started.path)
@@ -129,19 +120,19 @@ def put(
       artfs put part-1/ --name model --id job-42
       artfs put today/ --name dataset --base latest
     """
-    from artfs.access.following import Follow, about_kept
-    from artfs.access.paths import Excludes
-    from artfs.access.put import Sources, add
-    from artfs.access.put import put as put_version
+    from artfs.client.transfer.put import Sources, add
+    from artfs.client.transfer.put import put as put_version
+    from artfs.client.transfer.symlink_policy import Follow, about_kept
+    from artfs.client.transfer.tree_paths import Excludes
 
     where = [os.fsencode(path) for path in paths]
     sources = Sources(where, Excludes(excludes), follow=Follow(follow_symlinks))
-    with open_volume(context) as access, progress({"copy": "copying", "finish": "finishing"}) as tell:
+    with open_volume(context) as client, progress({"copy": "copying", "finish": "finishing"}) as tell:
         if distributed_id is None:
-            answer = put_version(access, sources, name, kind=kind, base=base, aliases=aliases, progress=tell)
+            answer = put_version(client, sources, name, kind=kind, base=base, aliases=aliases, progress=tell)
         else:
             answer = add(
-                access,
+                client,
                 sources,
                 name,
                 os.fsencode(distributed_id),
@@ -191,8 +182,8 @@ def finish(
       artfs finish model/job-42 best
     """
     name, distributed_id = pending
-    with open_volume(context) as access:
-        answer = access.finish(name, distributed_id, aliases, wait=wait, force=force)
+    with open_volume(context) as client:
+        answer = client.finish(name, distributed_id, aliases, wait=wait, force=force)
     _print_answer(name, {"collection": name, **answer}, as_json)
 
 
@@ -235,12 +226,12 @@ def refer(
       artfs refer dataset/job-42 s3://bucket/images/ images
       artfs refer dataset/job-42
     """
-    with open_volume(context) as access:
+    with open_volume(context) as client:
         if uri is not None:
             where = os.fsencode(path or "")
-            access.add_reference(*pending, where, uri, checksum=not no_checksum, max_objects=max_objects)
+            client.add_reference(*pending, where, uri, checksum=not no_checksum, max_objects=max_objects)
             return
-        found = access.references(*pending)
+        found = client.references(*pending)
     if as_json:
         print_json(found)
         return
@@ -264,12 +255,12 @@ def rebase(context: click.Context, pending: tuple[str, bytes]) -> None:
     """
     from artfs.errors import InvalidCommand
 
-    with open_volume(context) as access:
-        base = access.pending_status(*pending)["base"]
+    with open_volume(context) as client:
+        base = client.pending_status(*pending)["base"]
         if base is None:
             raise InvalidCommand("it is no patch: it was started without a base")
-        access.set_base(*pending, base)
-        print_line(f"{pending[0]}:{access.pending_status(*pending)['base_version']}")
+        client.set_base(*pending, base)
+        print_line(f"{pending[0]}:{client.pending_status(*pending)['base_version']}")
 
 
 @click.command()
@@ -281,8 +272,8 @@ def discard(context: click.Context, pending: tuple[str, bytes]) -> None:
     \b
       artfs discard model/job-42
     """
-    with open_volume(context) as access:
-        access.discard(*pending)
+    with open_volume(context) as client:
+        client.discard(*pending)
 
 
 @click.command()
@@ -300,17 +291,17 @@ def pending(context: click.Context, name: str | None, as_json: bool) -> None:
     from artfs.errors import AlreadyFinishedError, CollectionNotFound, NotFound
 
     found = []
-    with open_volume(context) as access:
-        for collection in [name] if name else [known["name"] for known in access.collections()]:
+    with open_volume(context) as client:
+        for collection in [name] if name else [known["name"] for known in client.collections()]:
             try:
-                ids = access.pending_names(collection)
+                ids = client.pending_names(collection)
             except CollectionNotFound:
                 if name:
                     raise
                 continue  # removed since
             for distributed_id in ids:
                 try:
-                    found.append(access.pending_status(collection, distributed_id))
+                    found.append(client.pending_status(collection, distributed_id))
                 except (NotFound, AlreadyFinishedError):
                     continue  # finished or discarded since
     if as_json:

@@ -10,7 +10,7 @@ import click
 from artfs.model.names import LATEST
 
 if TYPE_CHECKING:
-    from artfs.access.access import Access
+    from artfs.client.interface import Client
 
     _Named = click.ParamType[tuple[str, str]]
     _Pair = click.ParamType[tuple[str, bytes]]
@@ -19,9 +19,9 @@ else:  # generic only since click 8.3
     _Named = _Pair = _Either = click.ParamType
 
 
-def open_volume(context: click.Context) -> Access:
+def open_volume(context: click.Context) -> Client:
     """Opens the volume of this command line. Raises :class:`click.UsageError` if none was given."""
-    from artfs.access.open import find_volume, open_access
+    from artfs.client.open import find_volume, open_client
 
     path = context.find_root().obj or find_volume()
     if path is None:
@@ -29,7 +29,7 @@ def open_volume(context: click.Context) -> Access:
             "which volume? Use 'artfs --volume PATH COMMAND' or set ARTFS_VOLUME;"
             " PATH is a volume or any path inside a mount."
         )
-    return open_access(path)
+    return open_client(path)
 
 
 class _Version(_Named):

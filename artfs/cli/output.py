@@ -19,7 +19,7 @@ import click
 from artfs.errors import printable
 
 if TYPE_CHECKING:
-    from artfs.access.access import Progress
+    from artfs.client.interface import Progress
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -24,7 +24,7 @@ from artfs.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from artfs.access.access import Access, Entry
+    from artfs.client.interface import Client, Entry
 
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
@@ -44,14 +44,14 @@ def ls(context: click.Context, what: str | None, path: str | None, as_json: bool
     """
     if path is not None and what is not None and ":" not in what:
         what += ":latest"
-    with open_volume(context) as access:
+    with open_volume(context) as client:
         if what is None:
-            _list_collections(access.collections(), as_json)
+            _list_collections(client.collections(), as_json)
         elif ":" in what:
             name, ref = VERSION.convert(what, None, context)
-            _list_files(access, name, ref, os.fsencode(path or ""), as_json)
+            _list_files(client, name, ref, os.fsencode(path or ""), as_json)
         else:
-            _list_versions(access.versions(what), as_json)
+            _list_versions(client.versions(what), as_json)
 
 
 def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
@@ -88,8 +88,8 @@ def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:
     print_table(headings, rows, right=("files", "size"))
 
 
-def _list_files(access: Access, name: str, ref: str, path: bytes, as_json: bool) -> None:
-    entries = access.list_directory(name, ref, path)
+def _list_files(client: Client, name: str, ref: str, path: bytes, as_json: bool) -> None:
+    entries = client.list_directory(name, ref, path)
     if as_json:
         print_json([_entry_json(entry) for entry in entries])
         return
@@ -168,8 +168,8 @@ def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool
     if graph or dot:
         _print_graph(context, name, dot, as_json)
         return
-    with open_volume(context) as access:
-        found = access.versions(name)[::-1]
+    with open_volume(context) as client:
+        found = client.versions(name)[::-1]
     if as_json:
         print_json(found)
         return
@@ -195,11 +195,11 @@ def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool
 
 
 def _print_graph(context: click.Context, name: str, dot: bool, as_json: bool) -> None:
-    from artfs.access.lineage import lineage
     from artfs.cli.graph import as_dot, as_text
+    from artfs.client.lineage import lineage
 
-    with open_volume(context) as access:
-        found = lineage(access, name)
+    with open_volume(context) as client:
+        found = lineage(client, name)
     if as_json:
         print_json(found.json())
         return
@@ -223,8 +223,8 @@ def show(context: click.Context, version: tuple[str, str], as_json: bool) -> Non
     \b
       artfs show model:best --json
     """
-    with open_volume(context) as access:
-        found = access.version(*version)
+    with open_volume(context) as client:
+        found = client.version(*version)
     if as_json:
         print_json(found)
         return
@@ -250,8 +250,8 @@ def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
     \b
       artfs cat model:best config.json
     """
-    with open_volume(context) as access:
-        fd = access.open_file(*version, os.fsencode(path))
+    with open_volume(context) as client:
+        fd = client.open_file(*version, os.fsencode(path))
         with open(fd, "rb", buffering=0) as file:
             while block := file.read(1 << 20):
                 sys.stdout.buffer.write(block)
@@ -276,10 +276,10 @@ def get(
     \b
       artfs get model:best ./model --path weights
     """
-    from artfs.access.get import get as get_version
+    from artfs.client.transfer.get import get as get_version
 
-    with open_volume(context) as access, progress({"copy": "copying"}) as tell:
-        done = get_version(access, *version, directory, prefix=os.fsencode(prefix), progress=tell)
+    with open_volume(context) as client, progress({"copy": "copying"}) as tell:
+        done = get_version(client, *version, directory, prefix=os.fsencode(prefix), progress=tell)
     if as_json:
         print_json(done.json())
         return

@@ -24,7 +24,7 @@ from artfs.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from artfs.mount.background import Report
+    from artfs.daemon.background import Report
 
 _PATH = click.Path(path_type=Path, readable=False)
 # Not click's, which asks for its status: a mountpoint may be one whose daemon never answers.
@@ -117,7 +117,7 @@ def mount(
       artfs mount /srv/vol /mnt/art --supervise
       artfs mount /srv/vol /mnt/art --references file,artfs
     """
-    from artfs.references import schemes_from
+    from artfs.volume.volume_references import schemes_from
 
     schemes_from(references)  # says what is wrong with it, before a daemon is started
     others = os.geteuid() == 0 if allow_other is None else allow_other
@@ -138,7 +138,7 @@ def mount(
     if foreground:
         _serve(volume, directory, others, read_only, write_cache, verify, references)
         return
-    from artfs.mount import background
+    from artfs.daemon import background
 
     with Layout.open(volume):  # says what is wrong with it, before a log file is needed there
         pass
@@ -169,8 +169,8 @@ def _telling(report: Report) -> Callable[[], None]:
 
 def _supervise(volume: Path, directory: Path, arguments: list[str]) -> None:
     from artfs.containers import systemd
-    from artfs.mount import background
-    from artfs.mount.supervisor import Supervisor
+    from artfs.daemon import background
+    from artfs.daemon.supervisor import Supervisor
 
     _log_to_stderr()
     with background.reporting() as report:
@@ -187,20 +187,20 @@ def _serve(
     verify: bool,
     references: str | None,
 ) -> None:
-    from artfs.mount import background
+    from artfs.daemon import background
 
     _log_to_stderr()
     with background.reporting() as report:
-        from artfs.mount import prerequisites
+        from artfs.fuse import prerequisites
 
         # Before pyfuse3 is needed, so that its absence is told in words.
         prerequisites.check_machine(allow_other=others)
-        from artfs.mount import service
-        from artfs.mount.handshake import Options
-        from artfs.mount.supervised import Supervised
-        from artfs.references import schemes_from
+        from artfs.daemon import serve
+        from artfs.fuse.handshake import Options
+        from artfs.fuse.supervised import Supervised
+        from artfs.volume.volume_references import schemes_from
 
-        service.mount(
+        serve.mount(
             volume,
             directory,
             Options(allow_other=others, read_only=read_only, write_cache=write_cache),
@@ -221,7 +221,7 @@ def umount(directory: Path) -> None:
     \b
       artfs umount /mnt/art
     """
-    from artfs.mount.unmount import unmount
+    from artfs.daemon.unmount import unmount
 
     unmount(directory)
 
@@ -235,8 +235,8 @@ def status(context: click.Context, as_json: bool) -> None:
     \b
       artfs --volume /srv/vol status --json
     """
-    with open_volume(context) as access:
-        found = access.describe()
+    with open_volume(context) as client:
+        found = client.describe()
     if as_json:
         print_json(found)
         return
@@ -266,7 +266,7 @@ def check(context: click.Context, repair: bool, references: bool, as_json: bool)
       artfs --volume /srv/vol check
     """
     labels = {"trees": "directories", "blobs": "contents", "references": "references"}
-    with open_volume(context) as access, access.volume() as volume, progress(labels) as tell:
+    with open_volume(context) as client, client.volume() as volume, progress(labels) as tell:
         report = volume.upkeep.check(repair=repair, progress=tell)
         if references:
             report.findings += volume.upkeep.check_references(progress=tell)
@@ -319,18 +319,18 @@ def gc(context: click.Context, dry_run: bool, age: str | None, as_json: bool) ->
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d
     """
-    from artfs.access.expiry import discard_abandoned, discard_idle, remove_expired
+    from artfs.client.expiry import discard_abandoned, discard_idle, remove_expired
     from artfs.model.duration import seconds
 
     older = None if age is None else seconds(age)
     labels = {"mark": "looking", "sweep": "removing"}
-    with open_volume(context) as access, access.volume() as volume:
-        discarded = discard_abandoned(access, dry_run=dry_run)
+    with open_volume(context) as client, client.volume() as volume:
+        discarded = discard_abandoned(client, dry_run=dry_run)
         if older is not None:
-            idle = discard_idle(access, older, dry_run=dry_run)
+            idle = discard_idle(client, older, dry_run=dry_run)
             discarded += [pending for pending in idle if pending not in discarded]
         crashed = volume.runs.note_crashes(dry_run=dry_run)
-        expired = remove_expired(access, dry_run=dry_run)
+        expired = remove_expired(client, dry_run=dry_run)
         with progress(labels) as tell:
             if dry_run:
                 collected = volume.upkeep.preview_gc({*discarded, *expired}, progress=tell)

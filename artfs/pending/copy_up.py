@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from artfs.linux import syscalls
 from artfs.model.entry import FileEntry, ReferenceEntry
 from artfs.pending import overlay
-from artfs.store import durable, syscalls
+from artfs.store import durable
 from artfs.store.files import copy_fd
 
 

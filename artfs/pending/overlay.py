@@ -30,11 +30,12 @@ import xxhash
 from msgspec.structs import replace
 
 from artfs.errors import Damaged, printable
+from artfs.linux import syscalls
 from artfs.model import digest, names
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.tree import TreeReader
-from artfs.store import documents, durable, syscalls, trash
+from artfs.store import documents, durable, trash
 
 LOWER, GONE, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped

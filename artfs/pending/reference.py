@@ -13,9 +13,10 @@ import os
 import msgspec
 
 from artfs.errors import Damaged, InvalidCommand
+from artfs.linux import syscalls
 from artfs.model.entry import Checksum, ReferenceEntry, Uri
 from artfs.pending import overlay
-from artfs.store import durable, syscalls
+from artfs.store import durable
 
 XATTR = b"user.artfs.reference"
 _TOO_LONG = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 keeps the xattrs of a file in one block

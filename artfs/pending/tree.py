@@ -1,7 +1,7 @@
 """A pending version as one process knows it: its files on disk, its gate, its places, its digests.
 
-There is one object for a pending version in a process (``volume.py`` sees to that), so that whoever writes
-and whoever finishes meet at the same gate.
+There is one object for a pending version in a process (``volume/volume.py`` sees to that), so that whoever
+writes and whoever finishes meet at the same gate.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from artfs.access.access import Progress, silent
-from artfs.access.copier import Copier, make_writable
-from artfs.access.directories import walk
-from artfs.access.following import Follow, about_kept
-from artfs.access.paths import Excludes
-from artfs.access.sources import Sources
-from artfs.access.trees import Cursor, Origin, Tree, descend
+from artfs.client.interface import Progress, silent
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.symlink_policy import Follow, about_kept
+from artfs.client.transfer.tree_paths import Excludes
+from artfs.client.transfer.tree_writer import Copier, make_writable
+from artfs.client.trees import Cursor, Origin, Tree, descend
 from artfs.errors import InvalidCommand, InvalidName
+from artfs.linux.walk import walk
 from artfs.sdk import arguments, current, media, objects, progress
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.draft import Draft

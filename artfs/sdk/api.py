@@ -199,7 +199,7 @@ class Api:
         """
         *above, run = arguments.text("path", path).split("/")
         try:
-            found = RunRecord(self._connection, self._connection.access().run(run))
+            found = RunRecord(self._connection, self._connection.client().run(run))
         except InvalidName:
             raise RunNotFound(run) from None
         if above and above[-1] and found.project not in (None, above[-1]):
@@ -226,10 +226,10 @@ class Api:
             >>> [run.id for run in api.runs(filters={"group": "nightly", "config.lr": {"$gt": 0.01}})]
         """
         del include_sweeps, lazy
-        access = self._connection.access()
+        client = self._connection.client()
         project = None if path is None else arguments.text("path", path).rpartition("/")[2]
         lines: list[Mapping[str, Any]] = []
-        for facts in map(access.run, access.runs()):
+        for facts in map(client.run, client.runs()):
             known = {name: facts[fact] for name, fact in _RUN_FACTS.items()}
             known["display_name"] = known["displayName"] = facts["name"] or facts["id"]
             if project in (None, facts["project"]) and matches({**facts, **known}, filters):
@@ -267,7 +267,7 @@ class Api:
             >>> api.registry("model").collections()
         """
         del organization
-        names = [registry_of(line["name"]) for line in self._connection.access().collections()]
+        names = [registry_of(line["name"]) for line in self._connection.client().collections()]
         if arguments.text("name", name) not in names:
             raise ValueError(f"name={name!r}: no collection belongs to a registry of this name")
         return Registry(self._connection, name)

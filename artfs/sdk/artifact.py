@@ -318,7 +318,7 @@ class Artifact(Adding, Naming, Facts):
     def _find_draft(self, draft: Draft) -> None:
         """Raises DraftNotFoundError if nobody started the id."""
         try:
-            draft.connection.access().pending_status(self._collection, draft.id)
+            draft.connection.client().pending_status(self._collection, draft.id)
         except AlreadyFinishedError:
             pass
         except NotFound:
@@ -343,21 +343,21 @@ class Artifact(Adding, Naming, Facts):
         self._saved = copy.deepcopy(labels)
 
     def _store_labels(self) -> None:
-        labels, saved, access = self._checked_labels([], []), self._saved, self._access()
+        labels, saved, client = self._checked_labels([], []), self._saved, self._access()
         version = self._version("labels")
         changes, since = labels.changed(saved, *STORED)
         if labels.ttl_is_set:
             changes["ttl"] = _ttl(labels.ttl)
         if changes:
-            access.change(self._collection, version, changes, since)
+            client.change(self._collection, version, changes, since)
         if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
-            access.alias(self._collection, version, arguments.encoded_aliases(added))
+            client.alias(self._collection, version, arguments.encoded_aliases(added))
         # What others have moved to another version meanwhile is theirs.
-        has = access.version(self._collection, version)["aliases"]
+        has = client.version(self._collection, version)["aliases"]
         given_up = arguments.encoded_aliases({*saved.aliases} - {*labels.aliases, names.LATEST})
         if removed := [alias for alias in has if alias in given_up]:
-            access.unalias(self._collection, removed)
-        self._become(access.version(self._collection, version))
+            client.unalias(self._collection, removed)
+        self._become(client.version(self._collection, version))
 
     def _upsert(self, distributed_id: bytes, run: str, *, overwrite: bool = False) -> None:
         """Hands the files over to the pending version of a distributed id."""
@@ -445,10 +445,10 @@ class Artifact(Adding, Naming, Facts):
         Example:
             >>> artfs.Api().artifact("mnist:v0").delete(delete_aliases=True)
         """
-        version, access = self._version("delete"), self._access()
-        if delete_aliases and (holders := access.holders(self._collection, version)):
-            access.unalias(self._collection, holders)
-        access.remove(self._collection, version)
+        version, client = self._version("delete"), self._access()
+        if delete_aliases and (holders := client.holders(self._collection, version)):
+            client.unalias(self._collection, holders)
+        client.remove(self._collection, version)
         self._deleted = True
 
     @property
@@ -456,10 +456,10 @@ class Artifact(Adding, Naming, Facts):
         """The links to this version; of a link none. Looks through all collections."""
         if self.is_link:
             return []
-        source, access = f"{self._collection}:{self._version('linked_artifacts')}", self._access()
+        source, client = f"{self._collection}:{self._version('linked_artifacts')}", self._access()
         return [
             self._from(self._connection, found["name"], status["version"])
-            for found in access.collections()
+            for found in client.collections()
             if found["name"] != self._collection
             for status in self._links(found["name"], source)
         ]

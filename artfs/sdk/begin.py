@@ -179,7 +179,7 @@ def _known(connection: Connection, run: str, resume: Any) -> dict[str, Any] | No
     if resume not in _RESUME:
         raise UsageError(f"resume={resume!r} is none of 'allow', 'must', 'never', 'auto'")
     try:
-        found = connection.access().run(run)
+        found = connection.client().run(run)
     except (RunNotFound, VolumeError):
         if resume == "must":
             raise UsageError(f"resume='must': there is no run '{run}'") from None

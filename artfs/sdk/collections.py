@@ -40,7 +40,7 @@ class ArtifactCollection:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection, self._name = connection, name
-        self._facts = connection.access().collection(name)
+        self._facts = connection.client().collection(name)
         self._description = str(self._facts["description"])
         self._tags: list[str] = list(self._facts["tags"])
 
@@ -80,12 +80,12 @@ class ArtifactCollection:
     @property
     def entity(self) -> str:
         """The entity that it belongs to; empty if none was ever named."""
-        return self._connection.access().scope(self._name).entity
+        return self._connection.client().scope(self._name).entity
 
     @property
     def project(self) -> str:
         """The project or registry that it belongs to; empty if none was ever named."""
-        return self._connection.access().scope(self._name).project
+        return self._connection.client().scope(self._name).project
 
     @property
     def description(self) -> str:
@@ -112,13 +112,13 @@ class ArtifactCollection:
         Example:
             >>> collection.ttl = timedelta(days=30)
         """
-        found = self._connection.access().collection_ttl(self._name)
+        found = self._connection.client().collection_ttl(self._name)
         return None if found is None else timedelta(seconds=found)
 
     @ttl.setter
     def ttl(self, value: timedelta | None) -> None:
         seconds = None if value is None else arguments.seconds("ttl", value)
-        self._connection.access().set_collection_ttl(self._name, seconds)
+        self._connection.client().set_collection_ttl(self._name, seconds)
 
     @property
     def aliases(self) -> list[str]:
@@ -147,7 +147,7 @@ class ArtifactCollection:
         return not split(self._name)[0]
 
     def _versions(self) -> list[dict[str, Any]]:
-        return self._connection.access().versions(self._name)
+        return self._connection.client().versions(self._name)
 
     def artifacts(self, per_page: int = 50, start: str | None = None) -> Artifacts:
         """Returns its versions, newest first; `start` is the ``cursor`` of an earlier answer.
@@ -177,12 +177,12 @@ class ArtifactCollection:
             >>> collection.tags.append("gold")
             >>> collection.save()
         """
-        access = self._connection.access()
+        client = self._connection.client()
         tags = arguments.tags("tags", self._tags)
-        access.describe_collection(self._name, self._description)
+        client.describe_collection(self._name, self._description)
         if tags != list(self._facts["tags"]):
-            access.tag_collection(self._name, tags)
-        self._facts = access.collection(self._name)
+            client.tag_collection(self._name, tags)
+        self._facts = client.collection(self._name)
 
     def delete(self) -> None:
         """Deletes all its versions and aliases, and the collection.
@@ -192,12 +192,12 @@ class ArtifactCollection:
         Example:
             >>> artfs.Api().artifact_collection("dataset", "scratch").delete()
         """
-        access = self._connection.access()
-        for version in access.versions(self._name):
-            if holders := access.holders(self._name, version["version"]):
-                access.unalias(self._name, holders)
-            access.remove(self._name, version["version"])
-        access.remove_collection(self._name)
+        client = self._connection.client()
+        for version in client.versions(self._name):
+            if holders := client.holders(self._name, version["version"]):
+                client.unalias(self._name, holders)
+            client.remove(self._name, version["version"])
+        client.remove_collection(self._name)
 
 
 class ArtifactCollections(Listing[ArtifactCollection]):

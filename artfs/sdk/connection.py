@@ -13,14 +13,14 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.access.access import Access
-from artfs.access.open import DEFAULT, find_volume, open_access
+from artfs.client.interface import Client
+from artfs.client.open import DEFAULT, find_volume, open_client
 from artfs.errors import VolumeExists
 from artfs.store.layout import Layout
 
 _lock = threading.Lock()
-_kept: dict[tuple[int, Path], Access] = {}  # by process and path
-_old: list[tuple[int, Access]] = []  # which somebody may still work with
+_kept: dict[tuple[int, Path], Client] = {}  # by process and path
+_old: list[tuple[int, Client]] = []  # which somebody may still work with
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Connection:
 
     path: Path
 
-    def access(self) -> Access:
+    def client(self) -> Client:
         """Returns the way to it now. Raises :class:`~artfs.errors.VolumeError`."""
         key = os.getpid(), self.path
         with _lock:
@@ -37,7 +37,7 @@ class Connection:
             if kept is None or not kept.usable():
                 if kept is not None:
                     _old.append((key[0], kept))
-                kept = _kept[key] = open_access(self.path)
+                kept = _kept[key] = open_client(self.path)
             return kept
 
 
@@ -49,12 +49,12 @@ def connect() -> Connection:
 def forget() -> None:
     """Closes what is kept open, so that a mount can be taken away; it is opened anew when it is needed."""
     with _lock:
-        opened = [*_old, *((pid, access) for (pid, _), access in _kept.items())]
+        opened = [*_old, *((pid, client) for (pid, _), client in _kept.items())]
         _old.clear()
         _kept.clear()
-        for pid, access in opened:
+        for pid, client in opened:
             if pid == os.getpid():
-                access.close()
+                client.close()
 
 
 def _made() -> Path:

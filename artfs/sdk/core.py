@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from artfs.access.access import Access
+from artfs.client.interface import Client
 from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
 from artfs.model.labels import merged
 from artfs.model.names import split_reference
@@ -68,7 +68,7 @@ class Core:
         """Returns the artifact of a version. Raises :class:`~artfs.errors.NotFound`."""
         artifact = cls.__new__(cls)
         Core.__init__(artifact, connection, collection, "")
-        artifact._become(connection.access().version(collection, ref))
+        artifact._become(connection.client().version(collection, ref))
         return artifact
 
     def _become(self, status: dict[str, Any]) -> None:
@@ -85,8 +85,8 @@ class Core:
         )
         self._saved = copy.deepcopy(self._labels)
 
-    def _access(self) -> Access:
-        return self._connection.access()
+    def _access(self) -> Client:
+        return self._connection.client()
 
     # -- what it must be
 

@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from artfs.access.access import Access, Progress, silent
-from artfs.access.copier import Copier, Terms, in_the_way
-from artfs.access.directories import walk
-from artfs.access.trees import Cursor, Origin, Tree
+from artfs.client.interface import Client, Progress, silent
+from artfs.client.transfer.tree_writer import Copier, Terms, in_the_way
+from artfs.client.trees import Cursor, Origin, Tree
 from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotFound, VolumeError
+from artfs.linux.walk import walk
 from artfs.model.entry import SEALED_MODE
 from artfs.model.names import private_id
 from artfs.model.scope import Scope
@@ -52,9 +52,9 @@ class Draft:
         self._lock = threading.Lock()
         self._end: weakref.finalize[..., Draft] | None = None
 
-    def start(self) -> Access:
-        """Makes the pending version if it is not there. Raises what :meth:`Access.new` does."""
-        access = self.connection.access()
+    def start(self) -> Client:
+        """Makes the pending version if it is not there. Raises what :meth:`Client.new` does."""
+        client = self.connection.client()
         with self._lock:
             if not self.started:
                 interrupted, self._tried = self._tried, True
@@ -65,7 +65,7 @@ class Draft:
                     self._end.atexit = False
                     _live.add(self)
                 try:
-                    access.new(
+                    client.new(
                         self.name,
                         self.id,
                         kind=self.kind,
@@ -77,31 +77,31 @@ class Draft:
                     if not self.shared and not interrupted:
                         raise
                     if not self.shared:
-                        access.own(self.name, self.id)
+                        client.own(self.name, self.id)
                     if interrupted and self.base is not None:
-                        self._give_base(access, self.base)
+                        self._give_base(client, self.base)
                 self.started, self._owner = True, os.getpid()
             elif not self.shared and self._owner != os.getpid():
-                access.own(self.name, self.id)  # a fork, which may outlive the process that started it
+                client.own(self.name, self.id)  # a fork, which may outlive the process that started it
                 self._owner = os.getpid()
-        return access
+        return client
 
     def claim(self, scope: Scope) -> None:
-        """Notes where the version is to belong; see :meth:`Access.claim`."""
+        """Notes where the version is to belong; see :meth:`Client.claim`."""
         if not scope:
             return
         with contextlib.suppress(CollectionNotFound):
-            self.connection.access().claim(self.name, scope)  # before the start: a refusal leaves nothing
+            self.connection.client().claim(self.name, scope)  # before the start: a refusal leaves nothing
             if self.started:
                 return
         self.start().claim(self.name, scope)  # again: until then the collection could be removed as unused
 
-    def _give_base(self, access: Access, base: str) -> None:
+    def _give_base(self, client: Client, base: str) -> None:
         """Gives what a call started that was interrupted, as by Ctrl-C, the base that it may not have yet."""
         if self.link:
-            access.set_link(self.name, self.id, base)
-        elif access.pending_status(self.name, self.id)["base"] != base:
-            access.set_base(self.name, self.id, base)
+            client.set_link(self.name, self.id, base)
+        elif client.pending_status(self.name, self.id)["base"] != base:
+            client.set_base(self.name, self.id, base)
 
     @contextlib.contextmanager
     def tree(self) -> Iterator[Tree]:
@@ -127,7 +127,7 @@ class Draft:
 
     def _goes_on_elsewhere(self, run: str) -> bool:
         try:
-            return len(self.connection.access().run(run)["processes"]) > 1
+            return len(self.connection.client().run(run)["processes"]) > 1
         except (NotFound, VolumeError):
             return False  # a run that nobody began, or of which nothing can be seen here
 
@@ -138,11 +138,11 @@ class Draft:
     def look(
         self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None
     ) -> list[tuple[bytes, Origin]]:
-        """Returns the references that a URI would make; see :meth:`Access.look`."""
+        """Returns the references that a URI would make; see :meth:`Client.look`."""
         return self.start().look(self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects)
 
     def note(self, **what: Any) -> None:
-        """Adds to what the version will be called and described as; see :meth:`Access.annotate`."""
+        """Adds to what the version will be called and described as; see :meth:`Client.annotate`."""
         self.start().annotate(self.name, self.id, **what)
 
     @contextlib.contextmanager
@@ -151,12 +151,12 @@ class Draft:
         if run is None:
             yield
             return
-        access = self.start()
+        client = self.start()
         # Several threads are one process, which has left when the last of them has.
         key = os.getpid(), self.connection.path, self.name, self.id, run
         with _joining:
             if not _joined[key]:
-                access.join(self.name, self.id, run)
+                client.join(self.name, self.id, run)
             _joined[key] += 1
         try:
             yield
@@ -165,10 +165,10 @@ class Draft:
                 _joined[key] -= 1
                 if not _joined[key]:
                     del _joined[key]
-                    access.leave(self.name, self.id, run)
+                    client.leave(self.name, self.id, run)
 
     def finish(self, aliases: list[str], *, wait: float | None = None) -> dict[str, Any]:
-        """Makes the version, and returns what :meth:`Access.finish` does."""
+        """Makes the version, and returns what :meth:`Client.finish` does."""
         answer = self.start().finish(self.name, self.id, aliases, wait=wait)
         self._ended()
         return answer
@@ -224,7 +224,7 @@ def _drop(*draft: Any) -> None:
 def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int) -> None:
     if os.getpid() == pid:
         with contextlib.suppress(ArtfsError, OSError):
-            connection.access().discard(name, distributed_id)
+            connection.client().discard(name, distributed_id)
 
 
 def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
-from artfs.references import uri_of
 from artfs.sdk.listing import Listing
+from artfs.volume.volume_references import uri_of
 
 if TYPE_CHECKING:
     from artfs.sdk.reading import Reading

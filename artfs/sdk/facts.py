@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from artfs.access.access import Access
+from artfs.client.interface import Client
 
 
 class Facts:
@@ -22,7 +22,7 @@ class Facts:
     def _version(self, what: str) -> str: ...
 
     @abstractmethod
-    def _access(self) -> Access: ...
+    def _access(self) -> Client: ...
 
     @property
     def commit_hash(self) -> str:

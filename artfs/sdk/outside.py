@@ -11,10 +11,10 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from artfs.access.access import Access
-from artfs.access.directories import Directories, Found, walk
-from artfs.access.get import get
+from artfs.client.interface import Client
+from artfs.client.transfer.get import get
 from artfs.errors import naming, printable
+from artfs.linux.walk import Directories, Found, walk
 from artfs.model.digest import Algorithm
 from artfs.sdk import progress
 from artfs.store import files
@@ -25,17 +25,17 @@ _SHOWN = 10
 
 
 def download(
-    access: Access,
+    client: Client,
     name: str,
     version: str,
     target: str,
     prefix: bytes = b"",
     may_miss: Container[bytes] = (),
 ) -> None:
-    """Copies a version, or a part, out; see :func:`artfs.access.get.get`."""
+    """Copies a version, or a part, out; see :func:`artfs.client.transfer.get.get`."""
     os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
     with progress.shown(f"downloading {name}:{version}") as tell:
-        get(access, name, version, Path(target), prefix=prefix, may_miss=may_miss, progress=tell)
+        get(client, name, version, Path(target), prefix=prefix, may_miss=may_miss, progress=tell)
 
 
 def prune(manifest: Mapping[str, Any], target: str) -> None:

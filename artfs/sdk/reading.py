@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from artfs.access.directories import walk
-from artfs.access.paths import no_file
-from artfs.access.trees import Cursor, Origin, descend
+from artfs.client.transfer.tree_paths import no_file
+from artfs.client.trees import Cursor, Origin, descend
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
+from artfs.linux.walk import walk
 from artfs.sdk import arguments, media, objects, outside, scopes
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.core import Core

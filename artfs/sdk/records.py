@@ -44,7 +44,7 @@ class RunFacts:
         Raises ValueError for what a record can't hold.
         """
         try:
-            self._connection.access().record_run(self.id, document, here=here)
+            self._connection.client().record_run(self.id, document, here=here)
         except InvalidCommand as error:
             raise ValueError(f"run '{self.id}': {error}") from None
         self._facts |= document
@@ -134,7 +134,7 @@ class RunFacts:
         from artfs.sdk.artifact import Artifact
 
         found = []
-        for text in self._connection.access().run(self.id)[key]:
+        for text in self._connection.client().run(self.id)[key]:
             name, _, version = str(text).partition(":")
             with contextlib.suppress(NotFound):
                 found.append(Artifact._from(self._connection, name, version))
@@ -158,7 +158,7 @@ class RunRecord(RunFacts):
     def find(cls, connection: Connection, run: str) -> RunRecord:
         """Returns a run that a version names, of which no more than that may be known."""
         try:
-            return cls(connection, connection.access().run(run))
+            return cls(connection, connection.client().run(run))
         except (RunNotFound, VolumeError):
             return cls(connection, {"id": run})
 
@@ -226,7 +226,7 @@ class RunRecord(RunFacts):
             'finished'
         """
         del force
-        self._facts, self._edited = self._connection.access().run(self.id), {}
+        self._facts, self._edited = self._connection.client().run(self.id), {}
         return copy.deepcopy(self._facts)
 
     def update(self) -> None:

@@ -37,7 +37,7 @@ class _Chosen:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yields the collections. Filters know them by the name within the registry."""
-        for line in self.connection.access().collections():
+        for line in self.connection.client().collections():
             registry = registry_of(line["name"])
             short = split(line["name"])[1]
             named = {**line, "name": short, "tag": line["tags"]}
@@ -55,11 +55,11 @@ class _Chosen:
     def versions(
         self, filters: Mapping[str, Any] | None, order: str | None, per_page: int, start: str | None
     ) -> Artifacts:
-        access = self.connection.access()
+        client = self.connection.client()
         lines = [
             {**version, "alias": version["aliases"], "tag": version["tags"], "collection": line["name"]}
             for line in self.lines()
-            for version in reversed(access.versions(line["name"]))
+            for version in reversed(client.versions(line["name"]))
         ]
         return Artifacts(
             ordered((line for line in lines if matches(line, filters)), order, _VERSION_ORDERS),
@@ -202,7 +202,7 @@ class Registries(Listing[Registry]):
         start: str | None,
     ) -> Registries:
         """Makes the list of those that a filter means."""
-        names = {registry_of(line["name"]) for line in connection.access().collections()} - {None}
+        names = {registry_of(line["name"]) for line in connection.client().collections()} - {None}
         lines = [
             line for line in ({"name": name} for name in sorted(map(str, names))) if matches(line, filters)
         ]

@@ -81,7 +81,7 @@ class Run(RunFacts, Accepted, Models):
     def _others(self) -> str:
         """Names the other processes that the run goes on in."""
         try:
-            known = self._connection.access().run(self.id)["processes"]
+            known = self._connection.client().run(self.id)["processes"]
         except (NotFound, VolumeError):
             return ""
         return ", ".join(f"{one['pid']} on {one['host']}" for one in known[:-1])

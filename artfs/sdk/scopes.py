@@ -53,7 +53,7 @@ def find(connection: Connection, argument: str, value: str) -> tuple[str, str]:
     """
     scope, collection, ref = parse(argument, value)
     if scope:
-        found = connection.access().scope(collection)
+        found = connection.client().scope(collection)
         if not found.agrees(scope):
             name = scopes.split(collection)[1]
             raise NotFound(
@@ -68,8 +68,8 @@ def collections(connection: Connection, argument: str, path: str | None) -> list
 
     A collection of which no project is known is one of each.
     """
-    access = connection.access()
-    found = access.collections()
+    client = connection.client()
+    found = client.collections()
     if not path:
         return found
     entity, _, project = arguments.text(argument, path).rpartition("/")
@@ -79,7 +79,7 @@ def collections(connection: Connection, argument: str, path: str | None) -> list
         registry = scopes.split(one["name"])[0]
         if (project if project.startswith(scopes.REGISTRY) else registry) == registry:
             with contextlib.suppress(NotFound):  # removed since
-                if access.scope(one["name"]).agrees(scope):
+                if client.scope(one["name"]).agrees(scope):
                     within.append(one)
     return within
 

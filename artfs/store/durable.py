@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from artfs.errors import LostRace, printable
-from artfs.store import syscalls
+from artfs.linux import syscalls
 
 TEMP_PREFIX = b".artfs-tmp."
 # Where flock(2) on a directory is refused (NFS makes it a write lock, which wants a writable descriptor).

@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from artfs.linux import syscalls
 from artfs.model.digest import Algorithm
-from artfs.store import syscalls
 
 BLOCK = 1 << 20
 

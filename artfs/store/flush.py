@@ -11,7 +11,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from artfs.store import durable, files, syscalls
+from artfs.linux import syscalls
+from artfs.store import durable, files
 
 # syncfs(2) is known to take data and names of all files, and to say so if it could not, on these alone.
 _SYNCFS = (syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC)

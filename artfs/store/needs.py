@@ -16,7 +16,8 @@ import stat
 from collections.abc import Callable
 from typing import TypeAlias
 
-from artfs.store import durable, files, syscalls, trash
+from artfs.linux import syscalls
+from artfs.store import durable, files, trash
 
 INODE_BITS = 59
 """So many bits a backing inode number has at most: the upper ones tell what kind of node a mount shows."""

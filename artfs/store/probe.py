@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from artfs.errors import UnfitFilesystem
-from artfs.store import durable, files, syscalls, trash
+from artfs.linux import syscalls
+from artfs.store import durable, files, trash
 from artfs.store.needs import ELSEWHERE, NEEDS, Limited, Missing, Room, Trial
 
 _SUFFIX = b".probe"  # behind a temp's name, by which they are told

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.open import open_access
+from artfs.client.open import open_client
 from tests.cli.running import Cli, snapshot
 from tests.mount.mounting import REPOSITORY
 
@@ -79,8 +79,8 @@ def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> No
 def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> None:
     cli("put", source, "--name", name)
     cli("put", source, "--name", name, "--id", "job")
-    with open_access(cli.path or cli.volume) as access:
-        access.annotate(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
+    with open_client(cli.path or cli.volume) as client:
+        client.annotate(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
     finished = cli("finish", f"{name}/job")
     assert finished.out == f"{name}:v0\n"
     assert finished.reason == f"nothing new: it is {name}:v0, which got the given metadata, tags"
@@ -300,7 +300,7 @@ def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_pa
 def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
     cli("new", name, "--id", "job")
     assert cli.path is not None
-    with open_access(cli.path) as access, access.filling(name, b"job") as tree, tree.cursor() as at:
+    with open_client(cli.path) as client, client.filling(name, b"job") as tree, tree.cursor() as at:
         if cli.mounted:
             with at.stage(0o644):
                 assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")

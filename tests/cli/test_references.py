@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from artfs.access.copying import copy_bytes
+from artfs.client.file_copy import copy_bytes
 from tests.cli.running import Cli
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_changes_while_it_is_copied(
             (outside / "one").write_text("two")
         return copy_bytes(source, target, *more, **options)
 
-    monkeypatch.setattr("artfs.access.get.copy_bytes", copy)
+    monkeypatch.setattr("artfs.client.transfer.get.copy_bytes", copy)
     if cli.mounted:
         cli("get", f"{name}:v0", tmp_path / "out")
         return

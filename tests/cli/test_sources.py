@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.copier import Copier, Terms
-from artfs.access.following import Follow
-from artfs.access.open import open_access
-from artfs.access.sources import Sources
+from artfs.client.open import open_client
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.symlink_policy import Follow
+from artfs.client.transfer.tree_writer import Copier, Terms
 from artfs.errors import Busy
 from tests.cli.running import Cli
 
@@ -197,12 +197,12 @@ def test_a_link_that_comes_while_files_are_copied(cli: Cli, name: str, tmp_path:
     else:
         (source / "f").symlink_to("../mine")
     assert cli.path is not None
-    with open_access(cli.path) as access:
+    with open_client(cli.path) as client:
         sources = Sources([os.fsencode(source)], follow=Follow.OUTSIDE)
-        sources.look_through(access.holds)
-        access.new(name, b"job")
+        sources.look_through(client.holds)
+        client.new(name, b"job")
         (source / "f").unlink()
         (source / "f").symlink_to("../secret")
-        with access.filling(name, b"job") as tree, pytest.raises(Busy, match="'f' changed while"):
+        with client.filling(name, b"job") as tree, pytest.raises(Busy, match="'f' changed while"):
             sources.copy(Copier(tree, Terms()))
-        access.discard(name, b"job")
+        client.discard(name, b"job")

@@ -118,12 +118,12 @@ def test_gc_discards_what_is_idle(cli: Cli, name: str, tmp_path: Path) -> None:
 
 _PUT = """
 import os, sys
-from artfs.access.open import open_access
-from artfs.access.put import put
-from artfs.access.sources import Sources
+from artfs.client.open import open_client
+from artfs.client.transfer.put import put
+from artfs.client.transfer.sources import Sources
 path, source, name, signal = sys.argv[1:]
 progress = lambda *_: os.kill(os.getpid(), int(signal))
-put(open_access(path), Sources([os.fsencode(source)]), name, progress=progress)
+put(open_client(path), Sources([os.fsencode(source)]), name, progress=progress)
 """
 
 

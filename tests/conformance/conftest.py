@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.arenas import Arenas
 from tests.conformance.driver import Filesystem, OsFilesystem
 from tests.conformance.view import ViewInMemory, empty, fill

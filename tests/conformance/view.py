@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
+from artfs.fuse.errnos import errno_of
 from artfs.model.names import MAX_NAME
-from artfs.mount.errnos import errno_of
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
-from artfs.view.node import Attributes, Caller, Changes, Handle, Node, ready
-from artfs.view.view import View
-from artfs.view.volume import VolumeRoot
-from artfs.volume import Volume
+from artfs.vfs.catalog_nodes import VolumeRoot
+from artfs.vfs.node import Attributes, Caller, Changes, Handle, Node, ready
+from artfs.vfs.view import View
+from artfs.volume.volume import Volume
 from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, Status, When
 
 _PATH_MAX = 4096
@@ -38,7 +38,7 @@ def _refuse(code: int, path: bytes = b"") -> OSError:
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """What mount/operations does to an exception: it becomes an errno, or there is a bug."""
+    """What fuse/operations does to an exception: it becomes an errno, or there is a bug."""
     try:
         yield
     except Exception as error:
@@ -65,7 +65,7 @@ class Kernel:
         self._names: dict[tuple[int, bytes], Node | None] = {}
 
     def lookup(self, directory: Node, name: bytes) -> Node | None:
-        if len(name) > MAX_NAME:  # as mount/operations does
+        if len(name) > MAX_NAME:  # as fuse/operations does
             raise _refuse(errno.ENAMETOOLONG)
         key = directory.ino, name
         if key in self._names:

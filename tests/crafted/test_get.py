@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.get import get
-from artfs.access.open import open_access
+from artfs.client.open import open_client
+from artfs.client.transfer.get import get
 from artfs.errors import ArtfsError, InvalidName
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crafted.swapping import swapped
 from tests.crafted.volumes import request
 
@@ -55,16 +55,16 @@ def everything(path: Path) -> set[str]:
 def test_names_that_a_foreign_mount_answers(
     volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: bytes
 ) -> None:
-    with open_access(volume) as access:
-        entries = list(access.walk("model", "v0", b""))
+    with open_client(volume) as client:
+        entries = list(client.walk("model", "v0", b""))
         found = next(entry for entry in entries[1:] if entry.kind == kind)
         told = [entries[0], replace(found, path=name)]
-        monkeypatch.setattr(access, "walk", lambda *_: iter(told))
+        monkeypatch.setattr(client, "walk", lambda *_: iter(told))
         if name in (b"a/b", b"../planted", b"/tmp/artfs-planted"):  # only the last part is a name
-            get(access, "model", "v0", tmp_path / "out")
+            get(client, "model", "v0", tmp_path / "out")
         else:
             with pytest.raises(InvalidName):
-                get(access, "model", "v0", tmp_path / "out")
+                get(client, "model", "v0", tmp_path / "out")
     assert {path for path in everything(tmp_path) if not path.startswith("out/")} == {"outside", "out"}
     assert not os.path.lexists("/tmp/artfs-planted")
 
@@ -72,15 +72,15 @@ def test_names_that_a_foreign_mount_answers(
 def test_a_directory_that_is_swapped_while_files_come(volume: Path, tmp_path: Path) -> None:
     out, aside = tmp_path / "out", tmp_path / "aside"
     outside = tmp_path / "outside"
-    with swapped([(out / "d", outside, aside)]) as swaps, open_access(volume) as access:
+    with swapped([(out / "d", outside, aside)]) as swaps, open_client(volume) as client:
         for _ in range(10):
             try:
-                get(access, "model", "v0", out)
+                get(client, "model", "v0", out)
             except (ArtfsError, OSError):
                 continue
     assert swaps
     assert os.listdir(outside) == []
     shutil.rmtree(out)
-    with open_access(volume) as access:
-        get(access, "model", "v0", out)
+    with open_client(volume) as client:
+        get(client, "model", "v0", out)
     assert os.listdir(out / "d")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from artfs.daemon import background
 from artfs.errors import MountError
-from artfs.mount import background
 from tests.cli.running import Cli
 from tests.crafted.crafts import FOREIGN
 from tests.crafted.volumes import Crafted, in_place_of

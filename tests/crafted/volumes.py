@@ -23,7 +23,7 @@ from artfs.model.digest import Algorithm, BlobId, ContentDigest, TreeId, content
 from artfs.model.entry import DirEntry
 from artfs.seal.seal import Request
 from artfs.store.shards import blob_path, tree_path
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 
 GOOD = {b"file": b"good bytes", b"dir/below": b"more good bytes"}
 BAD = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.store import syscalls
+from artfs.linux import syscalls
 from tests.crash import faults
 
 

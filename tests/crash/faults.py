@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from artfs.store import durable, syscalls
+from artfs.linux import syscalls
+from artfs.store import durable
 from tests.thorough import THOROUGH
 
 _CRASHED = 77

@@ -26,9 +26,9 @@ from artfs.pending.gate import State as GateState
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Answer, Request
 from artfs.store.owners import Owner, this_process
-from artfs.view.node import ROOT, Node
-from artfs.view.view import View
-from artfs.volume import Volume
+from artfs.vfs.node import ROOT, Node
+from artfs.vfs.view import View
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import Kernel, ViewFilesystem
 from tests.crash.faults import join_threads, remove

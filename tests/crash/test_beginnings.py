@@ -12,7 +12,7 @@ import pytest
 from artfs.errors import NotAVolume
 from artfs.store import durable, reserve
 from artfs.store.shards import blob_path
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import ERRORS, bad_sector, crash, failing, reads, short_writes, steps, worth_trying
 from tests.crash.harness import NAME, Case, Scenario, cloned, prepared, small
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from artfs.access import expiry
-from artfs.access.access import Access
-from artfs.access.copier import Copier, Terms
-from artfs.access.open import open_access
-from artfs.access.sources import Sources
+from artfs.client import expiry
+from artfs.client.interface import Client
+from artfs.client.open import open_client
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.tree_writer import Copier, Terms
 from artfs.errors import AlreadyFinishedError, Busy, ReadOnly, RunsJoined, TreeTouched
 from artfs.pending import draft
 from artfs.pending.draft import Draft
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import crash, steps
 from tests.crash.harness import Case
 
@@ -29,26 +29,26 @@ NAME = "model"
 
 
 @pytest.fixture
-def access(tmp_path: Path) -> Iterator[Access]:
+def client(tmp_path: Path) -> Iterator[Client]:
     path = tmp_path / "volume"
     with Volume.init(path) as volume:
         volume.catalog.create(NAME)
-    with open_access(path) as opened:
+    with open_client(path) as opened:
         yield opened
 
 
 @pytest.fixture
-def other(access: Access, tmp_path: Path) -> Iterator[Access]:
-    with open_access(tmp_path / "volume") as opened:
+def other(client: Client, tmp_path: Path) -> Iterator[Client]:
+    with open_client(tmp_path / "volume") as opened:
         yield opened
 
 
-def put(access: Access, pending: bytes, path: bytes) -> None:
+def put(client: Client, pending: bytes, path: bytes) -> None:
     source = os.memfd_create("source")
     os.write(source, b"data")
     sources = Sources([b"/proc/self/fd/%d" % source], at=path.split(b"/"))
     try:
-        with access.filling(NAME, pending) as tree:
+        with client.filling(NAME, pending) as tree:
             sources.copy(Copier(tree, Terms(replace=True)))
     finally:
         os.close(source)
@@ -73,18 +73,18 @@ def content(volume: Path, version: str) -> set[bytes]:
         return {path for path, entry in case.version(version).items() if entry.content}
 
 
-ACTS: dict[str, tuple[str, Callable[[Access, bytes], object]]] = {
-    "put": ("together", lambda access, name: put(access, name, b"late")),
-    "join": ("together", lambda access, name: access.join(NAME, name, "run-1")),
-    "discard": ("exclusively", lambda access, name: access.discard(NAME, name)),
-    "set a base": ("exclusively", lambda access, name: access.set_base(NAME, name, "v0")),
+ACTS: dict[str, tuple[str, Callable[[Client, bytes], object]]] = {
+    "put": ("together", lambda client, name: put(client, name, b"late")),
+    "join": ("together", lambda client, name: client.join(NAME, name, "run-1")),
+    "discard": ("exclusively", lambda client, name: client.discard(NAME, name)),
+    "set a base": ("exclusively", lambda client, name: client.set_base(NAME, name, "v0")),
 }
 
 
 @pytest.mark.parametrize("unchanged", [False, True], ids=["a new version", "unchanged"])
 @pytest.mark.parametrize("act", ACTS)
 def test_a_finish_that_is_killed(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, unchanged: bool
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, unchanged: bool
 ) -> None:
     """At each of its steps: once it has decided nothing comes into the tree or takes it away."""
     volume = tmp_path / "volume"
@@ -97,16 +97,16 @@ def test_a_finish_that_is_killed(
         other.new(NAME, name)
         if act != "set a base":
             put(other, name, b"same" if unchanged else b"file-%d" % number)
-        access.pending_status(NAME, name)  # so that its tree is known here before
+        client.pending_status(NAME, name)  # so that its tree is known here before
         label: list[str | None] = []
         lock, action = ACTS[act]
 
         def finish(name: bytes = name, label: list[str | None] = label, number: int = number) -> None:
-            label.append(crash(number, lambda: open_access(volume).finish(NAME, name)))
+            label.append(crash(number, lambda: open_client(volume).finish(NAME, name)))
 
         before_the_lock(monkeypatch, lock, finish)
         try:
-            action(access, name)
+            action(client, name)
         except AlreadyFinishedError as error:
             refused, finished = refused + 1, error.version
         else:
@@ -114,7 +114,7 @@ def test_a_finish_that_is_killed(
         if finished:
             assert b"late" not in content(volume, finished)
         else:
-            with open_access(volume) as third:
+            with open_client(volume) as third:
                 if act == "discard":
                     assert name not in third.pending_names(NAME)
                     third.new(NAME, name)
@@ -130,7 +130,7 @@ def test_a_finish_that_is_killed(
 
 
 @pytest.fixture
-def based(access: Access, other: Access) -> None:
+def based(client: Client, other: Client) -> None:
     """v0 has two files in a directory, v1 another one in it; `job` is known to `access`, without a base."""
     for name, path in [(b"a", b"dir/one"), (b"a", b"dir/two"), (b"b", b"dir/three")]:
         if name not in other.pending_names(NAME):
@@ -139,21 +139,21 @@ def based(access: Access, other: Access) -> None:
     for name in (b"a", b"b"):
         other.finish(NAME, name)
     other.new(NAME, b"job")
-    access.pending_status(NAME, b"job")
+    client.pending_status(NAME, b"job")
 
 
 @pytest.mark.usefixtures("based")
 @pytest.mark.parametrize("when", ["before", "before the lock"])
 def test_a_base(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """What another process makes a patch is filled as one."""
     if when == "before":
         other.set_base(NAME, b"job", "v0")
     else:
         before_the_lock(monkeypatch, "together", lambda: other.set_base(NAME, b"job", "v0"))
-    put(access, b"job", b"dir/new")
-    assert access.finish(NAME, b"job")["version"] == "v2"
+    put(client, b"job", b"dir/new")
+    assert client.finish(NAME, b"job")["version"] == "v2"
     assert content(tmp_path / "volume", "v2") == {b"dir/one", b"dir/two", b"dir/new"}
 
 
@@ -161,7 +161,7 @@ def test_a_base(
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("when", ["before", "before the lock"])
 def test_a_base_before_a_finish(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, times: int
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, times: int
 ) -> None:
     """Twice: then the new tree may have the inode number of the one that is known."""
 
@@ -174,7 +174,7 @@ def test_a_base_before_a_finish(
         change()
     else:
         before_the_lock(monkeypatch, "exclusively", change)
-    assert access.finish(NAME, b"job")["version"] == "v2"
+    assert client.finish(NAME, b"job")["version"] == "v2"
     assert {b"dir/new", b"dir/three"} == content(tmp_path / "volume", "v2")
 
 
@@ -182,7 +182,7 @@ def test_a_base_before_a_finish(
 
 
 def test_a_start_beside_the_finish_of_the_same_id(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The finish notes the id and frees its name between the look of the start and its rename."""
     other.new(NAME, b"job")
@@ -190,13 +190,13 @@ def test_a_start_beside_the_finish_of_the_same_id(
     start = draft.start
 
     def finish_first(*arguments: Any, **more: Any) -> None:
-        with open_access(tmp_path / "volume") as third:
+        with open_client(tmp_path / "volume") as third:
             assert third.finish(NAME, b"job")["version"] == "v0"
         start(*arguments, **more)
 
     monkeypatch.setattr(draft, "start", finish_first)
     with pytest.raises(AlreadyFinishedError):
-        access.new(NAME, b"job")
+        client.new(NAME, b"job")
     monkeypatch.undo()
     assert other.pending_names(NAME) == []
     with pytest.raises(AlreadyFinishedError):
@@ -204,7 +204,7 @@ def test_a_start_beside_the_finish_of_the_same_id(
 
 
 def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
-    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+    client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = draft.start
 
@@ -215,30 +215,30 @@ def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
 
     monkeypatch.setattr(draft, "start", finish_then)
     with pytest.raises(AlreadyFinishedError):
-        access.new(NAME, b"job")
+        client.new(NAME, b"job")
 
 
 @pytest.mark.usefixtures("based")
 @pytest.mark.parametrize("base", ["v0", "v1", None])
 def test_what_is_brought_between_a_start_and_its_base_stays(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str | None
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str | None
 ) -> None:
     """By somebody who wants the same base, another one, or none; only with the same one both are content."""
-    set_base = type(access).set_base
+    set_base = type(client).set_base
 
-    def put_first(self: Access, *arguments: Any) -> None:
-        if self is access:
+    def put_first(self: Client, *arguments: Any) -> None:
+        if self is client:
             if base is not None:
                 other.set_base(NAME, b"new", base)
             put(other, b"new", b"dir/late")
         set_base(self, *arguments)
 
-    monkeypatch.setattr(type(access), "set_base", put_first)
+    monkeypatch.setattr(type(client), "set_base", put_first)
     if base == "v0":
-        access.new(NAME, b"new", base="v0")
+        client.new(NAME, b"new", base="v0")
     else:
         with pytest.raises(TreeTouched):
-            access.new(NAME, b"new", base="v0")
+            client.new(NAME, b"new", base="v0")
     assert b"dir/late" in content(tmp_path / "volume", str(other.finish(NAME, b"new")["version"]))
 
 
@@ -246,31 +246,31 @@ def test_what_is_brought_between_a_start_and_its_base_stays(
 
 
 def test_a_run_that_joins_before_the_lock_of_a_finish(
-    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+    client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other.new(NAME, b"job")
-    access.pending_status(NAME, b"job")
+    client.pending_status(NAME, b"job")
     before_the_lock(monkeypatch, "exclusively", lambda: other.join(NAME, b"job", "run-1"))
     with pytest.raises(RunsJoined):
-        access.finish(NAME, b"job", wait=0)
+        client.finish(NAME, b"job", wait=0)
     other.leave(NAME, b"job", "run-1")
-    assert access.finish(NAME, b"job", wait=0)["version"] == "v0"
+    assert client.finish(NAME, b"job", wait=0)["version"] == "v0"
 
 
 @pytest.mark.parametrize("act", ["put", "join"])
 def test_what_is_not_idle_any_more_when_it_is_to_be_discarded(
-    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch, act: str
+    client: Client, other: Client, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     other.new(NAME, b"job")
     put(other, b"job", b"file")
-    monkeypatch.setattr(type(access), "last_change", lambda *_: time.time() - 3600)
+    monkeypatch.setattr(type(client), "last_change", lambda *_: time.time() - 3600)
     before_the_lock(monkeypatch, "exclusively", lambda: ACTS[act][1](other, b"job"))
-    assert expiry.discard_idle(access, 60) == []
+    assert expiry.discard_idle(client, 60) == []
     assert other.pending_names(NAME) == [b"job"]
 
 
 def test_a_version_is_deleted_whose_finish_had_no_end(
-    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch
+    client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is pending again, for all."""
     other.new(NAME, b"job")
@@ -281,19 +281,19 @@ def test_a_version_is_deleted_whose_finish_had_no_end(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with steps(full), pytest.raises(OSError, match="No space"):
-        access.finish(NAME, b"job")
+        client.finish(NAME, b"job")
     with pytest.raises(ReadOnly):
-        access._volume.discard(access._collection(NAME), b"job")  # type: ignore[attr-defined]
-    Volume.open(access._volume.path).catalog.collection(NAME).delete_version(0)  # type: ignore[attr-defined]
-    put(access, b"job", b"more")
-    access.discard(NAME, b"job")
+        client._volume.discard(client._collection(NAME), b"job")  # type: ignore[attr-defined]
+    Volume.open(client._volume.path).catalog.collection(NAME).delete_version(0)  # type: ignore[attr-defined]
+    put(client, b"job", b"more")
+    client.discard(NAME, b"job")
     assert other.pending_names(NAME) == []
 
 
 # ---- a fork --------------------------------------------------------------------------------------------
 
 
-def test_a_child_that_was_forked_keeps_no_lock(access: Access, other: Access) -> None:
+def test_a_child_that_was_forked_keeps_no_lock(client: Client, other: Client) -> None:
     """Nor does it give up what its parent has."""
     other.new(NAME, b"job")
     reading, writing = os.pipe()
@@ -302,7 +302,7 @@ def test_a_child_that_was_forked_keeps_no_lock(access: Access, other: Access) ->
         os.close(writing)
         os.read(reading, 1)
 
-    with access.filling(NAME, b"job"):
+    with client.filling(NAME, b"job"):
         pid = os.fork()
         if pid == 0:
             child()

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from artfs.access import expiry
-from artfs.access.access import Access
-from artfs.access.open import open_access
 from artfs.catalog.versions import Home
+from artfs.client import expiry
+from artfs.client.interface import Client
+from artfs.client.open import open_client
 from artfs.errors import ArtfsError, CollectionNotFound, NotEmpty, VersionNotFound
 from artfs.store import durable
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import crash, steps
-from tests.crash.test_between import NAME, access, content, other, put
+from tests.crash.test_between import NAME, client, content, other, put
 
-__all__ = ["access", "other"]  # fixtures
+__all__ = ["client", "other"]  # fixtures
 
 _PATIENCE = 0.5  # seconds for what is done beside a step, or waits for a lock until that is over
 
@@ -73,25 +73,25 @@ def beside(label: str, action: Callable[[], object]) -> Iterator[Beside]:
 
 
 def finish(volume: Path, name: bytes) -> str:
-    with open_access(volume) as third:
+    with open_client(volume) as third:
         third.new(NAME, name)
         put(third, name, name)
         return str(third.finish(NAME, name)["version"])
 
 
 @pytest.mark.parametrize("label", ["collection-removal:rename", "collection-removal:sync-dir"])
-def test_a_removal_beside_a_finish(access: Access, tmp_path: Path, label: str) -> None:
+def test_a_removal_beside_a_finish(client: Client, tmp_path: Path, label: str) -> None:
     """What was looked through is what is removed."""
     with beside(label, lambda: finish(tmp_path / "volume", b"job")) as finished:
-        access.remove_collection(NAME)
+        client.remove_collection(NAME)
     if finished.answer:
         assert content(tmp_path / "volume", "v0") == {b"job"}
     else:
         assert isinstance(finished.error, CollectionNotFound)
-        assert access.collections() == []
+        assert client.collections() == []
 
 
-@pytest.mark.usefixtures("access")
+@pytest.mark.usefixtures("client")
 def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
     volume, answered = tmp_path / "volume", tmp_path / "answered"
 
@@ -100,7 +100,7 @@ def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
         answered.touch()
 
     def remove() -> None:
-        with open_access(volume) as mine, beside("collection-removal:rename", finish_beside):
+        with open_client(volume) as mine, beside("collection-removal:rename", finish_beside):
             mine.remove_collection(NAME)
 
     assert crash(1, remove) == "collection-removal:sync-dir"
@@ -110,12 +110,12 @@ def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
         assert content(volume, "v0") == {b"job"}
 
 
-@pytest.mark.usefixtures("access")
-def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_removal_while_something_starts(other: Client, tmp_path: Path) -> None:
     """It waits, and sees it."""
 
     def remove() -> None:
-        with open_access(tmp_path / "volume") as third:
+        with open_client(tmp_path / "volume") as third:
             third.remove_collection(NAME)
 
     with beside("start:rename", remove) as removed:
@@ -124,12 +124,12 @@ def test_a_removal_while_something_starts(other: Access, tmp_path: Path) -> None
     assert other.pending_names(NAME) == [b"job"]
 
 
-@pytest.mark.usefixtures("access")
-def test_a_start_while_the_collection_is_removed(other: Access, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_start_while_the_collection_is_removed(other: Client, tmp_path: Path) -> None:
     """What has no name yet is not waited for: the collection is removed, and made again for the start."""
 
     def remove() -> None:
-        with open_access(tmp_path / "volume") as third:
+        with open_client(tmp_path / "volume") as third:
             third.tag_collection(NAME, ["gone"])
             third.remove_collection(NAME)
 
@@ -142,12 +142,12 @@ def test_a_start_while_the_collection_is_removed(other: Access, tmp_path: Path) 
 
 _KILLED = """
 import contextlib, os, sys
-from artfs.access.open import open_access
+from artfs.client.open import open_client
 from artfs.catalog.versions import Home
 from artfs.errors import ArtfsError
 from artfs.store import durable
 durable.step = lambda label: os._exit(77) if label == "alias:sync-dir" else None
-with open_access(sys.argv[1]) as access:
+with open_client(sys.argv[1]) as access:
     print(flush=True)
     sys.stdin.readline()
     with contextlib.suppress(ArtfsError):
@@ -156,7 +156,7 @@ with open_access(sys.argv[1]) as access:
 
 
 def test_an_alias_whose_setter_is_killed_beside_a_deletion(
-    access: Access, other: Access, tmp_path: Path
+    client: Client, other: Client, tmp_path: Path
 ) -> None:
     """It leads to a version that there is."""
     for name in (b"a", b"b"):
@@ -168,13 +168,13 @@ def test_an_alias_whose_setter_is_killed_beside_a_deletion(
         assert setter.stdout
         setter.stdout.readline()
         with beside("tombstone:write", lambda: setter.communicate("\n")):
-            access.remove(NAME, "v1")
+            client.remove(NAME, "v1")
     assert other.version(NAME, "best")["version"] == "v0"
 
 
 @pytest.mark.parametrize("label", [None, "tombstone:rename"])
 def test_a_version_is_given_more_time_beside_its_expiry(
-    access: Access, other: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str | None
+    client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str | None
 ) -> None:
     finish(tmp_path / "volume", b"job")
     other.change(NAME, "v0", {"ttl": 0})
@@ -184,22 +184,22 @@ def test_a_version_is_given_more_time_beside_its_expiry(
 
     if label:
         with beside(label, keep) as kept:
-            assert expiry.remove_expired(access) == [(NAME, "v0")]
+            assert expiry.remove_expired(client) == [(NAME, "v0")]
         assert isinstance(kept.error, VersionNotFound)
         return
-    listed = access.versions
+    listed = client.versions
 
     def versions(name: str) -> list[dict[str, Any]]:
         found = listed(name)
         keep()
         return found
 
-    monkeypatch.setattr(access, "versions", versions)
-    assert expiry.remove_expired(access) == []
+    monkeypatch.setattr(client, "versions", versions)
+    assert expiry.remove_expired(client) == []
     assert content(tmp_path / "volume", "v0") == {b"job"}
 
 
-def test_the_type_is_set_beside_the_first_commit(access: Access, other: Access) -> None:
+def test_the_type_is_set_beside_the_first_commit(client: Client, other: Client) -> None:
     """A version is of the type that there was when it was answered."""
     other.new(NAME, b"job", kind="model")
     put(other, b"job", b"file")
@@ -209,39 +209,39 @@ def test_the_type_is_set_beside_the_first_commit(access: Access, other: Access) 
         return str(other.version(NAME, "v0")["type"])
 
     with beside("type:lock", finish_and_look) as finished:
-        access.new(NAME, b"next", kind="dataset")
-    assert finished.answer == access.version(NAME, "v0")["type"] == "dataset"
+        client.new(NAME, b"next", kind="dataset")
+    assert finished.answer == client.version(NAME, "v0")["type"] == "dataset"
 
 
-def _recover(access: Access) -> None:
-    with access.volume() as volume:
+def _recover(client: Client) -> None:
+    with client.volume() as volume:
         volume.recover()
 
 
-def _check(access: Access) -> None:
-    with access.volume() as volume:
+def _check(client: Client) -> None:
+    with client.volume() as volume:
         assert volume.upkeep.check().sound
 
 
-def _gc(access: Access) -> None:
-    with access.volume() as volume:
+def _gc(client: Client) -> None:
+    with client.volume() as volume:
         volume.upkeep.gc()
 
 
-LISTINGS: dict[str, Callable[[Access], object]] = {
+LISTINGS: dict[str, Callable[[Client], object]] = {
     "recover": _recover,
     "check": _check,
     "gc": _gc,
-    "describe": lambda access: access.describe(),
-    "collections": lambda access: access.collections(),
-    "discard": lambda access: expiry.discard_idle(access, 0),
+    "describe": lambda client: client.describe(),
+    "collections": lambda client: client.collections(),
+    "discard": lambda client: expiry.discard_idle(client, 0),
     "expire": expiry.remove_expired,
 }
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_collection_is_removed_while_all_are_gone_through(
-    access: Access, other: Access, monkeypatch: pytest.MonkeyPatch, listing: str
+    client: Client, other: Client, monkeypatch: pytest.MonkeyPatch, listing: str
 ) -> None:
     """At each look into it."""
     opened = Home.opened
@@ -259,19 +259,19 @@ def test_a_collection_is_removed_while_all_are_gone_through(
             return opened(home, *sub)
 
         monkeypatch.setattr(Home, "opened", look)
-        LISTINGS[listing](access)
+        LISTINGS[listing](client)
         if Home.opened is not opened:
             break  # there were fewer looks
     monkeypatch.setattr(Home, "opened", opened)
     assert nth
-    assert [collection["name"] for collection in access.collections()] == ["gone", NAME]
+    assert [collection["name"] for collection in client.collections()] == ["gone", NAME]
 
 
-def test_a_start_beside_a_finish_that_sets_aliases(access: Access, other: Access) -> None:
+def test_a_start_beside_a_finish_that_sets_aliases(client: Client, other: Client) -> None:
     """Neither waits for what the other has while it waits itself."""
     other.new(NAME, b"job")
     put(other, b"job", b"file")
-    with beside("seal:commit", lambda: access.new(NAME, b"next")) as started:
+    with beside("seal:commit", lambda: client.new(NAME, b"next")) as started:
         other.finish(NAME, b"job", aliases=["best"])
     assert started.error is None
     assert other.version(NAME, "best")["version"] == "v0"

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.access import Access
-from artfs.access.copier import Copier, Terms
-from artfs.access.open import open_access
-from artfs.access.trees import Cursor, Origin, Tree
+from artfs.client.interface import Client
+from artfs.client.open import open_client
+from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.trees import Cursor, Origin, Tree
 from artfs.errors import Busy, PathConflictError
 from artfs.sdk import connection
 from artfs.sdk.connection import Connection
 from artfs.sdk.draft import Draft
 from artfs.store.objects import ObjectStore
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import steps
 from tests.crash.harness import Case
 from tests.crash.test_between import NAME, content
@@ -36,33 +36,33 @@ def volume(tmp_path: Path) -> Path:
     """v0 has the files of BASE."""
     path = tmp_path / "volume"
     Volume.init(path).close()
-    with open_access(path) as access:
-        access.new(NAME, b"first")
+    with open_client(path) as client:
+        client.new(NAME, b"first")
         for name in BASE:
-            put(access, b"first", name, name)
-        access.finish(NAME, b"first")
+            put(client, b"first", name, name)
+        client.finish(NAME, b"first")
     return path
 
 
 @pytest.fixture
-def access(volume: Path) -> Iterator[Access]:
+def client(volume: Path) -> Iterator[Client]:
     """One who fills the patch `job` of v0."""
-    with open_access(volume) as opened:
+    with open_client(volume) as opened:
         opened.new(NAME, b"job", base="v0")
         yield opened
 
 
 @pytest.fixture
-def other(access: Access, volume: Path) -> Iterator[Access]:
+def other(client: Client, volume: Path) -> Iterator[Client]:
     """Another one who fills it."""
-    with open_access(volume) as opened:
+    with open_client(volume) as opened:
         yield opened
 
 
 def put(
-    access: Access, pending: bytes, path: bytes, data: bytes, *, run: str | None = None, replace: bool = False
+    client: Client, pending: bytes, path: bytes, data: bytes, *, run: str | None = None, replace: bool = False
 ) -> None:
-    with access.filling(NAME, pending) as tree, tree.cursor() as at:
+    with client.filling(NAME, pending) as tree, tree.cursor() as at:
         copier = Copier(tree, Terms(replace=replace, run=run))
         way, _, name = path.rpartition(b"/")
         copier.go(at, way)
@@ -78,14 +78,14 @@ def remove(at: Cursor, name: bytes) -> None:
     at.remove(name)
 
 
-def remove_directory(access: Access) -> None:
-    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+def remove_directory(client: Client) -> None:
+    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
         remove(at, b"dir")
 
 
-def replace_directory(access: Access) -> None:
-    remove_directory(access)
-    put(access, b"job", b"dir/theirs", b"theirs")
+def replace_directory(client: Client) -> None:
+    remove_directory(client)
+    put(client, b"job", b"dir/theirs", b"theirs")
 
 
 PLANTED = pytest.mark.parametrize("planted", [False, True], ids=["it shows through", "it is planted"])
@@ -103,40 +103,40 @@ class Standing:
             self.copier.data(self.at, name, data)
 
 
-def plant(access: Access) -> None:
-    put(access, b"job", b"dir/three", b"three")
+def plant(client: Client) -> None:
+    put(client, b"job", b"dir/three", b"three")
 
 
 @PLANTED
 @pytest.mark.parametrize("name", [b"new", b"one"])
 def test_a_directory_that_was_removed(
-    access: Access, other: Access, volume: Path, name: bytes, planted: bool
+    client: Client, other: Client, volume: Path, name: bytes, planted: bool
 ) -> None:
     """It does not come back, and nobody is told that what he brings was there already."""
     if planted:
         plant(other)
-    with access.filling(NAME, b"job") as tree:
+    with client.filling(NAME, b"job") as tree:
         standing = Standing(tree)
         remove_directory(other)
         with pytest.raises(Busy, match="'dir' was removed"):
             standing.write(name, b"dir/" + name)
-    put(access, b"job", b"dir/" + name, b"again")
-    access.finish(NAME, b"job")
+    put(client, b"job", b"dir/" + name, b"again")
+    client.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top", b"dir/" + name}
 
 
-def test_a_directory_that_was_made_anew(access: Access, other: Access, volume: Path) -> None:
-    with access.filling(NAME, b"job") as tree:
+def test_a_directory_that_was_made_anew(client: Client, other: Client, volume: Path) -> None:
+    with client.filling(NAME, b"job") as tree:
         standing = Standing(tree)
         replace_directory(other)
         standing.write(b"one", b"dir/one")
-    access.finish(NAME, b"job")
+    client.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top", b"dir/one", b"dir/theirs"}
 
 
-def test_a_directory_below_one_that_was_made_anew(access: Access, other: Access) -> None:
+def test_a_directory_below_one_that_was_made_anew(client: Client, other: Client) -> None:
     """Neither of them was planted when it was entered."""
-    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
         copier = Copier(tree, Terms())
         copier.go(at, b"dir/below")
         replace_directory(other)
@@ -147,11 +147,11 @@ def test_a_directory_below_one_that_was_made_anew(access: Access, other: Access)
 
 
 @PLANTED
-def test_a_file_that_was_replaced(access: Access, other: Access, planted: bool) -> None:
+def test_a_file_that_was_replaced(client: Client, other: Client, planted: bool) -> None:
     """What comes is compared with what stands there now."""
     if planted:
         plant(other)
-    with access.filling(NAME, b"job") as tree:
+    with client.filling(NAME, b"job") as tree:
         standing = Standing(tree, run="run-1")
         put(other, b"job", b"dir/one", b"theirs", run="run-2", replace=True)
         with pytest.raises(PathConflictError) as conflict:
@@ -160,17 +160,17 @@ def test_a_file_that_was_replaced(access: Access, other: Access, planted: bool) 
 
 
 @PLANTED
-def test_a_file_that_was_removed(access: Access, other: Access, volume: Path, planted: bool) -> None:
+def test_a_file_that_was_removed(client: Client, other: Client, volume: Path, planted: bool) -> None:
     if planted:
         plant(other)
-    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
         at.enter(b"dir")
         with other.filling(NAME, b"job") as theirs, theirs.cursor() as there:
             there.enter(b"dir")
             there.remove(b"one")
         assert b"one" not in at.names()
         Copier(tree, Terms()).data(at, b"one", b"dir/one")
-    version = access.finish(NAME, b"job")["version"]
+    version = client.finish(NAME, b"job")["version"]
     assert b"dir/one" in content(volume, version)
 
 
@@ -186,7 +186,7 @@ def beside(label: str, action: Callable[[], None]) -> tuple[Callable[[str], None
     return hook, thread
 
 
-def test_a_directory_that_is_removed_while_it_is_planted(access: Access, other: Access, volume: Path) -> None:
+def test_a_directory_that_is_removed_while_it_is_planted(client: Client, other: Client, volume: Path) -> None:
     """One waits for the other."""
 
     def removing() -> None:
@@ -194,22 +194,22 @@ def test_a_directory_that_is_removed_while_it_is_planted(access: Access, other: 
             remove_directory(other)
 
     hook, thread = beside("overlay:lift", removing)
-    with access.filling(NAME, b"job") as tree:
+    with client.filling(NAME, b"job") as tree:
         standing = Standing(tree)
         with steps(hook), contextlib.suppress(Busy):
             standing.write(b"new", b"new")
         thread.join()
-    access.finish(NAME, b"job")
+    client.finish(NAME, b"job")
     assert content(volume, "v1") <= {b"top", b"dir/new"}
 
 
-def test_a_removal_that_was_cut_short(access: Access, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_that_was_cut_short(client: Client, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two steps in which a directory loses what it lies over."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with access.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
         at.enter(b"dir")
         for name in at.names():
             remove(at, name)
@@ -220,45 +220,45 @@ def test_a_removal_that_was_cut_short(access: Access, volume: Path, monkeypatch:
                 at.remove(b"dir")
         assert at.names() == [b"dir", b"top"]
         at.remove(b"dir")
-    access.finish(NAME, b"job")
+    client.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top"}
 
 
 # -- whose a file is
 
 
-def test_the_run_of_a_file_of_the_base(access: Access, volume: Path) -> None:
+def test_the_run_of_a_file_of_the_base(client: Client, volume: Path) -> None:
     """Two runs brought the same bytes, which are stored once."""
-    access.new(NAME, b"runs")
+    client.new(NAME, b"runs")
     for name, run in ((b"a", "run-1"), (b"b", "run-2")):
-        put(access, b"runs", name, b"same", run=run)
-    access.finish(NAME, b"runs")
-    access.new(NAME, b"next", base="v1")
+        put(client, b"runs", name, b"same", run=run)
+    client.finish(NAME, b"runs")
+    client.new(NAME, b"next", base="v1")
     for name, run, owner in ((b"a", "run-2", "run-1"), (b"b", "run-1", "run-2")):
         with pytest.raises(PathConflictError) as conflict:
-            put(access, b"next", name, b"other", run=run)
+            put(client, b"next", name, b"other", run=run)
         assert conflict.value.run == owner
-        put(access, b"next", name, b"other", run=owner)
-    assert access.finish(NAME, b"next")["version"] == "v2"
+        put(client, b"next", name, b"other", run=owner)
+    assert client.finish(NAME, b"next")["version"] == "v2"
     assert content(volume, "v2") == {b"a", b"b"}
 
 
-def test_the_run_of_a_reference_of_the_base(access: Access, volume: Path, tmp_path: Path) -> None:
+def test_the_run_of_a_reference_of_the_base(client: Client, volume: Path, tmp_path: Path) -> None:
     origins = []
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
         origins.append(Origin((tmp_path / name).as_uri(), 3, ""))
 
     def refer(pending: bytes, origin: Origin) -> None:
-        with access.filling(NAME, pending) as tree:
+        with client.filling(NAME, pending) as tree:
             Copier(tree, Terms(run="run-1")).references([(b"file", origin)])
 
-    access.new(NAME, b"runs")
+    client.new(NAME, b"runs")
     refer(b"runs", origins[0])
-    access.finish(NAME, b"runs")
-    access.new(NAME, b"next", base="v1")
+    client.finish(NAME, b"runs")
+    client.new(NAME, b"next", base="v1")
     refer(b"next", origins[1])
-    with access.filling(NAME, b"next") as tree, tree.cursor() as at:
+    with client.filling(NAME, b"next") as tree, tree.cursor() as at:
         assert at.reference(b"file") == origins[1]
 
 
@@ -266,7 +266,7 @@ def test_the_run_of_a_reference_of_the_base(access: Access, volume: Path, tmp_pa
 
 
 def test_files_of_a_draft_whose_finish_failed(
-    other: Access, volume: Path, monkeypatch: pytest.MonkeyPatch
+    other: Client, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are blobs by then, and a version of another rests on them: who takes them over gets copies."""
 

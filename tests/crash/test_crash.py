@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import NotAVolume
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import crash, worth_trying
 from tests.crash.harness import NAME, Case, cloned, many
 from tests.crash.upkeep import OPERATIONS, leave_all, tell

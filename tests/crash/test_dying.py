@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.open import open_access
+from artfs.client.open import open_client
 from artfs.errors import VolumeInUse
 from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
@@ -119,10 +119,10 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: s
 def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolume) -> None:
     with hanging(mounted):
         with pytest.raises(VolumeInUse, match=r"killed and hangs: 'artfs umount'"):
-            open_access(mounted.volume)
+            open_client(mounted.volume)
         must("umount", mounted.point)
-        with open_access(mounted.volume) as access:
-            assert [one["name"] for one in access.collections()] == ["model"]
+        with open_client(mounted.volume) as client:
+            assert [one["name"] for one in client.collections()] == ["model"]
     mounted.mount_again()
 
 

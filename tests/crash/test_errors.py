@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
     ERRORS,

@@ -16,7 +16,7 @@ import pytest
 
 from artfs.errors import ArtfsError, DraftNotFoundError, ReadOnly
 from artfs.seal.seal import Request
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
 from tests.crash.harness import SCENARIOS, Case, prepared

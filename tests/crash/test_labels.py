@@ -13,7 +13,7 @@ import pytest
 
 import artfs
 from artfs.store import flush
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash import patches, test_beginnings, test_patch_others, test_patch_references, upkeep
 from tests.crash.faults import calls, steps
 from tests.crash.harness import Scenario, prepared

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.access import Access
-from artfs.access.copier import Copier, Terms
-from artfs.access.open import open_access
-from artfs.access.sources import Sources
+from artfs.client.interface import Client
+from artfs.client.open import open_client
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.tree_writer import Copier, Terms
 from artfs.errors import AlreadyPending, VolumeInUse
 from artfs.store import durable, owners
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.processes import Child
 from tests.crash.faults import crash
 from tests.crash.harness import Case, small
@@ -55,8 +55,8 @@ def test_a_second_daemon_is_refused_by_the_name_of_the_first(mounted: MountedVol
 @pytest.mark.fuse
 def test_the_lock_of_a_killed_daemon_is_free(mounted: MountedVolume) -> None:
     kill_daemon(mounted)
-    with open_access(mounted.volume) as access:
-        put(access, b"job", "direct", b"written without a mount")
+    with open_client(mounted.volume) as client:
+        put(client, b"job", "direct", b"written without a mount")
     mounted.mount_again()
     path = mounted.point / NAME / "pending" / "job" / "direct"
     assert path.read_bytes() == b"written without a mount"
@@ -82,8 +82,8 @@ def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolum
     host = "elsewhere" if whose == "another host's" else owners.this_process().host
     owner = {"pid": os.getpid(), "host": host, "mountpoint": "/mnt/art", "ticks": 1, "boot": ""}
     (mounted.volume / "locks" / "mount").write_text(json.dumps(owner))
-    with open_access(mounted.volume) as access:
-        assert access.collections() == []
+    with open_client(mounted.volume) as client:
+        assert client.collections() == []
     mounted.mount_again()
     assert mounted.answers()
 
@@ -91,14 +91,14 @@ def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolum
 @pytest.mark.fuse
 def test_who_works_directly_keeps_a_daemon_out_and_the_other_way_round(mounted: MountedVolume) -> None:
     must("umount", mounted.point)
-    with open_access(mounted.volume) as access:
-        access.new(NAME, b"job")
-        with access.filling(NAME, b"job"):
+    with open_client(mounted.volume) as client:
+        client.new(NAME, b"job")
+        with client.filling(NAME, b"job"):
             assert "is in use by another process" in artfs("mount", mounted.volume, mounted.point).stderr
         mounted.mount_again()
         with pytest.raises(VolumeInUse, match=f"process {mounted.pid} on .*, mounted at {mounted.point}"):
-            access.finish(NAME, b"job")
-        assert not access.usable()
+            client.finish(NAME, b"job")
+        assert not client.usable()
 
 
 def test_a_killed_finish_is_gone_on_with_by_another_process(volume: Path) -> None:
@@ -109,20 +109,20 @@ def test_a_killed_finish_is_gone_on_with_by_another_process(volume: Path) -> Non
     with paused("objects:sync", volume, "finish", f"{NAME}/job") as victim:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-        with open_access(volume) as access:
-            assert access.finish(NAME, b"job")["version"] == "v0"
+        with open_client(volume) as client:
+            assert client.finish(NAME, b"job")["version"] == "v0"
 
 
-def put(access: Access, pending: bytes, path: str, data: bytes) -> None:
+def put(client: Client, pending: bytes, path: str, data: bytes) -> None:
     """Brings one file into an id, which others may have started."""
     try:
-        access.new(NAME, pending)
+        client.new(NAME, pending)
     except AlreadyPending:
         pass
     source = os.memfd_create("source")
     os.write(source, data)
     sources = Sources([b"/proc/self/fd/%d" % source], at=[os.fsencode(path)])
-    with access.filling(NAME, pending) as tree:
+    with client.filling(NAME, pending) as tree:
         sources.copy(Copier(tree, Terms(replace=True)))
     os.close(source)
 
@@ -133,14 +133,14 @@ def test_several_processes_fill_and_finish_one_id(volume: Path) -> None:
         opened.catalog.create(NAME)
 
     def work(number: int, child: Child) -> str:
-        with open_access(volume) as access:
+        with open_client(volume) as client:
             child.say()
             child.pause()
             for index in range(8):
-                put(access, b"job", f"{number}-{index}", b"%d" % (number * 100 + index))
+                put(client, b"job", f"{number}-{index}", b"%d" % (number * 100 + index))
             child.say()
             child.pause()
-            return str(access.finish(NAME, b"job", [f"from-{number}"], wait=30)["version"])
+            return str(client.finish(NAME, b"job", [f"from-{number}"], wait=30)["version"])
 
     children = [Child(lambda child, number=number: work(number, child)) for number in range(4)]  # type: ignore[misc]
     for _ in range(2):

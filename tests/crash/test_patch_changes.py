@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from artfs.store import durable
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.crash.faults import Announced, bad_sector, calls, crash, full_disk, remove, steps
 from tests.crash.harness import Case, State, cloned, prepared

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.store import syscalls
-from artfs.volume import Volume
+from artfs.linux import syscalls
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
     ERRORS,

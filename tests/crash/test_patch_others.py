@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import ERRORS, bad_sector, calls, crash, failing, full_disk, steps, worth_trying
 from tests.crash.harness import Case, Scenario, cloned, prepared, small

@@ -10,7 +10,7 @@ import pytest
 
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.crash.faults import calls, crash, failing, full_disk, steps
 from tests.crash.harness import OLD, Case, Scenario, cloned, prepared, settle_times, small

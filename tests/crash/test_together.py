@@ -16,7 +16,7 @@ import pytest
 from artfs.errors import ArtfsError, Busy, DraftNotFoundError, ReadOnly
 from artfs.seal.seal import Request
 from artfs.store import durable
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import steps
 from tests.crash.harness import NAME, Case, changed, many, put, settle_times, small
 

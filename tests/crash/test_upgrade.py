@@ -14,7 +14,7 @@ from artfs.model import manifest
 from artfs.pending import upgrade
 from artfs.seal.seal import Request
 from artfs.store.layout import Layout
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import ERRORS, crash, steps, worth_trying
 from tests.formats import PATCH, format_1
 from tests.power.images import image, needs

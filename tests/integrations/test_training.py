@@ -88,7 +88,7 @@ def test_a_training_step(program: str, volume: Path, tmp_path: Path, monkeypatch
         command, cwd=work, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    collections = {found["name"]: found for found in connection.connect().access().collections()}
+    collections = {found["name"]: found for found in connection.connect().client().collections()}
     assert not any(found["pending"] for found in collections.values())
     runs = artfs.Api().runs()
     assert [run.state for run in runs] == ["finished"]

@@ -195,7 +195,7 @@ class MountedVolume:
         surprises = [
             line
             for line in self.log().splitlines()
-            if re.search(r"Traceback|WARNING|ERROR(?! artfs\.references: )|CRITICAL", line)
+            if re.search(r"Traceback|WARNING|ERROR(?! artfs\.volume\.volume_references: )|CRITICAL", line)
         ]
         assert not surprises, f"in the daemon's log: {surprises}\n{self.log_tail()}"
 

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from artfs.cli.main import main
-from artfs.mount import operations
-from artfs.mount.table import InodeTable
+from artfs.fuse import operations
+from artfs.fuse.inode_table import InodeTable
 
 TRIGGER = Path(os.environ["ARTFS_TEST_RAISE"])
 

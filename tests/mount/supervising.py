@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from artfs.daemon import background
+from artfs.daemon.supervisor import Policy, Supervisor
 from artfs.errors import MountError
-from artfs.mount import background
-from artfs.mount.supervisor import Policy, Supervisor
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, is_alive, must
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artfs.view.control import registry
+from artfs.vfs.control import registry
 from tests.conformance.processes import Child
 from tests.mount.control import command, commit, control, finish, show
 from tests.mount.mounting import MountedVolume

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from artfs.daemon import background
+from artfs.daemon.unmount import unmount
 from artfs.errors import MountError
-from artfs.mount import background, mounts, prerequisites
-from artfs.mount.unmount import unmount
+from artfs.fuse import prerequisites
+from artfs.linux import mountinfo
 from tests.conformance.helpers import eventually, fails
 from tests.mount.mounting import is_alive
 from tests.mount.tiny_mounts import TinyMounts, tiny
@@ -124,8 +126,8 @@ def test_the_mount_table_is_read_with_its_escapes():
     line = (
         rb"36 35 98:0 /mnt1 /mnt\0402/\134x rw,noatime master:1 - fuse.artfs /vol\040ume rw,errors=continue"
     )
-    mount = mounts._parse(line)
-    assert mount == mounts.Mount(36, (98, 0), Path("/mnt 2/\\x"), "fuse.artfs", "/vol ume")
+    mount = mountinfo._parse(line)
+    assert mount == mountinfo.Mount(36, (98, 0), Path("/mnt 2/\\x"), "fuse.artfs", "/vol ume")
     assert mount.ours
 
 
@@ -139,17 +141,17 @@ def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeyp
     ]
     table = tmp_path / "mountinfo"
     table.write_bytes(b"\n".join(lines) + b"\n")
-    monkeypatch.setattr(mounts, "_TABLE", str(table))
-    assert [mount.source for mount in mounts.stack(Path("/mnt"))] == ["covered", "above"]
-    topmost = mounts.at(Path("/mnt"))
+    monkeypatch.setattr(mountinfo, "_TABLE", str(table))
+    assert [mount.source for mount in mountinfo.stack(Path("/mnt"))] == ["covered", "above"]
+    topmost = mountinfo.at(Path("/mnt"))
     assert topmost is not None
     assert topmost.source == "above"
-    assert mounts.holding(Path("/mnt/file")) == topmost
-    assert [mount.id for mount in mounts.table()] == [20, 40, 30, 50]
+    assert mountinfo.holding(Path("/mnt/file")) == topmost
+    assert [mount.id for mount in mountinfo.table()] == [20, 40, 30, 50]
 
 
 def test_a_path_is_in_the_mount_that_is_nearest():
-    assert mounts.holding(Path("/proc/self")) == mounts.at(Path("/proc"))
+    assert mountinfo.holding(Path("/proc/self")) == mountinfo.at(Path("/proc"))
 
 
 @pytest.mark.fuse

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from artfs.access.access import Access
-from artfs.access.direct import DirectAccess
-from artfs.access.get import get
-from artfs.access.open import open_access
+from artfs.client.direct.direct_client import DirectClient
+from artfs.client.interface import Client
+from artfs.client.open import open_client
+from artfs.client.transfer.get import get
 from artfs.errors import Damaged
 from artfs.store.verified import LARGEST
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.mount.control import command, finish
 from tests.mount.mounting import MountedVolume, artfs, mounted_volume
@@ -129,16 +129,16 @@ def test_get_and_cat_stop_at_a_damaged_file(damaged: DamagedVolume, version: Pat
 def test_damage_is_told_as_without_a_mount(damaged: DamagedVolume, version: Path, tmp_path: Path) -> None:
     name = version.parent.name
 
-    def told(access: Access, out: Path) -> list[tuple[str, dict[str, object]]]:
+    def told(client: Client, out: Path) -> list[tuple[str, dict[str, object]]]:
         found = []
-        with contextlib.closing(access):
+        with contextlib.closing(client):
             with pytest.raises(Damaged) as opened:
-                access.open_file(name, "v0", b"bad-4096")
+                client.open_file(name, "v0", b"bad-4096")
             with pytest.raises(Damaged) as copied:
-                get(access, name, "v0", out)
+                get(client, name, "v0", out)
             found += [(str(caught.value), vars(caught.value)) for caught in (opened, copied)]
         return found
 
-    mounted = told(open_access(damaged.point), tmp_path / "mounted")
-    assert mounted == told(DirectAccess(Volume.open(damaged.volume)), tmp_path / "direct")
+    mounted = told(open_client(damaged.point), tmp_path / "mounted")
+    assert mounted == told(DirectClient(Volume.open(damaged.volume)), tmp_path / "direct")
     assert mounted[0][1]["why"] == "it has other bytes than its digest says"

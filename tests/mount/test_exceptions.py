@@ -14,8 +14,8 @@ from pathlib import Path
 import pyfuse3
 import pytest
 
-from artfs.mount import background
-from artfs.mount.operations import Operations
+from artfs.daemon import background
+from artfs.fuse.operations import Operations
 from tests.conformance.helpers import eventually, fails
 from tests.mount.mounting import REPOSITORY, MountedVolume, mounted_volume
 
@@ -73,7 +73,7 @@ class RaisingMount(MountedVolume):
         return "" if self.trigger.read_text() == "expected" else super().log()
 
     def tracebacks(self, operation: str) -> int:
-        return len(re.findall(rf"ERROR artfs.mount.operations: {operation}\b.*failed", super().log()))
+        return len(re.findall(rf"ERROR artfs.fuse.operations: {operation}\b.*failed", super().log()))
 
 
 @pytest.fixture(scope="module")

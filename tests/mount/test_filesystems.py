@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.mount import background
+from artfs.daemon import background
 from tests.mount.control import finish
 from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, mounted_volume, must
 

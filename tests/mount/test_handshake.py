@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.mount import handshake, mounts
+from artfs.fuse import handshake
+from artfs.linux import mountinfo
 from tests.mount.tiny_mounts import TinyMounts, as_nobody, tiny
 
 __all__ = ["tiny"]
@@ -92,7 +93,7 @@ class TestMount:
 
     def test_the_mount_table_names_type_and_volume(self, tiny: TinyMounts):
         tiny.start()
-        mount = mounts.at(tiny.point)
+        mount = mountinfo.at(tiny.point)
         assert mount is not None
         assert (mount.type, mount.source) == ("fuse.artfs", str(tiny.volume))
         assert os.statvfs(tiny.point).f_flag & (os.ST_NOSUID | os.ST_NODEV) == os.ST_NOSUID | os.ST_NODEV
@@ -141,7 +142,7 @@ class TestMount:
         tiny.start("plain")
         assert "libfuse shall" in tiny.log
         assert tiny.facts()["flags"] is None
-        mount = mounts.at(tiny.point)
+        mount = mountinfo.at(tiny.point)
         assert mount is not None
         assert mount.type == "fuse.artfs"
         (tiny.point / "file").write_text("content")

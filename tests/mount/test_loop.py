@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from artfs.mount import loop
-from artfs.mount.loop import QuickTrio, quick_loop
+from artfs.fuse import loop
+from artfs.fuse.loop import QuickTrio, quick_loop
 
 
 @pytest.fixture

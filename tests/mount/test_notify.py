@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 import pyfuse3
 import pytest
 
-from artfs.mount.notify import Notifier
+from artfs.fuse.invalidation import Notifier
 from tests.conformance.helpers import eventually
 
 

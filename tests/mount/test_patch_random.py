@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from artfs.view.node import Attributes, Listed, Listing, Node
+from artfs.vfs.node import Attributes, Listed, Listing, Node
 from tests.conformance.dirstream import Stream
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
 from tests.mount.control import command, finish, show_json

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.store.syscalls import RENAME_EXCHANGE, renameat2
+from artfs.linux.syscalls import RENAME_EXCHANGE, renameat2
 from tests.conformance.processes import Child
 from tests.mount.control import command, commit, finish, show_json, show_lines
 

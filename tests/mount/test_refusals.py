@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import artfs
-from artfs.access.access import Access
-from artfs.access.mounted import MountedAccess
+from artfs.client.interface import Client
+from artfs.client.mounted.mounted_client import MountedClient
 from artfs.model import refusals
 from tests.conformance.helpers import fails
 from tests.conformance.processes import NOBODY, in_child
@@ -23,27 +23,27 @@ from tests.mount.control import commit, control, show
 pytestmark = pytest.mark.fuse
 
 #: What an ordinary user may not do with a collection of root's, and what is said then.
-DENIED: dict[str, Callable[[Access, str], object]] = {
-    "set aliases of '{name}'": lambda access, name: access.alias(name, "v0", ["best"]),
-    "remove aliases of '{name}'": lambda access, name: access.unalias(name, ["good"]),
-    "tag {name}:v0": lambda access, name: access.tag(name, "v0", ["x"]),
-    "change {name}:v0": lambda access, name: access.change(name, "v0", {"description": "x"}),
-    "delete {name}:v0": lambda access, name: access.remove(name, "v0"),
-    "describe '{name}'": lambda access, name: access.describe_collection(name, "x"),
-    "set the ttl of '{name}'": lambda access, name: access.set_collection_ttl(name, 1),
-    "note that a run used {name}:v0": lambda access, name: access.record_use(name, "v0", "r1"),
-    "start pending versions of '{name}'": lambda access, name: access.new(name, b"other"),
-    "make collections here": lambda access, name: access.new(f"{name}-other"),
+DENIED: dict[str, Callable[[Client, str], object]] = {
+    "set aliases of '{name}'": lambda client, name: client.alias(name, "v0", ["best"]),
+    "remove aliases of '{name}'": lambda client, name: client.unalias(name, ["good"]),
+    "tag {name}:v0": lambda client, name: client.tag(name, "v0", ["x"]),
+    "change {name}:v0": lambda client, name: client.change(name, "v0", {"description": "x"}),
+    "delete {name}:v0": lambda client, name: client.remove(name, "v0"),
+    "describe '{name}'": lambda client, name: client.describe_collection(name, "x"),
+    "set the ttl of '{name}'": lambda client, name: client.set_collection_ttl(name, 1),
+    "note that a run used {name}:v0": lambda client, name: client.record_use(name, "v0", "r1"),
+    "start pending versions of '{name}'": lambda client, name: client.new(name, b"other"),
+    "make collections here": lambda client, name: client.new(f"{name}-other"),
     "record the run 'r1': whoever may write at the root of the mount may; reading needs none": (
-        lambda access, _name: access.record_run("r1", {"state": "running"})
+        lambda client, _name: client.record_run("r1", {"state": "running"})
     ),
-    "join {name}/job": lambda access, name: access.join(name, b"job", "r1"),
-    "set the base of {name}/job": lambda access, name: access.set_base(name, b"job", "v0"),
-    "add references to {name}/job": lambda access, name: access.look(
+    "join {name}/job": lambda client, name: client.join(name, b"job", "r1"),
+    "set the base of {name}/job": lambda client, name: client.set_base(name, b"job", "v0"),
+    "add references to {name}/job": lambda client, name: client.look(
         name, b"job", b"x", "file:///etc/passwd"
     ),
-    "finish {name}/job": lambda access, name: access.finish(name, b"job"),
-    "discard {name}/job": lambda access, name: access.discard(name, b"job"),
+    "finish {name}/job": lambda client, name: client.finish(name, b"job"),
+    "discard {name}/job": lambda client, name: client.discard(name, b"job"),
 }
 
 
@@ -82,10 +82,10 @@ def test_each_handle_has_its_own_refusal(model: Path, job: Path) -> None:
 
 def test_a_read_that_is_refused_is_told(model: Path) -> None:
     commit(model, "done", {"file": "data"})
-    access = MountedAccess(model.parent)
+    client = MountedClient(model.parent)
     with pytest.raises(artfs.VersionNotFound):
-        access.diff(model.name, "v0", "v1")
-    access.close()
+        client.diff(model.name, "v0", "v1")
+    client.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -93,10 +93,10 @@ def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> N
     commit(model, "done", {"file": "data"}, "good")
 
     def told() -> dict[str, str]:
-        access, found = MountedAccess(shared_mnt), {}
+        client, found = MountedClient(shared_mnt), {}
         for what, call in DENIED.items():
             try:
-                call(access, model.name)
+                call(client, model.name)
             except PermissionError as error:
                 found[what] = str(error)
             else:
@@ -135,9 +135,9 @@ def test_who_fills_a_pending_version_may_not_name_it(model: Path, job: Path) -> 
     (job / "file").write_text("data")
 
     def finish() -> str:
-        access = MountedAccess(model.parent)
+        client = MountedClient(model.parent)
         with pytest.raises(PermissionError) as refused:
-            access.finish(model.name, b"job", ["best"])
+            client.finish(model.name, b"job", ["best"])
         return str(refused.value.strerror)
 
     why = f"you may not set aliases of '{model.name}': whoever may write in its directory may"

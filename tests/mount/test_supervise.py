@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from artfs.daemon.unmount import unmount
 from artfs.errors import MountError
-from artfs.mount import mounts
-from artfs.mount.unmount import unmount
+from artfs.linux import mountinfo
 from tests.conformance.helpers import eventually, fails, in_syscall
 from tests.conformance.processes import Child
 from tests.crash.test_dying import notice_hangs
@@ -550,13 +550,13 @@ class TestOverTheDead:
     def test_one_dead_mount_is_kept_however_often(self, tiny: TinyMounts) -> None:
         (tiny.volume / "files" / "file").write_text("content")
         pid = tiny.start()
-        [first] = mounts.stack(tiny.point)
+        [first] = mountinfo.stack(tiny.point)
         for _ in range(2):
             os.kill(pid, signal.SIGKILL)
             tiny.has_ended(pid)
             pid = tiny.start()
             assert (tiny.point / "file").read_text() == "content"
-            below, above = mounts.stack(tiny.point)
+            below, above = mountinfo.stack(tiny.point)
             assert below == first
             assert above != first
         unmount(tiny.point)
@@ -591,7 +591,7 @@ class TestOverTheDead:
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         tiny.start("plain")
         (tiny.point / "file").write_text("content")
-        assert len(mounts.stack(tiny.point)) == 1
+        assert len(mountinfo.stack(tiny.point)) == 1
 
 
 # ---- systemd ----------------------------------------------------------------------------------------------

@@ -25,9 +25,12 @@ import pyfuse3
 import trio
 from pyfuse3 import FUSEError
 
+from artfs.daemon import background
 from artfs.errors import MountError
-from artfs.mount import background, daemon, handshake, mounts
-from artfs.mount.supervised import Supervised
+from artfs.fuse import handshake
+from artfs.fuse import session as daemon
+from artfs.fuse.supervised import Supervised
+from artfs.linux import mountinfo
 from artfs.store.locks import Lock
 from artfs.store.owners import this_process
 
@@ -169,7 +172,7 @@ def _unmount_before_mounting() -> None:
     mount = handshake._mount_directly
 
     def unmounted(mountpoint: Path, options: handshake.Options) -> int:
-        mounts.detach(mountpoint)
+        mountinfo.detach(mountpoint)
         return mount(mountpoint, options)
 
     handshake._mount_directly = unmounted

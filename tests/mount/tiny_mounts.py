@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from artfs.mount import background, mounts
+from artfs.daemon import background
+from artfs.linux import mountinfo
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import is_alive
 
@@ -47,7 +48,7 @@ class TinyMounts:
 
     @property
     def mounted(self) -> bool:
-        return mounts.at(self.point) is not None
+        return mountinfo.at(self.point) is not None
 
     def has_ended(self, pid: int) -> None:
         """Waits until a daemon's process is gone, and reaps it."""
@@ -63,7 +64,7 @@ class TinyMounts:
                 os.kill(pid, signal.SIGKILL)
             self.has_ended(pid)
         while self.mounted:
-            mounts.detach(self.point)
+            mountinfo.detach(self.point)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import join_threads
 from tests.crash.harness import Case, State, prepared
 from tests.crash.patches import check_one_of, finish_all

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.store import syscalls
+from artfs.linux import syscalls
 from tests.conformance.helpers import eventually
 from tests.crash.faults import crash
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.mount.errnos import errno_of
+from artfs.fuse.errnos import errno_of
 from tests.crash.faults import join_threads
 
 #: What each call may answer that a filesystem must expect.

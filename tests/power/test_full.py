@@ -12,7 +12,7 @@ import pytest
 from artfs.seal.seal import Request
 from artfs.store import reserve
 from artfs.store.layout import COLLECTIONS, Layout
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.crash.faults import join_threads
 from tests.crash.harness import NAME, Case, put

@@ -9,7 +9,7 @@ import pytest
 
 from artfs.catalog.collection import Collection
 from artfs.store import durable
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.harness import NAME, Case, small
 from tests.power.images import Image, image, needs
 from tests.power.trials import OPERATIONS, Trial, cut_collections, cut_inits, cut_upgrades, some

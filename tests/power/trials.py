@@ -17,7 +17,7 @@ from pathlib import Path
 from artfs.errors import NotAVolume
 from artfs.seal.seal import Request
 from artfs.store.layout import Layout
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
 from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely

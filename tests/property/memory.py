@@ -11,13 +11,13 @@ from pathlib import Path
 
 from artfs.catalog.collection import Collection
 from artfs.errors import ArtfsError, Collision
-from artfs.mount.errnos import errno_of
+from artfs.fuse.errnos import errno_of
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.store import durable
-from artfs.view.node import Node, ready
-from artfs.view.view import View
-from artfs.volume import Volume
+from artfs.vfs.node import Node, ready
+from artfs.vfs.view import View
+from artfs.volume.volume import Volume
 from tests.conformance.driver import Filesystem, OpenFile
 from tests.conformance.view import Kernel, ViewFile, ViewFilesystem
 from tests.property.worlds import Finished, Seat

@@ -21,7 +21,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from artfs.view.node import Listing
+from artfs.vfs.node import Listing
 from tests.conformance.driver import Filesystem, OpenFile, OsFilesystem, When
 from tests.conformance.helpers import read_all
 from tests.property.looking import Seen, Tree, content_of, expect_same, joined, look, sealed

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from artfs.linux import syscalls
 from artfs.pending import place
 from artfs.seal import ingest
-from artfs.store import syscalls
 from tests.property.memory import ViewWorld
 from tests.property.moving import MovingMachine
 

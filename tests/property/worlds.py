@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from artfs.view.node import Listing
+from artfs.vfs.node import Listing
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
 
 

@@ -102,9 +102,9 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     yield shared_place
     assert current.run() is None, "the test left a run open"
     gc.collect()
-    access = connection.connect().access()
+    client = connection.connect().client()
     eventually(
-        lambda: not any(found["pending"] for found in access.collections()), what="no draft is left behind"
+        lambda: not any(found["pending"] for found in client.collections()), what="no draft is left behind"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import artfs as wandb
-from artfs.access.open import open_access
+from artfs.client.open import open_client
 from artfs.errors import Busy, RunsJoined
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import must
@@ -70,13 +70,13 @@ def gc_of(place: Place) -> Gc:
 
 
 def drafts(place: Place, name: str) -> list[bytes]:
-    with open_access(place.path) as access:
-        return access.pending_names(name)
+    with open_client(place.path) as client:
+        return client.pending_names(name)
 
 
 def collections(place: Place) -> list[str]:
-    with open_access(place.path) as access:
-        return [str(found["name"]) for found in access.collections()]
+    with open_client(place.path) as client:
+        return [str(found["name"]) for found in client.collections()]
 
 
 def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of: Gc) -> None:
@@ -86,11 +86,11 @@ def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of
         assert drafts(place, name) == [draft]
         assert wandb.Api().run(name).state == "running"
         kill(child)
-    with open_access(place.path) as access:
-        status = access.pending_status(name, draft)
+    with open_client(place.path) as client:
+        status = client.pending_status(name, draft)
         assert status["abandoned"]
-        assert access.collection(name)["abandoned"] == 1
-        assert access.describe()["abandoned"] == 1
+        assert client.collection(name)["abandoned"] == 1
+        assert client.describe()["abandoned"] == 1
     shown = {"collection": name, "distributed_id": draft.decode()}
     listed = must("--volume", place.path, "pending", name)
     assert listed.split("\t")[1] == "abandoned"
@@ -110,11 +110,11 @@ def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of
 @pytest.mark.parametrize("what", ["description", "tags"])
 def test_a_collection_that_somebody_described_stays(place: Place, name: str, gc_of: Gc, what: str) -> None:
     with victim(name, DRAFT) as child:
-        with open_access(place.path) as access:
+        with open_client(place.path) as client:
             if what == "tags":
-                access.tag_collection(name, ["ours"])
+                client.tag_collection(name, ["ours"])
             else:
-                access.describe_collection(name, "ours")
+                client.describe_collection(name, "ours")
         kill(child)
     assert len(gc_of()["discarded"]) == 1
     assert name in collections(place)
@@ -122,9 +122,9 @@ def test_a_collection_that_somebody_described_stays(place: Place, name: str, gc_
 
 
 def test_a_collection_that_was_there_stays(place: Place, name: str, gc_of: Gc) -> None:
-    with open_access(place.path) as access:
-        access.new(name, b"other", kind="dataset")
-        access.discard(name, b"other")
+    with open_client(place.path) as client:
+        client.new(name, b"other", kind="dataset")
+        client.discard(name, b"other")
     with victim(name, DRAFT) as child:
         kill(child)
     assert len(gc_of()["discarded"]) == 1
@@ -159,10 +159,10 @@ with artfs.init(id=name) as run:
         kill(child)
     assert gc_of()["discarded"] == []
     assert drafts(place, name) == [b"job-42", b"sdk-0123456789abcdef"]
-    with open_access(place.path) as access:
+    with open_client(place.path) as client:
         for draft in drafts(place, name):
-            assert access.pending_status(name, draft)["abandoned"] is False
-            access.discard(name, draft)
+            assert client.pending_status(name, draft)["abandoned"] is False
+            client.discard(name, draft)
 
 
 def test_a_stopped_process_is_alive(place: Place, name: str, gc_of: Gc) -> None:
@@ -249,52 +249,52 @@ for number in range(12):
 
 def test_the_join_of_a_killed_process_is_told(place: Place, name: str) -> None:
     code = """
-from artfs.access.open import open_access
-with open_access(os.environ["ARTFS_VOLUME"]) as access:
+from artfs.client.open import open_client
+with open_client(os.environ["ARTFS_VOLUME"]) as access:
     access.new(name, b"job", kind="dataset")
     access.join(name, b"job", "worker")
 """
-    with victim(name, code) as child, open_access(place.path) as access:
+    with victim(name, code) as child, open_client(place.path) as client:
         with pytest.raises(Busy, match=r"have joined and not left: worker$"):
-            access.finish(name, b"job", wait=0)
+            client.finish(name, b"job", wait=0)
         kill(child)
         with pytest.raises(Busy, match=r"killed: worker of process \d+ on .*--force"):
-            access.finish(name, b"job", wait=0)
+            client.finish(name, b"job", wait=0)
     # The same run goes on in another process, and leaves.
     again = (
-        code + 'with open_access(os.environ["ARTFS_VOLUME"]) as access: access.leave(name, b"job", "worker")'
+        code + 'with open_client(os.environ["ARTFS_VOLUME"]) as access: access.leave(name, b"job", "worker")'
     )
     again = again.replace('access.new(name, b"job", kind="dataset")', "pass")
     with victim(name, again):
         pass
-    with open_access(place.path) as access:
-        assert access.finish(name, b"job", wait=0)["version"] == "v0"
+    with open_client(place.path) as client:
+        assert client.finish(name, b"job", wait=0)["version"] == "v0"
 
 
 def test_processes_of_one_run_join_and_end_each_for_itself(
     place: Place, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = """
-from artfs.access.open import open_access
+from artfs.client.open import open_client
 run = artfs.init(id=name)
-access = open_access(os.environ["ARTFS_VOLUME"])
+access = open_client(os.environ["ARTFS_VOLUME"])
 access.join(name, b"job", run.id)
 """
-    with open_access(place.path) as access:
-        access.new(name, b"job", kind="dataset")
+    with open_client(place.path) as client:
+        client.new(name, b"job", kind="dataset")
         with victim(name, code) as child:
             with wandb.init(id=name):
                 assert f"goes on in another process, too, as one run: {child.pid} on" in caplog.text
-                access.join(name, b"job", name)
-                access.leave(name, b"job", name)
+                client.join(name, b"job", name)
+                client.leave(name, b"job", name)
             assert wandb.Api().run(name).state == "running"
             with pytest.raises(Busy, match=f"have joined and not left: {name}$"):
-                access.finish(name, b"job", wait=0)
+                client.finish(name, b"job", wait=0)
             kill(child)
         assert wandb.Api().run(name).state == "crashed"
         with pytest.raises(Busy, match="killed"):
-            access.finish(name, b"job", wait=0)
-        access.finish(name, b"job", force=True)
+            client.finish(name, b"job", wait=0)
+        client.finish(name, b"job", force=True)
 
 
 def test_a_path_that_two_living_processes_of_one_run_bring(place: Place, name: str) -> None:

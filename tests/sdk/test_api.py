@@ -61,14 +61,14 @@ def test_a_list_reads_what_is_asked_for(place: Place, name: str, monkeypatch: py
     for number in range(4):
         version(name, str(number))
     asked: list[str] = []
-    access = type(connect().access())
-    read = access.version
+    client = type(connect().client())
+    read = client.version
 
     def noting(self: Any, name: str, ref: str) -> dict[str, Any]:
         asked.append(ref)
         return read(self, name, ref)
 
-    monkeypatch.setattr(access, "version", noting)
+    monkeypatch.setattr(client, "version", noting)
     found = wandb.Api().artifacts("dataset", name)
     assert (len(found), asked) == (4, [])
     assert found[0].version == "v3"

@@ -214,7 +214,7 @@ def test_eight_processes_and_one_that_finishes(place: Place, name: str) -> None:
 _KILLED = """
 import os, sys
 import artfs as wandb
-from artfs.access import copier
+from artfs.client import copier
 
 copier.set_attributes = lambda *_, **__: os._exit(9)
 with wandb.init() as run:

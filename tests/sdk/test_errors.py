@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import artfs
-from artfs.access.access import Access
+from artfs.client.interface import Client
 from artfs.sdk.connection import connect
 from tests.sdk.conftest import Place, open_to_all
 
@@ -45,8 +45,8 @@ def raises(kind: type[Exception], text: str, **fields: object) -> Callable[[Call
     return row
 
 
-def _access() -> Access:
-    return connect().access()
+def _access() -> Client:
+    return connect().client()
 
 
 def _saved(name: str, kind: str = "dataset", *, alias: str | None = None) -> artfs.Artifact:
@@ -59,24 +59,24 @@ def _saved(name: str, kind: str = "dataset", *, alias: str | None = None) -> art
 
 
 @contextlib.contextmanager
-def _pending(name: str, **options: Any) -> Iterator[Access]:
-    access = _access()
-    access.new(name, b"job", **options)
+def _pending(name: str, **options: Any) -> Iterator[Client]:
+    client = _access()
+    client.new(name, b"job", **options)
     try:
-        yield access
+        yield client
     finally:
-        access.discard(name, b"job")
+        client.discard(name, b"job")
 
 
-def _finished(name: str) -> Access:
-    access = _access()
-    access.new(name, b"job")
-    access.finish(name, b"job")
-    return access
+def _finished(name: str) -> Client:
+    client = _access()
+    client.new(name, b"job")
+    client.finish(name, b"job")
+    return client
 
 
-def _put(access: Access, name: str, path: bytes) -> None:
-    with access.filling(name, b"job") as tree, tree.cursor() as at, at.stage(0o644) as staged:
+def _put(client: Client, name: str, path: bytes) -> None:
+    with client.filling(name, b"job") as tree, tree.cursor() as at, at.stage(0o644) as staged:
         at.publish(staged, path, replace=False)
 
 
@@ -237,8 +237,8 @@ def a_type_where_there_is_none(name: str) -> None:
     distributed_id=b"job",
 )
 def started_twice(name: str) -> None:
-    with _pending(name) as access:
-        access.new(name, b"job")
+    with _pending(name) as client:
+        client.new(name, b"job")
 
 
 _FINISHED = "'job' of '{name}' is finished: it is v0; start another id"
@@ -299,9 +299,9 @@ def a_directory_where_a_file_is(name: str) -> None:
 
 @raises(artfs.AlreadyExists, "'x' is there already: remove it first")
 def another_reference_of_a_name(name: str) -> None:
-    with _pending(name) as access:
-        _put(access, name, b"x")
-        access.add_reference(name, b"job", b"x", _here("y"))
+    with _pending(name) as client:
+        _put(client, name, b"x")
+        client.add_reference(name, b"job", b"x", _here("y"))
 
 
 @raises(
@@ -316,8 +316,8 @@ def a_version_with_an_alias_is_deleted(name: str) -> None:
 
 @raises(artfs.NotEmpty, "'{name}' has pending versions: finish or discard them first")
 def a_collection_with_a_draft_is_deleted(name: str) -> None:
-    with _pending(name) as access:
-        access.remove_collection(name)
+    with _pending(name) as client:
+        client.remove_collection(name)
 
 
 @raises(artfs.NotEmpty, "'{name}' has versions (1): remove them first")
@@ -331,24 +331,24 @@ def a_collection_with_a_version_is_deleted(name: str) -> None:
 
 @raises(artfs.RunsJoined, "runs have joined and not left: r1, r2", runs=("r1", "r2"), killed=())
 def finished_while_runs_are_at_it(name: str) -> None:
-    with _pending(name) as access:
-        access.join(name, b"job", "r1")
-        access.join(name, b"job", "r2")
-        access.finish(name, b"job", wait=0.1)
+    with _pending(name) as client:
+        client.join(name, b"job", "r1")
+        client.join(name, b"job", "r2")
+        client.finish(name, b"job", wait=0.1)
 
 
 @raises(artfs.NotIdle, "somebody works on it: it has changed lately, or a run has joined it")
 def discarded_if_idle(name: str) -> None:
-    with _pending(name) as access:
-        access.discard(name, b"job", idle=1000.0)
+    with _pending(name) as client:
+        client.discard(name, b"job", idle=1000.0)
 
 
 @raises(artfs.TreeTouched, "the tree was changed already: its base can be set only while it is untouched")
 def a_base_after_the_first_file(name: str) -> None:
     _saved(name)
-    with _pending(name) as access:
-        _put(access, name, b"x")
-        access.set_base(name, b"job", "v0")
+    with _pending(name) as client:
+        _put(client, name, b"x")
+        client.set_base(name, b"job", "v0")
 
 
 @raises(
@@ -359,12 +359,12 @@ def a_base_after_the_first_file(name: str) -> None:
 )
 def both_sides_changed_a_path(name: str) -> None:
     _saved(name)
-    with _pending(name, base="latest") as access:
-        _put(access, name, b"x")
+    with _pending(name, base="latest") as client:
+        _put(client, name, b"x")
         theirs = artfs.Artifact(name, "dataset")
         theirs.add(b"2", "x")
         theirs.save()
-        access.finish(name, b"job")
+        client.finish(name, b"job")
 
 
 @raises(
@@ -373,12 +373,12 @@ def both_sides_changed_a_path(name: str) -> None:
     entries=((b"d/pipe", "fifo"),),
 )
 def a_fifo_is_sealed(name: str) -> None:
-    with _pending(name) as access:
-        with access.filling(name, b"job") as tree, tree.cursor() as at:
+    with _pending(name) as client:
+        with client.filling(name, b"job") as tree, tree.cursor() as at:
             at.make(b"d", 0o755)
             at.enter(b"d")
             os.mkfifo(b"pipe", dir_fd=at._to.fd)  # type: ignore[attr-defined]
-        access.finish(name, b"job")
+        client.finish(name, b"job")
 
 
 @raises(
@@ -569,11 +569,11 @@ def test_it_is_the_same_in_every_way(row: Row, name: str, tmp_path: Path) -> Non
 def test_files_that_are_open_are_told(place: Place, name: str) -> None:
     if not place.mounted:
         pytest.skip("nobody opens a file of a pending version without a mount")
-    with _pending(name) as access:
-        directory = access.pending_directory(name, b"job")
+    with _pending(name) as client:
+        directory = client.pending_directory(name, b"job")
         assert directory is not None
         with open(directory / "x", "wb"), pytest.raises(artfs.OpenForWriting) as caught:
-            access.finish(name, b"job", wait=0.1)
+            client.finish(name, b"job", wait=0.1)
     [writer] = caught.value.writers
     assert (writer.path, writer.pid) == (b"x", os.getpid())
 

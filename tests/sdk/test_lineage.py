@@ -83,9 +83,9 @@ def test_a_run_that_may_not_be_recorded_is_none(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "closed")
 
-    access = type(connection.connect().access())
+    client = type(connection.connect().client())
     with monkeypatch.context() as patch:
-        patch.setattr(access, "record_run", refuse)
+        patch.setattr(client, "record_run", refuse)
         with pytest.raises(PermissionError, match="closed"):
             wandb.init()
     assert current.run() is None

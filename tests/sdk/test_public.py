@@ -66,7 +66,7 @@ def test_the_import_loads_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code = "import artfs\nartifact = artfs.Artifact('x', 'y')\nartifact.add(b'x', 'x')\nartifact.save()"
     loaded = _modules(code, tmp_path)
     assert "artfs.sdk.artifact" in loaded
-    assert not loaded & {"pyfuse3", "trio", "click", "rich", "numpy", "artfs.mount", "artfs.view"}
+    assert not loaded & {"pyfuse3", "trio", "click", "rich", "numpy", "artfs.mount", "artfs.vfs"}
 
 
 def test_login_is_harmless() -> None:

@@ -22,7 +22,7 @@ from tests.sdk.conftest import Place
 
 
 def stored(run: wandb.Run) -> dict[str, Any]:
-    return run._connection.access().run(run.id)
+    return run._connection.client().run(run.id)
 
 
 def versions(name: str) -> list[str]:

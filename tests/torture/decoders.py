@@ -20,17 +20,17 @@ import msgspec
 from artfs.catalog import records
 from artfs.catalog.runs import Run, Runs, check_run_id
 from artfs.errors import ArtfsError, Damaged
+from artfs.fuse import handshake
 from artfs.model import digest, duration, names, pages
 from artfs.model.digest import Algorithm
 from artfs.model.scope import Scope
-from artfs.mount import handshake
 from artfs.pending import overlay, reference
 from artfs.pending.draft import Birth, JoinedRun, Mark, Owners, Settings
-from artfs.remote import uris
+from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
 from artfs.store.locks import Lock
-from artfs.view.control import finish, json_documents, metadata, references, texts
+from artfs.vfs.control import finish, json_documents, metadata, references, texts
 
 GOLDEN = Path(__file__).resolve().parents[1] / "unit/golden"
 ID = digest.text(digest.tree_id(Algorithm.XXH128, b"page")).encode()

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import pytest
 
-from artfs.mount import mounts
-from artfs.mount.unmount import unmount
+from artfs.daemon.unmount import unmount
+from artfs.linux import mountinfo
 from artfs.store import durable
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.torture import oracle
 from tests.torture.model import Mine, Op, World, apply
 from tests.torture.worker import TEAM, Directly, Log, OnMount, read_log, work
@@ -97,8 +97,8 @@ class Torture:
 
     def _detach(self) -> None:
         """Takes away what killed daemons left: one dead mount above the other."""
-        while any(mount.point == self.point for mount in mounts.table()):
-            mounts.detach(self.point)
+        while any(mount.point == self.point for mount in mountinfo.table()):
+            mountinfo.detach(self.point)
 
     def close(self) -> None:
         """Ends what runs, whatever happened."""

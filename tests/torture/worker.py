@@ -17,12 +17,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from artfs.access.access import Access
-from artfs.access.copier import Copier, Terms
-from artfs.access.open import open_access
-from artfs.access.sources import Sources
+from artfs.client.interface import Client
+from artfs.client.open import open_client
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.tree_writer import Copier, Terms
 from artfs.errors import ArtfsError
-from artfs.mount.errnos import errno_of
+from artfs.fuse.errnos import errno_of
 from tests.mount.control import ask, command
 from tests.torture.choice import Chooser
 from tests.torture.model import Mine, Op, apply, bytes_of
@@ -145,7 +145,7 @@ class Directly:
 
     def __init__(self, mine: Mine, volume: Path, scratch: Path) -> None:
         self._mine, self._volume, self._scratch = mine, volume, scratch
-        self._access: Access = open_access(volume)
+        self._access: Client = open_client(volume)
 
     def team_id(self) -> str | None:
         return newest_id(map(os.fsdecode, self._access.pending_names(TEAM)))

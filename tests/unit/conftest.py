@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 
 

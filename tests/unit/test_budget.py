@@ -12,14 +12,14 @@ import pytest
 
 from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
-from artfs.remote import OURSELVES
-from artfs.view import names_listing, open_files, patch_listing
-from artfs.view.budget import Budget
-from artfs.view.control import references, snapshot
-from artfs.view.control.snapshot import Snapshot
-from artfs.view.node import Caller, Listing, Node
-from artfs.view.volume import VolumeRoot
-from artfs.volume import Volume
+from artfs.limits.budgets import Budget
+from artfs.references import OURSELVES
+from artfs.vfs import names_listing, open_files, patch_listing
+from artfs.vfs.catalog_nodes import VolumeRoot
+from artfs.vfs.control import references, snapshot
+from artfs.vfs.control.snapshot import Snapshot
+from artfs.vfs.node import Caller, Listing, Node
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, write
 from tests.conformance.view import ViewInMemory
 

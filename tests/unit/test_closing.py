@@ -12,7 +12,7 @@ import pytest
 from artfs.errors import ReadOnly, Sealing
 from artfs.pending import closing
 from artfs.seal.seal import Request
-from artfs.view.node import ROOT, Changes, Unready, ready
+from artfs.vfs.node import ROOT, Changes, Unready, ready
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 from tests.crash.faults import steps

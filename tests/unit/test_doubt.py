@@ -15,7 +15,7 @@ import xxhash
 from artfs.errors import Damaged
 from artfs.seal.seal import Request
 from artfs.store import flush
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.crash.faults import steps
 

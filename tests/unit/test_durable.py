@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import LostRace
-from artfs.store import durable, syscalls
+from artfs.linux import syscalls
+from artfs.store import durable
 from tests.unit.stores import crash_at, crash_points, directory
 
 

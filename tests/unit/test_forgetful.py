@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
-from artfs.store import syscalls
-from artfs.view.node import Caller
-from artfs.view.pending import PendingDirectory
+from artfs.linux import syscalls
+from artfs.vfs.node import Caller
+from artfs.vfs.pending import PendingDirectory
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from artfs.access.lineage import Graph, Node
 from artfs.cli.graph import as_text
+from artfs.client.lineage import Graph, Node
 
 
 def graph_of(*edges: tuple[str, str]) -> Graph:

@@ -13,7 +13,7 @@ from artfs.errors import Busy
 from artfs.pending.draft import Draft
 from artfs.store import owners
 from artfs.store.owners import Owner
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 
 ELSEWHERE = Owner(pid=1, host="elsewhere", boot="another one")
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artfs.errors import InvalidCommand
-from artfs.view.control import json_documents
-from artfs.view.control.json_documents import Document, is_whole
+from artfs.vfs.control import json_documents
+from artfs.vfs.control.json_documents import Document, is_whole
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='ab"\\\\{}[]\n\u00e9', max_size=8),

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import Damaged, LostRace
+from artfs.linux import syscalls
 from artfs.model.digest import Algorithm, BlobId, blob_id, text
 from artfs.model.pages import Leaf
-from artfs.store import durable, files, flush, layout, syscalls
+from artfs.store import durable, files, flush, layout
 from artfs.store.files import BLOCK
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path

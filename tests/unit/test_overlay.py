@@ -14,14 +14,14 @@ import pytest
 
 from artfs.catalog.collection import Collection
 from artfs.errors import Damaged
+from artfs.linux import syscalls
 from artfs.model.digest import Algorithm, blob_id, parse_tree, text
 from artfs.model.entry import FileEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Base, Lower, Stub
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
-from artfs.store import syscalls
-from artfs.volume import Volume
+from artfs.volume.volume import Volume
 from tests.crash.faults import steps
 from tests.unit.stores import crash_at, crash_points, directory
 

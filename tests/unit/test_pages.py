@@ -10,15 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id, content_digest, text, tree_id
-from artfs.model.entry import (
-    MANY,
-    MAX_INT,
-    DirEntry,
-    FileEntry,
-    ReferenceEntry,
-    Summary,
-    SymlinkEntry,
-)
+from artfs.model.entry import MANY, MAX_INT, DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
 from artfs.model.pages import (
     INDEX_MAX,
     INDEX_MIN,

@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from artfs.access.open import open_access
-from artfs.access.put import put
-from artfs.access.sources import Sources
+from artfs.client.open import open_client
+from artfs.client.transfer.put import put
+from artfs.client.transfer.sources import Sources
 from artfs.errors import UnfitFilesystem, VolumeExists
-from artfs.store import durable, needs, probe, syscalls
+from artfs.linux import syscalls
+from artfs.store import durable, needs, probe
 from artfs.store.layout import Layout
-from artfs.view.node import LOWER
+from artfs.vfs.node import LOWER
 
 _open, _link, _unlink, _rename = os.open, os.link, os.unlink, os.rename
 _stat, _fstat, _renameat2 = os.stat, os.fstat, syscalls.renameat2
@@ -310,7 +311,7 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
     Layout.init(volume).close()
 
     def put_it() -> None:
-        with open_access(volume) as access:
+        with open_client(volume) as access:
             put(access, Sources([os.fsencode(source)]), "model")
 
     put_it()
@@ -320,11 +321,11 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
         (source / "file").write_bytes(b"others")
         with pytest.raises(UnfitFilesystem, match="move the volume to"):
             put_it()
-        with open_access(volume) as access:
+        with open_client(volume) as access:
             assert len(access.versions("model")) == 1
             assert access.pending_names("model") == []
     put_it()
-    with open_access(volume) as access:
+    with open_client(volume) as access:
         assert len(access.versions("model")) == 2
 
 

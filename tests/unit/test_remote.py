@@ -25,8 +25,8 @@ from artfs.errors import (
     printable_uri,
 )
 from artfs.model.digest import Algorithm
-from artfs.remote import Asker, LocalFile, Remotes, local, mounts, uris
-from artfs.remote.mounts import Mounts
+from artfs.references import Asker, LocalFile, Remotes, allowed_mounts, local_files, uris
+from artfs.references.allowed_mounts import Mounts
 from artfs.store import durable, files
 from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
@@ -79,7 +79,7 @@ def tag(data: bytes) -> bytes:
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets an hour pass: every file was last changed long ago."""
-    monkeypatch.setattr(local, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9))
+    monkeypatch.setattr(local_files, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9))
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ def test_a_file_changed_a_moment_ago_is_hashed_each_time(place: Path, hashed: li
 
 @pytest.mark.usefixtures("long_ago")
 def test_the_memory_of_files_is_bounded(place: Path, hashed: list[int], monkeypatch) -> None:
-    monkeypatch.setattr(local, "REMEMBERED", 2)
+    monkeypatch.setattr(local_files, "REMEMBERED", 2)
     remote = remotes()
     one, two, three = (make(place / name) for name in "123")
     for path in (one, two, one, three, one):
@@ -472,7 +472,7 @@ def test_a_file_that_becomes_a_fifo_is_not_opened(place: Path, monkeypatch) -> N
 def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, monkeypatch) -> None:
     make(place / "top" / "dir" / "a")
     make(place / "other" / "a", b"evil")
-    below = local.LocalFiles._below
+    below = local_files.LocalFiles._below
 
     def swapping(self, *arguments):
         listed = below(self, *arguments)
@@ -480,7 +480,7 @@ def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, 
         (place / "top/dir").symlink_to("../other")
         return listed
 
-    monkeypatch.setattr(local.LocalFiles, "_below", swapping)
+    monkeypatch.setattr(local_files.LocalFiles, "_below", swapping)
     with pytest.raises(Unreachable):
         remotes().look(uri_of(place / "top"))
 
@@ -606,7 +606,7 @@ def test_which_mounts_are_read(mount, common, careful, monkeypatch) -> None:
     def fake(path: bytes) -> bytes:
         return MOUNTINFO if path.endswith(b"mountinfo") else b"pos:\t0\nmnt_id:\t%s\nino:\t1\n" % mount
 
-    monkeypatch.setattr(mounts, "_read", fake)
+    monkeypatch.setattr(allowed_mounts, "_read", fake)
     for cautious, expected in ((False, common), (True, careful)):
         said = Mounts(careful=cautious).refusal(3)
         assert said is None if expected is None else said is not None and expected in said
@@ -662,7 +662,7 @@ def test_without_libraries_everything_but_files_says_what_to_install(place: Path
 def test_obstore_is_imported_late() -> None:
     import subprocess
 
-    code = "import sys, artfs.remote; assert 'obstore' not in sys.modules"
+    code = "import sys, artfs.references; assert 'obstore' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

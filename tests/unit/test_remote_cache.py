@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from artfs.errors import Unreachable
-from artfs.remote.cache import Cache
-from artfs.remote.flights import Flights
+from artfs.references.cache import Cache
+from artfs.references.single_flight import Flights
 from artfs.store import durable
 
 

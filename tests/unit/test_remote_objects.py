@@ -25,8 +25,8 @@ from obstore.store import LocalStore, MemoryStore
 
 from artfs.errors import Changed, InvalidCommand, RemoteMissing, Unreachable
 from artfs.model.digest import Algorithm
-from artfs.remote import Patience, Remotes, by_obstore
-from artfs.remote.objects import Stores
+from artfs.references import Patience, Remotes, object_stores
+from artfs.references.remote_objects import Stores
 from artfs.store import durable
 from tests.local_server import LocalServer, Quiet
 from tests.unit.test_remote_cache import together
@@ -446,7 +446,7 @@ class Injected(Stores):
 
     def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> Any:
         self.made.append((scheme, where))
-        return by_obstore.ByObstore(self.buckets[where])
+        return object_stores.ByObstore(self.buckets[where])
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -530,7 +530,7 @@ def test_too_many_objects_are_refused_while_they_are_listed(monkeypatch) -> None
             yield chunk
 
     monkeypatch.setattr(obstore, "list", counting)
-    monkeypatch.setattr(by_obstore, "_LIST", 5)
+    monkeypatch.setattr(object_stores, "_LIST", 5)
     with opened(None, stores=Injected({"bucket": store})) as remote:
         with pytest.raises(InvalidCommand, match=r"s3://bucket/set/ has more than 7 objects: .*max_objects"):
             remote.look("s3://bucket/set/", max_objects=7)
@@ -660,7 +660,10 @@ def test_azure_without_an_account_says_what_is_missing(remote: Remotes, monkeypa
 
 def test_missing_credentials_are_called_so() -> None:
     text = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token: status code: 403"
-    with pytest.raises(Unreachable, match="no credentials"), by_obstore._translated(obstore, "s3://bucket/a"):
+    with (
+        pytest.raises(Unreachable, match="no credentials"),
+        object_stores._translated(obstore, "s3://bucket/a"),
+    ):
         raise obstore.exceptions.GenericError(text)
 
 
@@ -668,7 +671,7 @@ def test_an_unknown_failure_shows_names_of_kinds_only() -> None:
     text = 'Generic error: hunter2 is bad\n\nDebug source:\nGeneric {\n source: BadKey {\n key: "hunter2" } }'
     with (
         pytest.raises(Unreachable, match=r"failed \(BadKey\)") as failed,
-        by_obstore._translated(obstore, "s3://bucket/a"),
+        object_stores._translated(obstore, "s3://bucket/a"),
     ):
         raise obstore.exceptions.GenericError(text)
     assert "hunter2" not in repr(failed.value)

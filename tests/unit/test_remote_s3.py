@@ -11,7 +11,7 @@ import pytest
 
 from artfs.errors import Changed, InvalidCommand, Unreachable
 from artfs.model.digest import Algorithm
-from artfs.remote import Patience, Remotes
+from artfs.references import Patience, Remotes
 from tests.s3_server import S3Server, environment, s3_server
 
 _numbers = itertools.count(1)

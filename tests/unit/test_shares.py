@@ -14,17 +14,18 @@ import pytest
 import trio
 
 from artfs.errors import Interrupted
-from artfs.mount import shares, sparing, threads
-from artfs.mount.operations import Operations
-from artfs.mount.table import InodeTable
-from artfs.view.node import ROOT, Caller, Unready
-from artfs.view.view import View
-from artfs.view.volume import VolumeRoot
-from artfs.volume import Volume
+from artfs.fuse import shares, threads
+from artfs.fuse.inode_table import InodeTable
+from artfs.fuse.operations import Operations
+from artfs.limits import log_rate_limit
+from artfs.vfs.catalog_nodes import VolumeRoot
+from artfs.vfs.node import ROOT, Caller, Unready
+from artfs.vfs.view import View
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 
 if TYPE_CHECKING:
-    from artfs.mount.daemon import Session
+    from artfs.fuse.session import Session
 
 MOST = shares.MOST_DESCRIPTORS
 
@@ -257,7 +258,7 @@ class Log:
     def __init__(self) -> None:
         self.now = 0.0
         self.told: list[str] = []
-        self._sparing = sparing.Sparing(lambda: self.now)
+        self._sparing = log_rate_limit.Sparing(lambda: self.now)
 
     def tell(self, name: str, text: str) -> None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, "%s", (text,), None)
@@ -269,7 +270,7 @@ def test_what_users_repeat_is_told_once() -> None:
     log = Log()
     for _ in range(10):
         log.tell("artfs.references", "gone")
-        log.tell("artfs.mount.operations", "not the users'")
+        log.tell("artfs.fuse.operations", "not the users'")
     assert log.told.count("gone") == 1
     assert log.told.count("not the users'") == 10
     log.tell("artfs.references", "changed")
@@ -281,9 +282,9 @@ def test_what_users_repeat_is_told_once() -> None:
 def test_the_log_grows_slowly_whatever_is_told() -> None:
     log = Log()
     for number in range(5000):
-        log.tell("artfs.view.sealed", f"{number} is damaged")
+        log.tell("artfs.vfs.sealed", f"{number} is damaged")
     assert len(log.told) == 60
     log.now = 61
-    log.tell("artfs.view.sealed", "1 is damaged")
-    log.tell("artfs.view.sealed", "4000 is damaged")
+    log.tell("artfs.vfs.sealed", "1 is damaged")
+    log.tell("artfs.vfs.sealed", "4000 is damaged")
     assert log.told[60:] == ["4000 is damaged (and 4940 others before)"]

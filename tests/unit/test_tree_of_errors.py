@@ -15,8 +15,8 @@ import pytest
 import artfs
 from artfs import errors
 from artfs.cli.exits import REFUSED, status_of
+from artfs.fuse.errnos import errno_of
 from artfs.model import refusals
-from artfs.mount.errnos import errno_of
 
 #: One of each class, with every field set. A class without an example fails the tests.
 EXAMPLES: tuple[errors.ArtfsError, ...] = (
@@ -91,17 +91,17 @@ BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
 
 #: Exceptions that pass between two functions of artfs, and never reach a user.
 SIGNALS = {
-    "artfs.remote.answers.BrokeOff",
-    "artfs.remote.answers.NoAnswerToHead",
-    "artfs.remote.answers.NoObject",
-    "artfs.remote.answers.Unanswered",
-    "artfs.remote.asker.GivenUp",
-    "artfs.remote.local._Refused",
+    "artfs.references.answers.BrokeOff",
+    "artfs.references.answers.NoAnswerToHead",
+    "artfs.references.answers.NoObject",
+    "artfs.references.answers.Unanswered",
+    "artfs.references.asker.GivenUp",
+    "artfs.references.local_files._Refused",
     "artfs.store.needs.Limited",
     "artfs.store.needs.Missing",
-    "artfs.view.control.references._NoRoomError",
-    "artfs.view.node.NoSuchAttribute",
-    "artfs.view.node.Unready",
+    "artfs.vfs.control.references._NoRoomError",
+    "artfs.vfs.node.NoSuchAttribute",
+    "artfs.vfs.node.Unready",
 }
 
 parametrized = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -10,7 +10,7 @@ import pytest
 
 from artfs.errors import CannotSeal, OpenForWriting, ReadOnly, Sealing
 from artfs.seal.seal import Answer, Request
-from artfs.view.node import ROOT
+from artfs.vfs.node import ROOT
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 from tests.crash.faults import steps

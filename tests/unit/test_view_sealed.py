@@ -8,9 +8,9 @@ import pytest
 
 from artfs.model.entry import DirEntry
 from artfs.seal.seal import Request
-from artfs.view.node import ROOT, Node, Unready
-from artfs.view.sealed import KeptNodes, SealedNode
-from artfs.volume import Volume
+from artfs.vfs.node import ROOT, Node, Unready
+from artfs.vfs.sealed import KeptNodes, SealedNode
+from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import ViewInMemory
 

@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from artfs.sdk.media import column_types
 from artfs.sdk.media.cells import from_json, to_json
 from artfs.sdk.media.column_types import ANY, NUMBER, TIMESTAMP, UNKNOWN, Dict, ListOf, NDArray, Type, Union
-from artfs.sdk.media.keys import (
-    PRIMARY_KEY,
-    ForeignIndex,
-    ForeignKey,
-    PrimaryKey,
-    TableIndex,
-    TableKey,
-)
+from artfs.sdk.media.keys import PRIMARY_KEY, ForeignIndex, ForeignKey, PrimaryKey, TableIndex, TableKey
 from artfs.sdk.media.value import Files, MediaValue, NewFiles
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A volume used directly, without a mount."""

@@ -1,0 +1,121 @@
+"""Where versions come from and what became of them: the graph of versions and runs around one collection.
+
+Owns how it is gathered. Knows no implementation of `Client`, and not how a graph is shown. Blocking; any
+thread.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from artfs.client.interface import Client
+from artfs.errors import NotFound, VolumeError
+
+Key: TypeAlias = tuple[str, str]
+"""The kind of a node and its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A version, by a name like ``model:v3``, or a run, by its id. ``facts`` is what is known of it."""
+
+    kind: str  # "version" or "run"
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.name
+
+
+class Graph:
+    """Nodes, and edges in the direction of time: a version to a run that used it, a run to what it made.
+
+    An edge from version to version leads from the base of a patch to the patch. Nodes that were deleted since
+    have no facts.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[Key, Node] = {}
+        self.edges: dict[tuple[Key, Key], None] = {}
+        self._before: defaultdict[Key, list[Key]] = defaultdict(list)
+        self._after: defaultdict[Key, list[Key]] = defaultdict(list)
+
+    def connect(self, start: Key, end: Key) -> None:
+        """Adds an edge, unless it is there. Both nodes are to follow."""
+        if (start, end) not in self.edges:
+            self.edges[start, end] = None
+            self._after[start].append(end)
+            self._before[end].append(start)
+
+    def before(self, node: Node) -> Iterator[Node]:
+        """Yields the nodes that lead to one."""
+        return (self.nodes[key] for key in self._before.get(node.key, ()))
+
+    def after(self, node: Node) -> Iterator[Node]:
+        """Yields the nodes that one leads to."""
+        return (self.nodes[key] for key in self._after.get(node.key, ()))
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "nodes": [{"kind": node.kind, "name": node.name} for node in self.nodes.values()],
+            "edges": [{"from": start[1], "to": end[1]} for start, end in self.edges],
+        }
+
+
+def lineage(client: Client, name: str) -> Graph:
+    """Gathers all that leads to and from the versions of a collection, newest first.
+
+    Raises :class:`~artfs.errors.CollectionNotFound`. What can't be seen from here is there by its name.
+    """
+    return _Gathering(client).around(name)
+
+
+class _Gathering:
+    def __init__(self, client: Client) -> None:
+        self._access = client
+        self._graph = Graph()
+        self._versions: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def around(self, name: str) -> Graph:
+        collection = self._access.versions(name)
+        todo = deque(("version", f"{name}:{status['version']}") for status in reversed(collection))
+        seen = set(todo)
+        while todo:
+            key = todo.popleft()
+            node = Node(*key, self._facts(*key))
+            self._graph.nodes[key] = node
+            for start, end in self._edges(node):
+                self._graph.connect(start, end)
+                for other in (start, end):
+                    if other not in seen:
+                        seen.add(other)
+                        todo.append(other)
+        return self._graph
+
+    def _facts(self, kind: str, name: str) -> dict[str, Any]:
+        try:
+            if kind == "run":
+                return self._access.run(name)
+            collection, _, version = name.partition(":")
+            if collection not in self._versions:
+                found = self._access.versions(collection)
+                self._versions[collection] = {status["version"]: status for status in found}
+            return self._versions[collection].get(version, {})
+        except (NotFound, VolumeError):
+            return {}
+
+    def _edges(self, node: Node) -> Iterator[tuple[Key, Key]]:
+        facts = node.facts
+        if node.kind == "run":
+            yield from ((("version", version), node.key) for version in facts.get("inputs", ()))
+            yield from ((node.key, ("version", version)) for version in facts.get("outputs", ()))
+            return
+        yield from ((("run", run), node.key) for run in facts.get("runs", ()))
+        yield from ((node.key, ("run", run)) for run in facts.get("used_by", ()))
+        if base := facts.get("base"):
+            collection = node.name.partition(":")[0]
+            yield ("version", base if ":" in base else f"{collection}:{base}"), node.key

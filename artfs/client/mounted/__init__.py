@@ -1,0 +1,1 @@
+"""A volume used through a mount: by nothing but its files."""

@@ -1,0 +1,129 @@
+"""Finds the volume that a path means, and the way to use it.
+
+Owns the choice between a mount and the volume itself. Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from artfs.client.interface import Client
+from artfs.errors import Busy, NotAVolume, VolumeError, VolumeInUse, printable
+from artfs.store.layout import Layout, is_volume
+
+VARIABLE = "ARTFS_VOLUME"
+DEFAULT = ".artfs-volume"
+_DYING = 5.0  # seconds that a killed process may take to end
+
+
+def find_volume() -> Path | None:
+    """Returns the path to use where none is given: `$ARTFS_VOLUME`, the mount around the working directory,
+    or `./.artfs-volume`; None if there is none of these."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    here = Path.cwd()
+    if mount_around(here) is not None:
+        return here
+    return Path(DEFAULT) if is_volume(DEFAULT) else None
+
+
+def open_client(path: str | os.PathLike[str]) -> Client:
+    """Opens a volume, or the mount that a path lies in, or what can be seen of one.
+
+    A volume that a daemon serves is used through its mount. Raises :class:`VolumeInUse` where that can't be
+    seen from here, and the :class:`VolumeError` that says why there is no volume.
+    """
+    path = Path(path)
+    if not is_volume(path):
+        root = mount_around(path)
+        if root is not None:
+            from artfs.client.mounted.mounted_client import MountedClient
+
+            return MountedClient(root)
+        from artfs.client.mounted.folder import folder_around
+
+        folder = folder_around(path)
+        if folder is not None:
+            return folder
+    with Layout.open(path) as layout:
+        root = _mount_of(layout)
+    if root is not None:
+        from artfs.client.mounted.mounted_client import MountedClient
+
+        return MountedClient(root)
+    from artfs.client.direct.direct_client import DirectClient
+    from artfs.volume.volume import Volume
+
+    return DirectClient(Volume.open(path))
+
+
+def _mount_of(layout: Layout) -> Path | None:
+    """Returns the root of a volume's mount; None if nobody serves it. Raises VolumeInUse."""
+    deadline = time.monotonic() + _DYING
+    while True:
+        owner = layout.mount_lock.read_owner()
+        if owner is None or not _is_held(layout):
+            return None
+        root = Path(owner.mountpoint or "/nowhere")
+        try:
+            # The mount of a killed daemon is not asked: it may never answer.
+            status = None if owner.alive() is False else _status(root)
+        except NotAVolume:
+            status = None
+        if status is None and owner.alive() is False:
+            # It was killed, and is about to let go of the lock; or others hold that, who work directly.
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            raise VolumeInUse(
+                layout.path,
+                f"{owner}, which was killed and hangs: 'artfs umount' there ends what waits for it",
+            )
+        if status is None or status.get("id") != layout.id:
+            raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")
+        return root
+
+
+def mount_around(path: Path) -> Path | None:
+    """Returns the root of the mount that a path lies in; None if it lies in none.
+
+    Raises NotAVolume if there is one whose daemon has died.
+    """
+    path = Path(os.path.realpath(path))
+    for root in (path, *path.parents):
+        status = _status(root)
+        if status is not None and "store" in status and "format" in status:
+            return root
+    return None
+
+
+def _status(root: Path) -> dict[str, Any] | None:
+    try:
+        status = json.loads((root / ".artfs" / "status").read_bytes())
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            raise NotAVolume(
+                printable(os.fsencode(root)), "the daemon of this mount has died; mount the volume again"
+            ) from None
+        return None
+    except ValueError:
+        return None
+    return status if isinstance(status, dict) else None
+
+
+def _is_held(layout: Layout) -> bool:
+    """Tells whether somebody has the mount's lock. Asked only where an owner is noted: a daemon that begins
+    must not find it taken by this."""
+    try:
+        layout.mount_lock.shared(blocking=False).release()
+    except Busy:
+        return True
+    except OSError as error:
+        raise VolumeError(f"{layout.path}: its locks can't be read: {error.strerror}") from None
+    return False

@@ -1,0 +1,1 @@
+"""Copies files into pending versions and out of versions."""

@@ -1,0 +1,210 @@
+"""Copies a version out to a directory.
+
+Owns how a target is written: each file whole or not at all, never through a symlink, never outside.
+Blocking; any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from artfs.client.file_copy import copy_bytes, set_attributes
+from artfs.client.interface import Client, Entry, Progress, silent
+from artfs.client.transfer.tree_paths import parts
+from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
+from artfs.linux.walk import Directories
+from artfs.model import names
+
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMP = b".~artfs-get."  # legal in a pending tree too
+
+
+@dataclass(slots=True)
+class Got:
+    """What was written, and where."""
+
+    collection: str
+    version: str
+    directory: Path
+    files: int = 0
+    size: int = 0
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "collection": self.collection,
+            "version": self.version,
+            "path": str(self.directory),
+            "files": self.files,
+            "bytes": self.size,
+        }
+
+
+def get(
+    client: Client,
+    name: str,
+    ref: str,
+    directory: Path | None = None,
+    *,
+    prefix: bytes = b"",
+    may_miss: Container[bytes] = (),
+    progress: Progress = silent,
+) -> Got:
+    """Copies a version, or what is at and below `prefix`, into `directory`: by default `NAME-vN` here.
+
+    The directory is made if it is not there. Files that are there already are replaced; what is in the way of
+    another kind is left, and refuses. A reference at one of the paths `may_miss` is left out if its bytes
+    can't be had. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`,
+    :class:`ReferenceFailed`.
+    """
+    status = client.version(name, ref)
+    version = str(status["version"])
+    directory = directory or Path(f"{name}-{version}")
+    for _ in islice(client.walk(name, version, prefix), len(parts(prefix)) + 1):
+        pass  # raises for a prefix that is not there, before anything is made
+    entries = client.walk(name, version, prefix)
+    root = _Left.of(next(entries))
+    total = 0 if prefix else int(status["size"])
+    got = Got(name, version, directory)
+    made = _make(directory)
+    with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
+        for entry in entries:
+            try:
+                with naming(os.path.join(os.fsencode(directory), entry.path)):
+                    writer.write(entry)
+            except ReferenceFailed:
+                if entry.path not in may_miss:
+                    raise
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                failure = client.read_failure(name, version, entry.path)
+                if failure is None:
+                    raise
+                if entry.path not in may_miss or not isinstance(failure, ReferenceFailed):
+                    raise failure from None
+        writer.climb(b"")
+        if made:
+            writer.restore(root)
+    return got
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a directory gets once all is written in it."""
+
+    entry: Entry
+    xattrs: Sequence[tuple[bytes, bytes]]
+
+    @classmethod
+    def of(cls, entry: Entry) -> _Left:
+        return cls(entry, entry.xattrs())
+
+
+class _Writer:
+    """The target of one get, and the directory of it that is being written."""
+
+    def __init__(self, target: int, got: Got, total: int, progress: Progress) -> None:
+        self._to = Directories(target)
+        self._entered: list[_Left] = []
+        self._got, self._total, self._progress, self._done = got, total, progress, 0
+
+    def close(self) -> None:
+        self._to.close()
+
+    def write(self, entry: Entry) -> None:
+        """Writes the next entry of a preorder walk."""
+        names.check_entry_name(entry.name)
+        self.climb(entry.path.rpartition(b"/")[0])
+        if entry.kind == "directory":
+            self._enter(entry)
+        else:
+            self._refuse_directory(entry.name)
+            temp = _TEMP + secrets.token_hex(8).encode()
+            try:
+                if entry.kind == "symlink":
+                    self._symlink(entry, temp)
+                else:
+                    self._file(entry, temp)
+                os.rename(temp, entry.name, src_dir_fd=self._to.fd, dst_dir_fd=self._to.fd)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temp, dir_fd=self._to.fd)
+                raise
+
+    def climb(self, path: bytes) -> None:
+        """Goes up to the directory at `path`, and gives those that it leaves their attributes."""
+        while self._entered and self._entered[-1].entry.path != path:
+            self.restore(self._entered.pop())
+            self._to.leave()
+
+    def restore(self, left: _Left) -> None:
+        """Gives the directory where one stands what it had when it was sealed."""
+        entry = left.entry
+        set_attributes(self._to.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=left.xattrs)
+
+    def _enter(self, entry: Entry) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(entry.name, 0o700, dir_fd=self._to.fd)
+        try:
+            self._to.enter(entry.name)
+        except NotADirectoryError:
+            raise InvalidCommand(
+                f"'{printable(self._to.below(entry.name))}' is in the way: it is a directory in the version,"
+                " and none here; remove it first"
+            ) from None
+        self._entered.append(_Left.of(entry))
+        mode = stat.S_IMODE(os.fstat(self._to.fd).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            with contextlib.suppress(PermissionError):
+                os.fchmod(self._to.fd, mode | stat.S_IRWXU)
+
+    def _file(self, entry: Entry, temp: bytes) -> None:
+        source = entry.open()
+        try:
+            target = os.open(temp, _NEW, 0o600, dir_fd=self._to.fd)
+            try:
+                copy_bytes(source, target, self._copied, zeros=False)
+                entry.check(target)
+                set_attributes(target, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs())
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        self._got.files += 1
+        self._got.size += entry.size
+
+    def _symlink(self, entry: Entry, temp: bytes) -> None:
+        os.symlink(entry.target, temp, dir_fd=self._to.fd)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(temp, ns=times, dir_fd=self._to.fd, follow_symlinks=False)
+
+    def _refuse_directory(self, name: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=self._to.fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                raise InvalidCommand(
+                    f"'{printable(self._to.below(name))}' is in the way: it is a directory here, and none"
+                    " in the version; remove it first"
+                )
+
+    def _copied(self, count: int) -> None:
+        self._done += count
+        self._progress("copy", self._done, self._total)
+
+
+def _make(directory: Path) -> bool:
+    try:
+        os.mkdir(directory, 0o700)  # until it gets its mode, nobody else sees what comes there
+    except FileExistsError:
+        return False
+    return True

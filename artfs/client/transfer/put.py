@@ -1,0 +1,91 @@
+"""Makes a version of files in one go, or brings them into a pending version.
+
+Owns the order of the steps, and that nothing is left of what is refused. Knows no implementation of `Client`.
+Blocking; any thread.
+
+A file that is in the tree already under the same path is replaced by a new inode: who reads the old one goes
+on doing so, and of two processes that bring the same path one wins whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from artfs.client.interface import Client, Progress, silent
+from artfs.client.transfer.sources import Sources
+from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.errors import AlreadyPending, ArtfsError
+from artfs.model import names
+
+
+def put(
+    client: Client,
+    sources: Sources,
+    name: str,
+    *,
+    kind: str | None = None,
+    base: str | None = None,
+    aliases: Sequence[str] = (),
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Makes a version of the sources, or of `base` and the sources in it.
+
+    Returns the answer of its finish with ``collection``.
+
+    If anything is refused, or it is interrupted, no pending version is left, nor a collection that was made
+    for it. Of a process that is killed they stay, and `gc` takes them.
+    """
+    for word in aliases:
+        if word != names.LATEST:
+            names.check_alias(word)
+    names.check_collection(name)
+    sources.look_through(client.holds)
+    draft = names.private_id()
+    try:
+        client.new(name, draft, kind=kind, base=base, private=True)
+        with client.filling(name, draft) as tree:
+            sources.copy(Copier(tree, Terms(replace=True, shared=False), sources.size, progress))
+        progress("finish", 0, 0)
+        answer = client.finish(name, draft, aliases)
+    except BaseException:
+        with contextlib.suppress(ArtfsError, OSError):
+            client.discard(name, draft)
+        raise
+    return {"collection": name, **answer}
+
+
+def add(
+    client: Client,
+    sources: Sources,
+    name: str,
+    distributed_id: bytes,
+    *,
+    kind: str | None = None,
+    base: str | None = None,
+    aliases: Sequence[str] = (),
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Brings the sources into the pending version of an id, which is started if it is not there; returns its
+    status.
+
+    The aliases are those it will have once it is finished. `base` must be the one that it has, or is given to
+    one that nothing was brought into yet; else :class:`~artfs.errors.TreeTouched` is raised.
+    """
+    for word in aliases:
+        names.check_alias(word)
+    sources.look_through(client.holds)
+    try:
+        client.new(name, distributed_id, kind=kind, base=base)
+    except AlreadyPending:
+        if base is not None and client.pending_status(name, distributed_id)["base"] != base:
+            client.set_base(name, distributed_id, base)
+    if aliases:
+        client.annotate(name, distributed_id, aliases=aliases)
+    with client.filling(name, distributed_id) as tree:
+        sources.copy(Copier(tree, Terms(replace=True), sources.size, progress))
+    return client.pending_status(name, distributed_id)
+
+
+__all__ = ["Sources", "add", "put"]

@@ -1,0 +1,307 @@
+"""A small process that brings a mount back when its daemon dies.
+
+Owns when a daemon is started again and when not. Knows neither pyfuse3 nor trio, and of the volume its lock
+alone; runs in the main thread of a process that does nothing else. Every wait is one poll(2), for signals and
+for the daemon's line, so that nothing here hangs with a daemon or a mount. A daemon that was killed while a
+thread of it hung in the kernel is no end to wait(2) yet (``dead``): that is looked for.
+
+    a clean end (umount, SIGTERM, SIGINT)   the supervisor ends too
+    any other end                           the daemon is started again. Until the new mount answers, the dead
+                                            one stays where it is: users get ENOTCONN, and never write into
+                                            the directory beneath (``handshake`` has how)
+    the dead mount is gone                  somebody has unmounted it: nothing is started
+    ``Policy.deaths`` in ``Policy.window``  the supervisor gives up and says so; the dead mount stays, until
+                                            it is mounted again or unmounted
+
+SIGTERM and SIGINT go on to the daemon, which unmounts. If the supervisor is killed, the daemon goes on alone:
+that costs the users nothing. SIGHUP is ignored, by the daemon too. As process 1 of a container it reaps
+whoever is left to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from artfs.daemon import background
+from artfs.errors import Busy, MountError, VolumeInUse
+from artfs.fuse import supervised
+from artfs.linux import dead_mounts, mountinfo
+from artfs.store.layout import Layout
+from artfs.store.locks import Held
+from artfs.store.owners import process_ticks, this_process
+
+log = logging.getLogger(__name__)
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_LOOK = 1.0  # seconds between looks at a daemon that says nothing
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often a daemon may die: ``deaths`` within ``window`` seconds are too many. ``delays`` are the
+    seconds before it is started again, after the first death in that time, the second, and so on.
+
+    A daemon that is told to end has ``end`` seconds for it: more than it takes (``daemon.HARD_LIMIT``).
+    """
+
+    deaths: int = 5
+    window: float = 60.0
+    delays: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
+    end: float = 45.0
+
+
+@dataclass
+class _Life:
+    """A daemon from its start to its end; ``status`` is an exit status, or a negative signal."""
+
+    process: subprocess.Popen[bytes]
+    pipe: int
+    line: bytes = b""
+    ready: bool = False
+    status: int | None = None
+
+    def told(self) -> str:
+        how = f"ended with status {self.status}"
+        if self.status is not None and self.status < 0:
+            how = f"was killed by {_signal_name(-self.status)}"
+        why = background.refusal(self.line)
+        return f"{how}: {why}" if why else how
+
+
+@dataclass
+class Supervisor:
+    """``command`` is what runs the daemon in the foreground, ``tell`` is told each change in a line."""
+
+    volume: Path
+    mountpoint: Path
+    command: Sequence[str]
+    policy: Policy = Policy()
+    tell: Callable[[str], None] = lambda _: None
+    _stop_at: float | None = None  # when the daemon's time to end is over
+    _source: str | None = None
+    _deaths: deque[float] = field(default_factory=deque)
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Mounts, and returns when the mount has come to a wanted end. ``ready`` is called when it first
+        answers.
+
+        Raises:
+            MountError: there was no mount at all, or the daemon died too often.
+            VolumeInUse: the volume has a supervisor already.
+        """
+        with Layout.open(self.volume) as layout, self._own(layout), _signals() as self._signals:
+            life = self._live(0, ready)
+            if not life.ready and self._stop_at is None:
+                raise MountError(background.refusal(life.line) or f"the daemon {life.told()}")
+            restarts = 0
+            while self._is_wanted_after(life):
+                restarts += 1
+                self._note_death(life)
+                if not self._pause():
+                    break
+                life = self._live(restarts, lambda: None)
+            if self._stop_at is not None and life.status != 0:
+                self._take_away()
+
+    def _own(self, layout: Layout) -> Held:
+        lock = layout.supervisor_lock
+        try:
+            held = lock.exclusive(blocking=False)
+        except Busy:
+            raise VolumeInUse(str(layout.path), f"a supervisor: {lock.owner()}") from None
+        held.write_owner(this_process(str(self.mountpoint.absolute())))
+        return held
+
+    # -- one daemon
+
+    def _live(self, restarts: int, ready: Callable[[], None]) -> _Life:
+        """Starts a daemon and waits for its end."""
+        process, pipe = background.launch(self.command, env=supervised.environment(restarts))
+        life = _Life(process, pipe)
+        try:
+            while life.status is None:
+                if self._poll(life):
+                    self._answers(restarts)
+                    ready()
+            self._read(life)
+        finally:
+            if life.pipe >= 0:
+                os.close(life.pipe)
+        return life
+
+    def _answers(self, restarts: int) -> None:
+        mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
+        self._source = mount.source if mount is not None else None
+        if restarts:
+            log.warning("%s is mounted again (restarts: %d)", self.mountpoint, restarts)
+        self.tell(f"mounted at {self.mountpoint}; restarts: {restarts}")
+
+    def _poll(self, life: _Life) -> bool:
+        """Waits for one thing to happen; returns whether it was that the mount answers."""
+        poller = select.poll()
+        poller.register(self._signals, select.POLLIN)
+        if life.pipe >= 0:
+            poller.register(life.pipe, select.POLLIN)
+        left = _LOOK if self._stop_at is None else min(_LOOK, max(0.0, self._stop_at - time.monotonic()))
+        happened = dict(poller.poll(left * 1000))
+        if not happened:
+            self._look_at(life)
+        if self._signals.fileno() in happened:
+            number = self._drain()
+            self._reap(life)
+            if number and life.status is None:
+                os.kill(life.process.pid, number)
+        return life.pipe in happened and self._read(life)
+
+    def _look_at(self, life: _Life) -> None:
+        """Sees to a daemon that does not come to its end."""
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
+            os.kill(life.process.pid, signal.SIGKILL)
+            self._stop_at = time.monotonic() + self.policy.end
+        if not process_ticks(life.process.pid):
+            mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
+            if mount is not None and mount.ours and mount.source == self._source:
+                dead_mounts.end(mount)
+
+    def _read(self, life: _Life) -> bool:
+        """Takes what the daemon has written; returns whether it has just said that the mount answers."""
+        if life.pipe < 0:
+            return False
+        os.set_blocking(life.pipe, False)
+        try:
+            data = os.read(life.pipe, 65536)
+        except BlockingIOError:
+            return False
+        life.line += data
+        if not data or life.line.endswith(b"\n"):
+            os.close(life.pipe)
+            life.pipe = -1
+        if life.line.strip() == background.READY:
+            life.ready = True
+        return life.ready
+
+    def _reap(self, life: _Life | None) -> None:
+        """Takes the end of the daemon, and of whoever else was left to this process.
+
+        Nothing else does, as methods of Popen would: so a pid that was not taken here is still the daemon's.
+        """
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if life is not None and ended[0] == life.process.pid:
+                    life.status = life.process.returncode = os.waitstatus_to_exitcode(ended[1])
+
+    def _drain(self) -> signal.Signals | None:
+        """Takes the signals that came; returns the one that asks for the end."""
+        with contextlib.suppress(BlockingIOError):
+            for number in self._signals.recv(4096):
+                if number in _ENDING:
+                    log.info("%s: ending the mount at %s", _signal_name(number), self.mountpoint)
+                    self.tell(f"ending the mount at {self.mountpoint}")
+                    self._stop_at = time.monotonic() + self.policy.end
+                    return signal.Signals(number)
+        return None
+
+    # -- what comes after it
+
+    def _is_wanted_after(self, life: _Life) -> bool:
+        """Whether a daemon is to be started after this one."""
+        if self._stop_at is not None:
+            return False
+        if life.status == 0:
+            return False
+        if -(life.status or 0) in _ENDING:  # before it could unmount
+            self._stop_at = time.monotonic()
+            return False
+        log.warning("the daemon of %s %s", self.mountpoint, life.told())
+        return self._stands()
+
+    def _stands(self) -> bool:
+        """Whether the dead mount is still there. Asks the mount table, not the mount."""
+        mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
+        stands = mount is not None and mount.ours and mount.source == self._source
+        if not stands:
+            log.info("%s was unmounted: it is not mounted again", self.mountpoint)
+        return stands
+
+    def _note_death(self, life: _Life) -> None:
+        """Counts a death. Raises MountError if it was one too many."""
+        now = time.monotonic()
+        self._deaths.append(now)
+        while now - self._deaths[0] > self.policy.window:
+            self._deaths.popleft()
+        if len(self._deaths) >= self.policy.deaths:
+            message = (
+                f"gave up: the daemon of {self.mountpoint} died {len(self._deaths)} times within"
+                f" {self.policy.window:.0f} seconds, at last it {life.told()}. The dead mount stays:"
+                " 'artfs mount' replaces it, 'artfs umount' takes it away"
+            )
+            log.critical("%s", message)
+            self.tell(message)
+            raise MountError(message)
+
+    def _pause(self) -> bool:
+        """Waits before the next start; returns whether there is to be one."""
+        number = min(len(self._deaths), len(self.policy.delays)) - 1
+        until = time.monotonic() + self.policy.delays[number]
+        self.tell(f"the daemon died, {self.mountpoint} will be mounted again")
+        while self._stop_at is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return self._stands()
+            if select.select([self._signals], [], [], left)[0]:
+                self._drain()
+                self._reap(None)
+        return False
+
+    def _take_away(self) -> None:
+        """Unmounts what a daemon that could not end in order has left."""
+        point = mountinfo.resolve(self.mountpoint)
+        while self._source is not None and (mount := mountinfo.at(point)) is not None:
+            if not mount.ours or mount.source != self._source or not dead_mounts.is_dead(point):
+                break
+            try:
+                mountinfo.detach(point)
+            except OSError as error:
+                log.error("%s could not be unmounted: %s", point, error.strerror)
+                break
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Lets the signals of a supervisor arrive as bytes of a socket, the number of each."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    def noted(*_: object) -> None:
+        pass
+
+    with ours, theirs:
+        before = {number: signal.signal(number, noted) for number in (*_ENDING, signal.SIGCHLD)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        descriptor = signal.set_wakeup_fd(theirs.fileno())
+        try:
+            yield ours
+        finally:
+            signal.set_wakeup_fd(descriptor)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

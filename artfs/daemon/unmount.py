@@ -1,0 +1,145 @@
+"""Takes a mount away and waits for its daemon's end.
+
+Knows neither pyfuse3 nor trio; runs in the process of a command. Nothing here asks the mounted filesystem, so
+a dead or hanging daemon doesn't hang it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from artfs.errors import MountError, printable
+from artfs.linux import mountinfo
+from artfs.linux.dead_mounts import take_away
+from artfs.linux.mountinfo import Mount
+from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
+from artfs.store.locks import Lock
+from artfs.store.owners import Owner, is_stopped
+
+TIMEOUT = 60.0
+"""Longer than a daemon may take to end."""
+
+_PAUSE = 0.02
+
+
+def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> None:
+    """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
+
+    Asks the daemon, where it can be seen from here, so that it ends in order; through its supervisor if it
+    has one, which would start it again else. Otherwise the mount is detached from here; where the daemon was
+    killed, whoever still waits for it gets an error.
+
+    Raises:
+        MountError: it is no mount of artfs, or this user may not take it away; the daemon is stopped, or does
+            not end in time.
+    """
+    point = mountinfo.resolve(mountpoint)
+    mount = _ours(point)
+    covered = [other for other in mountinfo.stack(point) if other.ours and other.source == mount.source]
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        owner = process = None
+        for lock, called in ((SUPERVISOR_LOCK, "supervisor"), (MOUNT_LOCK, "daemon")):
+            owner = _owner(mount, lock)
+            process = None if owner is None else _open(owner)
+            if owner is not None and process is not None:
+                stack.callback(os.close, process)
+                _end(process, owner, f"the {called} of {_shown(point)}, process {owner.pid},", deadline)
+        # A daemon that ends on its own has detached before; one that was killed meanwhile has not, and may
+        # have died on top of another dead one.
+        for left in reversed(covered):
+            if _stands(left):
+                try:
+                    take_away(left, dead=owner is not None and owner.alive() is False)
+                except OSError as error:
+                    if _stands(left):  # else its daemon was faster
+                        raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
+        if process is not None:
+            _ends(process, deadline)  # of another user: it could not be asked, and ends since it has no mount
+        while any(_stands(left) for left in covered):
+            if time.monotonic() > deadline:
+                raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
+            time.sleep(_PAUSE)
+
+
+def _ours(point: Path) -> Mount:
+    mount = mountinfo.at(point)
+    if mount is not None and mount.ours:
+        return mount
+    holder = mountinfo.holding(point)
+    if holder is not None and holder.ours:
+        raise MountError(f"{_shown(point)} is not a mount but lies in one: unmount {_shown(holder.point)}")
+    what = f"a mount of type {mount.type}, not of artfs" if mount is not None else "not a mount"
+    raise MountError(f"nothing to unmount: {_shown(point)} is {what}")
+
+
+def _stands(mount: Mount) -> bool:
+    # Ids and devices are given again at once: only all three together tell a mount from the next one.
+    return mount in mountinfo.table()
+
+
+def _owner(mount: Mount, lock: bytes) -> Owner | None:
+    """Who has this mount, if a lock of the volume names somebody."""
+    try:
+        directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        owner = Lock(directory, lock).read_owner()
+        if owner is None or not owner.mountpoint or mountinfo.resolve(owner.mountpoint) != mount.point:
+            return None
+        return owner
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+
+
+def _open(owner: Owner) -> int | None:
+    """A pidfd of a process, if it runs here."""
+    try:
+        pidfd = os.pidfd_open(owner.pid)
+    except OSError:
+        return None
+    # Asked after the pidfd was opened: the pid can't have gone to another process in between.
+    if owner.alive():
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _end(process: int, owner: Owner, called: str, deadline: float) -> None:
+    """Asks a process to end, and waits for that. Raises MountError."""
+    if is_stopped(owner.pid):
+        raise MountError(
+            f"{called} is stopped: let it go on ('kill -CONT {owner.pid}'), or end it"
+            f" ('kill -KILL {owner.pid}'), and unmount again"
+        )
+    started = time.monotonic()
+    if _signal(process) and not _ends(process, deadline):
+        raise MountError(f"{called} did not end in {deadline - started:.0f} seconds; see its log")
+
+
+def _signal(daemon: int) -> bool:
+    try:
+        signal.pidfd_send_signal(daemon, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+def _ends(daemon: int, deadline: float) -> bool:
+    poller = select.poll()
+    poller.register(daemon, select.POLLIN)
+    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _shown(path: Path) -> str:
+    return printable(os.fsencode(path))

@@ -1,0 +1,1 @@
+"""The FUSE side of a mount: the only room that knows pyfuse3, trio and errnos."""

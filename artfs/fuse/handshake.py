@@ -1,0 +1,434 @@
+"""Makes the FUSE mount and answers the kernel's first request (INIT) itself.
+
+Owns the /dev/fuse descriptor until pyfuse3 has it, and the flags that the mount has. Knows nothing of volumes
+and nodes. ``connect`` blocks; call it before the event loop runs. ``Connection.answer_init`` is called on the
+loop's thread, by ``Operations.init()``.
+
+libfuse up to 3.14 has no way to ask for several flags of the protocol that decide how many requests a mount
+costs: HANDLE_KILLPRIV_V2 (without it each write(2) is preceded by a GETXATTR), PARALLEL_DIROPS, MAX_PAGES
+with the size of our choice. So the handshake is taken out of its hands:
+
+    connect       opens /dev/fuse, mounts (mount(2), or fusermount3 for an ordinary user), reads the INIT that
+                  the kernel has queued, and puts a copy of it into a socket pair
+    pyfuse3       is given ``/dev/fd/N``, N being the other end of that pair: libfuse takes such a path for a
+                  descriptor that somebody else has mounted already, and reads the INIT from it
+    answer_init   answers the kernel through the device, and puts the device in N's place with dup2(2).
+                  libfuse's own answer comes after that and has the number of a request that no longer waits:
+                  the kernel says ENOENT, which libfuse expects of interrupted requests and ignores
+
+Where a daemon has died, its mount stays and the new one is made over it, so that nobody meets the directory
+beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as the anchor of the mount: a
+container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
+it. An ordinary user can't do so, since fusermount3 asks the dead mount: there it goes first.
+
+If any of it can't be had, pyfuse3 mounts in its own way (``Connection.plain``): slower, and with ASYNC_DIO,
+which libfuse asks for whatever pyfuse3 is told. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and
+``do_init`` of libfuse, fusermount3's _FUSE_COMMFD.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import select
+import shutil
+import socket
+import stat
+import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from artfs.errors import MountError, printable
+from artfs.fuse.prerequisites import DEVICE, HELPER
+from artfs.linux import mountinfo
+from artfs.linux.dead_mounts import pile, take_topmost_away
+from artfs.linux.mountinfo import FILESYSTEM_TYPE, Mount, detach, last_line
+
+log = logging.getLogger(__name__)
+
+
+# linux/fuse.h
+_INIT = 26
+_IN_HEADER = struct.Struct("=IIQQIIIHH")  # len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding
+_INIT_IN = struct.Struct("=IIII")  # major, minor, max_readahead, flags
+_OUT_HEADER = struct.Struct("=IiQ")  # len, error, unique
+_INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
+_MAJOR = 7
+_OLDEST_MINOR = 23  # from here on the answer has the length of _INIT_OUT
+_SPOKEN_MINOR = 38
+
+ASYNC_READ = 1 << 0
+ATOMIC_O_TRUNC = 1 << 3
+EXPORT_SUPPORT = 1 << 4
+BIG_WRITES = 1 << 5
+AUTO_INVAL_DATA = 1 << 12
+DO_READDIRPLUS = 1 << 13
+ASYNC_DIO = 1 << 15
+WRITEBACK_CACHE = 1 << 16
+PARALLEL_DIROPS = 1 << 18
+MAX_PAGES = 1 << 22
+EXPLICIT_INVAL_DATA = 1 << 25
+HANDLE_KILLPRIV_V2 = 1 << 28
+
+# Not asked for, and why:
+#   READDIRPLUS_AUTO       lets the kernel send plain READDIR, which pyfuse3 doesn't have
+#   CACHE_SYMLINKS         an alias is a symlink that moves
+#   POSIX_LOCKS, FLOCK_LOCKS   without them the kernel keeps locks itself, which is right for one kernel
+#   AUTO_INVAL_DATA        drops a file's pages when its mtime moves; every change comes through this kernel
+#   ASYNC_DIO              lets an O_DIRECT write by AIO or io_uring complete without a second invalidation of
+#                          the page cache (fs/fuse/file.c, fuse_direct_IO): pages that a reader brought in
+#                          meanwhile then stay stale. Without it the write is done when io_submit(2) returns
+#   NO_OPEN(DIR)_SUPPORT   opens are counted: a seal asks who has what open
+#   DONT_MASK, POSIX_ACL   the kernel applies the umask; there are no default ACLs
+#   SETXATTR_EXT, INIT_EXT change structures, or bring flags, that libfuse 3.14 doesn't know
+_WANTED = (
+    ASYNC_READ
+    | ATOMIC_O_TRUNC
+    | BIG_WRITES
+    | DO_READDIRPLUS
+    | PARALLEL_DIROPS
+    | MAX_PAGES
+    | EXPLICIT_INVAL_DATA
+    | HANDLE_KILLPRIV_V2
+)
+
+MAX_WRITE = 1024 * 1024  # also the largest that libfuse has a buffer for
+_MAX_WRITE_WITHOUT_MAX_PAGES = 128 * 1024
+_MAX_BACKGROUND = 64
+_CONGESTION_THRESHOLD = 48
+_READ_BUFFER = MAX_WRITE + 4096
+_INIT_TIMEOUT = 10.0
+_COST_OF_PLAIN = "writes cost more, and O_DIRECT writes by AIO can leave stale pages to other readers"
+
+# linux/mount.h
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to mount.
+
+    ``source`` is what /proc/mounts shows as the device: the volume's path. ``export`` promises that lookups
+    of "." and ".." in any node are answered, also of forgotten ones (open_by_handle_at, NFS).
+    ``time_granularity``, 1 to 10**9, is the nanoseconds by which times of the backing filesystem step: with a
+    write cache the kernel makes mtimes itself.
+    """
+
+    source: str = "artfs"
+    allow_other: bool = False
+    default_permissions: bool = True
+    read_only: bool = False
+    write_cache: bool = False
+    export: bool = True
+    time_granularity: int = 1
+
+    @property
+    def flags(self) -> int:
+        """The flags of the protocol that these options ask for, if the kernel has them."""
+        wanted = _WANTED
+        if self.write_cache:
+            wanted |= WRITEBACK_CACHE
+        if self.export:
+            wanted |= EXPORT_SUPPORT
+        return wanted
+
+
+class Connection:
+    """A mount that is made, or that pyfuse3 is about to make, and the way to it.
+
+    ``path_for_pyfuse`` and ``options_for_pyfuse`` are what ``pyfuse3.init`` is to be called with. ``flags``
+    are those that the mount has once ``initialized`` was called; None in the plain way, where libfuse
+    decides. ``mount`` is its line of the mount table, None as long as pyfuse3 has not made it. ``dead`` is
+    the mount of a dead daemon that it lies over.
+    """
+
+    def __init__(self, mountpoint: Path, options: Options, dead: Mount | None = None) -> None:
+        self.mountpoint = mountpoint
+        self.options = options
+        self.mount: Mount | None = None
+        self.dead = dead
+        self.path_for_pyfuse = str(mountpoint)
+        self.options_for_pyfuse = frozenset(_plain_options(options))
+        self.flags: int | None = None
+        self.failure: Exception | None = None
+        self.initialized: Callable[[], None] = lambda: None
+        self._device = -1
+        self._peer: socket.socket | None = None
+        self._session_fd = -1
+        self._request: bytes = b""
+
+    @property
+    def plain(self) -> bool:
+        """Whether pyfuse3 mounts and answers by itself."""
+        return self._session_fd < 0
+
+    def answer_init(self) -> None:
+        """Answers the kernel's INIT and hands the device to libfuse; ``Operations.init()`` calls it.
+
+        Never raises, since pyfuse3 would lose the exception: what went wrong is in ``failure``, and the loop
+        then ends, because the descriptor that libfuse reads from has come to its end.
+        """
+        if not self.plain and self._device >= 0:
+            try:
+                reply, self.flags = _reply(self._request, self.options)
+                os.write(self._device, reply)
+                # pyfuse3 holds the GIL while it reads. A request whose caller is killed between our poll(2)
+                # and that read is taken back by the kernel, and a blocking read would then stop every thread.
+                os.set_blocking(self._device, False)
+                os.dup2(self._device, self._session_fd, inheritable=False)
+            except OSError as error:
+                log.error("the kernel refused the answer to its first request: %s", error)
+                self.failure = error
+            self._close_ends()
+        self.initialized()
+
+    def abandon(self) -> None:
+        """Gives the mount up before pyfuse3 has taken it over; the mount point is free afterwards, or holds
+        a dead mount as before."""
+        if self.plain:
+            return
+        self._close_ends()
+        os.close(self._session_fd)
+        if self.dead is None:
+            detach(self.mountpoint)
+
+    def _take_over(self, device: int) -> None:
+        """Reads the INIT and prepares the descriptor that libfuse shall read it from."""
+        self._request = _read_init(device)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.send(self._request)
+        self._device, self._peer, self._session_fd = device, ours, theirs.detach()
+        self.path_for_pyfuse = f"/dev/fd/{self._session_fd}"
+        self.options_for_pyfuse = frozenset()
+
+    def _close_ends(self) -> None:
+        if self._device >= 0:
+            os.close(self._device)
+            self._device = -1
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+
+
+def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Connection:
+    """Mounts at ``mountpoint``, an existing directory given by its absolute path; in the place of ``dead``,
+    if there is one.
+
+    Falls back to the plain way, with a line in the log, where the handshake is not possible.
+
+    Raises:
+        MountError: this user or this machine can't mount at all, or ``dead`` was unmounted meanwhile.
+    """
+    connection = Connection(mountpoint, options, dead)
+    try:
+        device = _mount(connection)
+    except OSError as error:
+        log.warning("can't mount by ourselves (%s), libfuse shall: %s", error, _COST_OF_PLAIN)
+        _take_all_away(connection)
+        return connection
+    try:
+        if connection.mount is None:
+            connection.mount = mountinfo.at(mountpoint)
+        connection._take_over(device)
+    except (OSError, ValueError) as error:
+        log.warning("the handshake failed (%s), libfuse shall do it: %s", error, _COST_OF_PLAIN)
+        os.close(device)
+        connection.mount = None
+        if connection.dead is None:
+            detach(mountpoint)
+        _take_all_away(connection)
+    return connection
+
+
+def _mount(connection: Connection) -> int:
+    """Mounts, and returns the device's descriptor."""
+    point, options = connection.mountpoint, connection.options
+    try:
+        if connection.dead is None:
+            return _mount_directly(point, options)
+        return _mount_over(connection, _take_covering_away(connection))
+    except PermissionError:
+        # Root without CAP_SYS_ADMIN, and ordinary users.
+        if shutil.which(HELPER) is None:
+            raise MountError(
+                "this process may not mount: mount as root, install the package fuse3,"
+                " or start the container with '--cap-add SYS_ADMIN'"
+            ) from None
+        _take_all_away(connection)
+        return _mount_by_helper(point, options)
+
+
+def _mount_over(connection: Connection, dead: Mount) -> int:
+    """Mounts over a dead mount, and nowhere else: whoever took it away shall not find it mounted again."""
+    point = connection.mountpoint
+    device = _mount_directly(point, connection.options)
+    try:
+        connection.mount = mountinfo.at(point)
+        if connection.mount is None or connection.mount.parent != dead.id:
+            raise _unmounted(connection)
+    except BaseException:
+        os.close(device)
+        detach(point)
+        raise
+    return device
+
+
+def _take_covering_away(connection: Connection) -> Mount:
+    """Takes away the dead mounts that lie over the lowest one; returns that."""
+    found = pile(connection.mountpoint, connection.options.source)
+    if not found:
+        raise _unmounted(connection)
+    for _ in found[1:]:
+        take_topmost_away(connection.mountpoint)
+    connection.dead = found[0]
+    return found[0]
+
+
+def _take_all_away(connection: Connection) -> None:
+    """Frees the mount point of what dead daemons left, where a mount can only be made on a directory."""
+    if connection.dead is None:
+        return
+    found = pile(connection.mountpoint, connection.options.source)
+    if not found:
+        raise _unmounted(connection)
+    for _ in found:
+        take_topmost_away(connection.mountpoint)
+    connection.dead = None
+
+
+def _unmounted(connection: Connection) -> MountError:
+    return MountError(f"{printable(os.fsencode(connection.mountpoint))} was unmounted meanwhile")
+
+
+def _mount_directly(mountpoint: Path, options: Options) -> int:
+    device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        result = _libc.mount(
+            os.fsencode(options.source),
+            os.fsencode(mountpoint),
+            FILESYSTEM_TYPE.encode(),
+            ctypes.c_ulong(_mount_flags(options)),
+            ",".join(_mount_words(device, options)).encode(),
+        )
+        if result != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(mountpoint))
+    except BaseException:
+        os.close(device)
+        raise
+    return device
+
+
+def _mount_words(device: int, options: Options) -> list[str]:
+    words = [
+        f"fd={device}",
+        f"rootmode={stat.S_IFDIR:o}",
+        f"user_id={os.getuid()}",
+        f"group_id={os.getgid()}",
+    ]
+    return words + _permission_words(options)
+
+
+def _mount_flags(options: Options) -> int:
+    return _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
+
+
+def _mount_by_helper(mountpoint: Path, options: Options) -> int:
+    """Lets the setuid helper mount; it sends the device's descriptor over the socket that it is given."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        command = [HELPER, "-o", ",".join(_helper_options(options)), "--", os.fspath(mountpoint)]
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+        )
+        theirs.close()
+        if result.returncode != 0:
+            why = last_line(result.stderr) or f"fusermount3 failed with status {result.returncode}"
+            if os.strerror(errno.EPERM) in why:
+                why = (
+                    f"this process may not mount ({why}): mount as root, or start the container with"
+                    f" '--cap-add SYS_ADMIN --device {DEVICE}'"
+                )
+            raise MountError(why)
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:
+        raise OSError("fusermount3 sent no descriptor")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def _permission_words(options: Options) -> list[str]:
+    words = []
+    if options.default_permissions:
+        words.append("default_permissions")
+    if options.allow_other:
+        words.append("allow_other")
+    return words
+
+
+def _helper_options(options: Options) -> list[str]:
+    source = options.source.replace("\\", "\\\\").replace(",", "\\,")
+    access = "ro" if options.read_only else "rw"
+    return [access, "nosuid", "nodev", f"fsname={source}", "subtype=artfs", *_permission_words(options)]
+
+
+def _plain_options(options: Options) -> list[str]:
+    # pyfuse3 takes ASCII only here. What is shown as the device is not worth a failure.
+    simple = options.source.isascii() and "\\" not in options.source and "," not in options.source
+    source = options.source if simple else "artfs"
+    words = [f"fsname={source}", "subtype=artfs", "nosuid", "nodev", *_permission_words(options)]
+    return [*words, "ro"] if options.read_only else words
+
+
+def _read_init(device: int) -> bytes:
+    """Reads the request that mount(2) has queued.
+
+    Raises:
+        ValueError: it is no INIT, or one of a protocol that is not spoken here.
+        OSError: it doesn't come.
+    """
+    poller = select.poll()
+    poller.register(device, select.POLLIN)
+    if not poller.poll(_INIT_TIMEOUT * 1000):
+        raise TimeoutError("no request from the kernel")
+    request = os.read(device, _READ_BUFFER)
+    if len(request) < _IN_HEADER.size + _INIT_IN.size or _IN_HEADER.unpack_from(request)[1] != _INIT:
+        raise ValueError("the kernel's first request is no INIT")
+    major, minor, _, _ = _INIT_IN.unpack_from(request, _IN_HEADER.size)
+    if major != _MAJOR or minor < _OLDEST_MINOR:
+        raise ValueError(f"the kernel speaks version {major}.{minor} of the protocol")
+    return request
+
+
+def _reply(request: bytes, options: Options) -> tuple[bytes, int]:
+    """Makes the answer to an INIT: its bytes, and the flags that both sides know."""
+    unique = _IN_HEADER.unpack_from(request)[2]
+    _, minor, max_readahead, offered = _INIT_IN.unpack_from(request, _IN_HEADER.size)
+    flags = options.flags & offered
+    max_write = MAX_WRITE if flags & MAX_PAGES else _MAX_WRITE_WITHOUT_MAX_PAGES
+    pages = max_write // os.sysconf("SC_PAGE_SIZE") if flags & MAX_PAGES else 0
+    body = _INIT_OUT.pack(
+        _MAJOR,
+        min(minor, _SPOKEN_MINOR),
+        max_readahead,
+        flags,
+        _MAX_BACKGROUND,
+        _CONGESTION_THRESHOLD,
+        max_write,
+        options.time_granularity,
+        pages,
+        0,  # map_alignment: no DAX
+        0,  # flags2
+    )
+    return _OUT_HEADER.pack(_OUT_HEADER.size + len(body), 0, unique) + body, flags

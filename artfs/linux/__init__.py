@@ -1,0 +1,1 @@
+"""What the standard library lacks of the kernel: system calls, mountinfo, walks by descriptors."""

@@ -1,0 +1,390 @@
+"""Files of this machine as references: reached safely, hashed, and remembered while they are unchanged.
+
+Owns: the way along a path, who must be able to read a file, and which files were verified. Must not know
+caches and other schemes. Blocking; any thread.
+
+A path is gone component by component from the root directory. Each is opened with O_PATH and O_NOFOLLOW and
+then judged by its descriptor, so that whatever is put in its place meanwhile is judged too. A symlink among
+the directories is followed by its text, in the same way, so that every real directory on the way is asked;
+the object itself must be no symlink. Nothing but a regular file is ever opened for reading, since opening a
+device can have an effect. For a careful caller everybody (group and others) must be able to pass each
+directory and to read the file; access lists that take from one user what others have are not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from artfs.errors import Changed, Interrupted, Unreachable
+from artfs.model.digest import Algorithm
+from artfs.references import uris
+from artfs.references.allowed_mounts import Mounts
+from artfs.references.asker import OURSELVES, Asker, GivenUp, Turns
+from artfs.references.single_flight import Flights
+from artfs.references.uris import FilePath, Found, Taking
+from artfs.store import files
+
+MOST_SYMLINKS = 40  # the kernel's own bound, path_resolution(7)
+REMEMBERED = 16384
+# Times come from a clock that ticks; within a tick a second change leaves ctime as it is.
+RACY_NS = 2_000_000_000
+
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = 100  # bytes of memory that a name takes besides its own
+_KINDS = {stat.S_IFLNK: "a symlink", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo"}
+_ALL_PASS, _ALL_READ = 0o011, 0o044
+
+
+class _State(NamedTuple):
+    """What tells that a file's bytes are still those that were hashed: ctime can be set by nobody."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class _Content(NamedTuple):
+    """What was read of a file, and when the reading began."""
+
+    digest: bytes
+    size: int
+    read_at_ns: int
+
+
+def _state(fd: int) -> _State:
+    info = os.fstat(fd)
+    return _State(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+class LocalFiles:
+    """Looks at and opens ``file://``. Every failure is Unreachable or Changed, never an OSError.
+
+    What an asker has given up ends soon, with Interrupted.
+    """
+
+    def __init__(self, algorithm: Algorithm, *, careful: bool) -> None:
+        self._algorithm = algorithm
+        self._careful = careful
+        self._lock = threading.Lock()
+        self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
+        self._hashing: Flights[tuple[_State, str], _Content] = Flights()
+        self._turns = Turns()
+
+    def look(
+        self, uri: str, *, checksum: bool, max_objects: int, taking: Taking, asker: Asker = OURSELVES
+    ) -> list[Found]:
+        """Returns the file, or all regular files below the directory, sorted by name.
+
+        Counts them before it hashes the first. Raises InvalidCommand for more than ``max_objects``.
+        """
+        path = uris.file_path(uri)
+        with self._reaching(uri):
+            top, mounts = self._walk(path), Mounts(careful=self._careful)
+            try:
+                if not stat.S_ISDIR(os.fstat(top).st_mode):
+                    if max_objects < 1:
+                        raise uris.too_many(uri, max_objects)
+                    return [self._found(top, path, path.parts[-1], checksum, asker)]
+                found: list[Found] = []
+                for below, names in self._below(top, mounts, path, max_objects, taking, asker):
+                    with self._descent(top, below, mounts) as directory:
+                        for name in names:
+                            parts = (*below, name)
+                            here = FilePath((*path.parts, *parts), directory=False)
+                            with self._reaching(uris.file_uri(here.parts)), _opened(directory, name) as fd:
+                                _refuse(mounts.refusal(fd))
+                                found.append(self._found(fd, here, b"/".join(parts), checksum, asker))
+                                taking(found[-1].memory)
+                return sorted(found)
+            finally:
+                os.close(top)
+
+    def open(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> LocalFile:
+        """Opens a file for reading and verifies it: by what is remembered if it's unchanged, else by hashing.
+
+        An empty checksum verifies nothing but the size, and that only if it isn't 0.
+        """
+        fd, state = self._open(uri, size, checksum, asker, remembered=True)
+        return LocalFile(self, uri, fd, size, checksum, state, asker)
+
+    def verify(self, uri: str, size: int, checksum: bytes) -> None:
+        """Reads and hashes a file whatever is remembered."""
+        os.close(self._open(uri, size, checksum, OURSELVES, remembered=False)[0])
+
+    def forget(self) -> None:
+        with self._lock:
+            self._verified.clear()
+
+    def _open(
+        self, uri: str, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+    ) -> tuple[int, _State | None]:
+        with self._reaching(uri):
+            handle = self._walk(uris.file_path(uri))
+            try:
+                fd = self._readable(handle)
+            finally:
+                os.close(handle)
+            try:
+                return fd, self._verify(uri, fd, size, checksum, asker, remembered=remembered)
+            except BaseException:
+                os.close(fd)
+                raise
+
+    # ---- the way there ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _reaching(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except GivenUp:
+            raise Interrupted from None
+        except _Refused as refused:
+            raise Unreachable(uri, str(refused)) from None
+        except FileNotFoundError:
+            raise Unreachable(uri, "there is no such file") from None
+        except NotADirectoryError:
+            raise Unreachable(uri, "what its path names as a directory is none") from None
+        except OSError as error:
+            raise Unreachable(uri, (error.strerror or str(error)).lower()) from None
+
+    def _walk(self, path: FilePath) -> int:
+        """Opens what a path names with O_PATH: a directory, or something that may be a regular file."""
+        mounts, links = Mounts(careful=self._careful), 0
+        todo = list(reversed(path.parts))
+        at = os.open(b"/", _PATH | os.O_DIRECTORY)
+        try:
+            self._pass(at)
+            while todo:
+                name = todo.pop()
+                fd = os.open(name, _PATH, dir_fd=at)
+                try:
+                    _refuse(mounts.refusal(fd))
+                    mode = os.fstat(fd).st_mode
+                    if stat.S_ISLNK(mode) and (todo or path.directory):
+                        links += 1
+                        _refuse("there are too many symlinks in its path" if links > MOST_SYMLINKS else None)
+                        text = os.readlink(b"", dir_fd=fd)
+                        todo.extend(part for part in reversed(text.split(b"/")) if part not in (b"", b"."))
+                        if not text.startswith(b"/"):
+                            continue
+                        root = os.open(b"/", _PATH | os.O_DIRECTORY)
+                        os.close(fd)
+                        fd = root
+                    elif stat.S_ISDIR(mode):
+                        self._pass(fd)
+                    elif todo or path.directory:
+                        raise NotADirectoryError
+                    at, fd = fd, at
+                finally:
+                    os.close(fd)
+        except BaseException:
+            os.close(at)
+            raise
+        return at
+
+    def _pass(self, directory: int) -> None:
+        if self._careful and os.fstat(directory).st_mode & _ALL_PASS != _ALL_PASS:
+            raise _Refused("not everybody may read it: a directory of its path is closed to some")
+
+    @contextlib.contextmanager
+    def _descent(self, top: int, below: tuple[bytes, ...], mounts: Mounts) -> Iterator[int]:
+        """Opens a directory below one that was reached. By its whole path each time: few descriptors."""
+        at = os.open(b".", _PATH | os.O_DIRECTORY, dir_fd=top)
+        try:
+            for name in below:
+                fd = os.open(name, _PATH | os.O_DIRECTORY, dir_fd=at)
+                os.close(at)
+                at = fd
+                _refuse(mounts.refusal(at))
+                self._pass(at)
+            yield at
+        finally:
+            os.close(at)
+
+    def _readable(self, handle: int) -> int:
+        """Opens for reading what O_PATH holds, if it is a regular file that may be read."""
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            raise _Refused(f"it is {what}" + ("; name what it leads to" if stat.S_ISLNK(mode) else ""))
+        if self._careful and mode & _ALL_READ != _ALL_READ:
+            raise _Refused("not everybody may read it")
+        # O_NONBLOCK: a lease that another process holds on the file is not waited for.
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def _below(
+        self, top: int, mounts: Mounts, path: FilePath, most: int, taking: Taking, asker: Asker
+    ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
+        """Lists the regular files of every directory: (path below the top, names)."""
+        listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
+        todo: list[tuple[bytes, ...]] = [()]
+        count = 0
+        while todo:
+            below = todo.pop()
+            names: list[bytes] = []
+            with (
+                self._reaching(uris.file_uri((*path.parts, *below))),
+                self._descent(top, below, mounts) as directory,
+            ):
+                if self._careful and os.fstat(directory).st_mode & _ALL_READ != _ALL_READ:
+                    raise _Refused("not everybody may list it")
+                fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+                try:
+                    with os.scandir(fd) as entries:
+                        for entry in entries:
+                            asker.check()
+                            if entry.is_dir(follow_symlinks=False):
+                                todo.append((*below, os.fsencode(entry.name)))
+                                taking(_NAME + len(entry.name) + 8 * len(below))
+                            elif entry.is_file(follow_symlinks=False):
+                                names.append(os.fsencode(entry.name))
+                                taking(_NAME + len(entry.name))
+                                count += 1
+                                if count > most:
+                                    raise uris.too_many(uris.file_uri(path.parts), most)
+                finally:
+                    os.close(fd)
+            listed.append((below, names))
+        return listed
+
+    # ---- the bytes ----------------------------------------------------------------------------------------
+
+    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool, asker: Asker) -> Found:
+        asker.check()
+        uri = uris.file_uri(path.parts)
+        fd = self._readable(handle)
+        try:
+            if not checksum:
+                return Found(name, uri, os.fstat(fd).st_size, b"")
+            for _ in range(3):
+                state = _state(fd)
+                content = self._content(fd, state, self._algorithm, asker, remembered=True)
+                if state == _state(fd) and content.size == state.size:
+                    return Found(name, uri, state.size, _tag(self._algorithm, content.digest))
+            raise _Refused("it is changed while it is read")
+        finally:
+            os.close(fd)
+
+    def _verify(
+        self, uri: str, fd: int, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+    ) -> _State | None:
+        """Returns the state in which the bytes were the recorded ones; None if it isn't known which were."""
+        state = _state(fd)
+        if state.size != size and (checksum or size):
+            raise Changed(uri, f"{size} bytes", f"{state.size} bytes")
+        if not checksum:
+            return None
+        label, _, digits = checksum.partition(b":")
+        try:
+            algorithm = Algorithm.named(label.decode())
+        except ValueError:
+            raise Unreachable(uri, "its checksum is none of a file") from None
+        content = self._content(fd, state, algorithm, asker, remembered=remembered)
+        found = _tag(algorithm, content.digest)
+        if content.size != size:
+            raise Changed(uri, f"{size} bytes", f"{content.size} bytes")
+        if found != label + b":" + digits.lower():
+            raise Changed(uri, checksum.decode("ascii", "replace"), found.decode())
+        return state
+
+    def _content(
+        self, fd: int, state: _State, algorithm: Algorithm, asker: Asker, *, remembered: bool
+    ) -> _Content:
+        """Hashes an open file, or remembers; ``state`` is what fstat said just now.
+
+        A file is remembered only if it had long been unchanged when its reading began, and still is.
+        """
+        if not remembered:
+            return self._read(fd, algorithm, asker)
+        key = (state, algorithm.label)
+        with self._lock:
+            if key in self._verified:
+                self._verified.move_to_end(key)
+                return self._verified[key]
+        with self._hashing.share(key, lambda: self._read(fd, algorithm, asker), asker.check) as content:
+            pass
+        if state == _state(fd) and state.ctime_ns <= content.read_at_ns - RACY_NS:
+            with self._lock:
+                self._verified[key] = content
+                if len(self._verified) > REMEMBERED:
+                    self._verified.popitem(last=False)
+        return content
+
+    def _read(self, fd: int, algorithm: Algorithm, asker: Asker) -> _Content:
+        with self._turns.turn(asker):
+            now = time.time_ns()
+            return _Content(*files.measure_fd(algorithm, fd, check=asker.check), now)
+
+
+class LocalFile:
+    """An open file of this machine, which is read where it is, and which others may change meanwhile."""
+
+    def __init__(
+        self,
+        files: LocalFiles,
+        uri: str,
+        fd: int,
+        size: int,
+        checksum: bytes,
+        state: _State | None,
+        asker: Asker,
+    ) -> None:
+        self.fd = fd
+        self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
+        self._state, self._asker = state, asker
+
+    def moved(self) -> bool:
+        """Tells whether the file may have been changed since it was verified."""
+        return self._state is not None and _state(self.fd) != self._state
+
+    def check(self, copy: int) -> None:
+        """Compares a copy with what was recorded. Raises Changed, and Unreachable if it can't be read."""
+        with self._files._reaching(self._uri):
+            self._verify(copy, remembered=False)
+
+    def settled(self) -> bool:
+        """Tells whether what was read until now was of the recorded bytes; if not, read again, and ask again.
+
+        A file whose times have moved is verified anew. Raises Changed, and Unreachable if it can't be read.
+        """
+        if not self.moved():
+            return True
+        with self._files._reaching(self._uri):
+            self._state = self._verify(self.fd, remembered=True)
+        return False
+
+    def _verify(self, fd: int, *, remembered: bool) -> _State | None:
+        return self._files._verify(
+            self._uri, fd, self._size, self._checksum, self._asker, remembered=remembered
+        )
+
+
+class _Refused(Exception):
+    """Why a file is not read; who catches it knows the URI."""
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise _Refused(why)
+
+
+def _tag(algorithm: Algorithm, digest: bytes) -> bytes:
+    return f"{algorithm.label}:{digest.hex()}".encode()
+
+
+@contextlib.contextmanager
+def _opened(directory: int, name: bytes) -> Iterator[int]:
+    fd = os.open(name, _PATH, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

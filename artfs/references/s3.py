@@ -1,0 +1,197 @@
+"""S3, over boto3, which knows where AWS's users keep credentials and endpoints.
+
+Owns: how boto3 is asked, and what its errors mean. Must not know caches and what is done with an answer.
+Blocking; any thread.
+
+Keys are sent as they are, ``//`` included, and a prefix may end anywhere: other libraries take keys for
+paths. Credentials, profiles, region and endpoint are boto3's to find: in the environment, in ``~/.aws``, in
+the metadata of the machine. An endpoint that is named may be http. Nothing of the text of an answer gets into
+an error: those are made here of words that are known.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from artfs.errors import RemoteMissing, Unreachable
+from artfs.references.answers import (
+    NO_HEAD,
+    BrokeOff,
+    Meta,
+    NoAnswerToHead,
+    NoObject,
+    Patience,
+    Unanswered,
+    of_status,
+)
+
+_CHUNK = 1 << 16  # bytes
+_REGION = "us-east-1"  # what S3 takes where nobody says, and other servers don't ask for
+_CONNECTIONS = 64  # as many as there may be transfers at once
+
+_NO_CREDENTIALS = (
+    "there are no credentials for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a"
+    " profile of ~/.aws/credentials, or AWS_SKIP_SIGNATURE=true for a public bucket"
+)
+#: Error codes of S3 that say more than the status.
+_CODES = {
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchVersion": "there is no such version of it",
+    "ExpiredToken": "the credentials for it have expired",
+    "InvalidAccessKeyId": "its server does not know the access key",
+    "InvalidToken": "its server does not take the session token",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "RequestTimeTooSkewed": "the clock of this machine differs from its server's",
+}
+#: Of botocore's exceptions, by name: only those that are imported can be caught otherwise.
+_KINDS = {
+    "NoCredentialsError": _NO_CREDENTIALS,
+    "PartialCredentialsError": "the credentials for it are not complete",
+    "ProfileNotFound": "the profile that AWS_PROFILE names is in neither file of ~/.aws",
+    "ConfigParseError": "the files of ~/.aws can't be read",
+    "ConnectTimeoutError": "its server doesn't answer in time",
+    "ReadTimeoutError": "its server doesn't answer in time",
+    "ConnectionClosedError": "the connection broke off",
+    "ResponseStreamingError": "the connection broke off",
+    "IncompleteReadError": "the connection broke off",
+    "SSLError": "the certificate of its server is not trusted, or it speaks no TLS",
+    "ParamValidationError": "S3 has no buckets or keys of such names",
+}
+
+
+class ByBoto3:
+    """A bucket of S3."""
+
+    partial = True
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    def head(self, uri: str, path: str, version: str) -> Meta:
+        with _translated(uri, head=True):
+            return _meta(self._client.head_object(**self._named(path, version)))
+
+    def get(self, uri: str, path: str, version: str) -> tuple[Meta, Iterator[bytes]]:
+        with _translated(uri):
+            answer = self._client.get_object(**self._named(path, version))
+        return _meta(answer), self._chunks(uri, answer["Body"])
+
+    @staticmethod
+    def _chunks(uri: str, body: Any) -> Iterator[bytes]:
+        try:
+            with _translated(uri):
+                yield from body.iter_chunks(_CHUNK)
+        except (Unreachable, Unanswered) as error:
+            raise BrokeOff(uri, error.why) from None
+        finally:
+            body.close()
+
+    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, Meta]]]:
+        with _translated(uri):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                yield [
+                    (item["Key"], Meta.of(item["Size"], item.get("ETag"), None))
+                    for item in page.get("Contents", ())
+                ]
+
+    def _named(self, path: str, version: str) -> dict[str, str]:
+        named = {"Bucket": self._bucket, "Key": path}
+        return {**named, "VersionId": version} if version else named
+
+
+def client(uri: str, patience: Patience) -> Any:
+    """Makes a client, for any bucket and any thread. Raises RemoteMissing and Unreachable."""
+    try:
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+    except ImportError:
+        raise RemoteMissing(uri) from None
+    unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true")
+    with _translated(uri):
+        session = boto3.Session()
+        if not unsigned and session.get_credentials() is None:
+            # Said now: a client would go on without, when there are some.
+            raise Unreachable(uri, _NO_CREDENTIALS)
+        return session.client(
+            "s3",
+            region_name=os.environ.get("AWS_REGION") or session.region_name or _REGION,
+            endpoint_url=_endpoint(),
+            config=Config(
+                connect_timeout=patience.connect,
+                read_timeout=patience.silence,
+                retries={"total_max_attempts": 1 + patience.retries, "mode": "standard"},
+                max_pool_connections=_CONNECTIONS,
+                user_agent_extra="artfs",
+                signature_version=UNSIGNED if unsigned else None,
+            ),
+        )
+
+
+def _endpoint() -> str | None:
+    """Returns an endpoint of which boto3 does not know: under wandb's name, and obstore's."""
+    named = os.environ.get
+    if own := named("AWS_S3_ENDPOINT_URL"):
+        return own
+    return None if named("AWS_ENDPOINT_URL_S3") or named("AWS_ENDPOINT_URL") else named("AWS_ENDPOINT")
+
+
+def _meta(answer: Any) -> Meta:
+    return Meta.of(answer["ContentLength"], answer.get("ETag"), answer.get("VersionId"))
+
+
+@contextmanager
+def _translated(uri: str, *, head: bool = False) -> Iterator[None]:
+    from http.client import HTTPException
+
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    # Not chained: the other's text may show what is secret.
+    except ClientError as error:
+        raise _refused(uri, error.response, head) from None
+    except (BotoCoreError, HTTPError, HTTPException, OSError) as error:
+        raise Unreachable(uri, _why(error)) from None
+    except ValueError:
+        raise Unreachable(uri, "the endpoint that is set for S3 is no address") from None
+
+
+def _refused(uri: str, response: Any, head: bool) -> Unreachable | Unanswered:
+    code = response.get("Error", {}).get("Code", "")
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    why = _CODES.get(code) or of_status(status)
+    if head and status in NO_HEAD:
+        return NoAnswerToHead(uri, why)
+    if code == "NoSuchBucket" or status != 404:
+        return Unreachable(uri, why)
+    return NoObject(uri, _CODES.get(code, "there is no such object"))
+
+
+def _why(error: BaseException) -> str:
+    for kind in type(error).__mro__:
+        if kind.__name__ in _KINDS:
+            return _KINDS[kind.__name__]
+    todo, seen = [error], set[int]()
+    while todo:
+        one = todo.pop()
+        seen.add(id(one))
+        if isinstance(one, socket.gaierror):
+            return "the name of its server is not known"
+        if isinstance(one, OSError) and one.errno:
+            return os.strerror(one.errno).lower()
+        causes = (one.__cause__, one.__context__, getattr(one, "reason", None), *_given(one))
+        todo += [e for e in causes if isinstance(e, BaseException) and id(e) not in seen]
+    return f"the request failed ({type(error).__name__})"
+
+
+def _given(error: BaseException) -> list[Any]:
+    """Returns what botocore puts into an exception."""
+    given = getattr(error, "kwargs", None)
+    return list(given.values()) if isinstance(given, dict) else []

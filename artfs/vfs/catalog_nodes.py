@@ -1,0 +1,326 @@
+"""The directories above the trees: the volume's root, collections, and `pending` in each.
+
+Aliases and finished ids are symlinks here. Their names are looked up anew each time (an entry timeout of 0),
+so that whoever moves them, through whatever mount or process, is seen at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections import Counter
+
+from artfs.catalog.collection import Collection
+from artfs.errors import (
+    AliasNotFound,
+    CollectionNotFound,
+    DraftNotFoundError,
+    InvalidName,
+    NotPermitted,
+    VersionNotFound,
+)
+from artfs.linux import syscalls
+from artfs.model import names
+from artfs.pending.draft import PENDING
+from artfs.vfs.control.control_nodes import ControlDirectory
+from artfs.vfs.control.registry import COLLECTION_FILES, VOLUME_FILES
+from artfs.vfs.control.subject import CollectionPlace, VolumePlace
+from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.node import (
+    FOREVER,
+    ROOT_INO,
+    Attributes,
+    Caller,
+    Changes,
+    Handle,
+    Listing,
+    Node,
+    check_no_control,
+    virtual,
+)
+from artfs.vfs.view import View
+
+log = logging.getLogger(__name__)
+
+_ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
+_LATEST = "latest"
+
+
+class _Directory(Node):
+    """A directory of the volume whose mode, owner and times are those of a backing one."""
+
+    __slots__ = ("ino",)
+
+    # Their changes are durable, and so wait for the disk.
+    blocks = frozenset({"mkdir", "rmdir", "symlink", "unlink", "rename"})
+
+    def backing(self) -> int:
+        """Opens the backing directory; the caller closes it."""
+        raise NotImplementedError
+
+    def attributes(self) -> Attributes:
+        fd = self.backing()
+        try:
+            attributes = Attributes.of(self.ino, os.fstat(fd), attr_timeout=_ATTR_SECONDS)
+        finally:
+            os.close(fd)
+        attributes.nlink = 1
+        attributes.entry_timeout = _ATTR_SECONDS  # the name, too, may stand for another one then
+        return attributes
+
+    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+        fd = self.backing()
+        try:
+            if changes.uid is not None or changes.gid is not None:
+                uid = -1 if changes.uid is None else changes.uid
+                os.fchown(fd, uid, -1 if changes.gid is None else changes.gid)
+            if changes.mode is not None:
+                os.fchmod(fd, changes.mode & 0o7777)
+            if changes.atime_ns is not None or changes.mtime_ns is not None:
+                syscalls.futimens(fd, changes.atime_ns, changes.mtime_ns)
+        finally:
+            os.close(fd)
+        return self.attributes()
+
+    def listing(self) -> Listing:
+        return NamesListing(self.names, self.listed)
+
+    def names(self) -> list[bytes]:
+        """Returns the names of all that is listed."""
+        raise NotImplementedError
+
+    def listed(self, name: bytes) -> Node | None:
+        """Finds what a name in a listing stands for; None if it is to be listed no more."""
+        return self.lookup(name)
+
+
+class VolumeRoot(_Directory):
+    """The root of the mount: collections."""
+
+    __slots__ = ("_collections", "_removed", "control", "view")
+
+    def __init__(self, view: View) -> None:
+        self.view, self.ino = view, ROOT_INO
+        self._collections: dict[str, CollectionNode] = {}
+        self._removed: Counter[str] = Counter()
+        self.control = ControlDirectory(VolumePlace(view, self), VOLUME_FILES)
+
+    def backing(self) -> int:
+        return self.view.volume.layout.open_directory(b"collections")
+
+    def lookup(self, name: bytes) -> Node | None:
+        if name == names.CONTROL:
+            return self.control
+        try:
+            return self.collection(self.view.volume.catalog.collection(name.decode("ascii")))
+        except (CollectionNotFound, UnicodeDecodeError):
+            return None
+
+    def collection(self, collection: Collection) -> CollectionNode:
+        node = self._collections.get(collection.name)
+        if node is None or node.collection is not collection:
+            # While somebody has something of a removed one open the kernel takes its number for dead
+            # (fs/namei.c, vfs_rmdir): one of the same name needs another.
+            ino = virtual(b"collection", collection.name.encode(), b"%d" % self._removed[collection.name])
+            node = self._collections[collection.name] = CollectionNode(self.view, collection, ino)
+        return node
+
+    def names(self) -> list[bytes]:
+        return [name.encode() for name in self.view.volume.catalog.names()]
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("only collections can be made here: use mkdir")
+
+    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
+        catalog = self.view.volume.catalog
+        text = _text(name, "a collection")
+        owner = (caller.uid, caller.gid) if self.view.as_root else (None, None)
+        return self.collection(catalog.create(text, mode & 0o7777, *owner))
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        check_no_control(name)
+        text = _text(name, "a collection")
+        self.view.volume.catalog.remove(text)
+        self._removed[text] += 1
+        self._collections.pop(text, None)
+
+
+class CollectionNode(_Directory):
+    """A collection: `pending`, versions, aliases."""
+
+    __slots__ = ("_pending", "collection", "control", "view")
+
+    def __init__(self, view: View, collection: Collection, ino: int) -> None:
+        self.view, self.collection, self.ino = view, collection, ino
+        self._pending = PendingList(view, collection)
+        self.control = ControlDirectory(CollectionPlace(view, collection, self), COLLECTION_FILES)
+
+    def backing(self) -> int:
+        with self.collection.opened() as fd:
+            return os.dup(fd)
+
+    def lookup(self, name: bytes) -> Node | None:
+        if name == b"pending":
+            return self._pending
+        if name == names.CONTROL:
+            return self.control
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            return None
+        number = names.parse_version(text)
+        if number is not None:
+            try:
+                return self._version(number)
+            except VersionNotFound:
+                return None
+        return self._alias(text)
+
+    def _version(self, number: int) -> Node:
+        return self.view.sealed(self.collection, self.collection.record(number)).root
+
+    def _alias(self, name: str) -> Node | None:
+        try:
+            target = self.collection.alias_target(name)
+        except (AliasNotFound, VersionNotFound, InvalidName):
+            return None
+        return SymlinkNode(self, b"alias", self.collection.name, name.encode(), target.encode())
+
+    def names(self) -> list[bytes]:
+        versions = map(names.version_name, self.collection.numbers())
+        found = [names.PENDING, *versions, *self.collection.alias_names(), _LATEST]
+        return [name.encode() for name in found]
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("only aliases can be made here (ln -s v0 NAME); files belong below pending/ID")
+
+    def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
+        text = names.check_alias(_text(name, "an alias"))
+        if text == _LATEST:
+            raise NotPermitted("'latest' is computed: it is always the newest version")
+        try:
+            self.collection.set_alias(
+                text, _text(target.removeprefix(b"./"), "a version or alias"), replace=False
+            )
+        except VersionNotFound:
+            raise InvalidName("the target of an alias", target, "it must be a version or alias") from None
+        node = self._alias(text)
+        assert node is not None
+        return node
+
+    def unlink(self, name: bytes, caller: Caller) -> None:
+        if name == _LATEST.encode():
+            raise NotPermitted("'latest' is computed: it is always the newest version")
+        self.collection.remove_alias(_text(name, "an alias"))
+
+    def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
+        old, new = (_text(n, "an alias") for n in (name, new_name))
+        ours = target is self or (isinstance(target, CollectionNode) and target.ino == self.ino)
+        if not ours or _LATEST in (old, new) or self._alias(old) is None:
+            raise NotPermitted("versions, collections and 'pending' keep their names")
+        if flags & syscalls.RENAME_EXCHANGE:
+            raise NotPermitted("aliases can't be exchanged: move them one by one")
+        names.check_alias(new)
+        self.collection.rename_alias(old, new, replace=not flags & syscalls.RENAME_NOREPLACE)
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        check_no_control(name)
+        number = names.parse_version(_text(name, "a version"))
+        if number is None:
+            raise NotPermitted("'pending' belongs to the collection")
+        record = self.collection.record(number)
+        self.collection.delete_version(number)
+        self.view.volume.reconsider(self.collection)
+        self.view.forget_sealed(self.collection, record)
+
+
+class PendingList(_Directory):
+    """The directory `pending`: what is being written, and, unlisted, what was finished."""
+
+    __slots__ = ("collection", "view")
+
+    def __init__(self, view: View, collection: Collection) -> None:
+        self.view, self.collection = view, collection
+        self.ino = view.pending_ino(collection.name)
+
+    def backing(self) -> int:
+        with self.collection.opened(PENDING) as fd:
+            return os.dup(fd)
+
+    def lookup(self, name: bytes) -> Node | None:
+        if name.startswith(b"."):
+            return None
+        try:
+            return self.view.pending(self.view.volume.pending(self.collection.name, name))
+        except DraftNotFoundError:
+            pass
+        if len(name) > names.MAX_NAME:
+            return None
+        finished = self.collection.finished(name)
+        if finished is None:
+            return None
+        target = b"../" + names.version_name(finished).encode()
+        return SymlinkNode(self, b"finished", self.collection.name, name, target)
+
+    def names(self) -> list[bytes]:
+        return self.view.volume.pending_names(self.collection)
+
+    def listed(self, name: bytes) -> Node | None:
+        node = self.lookup(name)
+        return None if isinstance(node, SymlinkNode) else node  # finished since
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("only pending versions can be made here: use mkdir")
+
+    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
+        uid, gid = (caller.uid, caller.gid) if self.view.as_root else (None, None)
+        tree = self.view.volume.start(self.collection, name, mode=mode & 0o7777, uid=uid, gid=gid)
+        return self.view.pending(tree)
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        tree = self.view.volume.pending(self.collection.name, name)
+        self.view.volume.discard_tree(self.collection, tree, only_empty=True)
+        self.view.drop(tree)
+        tree.release()
+
+
+class SymlinkNode(Node):
+    """An alias or a finished id."""
+
+    __slots__ = ("_target", "directory", "ino")
+
+    def __init__(
+        self, directory: _Directory, kind: bytes, collection: str, name: bytes, target: bytes
+    ) -> None:
+        self.directory, self._target = directory, target
+        # The target is part of the key: the kernel may have the old link open while it moves.
+        self.ino = virtual(kind, collection.encode(), name, target)
+
+    def attributes(self) -> Attributes:
+        above = self.directory.attributes()
+        return Attributes(
+            self.ino,
+            stat.S_IFLNK | 0o777,
+            uid=above.uid,
+            gid=above.gid,
+            size=len(self._target),
+            mtime_ns=above.mtime_ns,
+            ctime_ns=above.ctime_ns,
+            atime_ns=above.mtime_ns,
+            entry_timeout=0,
+            attr_timeout=FOREVER,
+        )
+
+    def target(self) -> bytes:
+        return self._target
+
+
+def _text(name: bytes, what: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise InvalidName(what, name, "it is valid UTF-8") from None
+
+
+__all__ = ["CollectionNode", "PendingList", "SymlinkNode", "VolumeRoot"]

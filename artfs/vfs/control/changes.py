@@ -1,0 +1,147 @@
+"""`changes` of a pending version, and `diff` of a version: what differs, a line of JSON for each entry."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.errors import InvalidCommand, NotFound
+from artfs.model import names
+from artfs.model.diff import Change
+from artfs.vfs.callers import READ
+from artfs.vfs.control.control_file import ControlFile, line
+from artfs.vfs.control.control_nodes import ControlNode, directory_attributes
+from artfs.vfs.control.subject import (
+    CLOSED_TO_SOME,
+    PendingPlace,
+    VersionPlace,
+    can_list,
+    check_may,
+    directory_of,
+    sees_all,
+)
+from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.node import Attributes, Caller, Listing, Node, virtual
+
+
+def _told(changes: Iterable[Change]) -> Iterator[str]:
+    return (line(change.json()) for change in changes)
+
+
+class Changes(ControlFile[PendingPlace]):
+    """What was changed since the base. It tells every name, and so is for who can list every directory."""
+
+    name, computes = "changes", True
+
+    def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
+        changes, reach = place.view.volume.changes_within_reach(place.tree)
+        if not sees_all(place, reach, caller):
+            raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
+        return _told(changes)
+
+
+class Diff(ControlFile[VersionPlace]):
+    """`diff/V`: what another version has changed since this one."""
+
+    name = "diff"
+
+    def node(self, place: VersionPlace) -> Node:
+        return _Others(place)
+
+
+class _Difference(ControlFile[VersionPlace]):
+    """What leads from a version to another."""
+
+    name, computes = "", True
+
+    def __init__(self, collection: Collection, other: VersionRecord) -> None:
+        self._collection, self._other = collection, other
+
+    def read(self, place: VersionPlace) -> Iterator[str]:
+        return _told(place.view.volume.differences(place.record, self._other))
+
+    def readable(self, place: VersionPlace) -> int:
+        one, other = place.record.root.entry(), self._other.root.entry()
+        mask, owners = can_list(one) & can_list(other), {(one.uid, one.gid), (other.uid, other.gid)}
+        if self._collection.name != place.collection.name:
+            # Nobody who reads this has passed its directory, as he has that of the other.
+            above = directory_of(self._collection)
+            mask &= _reading(above.mode)
+            owners.add((above.uid, above.gid))
+        return _of_one(mask, owners)
+
+
+class _Closed(ControlFile[VersionPlace]):
+    """What leads to a version of a collection that is closed to some, looked for when it is read.
+
+    The name is found whether there is such a version or not: a lookup is answered for all users at once.
+    """
+
+    name, computes = "", True
+
+    def __init__(self, collection: Collection, ref: str) -> None:
+        self._collection, self._ref = collection, ref
+
+    def read_for(self, place: VersionPlace, caller: Caller) -> Iterator[str]:
+        difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
+        owner = place.owner()
+        owner.mode = difference.readable(place)
+        check_may(caller, owner, READ, CLOSED_TO_SOME)
+        return difference.read(place)
+
+    def readable(self, place: VersionPlace) -> int:
+        one, above = place.record.root.entry(), directory_of(self._collection)
+        return _of_one(can_list(one) & _reading(above.mode), {(one.uid, one.gid), (above.uid, above.gid)})
+
+
+def _reading(passing: int) -> int:
+    """Returns the mask for reading of those who may pass a directory of that mode."""
+    return (passing & 0o111) << 2
+
+
+def _of_one(mask: int, owners: set[tuple[int, int]]) -> int:
+    """Returns a mask as far as its classes are the same people: all of it if there is one owner."""
+    if len(owners) == 1:
+        return mask
+    return 0o444 if mask & 0o004 else 0
+
+
+class _Others(Node):
+    """The directory `diff`: each version by number or alias, also of other collections."""
+
+    __slots__ = ("ino", "place")
+
+    def __init__(self, place: VersionPlace) -> None:
+        self.place, self.ino = place, virtual(b"control", *place.key, b"diff")
+
+    def attributes(self) -> Attributes:
+        return directory_attributes(self.place, self.ino)
+
+    def lookup(self, name: bytes) -> Node | None:
+        try:
+            ref = name.decode()
+            other = names.split_reference(ref)[0]
+            if other and other != self.place.collection.name:
+                collection = self.place.view.volume.catalog.collection(other)
+                if directory_of(collection).mode & 0o111 != 0o111:
+                    ino = virtual(b"control", *self.place.key, b"diff", b"closed", name)
+                    return ControlNode(self.place, _Closed(collection, ref), ino)
+            return self._node(*self.place.view.volume.look_up(self.place.collection, ref))
+        except (NotFound, InvalidCommand, UnicodeDecodeError):
+            return None
+
+    def _node(self, collection: Collection, other: VersionRecord) -> Node:
+        # Known by what it leads to, since an alias moves.
+        ino = virtual(b"control", *self.place.key, b"diff", b"%d" % other.serial)
+        return ControlNode(self.place, _Difference(collection, other), ino)
+
+    def listing(self) -> Listing:
+        return NamesListing(self._names, self.lookup, blocks=True)
+
+    def _names(self) -> list[bytes]:
+        return [names.version_name(number).encode() for number in self.place.collection.numbers()]
+
+
+__all__ = ["Changes", "Diff"]

@@ -1,0 +1,322 @@
+"""Control directories and files as the kernel sees them, and the rules of reading answers back.
+
+One write(2) is one command. What a handle reads is a snapshot taken when it reads from offset 0; after a
+command it is the command's answer, or the reason of its refusal, wherever the offset stands. A program reads
+class and fields of what the same handle refused last, a command or a read, as JSON at ``refusals.OFFSET``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
+from artfs.limits.budgets import DOCUMENTS
+from artfs.model import refusals
+from artfs.printing import failure
+from artfs.vfs.control.control_file import ControlFile, Elsewhere
+from artfs.vfs.control.json_documents import Document
+from artfs.vfs.control.snapshot import Snapshot
+from artfs.vfs.control.subject import Place
+from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.node import FRESH, Attributes, Caller, Changes, Handle, Listing, Node, Unready, virtual
+
+_fresh = itertools.count(1)
+_REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
+# Bytes of a command: less than what one request of FUSE brings, wherever in a page it begins.
+_COMMAND_LIMIT = 15 << 16
+
+
+class ControlDirectory(Node):
+    """`.artfs`: found by name, never listed."""
+
+    __slots__ = ("_files", "ino", "place")
+
+    def __init__(self, place: Place, files: Iterable[ControlFile[Any]]) -> None:
+        self.place, self.ino = place, virtual(b"control", *place.key)
+        self._files = {file.name.encode(): file for file in files}
+
+    def names(self) -> list[bytes]:
+        """Returns the names of all control files here."""
+        return list(self._files)
+
+    def attributes(self) -> Attributes:
+        return directory_attributes(self.place, self.ino)
+
+    def lookup(self, name: bytes) -> Node | None:
+        file = self._files.get(name)
+        return None if file is None else self._node(name, file)
+
+    def _node(self, name: bytes, file: ControlFile[Any]) -> Node:
+        own = file.node(self.place)
+        if own is not None:
+            return own
+        ino = FRESH | next(_fresh) if file.waits else virtual(b"control", *self.place.key, name)
+        return ControlNode(self.place, file, ino)
+
+    def listing(self) -> Listing:
+        return NamesListing(self.names, self.lookup)
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("control directories can't be changed")
+
+
+class ControlNode(Node):
+    """A control file."""
+
+    __slots__ = ("file", "ino", "place")
+
+    def __init__(self, place: Place, file: ControlFile[Any], ino: int) -> None:
+        self.place, self.file, self.ino = place, file, ino
+
+    def attributes(self) -> Attributes:
+        mode = self.file.readable(self.place) | (0o222 if self.file.writable else 0)
+        owner = self.place.granting(writable=self.file.writable)
+        return _attributes(self.ino, owner, stat.S_IFREG | mode)
+
+    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+        if changes.mode is not None or changes.uid is not None or changes.gid is not None:
+            raise self.refusal()
+        # A shell's `>` truncates, and touch sets times: both mean nothing here.
+        try:
+            return self.attributes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # With its write cache the kernel brings the time of a write at close, whose error people see:
+            # that of `discard` comes when the pending version is gone.
+            return Attributes(self.ino, stat.S_IFREG, attr_timeout=0)
+
+    def refusal(self) -> NotPermitted:
+        return NotPermitted("control files can't be changed, only written to")
+
+    def open(self, flags: int, caller: Caller) -> Handle:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            if not self.file.writable:
+                raise self.refusal()
+            if self.place.view.read_only:
+                raise ReadOnly("the volume is mounted read-only")
+        kind = SteppedHandle if self.file.stepped else ControlHandle
+        return kind(self.place, self.file, caller)
+
+
+class ControlHandle(Handle):
+    """One open control file. Runs on worker threads; two writes on one handle come one after the other."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_at",
+        "_caller",
+        "_collected",
+        "_file",
+        "_lock",
+        "_place",
+        "_refusal",
+        "_snapshot",
+        "computes",
+        "waits",
+    )
+
+    blocks = True
+    direct_io = True
+    keep_cache = False
+
+    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
+        self._place, self._file, self._caller = place, file, caller
+        self.waits, self.computes = file.waits, file.computes
+        self._lock = threading.Lock()
+        self._snapshot = Snapshot(())
+        self._refusal = Snapshot(())  # what was refused last on this handle, for programs
+        self._answer: Snapshot | None = None  # of the last command on this handle
+        self._answer_at: int | None = None  # where it is read from; None until the first read after it
+        self._collected = Document()
+
+    def read(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            if offset >= refusals.OFFSET:
+                return self._refusal.read(offset - refusals.OFFSET, size)
+            if self._answer is not None:
+                if self._answer_at is None or offset == 0:
+                    self._answer_at = offset
+                begin = offset - self._answer_at
+                return self._answer.read(begin, size) if begin >= 0 else b""
+            if offset == 0:
+                self._snapshot.close()
+                self._snapshot = Snapshot(())
+                try:
+                    content = self._file.read_for(self._place, self._caller)
+                    self._snapshot = self._place.snapshot(content, self._caller)
+                except (ArtfsError, OSError) as error:
+                    self._keep(error)
+                    raise
+            return self._snapshot.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> int:
+        with self._lock, self._answering():
+            command: bytes | None = data
+            if self._file.document:
+                command = self._collect(data)
+            elif len(data) > _COMMAND_LIMIT:
+                # As much as one request brings: it may be the beginning of a longer write(2).
+                raise InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes")
+            if command is not None:
+                self._accept(self._file.write(self._place, command.removesuffix(b"\n"), self._caller))
+            return len(data)
+
+    def _collect(self, data: bytes) -> bytes | None:
+        """Returns the document once it is whole; nothing stays of it then, nor if it can't become one."""
+        try:
+            if len(self._collected) + len(data) > self._file.document:
+                raise InvalidCommand(f"the document has at most {self._file.document} bytes")
+            DOCUMENTS.take(len(data), self._caller.uid)
+            document = self._collected.add(data)
+        except BaseException:
+            self._forget_collected()
+            raise
+        if document is not None:
+            self._forget_collected()
+        return document
+
+    def _forget_collected(self) -> None:
+        DOCUMENTS.give(len(self._collected), self._caller.uid)
+        self._collected = Document()
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Notes why a command is refused."""
+        try:
+            yield
+        except (ArtfsError, OSError) as error:
+            self._note(str(error) if isinstance(error, ArtfsError) else failure(error))
+            self._keep(error)
+            raise
+
+    def _keep(self, error: ArtfsError | OSError) -> None:
+        """Keeps a refusal for a program; one that is more than the caller may have is told in words alone."""
+        self._forget_refusal()
+        with contextlib.suppress(OSError):
+            self._refusal = self._place.snapshot(refusals.encoded(error), self._caller)
+
+    def _forget_refusal(self) -> None:
+        self._refusal.close()
+        self._refusal = Snapshot(())
+
+    def _accept(self, answer: str | Snapshot | None) -> None:
+        self._place.refused = None
+        self._forget_refusal()
+        self._say(answer or "ok\n")
+
+    def _say(self, answer: str | Snapshot) -> None:
+        if self._answer is not None:
+            self._answer.close()
+        self._answer = Snapshot.uncounted(answer) if isinstance(answer, str) else answer
+        self._answer_at = None
+
+    def _note(self, reason: str) -> None:
+        reason = " ".join(reason.split())
+        if len(reason) > _REASON_LIMIT:
+            reason = reason[:_REASON_LIMIT] + "..."
+        self._place.refused = reason
+        self._say(reason + "\n")
+
+    def release(self) -> None:
+        # A flush is no end: it comes when any of the processes that share the handle closes it. So nobody
+        # is left to be told but the next reader of `error`.
+        if self._collected:
+            self._place.refused = "the document ended before it was complete"
+            self._forget_collected()
+        self._snapshot.close()
+        self._refusal.close()
+        if self._answer is not None:
+            self._answer.close()
+
+
+class SteppedHandle(ControlHandle):
+    """A control file whose commands run on the loop's thread, but for the steps that take long.
+
+    The kernel sends no second write of an inode before the first is answered, so there is one at a time.
+    """
+
+    __slots__ = ("_step", "_steps")
+
+    blocks = False
+
+    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
+        super().__init__(place, file, caller)
+        self._steps: Generator[Callable[[], Any], Any, str | Snapshot | None] | None = None
+        self._step = _Step(lambda: None)
+
+    def write(self, offset: int, data: bytes) -> int:
+        if self._steps is None:
+            self._steps = self._file.steps(self._place, data.removesuffix(b"\n"), self._caller)
+        value, error = self._step.outcome
+        self._step = _Step(lambda: None)  # the one that is done holds what it found
+        with self._answering():
+            try:
+                call = self._steps.send(value) if error is None else self._steps.throw(error)
+            except StopIteration as end:
+                self._steps = None
+                self._accept(end.value)
+                return len(data)
+            except BaseException:
+                self._steps = None
+                raise
+        step = self._step = _Step(call)
+        if isinstance(call, Elsewhere):
+            raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
+        raise Unready(step.run)
+
+    def release(self) -> None:
+        if self._steps is not None:  # whoever asked has given it up
+            self._steps.close()
+        super().release()
+
+
+class _Step:
+    """One step of a command, and what came of it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.outcome: tuple[Any, Exception | None] = None, None
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._call(), None
+        except Exception as error:  # noqa: BLE001  (raised where the step was asked for)
+            self.outcome = None, error
+
+    def give_up(self, why: Exception) -> None:
+        if isinstance(self._call, Elsewhere):
+            self._call.given_up = True
+        self.outcome = None, why
+
+
+def directory_attributes(place: Place, ino: int) -> Attributes:
+    """Returns the attributes of a directory of control files: who may list the place's own may list it."""
+    return _attributes(ino, place.owner(), stat.S_IFDIR | 0o555)
+
+
+def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:
+    """Gives a control file or directory the owner of its place, and of the mode what the place grants.
+
+    The place's r grants reading, its w commanding; x is needed to get here at all.
+    """
+    allowed = stat.S_IMODE(owner.mode)
+    bits = stat.S_IMODE(mode) & allowed
+    return Attributes(
+        ino,
+        stat.S_IFMT(mode) | bits,
+        uid=owner.uid,
+        gid=owner.gid,
+        mtime_ns=owner.mtime_ns,
+        ctime_ns=owner.ctime_ns,
+        atime_ns=owner.mtime_ns,
+        entry_timeout=0,
+        attr_timeout=0,
+    )

@@ -1,0 +1,80 @@
+"""`finish`: one line seals the tree; on a version it adds aliases. The one command that waits."""
+
+from __future__ import annotations
+
+from artfs.catalog.collection import Collection
+from artfs.errors import InvalidCommand, printable
+from artfs.model import names, words
+from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
+from artfs.vfs.callers import signalled
+from artfs.vfs.control.control_file import ControlFile, decoded, line, seconds
+from artfs.vfs.control.subject import AsOnTheWay, PendingPlace, Place, VersionPlace, check_may_name
+from artfs.vfs.node import Caller
+from artfs.volume.volume import user_name
+
+USAGE = (
+    "usage: echo '[ALIAS...] [--wait=SECONDS] [--force]' > finish\n"
+    "seals the tree into the next version, which gets the aliases; `error` says why one was refused\n"
+    "in an alias %XX stands for a byte: epoch%203 is 'epoch 3'\n"
+)
+_LONGEST_WAIT = 7 * 86400.0
+
+
+def request(place: Place, command: bytes, caller: Caller) -> Request:
+    """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
+    if b"\n" in command:
+        raise InvalidCommand("finish takes one line")
+    aliases, wait, force = [], DEFAULT_WAIT, False
+    for item in command.split():
+        if item == b"--force":
+            force = True
+        elif item.startswith(b"--wait="):
+            wait = seconds(decoded(item), most=_LONGEST_WAIT)
+        elif item.startswith(b"-"):
+            shown = printable(item)
+            raise InvalidCommand(f"'{shown}' is no option of finish: there are --wait=SECONDS and --force")
+        else:
+            aliases.append(names.check_alias(words.read_word(item)))
+    return Request(
+        aliases,
+        wait,
+        force,
+        by=user_name(caller.uid),
+        interrupted=lambda: place.view.stopping or signalled(caller.pid),
+        admit=AsOnTheWay(caller),
+    )
+
+
+def _answer(answer: Answer) -> str:
+    return line(answer.json())
+
+
+class PendingFinish(ControlFile[PendingPlace]):
+    name, writable, waits = "finish", True, True
+
+    def read(self, place: PendingPlace) -> str:
+        return _last(place.collection, place.tree.name) or USAGE
+
+    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
+        asked = request(place, command, caller)
+        check_may_name(caller, place.collection, asked.aliases)
+        return _answer(place.view.volume.finish_tree(place.collection, place.tree, asked))
+
+
+class VersionFinish(ControlFile[VersionPlace]):
+    name, writable, waits = "finish", True, True
+
+    def read(self, place: VersionPlace) -> str:
+        return _answer(Answer(place.record.version, False, place.record.digest))
+
+    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> str:
+        asked = request(place, command, caller)
+        return _answer(place.view.volume.finish_again(place.collection, place.record.number, asked))
+
+
+def _last(collection: Collection, distributed_id: bytes) -> str | None:
+    number = collection.finished(distributed_id)
+    if number is None:
+        return None
+    record = collection.record(number)
+    return _answer(Answer(record.version, record.id != distributed_id, record.digest))

@@ -1,0 +1,29 @@
+"""`metrics` of the volume, in the text format of Prometheus (version 0.0.4)."""
+
+from __future__ import annotations
+
+import time
+
+from artfs.vfs.control.control_file import ControlFile
+from artfs.vfs.control.subject import VolumePlace
+
+
+class Metrics(ControlFile[VolumePlace]):
+    name = "metrics"
+
+    def read(self, place: VolumePlace) -> str:
+        view = place.view
+        known = view.volume.describe()
+        figures = [
+            ("artfs_collections", "gauge", "Collections in the volume", known["collections"]),
+            ("artfs_pending_versions", "gauge", "Pending versions in the volume", known["pending"]),
+            ("artfs_sealed_versions", "gauge", "Sealed versions in the volume", known["sealed"]),
+            ("artfs_sealed_bytes", "gauge", "Bytes that the sealed versions show in all", known["bytes"]),
+            ("artfs_available_bytes", "gauge", "Bytes free on the backing filesystem", known["available"]),
+            ("artfs_uptime_seconds", "gauge", "Seconds since the mount was made", time.time() - view.started),
+            ("artfs_restarts_total", "counter", "Daemons that this mount had before", view.restarts),
+        ]
+        return "".join(
+            f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n"
+            for name, kind, text, value in figures
+        )

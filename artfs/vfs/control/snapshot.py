@@ -1,0 +1,100 @@
+"""What a control file said when it was read from its beginning, which may be much. Any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from artfs.limits.budgets import HELD, SNAPSHOTS
+
+Content: TypeAlias = str | bytes | Iterable[str | bytes]
+
+_IN_MEMORY = 1 << 20  # bytes; more go to a file without a name, if there is room for one
+_STEP = 1 << 16  # bytes that are gathered before they are counted
+
+
+class Snapshot:
+    """Bytes that stay until :meth:`close`, and count among what their reader has of them.
+
+    They are taken as they come, so that more than he may have is never made: the beginning lies in the file,
+    the end, which is short if the disk takes what it is given, in memory.
+    """
+
+    __slots__ = ("_directory", "_end", "_fd", "_held", "_in_file", "_reader", "_taken")
+
+    def __init__(self, content: Content, directory: str = "", reader: int = 0) -> None:
+        """``directory`` is one on the volume, for what is large.
+
+        Raises OSError (ENOMEM) for more than the reader may have, and what making the content raises.
+        """
+        self._directory, self._reader = directory, reader
+        self._fd, self._in_file, self._end = -1, 0, bytearray()
+        self._taken = self._held = 0
+        try:
+            self._gather((content,) if isinstance(content, str | bytes) else content)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def uncounted(cls, content: str) -> Snapshot:
+        """Makes one of a short text that nobody can be refused."""
+        self = cls(())
+        self._end += content.encode("utf-8", "surrogateescape")
+        return self
+
+    def _gather(self, pieces: Iterable[str | bytes]) -> None:
+        for piece in pieces:
+            self._end += piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
+            if self._in_file + len(self._end) - self._taken >= _STEP:
+                self._count()
+        self._count()
+        with contextlib.suppress(OSError):  # then the file takes it
+            self._hold()
+            return
+        self._write()
+        self._hold()
+
+    def _count(self) -> None:
+        more = self._in_file + len(self._end) - self._taken
+        if more:
+            SNAPSHOTS.take(more, self._reader)
+            self._taken += more
+        if len(self._end) > _IN_MEMORY:
+            self._write()
+            if len(self._end) > _IN_MEMORY:
+                self._hold()
+
+    def _hold(self) -> None:
+        """Counts what lies in memory."""
+        more = len(self._end) - self._held
+        if more > 0:
+            HELD.take(more, self._reader)
+            self._held += more
+
+    def _write(self) -> None:
+        """Moves to the file what the disk takes."""
+        with contextlib.suppress(OSError):
+            if self._fd < 0:
+                with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+                    self._fd = os.dup(file.fileno())
+            while self._end:
+                written = os.write(self._fd, self._end)
+                self._in_file += written
+                del self._end[:written]
+
+    def read(self, offset: int, size: int) -> bytes:
+        found = os.pread(self._fd, size, offset) if offset < self._in_file else b""
+        begin = offset + len(found) - self._in_file
+        return found if begin < 0 else found + self._end[begin : begin + size - len(found)]
+
+    def close(self) -> None:
+        SNAPSHOTS.give(self._taken, self._reader)
+        HELD.give(self._held, self._reader)
+        self._taken = self._held = 0
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

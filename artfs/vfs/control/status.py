@@ -1,0 +1,95 @@
+"""`status` of the volume, a pending version and a version: one JSON object."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from artfs.pending.tree import PendingTree
+from artfs.vfs.callers import LIST, granted
+from artfs.vfs.control.control_file import ControlFile, line
+from artfs.vfs.control.subject import PendingPlace, VersionPlace, VolumePlace, sees_all
+from artfs.vfs.node import Attributes, Caller
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
+
+
+class VolumeStatus(ControlFile[VolumePlace]):
+    name = "status"
+
+    def read(self, place: VolumePlace) -> str:
+        view = place.view
+        mount = {
+            "pid": os.getpid(),
+            "uptime": round(time.time() - view.started, 3),
+            "supervised": view.supervised(),
+            "restarts": view.restarts,
+            "write_cache": view.write_cache,
+            "read_only": view.read_only,
+            "references": sorted(view.volume.references.schemes),
+        }
+        return line(view.volume.describe() | mount)
+
+
+class PendingStatus(ControlFile[PendingPlace]):
+    name = "status"
+
+    def read_for(self, place: PendingPlace, caller: Caller) -> str:
+        volume, tree = place.view.volume, place.tree
+        status = volume.describe_pending(tree)
+        for writer in status.get("open_for_write", ()):
+            if not _may_find(tree, os.fsencode(writer["path"]), caller):
+                writer["path"] = _CLOSED
+        failed = volume.references.failures(tree.label)
+        if failed and sees_all(place, volume.references_within_reach(tree)[1], caller):
+            status["reference_errors"] = failed
+        return line(status)
+
+
+def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
+    """Tells whether a caller can list every directory on the way from the root to a file.
+
+    Also False if the way is another one by now.
+    """
+    way = path.split(b"/")[:-1]
+    if caller.uid == 0 or not way:
+        return True
+    try:
+        at = tree.open_root()
+    except FileNotFoundError:
+        return False
+    try:
+        for name in way:
+            below = os.open(name, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+            directory = Attributes.of(0, os.fstat(at))
+            if not granted(directory.mode, directory, caller, LIST):
+                return False
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    finally:
+        os.close(at)
+
+
+class UpdatedAt(ControlFile[VersionPlace]):
+    """When the tags, description, metadata, ttl or users of a version were changed last."""
+
+    name = "updated_at"
+
+    def read(self, place: VersionPlace) -> str:
+        updated = place.collection.notes(place.record.number).updated_at
+        return f"{updated or place.record.created_at}\n"
+
+
+class VersionStatus(ControlFile[VersionPlace]):
+    name = "status"
+
+    def read_for(self, place: VersionPlace, caller: Caller) -> str:
+        status = place.collection.describe(place.record.number)
+        failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
+        if failed and sees_all(place, place.record.root.entry().reach, caller):
+            status["reference_errors"] = failed
+        return line(status)

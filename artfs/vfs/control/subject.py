@@ -1,0 +1,182 @@
+"""What a control directory belongs to: the volume, a collection, a pending version or a version.
+
+A place knows whose permissions count, which control files there are, and why the last command was refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from artfs.model.entry import DirEntry
+from artfs.model.names import LATEST
+from artfs.seal.base import Admission
+from artfs.vfs.callers import CHANGE, LIST, PASS, granted
+from artfs.vfs.control.snapshot import Content, Snapshot
+from artfs.vfs.node import Attributes, Caller, Node
+
+if TYPE_CHECKING:
+    from artfs.catalog.collection import Collection
+    from artfs.catalog.records import VersionRecord
+    from artfs.pending.tree import PendingTree
+    from artfs.vfs.view import View
+
+
+CLOSED_TO_SOME = "it tells every name, and you may not list every directory"
+
+
+class Place:
+    """One directory with a `.artfs` in it."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, view: View, *key: bytes) -> None:
+        self.view, self.key = view, (self.kind.encode(), *key)
+        self.refused: str | None = None  # why the last command was refused; None once one was accepted
+
+    def snapshot(self, content: Content, reader: Caller) -> Snapshot:
+        """Keeps what is told to somebody until he has read it. Raises OSError (ENOMEM)."""
+        return Snapshot(content, f"/proc/self/fd/{self.view.volume.layout.fd}/trash", reader.uid)
+
+    def owner(self) -> Attributes:
+        """Returns the attributes of the directory itself: who may write there may command here."""
+        raise NotImplementedError
+
+    def granting(self, *, writable: bool) -> Attributes:
+        """Returns the attributes that decide who may use a control file, given whether it takes commands."""
+        return self.owner()
+
+
+class VolumePlace(Place):
+    kind = "volume"
+
+    def __init__(self, view: View, root: Node) -> None:
+        super().__init__(view)
+        self._root = root
+
+    def owner(self) -> Attributes:
+        return self._root.attributes()
+
+
+class CollectionPlace(Place):
+    kind = "collection"
+
+    def __init__(self, view: View, collection: Collection, node: Node) -> None:
+        super().__init__(view, collection.name.encode())
+        self.collection, self._node = collection, node
+
+    def owner(self) -> Attributes:
+        return self._node.attributes()
+
+
+class PendingPlace(Place):
+    kind = "pending"
+
+    def __init__(self, view: View, collection: Collection, tree: PendingTree) -> None:
+        super().__init__(view, collection.name.encode(), tree.name)
+        self.collection, self._tree = collection, tree
+
+    @property
+    def tree(self) -> PendingTree:
+        """The tree that shows the pending version now."""
+        return self._tree.current()
+
+    def owner(self) -> Attributes:
+        tree = self.tree
+        root = tree.places.root or self.view.pending(tree)
+        return cast("Node", root).attributes()
+
+    def granting(self, *, writable: bool) -> Attributes:
+        """The owner may use all of them: a mode keeps nobody from giving it back to oneself.
+
+        Else a tree whose root has got the mode of a read-only directory could not be finished.
+        """
+        root = self.owner()
+        root.mode |= stat.S_IRWXU
+        return root
+
+
+class VersionPlace(Place):
+    kind = "version"
+
+    def __init__(
+        self, view: View, collection: Collection, record: VersionRecord, above: Callable[[], Attributes]
+    ) -> None:
+        super().__init__(view, collection.name.encode(), record.version.encode())
+        self.collection, self.record, self._above = collection, record, above
+
+    def owner(self) -> Attributes:
+        root = self.record.root.entry()
+        return Attributes(0, stat.S_IFDIR | root.mode, uid=root.uid, gid=root.gid, mtime_ns=root.mtime_ns)
+
+    def granting(self, *, writable: bool) -> Attributes:
+        """What can be changed of a version belongs to the collection, as its aliases do.
+
+        Its owner and group decide then, and who is neither reads what a stranger may of the version.
+        """
+        if not writable:
+            return self.owner()
+        above, root = self._above(), self.record.root.entry()
+        others = root.mode & 0o4
+        above.mode = above.mode & ~0o044 | others << 3 | others
+        return above
+
+
+def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> None:
+    """Raises PermissionError unless the mode of a directory grants a caller all of `bits`."""
+    if not granted(directory.mode, directory, caller, bits):
+        raise PermissionError(errno.EACCES, why)
+
+
+class AsOnTheWay(Admission):
+    """Keeps a caller from what is closed to him: he must be able to pass the collection, and to pass and list
+    the root of the version."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def enter(self, collection: Collection) -> None:
+        check_may(self._caller, directory_of(collection), PASS, f"'{collection.name}' is closed to you")
+
+    def see(self, collection: Collection, record: VersionRecord) -> None:
+        self.enter(collection)
+        root = record.root.entry()
+        owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
+        check_may(self._caller, owner, LIST, f"{collection.name}:{record.version} is closed to you")
+
+    def relabel(self, collection: Collection) -> None:
+        check_may(
+            self._caller, directory_of(collection), CHANGE, "its directory grants you no permission to write"
+        )
+
+
+def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str]) -> None:
+    """Raises PermissionError unless a caller may set aliases of a collection, as ``ln -s`` in it does.
+
+    Who may finish a pending version need not be one who may.
+    """
+    if any(alias != LATEST for alias in aliases):
+        why = f"you may not set aliases of '{collection.name}': whoever may write in its directory may"
+        check_may(caller, directory_of(collection), CHANGE, why)
+
+
+def directory_of(collection: Collection) -> Attributes:
+    """Returns the attributes of a collection's directory."""
+    with collection.opened() as fd:
+        return Attributes.of(0, os.fstat(fd))
+
+
+def sees_all(place: Place, reach: int, caller: Caller) -> bool:
+    """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
+    return granted(reach, place.owner(), caller, LIST)
+
+
+def can_list(root: DirEntry) -> int:
+    """Returns the mask of permission bits for reading what tells every name of a version.
+
+    It is for those who could list every directory.
+    """
+    return sum(4 << shift for shift in (6, 3, 0) if (root.reach >> shift) & 5 == 5)

@@ -1,0 +1,72 @@
+"""An open file of what a patch lies over: read there until it is copied up, then where the copy is.
+
+Event loop's thread, but for what it returns to be called on another.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from artfs.errors import Damaged, printable
+from artfs.model.entry import FileEntry
+from artfs.store import durable
+from artfs.vfs.node import Caller
+from artfs.vfs.open_files import PendingHandle
+
+if TYPE_CHECKING:
+    from artfs.vfs.patch import PatchNode
+
+log = logging.getLogger(__name__)
+
+
+class LowerHandle(PendingHandle):
+    """A lower file, open for reading, until it is copied up."""
+
+    __slots__ = ("_blob", "flags", "unverified")
+
+    node: PatchNode
+
+    def __init__(self, node: PatchNode, flags: int, caller: Caller) -> None:
+        super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
+        self.flags = flags  # for the copy: a sealed file has no atime
+        assert isinstance(node.entry, FileEntry)
+        self._blob = node.entry.blob
+        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
+
+    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+        """Makes the attributes durable that it got, which a stub bears; the bytes are."""
+        node = self.node
+        if node.entry is None:
+            return super().syncing(data_only=data_only)
+        if node.is_lower or node.parent is None or node.branch.over:
+            return lambda: None
+        return functools.partial(_sync_and_close, durable.open_directory(node.parent.directory(), b"."))
+
+    def verify(self, data: memoryview | None = None) -> None:
+        try:
+            self.node.branch.store.verified.check(self._blob, self.fd, data)
+        except Damaged as error:
+            if not self.unverified:
+                return  # copied up meanwhile: the descriptor is the copy's now
+            log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
+            raise
+        self.unverified = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.unverified:
+            self.verify()
+        return super().read(offset, size)
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+__all__ = ["LowerHandle"]

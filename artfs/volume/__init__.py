@@ -1,0 +1,1 @@
+"""A volume as a whole, without a mount."""

@@ -1,0 +1,236 @@
+"""The upkeep of a volume: whether it is sound, and what nothing needs any more.
+
+Owns what counts as needed and as a problem, over all rooms that keep something. Blocking; any thread may
+call it, beside daemons and seals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from artfs.catalog import records
+from artfs.catalog.catalog import Catalog
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.catalog.runs import Runs
+from artfs.errors import (
+    ArtfsError,
+    CollectionNotFound,
+    Damaged,
+    DraftNotFoundError,
+    VersionNotFound,
+    printable,
+    printable_uri,
+)
+from artfs.model import manifest
+from artfs.model.digest import TreeId
+from artfs.model.entry import ReferenceEntry
+from artfs.pending import inspection, overlay
+from artfs.pending.draft import PENDING, TREE, Draft
+from artfs.store import check, gc
+from artfs.store.check import Finding, Touched
+from artfs.store.layout import Layout
+from artfs.store.objects import ObjectStore
+from artfs.volume.volume_references import References
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What is to be looked after; all of it is the caller's."""
+
+    layout: Layout
+    store: ObjectStore
+    catalog: Catalog
+    runs: Runs
+    references: References
+
+    def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
+        """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
+
+        def roots() -> Iterator[check.Root]:
+            # Patches first: one that is sealed meanwhile is then seen as a version.
+            for collection, name in self._readable_pending():
+                label = f"{collection.name}/{printable(name)}"
+                with contextlib.suppress(Damaged):  # told among its problems
+                    yield from ((label, tree) for tree in self._trees_below(collection, name))
+            for collection, record in self.sound_records():
+                yield f"{collection.name}:{record.version}", record.root.entry()
+
+        report = check.check(
+            self.layout,
+            self.store,
+            roots,
+            repair=repair,
+            spare=self._pending_roots,
+            progress=progress,
+        )
+        report.findings += [
+            check.Finding(kind="file", id=found.what, why=found.why) for found in self._problems()
+        ]
+        return report
+
+    def _problems(self) -> Iterator[Damaged]:
+        """Yields what is wrong with all that is no object."""
+        yield from self.catalog.problems()
+        for collection in self.catalog.collections():
+            with contextlib.suppress(CollectionNotFound):
+                yield from collection.problems()
+        yield from self.runs.problems()
+        for collection, name in self._readable_pending():
+            try:
+                yield from self._problems_of_pending(collection, name)
+            except (DraftNotFoundError, CollectionNotFound):  # it was sealed or discarded just now
+                continue
+            except Damaged as error:
+                yield error
+
+    def _problems_of_pending(self, collection: Collection, name: bytes) -> list[Damaged]:
+        with collection.opened(PENDING) as fd:
+            opened = Draft(fd, collection.name, name)
+            with contextlib.closing(opened):
+                found = list(inspection.problems(opened, self.store.reader))
+                try:
+                    records.load_metadata(opened.metadata(), opened.what(b"metadata.json"))
+                except Damaged as error:
+                    found.append(error)
+                return found if opened.stands_in(fd) else []
+
+    def check_references(self, *, progress: gc.Progress = gc.silent) -> list[Finding]:
+        """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
+        where: dict[ReferenceEntry, list[Touched]] = {}
+        for collection, record in self.sound_records():
+            for path, entry in manifest.walk(self.store.reader, record.root.entry()):
+                if isinstance(entry, ReferenceEntry):
+                    same = replace(entry, name=b"", mode=0, uid=0, gid=0, mtime_ns=0, xattrs=())
+                    touched = Touched(f"{collection.name}:{record.version}", printable(path))
+                    where.setdefault(same, []).append(touched)
+        found = []
+        for done, (entry, touches) in enumerate(where.items(), 1):
+            try:
+                self.references.verify(entry)
+            except ArtfsError as error:
+                uri = printable_uri(os.fsdecode(entry.uri))
+                found.append(Finding(kind="reference", id=uri, why=str(error), touches=touches))
+            progress("references", done, len(where))
+        return found
+
+    def preview_gc(
+        self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.silent
+    ) -> gc.Collected:
+        """Tells what :meth:`gc` would remove, and removes nothing. Raises as that does.
+
+        `gone` are versions (by name) and pending versions (by id) of collections that count as removed.
+        """
+        return gc.collect(
+            self.layout, self.store, lambda: self._needed_trees(gone), dry_run=True, progress=progress
+        )
+
+    def gc(self, *, progress: gc.Progress = gc.silent) -> gc.Collected:
+        """Removes what no version and no pending version needs. Safe beside daemons and seals.
+
+        Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
+        """
+
+        def pending() -> bool:
+            return next(self._all_pending(), None) is not None
+
+        collected = gc.collect(
+            self.layout, self.store, self._needed_trees, pending=pending, progress=progress
+        )
+        self.catalog.keep_reserve()
+        return collected
+
+    def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
+        """Lists the roots of all versions, and of what pending versions lie over and are patches of.
+
+        Raises :class:`~artfs.errors.Damaged` where something may hold more that can't be read.
+        """
+        for stranger in self.catalog.strangers():
+            raise stranger
+        # Pending ones first: one that is sealed meanwhile is then seen as a version.
+        found = [
+            tree
+            for collection, name in self._all_pending()
+            if (collection.name, name) not in gone
+            for tree in self._trees_below(collection, name)
+        ]
+        for collection, records_ in self.catalog.each(lambda one: (one, one.versions())):
+            found += [
+                record.root.entry().tree
+                for record in records_
+                if (collection.name, record.version) not in gone
+            ]
+        return found
+
+    def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:
+        """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
+        # From the files, not from what this process knows: another one may have rebased it.
+        found = set()
+        removed = contextlib.suppress(DraftNotFoundError, CollectionNotFound)
+        with removed, self._pending_root(collection, name) as root:
+            if base := overlay.base_of(root):
+                found.add(base.tree_id)
+            if lower := overlay.lower_of(root):
+                found.add(lower.tree)
+        return found
+
+    def sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
+        # What is left out is told among the collection's problems.
+        for collection in self.catalog.collections():
+            numbers: list[int] = []
+            with contextlib.suppress(Damaged, CollectionNotFound):
+                numbers = collection.numbers()
+            for number in numbers:
+                with contextlib.suppress(Damaged, VersionNotFound, CollectionNotFound):
+                    yield collection, collection.record(number)
+
+    def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
+        for collection in self.catalog.collections():
+            names_: list[bytes] = []
+            # Told among the collection's problems; or it was removed just now.
+            with contextlib.suppress(Damaged, CollectionNotFound):
+                names_ = pending_names(collection)
+            yield from ((collection, name) for name in names_)
+
+    def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
+        for collection in self.catalog.collections():
+            with contextlib.suppress(CollectionNotFound):
+                yield from ((collection, name) for name in pending_names(collection))
+
+    def _pending_roots(self) -> Iterator[int]:
+        for collection, name in self._all_pending():
+            with contextlib.suppress(ArtfsError), self._pending_root(collection, name) as root:
+                yield root
+
+    @contextlib.contextmanager
+    def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:
+        """Opens the root of a pending tree's files on disk. Raises :class:`DraftNotFoundError`."""
+        with collection.opened(PENDING) as fd:
+            draft = Draft(fd, collection.name, name)
+        try:
+            root = draft.open_tree()
+            try:
+                yield root
+            finally:
+                os.close(root)
+        except FileNotFoundError:
+            with collection.opened(PENDING) as fd:
+                if draft.stands_in(fd):
+                    raise Damaged(draft.what(TREE), "it is missing") from None
+            raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
+        finally:
+            draft.close()
+
+
+def pending_names(collection: Collection) -> list[bytes]:
+    """Lists the distributed ids that are pending, sorted."""
+    with collection.opened(PENDING) as fd, os.scandir(fd) as found:
+        return sorted(os.fsencode(e.name) for e in found if not e.name.startswith("."))
+
+
+__all__ = ["Upkeep", "pending_names"]

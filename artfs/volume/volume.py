@@ -1,0 +1,635 @@
+"""A volume as a whole: the composition root of everything that needs no mount.
+
+Owns which objects exist once in a process (a pending tree, so that all meet at its gate) and the operations
+that span rooms: start, finish, discard, delete a version. Blocking; any thread may call it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from artfs.catalog.catalog import Catalog
+from artfs.catalog.collection import Collection
+from artfs.catalog.records import VersionRecord
+from artfs.catalog.runs import Runs, check_run_id
+from artfs.errors import (
+    AlreadyFinishedError,
+    AlreadyPending,
+    ArtfsError,
+    CollectionNotFound,
+    Damaged,
+    DraftNotFoundError,
+    InvalidCommand,
+    NotEmpty,
+    printable,
+)
+from artfs.model import names
+from artfs.model.diff import Change, diff
+from artfs.model.digest import Algorithm
+from artfs.pending import draft, upgrade
+from artfs.pending.census import count
+from artfs.pending.draft import PENDING, TREE, Draft, Owners, Settings
+from artfs.pending.gate import State
+from artfs.pending.tree import PendingTree, empty_trash
+from artfs.seal import base as bases
+from artfs.seal import preview
+from artfs.seal.rebase import set_base
+from artfs.seal.recovery import recover
+from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
+from artfs.store import durable, gc, layout
+from artfs.store.layout import Layout
+from artfs.store.objects import ObjectStore
+from artfs.version import __version__
+from artfs.volume.upkeep import Upkeep, pending_names
+from artfs.volume.volume_references import References, told
+
+log = logging.getLogger(__name__)
+
+_RECENT = 64  # pending trees that are kept though nobody knows them just now
+_PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a version
+
+
+class Volume:
+    """An open volume. Close it, or use it in a ``with`` statement."""
+
+    def __init__(self, opened: Layout) -> None:
+        self.layout = opened
+        self.path = Path(opened.path)
+        self.store = ObjectStore(opened.fd, opened.algorithm)
+        self.catalog = Catalog(opened.fd)
+        self._runs_fd = opened.open_directory(layout.RUNS)
+        self._trash_fd = opened.open_directory(layout.TRASH)
+        self.runs = Runs(self._runs_fd)
+        self.references = References(opened.fd, self.store, self.catalog.collection)
+        self.upkeep = Upkeep(opened, self.store, self.catalog, self.runs, self.references)
+        self.audience: Audience = NoAudience()
+        #: Called before a pending version is opened, which then holds descriptors, with its owner and how
+        #: many of his are held; may refuse.
+        self.before_holding: Callable[[int, int], None] = lambda _owner, _held: None
+        # Weak: they go, and their descriptors, with the last who knows them, as a mount's kernel does.
+        self._pending: WeakValueDictionary[tuple[str, bytes], PendingTree] = WeakValueDictionary()
+        self._recent: OrderedDict[tuple[str, bytes], PendingTree] = OrderedDict()
+        self._owned: dict[int, WeakSet[PendingTree]] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
+        """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if there is something in the way."""
+        volume = cls(Layout.init(path, algorithm))
+        volume.catalog.keep_reserve()
+        return volume
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, serve: bool = False) -> Volume:
+        """Opens a volume, and brings one of an older format to the present one, where it can be written.
+
+        With `serve` that is left to the caller, who calls :meth:`upgrade` once it has the mount's lock.
+        Raises the :class:`~artfs.errors.VolumeError` that says why the volume can't be opened.
+        """
+        opened = Layout.open(path)
+        try:
+            if not serve:
+                upgrade.upgrade_alone(opened)
+            return cls(opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    def upgrade(self) -> None:
+        """Brings the volume to the present format. The caller holds the mount's lock exclusively."""
+        upgrade.upgrade(self.layout)
+
+    def close(self) -> None:
+        self.references.close()
+        for tree in list(self._pending.values()):
+            tree.close()
+        self._pending.clear()
+        self._recent.clear()
+        self.catalog.close()
+        self.store.close()
+        os.close(self._runs_fd)
+        os.close(self._trash_fd)
+        self.layout.close()
+
+    def __enter__(self) -> Volume:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- pending versions
+
+    def pending_names(self, collection: Collection) -> list[bytes]:
+        """Lists the distributed ids that are pending, sorted."""
+        return pending_names(collection)
+
+    def abandoned(self, collection: Collection) -> list[bytes]:
+        """Lists the pending ids whose processes are known to be dead; those that can't be read are not."""
+        found = []
+        for name in filter(names.is_private, self.pending_names(collection)):
+            with contextlib.suppress(ArtfsError, OSError), collection.opened(PENDING) as fd:
+                opened = Draft(fd, collection.name, name)
+                with contextlib.closing(opened):
+                    found += [name] if opened.abandoned() else []
+        return found
+
+    def pending(self, collection: str, name: bytes) -> PendingTree:
+        """Returns the one tree of a pending version. Raises :class:`DraftNotFoundError`."""
+        key = collection, name
+        with self._lock:
+            tree = self._pending.get(key)
+            if tree is not None and not tree.ended:
+                self._reconsider(tree)
+                self._use(tree)
+                return tree
+            if name.startswith(b".") or b"/" in name:
+                raise DraftNotFoundError(collection, name)
+            return self._open_pending(self.catalog.collection(collection), name)
+
+    def reconsider(self, collection: Collection) -> None:
+        """Makes pending again what a finish had decided and did not end, where the version is deleted now."""
+        with self._lock:
+            for tree in list(self._pending.values()):
+                if tree.collection == collection.name:
+                    self._reconsider(tree)
+
+    def _reconsider(self, tree: PendingTree) -> None:
+        if tree.gate.state is State.COMMITTED:
+            collection = self.catalog.collection(tree.collection)
+            if not _is_decided(collection, tree):
+                tree.gate.reopen()
+
+    def standing(self, collection: Collection, name: bytes) -> PendingTree:
+        """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
+        tree = self.pending(collection.name, name)
+        with collection.opened(PENDING) as fd:
+            if tree.draft.stands_in(fd) and tree.stands():
+                return tree
+        self._forget(tree)
+        return self.pending(collection.name, name)
+
+    def can_change(self, collection: Collection, tree: PendingTree) -> bool:
+        """Tells whether `tree` is what is pending under its name, and no finish has decided about it.
+
+        Whoever works directly asks it when he has the lock that keeps others from ending the tree.
+        """
+        with collection.opened(PENDING) as fd:
+            stands = tree.draft.stands_in(fd) and tree.stands()
+        return stands and not _is_decided(collection, tree)
+
+    def _started(self, collection: Collection, name: bytes) -> PendingTree:
+        """Returns the tree that was just started. One of the same name may be at its end still."""
+        with self._lock, collection.opened(PENDING) as fd:
+            tree = self._pending.get((collection.name, name))
+            if tree is not None and tree.draft.stands_in(fd):
+                return tree
+            return self._open_pending(collection, name)
+
+    def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
+        with collection.opened(PENDING) as fd:
+            with contextlib.suppress(FileNotFoundError):  # else the draft says what is wrong
+                root = os.stat(name + b"/" + TREE, dir_fd=fd, follow_symlinks=False)
+                self._before_holding(root.st_uid)
+            draft = Draft(fd, collection.name, name)
+        try:
+            upgrade.check_tree(self.layout, draft)
+        except BaseException:
+            draft.close()
+            raise
+        return self._adopt(collection, PendingTree(draft, self.store))
+
+    def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:
+        if tree.shares_blobs and _is_decided(collection, tree):
+            tree.gate.settle(State.COMMITTED)
+        self._pending[collection.name, tree.name] = tree
+        self._owned.setdefault(tree.owner, WeakSet()).add(tree)
+        self._use(tree)
+        return tree
+
+    def _before_holding(self, owner: int) -> None:
+        self.before_holding(owner, len(self._owned.get(owner, ())))
+
+    def _use(self, tree: PendingTree) -> None:
+        """Keeps a tree among the last that were asked for: what it knows of its files saves much reading."""
+        key = tree.collection, tree.name
+        self._recent[key] = tree
+        self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+    def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
+        """Returns how a pending version stands; of one that was sealed meanwhile, its version's status."""
+        collection = self.catalog.collection(tree.collection)
+        if tree.gate.state is State.SEALED:
+            finished = collection.finished(tree.name)
+            if finished is not None:
+                return collection.describe(finished)
+        root = tree.open_root()
+        try:
+            census = count(root, self.store.reader, patched=tree.lower is not None)
+        finally:
+            os.close(root)
+        base = tree.base()
+        settings = tree.draft.settings()
+        return {
+            "state": "pending" if tree.gate.state is State.PENDING else "sealing",
+            "collection": tree.collection,
+            "distributed_id": os.fsdecode(tree.name),
+            "base": None if base is None else base.ref,
+            "base_version": None if base is None else base.name_in(tree.collection),
+            "runs": tree.draft.joined(),
+            "files": census.files,
+            "bytes": census.bytes,
+            "open_for_write": [
+                {"path": os.fsdecode(writer.path), "pid": writer.pid, "command": writer.command}
+                for writer in tree.gate.writers()
+            ],
+            "progress": {"files": tree.progress.files, "of": census.own},
+            "aliases": list(settings.aliases),
+            "tags": list(settings.tags),
+            "abandoned": tree.draft.abandoned(),
+            "created_at": tree.draft.birth.created_at,
+            "created_by": tree.draft.birth.created_by,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
+        pending = self.catalog.each(lambda collection: len(self.pending_names(collection)))
+        abandoned = self.catalog.each(lambda collection: len(self.abandoned(collection)))
+        found = self.catalog.each(lambda collection: collection.versions())
+        space = os.fstatvfs(self.layout.fd)
+        return {
+            "version": __version__,
+            "format": self.layout.format,
+            "id": self.layout.id,
+            "hash": self.layout.config.hash,
+            "store": str(self.path.absolute()),
+            "collections": len(found),
+            "pending": sum(pending),
+            "abandoned": sum(abandoned),
+            "sealed": sum(map(len, found)),
+            "bytes": sum(record.size for records in found for record in records),
+            "available": max(0, space.f_bavail) * space.f_frsize,
+        }
+
+    def start(
+        self,
+        collection: Collection,
+        name: bytes,
+        *,
+        mode: int = 0o755,
+        uid: int | None = None,
+        gid: int | None = None,
+        settings: Settings | None = None,
+        owners: Owners | None = None,
+    ) -> PendingTree:
+        """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
+
+        `owners` are the processes that it is made for, and discarded with; by default it is anybody's.
+
+        Raises :class:`AlreadyFinishedError` if the id has its version, :class:`AlreadyPending`,
+        :class:`InvalidName`.
+        """
+        names.check_distributed_id(name)
+        self._check_not_finished(collection, name)
+        uid = os.geteuid() if uid is None else uid
+        gid = os.getegid() if gid is None else gid
+        self._before_holding(uid)
+        with collection.opened(PENDING) as fd:
+            try:
+                draft.start(
+                    fd,
+                    name,
+                    mode=mode,
+                    uid=uid,
+                    gid=gid,
+                    created_by=user_name(uid),
+                    settings=settings or Settings(),
+                    naming=partial(self._naming, collection, name),
+                    owners=owners,
+                )
+            except AlreadyFinishedError:  # a FileExistsError too
+                raise
+            except FileExistsError:
+                raise AlreadyPending(collection.name, name) from None
+            except FileNotFoundError:  # with all that was in it
+                raise CollectionNotFound(collection.name) from None
+        try:
+            return self._started(collection, name)
+        except DraftNotFoundError:  # others have filled and finished it already
+            self._check_not_finished(collection, name)
+            raise
+
+    @contextlib.contextmanager
+    def _naming(self, collection: Collection, name: bytes) -> Iterator[None]:
+        """Keeps finishes away, which free a name once the id is noted as finished.
+
+        Raises :class:`AlreadyFinishedError`.
+        """
+        with collection.committing():
+            self._check_not_finished(collection, name)
+            yield
+
+    @staticmethod
+    def _check_not_finished(collection: Collection, name: bytes) -> None:
+        finished = collection.finished(name)
+        if finished is not None:
+            raise AlreadyFinishedError(collection.name, name, names.version_name(finished))
+
+    def set_base(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        ref: str,
+        request: Request,
+        *,
+        number: int | None = None,
+    ) -> PendingTree:
+        """Makes a pending version a patch of what `ref` names; returns the tree that shows it from then on.
+
+        What is done and raised is that of :func:`artfs.seal.rebase.set_base`.
+        """
+        tree = tree.current()
+        trash = None
+        try:
+            with self._sealer(collection) as sealer:
+                trash = set_base(sealer, tree, ref, request, number)
+        finally:
+            if tree.gate.state is State.REPLACED:
+                with self._lock:
+                    successor = PendingTree(tree.draft, self.store)
+                    successor.places.inherit(tree.places)
+                    tree.successor = self._adopt(collection, successor)
+        if trash is not None:
+            self._empty(trash)
+        return tree.current()
+
+    def set_link(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        ref: str,
+        request: Request,
+        *,
+        number: int | None = None,
+    ) -> PendingTree:
+        """Makes an untouched pending version a link to ``OTHER:vN``, which it then shows as a patch does.
+
+        Raises InvalidCommand for what no link leads to, and what :meth:`set_base` does.
+        """
+        other, version = names.split_reference(ref)
+        if other in ("", collection.name) or names.parse_version(version) is None:
+            raise InvalidCommand(f"'{printable(ref)}' is no version of another collection, OTHER:vN")
+        tree = self.set_base(collection, tree, ref, request, number=number)
+        tree.draft.change(link=ref)
+        return tree
+
+    def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
+        """Seals a pending version; a finished id gets the aliases and gives its version again.
+
+        The answer is durable. Raises what :meth:`artfs.seal.seal.Sealer.seal` raises.
+        """
+        try:
+            tree = self.pending(collection.name, name)
+        except DraftNotFoundError:
+            finished = collection.finished(name)
+            if finished is None:
+                raise
+            return self.finish_again(collection, finished, request)
+        return self.finish_tree(collection, tree, request)
+
+    def finish_tree(self, collection: Collection, tree: PendingTree, request: Request) -> Answer:
+        """Seals this tree, as :meth:`finish` does, and never a younger one of the same id."""
+        tree = tree.current()
+        name = tree.name
+        with self._sealer(collection) as sealer:
+            try:
+                answer, trash = sealer.seal(tree, request)
+            except ArtfsError:
+                # Another finish of the same id may have been first: then its version is the answer.
+                finished = collection.finished(name) if tree.ended else None
+                if finished is None:
+                    raise
+                if tree.gate.state is State.SEALED:
+                    tree.published.wait(_PUBLISHING)
+                return self.finish_again(collection, finished, request)
+            finally:
+                if tree.ended:
+                    self._forget(tree)
+        self._empty(trash)
+        return answer
+
+    def finish_again(self, collection: Collection, number: int, request: Request) -> Answer:
+        """Adds aliases to a version, as finishing what is finished does."""
+        record = collection.record(number)
+        for alias in request.aliases:
+            if alias != "latest":
+                names.check_alias(alias)
+        for alias in request.aliases:
+            if alias != "latest":
+                collection.set_alias(alias, record.version)
+        return Answer(record.version, True, record.digest)
+
+    def discard(
+        self,
+        collection: Collection,
+        name: bytes,
+        *,
+        only_empty: bool = False,
+        idle: float | None = None,
+        abandoned: bool = False,
+    ) -> None:
+        """Ends a pending version and deletes its files. The id can be started again.
+
+        Raises :class:`~artfs.errors.NotEmpty` with `only_empty` if it has files,
+        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined,
+        :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead.
+        """
+        tree = self.pending(collection.name, name)
+        self.discard_tree(collection, tree, only_empty=only_empty, idle=idle, abandoned=abandoned)
+
+    def discard_tree(
+        self,
+        collection: Collection,
+        tree: PendingTree,
+        *,
+        only_empty: bool = False,
+        idle: float | None = None,
+        abandoned: bool = False,
+    ) -> None:
+        """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id.
+
+        A collection that was made for it goes with it, if nobody has used it for anything else.
+        """
+        owners = None
+        try:
+            with collection.opened(PENDING) as fd:
+                tree = tree.current()
+                with contextlib.suppress(Damaged):
+                    owners = tree.draft.owners()
+                trash = tree.discard(
+                    self._trash_fd,
+                    fd,
+                    only_empty=only_empty,
+                    idle=idle,
+                    abandoned=abandoned,
+                    decided=partial(_is_decided, collection, tree),
+                )
+        finally:
+            if tree.ended:
+                self._forget(tree)
+        self._empty(trash)
+        if owners is not None and owners.collection is not None:
+            with contextlib.suppress(NotEmpty, CollectionNotFound):
+                self.catalog.remove_unused(collection.name, owners.collection)
+
+    def recover(self, *, alone: bool = False) -> None:
+        """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes.
+
+        ``alone``: the caller's lock keeps all others from changing pending versions.
+        """
+        self.catalog.sweep()
+        self.catalog.keep_reserve()
+        for collection in self.catalog.collections():
+            try:
+                pending = self.pending_names(collection)
+            except CollectionNotFound:  # removed just now
+                continue
+            except Damaged as error:
+                log.warning("pending versions of %s are left as they are: %s", collection.name, error)
+                continue
+            for name in pending:
+                try:
+                    with self._sealer(collection) as sealer:
+                        tree = self.pending(collection.name, name)
+                        trash = recover(sealer, tree)
+                except (ArtfsError, OSError) as error:
+                    # One that can't be settled now (a full disk) must not keep the others from being used.
+                    log.warning("%s/%s is left as it is: %s", collection.name, printable(name), error)
+                    continue
+                if trash is not None:
+                    self._forget(tree)
+                    self._empty(trash)
+                elif alone:
+                    with contextlib.suppress(OSError):
+                        gc.sweep_staging(tree.draft.fd, all_of_them=True)
+                    self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
+        left = durable.names(self._trash_fd)
+        if left:
+            self._empty(*map(os.fsencode, left))
+
+    def _forget(self, tree: PendingTree) -> None:
+        with self._lock:
+            if self._pending.get((tree.collection, tree.name)) is tree:
+                del self._pending[tree.collection, tree.name]
+                self._recent.pop((tree.collection, tree.name), None)
+
+    def _empty(self, *trash: bytes) -> None:
+        """Deletes from the trash beside whatever comes next: the answer need not wait for it. Never raises.
+
+        A process ends only when its threads have. What no thread can be had for is left to the next gc.
+        """
+        with contextlib.suppress(OSError, RuntimeError):
+            fd = os.dup(self._trash_fd)
+            try:
+                threading.Thread(target=empty_trash, args=(fd, *trash), name="artfs-trash").start()
+            except BaseException:
+                os.close(fd)
+                raise
+
+    @contextlib.contextmanager
+    def _sealer(self, collection: Collection) -> Iterator[Sealer]:
+        with collection.opened(PENDING) as pending_fd:
+            yield Sealer(
+                store=self.store,
+                collection=collection,
+                find=self.catalog.collection,
+                next_serial=self.catalog.next_serial,
+                objects_in_use=self.layout.objects_lock.shared,
+                pending_fd=pending_fd,
+                trash_fd=self._trash_fd,
+                audience=self.audience,
+                record_output=self._record_output,
+            )
+
+    # -- versions
+
+    def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
+        """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
+        found = (known for known in self.upkeep.sound_records() if known[1].serial == serial)
+        return next(found, None)
+
+    def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
+        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection, and whose
+        it is.
+
+        Raises :class:`~artfs.errors.NotFound`.
+        """
+        return bases.record_of(self.catalog.collection, collection.name, ref)
+
+    def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
+        """Returns what differs between two versions; reads only where they do."""
+        return list(self.differences(old, new))
+
+    def differences(self, old: VersionRecord, new: VersionRecord) -> Iterator[Change]:
+        """Yields what :meth:`diff` returns: in a deep tree all paths together may not fit into memory."""
+        return diff(self.store.reader, old.root.entry(), new.root.entry())
+
+    def changes(self, tree: PendingTree) -> list[Change]:
+        """Returns what a pending version has changed since its base, or since nothing if it has none."""
+        return list(self.changes_within_reach(tree)[0])
+
+    def changes_within_reach(self, tree: PendingTree) -> tuple[Iterator[Change], int]:
+        """Yields the changes of a pending version; also the mask of who may list all directories of them."""
+        return preview.changes(tree.current())
+
+    def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
+        """Returns path, URI, size and checksum of each reference in a pending tree."""
+        return list(self.references_within_reach(tree)[0])
+
+    def references_within_reach(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
+        """Yields the references in a pending tree; also the mask of who may list all its directories."""
+        found, reach = preview.references(tree.current())
+        return (told(path, entry) for path, entry in found), reach
+
+    # -- runs
+
+    def record_use(self, collection: Collection, number: int, run: str) -> None:
+        """Notes durably that a run read a version: with the version, and with the run, which is made if need
+        be. Raises :class:`~artfs.errors.InvalidName`."""
+        check_run_id(run)
+        version = collection.record(number).version
+        collection.add_used_by(number, run)
+        self.runs.apply(run, {"inputs": [f"{collection.name}:{version}"]})
+
+    def _record_output(self, run: str, version: str) -> None:
+        try:
+            self.runs.apply(run, {"outputs": [version]})
+        except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
+            log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
+
+
+def _is_decided(collection: Collection, tree: PendingTree) -> bool:
+    """Tells whether a finish has decided that a tree is a version, whatever became of that finish."""
+    return decided(collection, tree.draft.mark()) is not None
+
+
+def user_name(uid: int) -> str:
+    """Returns the user's name, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+__all__ = ["Volume", "user_name"]
