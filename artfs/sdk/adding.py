@@ -162,7 +162,7 @@ class Adding(Reading):
 
         Example:
             >>> with artifact.new_file("hello.txt") as file:
-            ...     file.write("hello!")
+            ...     written = file.write("hello!")
         """
         _check_policy(policy)
         if mode not in ("x", "w", "xb", "wb", "xt", "wt", "bx", "bw"):
@@ -232,7 +232,7 @@ class Adding(Reading):
         unless `overwrite`, and ReferenceFailed if there is nothing at the URI.
 
         Example:
-            >>> artifact.add_reference("s3://bucket/images/", name="images")
+            >>> artifact.add_reference("artfs://mnist:best/raw", name="raw")
         """
         given: Any = uri
         given = arguments.uri("uri", given.ref_url() if isinstance(given, ArtifactManifestEntry) else given)
@@ -262,9 +262,9 @@ class Adding(Reading):
         Raises FileNotFoundError if there is none.
 
         Example:
-            >>> draft = api.artifact("dataset:latest").new_draft()
-            >>> draft.remove("raw/broken.csv")
-            >>> draft.remove("tmp/")
+            >>> draft = api.artifact("mnist:latest").new_draft()
+            >>> draft.remove("raw/b.csv")
+            >>> draft.remove("raw/")
         """
         named = item.path if isinstance(item, ArtifactManifestEntry) else item
         way = arguments.path("item", named, directory=True)

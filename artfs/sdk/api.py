@@ -49,7 +49,7 @@ class Runs(Listing[RunRecord]):
 
     Example:
         >>> [run.id for run in artfs.Api().runs(filters={"state": "failed"})]
-        ['k3v9x0ab']
+        ['part-3']
     """
 
 
@@ -117,7 +117,7 @@ class Api:
 
         Example:
             >>> [kind.name for kind in api.artifact_types()]
-            ['dataset', 'model']
+            ['dataset', 'model', 'predictions']
         """
         within = scopes.collections(self._connection, "project", project)
         kinds = sorted({found["type"] for found in within} - {""})

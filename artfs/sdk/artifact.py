@@ -40,7 +40,7 @@ class Artifact(Adding, Naming, Facts):
     Raises TypeError and ValueError, which name the argument.
 
     Example:
-        >>> artifact = artfs.Artifact("mnist", type="dataset", metadata={"rows": 60000})
+        >>> artifact = artfs.Artifact("digits", type="dataset", metadata={"rows": 60000})
         >>> artifact.add_dir("data/")
         >>> artifact.save()
         >>> artifact.version
@@ -411,7 +411,7 @@ class Artifact(Adding, Naming, Facts):
 
         Example:
             >>> run.log_artifact(artifact).wait().version
-            'v0'
+            'v1'
         """
         del timeout
         self._version("version")
@@ -424,8 +424,8 @@ class Artifact(Adding, Naming, Facts):
 
         Example:
             >>> draft = artfs.Api().artifact("mnist:latest").new_draft()
-            >>> draft.remove("raw/broken.csv")
-            >>> draft.add_file("fixed.csv", "raw/fixed.csv")
+            >>> draft.remove("raw/b.csv")
+            >>> draft.add_file("part-3.csv", "raw/c.csv")
             >>> draft.save()
         """
         collection, version = self._source()
@@ -481,7 +481,7 @@ class Artifact(Adding, Naming, Facts):
         Raises ValueError for the version's own collection, and for one that belongs to another project.
 
         Example:
-            >>> artifact.link("wandb-registry-model/best-models", aliases=["candidate"])
+            >>> api.artifact("mnist-cnn:best").link("wandb-registry-model/digits", aliases=["candidate"])
         """
         scope, target, _ = scopes.parse("target_path", target_path)
         given = arguments.aliases("aliases", aliases)
@@ -516,7 +516,7 @@ class Artifact(Adding, Naming, Facts):
         Raises ValueError for any other.
 
         Example:
-            >>> artfs.Api().artifact("wandb-registry-model/best-models:candidate").unlink()
+            >>> artfs.Api().artifact("wandb-registry-model/digits:production").unlink()
         """
         if not self.is_link:
             raise ValueError(f"{self.name} is no link: delete() deletes it")
@@ -528,7 +528,7 @@ class Artifact(Adding, Naming, Facts):
         """Returns the run that made the version first; None if no run did.
 
         Example:
-            >>> artifact.logged_by().id
+            >>> logged.logged_by().id
             'k3v9x0ab'
         """
         made = self.producers()
@@ -538,7 +538,7 @@ class Artifact(Adding, Naming, Facts):
         """Returns all runs that made the version: those that filled it, and those that made it again.
 
         Example:
-            >>> [run.id for run in artifact.producers()]
+            >>> [run.id for run in api.artifact("predictions:latest").producers()]
             ['part-1', 'part-2', 'finish']
         """
         return self._runs("runs")
@@ -547,7 +547,7 @@ class Artifact(Adding, Naming, Facts):
         """Returns the runs that used the version.
 
         Example:
-            >>> [run.id for run in artifact.used_by()]
+            >>> [run.id for run in logged.used_by()]
             ['eval-1', 'eval-2']
         """
         return self._runs("used_by")

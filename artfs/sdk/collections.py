@@ -205,7 +205,7 @@ class ArtifactCollections(Listing[ArtifactCollection]):
 
     Example:
         >>> [collection.name for collection in api.artifact_collections(None, "model")]
-        ['mnist-cnn']
+        ['mnist-cnn', 'digits']
     """
 
     @classmethod
@@ -241,7 +241,7 @@ class ArtifactType:
 
     Example:
         >>> [collection.name for collection in artfs.Api().artifact_type("model").collections()]
-        ['mnist-cnn']
+        ['mnist-cnn', 'digits']
     """
 
     def __init__(self, connection: Connection, name: str, project: str | None = None) -> None:
@@ -286,7 +286,7 @@ class ArtifactType:
 
         Example:
             >>> artfs.Api().artifact_type("model").collection("mnist-cnn").aliases
-            ['best', 'latest']
+            ['best', 'candidate', 'latest']
         """
         found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
         if found.type != self.name:
@@ -299,5 +299,5 @@ class ArtifactTypes(Listing[ArtifactType]):
 
     Example:
         >>> [kind.name for kind in api.artifact_types()]
-        ['dataset', 'model']
+        ['dataset', 'model', 'predictions']
     """

@@ -67,7 +67,7 @@ class DisabledRun(Run):
         """Returns a version; of a draft nothing is saved.
 
         Example:
-            >>> run.use_artifact("mnist:latest").open("train.csv")
+            >>> run.use_artifact("mnist:latest").download()
         """
         if isinstance(artifact_or_name, Artifact) and artifact_or_name.is_draft():
             return artifact_or_name

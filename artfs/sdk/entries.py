@@ -27,9 +27,9 @@ class ArtifactManifestEntry:
     file to a version of many runs, where that is known.
 
     Example:
-        >>> entry = artifact.get_entry("weights/best.bin")
+        >>> entry = logged.get_entry("raw/a.csv")
         >>> entry.size, entry.digest
-        (1048576, 'xxh128:9ad4d7b1bb95b000a8c1fad74862c8bc')
+        (1024, 'xxh128:...')
     """
 
     path: str
@@ -55,7 +55,7 @@ class ArtifactManifestEntry:
         Of a file that is not saved yet it is found by reading it.
 
         Example:
-            >>> artifact.add_file("data.csv").digest
+            >>> artifact.add_file("part-3.csv").digest
             'xxh128:...'
         """
         return self._digest() if callable(self._digest) else self._digest
@@ -64,8 +64,8 @@ class ArtifactManifestEntry:
         """Returns the URI of a reference. Raises ValueError for what is none.
 
         Example:
-            >>> artifact.get_entry("images/a.png").ref_target()
-            's3://bucket/images/a.png'
+            >>> artifact.add_reference("artfs://mnist:best/raw/a.csv")[0].ref_target()
+            'artfs://mnist:v1/raw/a.csv'
         """
         if self.ref is None:
             raise ValueError(f"{self.path!r} is no reference: its bytes are in the artifact")
@@ -77,8 +77,8 @@ class ArtifactManifestEntry:
         Raises ValueError if the artifact is not saved.
 
         Example:
-            >>> artifact.get_entry("images/a.png").ref_url()
-            'artfs://dataset:v3/images/a.png'
+            >>> logged.get_entry("raw/a.csv").ref_url()
+            'artfs://mnist:v1/raw/a.csv'
         """
         if self.ref is not None:
             return self.ref
@@ -90,7 +90,7 @@ class ArtifactManifestEntry:
         """Opens the file for reading.
 
         Example:
-            >>> with artifact.get_entry("data.csv").open("r") as file:
+            >>> with logged.get_entry("train.csv").open("r") as file:
             ...     header = file.readline()
         """
         assert self._artifact is not None
@@ -100,7 +100,7 @@ class ArtifactManifestEntry:
         """Returns the algorithm of the digest: ``xxh128`` or ``sha256``; of a reference its own.
 
         Example:
-            >>> artifact.get_entry("data.csv").digest_algorithm()
+            >>> logged.get_entry("train.csv").digest_algorithm()
             'xxh128'
         """
         return (self.digest or "").partition(":")[0]
@@ -109,8 +109,8 @@ class ArtifactManifestEntry:
         """Returns the artifact of which this is an entry.
 
         Example:
-            >>> artifact.get_entry("data.csv").parent_artifact().name
-            'dataset:v0'
+            >>> logged.get_entry("train.csv").parent_artifact().name
+            'mnist:v1'
         """
         assert self._artifact is not None
         return self._artifact
@@ -119,7 +119,7 @@ class ArtifactManifestEntry:
         """Returns it as plain values.
 
         Example:
-            >>> artifact.get_entry("data.csv").to_json()["size"]
+            >>> logged.get_entry("train.csv").to_json()["size"]
             1024
         """
         facts = {
@@ -143,8 +143,8 @@ class ArtifactManifestEntry:
         The last two arguments are wandb's and change nothing here.
 
         Example:
-            >>> artifact.get_entry("data.csv").download("/tmp/data")
-            '/tmp/data/data.csv'
+            >>> logged.get_entry("train.csv").download("copy")
+            'copy/train.csv'
         """
         del skip_cache, executor
         assert self._artifact is not None
@@ -172,7 +172,7 @@ class ArtifactFile(ArtifactManifestEntry):
     """A file or link of an artifact, as ``Artifact.files`` has it: it is downloaded as wandb's File is.
 
     Example:
-        >>> with artifact.files()[0].download("/tmp/data", replace=True) as file:
+        >>> with logged.files()[0].download("copy", replace=True) as file:
         ...     header = file.readline()
     """
 
@@ -181,8 +181,8 @@ class ArtifactFile(ArtifactManifestEntry):
         """Makes one of an entry.
 
         Example:
-            >>> ArtifactFile.of(artifact.get_entry("data.csv")).name
-            'data.csv'
+            >>> ArtifactFile.of(logged.get_entry("train.csv")).name
+            'train.csv'
         """
         return cls(**{one.name: getattr(entry, one.name) for one in fields(entry)})
 
@@ -204,8 +204,9 @@ class ArtifactFile(ArtifactManifestEntry):
         to be taken as it is.
 
         Example:
-            >>> artifact.files()[0].download("/tmp/data").name
-            '/tmp/data/data.csv'
+            >>> with logged.files()[0].download("copy") as file:
+            ...     file.name
+            'copy/raw/a.csv'
         """
         del api
         at = os.path.join(root, self.path)
@@ -221,7 +222,7 @@ class ArtifactFiles(Listing[ArtifactFile]):
     """Files of an artifact, by path.
 
     Example:
-        >>> [file.name for file in artifact.files(names=["raw/a.csv"])]
+        >>> [file.name for file in logged.files(names=["raw/a.csv"])]
         ['raw/a.csv']
     """
 
@@ -230,7 +231,7 @@ class ArtifactManifest:
     """All entries of an artifact by path; directories are not among them, unless they are empty.
 
     Example:
-        >>> for path, entry in artifact.manifest.entries.items():
+        >>> for path, entry in logged.manifest.entries.items():
         ...     print(path, entry.size)
     """
 
@@ -264,7 +265,7 @@ class ArtifactManifest:
         """Returns the entry of a path, None if there is none.
 
         Example:
-            >>> artifact.manifest.get_entry_by_path("missing") is None
+            >>> logged.manifest.get_entry_by_path("missing") is None
             True
         """
         return self.all.get(path)
@@ -273,7 +274,7 @@ class ArtifactManifest:
         """Returns the files and links at any depth below a directory.
 
         Example:
-            >>> [entry.path for entry in artifact.manifest.get_entries_in_directory("raw")]
+            >>> [entry.path for entry in logged.manifest.get_entries_in_directory("raw")]
             ['raw/a.csv', 'raw/b.csv']
         """
         below = directory.rstrip("/") + "/"
@@ -283,8 +284,8 @@ class ArtifactManifest:
         """Returns the bytes of all files.
 
         Example:
-            >>> artifact.manifest.size()
-            2048
+            >>> logged.manifest.size()
+            3072
         """
         return sum(entry.size for entry in self.all.values() if entry.kind in ("file", "reference"))
 
@@ -292,7 +293,7 @@ class ArtifactManifest:
         """Returns it as plain values.
 
         Example:
-            >>> json.dumps(artifact.manifest.to_manifest_json())
+            >>> json.dumps(logged.manifest.to_manifest_json())
         """
         found = {}
         for path, entry in self.entries.items():

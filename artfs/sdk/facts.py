@@ -64,8 +64,8 @@ class Facts:
         """Returns what identifies the version, as plain values.
 
         Example:
-            >>> artifact.json_encode()["artifactVersion"]
-            'v0'
+            >>> logged.json_encode()["artifactVersion"]
+            'v1'
         """
         version = self._version("json_encode")
         return {

@@ -27,8 +27,8 @@ class Items:
         """Returns the names.
 
         Example:
-            >>> list(run.summary.keys())
-            ['best_accuracy']
+            >>> list(run.config.keys())
+            ['lr']
         """
         return self._items.keys()
 

@@ -25,7 +25,7 @@ class Listing(Sequence[T], Generic[T]):
     Example:
         >>> found = api.artifacts("dataset", "mnist", per_page=10)
         >>> len(found), found[0].version, [artifact.version for artifact in found[:2]]
-        (12, 'v11', ['v11', 'v10'])
+        (2, 'v1', ['v1', 'v0'])
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Listing(Sequence[T], Generic[T]):
 
         Example:
             >>> api.artifacts("dataset", "mnist").next().version
-            'v11'
+            'v1'
         """
         return self.__next__()
 

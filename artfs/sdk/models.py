@@ -107,7 +107,7 @@ class Models:
 
         Example:
             >>> run.use_model("mnist-cnn:candidate")
-            '/home/anna/artifacts/mnist-cnn:v3/model.bin'
+            '.../artifacts/mnist-cnn:v1/model.bin'
         """
         artifact = self.use_artifact(name)
         _check_model(artifact)

@@ -75,8 +75,8 @@ class Naming(Reading):
         """The name of the version that a link was made from; of any other its own.
 
         Example:
-            >>> api.artifact("wandb-registry-model/best:production").source_name
-            'mnist-cnn:v3'
+            >>> api.artifact("wandb-registry-model/digits:production").source_name
+            'mnist-cnn:v1'
         """
         if not self.is_link:
             return self._shown()
@@ -110,8 +110,8 @@ class Naming(Reading):
         """The number of the version that a link was made from, or that a draft begins as; else its own.
 
         Example:
-            >>> api.artifact("mnist:v3").new_draft().source_version
-            'v3'
+            >>> api.artifact("mnist:v1").new_draft().source_version
+            'v1'
         """
         base = self._draft.base if self._draft is not None else None
         return base or self._source()[1]

@@ -37,7 +37,8 @@ def register_type(
     subclasses are meant too. What is registered last for a suffix is what ``get`` gives.
 
     Example:
-        >>> artfs.register_type("shapely.Polygon", ".wkb", shapely.to_wkb, shapely.from_wkb)
+        >>> dump, load = lambda value: str(value).encode(), lambda data: Decimal(data.decode())
+        >>> artfs.register_type("decimal.Decimal", ".decimal", dump, load)
     """
     for argument, value in (("qualified_name", qualified_name), ("suffix", suffix)):
         if not isinstance(value, str):

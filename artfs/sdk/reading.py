@@ -36,7 +36,7 @@ class Reading(Core):
         Raises VolumeError where there is no mount: there :meth:`open` and :meth:`download` do.
 
         Example:
-            >>> shutil.copy(artifact.path / "model.bin", "/tmp")
+            >>> shutil.copy(logged.path / "train.csv", "copy.csv")
         """
         draft = self._draft
         if draft is None:
@@ -55,8 +55,8 @@ class Reading(Core):
         """All entries by path.
 
         Example:
-            >>> sorted(artifact.manifest.entries)
-            ['raw/a.csv', 'raw/b.csv']
+            >>> sorted(logged.manifest.entries)
+            ['raw/a.csv', 'raw/b.csv', 'train.csv']
         """
         if self._draft is not None:
             self._look_whether_finished()
@@ -84,7 +84,7 @@ class Reading(Core):
         Raises PathNotFound, which is a KeyError too.
 
         Example:
-            >>> artifact.get_entry("raw/a.csv").size
+            >>> logged.get_entry("raw/a.csv").size
             1024
         """
         way = b"/".join(arguments.path("name", name, directory=True))
@@ -97,7 +97,7 @@ class Reading(Core):
         """Returns an entry by its path: wandb's older name for :meth:`get_entry`.
 
         Example:
-            >>> artifact.get_path("raw/a.csv").download("/tmp/data")
+            >>> logged.get_path("raw/a.csv").download("copy")
         """
         return self.get_entry(name)
 
@@ -107,8 +107,8 @@ class Reading(Core):
         `mode` is ``r`` for text or ``rb``.
 
         Example:
-            >>> with artifact.open("config.json", "r") as file:
-            ...     config = json.load(file)
+            >>> with logged.open("train.csv", "r") as file:
+            ...     header = file.readline()
         """
         if mode not in ("r", "rb", "rt", "br"):
             raise ValueError(f"mode={mode!r} is none for reading: use 'r' or 'rb'; new_file() writes")
@@ -142,6 +142,7 @@ class Reading(Core):
 
         Example:
             >>> artifact.add({"a": 1}, "settings")
+            >>> artifact.save()
             >>> artifact.get("settings")
             {'a': 1}
         """
@@ -171,8 +172,8 @@ class Reading(Core):
         The answer is a list that wandb's code can page through: its ``cursor`` is a path.
 
         Example:
-            >>> [file.name for file in artifact.files()]
-            ['raw/a.csv', 'raw/b.csv']
+            >>> [file.name for file in logged.files()]
+            ['raw/a.csv', 'raw/b.csv', 'train.csv']
         """
         wanted = None if names is None else {_shown_path(name) for name in arguments.words("names", names)}
         found = [
@@ -190,8 +191,8 @@ class Reading(Core):
         Raises ValueError if there are more.
 
         Example:
-            >>> artifact.file()
-            '/home/me/artifacts/model:v0/model.bin'
+            >>> api.artifact("mnist-cnn:best").file()
+            '.../artifacts/mnist-cnn:v1/model.bin'
         """
         found = self.files()
         if len(found) != 1:
@@ -216,8 +217,8 @@ class Reading(Core):
         The other arguments are wandb's and change nothing here.
 
         Example:
-            >>> artifact.download("/tmp/data", path_prefix="raw")
-            '/tmp/data'
+            >>> logged.download("copy", path_prefix="raw")
+            'copy'
         """
         del skip_cache, multipart
         target = self._root(root)
@@ -238,8 +239,8 @@ class Reading(Core):
         version is deleted; no symlink is followed on the way.
 
         Example:
-            >>> artifact.checkout("/srv/model")
-            '/srv/model'
+            >>> logged.checkout("copy")
+            'copy'
         """
         target = self._root(root, with_version=False)
         version = self._version("files")
@@ -254,7 +255,7 @@ class Reading(Core):
         followed.
 
         Example:
-            >>> artifact.verify(artifact.download())
+            >>> logged.verify(logged.download())
         """
         version = self._version("manifest")
         outside.verify(self._access().manifest(self._collection, version), self._root(root))

@@ -116,8 +116,8 @@ class RunFacts:
         """Returns the versions that the run made, without those that were deleted since.
 
         Example:
-            >>> [artifact.name for artifact in run.logged_artifacts()]
-            ['model:v3']
+            >>> [artifact.name for artifact in record.logged_artifacts()][:2]
+            ['mnist:v0', 'mnist:v1']
         """
         return self._artifacts("outputs", per_page)
 
@@ -125,7 +125,7 @@ class RunFacts:
         """Returns the versions that the run used, without those that were deleted since.
 
         Example:
-            >>> [artifact.name for artifact in run.used_artifacts()]
+            >>> [artifact.name for artifact in record.used_artifacts()]
             ['mnist:v0']
         """
         return self._artifacts("inputs", per_page)
@@ -222,7 +222,7 @@ class RunRecord(RunFacts):
         """Reads the record again, and returns it; what was set and not stored is dropped.
 
         Example:
-            >>> run.load()["state"]
+            >>> record.load()["state"]
             'finished'
         """
         del force
@@ -236,8 +236,8 @@ class RunRecord(RunFacts):
         user, where the volume is mounted.
 
         Example:
-            >>> run.summary["verdict"] = "good"
-            >>> run.update()
+            >>> record.summary["verdict"] = "good"
+            >>> record.update()
         """
         if "tags" in self._edited:
             self._edited["tags"] = arguments.tags("tags", self._edited["tags"])
@@ -256,8 +256,8 @@ class RunRecord(RunFacts):
         """The same as :meth:`update`.
 
         Example:
-            >>> run.notes = "The learning rate was too high."
-            >>> run.save()
+            >>> record.notes = "The learning rate was too high."
+            >>> record.save()
         """
         self.update()
 
@@ -265,7 +265,7 @@ class RunRecord(RunFacts):
         """Notes that the run used a version, and returns it. `use_as` is wandb's and changes nothing.
 
         Example:
-            >>> run.use_artifact(api.artifact("mnist:v0"))
+            >>> record.use_artifact(api.artifact("mnist:v0"))
         """
         del use_as
         artifact._note_use(self.id)

@@ -176,7 +176,7 @@ class Registry:
 
         Example:
             >>> [version.name for version in registry.versions(filter={"alias": "production"})]
-            ['digits:v2']
+            ['digits:v0']
         """
         return self._chosen().versions(filter, order, per_page, start)
 

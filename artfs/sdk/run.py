@@ -279,7 +279,7 @@ class Run(RunFacts, Accepted, Models):
         Raises AlreadyFinishedError, which names the version, if the id was finished.
 
         Example:
-            >>> artifact = artfs.Artifact("predictions", type="dataset")
+            >>> artifact = artfs.Artifact("predictions", type="predictions")
             >>> artifact.add_file("part-3.csv")
             >>> run.upsert_artifact(artifact, distributed_id="job-42")
         """
@@ -310,8 +310,8 @@ class Run(RunFacts, Accepted, Models):
         has files and the id was finished.
 
         Example:
-            >>> artifact = artfs.Artifact("predictions", type="dataset")
-            >>> run.finish_artifact(artifact, distributed_id="job-42", aliases=["nightly"])
+            >>> artifact = artfs.Artifact("predictions", type="predictions")
+            >>> run.finish_artifact(artifact, distributed_id="job-41", aliases=["nightly"])
         """
         artifact = self._artifact(artifact_or_path, name, type)
         given = arguments.aliases("aliases", aliases)
@@ -332,7 +332,7 @@ class Run(RunFacts, Accepted, Models):
         use is not noted.
 
         Example:
-            >>> run.use_artifact("mnist:latest").open("train.csv")
+            >>> run.use_artifact("mnist:latest").download()
         """
         del use_as
         if isinstance(artifact_or_name, Artifact):
@@ -362,7 +362,7 @@ class Run(RunFacts, Accepted, Models):
         """Makes the same content a version of another collection; see ``Artifact.link``.
 
         Example:
-            >>> run.link_artifact(artifact, "registry/best-models", aliases=["candidate"])
+            >>> run.link_artifact(api.artifact("mnist-cnn:v0"), "wandb-registry-model/digits", ["old"])
         """
         if artifact.is_draft():
             self.log_artifact(artifact)

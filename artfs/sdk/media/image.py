@@ -116,7 +116,7 @@ class Image(MediaValue):
 
         Example:
             >>> numpy.array(image.to_data_array()).shape
-            (480, 640, 3)
+            (4, 8, 3)
         """
         import numpy
 

@@ -142,7 +142,7 @@ class Table(MediaValue):
         """Sets the type of a column. Raises TypeError if a value that is there is of another one.
 
         Example:
-            >>> table.cast("score", float, optional=True)
+            >>> table.cast("id", float, optional=True)
         """
         self._must_have(col_name)
         of = column_types.declared(dtype)
@@ -166,7 +166,7 @@ class Table(MediaValue):
         """Makes a column of text the primary key.
 
         Example:
-            >>> table.set_pk("id")
+            >>> table.set_pk("label")
         """
         self.cast(col_name, PRIMARY_KEY)
 
@@ -201,7 +201,7 @@ class Table(MediaValue):
         """Adds a column with a value for each row.
 
         Example:
-            >>> table.add_column("score", [0.1, 0.9, 0.5])
+            >>> table.add_column("score", [0.1, 0.9])
         """
         values = list(data)
         if name in self.columns:
@@ -222,7 +222,7 @@ class Table(MediaValue):
         """Adds columns whose values a function computes from the index and the row.
 
         Example:
-            >>> table.add_computed_columns(lambda index, row: {"wrong": row["label"] != row["guess"]})
+            >>> table.add_computed_columns(lambda index, row: {"wrong": row["label"] != "cat"})
         """
         found: dict[str, list[Any]] = {}
         for index, row in self.iterrows():
@@ -235,7 +235,7 @@ class Table(MediaValue):
         """Returns the values of a column, as a list or as an array of numpy.
 
         Example:
-            >>> table.get_column("score", convert_to="numpy").mean()
+            >>> table.get_column("id", convert_to="numpy").mean()
         """
         self._must_have(name)
         if convert_to not in (None, "numpy"):
@@ -265,7 +265,7 @@ class Table(MediaValue):
         """Returns the indexes of all rows, for a column of another table.
 
         Example:
-            >>> other.add_column("image", images.get_index())
+            >>> predictions.add_column("image", images.get_index())
         """
         return [TableIndex.of(number, self) for number in range(len(self.data))]
 
@@ -273,7 +273,7 @@ class Table(MediaValue):
         """Returns the index of one row.
 
         Example:
-            >>> other.add_data(images.index_ref(3), 0.7)
+            >>> artfs.Table(columns=["image"]).add_data(images.index_ref(1))
         """
         if not 0 <= index < len(self.data):
             raise IndexError(f"the table has {len(self.data)} rows, and no row {index}")
