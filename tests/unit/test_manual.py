@@ -1,0 +1,57 @@
+"""README and the manual name tests, numbers and files that exist."""
+
+from __future__ import annotations
+
+import re
+from operator import attrgetter
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from tests.mount.mounting import REPOSITORY
+
+DOCS = REPOSITORY / "artfs" / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def promised_tests() -> set[str]:
+    """Returns each test in semantics.md as ``FILE::NAME``; one without a file is in the one named before."""
+    found: list[str] = []
+    for file, name in re.findall(r"`([\w/.]*)::(\w+)`", (DOCS / "semantics.md").read_text()):
+        found.append(f"{file or found[-1].partition('::')[0]}::{name}")
+    return set(found)
+
+
+def defined_limits() -> set[str]:
+    return set(re.findall(r"`(artfs(?:\.\w+)+)`", (DOCS / "limits.md").read_text()))
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the fragments that lead to headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_tables_are_read() -> None:
+    assert len(promised_tests()) > 80
+    assert len(defined_limits()) > 30
+
+
+@pytest.mark.parametrize("test", sorted(promised_tests()))
+def test_a_promise_has_its_test(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert re.search(rf"^ *def {name}\(", (REPOSITORY / file).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(defined_limits()))
+def test_a_limit_is_defined(name: str) -> None:
+    resolve_name(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=attrgetter("name"))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, fragment in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        assert not fragment or fragment in anchors(linked), f"{target}#{fragment}"
