@@ -69,12 +69,15 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _identity(self) == _identity(other)
 
     def began_after(self, moment: str) -> bool:
-        """Tells whether the process, of this boot, began after a time; False if that is not known."""
+        """Tells whether the process, of this boot, began after a time; False if that is not known.
+
+        Linux gives the start of a process in whole ticks, rounded down: one that began within the same tick
+        counts as begun after.
+        """
         if not self.ticks or self.boot != _line(_BOOT):
             return False
-        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
-            return booted + self.ticks / os.sysconf("SC_CLK_TCK") > nanoseconds(moment) / 1e9
+            return _booted_at() + (self.ticks + 1) / os.sysconf("SC_CLK_TCK") > nanoseconds(moment) / 1e9
         except (ValueError, OverflowError):
             return False
 
@@ -127,6 +130,18 @@ def _stat(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()
     except OSError:
         return []
+
+
+def _booted_at() -> float:
+    """Returns when this machine booted, in seconds since the epoch.
+
+    The thread may lose the CPU for long between the readings of two clocks: the closest of some pairs counts.
+    """
+    pairs = []
+    for _ in range(5):
+        before, now = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+        pairs.append((time.clock_gettime(time.CLOCK_BOOTTIME) - before, now - before))
+    return min(pairs)[1]
 
 
 def _space() -> str:

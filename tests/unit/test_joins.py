@@ -63,6 +63,7 @@ def test_by_hand_all_leave_that_are_not_known_to_run(draft: Draft) -> None:
 
 def test_a_killed_process_is_told_until_its_run_goes_on(draft: Draft) -> None:
     sibling = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     killed = dead()
     draft.join("run", killed)
     refusal = draft.still_joined()
@@ -72,7 +73,6 @@ def test_a_killed_process_is_told_until_its_run_goes_on(draft: Draft) -> None:
     draft.join("run", owners.process(sibling.pid))
     draft.leave("run", owners.process(sibling.pid))
     assert draft.joined() == ["run"]
-    time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     later = subprocess.Popen(["sleep", "60"])
     draft.join("run", owners.process(later.pid))
     draft.leave("run", owners.process(later.pid))

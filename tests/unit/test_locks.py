@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 
 from artfs.errors import Busy
 from artfs.store import owners
+from artfs.store.clock import timestamp
 from artfs.store.locks import Lock
 from artfs.store.owners import Owner
 from tests.conformance.helpers import eventually
@@ -118,6 +121,24 @@ def test_a_process_that_is_stopped_is_alive_and_one_that_ended_is_dead() -> None
         eventually(lambda: owner.alive() is False, what="it is dead")
         child.wait()
     assert owner.alive() is False
+
+
+def test_a_process_began_after_the_moment_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while this process waits for a CPU between the readings of two clocks."""
+    clock, readings = time.clock_gettime, itertools.count()
+
+    def preempted(which: int) -> float:
+        if next(readings) in (0, 2):
+            time.sleep(0.05)
+        return clock(which)
+
+    monkeypatch.setattr(time, "clock_gettime", preempted)
+    for _ in range(10):
+        moment = timestamp()
+        with subprocess.Popen(["sleep", "60"]) as child:
+            owner = owners.process(child.pid)
+            child.kill()
+        assert owner.began_after(moment)
 
 
 def test_half_an_owner_is_none(lock: Lock, tmp_path: Path) -> None:
