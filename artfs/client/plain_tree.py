@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 
-from artfs.client.file_copy import Xattrs, set_attributes, user_xattrs
+from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
 from artfs.client.reference_writer import Referring
 from artfs.client.trees import Cursor, Origin, Staged, Tree
 from artfs.linux.walk import Directories

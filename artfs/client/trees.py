@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from artfs.client.file_copy import Xattrs
+from artfs.client.file_attributes import Xattrs
 from artfs.model.digest import Algorithm
 from artfs.model.entry import RUN
 from artfs.store import files

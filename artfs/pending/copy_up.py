@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from artfs.linux import syscalls
+from artfs.linux.file_copy import copy_file
 from artfs.model.entry import FileEntry, ReferenceEntry
 from artfs.pending import overlay
 from artfs.store import durable
-from artfs.store.files import copy_fd
 
 
 class Staging(Protocol):
@@ -67,7 +67,7 @@ class CopyUp:
         if self._source is not None:
             source = self._source()
             try:
-                copy_fd(source, fd)
+                copy_file(source, fd)
             finally:
                 os.close(source)
             durable.sync_file(fd, label="copy-up")

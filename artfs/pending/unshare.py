@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator
 
 from artfs.errors import Damaged
+from artfs.linux.file_copy import copy_file
 from artfs.pending import overlay
 from artfs.pending.draft import Draft
 from artfs.pending.place import Place
@@ -103,7 +104,7 @@ def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -
 
 def _copy(source: int, target: int, status: os.stat_result) -> None:
     """Copies bytes, holes, owner, mode, times and attributes."""
-    files.copy_fd(source, target)
+    copy_file(source, target)
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))

@@ -1,4 +1,4 @@
-"""The bytes of one file: opened safely, hashed, compared, copied.
+"""The bytes of one file: opened safely, hashed, compared.
 
 Owns: how object files and files on their way to become objects are read. Must not know ids and where
 objects stand. Any thread may call it; reading and hashing release the GIL. A given descriptor's offset is
@@ -16,22 +16,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from artfs.linux import syscalls
+from artfs.linux.file_copy import BLOCK, thread_block
 from artfs.model.digest import Algorithm
 
-BLOCK = 1 << 20
-
-_buffers = threading.local()
 _modes = threading.Lock()
-
-
-def _buffer(which: str) -> bytearray:
-    """Returns this thread's block: a fresh MiB for each small file would cost more than hashing it."""
-    buffer = getattr(_buffers, which, None)
-    if buffer is None:
-        buffer = bytearray(BLOCK)
-        setattr(_buffers, which, buffer)
-    return buffer
 
 
 def open_regular(dir_fd: int, path: bytes) -> int:
@@ -122,7 +110,7 @@ def measure_fd(
 
     Calls `check` before each block, which ends it by raising.
     """
-    hasher, buffer, offset = algorithm.hasher(), _buffer("a"), 0
+    hasher, buffer, offset = algorithm.hasher(), thread_block("a"), 0
     view = memoryview(buffer)
     check()
     while count := os.preadv(fd, [buffer], offset):
@@ -139,7 +127,7 @@ def same_bytes(a_fd: int, b_fd: int) -> bool:
         return True
     if a.st_size != b.st_size:
         return False
-    left, right, offset = _buffer("a"), _buffer("b"), 0
+    left, right, offset = thread_block("a"), thread_block("b"), 0
     while True:
         count, other = os.preadv(a_fd, [left], offset), os.preadv(b_fd, [right], offset)
         count = min(count, other)
@@ -150,78 +138,6 @@ def same_bytes(a_fd: int, b_fd: int) -> bool:
         if (left != right) if count == BLOCK else (left[:count] != right[:count]):
             return False
         offset += count
-
-
-def copy_fd(src_fd: int, dst_fd: int, *, check: Callable[[], None] = lambda: None) -> None:
-    """Copies a whole file into an empty one: shares the extents where it can, keeps holes.
-
-    Where the source has holes and its filesystem does not tell where, as over FUSE, zeros become holes.
-    Moves both descriptors' offsets. Each byte is as it was at some moment of the copying; hash the result
-    if the source may be written meanwhile. Calls `check` before each piece, which ends it by raising.
-    """
-    if syscalls.reflink(dst_fd, src_fd):
-        return
-    status = os.fstat(src_fd)
-    size = status.st_size
-    if status.st_blocks * 512 < size and _next_data(src_fd, 0, size) == (0, size):
-        rewrite_fd(src_fd, dst_fd)
-        return
-    os.ftruncate(dst_fd, size)
-    offset = 0
-    while offset < size:
-        start, end = _next_data(src_fd, offset, size)
-        offset = start
-        while offset < end:
-            check()
-            count = _copy_range(src_fd, dst_fd, offset, end - offset)
-            if count == 0:  # the source was cut meanwhile
-                os.ftruncate(dst_fd, offset)
-                return
-            offset += count
-
-
-def rewrite_fd(src_fd: int, dst_fd: int) -> None:
-    """Copies a whole file into an empty one, byte by byte as they are read: so they are written anew.
-
-    Extents may hold other bytes than are read, after a failed write-back; so none is shared, and none is
-    taken for a hole but where zeros are read.
-    """
-    buffer, offset = _buffer("a"), 0
-    view = memoryview(buffer)
-    while count := os.preadv(src_fd, [buffer], offset):
-        if buffer.count(0, 0, count) < count:
-            written = 0
-            while written < count:
-                written += os.pwrite(dst_fd, view[written:count], offset + written)
-        offset += count
-    os.ftruncate(dst_fd, offset)
-
-
-def _next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
-    try:
-        start = os.lseek(fd, offset, os.SEEK_DATA)
-        return start, os.lseek(fd, start, os.SEEK_HOLE)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return size, size
-        if error.errno in (errno.EINVAL, errno.ENOTSUP):
-            return offset, size
-        raise
-
-
-def _copy_range(src_fd: int, dst_fd: int, offset: int, count: int) -> int:
-    try:
-        if copied := os.copy_file_range(src_fd, dst_fd, min(count, 1 << 30), offset, offset):
-            return copied
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-            raise
-    # Also after a 0: procfs and some network filesystems answer so for files that do have bytes.
-    data = os.pread(src_fd, min(count, BLOCK), offset)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(dst_fd, data[written:], offset + written)
-    return len(data)
 
 
 def unlink_quietly(dir_fd: int, path: bytes) -> None:

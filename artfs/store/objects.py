@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from artfs.errors import Damaged, LostRace
+from artfs.linux.file_copy import copy_file
 from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.entry import Entry, FileEntry
@@ -153,7 +154,7 @@ class ObjectStore:
     def add_file(self, fd: int) -> BlobId:
         """Stores a copy of a file that others may be writing: hashes exactly the bytes that are stored."""
         with self._temp(self.blobs_fd) as (temp, temp_fd):
-            files.copy_fd(fd, temp_fd)
+            copy_file(fd, temp_fd)
             while True:
                 blob, stored = self.resolve(self.hash_fd(temp_fd), temp_fd)
                 if stored:
@@ -420,7 +421,7 @@ class ObjectStore:
     def _copy_in(self, blob: BlobId, source: int) -> None:
         """Stores a copy under an id that is missing or damaged, after a look at the copy's digest."""
         with self._temp(self.blobs_fd) as (temp, fd):
-            (files.rewrite_fd if self.doubt.there else files.copy_fd)(source, fd)
+            copy_file(source, fd, share=not self.doubt.there)
             if self.hash_fd(fd) != digest_of(blob):
                 if self.doubt.there:
                     raise Damaged(f"a file to become {text(blob)}", "it reads other bytes than were written")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from artfs.client.file_copy import copy_bytes
+from artfs.linux.file_copy import copy_file
 from tests.cli.running import Cli
 
 
@@ -121,9 +121,9 @@ def test_a_file_that_changes_while_it_is_copied(
     def copy(source: int, target: int, *more: Any, **options: Any) -> bool:
         if not cli.mounted:  # there the daemon gives recorded bytes, or none
             (outside / "one").write_text("two")
-        return copy_bytes(source, target, *more, **options)
+        return copy_file(source, target, *more, **options)
 
-    monkeypatch.setattr("artfs.client.transfer.get.copy_bytes", copy)
+    monkeypatch.setattr("artfs.client.transfer.get.copy_file", copy)
     if cli.mounted:
         cli("get", f"{name}:v0", tmp_path / "out")
         return

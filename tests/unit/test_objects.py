@@ -12,10 +12,10 @@ import pytest
 
 from artfs.errors import Damaged, LostRace
 from artfs.linux import syscalls
+from artfs.linux.file_copy import BLOCK
 from artfs.model.digest import Algorithm, BlobId, blob_id, text
 from artfs.model.pages import Leaf
 from artfs.store import durable, files, flush, layout
-from artfs.store.files import BLOCK
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, as_nobody, directory, opened

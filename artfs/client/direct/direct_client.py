@@ -21,7 +21,7 @@ from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import check_run_id
 from artfs.client.direct.overlay_tree import OverlaidTree
-from artfs.client.file_copy import is_users, umask
+from artfs.client.file_attributes import is_users, umask
 from artfs.client.interface import INHERIT, Client, Entry, nothing
 from artfs.client.plain_tree import PlainTree
 from artfs.client.reference_writer import InVolume

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
-from artfs.client.file_copy import Xattrs, is_users, set_attributes, user_xattrs
+from artfs.client.file_attributes import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.client.reference_writer import InVolume
 from artfs.client.trees import Cursor, Origin, Staged, Tree, as_run
 from artfs.errors import Busy, printable

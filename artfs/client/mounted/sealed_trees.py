@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from artfs.client.file_copy import user_xattrs
+from artfs.client.file_attributes import user_xattrs
 from artfs.client.interface import Entry
 from artfs.client.mounted.control_files import document
 from artfs.client.reference_writer import brought, failure_of, told

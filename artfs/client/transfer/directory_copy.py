@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from artfs.client.file_copy import user_xattrs
+from artfs.client.file_attributes import user_xattrs
 from artfs.client.transfer.symlink_policy import Following
 from artfs.client.transfer.tree_writer import Copier
 from artfs.client.trees import Cursor, descend

@@ -17,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from artfs.client.file_copy import copy_bytes, set_attributes
+from artfs.client.file_attributes import set_attributes
 from artfs.client.interface import Client, Entry, Progress, silent
 from artfs.client.transfer.tree_paths import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
+from artfs.linux.file_copy import copy_file
 from artfs.linux.walk import Directories
 from artfs.model import names
 
@@ -173,7 +174,7 @@ class _Writer:
         try:
             target = os.open(temp, _NEW, 0o600, dir_fd=self._to.fd)
             try:
-                copy_bytes(source, target, self._copied, zeros=False)
+                copy_file(source, target, zeros_as_holes=True, copied=self._copied)
                 entry.check(target)
                 set_attributes(target, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs())
             finally:

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from artfs.client.file_copy import user_xattrs
+from artfs.client.file_attributes import user_xattrs
 from artfs.errors import Busy, naming, printable
 from artfs.linux.walk import DIRECTORY, Directories, Identity, identity, identity_of
 

@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
-from artfs.client.file_copy import Xattrs, copy_bytes, set_attributes, umask, user_xattrs
+from artfs.client.file_attributes import Xattrs, set_attributes, umask, user_xattrs
 from artfs.client.interface import Progress, silent
 from artfs.client.trees import Cursor, Origin, Staged, Tree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
+from artfs.linux.file_copy import copy_file
 from artfs.model.digest import Hasher
 from artfs.model.entry import RUN, SEALED_MODE
 from artfs.store import durable, files
@@ -125,7 +126,7 @@ class Copier:
         mode = status.st_mode & SEALED_MODE
 
         def fill(fd: int, hasher: Hasher | None) -> bool:
-            whole = copy_bytes(source, fd, self._copied, status=status, hasher=hasher)
+            whole = copy_file(source, fd, in_order=True, status=status, hasher=hasher, copied=self._copied)
             set_attributes(
                 fd,
                 mode=None if mode & ~self._umask & 0o777 == mode else mode,
