@@ -32,7 +32,7 @@ from artfs.fuse.threads import Threads
 from artfs.model.names import MAX_NAME
 from artfs.vfs.callers import signalled
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.node import BLOCK_SIZE, Attributes, Caller, Changes, Handle, Listing, Node, Unready
+from artfs.vfs.node import BLOCK_SIZE, AttributeChanges, Attributes, Caller, Handle, Listing, NeedsWork, Node
 from artfs.vfs.view import View
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _answering(operation: F) -> F:
             while True:
                 try:
                     return await operation(self, *arguments)
-                except Unready as unready:
+                except NeedsWork as unready:
                     await self._prepare(unready, self._asking(arguments))
         except FUSEError:
             raise
@@ -127,14 +127,14 @@ class Operations(pyfuse3.Operations):
         with self._disk.one(uid) as limiter:
             return await trio.to_thread.run_sync(call, *arguments, limiter=limiter)
 
-    async def _prepare(self, unready: Unready, uid: int) -> None:
+    async def _prepare(self, unready: NeedsWork, uid: int) -> None:
         """Has done what a request needs first."""
         if unready.waiting is not None:
             await self._prepare_elsewhere(unready, unready.waiting)
         else:
             await self._on_disk(uid, unready.prepare)
 
-    async def _prepare_elsewhere(self, unready: Unready, caller: Caller) -> None:
+    async def _prepare_elsewhere(self, unready: NeedsWork, caller: Caller) -> None:
         outcome: list[Exception | None] = []
 
         def prepare() -> None:
@@ -225,7 +225,7 @@ class Operations(pyfuse3.Operations):
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        changes = Changes(
+        changes = AttributeChanges(
             mode=attr.st_mode if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,

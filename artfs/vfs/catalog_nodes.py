@@ -24,15 +24,18 @@ from artfs.linux import syscalls
 from artfs.model import names
 from artfs.pending.draft import PENDING
 from artfs.vfs.control.control_nodes import ControlDirectory
-from artfs.vfs.control.registry import COLLECTION_FILES, VOLUME_FILES
-from artfs.vfs.control.subject import CollectionPlace, VolumePlace
+from artfs.vfs.control.file_registry import (
+    COLLECTION_FILES,
+    VOLUME_FILES,
+)
+from artfs.vfs.control.subject import CollectionSubject, VolumeSubject
 from artfs.vfs.names_listing import NamesListing
 from artfs.vfs.node import (
     FOREVER,
     ROOT_INO,
+    AttributeChanges,
     Attributes,
     Caller,
-    Changes,
     Handle,
     Listing,
     Node,
@@ -69,7 +72,9 @@ class _Directory(Node):
         attributes.entry_timeout = _ATTR_SECONDS  # the name, too, may stand for another one then
         return attributes
 
-    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+    def change_attributes(
+        self, changes: AttributeChanges, handle: Handle | None, caller: Caller
+    ) -> Attributes:
         fd = self.backing()
         try:
             if changes.uid is not None or changes.gid is not None:
@@ -104,7 +109,7 @@ class VolumeRoot(_Directory):
         self.view, self.ino = view, ROOT_INO
         self._collections: dict[str, CollectionNode] = {}
         self._removed: Counter[str] = Counter()
-        self.control = ControlDirectory(VolumePlace(view, self), VOLUME_FILES)
+        self.control = ControlDirectory(VolumeSubject(view, self), VOLUME_FILES)
 
     def backing(self) -> int:
         return self.view.volume.layout.open_directory(b"collections")
@@ -154,7 +159,7 @@ class CollectionNode(_Directory):
     def __init__(self, view: View, collection: Collection, ino: int) -> None:
         self.view, self.collection, self.ino = view, collection, ino
         self._pending = PendingList(view, collection)
-        self.control = ControlDirectory(CollectionPlace(view, collection, self), COLLECTION_FILES)
+        self.control = ControlDirectory(CollectionSubject(view, collection, self), COLLECTION_FILES)
 
     def backing(self) -> int:
         with self.collection.opened() as fd:

@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from artfs.pending import closing
-from artfs.vfs.node import Unready
+from artfs.vfs.node import NeedsWork
 
 if TYPE_CHECKING:
     from artfs.vfs.pending import PendingNode
 
 
 def cut_aside(node: PendingNode, size: int, fd: int = -1) -> None:
-    """Raises Unready if it takes long to cut a file: when this is asked again it is short.
+    """Raises NeedsWork if it takes long to cut a file: when this is asked again it is short.
 
     `fd` is one that may write, if there is one. The file must have bytes of its own.
     """
@@ -32,7 +32,7 @@ def cut_aside(node: PendingNode, size: int, fd: int = -1) -> None:
     tree.hashes.forget(node.serial)
     guard = contextlib.nullcontext if node.gone else tree.gate.long_change
     own = node.descriptor(os.O_WRONLY) if fd < 0 else os.dup(fd)
-    raise Unready(functools.partial(_cut, own, size, status, guard))
+    raise NeedsWork(functools.partial(_cut, own, size, status, guard))
 
 
 def _cut(

@@ -100,7 +100,7 @@ class Attributes:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class AttributeChanges:
     """What setattr shall change; None leaves as it is. Times are nanoseconds."""
 
     mode: int | None = None
@@ -125,7 +125,7 @@ class Changes:
         return self.uid is not None or self.gid is not None or self.none
 
 
-_NO_CHANGES = Changes()
+_NO_CHANGES = AttributeChanges()
 
 
 class Handle:
@@ -235,7 +235,9 @@ class Node:
     def attributes(self) -> Attributes:
         raise NotImplementedError
 
-    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+    def change_attributes(
+        self, changes: AttributeChanges, handle: Handle | None, caller: Caller
+    ) -> Attributes:
         raise self.refusal()
 
     def xattr(self, name: bytes) -> bytes:
@@ -310,7 +312,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Unready(Exception):
+class NeedsWork(Exception):
     """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again.
 
     What that raises is the answer. With ``waiting`` it waits for another machine, for as long as that caller
@@ -337,7 +339,7 @@ def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T
     while True:
         try:
             return call(*arguments, **named)
-        except Unready as error:
+        except NeedsWork as error:
             error.prepare()
 
 

@@ -40,14 +40,14 @@ from artfs.vfs.lower_file import LowerHandle
 from artfs.vfs.node import (
     FOREVER,
     LOWER,
+    AttributeChanges,
     Attributes,
     Caller,
-    Changes,
     Handle,
     Listing,
+    NeedsWork,
     Node,
     NoSuchAttribute,
-    Unready,
 )
 from artfs.vfs.patch_listing import PatchListing
 from artfs.vfs.pending import Branch, PendingDirectory, PendingNode, Serving
@@ -185,7 +185,9 @@ class PatchNode(PendingNode):
             ctime_ns=ctime_ns,
         )
 
-    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+    def change_attributes(
+        self, changes: AttributeChanges, handle: Handle | None, caller: Caller
+    ) -> Attributes:
         entry = self.entry
         fixed = self.twin() is not None or self.was_sealed
         if entry is not None and not fixed and not self.is_nothing(changes, caller):
@@ -199,7 +201,7 @@ class PatchNode(PendingNode):
                 return self._own_attributes()
         return super().change_attributes(changes, handle, caller)
 
-    def _float(self, entry: Entry, changes: Changes) -> None:
+    def _float(self, entry: Entry, changes: AttributeChanges) -> None:
         """Changes what has no name any more: nothing of it is ever stored."""
         now = self._own_attributes()
         known = {
@@ -287,7 +289,7 @@ class PatchNode(PendingNode):
             self.lift_xattrs()
 
     def _copy_up(self, entry: Entry, *, empty: bool = False) -> None:
-        """Raises Unready until the copy is made."""
+        """Raises NeedsWork until the copy is made."""
         if isinstance(entry, ReferenceEntry) and not empty:
             self._place_reference(entry)
             return
@@ -299,7 +301,7 @@ class PatchNode(PendingNode):
         elif copy is None or not copy.ready:
             if copy is None:
                 copy = self._copy = CopyUp(self.branch.tree.staging, entry, lambda: self._verified(entry))
-            raise Unready(copy.run)
+            raise NeedsWork(copy.run)
         self._copy = None
         staging = copy.staging.fd  # the tree's own, though that may have ended meanwhile
         attributes = self._own_attributes()
@@ -333,7 +335,7 @@ class PatchNode(PendingNode):
         if not isinstance(self.parent, PatchDirectory):
             raise NotPermitted("a reference without a name can't be changed")
         if not self.branch.tree.has_references:
-            raise Unready(self.branch.tree.expect_references)
+            raise NeedsWork(self.branch.tree.expect_references)
         self.parent.lift()
         now = self._own_attributes()
         changed = replace(entry, uid=now.uid, gid=now.gid, mode=stat.S_IMODE(now.mode), mtime_ns=now.mtime_ns)

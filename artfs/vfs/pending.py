@@ -33,14 +33,14 @@ from artfs.vfs.cutting import cut_aside
 from artfs.vfs.node import (
     FOREVER,
     LOWER,
+    AttributeChanges,
     Attributes,
     Caller,
-    Changes,
     EmptyListing,
     Handle,
     Listing,
+    NeedsWork,
     Node,
-    Unready,
     check_no_control,
     may_write,
     writes,
@@ -223,7 +223,7 @@ class PendingNode(Place, Node):
     def _find_twin(self, most: int) -> Node | None:
         """Goes down to the sealed entry from the nearest directory above whose own is known.
 
-        Raises Unready after `most` levels; then the next call goes on from there.
+        Raises NeedsWork after `most` levels; then the next call goes on from there.
         """
         way: list[PendingNode] = []
         place: PendingNode = self
@@ -235,7 +235,7 @@ class PendingNode(Place, Node):
             return None  # no name is known any more: most likely it is nobody's but its handles'
         for count, below in enumerate(reversed(way)):
             if count == most:
-                raise Unready(_nothing)
+                raise NeedsWork(_nothing)
             found = twin.lookup(below.name)
             if found is None:
                 raise OSError(errno.ESTALE, "the version is gone")
@@ -293,7 +293,7 @@ class PendingNode(Place, Node):
     def lift_bytes(self, *, empty: bool = False) -> None:
         """Makes sure that this has bytes of its own: before they change, or with `empty` are thrown away.
 
-        Raises :class:`~artfs.vfs.node.Unready`.
+        Raises :class:`~artfs.vfs.node.NeedsWork`.
         """
         if self.branch.tree.shares_blobs:
             unshare(self.branch.tree, self)
@@ -309,7 +309,9 @@ class PendingNode(Place, Node):
             return None
         return reference.entry_at(self.proc_path(), self.name, status.st_size)
 
-    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+    def change_attributes(
+        self, changes: AttributeChanges, handle: Handle | None, caller: Caller
+    ) -> Attributes:
         self._check_not_sealed()
         if self.is_nothing(changes, caller):
             return self._own_attributes()
@@ -330,7 +332,7 @@ class PendingNode(Place, Node):
                 set_times(self, changes)
             return self._own_attributes()
 
-    def is_nothing(self, changes: Changes, caller: Caller) -> bool:
+    def is_nothing(self, changes: AttributeChanges, caller: Caller) -> bool:
         """Tells whether changes are none of the caller's: see :attr:`Changes.none`."""
         return changes.none and caller.uid not in (0, self._own_attributes().uid)
 

@@ -14,7 +14,7 @@ from artfs.errors import Interrupted
 from artfs.model.entry import ReferenceEntry
 from artfs.references import Asker
 from artfs.vfs.callers import gone
-from artfs.vfs.node import Caller, Handle, Unready
+from artfs.vfs.node import Caller, Handle, NeedsWork
 from artfs.volume.volume_references import Brought, References
 
 _LOOK = 0.5  # seconds between looks whether who opened the file is there still
@@ -69,7 +69,7 @@ class ReferenceHandle(Handle):
 
     def descriptor(self) -> int:
         if self._brought is None:
-            raise Unready(self._bring, waiting=self._caller)
+            raise NeedsWork(self._bring, waiting=self._caller)
         return self._brought.fd if self._brought.stays else -1
 
     def read(self, offset: int, size: int) -> bytes:

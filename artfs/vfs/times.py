@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from artfs.linux import syscalls
 
 if TYPE_CHECKING:
-    from artfs.vfs.node import Changes
+    from artfs.vfs.node import AttributeChanges
     from artfs.vfs.pending import PendingNode
 
 _COARSEST = 2 * 10**9  # nanoseconds: no filesystem rounds times more than FAT does
 
 
-def set_times(node: PendingNode, changes: Changes) -> None:
+def set_times(node: PendingNode, changes: AttributeChanges) -> None:
     """Sets the times to the nearest ones that the backing filesystem can hold.
 
     With its write cache the kernel goes on showing the mtime that it asked for, whatever the answer says

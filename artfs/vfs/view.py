@@ -27,8 +27,11 @@ from artfs.pending.tree import PendingTree
 from artfs.references import Found
 from artfs.seal.seal import Request
 from artfs.vfs.control.control_nodes import ControlDirectory
-from artfs.vfs.control.registry import PENDING_FILES, VERSION_FILES
-from artfs.vfs.control.subject import PendingPlace, VersionPlace, directory_of
+from artfs.vfs.control.file_registry import (
+    PENDING_FILES,
+    VERSION_FILES,
+)
+from artfs.vfs.control.subject import PendingSubject, VersionSubject, directory_of
 from artfs.vfs.new_references import refer
 from artfs.vfs.node import ROOT_INO, SEALED, Caller, Node, virtual
 from artfs.vfs.patch import PatchBranch
@@ -112,7 +115,7 @@ class View:
         if root is None or root.branch.tree is not tree:
             if tree.ended:
                 raise DraftNotFoundError(tree.collection, tree.name)
-            place = PendingPlace(self, self.volume.catalog.collection(tree.collection), tree)
+            place = PendingSubject(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
             kind = Branch if tree.lower is None else PatchBranch
             root = self._roots[key] = kind(tree, control, self._serving).plant()
@@ -252,7 +255,7 @@ class View:
             raise Damaged(label, f"it has the serial number of {other}, {record.serial}")
         tree = self._known_sealed(record.serial)
         if tree is None:
-            place = VersionPlace(self, collection, record, lambda: directory_of(collection))
+            place = VersionSubject(self, collection, record, lambda: directory_of(collection))
             control = ControlDirectory(place, VERSION_FILES)
             tree = self._trees[record.serial] = SealedTree(
                 collection.name, record, self.volume.store, self.volume.references, control, self._kept

@@ -22,7 +22,7 @@ from artfs.model.names import MAX_NAME
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.node import Attributes, Caller, Changes, Handle, Node, ready
+from artfs.vfs.node import AttributeChanges, Attributes, Caller, Handle, Node, ready
 from artfs.vfs.view import View
 from artfs.volume.volume import Volume
 from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, Status, When
@@ -133,12 +133,12 @@ class ViewFile:
     def truncate(self, size: int) -> None:
         if self._flags & os.O_ACCMODE == os.O_RDONLY or size < 0:
             raise _refuse(errno.EINVAL)
-        self._change(Changes(size=size))
+        self._change(AttributeChanges(size=size))
 
     def chmod(self, mode: int) -> None:
-        self._change(Changes(mode=mode & 0o7777))
+        self._change(AttributeChanges(mode=mode & 0o7777))
 
-    def _change(self, changes: Changes) -> None:
+    def _change(self, changes: AttributeChanges) -> None:
         with self._fs.as_daemon(), _answers():
             ready(self._node.change_attributes, changes, self._handle, self._fs.caller)
 
@@ -388,10 +388,10 @@ class ViewFilesystem:
     # Attributes
 
     def chmod(self, path: bytes, mode: int) -> None:
-        self._change(path, Changes(mode=mode & 0o7777))
+        self._change(path, AttributeChanges(mode=mode & 0o7777))
 
     def chown(self, path: bytes, uid: int, gid: int, follow: bool = True) -> None:
-        changes = Changes(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid)
+        changes = AttributeChanges(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid)
         self._change(path, changes, follow=follow)
 
     def truncate(self, path: bytes, size: int) -> None:
@@ -399,7 +399,7 @@ class ViewFilesystem:
             raise _refuse(errno.EINVAL, path)
         if self._kind(self._at(path, follow=True)) == stat.S_IFDIR:
             raise _refuse(errno.EISDIR, path)
-        self._change(path, Changes(size=size))
+        self._change(path, AttributeChanges(size=size))
 
     def utimens(self, path: bytes, atime: int | When, mtime: int | When, follow: bool = True) -> None:
         if atime is When.OMIT and mtime is When.OMIT:
@@ -411,9 +411,9 @@ class ViewFilesystem:
                 return now if moment is When.NOW else None
             return moment
 
-        self._change(path, Changes(atime_ns=given(atime), mtime_ns=given(mtime)), follow=follow)
+        self._change(path, AttributeChanges(atime_ns=given(atime), mtime_ns=given(mtime)), follow=follow)
 
-    def _change(self, path: bytes, changes: Changes, *, follow: bool = True) -> None:
+    def _change(self, path: bytes, changes: AttributeChanges, *, follow: bool = True) -> None:
         node = self._at(path, follow=follow)
         with self.as_daemon(), _answers():
             ready(node.change_attributes, changes, None, self.caller)

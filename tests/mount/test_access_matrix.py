@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artfs.vfs.control import registry
+from artfs.vfs.control import file_registry
 from tests.conformance.processes import Child
 from tests.mount.control import command, commit, control, finish, show
 from tests.mount.mounting import MountedVolume
@@ -78,10 +78,10 @@ WRITABLE = {
     },
 }
 FILES: dict[str, tuple[Any, ...]] = {
-    "volume": registry.VOLUME_FILES,
-    "collection": registry.COLLECTION_FILES,
-    "pending": registry.PENDING_FILES,
-    "version": registry.VERSION_FILES,
+    "volume": file_registry.VOLUME_FILES,
+    "collection": file_registry.COLLECTION_FILES,
+    "pending": file_registry.PENDING_FILES,
+    "version": file_registry.VERSION_FILES,
 }
 DIRECTORIES = {("volume", "runs"), ("version", "diff")}
 #: Refused as a command, which only somebody who may command is told.

@@ -30,7 +30,13 @@ from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
 from artfs.store.locks import Lock
-from artfs.vfs.control import finish, json_documents, metadata, references, texts
+from artfs.vfs.control import (
+    finish_file,
+    json_documents,
+    metadata_file,
+    references_file,
+    text_files,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "unit/golden"
 ID = digest.text(digest.tree_id(Algorithm.XXH128, b"page")).encode()
@@ -229,17 +235,17 @@ DECODERS: dict[str, Decoder] = {
     ),
     "uri": Decoder(_text(_uri), (b"file:///a/b%20c", b"https://h:1/p", b"s3://b/k")),
     "finish-line": Decoder(
-        lambda data: finish.request(_PLACE, data, _CALLER), (b"best --wait=3 --force", b"latest")
+        lambda data: finish_file.request(_PLACE, data, _CALLER), (b"best --wait=3 --force", b"latest")
     ),
-    "aliases-line": Decoder(texts.aliases_from, (b"best prod",)),
-    "metadata-command": Decoder(_document(metadata.parsed), (b'{"a": {"b": [null, true]}}', b"{}")),
+    "aliases-line": Decoder(text_files.aliases_from, (b"best prod",)),
+    "metadata-command": Decoder(_document(metadata_file.parsed), (b'{"a": {"b": [null, true]}}', b"{}")),
     "run-command": Decoder(_document(_run), (b'{"state": "finished", "inputs": ["m:v1"]}',)),
     "references-command": Decoder(
-        references.Wanted.parse,
+        references_file.Wanted.parse,
         (b"a b s3://b/k --dry-run --max-objects=3", b'{"path": "a", "uri": "s3://b"}'),
     ),
     "references-lines": Decoder(
-        lambda data: references._recorded(data, _REFERENCES),
+        lambda data: references_file._recorded(data, _REFERENCES),
         (b'{"path": "a", "uri": "s3://b/k", "size": 3, "checksum": "e"}\n' * 2,),
     ),
     "init": Decoder(

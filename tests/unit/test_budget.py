@@ -16,7 +16,10 @@ from artfs.limits.budgets import Budget
 from artfs.references import OURSELVES
 from artfs.vfs import names_listing, open_files, patch_listing
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.control import references, snapshot
+from artfs.vfs.control import (
+    references_file,
+    snapshot,
+)
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.node import Caller, Listing, Node
 from artfs.volume.volume import Volume
@@ -100,23 +103,23 @@ def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
 
 def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budget = Budget(1 << 20, 50_000, "too much")
-    monkeypatch.setattr(references, "FOUND", budget)
+    monkeypatch.setattr(references_file, "FOUND", budget)
     for directory, count in (("few", 20), ("many", 200)):
         (tmp_path / directory).mkdir()
         for number in range(count):
             (tmp_path / directory / str(number)).touch()
     with Volume.init(tmp_path / "volume") as volume:
 
-        def look(directory: str, room: references.Room) -> int:
-            wanted = references.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
+        def look(directory: str, room: references_file.Room) -> int:
+            wanted = references_file.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
             return len(wanted.look(volume.references, room, OURSELVES))
 
         her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
-        with references.Room(her) as room:
+        with references_file.Room(her) as room:
             assert look("few", room) == 20
-            with references.Room(her) as second, fails(errno.ENOMEM):
+            with references_file.Room(her) as second, fails(errno.ENOMEM):
                 look("many", second)
-            with references.Room(him) as his:
+            with references_file.Room(him) as his:
                 assert look("few", his) == 20
         with pytest.raises(Interrupted):
             look("few", room)  # a look that nobody waits for any more

@@ -12,7 +12,7 @@ import pytest
 from artfs.errors import ReadOnly, Sealing
 from artfs.pending import closing
 from artfs.seal.seal import Request
-from artfs.vfs.node import ROOT, Changes, Unready, ready
+from artfs.vfs.node import ROOT, AttributeChanges, NeedsWork, ready
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 from tests.crash.faults import steps
@@ -103,7 +103,7 @@ def finish(view: ViewInMemory) -> str:
 
 def shorten(fs: ViewFilesystem, name: bytes, size: int = 0) -> Cut:
     """Returns what is to be called to cut a file, for what is to be done first on a worker thread."""
-    return lambda: fs._at(name, follow=False).change_attributes(Changes(size=size), None, ROOT)
+    return lambda: fs._at(name, follow=False).change_attributes(AttributeChanges(size=size), None, ROOT)
 
 
 def empty(fs: ViewFilesystem, name: bytes) -> Cut:
@@ -111,7 +111,7 @@ def empty(fs: ViewFilesystem, name: bytes) -> Cut:
 
 
 def first(cut: Cut) -> Callable[[], None]:
-    with pytest.raises(Unready) as caught:
+    with pytest.raises(NeedsWork) as caught:
         cut()
     return caught.value.prepare
 

@@ -19,7 +19,7 @@ from artfs.fuse.inode_table import InodeTable
 from artfs.fuse.operations import Operations
 from artfs.limits import log_rate_limit
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.node import ROOT, Caller, Unready
+from artfs.vfs.node import ROOT, Caller, NeedsWork
 from artfs.vfs.view import View
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
@@ -232,7 +232,7 @@ def test_who_waits_for_the_disk_waits_for_himself(tmp_path: Path) -> None:
         operations._open.opened(7, HER)
 
         async def copy() -> None:
-            await operations._prepare(Unready(line.call), operations._asking([7, 0, b"data"]))
+            await operations._prepare(NeedsWork(line.call), operations._asking([7, 0, b"data"]))
 
         async with trio.open_nursery() as nursery:
             for _ in range(100):

@@ -99,9 +99,9 @@ SIGNALS = {
     "artfs.references.local_files._Refused",
     "artfs.store.needs.Limited",
     "artfs.store.needs.Missing",
-    "artfs.vfs.control.references._NoRoomError",
+    "artfs.vfs.control.references_file._NoRoomError",
     "artfs.vfs.node.NoSuchAttribute",
-    "artfs.vfs.node.Unready",
+    "artfs.vfs.node.NeedsWork",
 }
 
 parametrized = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -8,7 +8,7 @@ import pytest
 
 from artfs.model.entry import DirEntry
 from artfs.seal.seal import Request
-from artfs.vfs.node import ROOT, Node, Unready
+from artfs.vfs.node import ROOT, NeedsWork, Node
 from artfs.vfs.sealed import KeptNodes, SealedNode
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
@@ -62,7 +62,7 @@ def test_who_sits_deep_in_what_is_sealed_is_led_down_once_and_in_turns_with_othe
             before = len(lookups)
             try:
                 way[-1].current()
-            except Unready as unready:
+            except NeedsWork as unready:
                 unready.prepare()
             at_once.append(len(lookups) - before)
         assert sum(at_once) == levels

@@ -14,10 +14,10 @@ from artfs.errors import InvalidCommand
 
 if TYPE_CHECKING:
     from artfs.vfs.control.snapshot import Content, Snapshot
-    from artfs.vfs.control.subject import Place
+    from artfs.vfs.control.subject import Subject
     from artfs.vfs.node import Caller, Node
 
-P = TypeVar("P", bound="Place")
+P = TypeVar("P", bound="Subject")
 
 
 class ControlFile(Generic[P]):
@@ -35,15 +35,15 @@ class ControlFile(Generic[P]):
     #: takes commands.
     document: ClassVar[int] = 0
 
-    def read(self, place: P) -> Content:
+    def read(self, subject: P) -> Content:
         """Returns the present state: whole, or piece by piece where it may be much."""
         raise NotImplementedError
 
-    def read_for(self, place: P, caller: Caller) -> Content:
+    def read_for(self, subject: P, caller: Caller) -> Content:
         """Returns what :meth:`read` does, where it depends on who asks. Raises PermissionError."""
-        return self.read(place)
+        return self.read(subject)
 
-    def write(self, place: P, command: bytes, caller: Caller) -> str | None:
+    def write(self, subject: P, command: bytes, caller: Caller) -> str | None:
         """Does what one write(2) asks; the answer is what the same handle reads next.
 
         A newline at the end is gone already. Raises an :class:`~artfs.errors.ArtfsError` to refuse.
@@ -51,7 +51,7 @@ class ControlFile(Generic[P]):
         raise NotImplementedError
 
     def steps(
-        self, place: P, command: bytes, caller: Caller
+        self, subject: P, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
         """Does as :meth:`write`, on the loop's thread: what takes long is yielded, and done on another.
 
@@ -59,11 +59,11 @@ class ControlFile(Generic[P]):
         """
         raise NotImplementedError
 
-    def readable(self, place: P) -> int:
+    def readable(self, subject: P) -> int:
         """Returns the mask of permission bits for reading it, of which the place then grants its own."""
         return 0o444
 
-    def node(self, place: P) -> Node | None:
+    def node(self, subject: P) -> Node | None:
         """Returns the node under this name where it is a directory of its own; None for a file."""
         return None
 

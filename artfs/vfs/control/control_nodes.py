@@ -23,9 +23,19 @@ from artfs.printing import failure
 from artfs.vfs.control.control_file import ControlFile, Elsewhere
 from artfs.vfs.control.json_documents import Document
 from artfs.vfs.control.snapshot import Snapshot
-from artfs.vfs.control.subject import Place
+from artfs.vfs.control.subject import Subject
 from artfs.vfs.names_listing import NamesListing
-from artfs.vfs.node import FRESH, Attributes, Caller, Changes, Handle, Listing, Node, Unready, virtual
+from artfs.vfs.node import (
+    FRESH,
+    AttributeChanges,
+    Attributes,
+    Caller,
+    Handle,
+    Listing,
+    NeedsWork,
+    Node,
+    virtual,
+)
 
 _fresh = itertools.count(1)
 _REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
@@ -36,10 +46,10 @@ _COMMAND_LIMIT = 15 << 16
 class ControlDirectory(Node):
     """`.artfs`: found by name, never listed."""
 
-    __slots__ = ("_files", "ino", "place")
+    __slots__ = ("_files", "ino", "subject")
 
-    def __init__(self, place: Place, files: Iterable[ControlFile[Any]]) -> None:
-        self.place, self.ino = place, virtual(b"control", *place.key)
+    def __init__(self, subject: Subject, files: Iterable[ControlFile[Any]]) -> None:
+        self.subject, self.ino = subject, virtual(b"control", *subject.key)
         self._files = {file.name.encode(): file for file in files}
 
     def names(self) -> list[bytes]:
@@ -47,18 +57,18 @@ class ControlDirectory(Node):
         return list(self._files)
 
     def attributes(self) -> Attributes:
-        return directory_attributes(self.place, self.ino)
+        return directory_attributes(self.subject, self.ino)
 
     def lookup(self, name: bytes) -> Node | None:
         file = self._files.get(name)
         return None if file is None else self._node(name, file)
 
     def _node(self, name: bytes, file: ControlFile[Any]) -> Node:
-        own = file.node(self.place)
+        own = file.node(self.subject)
         if own is not None:
             return own
-        ino = FRESH | next(_fresh) if file.waits else virtual(b"control", *self.place.key, name)
-        return ControlNode(self.place, file, ino)
+        ino = FRESH | next(_fresh) if file.waits else virtual(b"control", *self.subject.key, name)
+        return ControlNode(self.subject, file, ino)
 
     def listing(self) -> Listing:
         return NamesListing(self.names, self.lookup)
@@ -70,17 +80,19 @@ class ControlDirectory(Node):
 class ControlNode(Node):
     """A control file."""
 
-    __slots__ = ("file", "ino", "place")
+    __slots__ = ("file", "ino", "subject")
 
-    def __init__(self, place: Place, file: ControlFile[Any], ino: int) -> None:
-        self.place, self.file, self.ino = place, file, ino
+    def __init__(self, subject: Subject, file: ControlFile[Any], ino: int) -> None:
+        self.subject, self.file, self.ino = subject, file, ino
 
     def attributes(self) -> Attributes:
-        mode = self.file.readable(self.place) | (0o222 if self.file.writable else 0)
-        owner = self.place.granting(writable=self.file.writable)
+        mode = self.file.readable(self.subject) | (0o222 if self.file.writable else 0)
+        owner = self.subject.granting(writable=self.file.writable)
         return _attributes(self.ino, owner, stat.S_IFREG | mode)
 
-    def change_attributes(self, changes: Changes, handle: Handle | None, caller: Caller) -> Attributes:
+    def change_attributes(
+        self, changes: AttributeChanges, handle: Handle | None, caller: Caller
+    ) -> Attributes:
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             raise self.refusal()
         # A shell's `>` truncates, and touch sets times: both mean nothing here.
@@ -100,10 +112,10 @@ class ControlNode(Node):
         if flags & os.O_ACCMODE != os.O_RDONLY:
             if not self.file.writable:
                 raise self.refusal()
-            if self.place.view.read_only:
+            if self.subject.view.read_only:
                 raise ReadOnly("the volume is mounted read-only")
         kind = SteppedHandle if self.file.stepped else ControlHandle
-        return kind(self.place, self.file, caller)
+        return kind(self.subject, self.file, caller)
 
 
 class ControlHandle(Handle):
@@ -116,9 +128,9 @@ class ControlHandle(Handle):
         "_collected",
         "_file",
         "_lock",
-        "_place",
         "_refusal",
         "_snapshot",
+        "_subject",
         "computes",
         "waits",
     )
@@ -127,8 +139,8 @@ class ControlHandle(Handle):
     direct_io = True
     keep_cache = False
 
-    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
-        self._place, self._file, self._caller = place, file, caller
+    def __init__(self, subject: Subject, file: ControlFile[Any], caller: Caller) -> None:
+        self._subject, self._file, self._caller = subject, file, caller
         self.waits, self.computes = file.waits, file.computes
         self._lock = threading.Lock()
         self._snapshot = Snapshot(())
@@ -150,8 +162,8 @@ class ControlHandle(Handle):
                 self._snapshot.close()
                 self._snapshot = Snapshot(())
                 try:
-                    content = self._file.read_for(self._place, self._caller)
-                    self._snapshot = self._place.snapshot(content, self._caller)
+                    content = self._file.read_for(self._subject, self._caller)
+                    self._snapshot = self._subject.snapshot(content, self._caller)
                 except (ArtfsError, OSError) as error:
                     self._keep(error)
                     raise
@@ -166,7 +178,7 @@ class ControlHandle(Handle):
                 # As much as one request brings: it may be the beginning of a longer write(2).
                 raise InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes")
             if command is not None:
-                self._accept(self._file.write(self._place, command.removesuffix(b"\n"), self._caller))
+                self._accept(self._file.write(self._subject, command.removesuffix(b"\n"), self._caller))
             return len(data)
 
     def _collect(self, data: bytes) -> bytes | None:
@@ -201,14 +213,14 @@ class ControlHandle(Handle):
         """Keeps a refusal for a program; one that is more than the caller may have is told in words alone."""
         self._forget_refusal()
         with contextlib.suppress(OSError):
-            self._refusal = self._place.snapshot(refusals.encoded(error), self._caller)
+            self._refusal = self._subject.snapshot(refusals.encoded(error), self._caller)
 
     def _forget_refusal(self) -> None:
         self._refusal.close()
         self._refusal = Snapshot(())
 
     def _accept(self, answer: str | Snapshot | None) -> None:
-        self._place.refused = None
+        self._subject.refused = None
         self._forget_refusal()
         self._say(answer or "ok\n")
 
@@ -222,14 +234,14 @@ class ControlHandle(Handle):
         reason = " ".join(reason.split())
         if len(reason) > _REASON_LIMIT:
             reason = reason[:_REASON_LIMIT] + "..."
-        self._place.refused = reason
+        self._subject.refused = reason
         self._say(reason + "\n")
 
     def release(self) -> None:
         # A flush is no end: it comes when any of the processes that share the handle closes it. So nobody
         # is left to be told but the next reader of `error`.
         if self._collected:
-            self._place.refused = "the document ended before it was complete"
+            self._subject.refused = "the document ended before it was complete"
             self._forget_collected()
         self._snapshot.close()
         self._refusal.close()
@@ -247,14 +259,14 @@ class SteppedHandle(ControlHandle):
 
     blocks = False
 
-    def __init__(self, place: Place, file: ControlFile[Any], caller: Caller) -> None:
-        super().__init__(place, file, caller)
+    def __init__(self, subject: Subject, file: ControlFile[Any], caller: Caller) -> None:
+        super().__init__(subject, file, caller)
         self._steps: Generator[Callable[[], Any], Any, str | Snapshot | None] | None = None
         self._step = _Step(lambda: None)
 
     def write(self, offset: int, data: bytes) -> int:
         if self._steps is None:
-            self._steps = self._file.steps(self._place, data.removesuffix(b"\n"), self._caller)
+            self._steps = self._file.steps(self._subject, data.removesuffix(b"\n"), self._caller)
         value, error = self._step.outcome
         self._step = _Step(lambda: None)  # the one that is done holds what it found
         with self._answering():
@@ -269,8 +281,8 @@ class SteppedHandle(ControlHandle):
                 raise
         step = self._step = _Step(call)
         if isinstance(call, Elsewhere):
-            raise Unready(step.run, waiting=self._caller, given_up=step.give_up)
-        raise Unready(step.run)
+            raise NeedsWork(step.run, waiting=self._caller, given_up=step.give_up)
+        raise NeedsWork(step.run)
 
     def release(self) -> None:
         if self._steps is not None:  # whoever asked has given it up
@@ -297,9 +309,9 @@ class _Step:
         self.outcome = None, why
 
 
-def directory_attributes(place: Place, ino: int) -> Attributes:
+def directory_attributes(subject: Subject, ino: int) -> Attributes:
     """Returns the attributes of a directory of control files: who may list the place's own may list it."""
-    return _attributes(ino, place.owner(), stat.S_IFDIR | 0o555)
+    return _attributes(ino, subject.owner(), stat.S_IFDIR | 0o555)
 
 
 def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CLOSED_TO_SOME = "it tells every name, and you may not list every directory"
 
 
-class Place:
+class Subject:
     """One directory with a `.artfs` in it."""
 
     kind: ClassVar[str]
@@ -50,7 +50,7 @@ class Place:
         return self.owner()
 
 
-class VolumePlace(Place):
+class VolumeSubject(Subject):
     kind = "volume"
 
     def __init__(self, view: View, root: Node) -> None:
@@ -61,7 +61,7 @@ class VolumePlace(Place):
         return self._root.attributes()
 
 
-class CollectionPlace(Place):
+class CollectionSubject(Subject):
     kind = "collection"
 
     def __init__(self, view: View, collection: Collection, node: Node) -> None:
@@ -72,7 +72,7 @@ class CollectionPlace(Place):
         return self._node.attributes()
 
 
-class PendingPlace(Place):
+class PendingSubject(Subject):
     kind = "pending"
 
     def __init__(self, view: View, collection: Collection, tree: PendingTree) -> None:
@@ -99,7 +99,7 @@ class PendingPlace(Place):
         return root
 
 
-class VersionPlace(Place):
+class VersionSubject(Subject):
     kind = "version"
 
     def __init__(
@@ -131,7 +131,7 @@ def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> Non
         raise PermissionError(errno.EACCES, why)
 
 
-class AsOnTheWay(Admission):
+class CallerAdmission(Admission):
     """Keeps a caller from what is closed to him: he must be able to pass the collection, and to pass and list
     the root of the version."""
 
@@ -169,9 +169,9 @@ def directory_of(collection: Collection) -> Attributes:
         return Attributes.of(0, os.fstat(fd))
 
 
-def sees_all(place: Place, reach: int, caller: Caller) -> bool:
+def sees_all(subject: Subject, reach: int, caller: Caller) -> bool:
     """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
-    return granted(reach, place.owner(), caller, LIST)
+    return granted(reach, subject.owner(), caller, LIST)
 
 
 def can_list(root: DirEntry) -> int:

@@ -8,18 +8,18 @@ import time
 from artfs.pending.tree import PendingTree
 from artfs.vfs.callers import LIST, granted
 from artfs.vfs.control.control_file import ControlFile, line
-from artfs.vfs.control.subject import PendingPlace, VersionPlace, VolumePlace, sees_all
+from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject, sees_all
 from artfs.vfs.node import Attributes, Caller
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
 
 
-class VolumeStatus(ControlFile[VolumePlace]):
+class VolumeStatus(ControlFile[VolumeSubject]):
     name = "status"
 
-    def read(self, place: VolumePlace) -> str:
-        view = place.view
+    def read(self, subject: VolumeSubject) -> str:
+        view = subject.view
         mount = {
             "pid": os.getpid(),
             "uptime": round(time.time() - view.started, 3),
@@ -32,17 +32,17 @@ class VolumeStatus(ControlFile[VolumePlace]):
         return line(view.volume.describe() | mount)
 
 
-class PendingStatus(ControlFile[PendingPlace]):
+class PendingStatus(ControlFile[PendingSubject]):
     name = "status"
 
-    def read_for(self, place: PendingPlace, caller: Caller) -> str:
-        volume, tree = place.view.volume, place.tree
+    def read_for(self, subject: PendingSubject, caller: Caller) -> str:
+        volume, tree = subject.view.volume, subject.tree
         status = volume.describe_pending(tree)
         for writer in status.get("open_for_write", ()):
             if not _may_find(tree, os.fsencode(writer["path"]), caller):
                 writer["path"] = _CLOSED
         failed = volume.references.failures(tree.label)
-        if failed and sees_all(place, volume.references_within_reach(tree)[1], caller):
+        if failed and sees_all(subject, volume.references_within_reach(tree)[1], caller):
             status["reference_errors"] = failed
         return line(status)
 
@@ -74,22 +74,24 @@ def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
         os.close(at)
 
 
-class UpdatedAt(ControlFile[VersionPlace]):
+class UpdatedAt(ControlFile[VersionSubject]):
     """When the tags, description, metadata, ttl or users of a version were changed last."""
 
     name = "updated_at"
 
-    def read(self, place: VersionPlace) -> str:
-        updated = place.collection.notes(place.record.number).updated_at
-        return f"{updated or place.record.created_at}\n"
+    def read(self, subject: VersionSubject) -> str:
+        updated = subject.collection.notes(subject.record.number).updated_at
+        return f"{updated or subject.record.created_at}\n"
 
 
-class VersionStatus(ControlFile[VersionPlace]):
+class VersionStatus(ControlFile[VersionSubject]):
     name = "status"
 
-    def read_for(self, place: VersionPlace, caller: Caller) -> str:
-        status = place.collection.describe(place.record.number)
-        failed = place.view.volume.references.failures(f"{place.collection.name}:{place.record.version}")
-        if failed and sees_all(place, place.record.root.entry().reach, caller):
+    def read_for(self, subject: VersionSubject, caller: Caller) -> str:
+        status = subject.collection.describe(subject.record.number)
+        failed = subject.view.volume.references.failures(
+            f"{subject.collection.name}:{subject.record.version}"
+        )
+        if failed and sees_all(subject, subject.record.root.entry().reach, caller):
             status["reference_errors"] = failed
         return line(status)

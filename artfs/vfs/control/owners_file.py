@@ -15,8 +15,8 @@ from artfs.pending.draft import Owners
 from artfs.store.owners import Owner, process
 from artfs.vfs.callers import process_of
 from artfs.vfs.control.control_file import ControlFile, line
-from artfs.vfs.control.metadata import json_object
-from artfs.vfs.control.subject import PendingPlace
+from artfs.vfs.control.metadata_file import json_object
+from artfs.vfs.control.subject import PendingSubject
 from artfs.vfs.node import Caller
 
 
@@ -42,22 +42,22 @@ class _Given(msgspec.Struct, forbid_unknown_fields=True):
     collection: str | None = None
 
 
-class PendingOwners(ControlFile[PendingPlace]):
+class PendingOwners(ControlFile[PendingSubject]):
     name, writable = "owners", True
 
-    def read(self, place: PendingPlace) -> str:
-        draft = place.tree.draft
+    def read(self, subject: PendingSubject) -> str:
+        draft = subject.tree.draft
         known = msgspec.to_builtins(draft.owners() or Owners())
         return line({"abandoned": draft.abandoned(), **known})
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         try:
             given = msgspec.convert(json_object("an owner", command), _Given)
         except msgspec.ValidationError as error:
             raise InvalidCommand(f"an owner: {error}") from None
         process_, made = owner(given.process, caller), given.collection
-        with place.tree.gate.long_change():
-            place.tree.draft.own(process_, None if made is None else records.check_type(made))
+        with subject.tree.gate.long_change():
+            subject.tree.draft.own(process_, None if made is None else records.check_type(made))
 
 
 __all__ = ["PendingOwners", "owner"]

@@ -10,14 +10,14 @@ from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
 from artfs.errors import InvalidCommand
 from artfs.vfs.control.control_file import ControlFile, decoded, line
 from artfs.vfs.control.control_nodes import ControlNode
-from artfs.vfs.control.metadata import json_object
-from artfs.vfs.control.owners import owner
-from artfs.vfs.control.subject import PendingPlace, VersionPlace, VolumePlace
+from artfs.vfs.control.metadata_file import json_object
+from artfs.vfs.control.owners_file import owner
+from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject
 from artfs.vfs.names_listing import NamesListing
 from artfs.vfs.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 
-class PendingRuns(ControlFile[PendingPlace]):
+class PendingRuns(ControlFile[PendingSubject]):
     """`+NAME` joins and `-NAME` leaves; finish waits for who has joined.
 
     With a JSON object behind the name, which describes the process that writes, it is that process alone that
@@ -26,47 +26,47 @@ class PendingRuns(ControlFile[PendingPlace]):
 
     name, writable = "runs", True
 
-    def read(self, place: PendingPlace) -> str:
-        return "".join(line(msgspec.to_builtins(run)) for run in place.tree.draft.runs())
+    def read(self, subject: PendingSubject) -> str:
+        return "".join(line(msgspec.to_builtins(run)) for run in subject.tree.draft.runs())
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         word, _, description = decoded(command).strip().partition(" ")
         if word[:1] not in ("+", "-") or not word[1:]:
             raise InvalidCommand("write +NAME to join or -NAME to leave")
         run = check_run_id(word[1:])
         process = owner(json_object("a process", description.encode()), caller) if description else None
-        with place.tree.gate.long_change():
+        with subject.tree.gate.long_change():
             if word[0] == "+":
-                place.tree.draft.join(run, process)
+                subject.tree.draft.join(run, process)
             else:
-                place.tree.draft.leave(run, process)
+                subject.tree.draft.leave(run, process)
 
 
-class UsedBy(ControlFile[VersionPlace]):
+class UsedBy(ControlFile[VersionSubject]):
     """The runs that read the version, a line each; `+NAME` adds one."""
 
     name, writable = "used_by", True
 
-    def read(self, place: VersionPlace) -> str:
-        return "".join(f"{run}\n" for run in place.collection.notes(place.record.number).used_by)
+    def read(self, subject: VersionSubject) -> str:
+        return "".join(f"{run}\n" for run in subject.collection.notes(subject.record.number).used_by)
 
-    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         word = decoded(command).strip()
         if word[:1] != "+" or not word[1:]:
             raise InvalidCommand("write +NAME to note that a run read the version")
-        place.view.volume.record_use(place.collection, place.record.number, word[1:])
+        subject.view.volume.record_use(subject.collection, subject.record.number, word[1:])
 
 
-class RunsDirectory(ControlFile[VolumePlace]):
+class RunsDirectory(ControlFile[VolumeSubject]):
     """`runs`: what jobs read and wrote."""
 
     name = "runs"
 
-    def node(self, place: VolumePlace) -> Node:
-        return _Runs(place)
+    def node(self, subject: VolumeSubject) -> Node:
+        return _Runs(subject)
 
 
-class _RunFile(ControlFile[VolumePlace]):
+class _RunFile(ControlFile[VolumeSubject]):
     """One run: its JSON; what is written is merged into it. That is for who made it here, and for root.
 
     Its mode says nothing of that: it would have to be read for each look at it.
@@ -80,10 +80,10 @@ class _RunFile(ControlFile[VolumePlace]):
 
     name = ""
 
-    def read(self, place: VolumePlace) -> str:
-        return line(msgspec.to_builtins(place.view.volume.runs.read(self.run)))
+    def read(self, subject: VolumeSubject) -> str:
+        return line(msgspec.to_builtins(subject.view.volume.runs.read(self.run)))
 
-    def write(self, place: VolumePlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: VolumeSubject, command: bytes, caller: Caller) -> None:
         try:
             document = json.loads(command)
         except (ValueError, RecursionError) as error:
@@ -92,19 +92,19 @@ class _RunFile(ControlFile[VolumePlace]):
             raise InvalidCommand("a run must be a JSON object")
         process = document.pop("process", None)
         known = None if process is None else owner(process, caller)
-        place.view.volume.runs.apply(self.run, document, by=caller.uid, process=known)
+        subject.view.volume.runs.apply(self.run, document, by=caller.uid, process=known)
 
 
 class _Runs(Node):
-    __slots__ = ("ino", "place")
+    __slots__ = ("ino", "subject")
 
     blocks = frozenset({"create"})
 
-    def __init__(self, place: VolumePlace) -> None:
-        self.place, self.ino = place, virtual(b"control", *place.key, b"runs")
+    def __init__(self, subject: VolumeSubject) -> None:
+        self.subject, self.ino = subject, virtual(b"control", *subject.key, b"runs")
 
     def attributes(self) -> Attributes:
-        attributes = self.place.owner()
+        attributes = self.subject.owner()
         attributes.ino, attributes.entry_timeout, attributes.attr_timeout = self.ino, 0, 0
         return attributes
 
@@ -113,15 +113,15 @@ class _Runs(Node):
             run = name.decode()
         except UnicodeDecodeError:
             return None
-        return self._node(run) if self.place.view.volume.runs.exists(run) else None
+        return self._node(run) if self.subject.view.volume.runs.exists(run) else None
 
     def _node(self, run: str) -> Node:
-        ino = virtual(b"control", *self.place.key, b"runs", run.encode())
-        return ControlNode(self.place, _RunFile(run), ino)
+        ino = virtual(b"control", *self.subject.key, b"runs", run.encode())
+        return ControlNode(self.subject, _RunFile(run), ino)
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         run = decoded(name)
-        self.place.view.volume.runs.create(Run(id=run, owner=caller.uid))
+        self.subject.view.volume.runs.create(Run(id=run, owner=caller.uid))
         node = self._node(run)
         return node, node.open(flags, caller)
 
@@ -129,7 +129,7 @@ class _Runs(Node):
         return NamesListing(self._names, self.lookup, blocks=True)
 
     def _names(self) -> list[bytes]:
-        return [run.encode() for run in self.place.view.volume.runs.ids()]
+        return [run.encode() for run in self.subject.view.volume.runs.ids()]
 
 
 __all__ = ["PendingRuns", "RunsDirectory", "UsedBy"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from artfs.vfs.control.control_file import ControlFile
-from artfs.vfs.control.subject import VolumePlace
+from artfs.vfs.control.subject import VolumeSubject
 
 
-class Metrics(ControlFile[VolumePlace]):
+class Metrics(ControlFile[VolumeSubject]):
     name = "metrics"
 
-    def read(self, place: VolumePlace) -> str:
-        view = place.view
+    def read(self, subject: VolumeSubject) -> str:
+        view = subject.view
         known = view.volume.describe()
         figures = [
             ("artfs_collections", "gauge", "Collections in the volume", known["collections"]),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from artfs.errors import InvalidCommand
 from artfs.vfs.control.control_file import ControlFile, decoded, seconds
-from artfs.vfs.control.subject import PendingPlace
+from artfs.vfs.control.subject import PendingSubject
 from artfs.vfs.node import Caller
 
 _YES = ("", "1", "yes")  # as a shell, a user of cgroup files, and a careful person write it
 
 
-class Discard(ControlFile[PendingPlace]):
+class Discard(ControlFile[PendingSubject]):
     name, writable, waits = "discard", True, True
 
-    def read(self, place: PendingPlace) -> str:
+    def read(self, subject: PendingSubject) -> str:
         return (
             "usage: echo > discard, echo --idle=SECONDS > discard, or echo --abandoned > discard\n"
             "deletes this pending version and all its files; with --idle only if nothing in it has changed "
@@ -21,12 +21,12 @@ class Discard(ControlFile[PendingPlace]):
             "itself is dead\n"
         )
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> str:
         word = decoded(command).strip()
         idle = seconds(word) if word.startswith("--idle=") else None
         abandoned = word == "--abandoned"
         if idle is None and not abandoned and word not in _YES:
             raise InvalidCommand("discard takes an empty line; it deletes all files of this pending version")
-        place.view.volume.discard_tree(place.collection, place.tree, idle=idle, abandoned=abandoned)
-        place.view.discarded(place.tree)
+        subject.view.volume.discard_tree(subject.collection, subject.tree, idle=idle, abandoned=abandoned)
+        subject.view.discarded(subject.tree)
         return "discarded\n"

@@ -8,7 +8,7 @@ from typing import Any
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
 from artfs.vfs.control.control_file import ControlFile
-from artfs.vfs.control.subject import PendingPlace, VersionPlace
+from artfs.vfs.control.subject import PendingSubject, VersionSubject
 from artfs.vfs.node import Caller
 
 
@@ -46,22 +46,22 @@ class _Document:
     document = records.METADATA_LIMIT + (1 << 20)  # blanks between the values don't count
 
 
-class PendingMetadata(_Document, ControlFile[PendingPlace]):
-    def read(self, place: PendingPlace) -> bytes:
-        return place.tree.draft.metadata()
+class PendingMetadata(_Document, ControlFile[PendingSubject]):
+    def read(self, subject: PendingSubject) -> bytes:
+        return subject.tree.draft.metadata()
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         document = records.dump(parsed(command)).encode()
-        with place.tree.gate.long_change():
-            place.tree.draft.set_metadata(document)
+        with subject.tree.gate.long_change():
+            subject.tree.draft.set_metadata(document)
 
 
-class VersionMetadata(_Document, ControlFile[VersionPlace]):
-    def read(self, place: VersionPlace) -> str:
-        return records.dump(place.collection.notes(place.record.number).metadata) + "\n"
+class VersionMetadata(_Document, ControlFile[VersionSubject]):
+    def read(self, subject: VersionSubject) -> str:
+        return records.dump(subject.collection.notes(subject.record.number).metadata) + "\n"
 
-    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
-        place.collection.update_notes(place.record.number, metadata=parsed(command))
+    def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
+        subject.collection.update_notes(subject.record.number, metadata=parsed(command))
 
 
 __all__ = ["PendingMetadata", "VersionMetadata", "json_object", "parsed"]

@@ -8,7 +8,7 @@ from artfs.model import names, words
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.vfs.callers import signalled
 from artfs.vfs.control.control_file import ControlFile, decoded, line, seconds
-from artfs.vfs.control.subject import AsOnTheWay, PendingPlace, Place, VersionPlace, check_may_name
+from artfs.vfs.control.subject import CallerAdmission, PendingSubject, Subject, VersionSubject, check_may_name
 from artfs.vfs.node import Caller
 from artfs.volume.volume import user_name
 
@@ -20,7 +20,7 @@ USAGE = (
 _LONGEST_WAIT = 7 * 86400.0
 
 
-def request(place: Place, command: bytes, caller: Caller) -> Request:
+def request(subject: Subject, command: bytes, caller: Caller) -> Request:
     """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
     if b"\n" in command:
         raise InvalidCommand("finish takes one line")
@@ -40,8 +40,8 @@ def request(place: Place, command: bytes, caller: Caller) -> Request:
         wait,
         force,
         by=user_name(caller.uid),
-        interrupted=lambda: place.view.stopping or signalled(caller.pid),
-        admit=AsOnTheWay(caller),
+        interrupted=lambda: subject.view.stopping or signalled(caller.pid),
+        admit=CallerAdmission(caller),
     )
 
 
@@ -49,27 +49,27 @@ def _answer(answer: Answer) -> str:
     return line(answer.json())
 
 
-class PendingFinish(ControlFile[PendingPlace]):
+class PendingFinish(ControlFile[PendingSubject]):
     name, writable, waits = "finish", True, True
 
-    def read(self, place: PendingPlace) -> str:
-        return _last(place.collection, place.tree.name) or USAGE
+    def read(self, subject: PendingSubject) -> str:
+        return _last(subject.collection, subject.tree.name) or USAGE
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> str:
-        asked = request(place, command, caller)
-        check_may_name(caller, place.collection, asked.aliases)
-        return _answer(place.view.volume.finish_tree(place.collection, place.tree, asked))
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> str:
+        asked = request(subject, command, caller)
+        check_may_name(caller, subject.collection, asked.aliases)
+        return _answer(subject.view.volume.finish_tree(subject.collection, subject.tree, asked))
 
 
-class VersionFinish(ControlFile[VersionPlace]):
+class VersionFinish(ControlFile[VersionSubject]):
     name, writable, waits = "finish", True, True
 
-    def read(self, place: VersionPlace) -> str:
-        return _answer(Answer(place.record.version, False, place.record.digest))
+    def read(self, subject: VersionSubject) -> str:
+        return _answer(Answer(subject.record.version, False, subject.record.digest))
 
-    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> str:
-        asked = request(place, command, caller)
-        return _answer(place.view.volume.finish_again(place.collection, place.record.number, asked))
+    def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> str:
+        asked = request(subject, command, caller)
+        return _answer(subject.view.volume.finish_again(subject.collection, subject.record.number, asked))
 
 
 def _last(collection: Collection, distributed_id: bytes) -> str | None:

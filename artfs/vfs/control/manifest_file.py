@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 from artfs.model.manifest import describe, walk
 from artfs.vfs.control.control_file import ControlFile, text
-from artfs.vfs.control.subject import VersionPlace, can_list
+from artfs.vfs.control.subject import VersionSubject, can_list
 
 
-class Manifest(ControlFile[VersionPlace]):
+class Manifest(ControlFile[VersionSubject]):
     name, computes = "manifest.json", True
 
-    def readable(self, place: VersionPlace) -> int:
-        return can_list(place.record.root.entry())
+    def readable(self, subject: VersionSubject) -> int:
+        return can_list(subject.record.root.entry())
 
-    def read(self, place: VersionPlace) -> Iterator[str]:
+    def read(self, subject: VersionSubject) -> Iterator[str]:
         before = "{\n"
-        for path, entry in walk(place.view.volume.store.reader, place.record.root.entry()):
+        for path, entry in walk(subject.view.volume.store.reader, subject.record.root.entry()):
             yield f"{before}{json.dumps(text(path))}: {json.dumps(describe(entry))}"
             before = ",\n"
         yield "{\n\n}\n" if before == "{\n" else "\n}\n"

@@ -15,8 +15,8 @@ from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.control_nodes import ControlNode, directory_attributes
 from artfs.vfs.control.subject import (
     CLOSED_TO_SOME,
-    PendingPlace,
-    VersionPlace,
+    PendingSubject,
+    VersionSubject,
     can_list,
     check_may,
     directory_of,
@@ -30,28 +30,28 @@ def _told(changes: Iterable[Change]) -> Iterator[str]:
     return (line(change.json()) for change in changes)
 
 
-class Changes(ControlFile[PendingPlace]):
+class Changes(ControlFile[PendingSubject]):
     """What was changed since the base. It tells every name, and so is for who can list every directory."""
 
     name, computes = "changes", True
 
-    def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
-        changes, reach = place.view.volume.changes_within_reach(place.tree)
-        if not sees_all(place, reach, caller):
+    def read_for(self, subject: PendingSubject, caller: Caller) -> Iterator[str]:
+        changes, reach = subject.view.volume.changes_within_reach(subject.tree)
+        if not sees_all(subject, reach, caller):
             raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
         return _told(changes)
 
 
-class Diff(ControlFile[VersionPlace]):
+class Diff(ControlFile[VersionSubject]):
     """`diff/V`: what another version has changed since this one."""
 
     name = "diff"
 
-    def node(self, place: VersionPlace) -> Node:
-        return _Others(place)
+    def node(self, subject: VersionSubject) -> Node:
+        return _Others(subject)
 
 
-class _Difference(ControlFile[VersionPlace]):
+class _Difference(ControlFile[VersionSubject]):
     """What leads from a version to another."""
 
     name, computes = "", True
@@ -59,13 +59,13 @@ class _Difference(ControlFile[VersionPlace]):
     def __init__(self, collection: Collection, other: VersionRecord) -> None:
         self._collection, self._other = collection, other
 
-    def read(self, place: VersionPlace) -> Iterator[str]:
-        return _told(place.view.volume.differences(place.record, self._other))
+    def read(self, subject: VersionSubject) -> Iterator[str]:
+        return _told(subject.view.volume.differences(subject.record, self._other))
 
-    def readable(self, place: VersionPlace) -> int:
-        one, other = place.record.root.entry(), self._other.root.entry()
+    def readable(self, subject: VersionSubject) -> int:
+        one, other = subject.record.root.entry(), self._other.root.entry()
         mask, owners = can_list(one) & can_list(other), {(one.uid, one.gid), (other.uid, other.gid)}
-        if self._collection.name != place.collection.name:
+        if self._collection.name != subject.collection.name:
             # Nobody who reads this has passed its directory, as he has that of the other.
             above = directory_of(self._collection)
             mask &= _reading(above.mode)
@@ -73,7 +73,7 @@ class _Difference(ControlFile[VersionPlace]):
         return _of_one(mask, owners)
 
 
-class _Closed(ControlFile[VersionPlace]):
+class _Closed(ControlFile[VersionSubject]):
     """What leads to a version of a collection that is closed to some, looked for when it is read.
 
     The name is found whether there is such a version or not: a lookup is answered for all users at once.
@@ -84,15 +84,15 @@ class _Closed(ControlFile[VersionPlace]):
     def __init__(self, collection: Collection, ref: str) -> None:
         self._collection, self._ref = collection, ref
 
-    def read_for(self, place: VersionPlace, caller: Caller) -> Iterator[str]:
-        difference = _Difference(*place.view.volume.look_up(place.collection, self._ref))
-        owner = place.owner()
-        owner.mode = difference.readable(place)
+    def read_for(self, subject: VersionSubject, caller: Caller) -> Iterator[str]:
+        difference = _Difference(*subject.view.volume.look_up(subject.collection, self._ref))
+        owner = subject.owner()
+        owner.mode = difference.readable(subject)
         check_may(caller, owner, READ, CLOSED_TO_SOME)
-        return difference.read(place)
+        return difference.read(subject)
 
-    def readable(self, place: VersionPlace) -> int:
-        one, above = place.record.root.entry(), directory_of(self._collection)
+    def readable(self, subject: VersionSubject) -> int:
+        one, above = subject.record.root.entry(), directory_of(self._collection)
         return _of_one(can_list(one) & _reading(above.mode), {(one.uid, one.gid), (above.uid, above.gid)})
 
 
@@ -111,37 +111,37 @@ def _of_one(mask: int, owners: set[tuple[int, int]]) -> int:
 class _Others(Node):
     """The directory `diff`: each version by number or alias, also of other collections."""
 
-    __slots__ = ("ino", "place")
+    __slots__ = ("ino", "subject")
 
-    def __init__(self, place: VersionPlace) -> None:
-        self.place, self.ino = place, virtual(b"control", *place.key, b"diff")
+    def __init__(self, subject: VersionSubject) -> None:
+        self.subject, self.ino = subject, virtual(b"control", *subject.key, b"diff")
 
     def attributes(self) -> Attributes:
-        return directory_attributes(self.place, self.ino)
+        return directory_attributes(self.subject, self.ino)
 
     def lookup(self, name: bytes) -> Node | None:
         try:
             ref = name.decode()
             other = names.split_reference(ref)[0]
-            if other and other != self.place.collection.name:
-                collection = self.place.view.volume.catalog.collection(other)
+            if other and other != self.subject.collection.name:
+                collection = self.subject.view.volume.catalog.collection(other)
                 if directory_of(collection).mode & 0o111 != 0o111:
-                    ino = virtual(b"control", *self.place.key, b"diff", b"closed", name)
-                    return ControlNode(self.place, _Closed(collection, ref), ino)
-            return self._node(*self.place.view.volume.look_up(self.place.collection, ref))
+                    ino = virtual(b"control", *self.subject.key, b"diff", b"closed", name)
+                    return ControlNode(self.subject, _Closed(collection, ref), ino)
+            return self._node(*self.subject.view.volume.look_up(self.subject.collection, ref))
         except (NotFound, InvalidCommand, UnicodeDecodeError):
             return None
 
     def _node(self, collection: Collection, other: VersionRecord) -> Node:
         # Known by what it leads to, since an alias moves.
-        ino = virtual(b"control", *self.place.key, b"diff", b"%d" % other.serial)
-        return ControlNode(self.place, _Difference(collection, other), ino)
+        ino = virtual(b"control", *self.subject.key, b"diff", b"%d" % other.serial)
+        return ControlNode(self.subject, _Difference(collection, other), ino)
 
     def listing(self) -> Listing:
         return NamesListing(self._names, self.lookup, blocks=True)
 
     def _names(self) -> list[bytes]:
-        return [names.version_name(number).encode() for number in self.place.collection.numbers()]
+        return [names.version_name(number).encode() for number in self.subject.collection.numbers()]
 
 
 __all__ = ["Changes", "Diff"]

@@ -16,8 +16,8 @@ from artfs.catalog import records
 from artfs.errors import InvalidCommand
 from artfs.seal import labels
 from artfs.vfs.control.control_file import ControlFile
-from artfs.vfs.control.metadata import json_object
-from artfs.vfs.control.subject import PendingPlace, VersionPlace, check_may_name
+from artfs.vfs.control.metadata_file import json_object
+from artfs.vfs.control.subject import PendingSubject, VersionSubject, check_may_name
 from artfs.vfs.node import Caller
 
 _INHERIT = "inherit"
@@ -63,33 +63,33 @@ class _Labels:
     document = 2 * records.METADATA_LIMIT + 8 * records.TEXT_LIMIT
 
 
-class PendingLabels(_Labels, ControlFile[PendingPlace]):
-    def read(self, place: PendingPlace) -> str:
-        draft = place.tree.draft
+class PendingLabels(_Labels, ControlFile[PendingSubject]):
+    def read(self, subject: PendingSubject) -> str:
+        draft = subject.tree.draft
         settings = draft.settings()
         words = {"aliases": settings.aliases, "tags": settings.tags, "description": settings.description}
         found = words | {"metadata": labels.metadata_of(draft)}
         return records.dump(found) + "\n"
 
-    def write(self, place: PendingPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         changes, since = _parsed(command, _OfPending)
-        check_may_name(caller, place.collection, changes.get("aliases", ()))
-        with place.tree.gate.long_change():
-            labels.change(place.tree.draft, changes, since)
+        check_may_name(caller, subject.collection, changes.get("aliases", ()))
+        with subject.tree.gate.long_change():
+            labels.change(subject.tree.draft, changes, since)
 
 
-class VersionLabels(_Labels, ControlFile[VersionPlace]):
-    def read(self, place: VersionPlace) -> str:
-        notes = place.collection.notes(place.record.number)
+class VersionLabels(_Labels, ControlFile[VersionSubject]):
+    def read(self, subject: VersionSubject) -> str:
+        notes = subject.collection.notes(subject.record.number)
         ttl = _INHERIT if notes.ttl is None else notes.ttl
         found = {"tags": notes.tags, "description": notes.description, "metadata": notes.metadata, "ttl": ttl}
         return records.dump(found) + "\n"
 
-    def write(self, place: VersionPlace, command: bytes, caller: Caller) -> None:
+    def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         changes, since = _parsed(command, _OfVersion)
         if changes.get("ttl") == _INHERIT:
             changes["ttl"] = None
-        place.collection.relabel(place.record.number, changes, since)
+        subject.collection.relabel(subject.record.number, changes, since)
 
 
 __all__ = ["PendingLabels", "VersionLabels"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from artfs.vfs.control.control_file import ControlFile
-from artfs.vfs.control.subject import VolumePlace
+from artfs.vfs.control.subject import VolumeSubject
 
 _TEXT = """\
 This directory is an artfs mount: named collections of immutable versions, made with plain files.
@@ -31,8 +31,8 @@ Words after the aliases in `finish`: --wait=SECONDS waits for open files, --forc
 """
 
 
-class Readme(ControlFile[VolumePlace]):
+class Readme(ControlFile[VolumeSubject]):
     name = "README"
 
-    def read(self, place: VolumePlace) -> str:
+    def read(self, subject: VolumeSubject) -> str:
         return _TEXT

@@ -20,7 +20,7 @@ from artfs.model import names
 from artfs.references import Asker, Found
 from artfs.vfs.control.control_file import ControlFile, Elsewhere, line
 from artfs.vfs.control.snapshot import Snapshot
-from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingPlace, sees_all
+from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, sees_all
 from artfs.vfs.node import Caller
 from artfs.volume.volume_references import References, told
 
@@ -32,23 +32,23 @@ _DIGITS = 19  # of a number on a command line
 _Objects = list[tuple[bytes, Found, bytes]]
 
 
-class PendingReferences(ControlFile[PendingPlace]):
+class PendingReferences(ControlFile[PendingSubject]):
     """It tells every name, and so is for who can list every directory. The answer tells what was added."""
 
     name, writable, waits, stepped, computes = "references", True, True, True, True
 
-    def read_for(self, place: PendingPlace, caller: Caller) -> Iterator[str]:
-        found, reach = place.view.volume.references_within_reach(place.tree)
-        may = sees_all(place, reach, caller)
+    def read_for(self, subject: PendingSubject, caller: Caller) -> Iterator[str]:
+        found, reach = subject.view.volume.references_within_reach(subject.tree)
+        may = sees_all(subject, reach, caller)
         for reference in found:  # who may not is told that there is none
             if not may:
                 raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
             yield line(reference)
 
     def steps(
-        self, place: PendingPlace, command: bytes, caller: Caller
+        self, subject: PendingSubject, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
-        references, dry_run = place.view.volume.references, False
+        references, dry_run = subject.view.volume.references, False
         with Room(caller) as room:
             objects = _recorded(command, references)
             if objects is None:
@@ -58,31 +58,31 @@ class PendingReferences(ControlFile[PendingPlace]):
                     lambda step: wanted.look(references, room, Asker(caller.uid, lambda: step.given_up))
                 )
             # Before anything is made: it may be more than the caller may have.
-            answer: Snapshot = yield lambda: place.snapshot(_told(objects) if objects else "ok\n", caller)
+            answer: Snapshot = yield lambda: subject.snapshot(_told(objects) if objects else "ok\n", caller)
             try:
                 if not dry_run:
-                    yield from self._make(place, objects, caller)
+                    yield from self._make(subject, objects, caller)
             except BaseException:
                 answer.close()
                 raise
         return answer
 
     def _make(
-        self, place: PendingPlace, objects: _Objects, caller: Caller
+        self, subject: PendingSubject, objects: _Objects, caller: Caller
     ) -> Generator[Callable[[], Any], Any, None]:
-        while not place.tree.has_references:
-            yield place.tree.expect_references
+        while not subject.tree.has_references:
+            yield subject.tree.expect_references
         refused: Exception | None = None
         made: list[tuple[int, bytes]] = []
 
         def forget() -> None:
             # The kernel may have looked for these names before, and remembers that there was nothing.
-            place.view.forget_names(place.tree, made)
+            subject.view.forget_names(subject.tree, made)
             made.clear()
 
         try:
             for path, object_, run in objects:
-                made += place.view.refer(place.tree, path.split(b"/"), object_, caller, run)
+                made += subject.view.refer(subject.tree, path.split(b"/"), object_, caller, run)
                 if len(made) >= _AT_ONCE:
                     yield forget
         except (ArtfsError, OSError) as error:

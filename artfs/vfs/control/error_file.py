@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from artfs.vfs.control.control_file import ControlFile
-from artfs.vfs.control.subject import Place
+from artfs.vfs.control.subject import Subject
 
 
-class Error(ControlFile[Place]):
+class Error(ControlFile[Subject]):
     name = "error"
 
-    def read(self, place: Place) -> str:
-        return f"{place.refused or 'ok'}\n"
+    def read(self, subject: Subject) -> str:
+        return f"{subject.refused or 'ok'}\n"

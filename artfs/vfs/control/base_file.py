@@ -1,0 +1,49 @@
+"""`base` and `link`: the version that a pending one is a patch of, or a link to.
+
+Writing either shows that version's content at once.
+"""
+
+from __future__ import annotations
+
+from artfs.errors import InvalidCommand
+from artfs.model import words
+from artfs.seal.seal import Request
+from artfs.vfs.callers import signalled
+from artfs.vfs.control.control_file import ControlFile, decoded
+from artfs.vfs.control.subject import CallerAdmission, PendingSubject
+from artfs.vfs.node import Caller
+
+
+class Base(ControlFile[PendingSubject]):
+    name, writable, waits = "base", True, True
+
+    def read(self, subject: PendingSubject) -> str:
+        base = subject.tree.base()
+        return "" if base is None else f"{words.word(base.ref)}\n"
+
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
+        refs = words.read_list(command)
+        if len(refs) > 1:
+            raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
+        subject.view.set_base(subject.tree, "".join(refs), _request(subject, caller))
+
+
+class Link(ControlFile[PendingSubject]):
+    name, writable, waits = "link", True, True
+
+    def read(self, subject: PendingSubject) -> str:
+        link = subject.tree.draft.settings().link
+        return "" if link is None else f"{link}\n"
+
+    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
+        ref = decoded(command).strip()
+        subject.view.set_base(subject.tree, ref, _request(subject, caller), link=True)
+
+
+def _request(subject: PendingSubject, caller: Caller) -> Request:
+    return Request(
+        interrupted=lambda: subject.view.stopping or signalled(caller.pid), admit=CallerAdmission(caller)
+    )
+
+
+__all__ = ["Base", "Link"]
