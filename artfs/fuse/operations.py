@@ -29,8 +29,8 @@ from artfs.fuse.reads import QuickReads
 from artfs.fuse.session import MAX_TASKS, Session
 from artfs.fuse.shares import OpenFiles, Waiting
 from artfs.fuse.threads import Threads
+from artfs.linux.procfs import is_signalled
 from artfs.model.names import MAX_NAME
-from artfs.vfs.callers import signalled
 from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.node import BLOCK_SIZE, AttributeChanges, Attributes, Caller, Handle, Listing, NeedsWork, Node
 from artfs.vfs.view import View
@@ -160,7 +160,7 @@ class Operations(pyfuse3.Operations):
 
     async def _watch(self, caller: Caller, waiting: trio.CancelScope) -> None:
         """Ends a wait when its caller wants to end, or the mount does."""
-        while not (self._view.stopping or signalled(caller.pid)):
+        while not (self._view.stopping or is_signalled(caller.pid)):
             await trio.sleep(_LOOK)
         waiting.cancel()
 
@@ -356,7 +356,7 @@ class Operations(pyfuse3.Operations):
             pass
         # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
         with self._waiting.one(caller.uid):
-            while not signalled(caller.pid):
+            while not is_signalled(caller.pid):
                 await trio.sleep(_OPEN_PAUSE)
                 with contextlib.suppress(Sealing):
                     return self._opened(self._nodes.node(inode).open(flags, caller), caller)
@@ -412,7 +412,7 @@ class Operations(pyfuse3.Operations):
             return await self._commands.run(caller, handle.write, off, buf)
         with self._waiting.one(caller.uid) as limiter:
             while limiter.available_tokens < 1:  # its user has as many finishes under way
-                if self._view.stopping or signalled(caller.pid):
+                if self._view.stopping or is_signalled(caller.pid):
                     raise Interrupted
                 await trio.sleep(_LOOK)
             return await trio.to_thread.run_sync(handle.write, off, buf, limiter=limiter)

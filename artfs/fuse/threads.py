@@ -13,7 +13,7 @@ import trio
 
 from artfs.errors import Interrupted
 from artfs.fuse.shares import Waiting
-from artfs.vfs.callers import signalled
+from artfs.linux.procfs import is_signalled
 from artfs.vfs.node import Caller
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Threads:
 
 def _unless_given_up(caller: Caller, call: Callable[..., T]) -> Callable[..., T]:
     def run(*arguments: object) -> T:
-        if signalled(caller.pid):
+        if is_signalled(caller.pid):
             raise Interrupted
         return call(*arguments)
 

@@ -14,9 +14,9 @@ from artfs.model.entry import RUN
 from artfs.pending import reference
 from artfs.references import Found
 from artfs.store.files import unlink_quietly
-from artfs.vfs.callers import CHANGE, PASS, granted
 from artfs.vfs.node import Caller, Node
 from artfs.vfs.pending import PendingDirectory
+from artfs.vfs.permissions import CHANGE, PASS, granted
 from artfs.volume.volume_references import name_taken, referring
 
 _DIRECTORY_MODE = 0o755

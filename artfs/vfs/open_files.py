@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from artfs.errors import ReadOnly, Writer
 from artfs.limits.budgets import NAMES
 from artfs.linux import syscalls
+from artfs.linux.procfs import process_of
 from artfs.pending import closing
-from artfs.vfs.callers import process_of
 from artfs.vfs.node import Caller, Handle, Listed, Listing
 
 if TYPE_CHECKING:

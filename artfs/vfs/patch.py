@@ -51,7 +51,7 @@ from artfs.vfs.node import (
 )
 from artfs.vfs.patch_listing import PatchListing
 from artfs.vfs.pending import Branch, PendingDirectory, PendingNode, Serving
-from artfs.vfs.setid import SETID, without_setid
+from artfs.vfs.permissions import SETID, without_setid
 from artfs.vfs.xattrs import is_own, no_such_xattr
 
 

@@ -46,9 +46,9 @@ from artfs.vfs.node import (
     writes,
 )
 from artfs.vfs.open_files import PendingHandle, PendingListing
+from artfs.vfs.permissions import SETID, without_setid
 from artfs.vfs.reference_handle import ReferenceHandle
 from artfs.vfs.sealed import SealedNode, SealedTree
-from artfs.vfs.setid import SETID, without_setid
 from artfs.vfs.times import set_times
 from artfs.vfs.xattrs import absent_is_told, is_own, no_such_xattr, of_reference, unsupported
 from artfs.volume.volume_references import References

@@ -11,9 +11,9 @@ import time
 from typing import Protocol
 
 from artfs.errors import Interrupted
+from artfs.linux.procfs import has_ended
 from artfs.model.entry import ReferenceEntry
 from artfs.references import Asker
-from artfs.vfs.callers import gone
 from artfs.vfs.node import Caller, Handle, NeedsWork
 from artfs.volume.volume_references import Brought, References
 
@@ -97,7 +97,7 @@ class ReferenceHandle(Handle):
         now = time.monotonic()
         if not self._deserted and now >= self._look_at:
             self._look_at = now + _LOOK
-            if gone(self._caller.pid):
+            if has_ended(self._caller.pid):
                 self._deserted = True
                 return True
         return self._released

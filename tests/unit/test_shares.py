@@ -197,7 +197,7 @@ def test_a_line_has_an_end() -> None:
 
 def test_who_gave_up_in_the_line_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     gone: set[int] = set()
-    monkeypatch.setattr(threads, "signalled", gone.__contains__)
+    monkeypatch.setattr(threads, "is_signalled", gone.__contains__)
     refused = 0
 
     async def main() -> None:

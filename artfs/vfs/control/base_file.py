@@ -6,9 +6,9 @@ Writing either shows that version's content at once.
 from __future__ import annotations
 
 from artfs.errors import InvalidCommand
+from artfs.linux.procfs import is_signalled
 from artfs.model import words
 from artfs.seal.seal import Request
-from artfs.vfs.callers import signalled
 from artfs.vfs.control.control_file import ControlFile, decoded
 from artfs.vfs.control.subject import CallerAdmission, PendingSubject
 from artfs.vfs.node import Caller
@@ -42,7 +42,7 @@ class Link(ControlFile[PendingSubject]):
 
 def _request(subject: PendingSubject, caller: Caller) -> Request:
     return Request(
-        interrupted=lambda: subject.view.stopping or signalled(caller.pid), admit=CallerAdmission(caller)
+        interrupted=lambda: subject.view.stopping or is_signalled(caller.pid), admit=CallerAdmission(caller)
     )
 
 

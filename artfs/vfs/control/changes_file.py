@@ -10,7 +10,6 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import InvalidCommand, NotFound
 from artfs.model import names
 from artfs.model.diff import Change
-from artfs.vfs.callers import READ
 from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.control_nodes import ControlNode, directory_attributes
 from artfs.vfs.control.subject import (
@@ -24,6 +23,7 @@ from artfs.vfs.control.subject import (
 )
 from artfs.vfs.names_listing import NamesListing
 from artfs.vfs.node import Attributes, Caller, Listing, Node, virtual
+from artfs.vfs.permissions import READ
 
 
 def _told(changes: Iterable[Change]) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from artfs.catalog.collection import Collection
 from artfs.errors import InvalidCommand, printable
+from artfs.linux.procfs import is_signalled
 from artfs.model import names, words
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
-from artfs.vfs.callers import signalled
 from artfs.vfs.control.control_file import ControlFile, decoded, line, seconds
 from artfs.vfs.control.subject import CallerAdmission, PendingSubject, Subject, VersionSubject, check_may_name
 from artfs.vfs.node import Caller
@@ -40,7 +40,7 @@ def request(subject: Subject, command: bytes, caller: Caller) -> Request:
         wait,
         force,
         by=user_name(caller.uid),
-        interrupted=lambda: subject.view.stopping or signalled(caller.pid),
+        interrupted=lambda: subject.view.stopping or is_signalled(caller.pid),
         admit=CallerAdmission(caller),
     )
 

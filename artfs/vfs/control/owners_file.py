@@ -11,9 +11,9 @@ import msgspec
 
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
+from artfs.linux.procfs import process_of
 from artfs.pending.draft import Owners
 from artfs.store.owners import Owner, process
-from artfs.vfs.callers import process_of
 from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.metadata_file import json_object
 from artfs.vfs.control.subject import PendingSubject

@@ -6,10 +6,10 @@ import os
 import time
 
 from artfs.pending.tree import PendingTree
-from artfs.vfs.callers import LIST, granted
 from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject, sees_all
 from artfs.vfs.node import Attributes, Caller
+from artfs.vfs.permissions import LIST, granted
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
 from artfs.seal.base import Admission
-from artfs.vfs.callers import CHANGE, LIST, PASS, granted
 from artfs.vfs.control.snapshot import Content, Snapshot
 from artfs.vfs.node import Attributes, Caller, Node
+from artfs.vfs.permissions import CHANGE, LIST, PASS, granted
 
 if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
