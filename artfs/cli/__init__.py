@@ -1,6 +1,6 @@
 """The command line: a module for each group of commands, and the only room that knows click and the terminal.
 
-Imports what is heavy (the volume, rich, the mount) only where a command needs it.
+Heavy modules (the volume, rich, FUSE) are imported by the commands that need them.
 """
 
 from artfs.cli.main import main

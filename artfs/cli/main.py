@@ -1,7 +1,6 @@
 """The command `artfs`: its options, its commands, and how it ends.
 
-Owns what becomes of an exception: one line on stderr and an exit status, never a traceback for what was
-foreseen.
+Owns what becomes of an exception: one line on stderr and an exit status, and a traceback only for a bug.
 """
 
 from __future__ import annotations
@@ -13,17 +12,39 @@ from typing import NoReturn
 
 import click
 
-from artfs.cli import differences, doctor, exits, labels, making, manual, units, versions, volume
-from artfs.errors import ArtfsError
+from artfs.cli import (
+    diff_command,
+    help_command,
+    label_commands,
+    mount_commands,
+    pending_commands,
+    version_commands,
+    volume_commands,
+)
+from artfs.errors import ArtfsError, Interrupted
 from artfs.printing import failure, printable
 from artfs.version import __version__
 
 _NAME, _COMPLETE = "artfs", "_ARTFS_COMPLETE"
 
+REFUSED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+#: The exit status of each exception; the first class of its MRO that is in the table decides.
+STATUSES: dict[type[BaseException], int] = {
+    ArtfsError: REFUSED,
+    Interrupted: INTERRUPTED,
+    OSError: REFUSED,
+    BrokenPipeError: BROKEN_PIPE,
+    KeyboardInterrupt: INTERRUPTED,
+    click.Abort: INTERRUPTED,
+    click.ClickException: REFUSED,
+    click.UsageError: USAGE,
+}
+
 _HELP = """Immutable versions of directories, made by many writers at once.
 
-A volume is one directory that holds everything; `artfs mount` shows it as a filesystem. All other commands
-work with a mounted volume through its mount, and with an unmounted one directly.
+A volume is one directory that holds everything; `artfs mount` shows it as a filesystem. The other commands
+work through the mount of a mounted volume, and directly on an unmounted one.
 
 \b
   artfs init /srv/vol
@@ -32,7 +53,9 @@ work with a mounted volume through its mount, and with an unmounted one directly
   cd "$(artfs new model --id job-42)"      # a directory for any tool
   artfs finish model/job-42 best           # model:v0, and best -> v0
 
-Exit status: 0; 1 refused, with one line that says why; 2 wrong usage."""
+`artfs help` lists the topics of the manual.
+
+Exit status: 0; 1 refused, with a line that says why; 2 wrong usage."""
 
 
 class _InOrder(click.Group):
@@ -58,7 +81,15 @@ def cli(context: click.Context, volume: str | None) -> None:
     context.obj = volume
 
 
-for group in (manual, doctor, volume, making, versions, differences, labels, units):
+for group in (
+    help_command,
+    volume_commands,
+    mount_commands,
+    pending_commands,
+    version_commands,
+    diff_command,
+    label_commands,
+):
     for command in group.COMMANDS:
         cli.add_command(command)
 
@@ -69,24 +100,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; what nobody foresaw is raised."""
+    """Runs the command line and returns the exit status; raises only what is a bug."""
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BaseException as error:
-        code = exits.status_of(error)
+        code = status_of(error)
         if code is None:
             raise
-        if code == exits.BROKEN_PIPE:
-            _silence()
+        if code == BROKEN_PIPE:
+            # The reader of our output has gone. The interpreter's last flush must not fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif isinstance(error, click.UsageError):
             error.show()
-        elif code == exits.INTERRUPTED:
+        elif code == INTERRUPTED:
             click.echo("artfs: interrupted", err=True)
         else:
             click.echo(f"artfs: {_line(error)}", err=True)
         return code
     return status
+
+
+def status_of(error: BaseException) -> int | None:
+    """Returns the exit status for an exception; None for one that is a bug."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
 
 
 def _run(arguments: list[str]) -> int:
@@ -95,10 +132,10 @@ def _run(arguments: list[str]) -> int:
     # Not cli.main(), which writes to stderr by itself when it is interrupted.
     try:
         with cli.make_context(_NAME, arguments) as context:
-            status = cli.invoke(context)
+            # A command that finds something wrong without being refused, like `check`, returns False.
+            return REFUSED if cli.invoke(context) is False else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    return status if isinstance(status, int) else 0
 
 
 def _line(error: BaseException) -> str:
@@ -109,9 +146,3 @@ def _line(error: BaseException) -> str:
     else:
         text = str(error) or type(error).__name__
     return printable(" ".join(text.split()))
-
-
-def _silence() -> None:
-    """Whoever read our output has gone: the interpreter's last flush must not complain."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())

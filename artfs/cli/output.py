@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from artfs.client.interface import Progress
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_IN_BYTES = ("copy", "blobs")  # the phases whose progress counts bytes
 
 
 def on_terminal() -> bool:
@@ -36,13 +38,13 @@ def print_line(text: str) -> None:
     click.echo(printable(text))
 
 
-def note(text: str) -> None:
-    """Tells people something that programs need not parse, on stderr."""
+def print_note(text: str) -> None:
+    """Prints what people may want to know and programs need not parse, on stderr."""
     click.echo(f"artfs: {printable(text)}", err=True)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """Prints rows; the columns that are named `right` are numbers."""
+    """Prints rows; the columns named in `right` are aligned to the right."""
     cells = [list(map(_cell, row)) for row in rows]
     if not on_terminal():
         for row in cells:
@@ -68,30 +70,27 @@ def _cell(value: object) -> str:
     return "" if value is None else printable(str(value))
 
 
-def print_pairs(pairs: Sequence[tuple[str, object]]) -> None:
-    """Prints facts, one a line: what it is and its value."""
+def print_facts(facts: Sequence[tuple[str, object]]) -> None:
+    """Prints keys and values, a pair per line."""
     if not on_terminal():
-        print_table(("", ""), pairs)
+        print_table(("", ""), facts)
         return
-    width = max(len(key) for key, _ in pairs)
-    for key, value in pairs:
+    width = max(len(key) for key, _ in facts)
+    for key, value in facts:
         click.echo(f"{click.style(key.ljust(width), bold=True)}  {_cell(value)}")
 
 
 def size(count: int) -> str:
-    """Shows a number of bytes: for people with a unit, in a pipe as it is."""
+    """Shows a number of bytes: with a decimal unit on a terminal, as it is in a pipe."""
     if not on_terminal():
         return str(count)
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if value < 1024 or unit == "PiB":
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+    from rich import filesize
+
+    return filesize.decimal(count)
 
 
 def moment(timestamp: str) -> str:
-    """Shows a time of a ``status``: for people to the second in local time, in a pipe as it is."""
+    """Shows a time of a ``status``: to the second in local time on a terminal, as it is in a pipe."""
     if not on_terminal():
         return timestamp
     from datetime import datetime
@@ -101,26 +100,21 @@ def moment(timestamp: str) -> str:
 
 @contextlib.contextmanager
 def progress(labels: dict[str, str]) -> Iterator[Progress]:
-    """Gives a progress that draws a bar on stderr, if that is a terminal; `labels` names the phases."""
+    """Yields a callback that draws a bar for each phase on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _phase, _done, _total: None
         return
+    from rich import filesize
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
+    columns = "{task.description}", BarColumn(), TextColumn("{task.fields[amount]}"), TimeRemainingColumn()
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
         shown = 0.0
 
-        def tell(phase: str, done: int, total: int) -> None:
+        def show(phase: str, done: int, total: int) -> None:
             nonlocal shown
             now = time.monotonic()
             if phase not in tasks:
@@ -128,18 +122,8 @@ def progress(labels: dict[str, str]) -> Iterator[Progress]:
             elif now - shown < 0.1 and done != total:
                 return
             shown = now
-            bars.update(tasks[phase], completed=done, total=total or None, amount=_amount(phase, done, total))
+            amounts = [done, total] if total else [done]
+            amount = " / ".join(map(filesize.decimal if phase in _IN_BYTES else str, amounts))
+            bars.update(tasks[phase], completed=done, total=total or None, amount=amount)
 
-        yield tell
-
-
-_IN_BYTES = ("copy", "blobs")
-
-
-def _amount(phase: str, done: int, total: int) -> str:
-    show: Callable[[int], str] = _short if phase in _IN_BYTES else str
-    return f"{show(done)} / {show(total)}" if total else show(done)
-
-
-def _short(count: int) -> str:
-    return f"{count / (1 << 30):.2f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
+        yield show

@@ -43,7 +43,7 @@ def notify(*words: str) -> None:
         channel.send("\n".join(words).encode(errors="surrogateescape"))
 
 
-def tell(text: str) -> None:
+def show_status(text: str) -> None:
     """Sends a line that ``systemctl status`` shows."""
     notify(f"STATUS={' '.join(text.split())}")
 

@@ -123,9 +123,3 @@ def test_hostile_names(cli: Cli, name: str, tmp_path: Path) -> None:
     assert cli("diff", f"{name}:v0", "v1").out == "R caf\\udce9\\n -> \\x1b[31m/a -> b\\tc\n"
     [change] = cli.json("diff", f"{name}:v0", "v1")
     assert (change["old_path"], change["path"]) == (raw, "\x1b[31m/a -> b\tc")
-
-
-def test_help_has_an_example(cli: Cli) -> None:
-    out = cli("diff", "--help").out
-    assert "artfs diff model:v3 latest" in out
-    assert "Exit status 0" in out

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from artfs.cli.main import cli as group
+from artfs.version import __version__
 from tests.cli.running import Cli
 from tests.mount.mounting import REPOSITORY
 
@@ -33,6 +34,10 @@ def test_a_command(cli: Cli, command: str) -> None:
     assert cli("help", command).out == cli(command, "--help").out
     _, _, text = cli(command, "--help").out.partition("\n")
     assert re.search(rf"^ +.*artfs( --volume \S+)? {command}\b", text, re.MULTILINE), "help has no example"
+
+
+def test_the_version(cli: Cli) -> None:
+    assert cli("--version").out == f"artfs, version {__version__}\n"
 
 
 def test_what_is_neither(cli: Cli) -> None:

@@ -70,7 +70,7 @@ def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> No
     first = cli.json("put", source, "--name", name)
     again = cli("put", source, "--name", name, "--alias", "same")
     assert again.out == f"{name}:v0\n"
-    assert "nothing new" in again.err
+    assert "no new version" in again.err
     assert cli.json("put", source, "--name", name) == first | {"unchanged": True}
     assert cli.json("show", f"{name}:same")["version"] == "v0"
     assert len(cli.json("ls", name)) == 1
@@ -83,7 +83,8 @@ def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> No
         client.annotate(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
     finished = cli("finish", f"{name}/job")
     assert finished.out == f"{name}:v0\n"
-    assert finished.reason == f"nothing new: it is {name}:v0, which got the given metadata, tags"
+    same = f"the tree equals {name}:v0"
+    assert finished.reason == f"no new version: {same}, which received the given metadata, tags"
     shown = cli.json("show", f"{name}:v0")
     assert (shown["metadata"], shown["tags"]) == ({"accuracy": 0.9}, ["checked"])
 

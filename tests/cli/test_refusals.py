@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -156,16 +155,6 @@ def test_usage(volume: Path) -> None:
         found = cli(*words, status=2)
         assert found.err.startswith("Usage: artfs")
         assert found.out == ""
-
-
-def test_help_has_an_example(volume: Path) -> None:
-    cli = _at(None)
-    commands = [line.split()[0] for line in cli("--help").out.partition("Commands:\n")[2].splitlines()]
-    assert len(commands) == 25
-    for command in commands:
-        found = cli(command, "--help").out
-        assert re.search(rf"\n    (cd \"\$\()?artfs (--volume \S+ )?{command}\b", found), command
-    assert cli("--version").out.startswith("artfs, version ")
 
 
 def test_a_reader_that_leaves_is_no_error(volume: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import artfs
 from artfs import errors
-from artfs.cli.exits import REFUSED, status_of
+from artfs.cli.main import REFUSED, status_of
 from artfs.fuse.errnos import errno_of
 from artfs.model import refusals
 

@@ -1,4 +1,4 @@
-"""The command that compares versions: diff."""
+"""The command `diff`, which compares versions."""
 
 from __future__ import annotations
 
@@ -7,49 +7,44 @@ from typing import TYPE_CHECKING
 
 import click
 
-from artfs.cli import exits
-from artfs.cli.names import VERSION_OR_PENDING, open_volume
 from artfs.cli.output import json_option, print_json, print_line, print_table, size
+from artfs.cli.parameters import version_or_pending, with_client
 
 if TYPE_CHECKING:
+    from artfs.client.interface import Client
     from artfs.model.diff import Change, Item
 
 _LETTERS = {"added": "A", "removed": "D", "changed": "M", "mode": "P", "kind": "T", "renamed": "R"}
-#: What moves no bytes has no sizes in the totals.
-_WITHOUT_BYTES = ("mode", "renamed")
+_WITHOUT_BYTES = ("mode", "renamed")  # these changes move no bytes, so their totals have no sizes
 
 
 @click.command()
-@click.argument("old", metavar="NAME:V1|NAME/ID", type=VERSION_OR_PENDING)
+@click.argument("old", metavar="NAME:V1|NAME/ID", type=version_or_pending)
 @click.argument("new", metavar="[V2]", required=False)
-@click.option("--stat", is_flag=True, help="Only the totals: how many entries of each sort, and their bytes.")
-@click.option("--exit-code", is_flag=True, help="End with exit status 1 if the versions differ.")
+@click.option("--stat", is_flag=True, help="Print only totals: the entries and bytes of each kind of change.")
+@click.option("--exit-code", is_flag=True, help="Exit with status 1 if the versions differ.")
 @json_option
-@click.pass_context
+@with_client
 def diff(
-    context: click.Context,
-    old: tuple[str, str | bytes],
-    new: str | None,
-    stat: bool,
-    exit_code: bool,
-    as_json: bool,
-) -> int:
-    """Show what differs between two versions, or what a pending one has changed.
+    client: Client, old: tuple[str, str | bytes], new: str | None, stat: bool, exit_code: bool, as_json: bool
+) -> bool:
+    """Compare two versions, or a pending version with its base.
 
-    V2 is a version or alias of the same collection, or OTHER:V of another. NAME/ID is a pending version: it
-    is compared with its base. One line for each entry, in the order of paths; directories end in a slash:
+    V2 is a version or alias of the same collection, or OTHER:V of another one. NAME/ID is a pending version,
+    which is compared with its base. Each entry that differs is a line, in the order of paths; directories end
+    in a slash:
 
     \b
       A path                      added
       D path                      removed
-      M path (5 -> 7)             changed: the sizes, or what a symlink or reference points to
+      M path (5 -> 7)             changed: the sizes, or the target of a symlink or reference
       P path (0644 -> 0600)       only the permission bits differ
       T path (file -> symlink)    of another kind
-      R old -> new                renamed: the same content, of a directory with all that is in it
+      R old -> new                renamed: the same content; a directory with everything in it
 
-    Times, owners and xattrs make no difference. Versions are read only where they differ.
+    Times, owners and xattrs are not compared. Only the directories that differ are read.
 
-    Exit status 0, whether they differ or not; with --exit-code 1 if they differ.
+    Exit status 0, also if the versions differ; with --exit-code 1 if they differ.
 
     \b
       artfs diff model:v3 latest
@@ -57,38 +52,37 @@ def diff(
       artfs diff model/job-42
     """
     name, which = old
-    if isinstance(which, bytes) != (new is None):
-        raise click.UsageError("give two versions, NAME:V1 V2, or a pending one, NAME/ID")
-    with open_volume(context) as client:
-        if isinstance(which, bytes):
-            found = client.changes(name, which)
-        else:
-            found = client.diff(name, which, new or "")
-    if stat:
-        _print_totals(_totals(found), as_json)
-    elif as_json:
-        print_json([change.json() for change in found])
+    if isinstance(which, bytes):
+        if new is not None:
+            raise click.UsageError("a pending version, NAME/ID, is compared with its base: omit V2")
+        changes = client.changes(name, which)
+    elif new is None:
+        raise click.UsageError("give two versions, NAME:V1 V2, or a pending version, NAME/ID")
     else:
-        for change in found:
+        changes = client.diff(name, which, new)
+    if stat:
+        _print_totals(_totals(changes), as_json)
+    elif as_json:
+        print_json([change.json() for change in changes])
+    else:
+        for change in changes:
             print_line(_line(change))
-    return exits.REFUSED if exit_code and found else 0
+    return not (exit_code and changes)
 
 
 def _line(change: Change) -> str:
-    told = change.json()
-    path, before = told["path"], told["old_path"]
+    found = change.json()
     old, new = change.old, change.new
-    sides = [item for item in (old, new) if item is not None]
-    slash = "/" if all(item.kind == "directory" for item in sides) else ""
-    what = path + slash
+    slash = "/" if all(item.kind == "directory" for item in (old, new) if item is not None) else ""
+    text = found["path"] + slash
     if change.change == "renamed":
-        what = f"{before}{slash} -> {what}"
+        text = f"{found['old_path']}{slash} -> {text}"
     if old is not None and new is not None:
-        what += _from_to(change, old, new)
-    return f"{_LETTERS[change.change]} {what}"
+        text += _facts(change, old, new)
+    return f"{_LETTERS[change.change]} {text}"
 
 
-def _from_to(change: Change, old: Item, new: Item) -> str:
+def _facts(change: Change, old: Item, new: Item) -> str:
     if change.change == "kind":
         return f" ({old.kind} -> {new.kind})"
     facts = []
@@ -105,7 +99,7 @@ def _from_to(change: Change, old: Item, new: Item) -> str:
 
 
 def _totals(found: Sequence[Change]) -> dict[str, dict[str, int]]:
-    """Counts the changes of each sort, and the bytes of the files among them, before and after."""
+    """Counts the changes of each kind, and the bytes of the files among them, before and after."""
     totals: dict[str, dict[str, int]] = {}
     for kind in _LETTERS:
         changes = [change for change in found if change.change == kind]

@@ -6,7 +6,6 @@ which the list shows.
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import click
@@ -40,6 +39,8 @@ def help_command(context: click.Context, topic: str | None) -> None:
 
 def _topics() -> dict[str, Traversable]:
     """Returns the manual's files by topic, in alphabetical order."""
+    from importlib import resources
+
     pages = resources.files("artfs").joinpath("docs").iterdir()
     return dict(sorted((page.name[:-3].lower(), page) for page in pages if page.name.endswith(".md")))
 

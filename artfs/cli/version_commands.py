@@ -1,57 +1,59 @@
-"""Commands that look at versions: ls, log, show, cat, get."""
+"""Commands that read versions: ls, log, show, cat, get."""
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import stat
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from artfs.cli.names import VERSION, open_volume
+from artfs.cli import parameters
 from artfs.cli.output import (
     json_option,
     moment,
     on_terminal,
+    print_facts,
     print_json,
     print_line,
-    print_pairs,
     print_table,
     progress,
     size,
 )
+from artfs.cli.parameters import with_client
 
 if TYPE_CHECKING:
     from artfs.client.interface import Client, Entry
 
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
+_version_argument = click.argument("which", metavar="NAME[:V]", type=parameters.version)
+
 
 @click.command()
 @click.argument("what", metavar="[NAME[:V]]", required=False)
 @click.argument("path", required=False)
 @json_option
-@click.pass_context
-def ls(context: click.Context, what: str | None, path: str | None, as_json: bool) -> None:
-    """List collections, versions or files.
+@with_client
+def ls(client: Client, what: str | None, path: str | None, as_json: bool) -> None:
+    """List collections, the versions of one, or the files of a version.
 
     \b
       artfs ls
       artfs ls model
       artfs ls model:best weights
     """
-    if path is not None and what is not None and ":" not in what:
-        what += ":latest"
-    with open_volume(context) as client:
-        if what is None:
-            _list_collections(client.collections(), as_json)
-        elif ":" in what:
-            name, ref = VERSION.convert(what, None, context)
-            _list_files(client, name, ref, os.fsencode(path or ""), as_json)
-        else:
-            _list_versions(client.versions(what), as_json)
+    if what is None:
+        _list_collections(client.collections(), as_json)
+    elif path is None and ":" not in what:
+        _list_versions(client.versions(what), as_json)
+    else:
+        _list_files(client.list_directory(*parameters.version(what), os.fsencode(path or "")), as_json)
 
 
 def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
@@ -59,7 +61,7 @@ def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
         print_json(found)
         return
     headings = ("name", "type", "versions", "latest", "pending", "description")
-    rows = [[*(c[key] for key in headings[:-2]), _pending(c), _first_line(c["description"])] for c in found]
+    rows = [[*(c[key] for key in headings[:-2]), _pending(c), c["description"].split("\n")[0]] for c in found]
     print_table(headings, rows, right=("versions", "pending"))
 
 
@@ -88,8 +90,7 @@ def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:
     print_table(headings, rows, right=("files", "size"))
 
 
-def _list_files(client: Client, name: str, ref: str, path: bytes, as_json: bool) -> None:
-    entries = client.list_directory(name, ref, path)
+def _list_files(entries: list[Entry], as_json: bool) -> None:
     if as_json:
         print_json([_entry_json(entry) for entry in entries])
         return
@@ -129,8 +130,6 @@ def _shown_name(entry: Entry) -> str:
 
 def _user(uid: int, known: dict[int, str]) -> str:
     if uid not in known:
-        import pwd
-
         try:
             known[uid] = pwd.getpwuid(uid).pw_name
         except KeyError:
@@ -139,16 +138,10 @@ def _user(uid: int, known: dict[int, str]) -> str:
 
 
 def _time(nanoseconds: int) -> str:
-    from datetime import UTC, datetime
-
     try:
         return moment(datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     except (ValueError, OverflowError, OSError):
         return str(nanoseconds // 1_000_000_000)
-
-
-def _first_line(text: str) -> str:
-    return text.split("\n", 1)[0]
 
 
 @click.command()
@@ -156,9 +149,9 @@ def _first_line(text: str) -> str:
 @click.option("--graph", is_flag=True, help="Show the runs that made and used the versions, as trees.")
 @click.option("--dot", is_flag=True, help="Print that graph for Graphviz.")
 @json_option
-@click.pass_context
-def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool) -> None:
-    """Show the history of a collection, newest first; of a patch also the version that it is of.
+@with_client
+def log(client: Client, name: str, graph: bool, dot: bool, as_json: bool) -> None:
+    """Show the versions of a collection, newest first, and of each patch its base.
 
     \b
       artfs log model
@@ -166,16 +159,20 @@ def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool
       artfs log model --dot | dot -Tsvg > model.svg
     """
     if graph or dot:
-        _print_graph(context, name, dot, as_json)
+        _print_graph(client, name, dot, as_json)
         return
-    with open_volume(context) as client:
-        found = client.versions(name)[::-1]
+    found = client.versions(name)[::-1]
     if as_json:
         print_json(found)
-        return
-    if not on_terminal():
-        _print_log(found)
-        return
+    elif on_terminal():
+        _print_log(name, found)
+    else:
+        keys = ("version", "created_at", "created_by", "file_count", "size", "distributed_id", "digest")
+        rows = [[v[key] for key in keys] + [",".join(v["aliases"]), v["base"]] for v in found]
+        print_table((*keys, "aliases", "base"), rows)
+
+
+def _print_log(name: str, found: list[dict[str, Any]]) -> None:
     for version in found:
         aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
         click.echo(click.style(f"{name}:{version['version']}", fg="yellow", bold=True) + aliases)
@@ -194,12 +191,11 @@ def log(context: click.Context, name: str, graph: bool, dot: bool, as_json: bool
         click.echo()
 
 
-def _print_graph(context: click.Context, name: str, dot: bool, as_json: bool) -> None:
+def _print_graph(client: Client, name: str, dot: bool, as_json: bool) -> None:
     from artfs.cli.graph import as_dot, as_text
     from artfs.client.lineage import lineage
 
-    with open_volume(context) as client:
-        found = lineage(client, name)
+    found = lineage(client, name)
     if as_json:
         print_json(found.json())
         return
@@ -207,28 +203,20 @@ def _print_graph(context: click.Context, name: str, dot: bool, as_json: bool) ->
         click.echo(line)
 
 
-def _print_log(found: list[dict[str, Any]]) -> None:
-    keys = ("version", "created_at", "created_by", "file_count", "size", "distributed_id", "digest")
-    rows = [[v[key] for key in keys] + [",".join(v["aliases"]), v["base"]] for v in found]
-    print_table((*keys, "aliases", "base"), rows)
-
-
 @click.command()
-@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@_version_argument
 @json_option
-@click.pass_context
-def show(context: click.Context, version: tuple[str, str], as_json: bool) -> None:
-    """Show all that is known of one version.
+@with_client
+def show(client: Client, which: tuple[str, str], as_json: bool) -> None:
+    """Show everything that is recorded about a version.
 
     \b
       artfs show model:best --json
     """
-    with open_volume(context) as client:
-        found = client.version(*version)
+    found = client.version(*which)
     if as_json:
         print_json(found)
         return
-    import json
 
     def text(key: str, value: Any) -> Any:
         if isinstance(value, dict):
@@ -237,49 +225,44 @@ def show(context: click.Context, version: tuple[str, str], as_json: bool) -> Non
             return size(value)
         return moment(value) if key == "created_at" else value
 
-    print_pairs([(key, text(key, value)) for key, value in found.items()])
+    print_facts([(key, text(key, value)) for key, value in found.items()])
 
 
 @click.command()
-@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@_version_argument
 @click.argument("path")
-@click.pass_context
-def cat(context: click.Context, version: tuple[str, str], path: str) -> None:
+@with_client
+def cat(client: Client, which: tuple[str, str], path: str) -> None:
     """Write a file of a version to stdout.
 
     \b
       artfs cat model:best config.json
     """
-    with open_volume(context) as client:
-        fd = client.open_file(*version, os.fsencode(path))
-        with open(fd, "rb", buffering=0) as file:
-            while block := file.read(1 << 20):
-                sys.stdout.buffer.write(block)
+    with open(client.open_file(*which, os.fsencode(path)), "rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            sys.stdout.buffer.write(block)
 
 
 @click.command()
-@click.argument("version", metavar="NAME[:V]", type=VERSION)
+@_version_argument
 @click.argument("directory", required=False, type=click.Path(path_type=Path, readable=False))
-@click.option("--path", "prefix", metavar="PREFIX", default="", help="Only this file or directory.")
+@click.option("--path", "prefix", metavar="PREFIX", default="", help="Copy only this file or directory.")
 @json_option
-@click.pass_context
-def get(
-    context: click.Context, version: tuple[str, str], directory: Path | None, prefix: str, as_json: bool
-) -> None:
-    """Copy a version or a part of it out.
+@with_client
+def get(client: Client, which: tuple[str, str], directory: Path | None, prefix: str, as_json: bool) -> None:
+    """Copy a version, or a part of it, to DIRECTORY, and print DIRECTORY.
 
-    It comes to DIRECTORY (default: ./NAME-vN), which is printed. Modes, times, symlinks, empty directories
-    and user xattrs are restored. Each file appears whole or not at all; files that are there already under
-    the same path are replaced, others stay. No symlink below DIRECTORY is followed. The bytes of references
-    are brought from where they are.
+    The default is ./NAME-vN. Modes, times, symlinks, empty directories and user xattrs are restored. Each
+    file appears whole or not at all. Files that exist under the same path are replaced, others stay. No
+    symlink below DIRECTORY is followed. The bytes of references are fetched.
 
     \b
       artfs get model:best ./model --path weights
     """
     from artfs.client.transfer.get import get as get_version
 
-    with open_volume(context) as client, progress({"copy": "copying"}) as tell:
-        done = get_version(client, *version, directory, prefix=os.fsencode(prefix), progress=tell)
+    with progress({"copy": "copying"}) as show:
+        done = get_version(client, *which, directory, prefix=os.fsencode(prefix), progress=show)
     if as_json:
         print_json(done.json())
         return
