@@ -23,8 +23,21 @@ def promised_tests() -> set[str]:
     return set(found)
 
 
-def defined_limits() -> set[str]:
-    return set(re.findall(r"`(artfs(?:\.\w+)+)`", (DOCS / "limits.md").read_text()))
+def defined_limits() -> dict[str, str]:
+    """Returns the dotted names in limits.md, each with its row."""
+    rows = (DOCS / "limits.md").read_text().splitlines()
+    return {name: row for row in rows for name in re.findall(r"`(artfs(?:\.\w+)+)`", row)}
+
+
+def numbers(row: str) -> set[float]:
+    """Returns the numbers in a row of a table: plain, with a unit, and powers of two."""
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "days": 86400}
+    found: set[float] = set()
+    for digits, unit in re.findall(r"(\d[\d,]*)(?: (KiB|MiB|GiB|days))?", row):
+        found.add(int(digits.replace(",", "")) * units.get(unit, 1))
+    for exponent, less in re.findall(r"\b2\^(\d+)( - 1)?", row):
+        found.add((1 << int(exponent)) - bool(less))
+    return found
 
 
 def anchors(page: Path) -> set[str]:
@@ -44,9 +57,13 @@ def test_a_promise_has_its_test(test: str) -> None:
     assert re.search(rf"^ *def {name}\(", (REPOSITORY / file).read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", sorted(defined_limits()))
-def test_a_limit_is_defined(name: str) -> None:
-    resolve_name(name)
+@pytest.mark.parametrize(("name", "row"), defined_limits().items(), ids=list(defined_limits()))
+def test_a_limit_is_what_the_code_says(name: str, row: str) -> None:
+    limit = resolve_name(name)
+    if isinstance(limit, (int, float)):
+        assert limit in numbers(row)
+    elif not isinstance(limit, type) and not callable(limit):  # a budget
+        assert {value for value in vars(limit).values() if isinstance(value, int)} <= numbers(row)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=attrgetter("name"))
