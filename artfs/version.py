@@ -1,3 +1,3 @@
-"""The version of the package, where everyone can read it without importing anything else."""
+"""The version of artfs. The package's metadata takes it from here."""
 
 __version__ = "0.1.0"
