@@ -25,7 +25,7 @@ from artfs.errors import (
     printable,
 )
 from artfs.model.names import check_collection
-from artfs.store import durable, reserve, trash
+from artfs.store import durable, reserve, tree_removal
 
 _INSIDE = (b"versions", b"notes", b"aliases", b"ids")
 _PENDING = b"pending"
@@ -182,7 +182,7 @@ class Catalog:
 
     def sweep(self) -> None:
         """Deletes what processes that died left half made or half removed; what holds a version is left."""
-        trash.sweep_stale_directories(self._fd, unless=self._holds_versions)
+        tree_removal.sweep_stale_directories(self._fd, unless=self._holds_versions)
 
     def _holds_versions(self, temp: bytes) -> bool:
         """Tells whether a temp is no empty collection: an artfs before this one removed them otherwise."""
@@ -224,7 +224,7 @@ class Catalog:
 
     def _purge(self, temp: bytes) -> None:
         with suppress(OSError):
-            trash.remove(self._fd, temp)
+            tree_removal.remove_tree(self._fd, temp)
 
 
 def _show(fd: int, mode: int, uid: int, gid: int) -> None:

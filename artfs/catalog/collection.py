@@ -38,7 +38,7 @@ from artfs.model.labels import merged
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
 from artfs.model.scope import Scope
 from artfs.store import durable, reserve
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 
 TTL_DIGITS = 18
 """So many at most has the number of seconds of a ttl."""

@@ -10,7 +10,7 @@ import os
 from artfs.errors import printable
 from artfs.model.names import CONTROL
 from artfs.store import durable
-from artfs.store.documents import damaged_or, no_directory, read
+from artfs.store.documents import directory_error, file_error, read
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, ctime, mtime and size: equal for two reads only if the file is the same one.
@@ -34,7 +34,7 @@ def read_with_identity(dir_fd: int, name: bytes, what: str) -> tuple[Identity, b
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise damaged_or(error, what) from None
+        raise file_error(error, what) from None
     return _identity(status), data
 
 
@@ -45,7 +45,7 @@ def open_directory(dir_fd: int, name: bytes, what: str) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise no_directory(error, what) from None
+        raise directory_error(error, what) from None
 
 
 def shown(*parts: bytes) -> str:

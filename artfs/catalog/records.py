@@ -21,7 +21,7 @@ from artfs.model import digest
 from artfs.model.entry import MAX_INT, DirEntry
 from artfs.model.names import check_distributed_id, version_name
 from artfs.model.pages import fault_of_root
-from artfs.store.clock import nanoseconds, timestamp
+from artfs.store.documents import nanoseconds, timestamp
 
 METADATA_LIMIT = 16 << 20
 """Bytes of the JSON of one version's metadata."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from artfs.catalog import files, records
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
 from artfs.store import durable
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 from artfs.store.owners import Owner
 
 MAX_ID = 200

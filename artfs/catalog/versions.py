@@ -20,7 +20,7 @@ from artfs.catalog.records import Notes, Tombstone, VersionRecord
 from artfs.errors import ArtfsError, CollectionNotFound, Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 
 SUFFIX = ".json"
 

@@ -82,9 +82,9 @@ def mount(
     """
     from artfs.daemon import background
     from artfs.store.layout import Layout
-    from artfs.volume.volume_references import schemes_from
+    from artfs.volume.volume_references import parse_schemes
 
-    schemes = schemes_from(references)  # refuses an unknown scheme before a daemon is started
+    schemes = parse_schemes(references)  # refuses an unknown scheme before a daemon is started
     others = os.geteuid() == 0 if allow_other is None else allow_other
     options = ["--allow-other" if others else "--no-allow-other"]
     options += ["--read-only"] * read_only + ["--write-cache"] * write_cache + ["--verify"] * verify

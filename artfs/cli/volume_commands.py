@@ -70,7 +70,7 @@ def doctor(path: Path, as_json: bool) -> bool:
     """
     from artfs.errors import MountError
     from artfs.fuse import prerequisites
-    from artfs.store import durable, files, probe
+    from artfs.store import durable, probe, regular_files
     from artfs.store.layout import is_volume
 
     directory = _directory_to_try(path)
@@ -82,7 +82,7 @@ def doctor(path: Path, as_json: bool) -> bool:
             found = probe.probe(str(directory), fd)
     finally:
         if not volume:
-            files.unlink_quietly(fd, durable.LOCK_FILE)
+            regular_files.unlink_quietly(fd, durable.LOCK_FILE)
         os.close(fd)
     try:
         prerequisites.check_machine(allow_other=os.geteuid() == 0)
@@ -157,9 +157,9 @@ def check(client: Client, repair: bool, references: bool, as_json: bool) -> bool
     """
     labels = {"trees": "trees", "blobs": "blobs", "references": "references"}
     with client.volume() as volume, progress(labels) as show:
-        report = volume.upkeep.check(repair=repair, progress=show)
+        report = volume.maintenance.check(repair=repair, progress=show)
         if references:
-            report.findings += volume.upkeep.check_references(progress=show)
+            report.findings += volume.maintenance.check_references(progress=show)
     sound = report.sound
     if as_json:
         from msgspec import to_builtins
@@ -221,9 +221,9 @@ def gc(client: Client, dry_run: bool, age: str | None, as_json: bool) -> None:
         expired = remove_expired(client, dry_run=dry_run)
         with progress({"mark": "looking", "sweep": "removing"}) as show:
             if dry_run:
-                collected = volume.upkeep.preview_gc({*discarded, *expired}, progress=show)
+                collected = volume.maintenance.preview_gc({*discarded, *expired}, progress=show)
             else:
-                collected = volume.upkeep.gc(progress=show)
+                collected = volume.maintenance.gc(progress=show)
     if as_json:
         from msgspec import to_builtins
 

@@ -21,7 +21,7 @@ from artfs.client.reference_writer import Referring
 from artfs.client.trees import Cursor, Origin, Staged, Tree
 from artfs.linux.walk import Directories
 from artfs.pending.hashes import Hashes
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 TEMP = b".~artfs-put."
 """How a file's name begins in a tree on a mount while it is brought."""
@@ -100,7 +100,7 @@ class _PlainCursor(Cursor):
         return found
 
     def open(self, name: bytes, *, bring: bool = True) -> int:
-        fd = files.open_regular(self._to.fd, name)
+        fd = regular_files.open_regular(self._to.fd, name)
         return self._referring.brought(fd) if bring else fd
 
     def reference(self, name: bytes) -> Origin | None:

@@ -20,8 +20,8 @@ from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference
 from artfs.pending.tree import PendingTree
-from artfs.references import Found
-from artfs.volume.volume_references import References, referring
+from artfs.references import FoundObject
+from artfs.volume.volume_references import References, new_reference_entry
 
 _CONTROL = b".artfs/references"
 _AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must come in one write(2)
@@ -66,9 +66,9 @@ class InVolume(Referring):
 
     def stage(self, origin: Origin, temp: bytes) -> Staged:  # noqa: ARG002
         self._tree.expect_references()
-        found = Found(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
+        found = FoundObject(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
         directory = self._tree.draft.fd
-        entry = referring(found, b"", os.geteuid(), os.getegid())
+        entry = new_reference_entry(found, b"", os.geteuid(), os.getegid())
         return Staged(directory, reference.stage(directory, entry))
 
     def brought(self, fd: int) -> int:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from artfs.client.file_attributes import Xattrs
 from artfs.model.digest import Algorithm
 from artfs.model.entry import RUN
-from artfs.store import files
+from artfs.store import regular_files
 
 
 class Staged:
@@ -39,7 +39,7 @@ class Staged:
     def create(cls, dir_fd: int, name: bytes, mode: int) -> Staged:
         """Makes an empty file, of that mode less the umask."""
         staged = cls(dir_fd, name)
-        staged._file = files.create_owned(dir_fd, name, mode)
+        staged._file = regular_files.create_owned(dir_fd, name, mode)
         return staged
 
     @property

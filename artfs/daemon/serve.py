@@ -75,7 +75,7 @@ def mount(
             if supervised is not None:
                 view.supervised, view.restarts = supervised.now, supervised.restarts
             # Also a daemon of an ordinary user may read more than those whom it lets in.
-            volume.references.careful = view.as_root or options.allow_other
+            volume.references.world_readable_only = view.as_root or options.allow_other
             views.append(view)
             made = Operations(session, view)
             trace_if_asked(made, session)

@@ -42,7 +42,7 @@ from artfs.errors import (
 )
 from artfs.model.names import is_private, parse_version
 from artfs.store import documents, durable
-from artfs.store.clock import nanoseconds, timestamp
+from artfs.store.documents import nanoseconds, timestamp
 from artfs.store.owners import Owner
 
 PENDING = b"pending"  # a collection's directory of them
@@ -196,7 +196,7 @@ class Draft:
         except FileNotFoundError:
             raise DraftNotFoundError(collection, name) from None
         except OSError as error:
-            raise documents.no_directory(error, self.what()) from None
+            raise documents.directory_error(error, self.what()) from None
         try:
             birth = self._load(_DRAFT, Birth)
             if birth is None:
@@ -254,7 +254,7 @@ class Draft:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise documents.no_directory(error, self.what(TREE)) from None
+            raise documents.directory_error(error, self.what(TREE)) from None
 
     # -- settings and metadata
 
@@ -308,7 +308,7 @@ class Draft:
         except FileNotFoundError:
             raise DraftNotFoundError(self.collection, self.name) from None
         except OSError as error:
-            raise documents.no_directory(error, self.what(_RUNS)) from None
+            raise documents.directory_error(error, self.what(_RUNS)) from None
         return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
 
     def joined(self) -> list[str]:
@@ -484,7 +484,7 @@ class Draft:
         except FileNotFoundError:  # another process ended it, and its files are being deleted
             raise DraftNotFoundError(self.collection, self.name) from None
         except OSError as error:
-            raise documents.damaged_or(error, self.what(_DRAFT)) from None
+            raise documents.file_error(error, self.what(_DRAFT)) from None
         try:
             try:
                 fcntl.flock(fd, how | fcntl.LOCK_NB)

@@ -35,7 +35,7 @@ from artfs.model import digest, names
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.tree import TreeReader
-from artfs.store import documents, durable, trash
+from artfs.store import documents, durable, tree_removal
 
 LOWER, GONE, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
 _RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
@@ -208,7 +208,7 @@ def gone(dir_fd: int) -> set[bytes]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise documents.no_directory(error, "what is gone from a pending version (.artfs@gone)") from None
+        raise documents.directory_error(error, "what is gone from a pending version (.artfs@gone)") from None
 
 
 def shows_nothing(dir_fd: int, lower_names: int) -> bool:
@@ -348,7 +348,7 @@ def _removed_on_failure(staging_fd: int, staged: bytes) -> Iterator[None]:
         yield
     except Exception:
         with contextlib.suppress(OSError):
-            trash.remove(staging_fd, staged)
+            tree_removal.remove_tree(staging_fd, staged)
         raise
 
 

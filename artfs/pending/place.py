@@ -21,7 +21,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
 from artfs.pending import closing
-from artfs.store import files
+from artfs.store import regular_files
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -210,7 +210,7 @@ class Place:
         self.parent, self._others = None, None
 
     def hold(self, fd: int, owner: int) -> None:
-        """Notes that there is no name any more: `fd`, from :func:`artfs.store.files.hold`, is the way from
+        """Notes that there is no name any more: `fd`, from :func:`.regular_files.hold`, is the way from
         here on. `owner` is the file's.
 
         Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
@@ -393,7 +393,7 @@ class Places:
         Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
         """
         try:
-            fd = files.hold(parent.directory(), name)
+            fd = regular_files.hold(parent.directory(), name)
         except FileNotFoundError:
             return None
         return Unlinking(self, parent, name, fd)

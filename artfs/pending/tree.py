@@ -22,7 +22,7 @@ from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
 from artfs.pending.place import Places
 from artfs.pending.unwritten import Unwritten
-from artfs.store import durable, trash
+from artfs.store import durable, tree_removal
 from artfs.store.objects import ObjectStore
 
 
@@ -212,7 +212,7 @@ def empty_trash(trash_fd: int, *names: bytes) -> None:
     try:
         for name in names:
             with contextlib.suppress(OSError):
-                trash.remove(trash_fd, name)
+                tree_removal.remove_tree(trash_fd, name)
     finally:
         os.close(trash_fd)
 

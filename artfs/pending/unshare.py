@@ -22,7 +22,7 @@ from artfs.pending.draft import Draft
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
 from artfs.pending.walk import directories
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 _COPY = b"unshared-"  # and the number of the inode that it is a copy of
 
@@ -43,7 +43,7 @@ def unshare(tree: PendingTree, place: Place) -> None:
         place.places.settle(serial, place.ino)  # others of its names may be found later
         tree.hashes.forget(serial)  # of another file that had this number before
         if place.parent is None:
-            place.hold(files.hold(tree.draft.fd, copy), status.st_uid)
+            place.hold(regular_files.hold(tree.draft.fd, copy), status.st_uid)
     finally:
         os.close(source)
     os.unlink(copy, dir_fd=tree.draft.fd)
@@ -96,7 +96,7 @@ def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -
         return os.fstat(target).st_ino
     except Exception:
         for name in (temp, copy):
-            files.unlink_quietly(staging, name)
+            regular_files.unlink_quietly(staging, name)
         raise
     finally:
         os.close(target)
@@ -132,7 +132,7 @@ def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
                         with overlay.unseen(directory):
                             os.rename(temp, name, src_dir_fd=staging, dst_dir_fd=directory)
                     except Exception:
-                        files.unlink_quietly(staging, temp)
+                        regular_files.unlink_quietly(staging, temp)
                         raise
     finally:
         os.close(root)
@@ -143,6 +143,6 @@ def _equal(directory: int, name: bytes, staging: int, copy: bytes) -> bool:
     with contextlib.ExitStack() as stack:
         opened = []
         for dir_fd, path in ((directory, name), (staging, copy)):
-            opened.append(files.open_regular(dir_fd, path))
+            opened.append(regular_files.open_regular(dir_fd, path))
             stack.callback(os.close, opened[-1])
-        return files.same_bytes(*opened)
+        return regular_files.same_bytes(*opened)

@@ -17,10 +17,10 @@ are imported when they are first needed.
     flights   work that many want at once, done once
 """
 
-from artfs.references.answers import Patience
 from artfs.references.asker import OURSELVES, Asker
 from artfs.references.local_files import LocalFile
-from artfs.references.resolver import Remotes
-from artfs.references.uris import SCHEMES, Found
+from artfs.references.remote_store import Timeouts
+from artfs.references.resolver import Resolver
+from artfs.references.uris import SCHEMES, FoundObject
 
-__all__ = ["OURSELVES", "SCHEMES", "Asker", "Found", "LocalFile", "Patience", "Remotes"]
+__all__ = ["OURSELVES", "SCHEMES", "Asker", "FoundObject", "LocalFile", "Resolver", "Timeouts"]

@@ -18,11 +18,11 @@ _PSEUDO = frozenset(
 )
 
 
-class Mounts:
+class AllowedMounts:
     """The mounts that one call meets. Not to be kept: ids of mounts are used again."""
 
-    def __init__(self, *, careful: bool) -> None:
-        self._careful = careful
+    def __init__(self, *, world_readable_only: bool) -> None:
+        self._careful = world_readable_only
         self._refusals: dict[bytes, str | None] = {}
 
     def refusal(self, fd: int) -> str | None:

@@ -25,11 +25,11 @@ from typing import NamedTuple
 from artfs.errors import Changed, Interrupted, Unreachable
 from artfs.model.digest import Algorithm
 from artfs.references import uris
-from artfs.references.allowed_mounts import Mounts
+from artfs.references.allowed_mounts import AllowedMounts
 from artfs.references.asker import OURSELVES, Asker, GivenUp, Turns
-from artfs.references.single_flight import Flights
-from artfs.references.uris import FilePath, Found, Taking
-from artfs.store import files
+from artfs.references.single_flight import SingleFlight
+from artfs.references.uris import ChargeMemory, FilePath, FoundObject
+from artfs.store import regular_files
 
 MOST_SYMLINKS = 40  # the kernel's own bound, path_resolution(7)
 REMEMBERED = 16384
@@ -71,31 +71,31 @@ class LocalFiles:
     What an asker has given up ends soon, with Interrupted.
     """
 
-    def __init__(self, algorithm: Algorithm, *, careful: bool) -> None:
+    def __init__(self, algorithm: Algorithm, *, world_readable_only: bool) -> None:
         self._algorithm = algorithm
-        self._careful = careful
+        self._careful = world_readable_only
         self._lock = threading.Lock()
         self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
-        self._hashing: Flights[tuple[_State, str], _Content] = Flights()
+        self._hashing: SingleFlight[tuple[_State, str], _Content] = SingleFlight()
         self._turns = Turns()
 
-    def look(
-        self, uri: str, *, checksum: bool, max_objects: int, taking: Taking, asker: Asker = OURSELVES
-    ) -> list[Found]:
+    def list_objects(
+        self, uri: str, *, checksum: bool, max_objects: int, charge: ChargeMemory, asker: Asker = OURSELVES
+    ) -> list[FoundObject]:
         """Returns the file, or all regular files below the directory, sorted by name.
 
         Counts them before it hashes the first. Raises InvalidCommand for more than ``max_objects``.
         """
         path = uris.file_path(uri)
         with self._reaching(uri):
-            top, mounts = self._walk(path), Mounts(careful=self._careful)
+            top, mounts = self._walk(path), AllowedMounts(world_readable_only=self._careful)
             try:
                 if not stat.S_ISDIR(os.fstat(top).st_mode):
                     if max_objects < 1:
                         raise uris.too_many(uri, max_objects)
                     return [self._found(top, path, path.parts[-1], checksum, asker)]
-                found: list[Found] = []
-                for below, names in self._below(top, mounts, path, max_objects, taking, asker):
+                found: list[FoundObject] = []
+                for below, names in self._below(top, mounts, path, max_objects, charge, asker):
                     with self._descent(top, below, mounts) as directory:
                         for name in names:
                             parts = (*below, name)
@@ -103,7 +103,7 @@ class LocalFiles:
                             with self._reaching(uris.file_uri(here.parts)), _opened(directory, name) as fd:
                                 _refuse(mounts.refusal(fd))
                                 found.append(self._found(fd, here, b"/".join(parts), checksum, asker))
-                                taking(found[-1].memory)
+                                charge(found[-1].memory)
                 return sorted(found)
             finally:
                 os.close(top)
@@ -158,7 +158,7 @@ class LocalFiles:
 
     def _walk(self, path: FilePath) -> int:
         """Opens what a path names with O_PATH: a directory, or something that may be a regular file."""
-        mounts, links = Mounts(careful=self._careful), 0
+        mounts, links = AllowedMounts(world_readable_only=self._careful), 0
         todo = list(reversed(path.parts))
         at = os.open(b"/", _PATH | os.O_DIRECTORY)
         try:
@@ -196,7 +196,7 @@ class LocalFiles:
             raise _Refused("not everybody may read it: a directory of its path is closed to some")
 
     @contextlib.contextmanager
-    def _descent(self, top: int, below: tuple[bytes, ...], mounts: Mounts) -> Iterator[int]:
+    def _descent(self, top: int, below: tuple[bytes, ...], mounts: AllowedMounts) -> Iterator[int]:
         """Opens a directory below one that was reached. By its whole path each time: few descriptors."""
         at = os.open(b".", _PATH | os.O_DIRECTORY, dir_fd=top)
         try:
@@ -222,7 +222,7 @@ class LocalFiles:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _below(
-        self, top: int, mounts: Mounts, path: FilePath, most: int, taking: Taking, asker: Asker
+        self, top: int, mounts: AllowedMounts, path: FilePath, most: int, charge: ChargeMemory, asker: Asker
     ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
         """Lists the regular files of every directory: (path below the top, names)."""
         listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
@@ -244,10 +244,10 @@ class LocalFiles:
                             asker.check()
                             if entry.is_dir(follow_symlinks=False):
                                 todo.append((*below, os.fsencode(entry.name)))
-                                taking(_NAME + len(entry.name) + 8 * len(below))
+                                charge(_NAME + len(entry.name) + 8 * len(below))
                             elif entry.is_file(follow_symlinks=False):
                                 names.append(os.fsencode(entry.name))
-                                taking(_NAME + len(entry.name))
+                                charge(_NAME + len(entry.name))
                                 count += 1
                                 if count > most:
                                     raise uris.too_many(uris.file_uri(path.parts), most)
@@ -258,18 +258,18 @@ class LocalFiles:
 
     # ---- the bytes ----------------------------------------------------------------------------------------
 
-    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool, asker: Asker) -> Found:
+    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool, asker: Asker) -> FoundObject:
         asker.check()
         uri = uris.file_uri(path.parts)
         fd = self._readable(handle)
         try:
             if not checksum:
-                return Found(name, uri, os.fstat(fd).st_size, b"")
+                return FoundObject(name, uri, os.fstat(fd).st_size, b"")
             for _ in range(3):
                 state = _state(fd)
                 content = self._content(fd, state, self._algorithm, asker, remembered=True)
                 if state == _state(fd) and content.size == state.size:
-                    return Found(name, uri, state.size, _tag(self._algorithm, content.digest))
+                    return FoundObject(name, uri, state.size, _tag(self._algorithm, content.digest))
             raise _Refused("it is changed while it is read")
         finally:
             os.close(fd)
@@ -322,7 +322,7 @@ class LocalFiles:
     def _read(self, fd: int, algorithm: Algorithm, asker: Asker) -> _Content:
         with self._turns.turn(asker):
             now = time.time_ns()
-            return _Content(*files.measure_fd(algorithm, fd, check=asker.check), now)
+            return _Content(*regular_files.measure_fd(algorithm, fd, check=asker.check), now)
 
 
 class LocalFile:

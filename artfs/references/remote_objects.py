@@ -13,32 +13,41 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from artfs.errors import InvalidCommand, Unreachable, printable_uri
-from artfs.references import object_stores, s3, uris
-from artfs.references.answers import VERSION, BrokeOff, Meta, NoAnswerToHead, NoObject, Patience, Store, final
-from artfs.references.uris import Found, Taking
+from artfs.references import boto3_store, obstore_store, uris
+from artfs.references.remote_store import (
+    VERSION,
+    HeadRefused,
+    NoObject,
+    ObjectInfo,
+    RemoteStore,
+    Timeouts,
+    TransferBroken,
+    as_unreachable,
+)
+from artfs.references.uris import ChargeMemory, FoundObject
 from artfs.store import durable
 
 _STORES = 128
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where an object is: its store, its name there, and its version, empty for the newest."""
 
-    store: Store
+    store: RemoteStore
     path: str
     version: str
 
 
-class Stores:
+class StorePool:
     """Maps URIs to stores, which are kept with their connections. The seam for other stores, in tests."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._patience = timeouts
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str, bool], Store] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
         self._s3: Any = None
 
-    def place(self, uri: str, *, whole: bool) -> Place:
+    def place(self, uri: str, *, whole: bool) -> Location:
         """Tells where a URI leads; ``whole``: for the bytes of an object, which may take long.
 
         Raises InvalidCommand, Unreachable and RemoteMissing.
@@ -52,21 +61,21 @@ class Stores:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return Place(self._kept[key], path, version)
+                return Location(self._kept[key], path, version)
         store = self.make(uri, scheme, where, whole=whole)
         with self._lock:
             self._kept[key] = store
             if len(self._kept) > _STORES:
                 self._kept.popitem(last=False)
-        return Place(store, path, version)
+        return Location(store, path, version)
 
-    def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> Store:
+    def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> RemoteStore:
         """Makes the store of a bucket, or of an http address. Raises Unreachable and RemoteMissing."""
         if scheme != "s3":
-            return object_stores.make(uri, scheme, where, self._patience, whole=whole)
+            return obstore_store.make(uri, scheme, where, self._patience, whole=whole)
         if self._s3 is None:  # two threads may make one each; the second stays
-            self._s3 = s3.client(uri, self._patience)
-        return s3.ByBoto3(self._s3, where)
+            self._s3 = boto3_store.client(uri, self._patience)
+        return boto3_store.Boto3Store(self._s3, where)
 
     def forget(self) -> None:
         with self._lock:
@@ -76,14 +85,16 @@ class Stores:
             self._s3 = None
 
 
-class Objects:
+class RemoteObjects:
     """Looks at and fetches objects. Every failure is Unreachable, Changed or RemoteMissing."""
 
-    def __init__(self, stores: Stores, patience: Patience) -> None:
-        self._stores, self._patience = stores, patience
+    def __init__(self, stores: StorePool, timeouts: Timeouts) -> None:
+        self._stores, self._patience = stores, timeouts
 
-    @final()
-    def look(self, uri: str, *, checksum: bool, max_objects: int, taking: Taking) -> list[Found]:
+    @as_unreachable()
+    def list_objects(
+        self, uri: str, *, checksum: bool, max_objects: int, charge: ChargeMemory
+    ) -> list[FoundObject]:
         """Returns the object, or all below the prefix if the URI names none, sorted by name.
 
         Where there is neither, and the server can list so, the objects whose key begins with the URI's, as
@@ -96,35 +107,42 @@ class Objects:
         else:
             _, key, prefix, version = uris.bucket_key(uri)
             if prefix:
-                return self._below(uri, key, prefix, checksum, max_objects, taking)
+                return self._below(uri, key, prefix, checksum, max_objects, charge)
             try:
                 meta, name = self._head(uri), uris.object_name(uri, key.rpartition("/")[2])
             except NoObject:
                 if version:
                     raise
-                return self._below(uri, key, prefix, checksum, max_objects, taking)
+                return self._below(uri, key, prefix, checksum, max_objects, charge)
         if max_objects < 1:
             raise uris.too_many(uri, max_objects)
-        return [Found(name, uri, meta.size, meta.checksum if checksum else b"")]
+        return [FoundObject(name, uri, meta.size, meta.checksum if checksum else b"")]
 
     def _below(
-        self, uri: str, key: str, prefix: bool, checksum: bool, most: int, taking: Taking
-    ) -> list[Found]:
+        self, uri: str, key: str, prefix: bool, checksum: bool, most: int, charge: ChargeMemory
+    ) -> list[FoundObject]:
         store = self._stores.place(uri, whole=False).store
         start = key if prefix else f"{key}/"
-        kept = self._listed(store, uri, start, len(start), checksum, most, taking)
+        kept = self._listed(store, uri, start, len(start), checksum, most, charge)
         if not kept and not prefix and store.partial:
-            kept = self._listed(store, uri, key, key.rfind("/") + 1, checksum, most, taking)
+            kept = self._listed(store, uri, key, key.rfind("/") + 1, checksum, most, charge)
         if not kept:
             raise Unreachable(uri, "there is no such object, and none below it")
         return kept
 
     def _listed(
-        self, store: Store, uri: str, start: str, cut: int, checksum: bool, most: int, taking: Taking
-    ) -> list[Found]:
+        self,
+        store: RemoteStore,
+        uri: str,
+        start: str,
+        cut: int,
+        checksum: bool,
+        most: int,
+        charge: ChargeMemory,
+    ) -> list[FoundObject]:
         """Returns the objects whose key begins with ``start``; names are keys from ``cut`` on."""
         scheme, bucket = uris.scheme_of(uri), uris.bucket_key(uri).bucket
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, FoundObject] = {}
         for chunk in store.list(uri, start):
             for key, meta in chunk:
                 if key == start or (key.endswith("/") and not meta.size):
@@ -136,29 +154,29 @@ class Objects:
                         f"{printable_uri(one)} and {printable_uri(found[name].uri)}"
                         " would have the same name in a tree: refer to each by itself"
                     )
-                found[name] = Found(name, one, meta.size, meta.checksum if checksum else b"")
-                taking(found[name].memory)
+                found[name] = FoundObject(name, one, meta.size, meta.checksum if checksum else b"")
+                charge(found[name].memory)
             if len(found) > most:
                 raise uris.too_many(uri, most)
         above = {name[:end] for name in found for end, byte in enumerate(name) if byte == 0x2F}
         # Empty objects with the name of a directory that is there are markers, too.
         return sorted(item for name, item in found.items() if item.size or name not in above)
 
-    @final()
-    def head(self, uri: str, checksum: bytes = b"") -> Meta:
+    @as_unreachable()
+    def head(self, uri: str, checksum: bytes = b"") -> ObjectInfo:
         """Asks for an object: for the version that the checksum names, where it does."""
         return self._head(uri, checksum)
 
-    def _head(self, uri: str, checksum: bytes = b"") -> Meta:
+    def _head(self, uri: str, checksum: bytes = b"") -> ObjectInfo:
         place = self._stores.place(uri, whole=False)
         version = _version(place, checksum)
         try:
             return place.store.head(uri, place.path, version)
-        except NoAnswerToHead:
+        except HeadRefused:
             # Servers that know no HEAD, and addresses that are signed for GET alone: the bytes are left.
             return place.store.get(uri, place.path, version)[0]
 
-    @final()
+    @as_unreachable()
     def fetch(self, uri: str, size: int, checksum: bytes, fd: int) -> None:
         """Writes an object to an empty file, in the pieces in which it comes.
 
@@ -171,7 +189,7 @@ class Objects:
             try:
                 self._receive(uri, size, checksum, fd)
                 return
-            except BrokeOff:
+            except TransferBroken:
                 if not tries or time.monotonic() - started > self._patience.retry_for:
                     raise
             os.ftruncate(fd, 0)
@@ -189,10 +207,10 @@ class Objects:
             if took > self._patience.grace and received < (took - self._patience.grace) * self._patience.pace:
                 raise Unreachable(uri, "it comes too slowly")
         if received != meta.size:
-            raise BrokeOff(uri, f"{received} bytes came instead of {meta.size}")
+            raise TransferBroken(uri, f"{received} bytes came instead of {meta.size}")
 
 
-def _version(place: Place, checksum: bytes) -> str:
+def _version(place: Location, checksum: bytes) -> str:
     if place.version or not checksum.startswith(VERSION):
         return place.version
     return checksum[len(VERSION) :].decode()

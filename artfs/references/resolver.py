@@ -12,16 +12,16 @@ import os
 from artfs.errors import InvalidCommand, Unreachable, printable
 from artfs.model.digest import Algorithm
 from artfs.references import uris
-from artfs.references.answers import Patience
 from artfs.references.asker import OURSELVES, Asker
-from artfs.references.cache import Cache
 from artfs.references.local_files import LocalFile, LocalFiles
-from artfs.references.remote_objects import Objects, Stores
-from artfs.references.single_flight import Flights
-from artfs.references.uris import Found, Taking, untold
+from artfs.references.object_cache import ObjectCache
+from artfs.references.remote_objects import RemoteObjects, StorePool
+from artfs.references.remote_store import Timeouts
+from artfs.references.single_flight import SingleFlight
+from artfs.references.uris import ChargeMemory, FoundObject, no_charge
 
 
-class Remotes:
+class Resolver:
     """Reads what references stand for.
 
     ``cache_fd`` is a directory that only this process's user may use (mode 0700); it stays the caller's.
@@ -39,26 +39,26 @@ class Remotes:
         *,
         algorithm: Algorithm,
         limit: int = 1 << 30,
-        careful: bool,
-        patience: Patience | None = None,
-        stores: Stores | None = None,
+        world_readable_only: bool,
+        timeouts: Timeouts | None = None,
+        stores: StorePool | None = None,
     ) -> None:
-        patience = patience or Patience()
-        self._files = LocalFiles(algorithm, careful=careful)
-        self._stores = stores or Stores(patience)
-        self._objects = Objects(self._stores, patience)
-        self._cache = Cache(cache_fd, limit)
-        self._coming: Flights[bytes, int] = Flights(os.close)
+        timeouts = timeouts or Timeouts()
+        self._files = LocalFiles(algorithm, world_readable_only=world_readable_only)
+        self._stores = stores or StorePool(timeouts)
+        self._objects = RemoteObjects(self._stores, timeouts)
+        self._cache = ObjectCache(cache_fd, limit)
+        self._coming: SingleFlight[bytes, int] = SingleFlight(os.close)
 
-    def look(
+    def list_objects(
         self,
         uri: str,
         *,
         checksum: bool = True,
         max_objects: int = 10_000_000,
-        taking: Taking = untold,
+        charge: ChargeMemory = no_charge,
         asker: Asker = OURSELVES,
-    ) -> list[Found]:
+    ) -> list[FoundObject]:
         """Tells what is at a URI: one object, or all below a directory or prefix, sorted by name.
 
         Sizes are asked for in any case; without ``checksum`` files are not hashed, and nothing is verified
@@ -68,10 +68,10 @@ class Remotes:
         is hashed), Unreachable and RemoteMissing; Interrupted once the asker has given up.
         """
         if uris.scheme_of(uri) == "file":
-            return self._files.look(
-                uri, checksum=checksum, max_objects=max_objects, taking=taking, asker=asker
+            return self._files.list_objects(
+                uri, checksum=checksum, max_objects=max_objects, charge=charge, asker=asker
             )
-        return self._objects.look(uri, checksum=checksum, max_objects=max_objects, taking=taking)
+        return self._objects.list_objects(uri, checksum=checksum, max_objects=max_objects, charge=charge)
 
     def open(self, uri: str, size: int, checksum: bytes) -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.

@@ -18,15 +18,15 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class _Flight(Generic[T]):
+class _Call(Generic[T]):
     def __init__(self) -> None:
-        self.landed = threading.Event()
+        self.done = threading.Event()
         self.users = 0
         self.results: list[T] = []
         self.refusal: ArtfsError | None = None
 
 
-class Flights(Generic[K, T]):
+class SingleFlight(Generic[K, T]):
     """At most one work a key is under way at any time; nothing is remembered once it has ended.
 
     ``release`` is called with each result when the last of those who shared it has left its with block.
@@ -34,7 +34,7 @@ class Flights(Generic[K, T]):
 
     def __init__(self, release: Callable[[T], None] = lambda _: None) -> None:
         self._lock = threading.Lock()
-        self._flying: dict[K, _Flight[T]] = {}
+        self._calls: dict[K, _Call[T]] = {}
         self._release = release
 
     @contextlib.contextmanager
@@ -47,16 +47,16 @@ class Flights(Generic[K, T]):
         """
         while True:
             with self._lock:
-                flight = self._flying.get(key)
+                flight = self._calls.get(key)
                 first = flight is None
                 if flight is None:
-                    flight = self._flying[key] = _Flight()
+                    flight = self._calls[key] = _Call()
                 flight.users += 1
             try:
                 if first:
                     self._do(key, flight, work)
                 else:
-                    while not flight.landed.wait(_LOOK):
+                    while not flight.done.wait(_LOOK):
                         check()
                 if flight.refusal is not None:
                     raise flight.refusal.with_traceback(None)
@@ -71,12 +71,12 @@ class Flights(Generic[K, T]):
                     for result in flight.results:
                         self._release(result)
 
-    def _do(self, key: K, flight: _Flight[T], work: Callable[[], T]) -> None:
+    def _do(self, key: K, flight: _Call[T], work: Callable[[], T]) -> None:
         try:
             flight.results.append(work())
         except ArtfsError as error:
             flight.refusal = error
         finally:
             with self._lock:
-                del self._flying[key]
-            flight.landed.set()
+                del self._calls[key]
+            flight.done.set()

@@ -29,7 +29,7 @@ _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _SAFE = "!$&'()*+,;=:@"  # RFC 3986, pchar; the unreserved ones are never quoted
 
 
-class Found(NamedTuple):
+class FoundObject(NamedTuple):
     """One object that a look at a URI found.
 
     ``name`` is its path relative to the URI's directory, the last component for a single object.
@@ -50,10 +50,10 @@ class Found(NamedTuple):
 
 #: Told, each time, how many bytes of memory a look is about to keep; what it raises ends the look. It must be
 #: no OSError, which would be taken for one of the place that is looked at.
-Taking: TypeAlias = Callable[[int], None]
+ChargeMemory: TypeAlias = Callable[[int], None]
 
 
-def untold(_: int) -> None:
+def no_charge(_: int) -> None:
     """For who may take as much as there is."""
 
 

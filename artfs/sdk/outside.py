@@ -17,7 +17,7 @@ from artfs.errors import naming, printable
 from artfs.linux.walk import Directories, Found, walk
 from artfs.model.digest import Algorithm
 from artfs.sdk import progress
-from artfs.store import files
+from artfs.store import regular_files
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFREG: "file"}
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -93,7 +93,7 @@ def _on_disk(kind: str) -> str:
 
 
 def _is_sound(dir_fd: int, name: bytes, digest: str) -> bool:
-    fd = files.open_regular(dir_fd, name)
+    fd = regular_files.open_regular(dir_fd, name)
     try:
         label = digest.partition(":")[0]
         # A collision counter may follow the digest.
@@ -104,7 +104,7 @@ def _is_sound(dir_fd: int, name: bytes, digest: str) -> bool:
 
 def digest_of(fd: int, algorithm: Algorithm) -> str:
     """Returns the digest of an open file's bytes, as text."""
-    return f"{algorithm.label}:{files.hash_fd(algorithm, fd).hex()}"
+    return f"{algorithm.label}:{regular_files.hash_fd(algorithm, fd).hex()}"
 
 
 def _kind(status: os.stat_result) -> str:

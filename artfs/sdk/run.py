@@ -29,7 +29,7 @@ from artfs.sdk.models import Models, of_path
 from artfs.sdk.records import RunFacts
 from artfs.sdk.settings import Settings
 from artfs.sdk.summary import Summary
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 
 _OF_MANY = ("inputs", "outputs", "processes")
 """Facts of a run that others add to while it goes on."""

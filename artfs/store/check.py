@@ -338,10 +338,10 @@ def _repair(
     for finding in report.findings:
         if finding.kind == "blob":
             finding.repaired = replaced.get(finding.id, "")
-    for blob in store.marks.all():
+    for blob in store.damaged_blobs.all():
         if blob in unsound:  # finish() saw to these
             continue
         sound = blob in walk.sizes or not store.verify_blob(blob)[2]
         if sound or store.blob_size(blob) is None:
-            store.marks.remove(blob)
+            store.damaged_blobs.remove(blob)
             report.marks_removed += 1

@@ -1,12 +1,13 @@
-"""Small files of a volume read back, where anything may stand in their place.
+"""Small files of a volume: how they are read, when they count as damaged, and the form of times in them.
 
-Owns how a file that can't be what its name says becomes ``Damaged``. Knows no format. Blocking; any thread
-may call it.
+Owns: which failures to read a file become ``Damaged``, and the text of a moment. Must not know formats.
+Blocking; any thread may call it.
 """
 
 from __future__ import annotations
 
 import errno
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ def read(dir_fd: int, name: bytes, what: str, limit: int = durable.SMALL) -> byt
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise damaged_or(error, what) from None
+        raise file_error(error, what) from None
 
 
 def load(dir_fd: int, name: bytes, kind: type[S], what: str) -> S | None:
@@ -46,7 +47,7 @@ def decode(data: bytes, kind: type[S], what: str) -> S:
         raise Damaged(what, str(error)) from None
 
 
-def damaged_or(error: OSError, what: str) -> Exception:
+def file_error(error: OSError, what: str) -> Exception:
     """Tells damage from what the backing filesystem refuses, which stays as it is."""
     if error.errno == errno.ENOENT:
         return Damaged(what, "it is missing")
@@ -57,10 +58,23 @@ def damaged_or(error: OSError, what: str) -> Exception:
     return error
 
 
-def no_directory(error: OSError, what: str) -> Exception:
-    """Does as :func:`damaged_or` where a directory was to be opened."""
+def directory_error(error: OSError, what: str) -> Exception:
+    """Does as :func:`file_error` where a directory was to be opened."""
     if error.errno == errno.ENOENT:
         return Damaged(what, "it is missing")
     if error.errno in _NO_DIRECTORY:
         return Damaged(what, "it is not a directory")
     return error
+
+
+def timestamp() -> str:
+    """Returns the present time as ISO 8601 in UTC with microseconds and a ``Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def nanoseconds(text: str) -> int:
+    """Returns such a moment as nanoseconds since the epoch. Raises ValueError or OverflowError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return int(moment.timestamp() * 1_000_000) * 1000

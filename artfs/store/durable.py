@@ -341,7 +341,7 @@ def end_exchange(dir_fd: int, other: bytes) -> None:
             os.rename(other + ASIDE, other, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
 
 
-def sweep_temps(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+def sweep_temps(dir_fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
     """Removes stale temps (files and symlinks) from one directory and returns how many.
 
     ``all_of_them``: also young ones, for a caller whose lock excludes every writer of this directory.
@@ -354,7 +354,7 @@ def sweep_temps(dir_fd: int, *, all_of_them: bool = False, dry_run: bool = False
             continue
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode) or not (all_of_them or is_stale_temp(name, info.st_ctime)):
+            if stat.S_ISDIR(info.st_mode) or not (any_age or is_stale_temp(name, info.st_ctime)):
                 continue
             if not dry_run:
                 os.unlink(name, dir_fd=dir_fd)

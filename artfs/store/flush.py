@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from artfs.linux import syscalls
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 # syncfs(2) is known to take data and names of all files, and to say so if it could not, on these alone.
 _SYNCFS = (syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC)
@@ -58,7 +58,7 @@ class Flush:
     def _fsync_each(self, todo: set[tuple[int, bytes]]) -> None:
         for root, path in sorted(todo):
             with contextlib.suppress(FileNotFoundError):
-                fd = files.open_regular(root, path)
+                fd = regular_files.open_regular(root, path)
                 try:
                     with self._told():
                         os.fsync(fd)

@@ -21,7 +21,7 @@ from artfs.errors import Damaged
 from artfs.model.digest import BlobId, TreeId
 from artfs.model.entry import DirEntry, FileEntry
 from artfs.model.pages import Leaf, Page
-from artfs.store import durable, layout, trash
+from artfs.store import durable, layout, tree_removal
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 
@@ -76,12 +76,12 @@ def collect(
         needed = seen if seen.whole else Needed()
         needed.add(store, roots(), progress)
         blobs, trees, size = _sweep(store, needed, dry_run, progress)
-        temps = store.sweep_temps(all_of_them=True, dry_run=dry_run)
-        if not dry_run and store.doubt.look() and not pending():
-            store.doubt.end()
+        temps = store.sweep_temps(any_age=True, dry_run=dry_run)
+        if not dry_run and store.failed_flush.refresh() and not pending():
+            store.failed_flush.clear()
     temps += sweep_temps(opened, dry_run=dry_run)
     with opened.directory(layout.TRASH) as fd:
-        thrown = trash.sweep(fd, dry_run=dry_run)
+        thrown = tree_removal.empty_trash(fd, dry_run=dry_run)
     return Collected(
         dry_run=dry_run,
         blobs=blobs,
@@ -101,9 +101,9 @@ def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
         with contextlib.suppress(FileNotFoundError), opened.directory(path) as fd:
             count += durable.sweep_temps(fd, dry_run=dry_run)
             if path == b".":
-                count += trash.sweep_stale_directories(fd, dry_run=dry_run)  # of store/probe.py
+                count += tree_removal.sweep_stale_directories(fd, dry_run=dry_run)  # of store/probe.py
             if path.endswith(b"/pending"):
-                count += trash.sweep_stale_directories(fd, dry_run=dry_run)
+                count += tree_removal.sweep_stale_directories(fd, dry_run=dry_run)
                 count += _sweep_pending(fd, dry_run=dry_run)
     return count
 
@@ -118,10 +118,10 @@ def _sweep_pending(fd: int, *, dry_run: bool) -> int:
     return count
 
 
-def sweep_staging(fd: int, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+def sweep_staging(fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
     """Removes temps, files and directories, beside the tree of one pending version."""
-    return durable.sweep_temps(fd, all_of_them=all_of_them, dry_run=dry_run) + trash.sweep_stale_directories(
-        fd, all_of_them=all_of_them, dry_run=dry_run
+    return durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) + tree_removal.sweep_stale_directories(
+        fd, any_age=any_age, dry_run=dry_run
     )
 
 

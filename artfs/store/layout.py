@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from artfs.errors import NotAVolume, UnfitFilesystem, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
 from artfs.store import durable, probe, shards
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 from artfs.store.locks import Lock
 
 FORMAT, _OLDEST = 2, 1

@@ -26,13 +26,13 @@ from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.entry import Entry, FileEntry
 from artfs.model.tree import TreeReader
-from artfs.store import durable, files, layout
-from artfs.store.documents import damaged_or
-from artfs.store.doubt import Doubt
+from artfs.store import durable, layout, regular_files
+from artfs.store.damaged_blobs import DamagedBlobs
+from artfs.store.documents import file_error
+from artfs.store.failed_flush import FailedFlush
 from artfs.store.flush import Flush
-from artfs.store.marks import Marks
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
-from artfs.store.verified import Verified
+from artfs.store.verified_blobs import VerifiedBlobs
 
 _MAY_HAVE_HOLES = 1 << 20  # bytes
 # No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
@@ -69,12 +69,12 @@ class ObjectStore:
         self.blobs_fd = durable.open_directory(root_fd, layout.BLOBS)
         self.trees_fd = durable.open_directory(root_fd, layout.TREES)
         self._damaged_fd = durable.open_directory(root_fd, layout.DAMAGED)
-        self.marks = Marks(self._damaged_fd)
-        self.verified = Verified(algorithm)
+        self.damaged_blobs = DamagedBlobs(self._damaged_fd)
+        self.verified = VerifiedBlobs(algorithm)
         self.reader = TreeReader(self.page)
-        self.doubt = Doubt(self._objects_fd)
+        self.failed_flush = FailedFlush(self._objects_fd)
         self._syncing = threading.Lock()
-        self._flush = Flush((self.blobs_fd, self.trees_fd), self.doubt.arise)
+        self._flush = Flush((self.blobs_fd, self.trees_fd), self.failed_flush.record)
         self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
         self._cache_lock = threading.Lock()
         self._cached, self._cached_most = 0, cached_entries
@@ -86,7 +86,7 @@ class ObjectStore:
 
     def hash_fd(self, fd: int) -> bytes:
         """Returns the digest of a file's bytes."""
-        return files.hash_fd(self.algorithm, fd)
+        return regular_files.hash_fd(self.algorithm, fd)
 
     # --- blobs
 
@@ -107,7 +107,7 @@ class ObjectStore:
             if state is None:
                 counter += 1
                 continue
-            if self.doubt.there:
+            if self.failed_flush.active:
                 state = False
             if state:
                 self._flush.note(self.blobs_fd, blob_path(blob))
@@ -127,7 +127,7 @@ class ObjectStore:
         path = blob_path(blob)
         durable.step("objects:link")
         try:
-            if self.doubt.there:
+            if self.failed_flush.active:
                 raise OSError(errno.EXDEV, "a link would be to what may not be on the disk")
             in_shard(
                 self.blobs_fd,
@@ -171,14 +171,14 @@ class ObjectStore:
         Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes. Its bytes are
         not verified: see ``verified`` and :meth:`open_verified`. PermissionError if another user owns it.
         """
-        if blob in self.marks:
+        if blob in self.damaged_blobs:
             raise Damaged(f"blob {text(blob)}", "a check found other bytes than its digest says")
         try:
-            fd = files.open_regular(self.blobs_fd, blob_path(blob))
+            fd = regular_files.open_regular(self.blobs_fd, blob_path(blob))
         except OSError as error:
             opened = known[0] if known and isinstance(error, FileNotFoundError) else None
             if opened is None:
-                raise damaged_or(error, f"blob {text(blob)}") from None
+                raise file_error(error, f"blob {text(blob)}") from None
             fd = os.open(f"/proc/self/fd/{opened}", os.O_RDONLY | os.O_CLOEXEC)
         if size is not None and (found := os.fstat(fd).st_size) != size:
             os.close(fd)
@@ -201,7 +201,7 @@ class ObjectStore:
         """Opens a blob as :meth:`open_blob` does, and reads it first if it has to be verified."""
         fd = self.open_blob(blob, size)
         try:
-            if self.verified.wants(blob, fd):
+            if self.verified.needs_check(blob, fd):
                 self.verified.check(blob, fd)
         except BaseException:
             os.close(fd)
@@ -222,13 +222,13 @@ class ObjectStore:
         The last is empty for a sound one. Marks make no difference.
         """
         try:
-            fd = files.open_regular(self.blobs_fd, blob_path(blob))
+            fd = regular_files.open_regular(self.blobs_fd, blob_path(blob))
         except FileNotFoundError:
             return None, 0, "it is missing"
         except OSError as error:
             return None, 0, f"it can't be opened: {error.strerror}"
         try:
-            digest, size = files.measure_fd(self.algorithm, fd)
+            digest, size = regular_files.measure_fd(self.algorithm, fd)
         except OSError as error:
             return None, 0, f"it can't be read: {error.strerror}"
         finally:
@@ -247,7 +247,7 @@ class ObjectStore:
             if error.errno not in _UNREADABLE:
                 raise
             stored = None
-        if stored != data or self.doubt.there:
+        if stored != data or self.failed_flush.active:
             with self._temp(self.trees_fd) as (temp, fd):
                 durable.write_all(fd, data)
                 move_in(self.trees_fd, temp, path)
@@ -280,7 +280,7 @@ class ObjectStore:
         try:
             data = durable.read(self.trees_fd, tree_path(tree), _LONGEST_PAGE)
         except OSError as error:
-            raise damaged_or(error, what) from None
+            raise file_error(error, what) from None
         if tree_id(self.algorithm, data) != tree:
             raise Damaged(what, "it has other bytes than its digest says")
         return pages.decode(data, what)
@@ -289,8 +289,8 @@ class ObjectStore:
 
     def begin(self) -> int:
         """Returns what :meth:`sync` wants to know: to be called before anything is stored."""
-        self.doubt.look()
-        return self.doubt.times
+        self.failed_flush.refresh()
+        return self.failed_flush.count
 
     def sync(self, *, since: int) -> None:
         """Makes durable all that was linked, put or found stored before the call, by whichever thread.
@@ -308,8 +308,8 @@ class ObjectStore:
         with self._syncing:
             durable.step("objects:sync")
             self._flush.flush()
-            self.doubt.look()
-            if self.doubt.times != since:
+            self.failed_flush.refresh()
+            if self.failed_flush.count != since:
                 raise LostRace("something could not be made durable meanwhile; store it again")
 
     def blobs(self) -> Iterator[BlobId]:
@@ -348,12 +348,11 @@ class ObjectStore:
             if (page := self._cache.pop(tree, None)) is not None:
                 self._cached -= len(page) + 1
 
-    def sweep_temps(self, *, all_of_them: bool = False, dry_run: bool = False) -> int:
+    def sweep_temps(self, *, any_age: bool = False, dry_run: bool = False) -> int:
         """Removes temps that were left behind; all of them for who holds the exclusive lock."""
         # Temps stand only here, never in the shards.
         return sum(
-            durable.sweep_temps(fd, all_of_them=all_of_them, dry_run=dry_run)
-            for fd in (self.blobs_fd, self.trees_fd)
+            durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) for fd in (self.blobs_fd, self.trees_fd)
         )
 
     # --- within
@@ -373,12 +372,12 @@ class ObjectStore:
         if found.st_size == given.st_size == 0:  # as many as there are, and no two differ
             return True
         try:
-            stored = files.open_regular(self.blobs_fd, path)
+            stored = regular_files.open_regular(self.blobs_fd, path)
         except FileNotFoundError:
             return False
         try:
             try:
-                if files.same_bytes(stored, fd):
+                if regular_files.same_bytes(stored, fd):
                     return True
                 failed = None
             except OSError as error:
@@ -416,14 +415,14 @@ class ObjectStore:
                 os.rename(temp, path, src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
             finally:
                 # Also after a rename: between two names of one inode it does nothing (POSIX).
-                files.unlink_quietly(self.blobs_fd, temp)
+                regular_files.unlink_quietly(self.blobs_fd, temp)
 
     def _copy_in(self, blob: BlobId, source: int) -> None:
         """Stores a copy under an id that is missing or damaged, after a look at the copy's digest."""
         with self._temp(self.blobs_fd) as (temp, fd):
-            copy_file(source, fd, share=not self.doubt.there)
+            copy_file(source, fd, share=not self.failed_flush.active)
             if self.hash_fd(fd) != digest_of(blob):
-                if self.doubt.there:
+                if self.failed_flush.active:
                     raise Damaged(f"a file to become {text(blob)}", "it reads other bytes than were written")
                 raise LostRace(f"the file to become {text(blob)} was changed while it was copied")
             if self._compare(blob, fd) is None:
@@ -439,11 +438,11 @@ class ObjectStore:
             yield name, fd
         finally:
             os.close(fd)
-            files.unlink_quietly(dir_fd, name)
+            regular_files.unlink_quietly(dir_fd, name)
 
     def _unmark(self, blob: BlobId) -> None:
-        if blob in self.marks:
-            self.marks.remove(blob)
+        if blob in self.damaged_blobs:
+            self.damaged_blobs.remove(blob)
 
 
 @contextlib.contextmanager
@@ -451,7 +450,7 @@ def _source(dir_fd: int, name: bytes, fd: int | None) -> Iterator[int]:
     if fd is not None:
         yield fd
         return
-    opened = files.open_regular(dir_fd, name)
+    opened = regular_files.open_regular(dir_fd, name)
     try:
         yield opened
     finally:

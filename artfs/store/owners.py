@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from artfs.errors import printable
-from artfs.store.clock import nanoseconds, timestamp
+from artfs.store.documents import nanoseconds, timestamp
 
 _MACHINE = "/etc/machine-id"
 _BOOT = "/proc/sys/kernel/random/boot_id"

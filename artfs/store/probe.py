@@ -17,8 +17,8 @@ import msgspec
 
 from artfs.errors import UnfitFilesystem
 from artfs.linux import syscalls
-from artfs.store import durable, files, trash
-from artfs.store.needs import ELSEWHERE, NEEDS, Limited, Missing, Room, Trial
+from artfs.store import durable, regular_files, tree_removal
+from artfs.store.requirements import REQUIREMENTS, UNRELATED_ERRNOS, Limited, Sandbox, Trial, Unmet
 
 _SUFFIX = b".probe"  # behind a temp's name, by which they are told
 
@@ -67,7 +67,7 @@ def locked(path: str, dir_fd: int, *, exists: bool) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, *_UNSUPPORTED):
                 raise
-            files.unlink_quietly(dir_fd, durable.LOCK_FILE)
+            regular_files.unlink_quietly(dir_fd, durable.LOCK_FILE)
             why = f"flock ({error.strerror})"
             raise UnfitFilesystem(path, filesystem(dir_fd), [why], exists=exists) from None
         yield
@@ -103,7 +103,7 @@ def probe(path: str, dir_fd: int) -> list[Finding]:
         os.mkdir(name, 0o700, dir_fd=dir_fd)
         try:
             with durable.directory(dir_fd, name) as fd:
-                return [_try(fd, need, trial) for need, trial in NEEDS]
+                return [_try(fd, need, trial) for need, trial in REQUIREMENTS]
         finally:
             sweep(dir_fd)
     except OSError as error:
@@ -121,19 +121,19 @@ def sweep(dir_fd: int) -> None:
         name = os.fsencode(text)
         if is_trial(name):
             with contextlib.suppress(OSError):
-                trash.remove(dir_fd, name)
+                tree_removal.remove_tree(dir_fd, name)
 
 
 def _try(fd: int, need: str, trial: Trial) -> Finding:
-    with Room(fd) as room:
+    with Sandbox(fd) as sandbox:
         try:
-            trial(room)
-        except Missing as error:
+            trial(sandbox)
+        except Unmet as error:
             return Finding(need=need, state="missing", why=str(error))
         except Limited as error:
             return Finding(need=need, state="limited", why=str(error))
         except OSError as error:
-            if error.errno in ELSEWHERE:
+            if error.errno in UNRELATED_ERRNOS:
                 raise
             return Finding(need=need, state="missing", why=error.strerror or str(error))
     return Finding(need=need, state="ok")

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from artfs.errors import LostRace
 from artfs.model.digest import Algorithm, BlobId, digest_of, text
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import blob_path
 
@@ -39,7 +39,7 @@ class Repair:
                 blob = self._open.get(digest)
                 if blob is not None and blob != holder:
                     with contextlib.suppress(OSError):
-                        fd = files.open_regular(self._store.blobs_fd, blob_path(holder))
+                        fd = regular_files.open_regular(self._store.blobs_fd, blob_path(holder))
                         stack.callback(os.close, fd)
                         found.append((blob, fd))
             for blob, fd in found:
@@ -48,7 +48,7 @@ class Repair:
         for holder in surplus:
             if self._open and self._store.blob_size(holder) in sizes:
                 with contextlib.suppress(OSError):
-                    self._look(files.open_regular(self._store.blobs_fd, blob_path(holder)), sizes)
+                    self._look(regular_files.open_regular(self._store.blobs_fd, blob_path(holder)), sizes)
 
     def from_trees(self, directories: Iterable[int]) -> None:
         """Looks at the files below some directories. Their descriptors stay open."""
@@ -58,7 +58,7 @@ class Repair:
         for root in directories:
             for dir_fd, name in _regular_files(root, sizes):
                 with contextlib.suppress(OSError):
-                    self._look(files.open_regular(dir_fd, name), sizes)
+                    self._look(regular_files.open_regular(dir_fd, name), sizes)
                 if not self._open:
                     return
 
@@ -71,11 +71,11 @@ class Repair:
             self._store.sync(since=self._since)
         done = {}
         for blob in self._replaced:
-            self._store.marks.remove(blob)
+            self._store.damaged_blobs.remove(blob)
             done[text(blob)] = "replaced"
         for blob in self._damaged.keys() - set(self._replaced):
             if self._store.blob_size(blob) is not None:
-                self._store.marks.add(blob)
+                self._store.damaged_blobs.add(blob)
                 done[text(blob)] = "marked"
         return done
 

@@ -35,7 +35,7 @@ class LowerHandle(PendingHandle):
         self.flags = flags  # for the copy: a sealed file has no atime
         assert isinstance(node.entry, FileEntry)
         self._blob = node.entry.blob
-        self.unverified = node.branch.store.verified.wants(self._blob, self.fd)
+        self.unverified = node.branch.store.verified.needs_check(self._blob, self.fd)
 
     def syncing(self, *, data_only: bool) -> Callable[[], None]:
         """Makes the attributes durable that it got, which a stub bears; the bytes are."""

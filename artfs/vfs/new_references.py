@@ -12,18 +12,18 @@ from msgspec.structs import replace
 from artfs.errors import printable
 from artfs.model.entry import RUN
 from artfs.pending import reference
-from artfs.references import Found
-from artfs.store.files import unlink_quietly
+from artfs.references import FoundObject
+from artfs.store.regular_files import unlink_quietly
 from artfs.vfs.node import Caller, Node
 from artfs.vfs.pending import PendingDirectory
 from artfs.vfs.permissions import CHANGE, PASS, granted
-from artfs.volume.volume_references import name_taken, referring
+from artfs.volume.volume_references import new_reference_entry, path_taken
 
 _DIRECTORY_MODE = 0o755
 
 
 def refer(
-    root: PendingDirectory, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
+    root: PendingDirectory, way: Sequence[bytes], found: FoundObject, caller: Caller, run: bytes
 ) -> list[tuple[PendingDirectory, bytes]]:
     """Makes one reference, and the directories above it; returns where the kernel has to look again.
 
@@ -48,7 +48,7 @@ def refer(
     attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
     if at.branch.serving.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
-    entry = referring(found, way[-1], *owner)
+    entry = new_reference_entry(found, way[-1], *owner)
     if run:
         entry = replace(entry, xattrs=((RUN, run),))
     draft = at.branch.tree.draft
@@ -62,7 +62,7 @@ def refer(
         standing = at.find(way[-1])
         same = standing.reference() if standing is not None else None
         if same is None or (same.uri, same.size, same.checksum) != (entry.uri, entry.size, entry.checksum):
-            raise name_taken(b"/".join(way)) from None
+            raise path_taken(b"/".join(way)) from None
         return made
     return [*made, (at, way[-1])]
 

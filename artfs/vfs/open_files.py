@@ -82,7 +82,7 @@ class PendingHandle(Handle):
             (os.fdatasync if data_only else os.fsync)(self.fd)
         except OSError as error:
             # The next one would succeed, and a finish would take it that the bytes are on the disk.
-            self.node.branch.tree.store.doubt.arise(error)
+            self.node.branch.tree.store.failed_flush.record(error)
             raise
 
     def release(self) -> None:

@@ -34,7 +34,7 @@ from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.place import Place
 from artfs.pending.tree import TREE, PendingTree
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.lower_file import LowerHandle
 from artfs.vfs.node import (
@@ -317,7 +317,7 @@ class PatchNode(PendingNode):
             self._move_readers(self.name, self.parent.directory())
         else:
             self._move_readers(staged, staging)
-            fd = files.hold(staging, staged)
+            fd = regular_files.hold(staging, staged)
             serial = os.fstat(fd).st_ino
             os.unlink(staged, dir_fd=staging)
             self.hold(fd, attributes.uid)
@@ -361,7 +361,7 @@ class PatchNode(PendingNode):
         fd = self._lower_descriptor(entry)
         try:
             # Of what is over the blob may have no name, and others close and open descriptors meanwhile.
-            if self.branch.over or self.branch.store.verified.wants(entry.blob, fd):
+            if self.branch.over or self.branch.store.verified.needs_check(entry.blob, fd):
                 self.branch.store.verified.check(entry.blob, fd)
         except BaseException:
             os.close(fd)

@@ -15,7 +15,7 @@ from artfs.linux.procfs import has_ended
 from artfs.model.entry import ReferenceEntry
 from artfs.references import Asker
 from artfs.vfs.node import Caller, Handle, NeedsWork
-from artfs.volume.volume_references import Brought, References
+from artfs.volume.volume_references import ReferenceFile, References
 
 _LOOK = 0.5  # seconds between looks whether who opened the file is there still
 
@@ -62,7 +62,7 @@ class ReferenceHandle(Handle):
         self._references, self._entry, self._of, self._caller = references, entry, of, caller
         #: Bytes that nothing is known of may be others for the next who opens the file.
         self.keep_cache = bool(entry.checksum)
-        self._brought: Brought | None = None
+        self._brought: ReferenceFile | None = None
         self._released = self._deserted = False
         self._look_at = 0.0
         self._bringing, self._lock = threading.Lock(), threading.Lock()
@@ -83,7 +83,7 @@ class ReferenceHandle(Handle):
         asker = Asker(self._caller.uid, self._given_up)
         with self._bringing:
             if self._brought is None and not self._keep(
-                self._references.bring(self._entry, of=self._of, asker=asker)
+                self._references.open_file(self._entry, of=self._of, asker=asker)
             ):
                 raise Interrupted
 
@@ -102,7 +102,7 @@ class ReferenceHandle(Handle):
                 return True
         return self._released
 
-    def _keep(self, brought: Brought) -> bool:
+    def _keep(self, brought: ReferenceFile) -> bool:
         with self._lock:
             if not self._released:
                 self._brought = brought

@@ -21,7 +21,7 @@ from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import closing
-from artfs.store.clock import nanoseconds
+from artfs.store.documents import nanoseconds
 from artfs.store.objects import ObjectStore
 from artfs.vfs.node import (
     FOREVER,
@@ -312,7 +312,7 @@ class SealedHandle(Handle):
         self._node, self.fd = node, fd
         node.opened(self)
         assert isinstance(node.entry, FileEntry)
-        self.unverified = node.tree.store.verified.wants(node.entry.blob, fd)
+        self.unverified = node.tree.store.verified.needs_check(node.entry.blob, fd)
 
     def descriptor(self) -> int:
         return self.fd

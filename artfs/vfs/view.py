@@ -24,13 +24,10 @@ from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundE
 from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
 from artfs.pending.tree import PendingTree
-from artfs.references import Found
+from artfs.references import FoundObject
 from artfs.seal.seal import Request
 from artfs.vfs.control.control_nodes import ControlDirectory
-from artfs.vfs.control.file_registry import (
-    PENDING_FILES,
-    VERSION_FILES,
-)
+from artfs.vfs.control.file_registry import PENDING_FILES, VERSION_FILES
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, directory_of
 from artfs.vfs.new_references import refer
 from artfs.vfs.node import ROOT_INO, SEALED, Caller, Node, virtual
@@ -93,7 +90,7 @@ class View:
         self.supervised: Callable[[], bool] = lambda: False  # whether a dead daemon would be started again
         self.restarts = 0
         self.stopping = False  # then whoever waits gives up
-        self.as_root = volume.references.careful = os.geteuid() == 0
+        self.as_root = volume.references.world_readable_only = os.geteuid() == 0
         self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)
         # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
         self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()
@@ -148,7 +145,7 @@ class View:
                 self._forget_below(old, absent=[(root.ino, name) for name in list(root.branch.absent)])
 
     def refer(
-        self, tree: PendingTree, way: Sequence[bytes], found: Found, caller: Caller, run: bytes
+        self, tree: PendingTree, way: Sequence[bytes], found: FoundObject, caller: Caller, run: bytes
     ) -> list[tuple[int, bytes]]:
         """Makes a reference in a pending tree; returns directories and names that the kernel is to forget."""
         return [(at.ino, name) for at, name in refer(self.pending(tree), way, found, caller, run)]

@@ -50,8 +50,8 @@ from artfs.store import durable, gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.version import __version__
-from artfs.volume.upkeep import Upkeep, pending_names
-from artfs.volume.volume_references import References, told
+from artfs.volume.maintenance import Maintenance, pending_names
+from artfs.volume.volume_references import References, describe_reference
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Volume:
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection)
-        self.upkeep = Upkeep(opened, self.store, self.catalog, self.runs, self.references)
+        self.maintenance = Maintenance(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()
         #: Called before a pending version is opened, which then holds descriptors, with its owner and how
         #: many of his are held; may refuse.
@@ -522,7 +522,7 @@ class Volume:
                     self._empty(trash)
                 elif alone:
                     with contextlib.suppress(OSError):
-                        gc.sweep_staging(tree.draft.fd, all_of_them=True)
+                        gc.sweep_staging(tree.draft.fd, any_age=True)
                     self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
         left = durable.names(self._trash_fd)
         if left:
@@ -566,7 +566,7 @@ class Volume:
 
     def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
         """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
-        found = (known for known in self.upkeep.sound_records() if known[1].serial == serial)
+        found = (known for known in self.maintenance.sound_records() if known[1].serial == serial)
         return next(found, None)
 
     def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
@@ -600,7 +600,7 @@ class Volume:
     def references_within_reach(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
         """Yields the references in a pending tree; also the mask of who may list all its directories."""
         found, reach = preview.references(tree.current())
-        return (told(path, entry) for path, entry in found), reach
+        return (describe_reference(path, entry) for path, entry in found), reach
 
     # -- runs
 

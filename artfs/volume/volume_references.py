@@ -33,8 +33,8 @@ from artfs.errors import (
 )
 from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
-from artfs.references import OURSELVES, Asker, Found, LocalFile, Remotes, uris
-from artfs.references.uris import Taking, untold
+from artfs.references import OURSELVES, Asker, FoundObject, LocalFile, Resolver, uris
+from artfs.references.uris import ChargeMemory, no_charge
 from artfs.seal.base import Find, record_of
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
@@ -57,12 +57,12 @@ class References:
         """``root_fd`` must stay open."""
         #: Whether who asks is served by a process that may read more than he: then only what everybody may
         #: read is read for him. To be set before the first use.
-        self.careful = False
+        self.world_readable_only = False
         #: Nothing is brought from elsewhere. To be set before the first use.
         self.schemes = SCHEMES
         self._root_fd, self._store, self._find = root_fd, store, find
         self._cache_fd: int | None = None
-        self._known_remotes: Remotes | None = None
+        self._known_remotes: Resolver | None = None
         self._failures: OrderedDict[tuple[str, bytes, bytes], ArtfsError] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -73,28 +73,30 @@ class References:
             os.close(self._cache_fd)
 
     @property
-    def _remotes(self) -> Remotes:
+    def _remotes(self) -> Resolver:
         with self._lock:
             if self._known_remotes is None:
                 with contextlib.suppress(OSError):  # a volume that can't be written has no cache
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(CACHE, 0o700, dir_fd=self._root_fd)
                     self._cache_fd = durable.open_directory(self._root_fd, CACHE)
-                self._known_remotes = Remotes(
-                    self._cache_fd, algorithm=self._store.algorithm, careful=self.careful
+                self._known_remotes = Resolver(
+                    self._cache_fd,
+                    algorithm=self._store.algorithm,
+                    world_readable_only=self.world_readable_only,
                 )
             return self._known_remotes
 
-    def look(
+    def list_objects(
         self,
         uri: str,
         path: bytes = b"",
         *,
         checksum: bool = True,
         max_objects: int = 10_000_000,
-        taking: Taking = untold,
+        charge: ChargeMemory = no_charge,
         asker: Asker = OURSELVES,
-    ) -> list[tuple[bytes, Found]]:
+    ) -> list[tuple[bytes, FoundObject]]:
         """Tells what is at a URI now, each object with where it would stand: at `path`, or below.
 
         A single object stands at `path` itself, without one at the top under its own name. What is in a
@@ -106,10 +108,10 @@ class References:
         """
         self._check_allowed(uri)
         if uri.startswith(_SCHEME):
-            found, one = self._look_inside(uri, checksum, max_objects, taking)
+            found, one = self._look_inside(uri, checksum, max_objects, charge)
         else:
-            found = self._remotes.look(
-                uri, checksum=checksum, max_objects=max_objects, taking=taking, asker=asker
+            found = self._remotes.list_objects(
+                uri, checksum=checksum, max_objects=max_objects, charge=charge, asker=asker
             )
             one = len(found) == 1 and uris.names_object(uri, found[0].uri)
         if one and path:
@@ -117,7 +119,7 @@ class References:
         for object_ in found:
             for name in object_.name.split(b"/"):
                 names.check_entry_name(name)
-            taking(100 + len(path) + len(object_.name))
+            charge(100 + len(path) + len(object_.name))
         return [(path + b"/" + object_.name if path else object_.name, object_) for object_ in found]
 
     def check(self, uri: str) -> None:
@@ -136,9 +138,9 @@ class References:
         Raises :class:`ReferenceFailed` if they can't be had or are others now, and remembers why, for the
         version or pending version `of` which it is.
         """
-        return self.bring(entry, of=of).fd
+        return self.open_file(entry, of=of).fd
 
-    def bring(self, entry: ReferenceEntry, *, of: str = "", asker: Asker = OURSELVES) -> Brought:
+    def open_file(self, entry: ReferenceEntry, *, of: str = "", asker: Asker = OURSELVES) -> ReferenceFile:
         """Opens the recorded bytes, as :meth:`open` does, for who reads them while others may change them.
 
         Raises also :class:`Interrupted` once the asker has given up; so does what is returned.
@@ -154,8 +156,8 @@ class References:
             else:
                 opened = self._remotes.open_checked(uri, entry.size, entry.checksum, asker)
         if isinstance(opened, int):
-            return Brought(opened)
-        return _BroughtFile(self, opened, entry, of)
+            return ReferenceFile(opened)
+        return _LocalReferenceFile(self, opened, entry, of)
 
     @contextlib.contextmanager
     def _noting(self, entry: ReferenceEntry, of: str) -> Iterator[None]:
@@ -210,20 +212,24 @@ class References:
 
     # -- within the volume
 
-    def _look_inside(self, uri: str, checksum: bool, most: int, taking: Taking) -> tuple[list[Found], bool]:
+    def _look_inside(
+        self, uri: str, checksum: bool, most: int, charge: ChargeMemory
+    ) -> tuple[list[FoundObject], bool]:
         collection, version, way, entry = self._resolve(uri)
 
-        def told(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> Found:
+        def describe_reference(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> FoundObject:
             if isinstance(entry, ReferenceEntry):
                 self._check_allowed(os.fsdecode(entry.uri))
-                return Found(name, os.fsdecode(entry.uri), entry.size, entry.checksum if checksum else b"")
+                return FoundObject(
+                    name, os.fsdecode(entry.uri), entry.size, entry.checksum if checksum else b""
+                )
             recorded = digest.text(entry.blob).encode() if checksum else b""
-            return Found(name, uri_of(collection, version, path), entry.size, recorded)
+            return FoundObject(name, uri_of(collection, version, path), entry.size, recorded)
 
         if isinstance(entry, FileEntry | ReferenceEntry):
             if most < 1:
                 raise uris.too_many(uri, most)
-            return [told(entry.name, way, entry)], True
+            return [describe_reference(entry.name, way, entry)], True
         if not isinstance(entry, DirEntry):
             raise InvalidCommand(f"'{printable(uri)}' is neither a file nor a directory")
         if entry.files > most:
@@ -232,8 +238,8 @@ class References:
         found = []
         for path, below in manifest.walk(self._store.reader, entry):
             if isinstance(below, FileEntry | ReferenceEntry):
-                found.append(told(path, above + path, below))
-                taking(found[-1].memory)
+                found.append(describe_reference(path, above + path, below))
+                charge(found[-1].memory)
         return found, False
 
     def _recorded(self, uri: str, entry: ReferenceEntry) -> FileEntry:
@@ -256,13 +262,13 @@ class References:
         """
         version, way = _parts(uri)
         name = version.partition(":")[0]
-        if self.careful:  # first, or the answer would tell what there is
+        if self.world_readable_only:  # first, or the answer would tell what there is
             with self._find(name).opened() as fd:
                 if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
                     raise Unreachable(uri, f"not everybody may read what is in '{name}'")
         collection, record = record_of(self._find, name, version)
         root = record.root.entry()
-        if self.careful:
+        if self.world_readable_only:
             self._check_open_to_all(uri, root, way)
         found = manifest.find(self._store.reader, root, b"/".join(way))
         if found is None:
@@ -282,7 +288,7 @@ class References:
                 raise Unreachable(uri, "not everybody may read it")
 
 
-def schemes_from(text: str | None) -> frozenset[str]:
+def parse_schemes(text: str | None) -> frozenset[str]:
     """Reads a list of schemes, ``file,artfs,https``, or ``none``; without one all are meant.
 
     Raises InvalidCommand.
@@ -297,7 +303,7 @@ def schemes_from(text: str | None) -> frozenset[str]:
     return words
 
 
-class Brought:
+class ReferenceFile:
     """The open bytes of a reference. ``stays``: nobody changes what ``fd`` reads."""
 
     stays = True
@@ -313,7 +319,7 @@ class Brought:
         """Raises :class:`ReferenceFailed` if what was copied from ``fd`` may be other bytes, and is."""
 
 
-class _BroughtFile(Brought):
+class _LocalReferenceFile(ReferenceFile):
     """A file of this machine, read where it is."""
 
     stays = False
@@ -365,20 +371,20 @@ def _parts(uri: str) -> tuple[str, list[bytes]]:
     return f"{name}:{unquote(ref)}", way
 
 
-def referring(found: Found, name: bytes, uid: int, gid: int) -> ReferenceEntry:
+def new_reference_entry(found: FoundObject, name: bytes, uid: int, gid: int) -> ReferenceEntry:
     """Returns the entry of a new reference to what a look found."""
     uri = os.fsencode(found.uri)
     return ReferenceEntry(name, _MODE, uid, gid, time.time_ns(), found.size, uri, found.checksum)
 
 
-def told(path: bytes, entry: ReferenceEntry | Found) -> dict[str, Any]:
+def describe_reference(path: bytes, entry: ReferenceEntry | FoundObject) -> dict[str, Any]:
     """Returns what is told of a reference in a pending version."""
     uri = entry.uri if isinstance(entry.uri, str) else os.fsdecode(entry.uri)
     checksum = os.fsdecode(entry.checksum)
     return {"path": os.fsdecode(path), "uri": uri, "size": entry.size, "checksum": checksum}
 
 
-def name_taken(path: bytes) -> AlreadyExists:
+def path_taken(path: bytes) -> AlreadyExists:
     """Says that something stands where a reference is to be made."""
     return AlreadyExists(f"'{printable(path)}' is there already: remove it first")
 
@@ -386,12 +392,12 @@ def name_taken(path: bytes) -> AlreadyExists:
 __all__ = [
     "CACHE",
     "SCHEMES",
-    "Brought",
+    "ReferenceFile",
     "References",
     "check_uri",
-    "name_taken",
-    "referring",
-    "schemes_from",
-    "told",
+    "describe_reference",
+    "new_reference_entry",
+    "parse_schemes",
+    "path_taken",
     "uri_of",
 ]

@@ -18,15 +18,7 @@ import pytest
 
 from artfs.model.digest import text
 from artfs.model.tree import build
-from tests.crafted.volumes import (
-    ALGORITHM,
-    Crafted,
-    dir_entry,
-    file_entry,
-    in_place_of,
-    item,
-    symlink_entry,
-)
+from tests.crafted.volumes import ALGORITHM, Crafted, dir_entry, file_entry, in_place_of, item, symlink_entry
 from tests.thorough import THOROUGH
 
 Do = Callable[[Crafted], object]

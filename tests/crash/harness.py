@@ -238,7 +238,7 @@ class Case:
 
     def check_sound(self) -> None:
         """No version misses anything, and no stored blob, also of those that none needs, was written to."""
-        report = self.volume.upkeep.check()
+        report = self.volume.maintenance.check()
         assert report.sound, report.findings
         for blob in self.volume.store.blobs():
             assert not self.volume.store.verify_blob(blob)[2], blob
@@ -442,7 +442,7 @@ SCENARIOS = {
     "discard": Scenario(
         lambda case: case.start(b"job", many), lambda case: case.volume.discard(case.collection, b"job")
     ),
-    "gc": Scenario(_prepare_gc, lambda case: case.volume.upkeep.gc()),
+    "gc": Scenario(_prepare_gc, lambda case: case.volume.maintenance.gc()),
 }
 
 

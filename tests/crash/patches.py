@@ -503,7 +503,7 @@ FINISHES = {
     "finish that collides": Scenario(_prepare_colliding, refused(finish)),
 }
 
-GC = {"gc": Scenario(_prepare_gc, lambda case: case.volume.upkeep.gc())}
+GC = {"gc": Scenario(_prepare_gc, lambda case: case.volume.maintenance.gc())}
 
 
 def finish_all(case: Case) -> dict[bytes, Tree]:

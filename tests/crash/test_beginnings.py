@@ -93,7 +93,7 @@ def _hopeless(case: Case) -> None:
 def _marked(case: Case) -> None:
     _damage(case)
     case.volume.discard(case.collection, b"job")
-    case.volume.upkeep.check(repair=True)
+    case.volume.maintenance.check(repair=True)
     case.start(b"job", small)
 
 
@@ -104,9 +104,9 @@ CHANGES: dict[str, Scenario] = {
     "remove a collection": Scenario(
         lambda case: case.volume.catalog.create(OTHER, 0o750), lambda case: case.volume.catalog.remove(OTHER)
     ),
-    "repair": Scenario(_damage, lambda case: case.volume.upkeep.check(repair=True)),
-    "repair what is marked": Scenario(_marked, lambda case: case.volume.upkeep.check(repair=True)),
-    "mark as damaged": Scenario(_hopeless, lambda case: case.volume.upkeep.check(repair=True)),
+    "repair": Scenario(_damage, lambda case: case.volume.maintenance.check(repair=True)),
+    "repair what is marked": Scenario(_marked, lambda case: case.volume.maintenance.check(repair=True)),
+    "mark as damaged": Scenario(_hopeless, lambda case: case.volume.maintenance.check(repair=True)),
 }
 
 
@@ -115,7 +115,7 @@ def seen(case: Case) -> object:
     catalog, store = case.volume.catalog, case.volume.store
     collections = {name: catalog.collection(name).type for name in catalog.names()}
     modes = [(case.volume.path / "collections" / name).stat().st_mode for name in sorted(collections)]
-    blobs = sorted((blob, store.verify_blob(blob)[2], blob in store.marks) for blob in store.blobs())
+    blobs = sorted((blob, store.verify_blob(blob)[2], blob in store.damaged_blobs) for blob in store.blobs())
     return collections, modes, blobs
 
 

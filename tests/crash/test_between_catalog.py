@@ -220,12 +220,12 @@ def _recover(client: Client) -> None:
 
 def _check(client: Client) -> None:
     with client.volume() as volume:
-        assert volume.upkeep.check().sound
+        assert volume.maintenance.check().sound
 
 
 def _gc(client: Client) -> None:
     with client.volume() as volume:
-        volume.upkeep.gc()
+        volume.maintenance.gc()
 
 
 LISTINGS: dict[str, Callable[[Client], object]] = {

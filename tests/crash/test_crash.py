@@ -11,7 +11,7 @@ from artfs.errors import NotAVolume
 from artfs.volume.volume import Volume
 from tests.crash.faults import crash, worth_trying
 from tests.crash.harness import NAME, Case, cloned, many
-from tests.crash.upkeep import OPERATIONS, leave_all, tell
+from tests.crash.maintenance import OPERATIONS, leave_all, tell
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 

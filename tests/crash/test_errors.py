@@ -28,7 +28,7 @@ from tests.crash.faults import (
     worth_trying,
 )
 from tests.crash.harness import Case, Scenario, State, cloned, many
-from tests.crash.upkeep import OPERATIONS, Told, leave_all, tell
+from tests.crash.maintenance import OPERATIONS, Told, leave_all, tell
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 

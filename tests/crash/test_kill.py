@@ -168,7 +168,7 @@ def test_a_gc_waits_for_a_finish_of_another_process(tmp_path: Path) -> None:
     with prepared(path, SEAL) as case:
         old = case.state()
     with paused("seal:commit", path, "finish", "model/job") as victim, Volume.open(path) as volume:
-        collector = threading.Thread(target=volume.upkeep.gc)
+        collector = threading.Thread(target=volume.maintenance.gc)
         collector.start()
         collector.join(0.2)
         assert collector.is_alive()

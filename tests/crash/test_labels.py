@@ -14,7 +14,7 @@ import pytest
 import artfs
 from artfs.store import flush
 from artfs.volume.volume import Volume
-from tests.crash import patches, test_beginnings, test_patch_others, test_patch_references, upkeep
+from tests.crash import maintenance, patches, test_beginnings, test_patch_others, test_patch_references
 from tests.crash.faults import calls, steps
 from tests.crash.harness import Scenario, prepared
 from tests.crash.test_upgrade import open_and_close
@@ -78,7 +78,7 @@ def labels_of(module: str, spelled: ast.expr) -> tuple[str, ...]:
 def scenarios() -> dict[str, Scenario]:
     """All that is crashed and made to fail at each of its steps."""
     found: dict[str, Scenario] = {}
-    for operations in (upkeep.OPERATIONS, patches.BASES, patches.FINISHES, test_beginnings.CHANGES):
+    for operations in (maintenance.OPERATIONS, patches.BASES, patches.FINISHES, test_beginnings.CHANGES):
         found |= {f"{name}, {len(found)}": scenario for name, scenario in operations.items()}
     found |= {name: story.scenario for name, story in patches.STORIES.items()}
     return found | {

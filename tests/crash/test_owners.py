@@ -169,6 +169,6 @@ def test_a_killed_run_leaves_no_temp_for_ever(volume: Path, monkeypatch: pytest.
         assert crash(2, lambda: tree.draft.join("run")) == "runs:rename"
         runs = volume / "collections" / NAME / "pending" / "job" / "runs"
         assert len(os.listdir(runs)) == 1
-        opened.upkeep.gc()
+        opened.maintenance.gc()
         assert os.listdir(runs) == []
         assert tree.draft.joined() == []

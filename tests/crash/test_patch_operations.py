@@ -91,7 +91,7 @@ def check_crashes(original: Path, place: Path, scenario: Scenario, announced: An
             check_one_of(state, [*told.between, *told.states] if label else told.states[1:], at)
             case.check_sound()
             if number % 3 == 1:
-                case.volume.upkeep.gc()
+                case.volume.maintenance.gc()
                 check_one_of(case.state(), [state], at)
             if number % 3 == 2:
                 write_all(case)

@@ -53,7 +53,7 @@ BETWEEN: dict[str, Callable[[Case], object]] = {
     "a finish with another alias": lambda case: case.commit(b"plain", small, "other"),
     "an untouched patch of it": lambda case: case.finish(b"three", "best"),
     "an edit of a new patch of it": lambda case: patch(case, b"four", "best", put_in(b"marked", b"FOUR")),
-    "a gc": lambda case: case.volume.upkeep.gc(),
+    "a gc": lambda case: case.volume.maintenance.gc(),
 }
 
 
@@ -129,7 +129,7 @@ def test_a_gc_beside_a_rebase_of_another_process(place: Path) -> None:
                     states.append(Case(other).state())
 
         states: list[object] = []
-        case.volume.upkeep.gc(progress=rebase)
+        case.volume.maintenance.gc(progress=rebase)
         with Volume.open(case.volume.path) as volume:
             assert [Case(volume).state()] == states
             finish_all(Case(volume))

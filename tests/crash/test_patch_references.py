@@ -52,7 +52,7 @@ def check(case: Case, states: list[object], at: str) -> None:
     assert entry is not None
     assert isinstance(entry[1], ReferenceEntry)
     assert (entry[1].xattrs, entry[1].uri) == (((b"user.key", b"given"),), URI)
-    assert case.volume.upkeep.check().sound
+    assert case.volume.maintenance.check().sound
 
 
 def test_a_crash_and_a_full_disk(place: Path) -> None:

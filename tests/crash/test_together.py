@@ -144,7 +144,7 @@ def test_gc_beside_seals_takes_nothing_that_is_needed(case: Case) -> None:
 
     def collect() -> None:
         for _ in range(6):
-            case.volume.upkeep.gc()
+            case.volume.maintenance.gc()
 
     with steps(dawdle):
         assert at_once(seal_all, collect) == [None, None]

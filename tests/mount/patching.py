@@ -9,10 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.mount.control import (
-    command,
-    finish,
-)
+from tests.mount.control import command, finish
 from tests.mount.mounting import MountedVolume, must
 
 

@@ -19,7 +19,7 @@ from artfs.client.interface import Client
 from artfs.client.open import open_client
 from artfs.client.transfer.get import get
 from artfs.errors import Damaged
-from artfs.store.verified import LARGEST
+from artfs.store.verified_blobs import LARGEST
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.mount.control import command, finish

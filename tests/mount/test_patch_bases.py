@@ -17,23 +17,9 @@ import pytest
 
 from tests.conformance.helpers import eventually, fails
 from tests.conformance.processes import Child
-from tests.mount.control import (
-    command,
-    commit,
-    control,
-    finish,
-    show,
-    show_json,
-    show_lines,
-    snapshot,
-)
+from tests.mount.control import command, commit, control, finish, show, show_json, show_lines, snapshot
 from tests.mount.mounting import MountedVolume, must
-from tests.mount.patching import (
-    change,
-    patch,
-    read,
-    sitting,
-)
+from tests.mount.patching import change, patch, read, sitting
 from tests.mount.test_tools import run
 
 pytestmark = pytest.mark.fuse

@@ -15,21 +15,9 @@ import pytest
 
 from tests.conformance.helpers import OLD, fails
 from tests.conformance.processes import Child
-from tests.mount.control import (
-    command,
-    commit,
-    finish,
-    show,
-    show_lines,
-)
+from tests.mount.control import command, commit, finish, show, show_lines
 from tests.mount.mounting import MountedVolume
-from tests.mount.patching import (
-    backing,
-    difference,
-    patch,
-    read,
-    remount,
-)
+from tests.mount.patching import backing, difference, patch, read, remount
 
 pytestmark = pytest.mark.fuse
 

@@ -19,24 +19,9 @@ import pytest
 from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import eventually, fails
 from tests.conformance.processes import NOBODY, Child, in_child
-from tests.mount.control import (
-    command,
-    commit,
-    control,
-    finish,
-    finish_child,
-    show,
-    show_json,
-)
+from tests.mount.control import command, commit, control, finish, finish_child, show, show_json
 from tests.mount.mounting import MountedVolume, mounted_volume, must
-from tests.mount.patching import (
-    backing,
-    change,
-    difference,
-    patch,
-    read,
-    sitting,
-)
+from tests.mount.patching import backing, change, difference, patch, read, sitting
 from tests.mount.test_tools import run
 
 pytestmark = pytest.mark.fuse

@@ -15,16 +15,9 @@ import pytest
 from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import OLD, fails
 from tests.conformance.processes import Child
-from tests.mount.control import (
-    finish,
-    snapshot,
-)
+from tests.mount.control import finish, snapshot
 from tests.mount.mounting import MountedVolume
-from tests.mount.patching import (
-    patch,
-    read,
-    sitting,
-)
+from tests.mount.patching import patch, read, sitting
 from tests.mount.test_tools import GIT, run
 
 pytestmark = pytest.mark.fuse

@@ -10,8 +10,8 @@ from pathlib import Path
 from artfs.volume.volume import Volume
 from tests.crash.faults import join_threads
 from tests.crash.harness import Case, State, prepared
+from tests.crash.maintenance import leave_all
 from tests.crash.patches import check_one_of, finish_all
-from tests.crash.upkeep import leave_all
 from tests.power.injecting import Injected, inject
 from tests.power.trials import OPERATIONS
 

@@ -130,7 +130,7 @@ def test_a_finish_on_a_full_disk(small: Path) -> None:
         while fill.give(100):
             pass
         case.check_sound()
-        volume.upkeep.gc()
+        volume.maintenance.gc()
         assert _left_over(small / "volume") == []
 
 
@@ -153,7 +153,7 @@ def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
         Fill(small)
         free = _free(small)
         case.collection.delete_version(1)
-        volume.upkeep.gc()
+        volume.maintenance.gc()
         assert _free(small) > free
         assert case.collection.numbers() == [0]
         case.mounted(b"patch").unlink(b"dir-1/1")
@@ -169,7 +169,7 @@ def test_a_version_is_deleted_where_there_is_no_room_at_all(small: Path) -> None
         case.commit(b"first", files)
         Fill(small)
         case.collection.delete_version(0)
-        volume.upkeep.gc()
+        volume.maintenance.gc()
         assert case.collection.numbers() == []
         join_threads()
 
@@ -282,5 +282,5 @@ def test_more_equal_files_than_an_inode_may_have_links() -> None:
             os.link(tree / "0", tree / f"{number}")
         assert case.finish(b"linked").version == "v1"
         assert case.collection.record(1).file_count == 65_000
-        assert volume.upkeep.check().sound
+        assert volume.maintenance.check().sound
         join_threads()

@@ -65,7 +65,7 @@ class SickMachine(MountedVolume):
 
     def log(self) -> str:
         return "\n".join(
-            line for line in super().log().splitlines() if "artfs.store.doubt: a flush" not in line
+            line for line in super().log().splitlines() if "artfs.store.failed_flush: a flush" not in line
         )
 
 

@@ -20,9 +20,9 @@ from artfs.store.layout import Layout
 from artfs.volume.volume import Volume
 from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
+from tests.crash.maintenance import leave_all
 from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
 from tests.crash.test_upgrade import check_upgraded, open_and_close
-from tests.crash.upkeep import leave_all
 from tests.formats import format_1
 from tests.power.images import Image
 
@@ -140,7 +140,7 @@ class Trial:
                 check_one_of(state, self._allowed(label), at)
             case.check_sound()
             if number % 2:
-                volume.upkeep.gc()
+                volume.maintenance.gc()
             for name in state.pending:
                 leave_all(case, name)
             finish_all(case)

@@ -132,7 +132,7 @@ class ViewWorld:
     def _finished(self, tree: PendingTree, *, force: bool = False) -> Finished:
         with self._refusals():
             answer = self._volume.finish_tree(self._collection, tree, Request(wait=0, force=force))
-        report = self._volume.upkeep.check()
+        report = self._volume.maintenance.check()
         assert report.sound, report.findings
         _emptied()
         return Finished(answer.version, answer.unchanged)
@@ -156,7 +156,7 @@ class ViewWorld:
         self._kernel.forget_all()
 
     def gc(self) -> None:
-        self._volume.upkeep.gc()
+        self._volume.maintenance.gc()
 
     def seat(self, path: bytes) -> Seat:
         node = self.fs.at(path)

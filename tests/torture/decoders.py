@@ -30,13 +30,7 @@ from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
 from artfs.store.locks import Lock
-from artfs.vfs.control import (
-    finish_file,
-    json_documents,
-    metadata_file,
-    references_file,
-    text_files,
-)
+from artfs.vfs.control import finish_file, json_documents, metadata_file, references_file, text_files
 
 GOLDEN = Path(__file__).resolve().parents[1] / "unit/golden"
 ID = digest.text(digest.tree_id(Algorithm.XXH128, b"page")).encode()

@@ -181,7 +181,7 @@ class Torture:
     def _collect(self) -> None:
         with Volume.open(self.volume) as volume:
             while True:
-                volume.upkeep.gc()
+                volume.maintenance.gc()
                 time.sleep(0.05)
 
     def _wait(self, pid: int) -> None:
@@ -233,11 +233,11 @@ class Torture:
         self.known = [oracle.check_own(self.point, mine, op) for mine, op in pairs]
         self._delete_old_versions()
         with Volume.open(self.volume) as volume:
-            report = volume.upkeep.check()
+            report = volume.maintenance.check()
             if not report.sound:
                 raise oracle.Lost(f"check found {report.findings}")
             if self.random.random() < 0.2:
-                volume.upkeep.gc()
+                volume.maintenance.gc()
 
     def _delete_old_versions(self) -> None:
         finisher = self.known[0]
@@ -256,7 +256,7 @@ class Torture:
         with pytest.MonkeyPatch.context() as patch, Volume.open(self.volume) as volume:
             patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
             volume.recover(alone=True)
-            volume.upkeep.gc()
+            volume.maintenance.gc()
         left = []
         for directory, folders, files in os.walk(self.volume):
             left += [f"{directory}/{name}" for name in [*folders, *files] if name.startswith(".artfs-tmp.")]

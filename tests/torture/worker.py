@@ -179,7 +179,7 @@ class Directly:
         else:
             assert do == "gc", do
             with access.volume() as volume:
-                volume.upkeep.gc()
+                volume.maintenance.gc()
         return {}
 
     def _put(self, op: Op, name: str, pending: bytes) -> None:

@@ -16,10 +16,7 @@ from artfs.limits.budgets import Budget
 from artfs.references import OURSELVES
 from artfs.vfs import names_listing, open_files, patch_listing
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.control import (
-    references_file,
-    snapshot,
-)
+from artfs.vfs.control import references_file, snapshot
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.node import Caller, Listing, Node
 from artfs.volume.volume import Volume

@@ -13,7 +13,7 @@ from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, BlobId, blob_id, digest_of, text
 from artfs.model.entry import DirEntry, FileEntry
 from artfs.model.tree import build
-from artfs.store import files
+from artfs.store import regular_files
 from artfs.store.check import Report, check
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, directory
@@ -238,7 +238,7 @@ def test_a_file_that_can_not_be_read(volume: Volume, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files, "measure_fd", fail)
+    monkeypatch.setattr(regular_files, "measure_fd", fail)
     assert "can't be read: Input/output error" in run(volume, root).findings[0].why
 
 

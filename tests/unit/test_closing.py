@@ -156,7 +156,7 @@ def test_digests_know_that_a_large_file_was_cut(view: ViewInMemory, fs: ViewFile
         file.truncate(1 << 20)
         file.pwrite(LARGE, 1 << 20)
     assert finish(view) == "v0"
-    assert view.volume.upkeep.check().sound
+    assert view.volume.maintenance.check().sound
 
 
 def test_a_sealed_file_is_not_cut_late(view: ViewInMemory, fs: ViewFilesystem) -> None:

@@ -29,7 +29,7 @@ from artfs.errors import (
     VersionNotFound,
 )
 from artfs.store import durable
-from artfs.store.clock import nanoseconds
+from artfs.store.documents import nanoseconds
 from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
 
 

@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_old_or_the_new(fd: int, tmp_path: Path, how: str) ->
         state = {n: (tmp_path / n).read_bytes() for n in left if not n.startswith(".artfs-tmp.")}
         assert state in (old, new), labels[number]
         seen.append(state)
-        durable.sweep_temps(fd, all_of_them=True)
+        durable.sweep_temps(fd, any_age=True)
         assert {n: (tmp_path / n).read_bytes() for n in names(tmp_path)} == state
     assert seen[0] == old
     assert seen[-1] == new

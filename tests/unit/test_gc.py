@@ -12,7 +12,7 @@ import pytest
 from artfs.errors import Damaged
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry
-from artfs.store import trash
+from artfs.store import tree_removal
 from artfs.store.gc import Collected, collect
 from tests.unit.stores import Volume, as_nobody, directory
 
@@ -52,8 +52,8 @@ def test_keeps_what_is_reached_and_nothing_else(volume: Volume) -> None:
 
 def test_open_blobs_stay_readable(volume: Volume) -> None:
     blob = volume.add(b"data")
-    volume.store.marks.add(blob)
-    volume.store.marks.remove(blob)
+    volume.store.damaged_blobs.add(blob)
+    volume.store.damaged_blobs.remove(blob)
     fd = volume.store.open_blob(blob)
     run(volume)
     assert os.pread(fd, 10, 0) == b"data"
@@ -61,7 +61,7 @@ def test_open_blobs_stay_readable(volume: Volume) -> None:
 
 
 def test_marks_go_with_their_blobs(volume: Volume) -> None:
-    volume.store.marks.add(volume.add(b"data"))
+    volume.store.damaged_blobs.add(volume.add(b"data"))
     run(volume)
     assert os.listdir(volume.path / "damaged") == []
 
@@ -145,8 +145,8 @@ def test_trash_of_any_mode_and_depth() -> None:
                 os.close(deep)
                 deep = below
             os.close(deep)
-            assert trash.sweep(fd, dry_run=True) == 2
-            assert trash.sweep(fd) == 2
+            assert tree_removal.empty_trash(fd, dry_run=True) == 2
+            assert tree_removal.empty_trash(fd) == 2
             assert os.listdir(fd) == []
 
     as_nobody(check)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from artfs.errors import Busy
 from artfs.store import owners
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 from artfs.store.locks import Lock
 from artfs.store.owners import Owner
 from tests.conformance.helpers import eventually

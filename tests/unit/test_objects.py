@@ -15,7 +15,7 @@ from artfs.linux import syscalls
 from artfs.linux.file_copy import BLOCK
 from artfs.model.digest import Algorithm, BlobId, blob_id, text
 from artfs.model.pages import Leaf
-from artfs.store import durable, files, flush, layout
+from artfs.store import durable, flush, layout, regular_files
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, as_nobody, directory, opened
@@ -44,13 +44,13 @@ def source(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 
 def same_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes all files that begin with an exclamation mark collide."""
-    real = files.measure_fd
+    real = regular_files.measure_fd
 
     def measure(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
         data = os.pread(fd, 100, 0)
         return (b"\xaa" * 16, len(data)) if data.startswith(b"!") else real(algorithm, fd)
 
-    monkeypatch.setattr(files, "measure_fd", measure)
+    monkeypatch.setattr(regular_files, "measure_fd", measure)
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
@@ -61,9 +61,9 @@ def test_hashes_and_compares_sizes_around_a_block(volume: Volume, tmp_path: Path
     (tmp_path / "c").write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if data else b"x")
     with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b, opened(tmp_path / "c") as c:
         assert volume.store.hash_fd(a) == volume.store.algorithm.digest(data)
-        assert files.same_bytes(a, b)
-        assert files.same_bytes(a, a)
-        assert not files.same_bytes(a, c)
+        assert regular_files.same_bytes(a, b)
+        assert regular_files.same_bytes(a, a)
+        assert not regular_files.same_bytes(a, c)
 
 
 def test_a_linked_file_is_the_blob(volume: Volume, source: tuple[Path, int]) -> None:
@@ -128,7 +128,7 @@ def test_a_damaged_blob_is_replaced(volume: Volume, source: tuple[Path, int], ho
         stored.symlink_to("nowhere")
     else:
         stored.write_bytes(b"DATA" if how == "other bytes" else b"d")
-    volume.store.marks.add(blob)
+    volume.store.damaged_blobs.add(blob)
     with pytest.raises(Damaged):
         volume.store.open_blob(blob, 4)
     (path / "f").write_bytes(b"data")
@@ -136,7 +136,7 @@ def test_a_damaged_blob_is_replaced(volume: Volume, source: tuple[Path, int], ho
         assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, False)
         volume.store.link(blob, fd, b"f", fd=file)
     assert stored.read_bytes() == b"data"
-    assert blob not in volume.store.marks
+    assert blob not in volume.store.damaged_blobs
     os.close(volume.store.open_blob(blob, 4))
     assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
 
@@ -160,13 +160,13 @@ def test_marks_are_seen_by_others_at_once(volume: Volume) -> None:
     blob, other = volume.add(b"data"), ObjectStore(volume.layout.fd, volume.store.algorithm)
     for _ in range(3):
         os.close(other.open_blob(blob))
-        volume.store.marks.add(blob)
-        volume.store.marks.add(blob)
+        volume.store.damaged_blobs.add(blob)
+        volume.store.damaged_blobs.add(blob)
         assert os.listdir(volume.path / "damaged") == [text(blob)]
         with pytest.raises(Damaged, match="a check found"):
             other.open_blob(blob)
-        volume.store.marks.remove(blob)
-        volume.store.marks.remove(blob)
+        volume.store.damaged_blobs.remove(blob)
+        volume.store.damaged_blobs.remove(blob)
     other.close()
 
 
@@ -308,13 +308,13 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError):
         store.sync(since=0)
-    store.sync(since=store.doubt.times)  # all of it again
+    store.sync(since=store.failed_flush.count)  # all of it again
     page = volume.path / "objects/trees" / tree_path(root.tree).decode()
     blobs = [volume.blob_file(blob) for blob in store.blobs()]
     for path in (page, page.parent, page.parent.parent, *blobs, *(b.parent for b in blobs)):
         assert path.stat().st_ino in synced[4:]
     synced.clear()
-    store.sync(since=store.doubt.times)
+    store.sync(since=store.failed_flush.count)
     assert synced == []
 
 

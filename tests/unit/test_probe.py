@@ -23,7 +23,7 @@ from artfs.client.transfer.put import put
 from artfs.client.transfer.sources import Sources
 from artfs.errors import UnfitFilesystem, VolumeExists
 from artfs.linux import syscalls
-from artfs.store import durable, needs, probe
+from artfs.store import durable, probe, requirements
 from artfs.store.layout import Layout
 from artfs.vfs.node import LOWER
 
@@ -277,11 +277,11 @@ def test_what_says_nothing_of_the_filesystem_is_no_lack(
 _KILLED = """
 import os, signal, sys
 from artfs.store import probe
-def killed(room):
-    room.make(b"a")
-    room.mkdir(b"d")
+def killed(sandbox):
+    sandbox.make(b"a")
+    sandbox.mkdir(b"d")
     os.kill(os.getpid(), signal.SIGKILL)
-probe.NEEDS = (("nothing", killed),)
+probe.REQUIREMENTS = (("nothing", killed),)
 from artfs.store.layout import Layout
 Layout.init(sys.argv[1])
 """
@@ -330,4 +330,4 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
 
 
 def test_numbers_of_nodes_have_room() -> None:
-    assert 1 << needs.INODE_BITS == LOWER
+    assert 1 << requirements.INODE_BITS == LOWER

@@ -15,7 +15,7 @@ from artfs.catalog import records
 from artfs.catalog.records import Notes, Tombstone, VersionRecord
 from artfs.catalog.runs import Run
 from artfs.errors import Damaged, InvalidCommand
-from artfs.store.clock import timestamp
+from artfs.store.documents import timestamp
 from artfs.store.owners import Owner
 from tests.unit.catalogs import GOLDEN, root_entry
 

@@ -25,9 +25,9 @@ from artfs.errors import (
     printable_uri,
 )
 from artfs.model.digest import Algorithm
-from artfs.references import Asker, LocalFile, Remotes, allowed_mounts, local_files, uris
-from artfs.references.allowed_mounts import Mounts
-from artfs.store import durable, files
+from artfs.references import Asker, LocalFile, Resolver, allowed_mounts, local_files, uris
+from artfs.references.allowed_mounts import AllowedMounts
+from artfs.store import durable, regular_files
 from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
 from tests.unit.test_remote_cache import together
@@ -48,8 +48,8 @@ def place() -> Iterator[Path]:
         yield Path(os.path.realpath(name))
 
 
-def remotes(*, careful: bool = False, algorithm: Algorithm = Algorithm.XXH128) -> Remotes:
-    return Remotes(None, algorithm=algorithm, careful=careful)
+def remotes(*, world_readable_only: bool = False, algorithm: Algorithm = Algorithm.XXH128) -> Resolver:
+    return Resolver(None, algorithm=algorithm, world_readable_only=world_readable_only)
 
 
 def make(path: Path, data: bytes = b"data", mode: int = 0o644) -> Path:
@@ -63,7 +63,7 @@ def uri_of(path: Path | bytes) -> str:
     return uris.file_uri(tuple(part for part in os.fsencode(path).split(b"/") if part))
 
 
-def read(remote: Remotes, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
+def read(remote: Resolver, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
     fd = remote.open(uri, size, checksum)
     try:
         assert not os.get_inheritable(fd)
@@ -86,13 +86,13 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Notes the inode of each file that is hashed."""
     inodes: list[int] = []
-    measure = files.measure_fd
+    measure = regular_files.measure_fd
 
     def note(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         inodes.append(os.fstat(fd).st_ino)
         return measure(algorithm, fd, **named)
 
-    monkeypatch.setattr(files, "measure_fd", note)
+    monkeypatch.setattr(regular_files, "measure_fd", note)
     return inodes
 
 
@@ -155,7 +155,7 @@ def test_file_uris_are_percent_decoded_to_bytes(uri: str, parts: tuple[bytes, ..
 )
 def test_other_uris_are_refused(uri: str) -> None:
     with pytest.raises(InvalidCommand) as refused:
-        remotes().look(uri)
+        remotes().list_objects(uri)
     assert "\n" not in str(refused.value)
     # What was recorded all the same can't be read: EIO, and not the EINVAL of a command.
     with pytest.raises(Unreachable):
@@ -166,7 +166,7 @@ def test_other_uris_are_refused(uri: str) -> None:
 
 def test_an_unknown_scheme_names_the_known_ones() -> None:
     with pytest.raises(InvalidCommand, match="file://, http://, https://, s3://, gs://, az://"):
-        remotes().look("ftp://host/a")
+        remotes().list_objects("ftp://host/a")
 
 
 @pytest.mark.parametrize(
@@ -218,11 +218,11 @@ def test_what_is_shown_of_a_uri_holds_no_secret(uri: str, shown: str) -> None:
 # ---- files ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("careful", [False, True])
-def test_a_file(place: Path, careful: bool) -> None:
-    path, remote = make(place / "a.bin"), remotes(careful=careful)
-    assert remote.look(uri_of(path)) == [(b"a.bin", uri_of(path), 4, tag(b"data"))]
-    assert remote.look(uri_of(path), checksum=False) == [(b"a.bin", uri_of(path), 4, b"")]
+@pytest.mark.parametrize("world_readable_only", [False, True])
+def test_a_file(place: Path, world_readable_only: bool) -> None:
+    path, remote = make(place / "a.bin"), remotes(world_readable_only=world_readable_only)
+    assert remote.list_objects(uri_of(path)) == [(b"a.bin", uri_of(path), 4, tag(b"data"))]
+    assert remote.list_objects(uri_of(path), checksum=False) == [(b"a.bin", uri_of(path), 4, b"")]
     assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
     assert read(remote, uri_of(path), 4) == b"data"
     assert read(remote, uri_of(path)) == b"data"
@@ -232,13 +232,13 @@ def test_a_file(place: Path, careful: bool) -> None:
 
 def test_uris_of_files_are_recorded_in_one_spelling(place: Path) -> None:
     path = make(place / "\u00e4 b")
-    assert remotes().look(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
+    assert remotes().list_objects(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
 
 
 def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_checked(place: Path) -> None:
     path = make(place / "a")
     remote = remotes(algorithm=Algorithm.SHA256)
-    [found] = remote.look(uri_of(path))
+    [found] = remote.list_objects(uri_of(path))
     assert found.checksum == b"sha256:" + Algorithm.SHA256.digest(b"data").hex().encode()
     assert read(remote, found.uri, 4, tag(b"data")) == b"data"
     assert read(remotes(), found.uri, 4, found.checksum) == b"data"
@@ -246,8 +246,8 @@ def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_che
         remote.open(found.uri, 4, b"etag:x")
 
 
-@pytest.mark.parametrize("careful", [False, True])
-def test_a_directory_is_all_regular_files_below_sorted(place: Path, careful: bool) -> None:
+@pytest.mark.parametrize("world_readable_only", [False, True])
+def test_a_directory_is_all_regular_files_below_sorted(place: Path, world_readable_only: bool) -> None:
     names = [b"b", b"a/z", b"a/deep/er/x", b"a-", b"\xff\xfe", b"q?#% ;\n\\", b"empty"]
     for name in names:
         path = Path(os.fsdecode(os.path.join(os.fsencode(place), b"top", name)))
@@ -259,15 +259,15 @@ def test_a_directory_is_all_regular_files_below_sorted(place: Path, careful: boo
     os.mkfifo(top / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(top / "socket"))
-    remote = remotes(careful=careful)
-    found = remote.look(uri_of(top))
+    remote = remotes(world_readable_only=world_readable_only)
+    found = remote.list_objects(uri_of(top))
     assert [item.name for item in found] == sorted(names)
-    assert [item.name for item in remote.look(uri_of(top) + "/", checksum=False)] == sorted(names)
+    assert [item.name for item in remote.list_objects(uri_of(top) + "/", checksum=False)] == sorted(names)
     for item in found:
         data = b"" if item.name == b"empty" else item.name
         assert (item.size, item.checksum) == (len(data), tag(data))
         assert read(remote, item.uri, item.size, item.checksum) == data
-    assert remote.look(uri_of(top / "nothing")) == []
+    assert remote.list_objects(uri_of(top / "nothing")) == []
 
 
 def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
-        [found] = remotes().look(uri_of(place))
+        [found] = remotes().list_objects(uri_of(place))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found.name == b"d/" * 60 + b"f"
@@ -289,12 +289,12 @@ def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
 def test_too_many_objects_are_refused_before_any_is_hashed(place: Path, hashed: list[int]) -> None:
     for number in range(4):
         make(place / f"{number % 2}" / f"{number}")
-    assert len(remotes().look(uri_of(place), max_objects=4)) == 4
+    assert len(remotes().list_objects(uri_of(place), max_objects=4)) == 4
     hashed.clear()
     with pytest.raises(InvalidCommand, match=r"more than 3 objects: .*max_objects"):
-        remotes().look(uri_of(place), max_objects=3)
+        remotes().list_objects(uri_of(place), max_objects=3)
     with pytest.raises(InvalidCommand, match="more than 0"):
-        remotes().look(uri_of(place / "0/0"), max_objects=0)
+        remotes().list_objects(uri_of(place / "0/0"), max_objects=0)
     assert hashed == []
 
 
@@ -329,7 +329,7 @@ def test_same_size_and_mtime_but_other_bytes_are_changed(place: Path, hashed: li
 @pytest.mark.usefixtures("long_ago")
 def test_an_unchanged_file_is_hashed_once(place: Path, hashed: list[int]) -> None:
     path, remote = make(place / "a"), remotes()
-    remote.look(uri_of(path))
+    remote.list_objects(uri_of(path))
     for _ in range(3):
         read(remote, uri_of(path), 4, tag(b"data"))
     with pytest.raises(Changed):
@@ -364,7 +364,7 @@ def test_the_memory_of_files_is_bounded(place: Path, hashed: list[int], monkeypa
 @pytest.mark.usefixtures("long_ago")
 def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkeypatch) -> None:
     path, remote = make(place / "a"), remotes()
-    measure, calls = files.measure_fd, []
+    measure, calls = regular_files.measure_fd, []
 
     def write(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         result = measure(algorithm, fd, **named)
@@ -372,17 +372,17 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
         path.write_bytes(b"more" * len(calls))
         return result
 
-    monkeypatch.setattr(files, "measure_fd", write)
+    monkeypatch.setattr(regular_files, "measure_fd", write)
     with pytest.raises(Unreachable, match="changed while it is read"):
-        remote.look(uri_of(path))
-    monkeypatch.setattr(files, "measure_fd", measure)
+        remote.list_objects(uri_of(path))
+    monkeypatch.setattr(regular_files, "measure_fd", measure)
     with pytest.raises(Changed):
         remote.open(uri_of(path), path.stat().st_size, tag(b"data"))
 
 
-@pytest.mark.parametrize("careful", [False, True])
-def test_what_is_no_file_is_refused_without_being_opened(place: Path, careful: bool) -> None:
-    remote = remotes(careful=careful)
+@pytest.mark.parametrize("world_readable_only", [False, True])
+def test_what_is_no_file_is_refused_without_being_opened(place: Path, world_readable_only: bool) -> None:
+    remote = remotes(world_readable_only=world_readable_only)
     make(place / "file")
     (place / "link").symlink_to("file")
     (place / "dir").mkdir()
@@ -403,24 +403,24 @@ def test_what_is_no_file_is_refused_without_being_opened(place: Path, careful: b
             remote.open(uri_of(place) + "/" + name, 4, b"")
         if name != "dir":
             with pytest.raises(Unreachable, match=why):
-                remote.look(uri_of(place) + "/" + name)
+                remote.list_objects(uri_of(place) + "/" + name)
     with pytest.raises(Unreachable):
         remote.open("file:///dev/null", 0, b"")
 
 
-@pytest.mark.parametrize("careful", [False, True])
-def test_symlinks_among_the_directories_are_followed(place: Path, careful: bool) -> None:
+@pytest.mark.parametrize("world_readable_only", [False, True])
+def test_symlinks_among_the_directories_are_followed(place: Path, world_readable_only: bool) -> None:
     make(place / "v2" / "sub" / "a")
     (place / "now").symlink_to("v2/")
     (place / "v2" / "round").symlink_to("../now/./sub")
     (place / "far").symlink_to(place / "now")
-    remote = remotes(careful=careful)
+    remote = remotes(world_readable_only=world_readable_only)
     for name in ("now/sub/a", "far/sub/a", "now/round/a", "far/round/a"):
         assert read(remote, uri_of(place / name), 4, tag(b"data")) == b"data"
     # A link itself is refused; with a slash behind it, it is what it leads to.
     with pytest.raises(Unreachable, match="a symlink"):
-        remote.look(uri_of(place / "far"))
-    [found] = remote.look(uri_of(place / "far") + "/")
+        remote.list_objects(uri_of(place / "far"))
+    [found] = remote.list_objects(uri_of(place / "far") + "/")
     assert (found.name, found.uri) == (b"sub/a", uri_of(place / "far/sub/a"))
     assert read(remote, found.uri, found.size, found.checksum) == b"data"
 
@@ -430,16 +430,16 @@ def test_symlinks_among_the_directories_are_followed(place: Path, careful: bool)
 
 def swap_at(monkeypatch: pytest.MonkeyPatch, name: bytes, swap: Callable[[], None]) -> None:
     """Does something right after a component of that name was opened with O_PATH."""
-    refusal = Mounts.refusal
+    refusal = AllowedMounts.refusal
     done: list[int] = []
 
-    def swapping(self: Mounts, fd: int) -> str | None:
+    def swapping(self: AllowedMounts, fd: int) -> str | None:
         if not done and os.path.basename(os.readlink(f"/proc/self/fd/{fd}").encode()) == name:
             done.append(fd)
             swap()
         return refusal(self, fd)
 
-    monkeypatch.setattr(Mounts, "refusal", swapping)
+    monkeypatch.setattr(AllowedMounts, "refusal", swapping)
 
 
 def test_a_directory_that_becomes_a_symlink_leads_nowhere_else(place: Path, monkeypatch) -> None:
@@ -482,7 +482,7 @@ def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, 
 
     monkeypatch.setattr(local_files.LocalFiles, "_below", swapping)
     with pytest.raises(Unreachable):
-        remotes().look(uri_of(place / "top"))
+        remotes().list_objects(uri_of(place / "top"))
 
 
 def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> None:
@@ -502,7 +502,7 @@ def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> Non
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
-        remote, seen = remotes(careful=True), set()
+        remote, seen = remotes(world_readable_only=True), set()
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             try:
@@ -524,15 +524,15 @@ def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> Non
 def test_careful_reads_only_files_that_everybody_may_read(place: Path, mode: int) -> None:
     path = make(place / "top" / "a", mode=mode)
     for action in (
-        lambda: remotes(careful=True).look(uri_of(path)),
-        lambda: remotes(careful=True).look(uri_of(path.parent), checksum=False),
-        lambda: remotes(careful=True).open(uri_of(path), 4, b""),
-        lambda: remotes(careful=True).verify(uri_of(path), 4, tag(b"data")),
+        lambda: remotes(world_readable_only=True).list_objects(uri_of(path)),
+        lambda: remotes(world_readable_only=True).list_objects(uri_of(path.parent), checksum=False),
+        lambda: remotes(world_readable_only=True).open(uri_of(path), 4, b""),
+        lambda: remotes(world_readable_only=True).verify(uri_of(path), 4, tag(b"data")),
     ):
         with pytest.raises(Unreachable, match="not everybody may read it"):
             action()
     path.chmod(0o444)
-    assert read(remotes(careful=True), uri_of(path), 4) == b"data"
+    assert read(remotes(world_readable_only=True), uri_of(path), 4) == b"data"
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o701, 0o766])
@@ -540,16 +540,16 @@ def test_careful_passes_only_directories_that_everybody_may_pass(place: Path, mo
     path = make(place / "top" / "sub" / "a")
     (place / "link").symlink_to("top/sub")
     (place / "top").chmod(mode)
-    remote = remotes(careful=True)
+    remote = remotes(world_readable_only=True)
     for uri in (uri_of(path), uri_of(place / "link/a")):
         with pytest.raises(Unreachable, match="not everybody may read it"):
             remote.open(uri, 4, b"")
     with pytest.raises(Unreachable, match="not everybody"):
-        remote.look(uri_of(place))
+        remote.list_objects(uri_of(place))
     (place / "top").chmod(0o711)
     assert read(remote, uri_of(path), 4) == b"data"
     with pytest.raises(Unreachable, match="not everybody may list it"):
-        remote.look(uri_of(place))
+        remote.list_objects(uri_of(place))
 
 
 def test_without_care_the_kernel_decides(place: Path) -> None:
@@ -561,7 +561,7 @@ def test_without_care_the_kernel_decides(place: Path) -> None:
             with pytest.raises(Unreachable, match="permission denied"):
                 remote.open(uri_of(path), 4, b"")
             with pytest.raises(Unreachable, match="permission denied"):
-                remote.look(uri_of(path.parent))
+                remote.list_objects(uri_of(path.parent))
         mine = make(own / "a", mode=0o600)
         assert read(remote, uri_of(mine), 4, tag(b"data")) == b"data"
         mine.chmod(0)
@@ -573,13 +573,13 @@ def test_without_care_the_kernel_decides(place: Path) -> None:
 
 def test_careful_leaves_pseudo_files_alone() -> None:
     with pytest.raises(Unreachable, match="it is on proc"):
-        remotes(careful=True).open("file:///proc/self/status", 0, b"")
+        remotes(world_readable_only=True).open("file:///proc/self/status", 0, b"")
     assert read(remotes(), "file:///proc/self/status")
 
 
 def test_pseudo_files_have_no_size_that_could_be_recorded() -> None:
     with pytest.raises(Unreachable, match="changed while it is read"):
-        remotes().look("file:///proc/version")
+        remotes().list_objects("file:///proc/version")
 
 
 MOUNTINFO = b"""\
@@ -592,7 +592,7 @@ MOUNTINFO = b"""\
 
 
 @pytest.mark.parametrize(
-    ("mount", "common", "careful"),
+    ("mount", "common", "world_readable_only"),
     [
         (b"21", None, None),
         (b"30", "mount of artfs", "mount of artfs"),
@@ -602,13 +602,13 @@ MOUNTINFO = b"""\
         (b"99", "can't be told", "can't be told"),
     ],
 )
-def test_which_mounts_are_read(mount, common, careful, monkeypatch) -> None:
+def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch) -> None:
     def fake(path: bytes) -> bytes:
         return MOUNTINFO if path.endswith(b"mountinfo") else b"pos:\t0\nmnt_id:\t%s\nino:\t1\n" % mount
 
     monkeypatch.setattr(allowed_mounts, "_read", fake)
-    for cautious, expected in ((False, common), (True, careful)):
-        said = Mounts(careful=cautious).refusal(3)
+    for cautious, expected in ((False, common), (True, world_readable_only)):
+        said = AllowedMounts(world_readable_only=cautious).refusal(3)
         assert said is None if expected is None else said is not None and expected in said
 
 
@@ -617,14 +617,14 @@ def test_which_mounts_are_read(mount, common, careful, monkeypatch) -> None:
 
 def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkeypatch) -> None:
     path, remote = make(place / "a"), remotes()
-    measure, hashing, calls = files.measure_fd, threading.Event(), []
+    measure, hashing, calls = regular_files.measure_fd, threading.Event(), []
 
     def slow(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         calls.append(fd)
         assert hashing.wait(10)
         return measure(algorithm, fd, **named)
 
-    monkeypatch.setattr(files, "measure_fd", slow)
+    monkeypatch.setattr(regular_files, "measure_fd", slow)
     together(remote._files._hashing, 8, lambda: read(remote, uri_of(path), 4, tag(b"data")), hashing.set)
     assert len(calls) == 1
 
@@ -647,7 +647,7 @@ def test_without_libraries_everything_but_files_says_what_to_install(place: Path
         "az://bucket/k",
     ):
         for action in (
-            remote.look,
+            remote.list_objects,
             lambda uri: remote.open(uri, 1, b"etag:x"),
             lambda uri: remote.open(uri, 0, b""),
         ):
@@ -748,10 +748,10 @@ def far(path: Path) -> Path:
 class Hashing:
     """Looks at files in threads, for askers who give up when they are told to."""
 
-    def __init__(self, remote: Remotes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
-        self._remote, self._measure = remote, files.measure_fd
-        monkeypatch.setattr(files, "measure_fd", self._begin)
+        self._remote, self._measure = remote, regular_files.measure_fd
+        monkeypatch.setattr(regular_files, "measure_fd", self._begin)
 
     def _begin(self, *arguments: Any, **named: Any) -> tuple[bytes, int]:
         self.begun += 1
@@ -760,7 +760,7 @@ class Hashing:
     def look(self, path: Path, uid: int, gone: threading.Event) -> threading.Thread:
         def run() -> None:
             with pytest.raises(Interrupted):
-                self._remote.look(uri_of(path), asker=Asker(uid, gone.is_set))
+                self._remote.list_objects(uri_of(path), asker=Asker(uid, gone.is_set))
 
         thread = threading.Thread(target=run)
         thread.start()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from artfs.errors import Unreachable
-from artfs.references.cache import Cache
-from artfs.references.single_flight import Flights
+from artfs.references.object_cache import ObjectCache
+from artfs.references.single_flight import SingleFlight
 from artfs.store import durable
 
 
@@ -36,7 +36,7 @@ def make(path: Path, data: bytes, mode: int = 0o644) -> Path:
 
 
 def together(
-    flights: Flights[Any, Any], count: int, action: Callable[[], object], release: Callable[[], None]
+    flights: SingleFlight[Any, Any], count: int, action: Callable[[], object], release: Callable[[], None]
 ) -> list[object]:
     """Runs an action in threads, and releases the first when all others wait for it."""
     results: list[object] = []
@@ -51,7 +51,7 @@ def together(
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
-    while sum(flight.users for flight in list(flights._flying.values())) < count:
+    while sum(flight.users for flight in list(flights._calls.values())) < count:
         assert time.monotonic() < deadline, results
         time.sleep(0.001)
     release()
@@ -64,7 +64,7 @@ def together(
 
 def test_shared_work_is_released_by_the_last() -> None:
     released: list[str] = []
-    flights: Flights[str, str] = Flights(released.append)
+    flights: SingleFlight[str, str] = SingleFlight(released.append)
     go = threading.Event()
     left: list[int] = []
 
@@ -75,14 +75,14 @@ def test_shared_work_is_released_by_the_last() -> None:
             return result
 
     assert together(flights, 4, use, go.set) == ["True"] * 4
-    assert (released, len(left), flights._flying) == (["True"], 4, {})
+    assert (released, len(left), flights._calls) == (["True"], 4, {})
     with flights.share("key", lambda: "again") as result:  # nothing is remembered
         assert result == "again"
     assert released == ["True", "again"]
 
 
 def test_a_refusal_refuses_all() -> None:
-    flights: Flights[str, str] = Flights()
+    flights: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []
 
@@ -101,7 +101,7 @@ def test_a_refusal_refuses_all() -> None:
 
 
 def test_an_interrupted_worker_leaves_the_work_to_others() -> None:
-    flights: Flights[str, str] = Flights()
+    flights: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []
 
@@ -135,7 +135,7 @@ def cached(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     os.close(fd)
 
 
-def keep(cache: Cache, name: bytes, data: bytes) -> None:
+def keep(cache: ObjectCache, name: bytes, data: bytes) -> None:
     with cache.incoming(named=True) as incoming:
         durable.write_all(incoming.fd, data)
         cache.keep(incoming, name)
@@ -144,7 +144,7 @@ def keep(cache: Cache, name: bytes, data: bytes) -> None:
         os.close(fd)
 
 
-def get(cache: Cache, name: bytes, size: int) -> bytes | None:
+def get(cache: ObjectCache, name: bytes, size: int) -> bytes | None:
     fd = cache.open(name, size)
     if fd is None:
         return None
@@ -159,13 +159,13 @@ def held(path: Path) -> list[str]:
 
 def test_cached_objects_outlive_the_process(cached) -> None:
     path, fd = cached
-    cache = Cache(fd, 1000)
+    cache = ObjectCache(fd, 1000)
     assert get(cache, NAMES[0], 4) is None
     keep(cache, NAMES[0], b"data")
     assert get(cache, NAMES[0], 4) == b"data"
     assert (path / NAMES[0].decode()).stat().st_mode & 0o7777 == 0o600
     cache.close()
-    again = Cache(fd, 1000)
+    again = ObjectCache(fd, 1000)
     assert get(again, NAMES[0], 4) == b"data"
     assert get(again, NAMES[0], 5) is None  # cut short by a crash
     again.close()
@@ -174,7 +174,7 @@ def test_cached_objects_outlive_the_process(cached) -> None:
 
 def test_what_is_not_kept_leaves_nothing(cached) -> None:
     path, fd = cached
-    cache = Cache(fd, 1000)
+    cache = ObjectCache(fd, 1000)
     for named in (True, False):
         with cache.incoming(named=named) as incoming:
             os.write(incoming.fd, b"data")
@@ -190,7 +190,7 @@ def test_what_is_not_kept_leaves_nothing(cached) -> None:
 
 def test_without_a_directory_nothing_is_kept(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    cache = Cache(None, 1000)
+    cache = ObjectCache(None, 1000)
     keep(cache, NAMES[0], b"data")
     assert get(cache, NAMES[0], 4) is None
     assert not cache.fits(1)
@@ -200,7 +200,7 @@ def test_without_a_directory_nothing_is_kept(tmp_path: Path, monkeypatch) -> Non
 
 def test_those_that_were_not_used_for_longest_go(cached) -> None:
     path, fd = cached
-    cache = Cache(fd, 1000)
+    cache = ObjectCache(fd, 1000)
     for name in NAMES[:3]:
         keep(cache, name, bytes(300))
     assert get(cache, NAMES[0], 300)
@@ -218,12 +218,12 @@ def test_those_that_were_not_used_for_longest_go(cached) -> None:
 def test_the_limit_holds_for_many_and_over_restarts(cached) -> None:
     path, fd = cached
     for _ in range(3):
-        cache = Cache(fd, 1000)
+        cache = ObjectCache(fd, 1000)
         for name in NAMES:
             keep(cache, name, bytes(90))
             assert sum(file.stat().st_size for file in path.iterdir()) <= 1000
         cache.close()
-    cache = Cache(fd, 300)  # a smaller one now
+    cache = ObjectCache(fd, 300)  # a smaller one now
     keep(cache, NAMES[0], bytes(90))
     assert sum(file.stat().st_size for file in path.iterdir()) <= 300
     cache.close()
@@ -231,7 +231,7 @@ def test_the_limit_holds_for_many_and_over_restarts(cached) -> None:
 
 def test_what_other_processes_bring_is_seen_in_time(cached) -> None:
     path, fd = cached
-    one, other = Cache(fd, 1000), Cache(fd, 1000)
+    one, other = ObjectCache(fd, 1000), ObjectCache(fd, 1000)
     for name, more in zip(NAMES[:8], NAMES[8:], strict=True):
         keep(one, name, bytes(100))
         keep(other, more, bytes(100))
@@ -242,7 +242,7 @@ def test_what_other_processes_bring_is_seen_in_time(cached) -> None:
 
 def test_planted_files_are_not_trusted(cached, tmp_path: Path) -> None:
     path, fd = cached
-    cache = Cache(fd, 1000)
+    cache = ObjectCache(fd, 1000)
     evil = make(tmp_path / "evil", b"evil", 0o600)
     for name, plant in enumerate(
         (
@@ -276,7 +276,7 @@ def test_temps_of_dead_processes_go_and_foreign_names_stay(cached, monkeypatch) 
     (path / os.fsdecode(durable.TEMP_PREFIX + b"999999999.x")).write_bytes(b"left")
     (path / "README").write_bytes(bytes(2000))
     monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -10.0)
-    cache = Cache(fd, 1000)
+    cache = ObjectCache(fd, 1000)
     keep(cache, NAMES[0], b"data")
     assert held(path) == ["0", "README"]
     cache.close()

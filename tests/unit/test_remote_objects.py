@@ -25,13 +25,13 @@ from obstore.store import LocalStore, MemoryStore
 
 from artfs.errors import Changed, InvalidCommand, RemoteMissing, Unreachable
 from artfs.model.digest import Algorithm
-from artfs.references import Patience, Remotes, object_stores
-from artfs.references.remote_objects import Stores
+from artfs.references import Resolver, Timeouts, obstore_store
+from artfs.references.remote_objects import StorePool
 from artfs.store import durable
 from tests.local_server import LocalServer, Quiet
 from tests.unit.test_remote_cache import together
 
-QUICK = Patience(connect=2, silence=0.3, answer=2, transfer=20, grace=10, retries=1, retry_for=2)
+QUICK = Timeouts(connect=2, silence=0.3, answer=2, transfer=20, grace=10, retries=1, retry_for=2)
 
 
 @dataclass
@@ -133,10 +133,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def opened(cache: Path | None, **options: Any) -> Iterator[Remotes]:
+def opened(cache: Path | None, **options: Any) -> Iterator[Resolver]:
     fd = None if cache is None else os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        remote = Remotes(fd, algorithm=Algorithm.XXH128, careful=False, **({"patience": QUICK} | options))
+        remote = Resolver(
+            fd, algorithm=Algorithm.XXH128, world_readable_only=False, **({"timeouts": QUICK} | options)
+        )
         yield remote
         remote.close()
     finally:
@@ -145,12 +147,12 @@ def opened(cache: Path | None, **options: Any) -> Iterator[Remotes]:
 
 
 @pytest.fixture
-def remote(cache: Path) -> Iterator[Remotes]:
+def remote(cache: Path) -> Iterator[Resolver]:
     with opened(cache) as remote:
         yield remote
 
 
-def read(remote: Remotes, uri: str, size: int, checksum: bytes) -> bytes:
+def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
     fd = remote.open(uri, size, checksum)
     try:
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0
@@ -170,16 +172,16 @@ def read(remote: Remotes, uri: str, size: int, checksum: bytes) -> bytes:
     ("etag", "checksum"),
     [('"one"', b"etag:one"), ('W/"one"', b"etag:W/one"), ("bare", b"etag:bare"), ('""', b""), (None, b"")],
 )
-def test_a_look_tells_size_and_etag(web: Web, remote: Remotes, etag: str | None, checksum: bytes) -> None:
+def test_a_look_tells_size_and_etag(web: Web, remote: Resolver, etag: str | None, checksum: bytes) -> None:
     uri = web.put("/dir/a%20b.bin", Item(etag=etag)) + "?token=1"
-    assert remote.look(uri) == [(b"a b.bin", uri, 4, checksum)]
-    assert remote.look(uri, checksum=False) == [(b"a b.bin", uri, 4, b"")]
+    assert remote.list_objects(uri) == [(b"a b.bin", uri, 4, checksum)]
+    assert remote.list_objects(uri, checksum=False) == [(b"a b.bin", uri, 4, b"")]
     assert web.log == ["HEAD /dir/a%20b.bin?token=1"] * 2
     with pytest.raises(InvalidCommand, match="more than 0"):
-        remote.look(uri, max_objects=0)
+        remote.list_objects(uri, max_objects=0)
 
 
-def test_an_object_is_fetched_once_and_kept(web: Web, remote: Remotes, cache: Path) -> None:
+def test_an_object_is_fetched_once_and_kept(web: Web, remote: Resolver, cache: Path) -> None:
     data = os.urandom(3_000_000)
     uri = web.put("/a", Item(data))
     for _ in range(3):
@@ -198,13 +200,13 @@ def test_an_object_is_fetched_once_and_kept(web: Web, remote: Remotes, cache: Pa
     assert copy.stat().st_size == len(data)
 
 
-def test_an_empty_object(web: Web, remote: Remotes) -> None:
+def test_an_empty_object(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item(b""))
     assert read(remote, uri, 0, b"etag:one") == b""
     assert read(remote, uri, 0, b"") == b""
 
 
-def test_without_checksum_nothing_is_kept(web: Web, remote: Remotes, cache: Path) -> None:
+def test_without_checksum_nothing_is_kept(web: Web, remote: Resolver, cache: Path) -> None:
     uri = web.put("/a", Item())
     assert read(remote, uri, 4, b"") == b"data"
     web.put("/a", Item(b"DATA"))
@@ -216,7 +218,7 @@ def test_without_checksum_nothing_is_kept(web: Web, remote: Remotes, cache: Path
     assert list(cache.iterdir()) == []
 
 
-def test_an_object_that_changed(web: Web, remote: Remotes) -> None:
+def test_an_object_that_changed(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item(etag='"two"'))
     for action in (remote.open, remote.verify):
         with pytest.raises(Changed) as changed:
@@ -235,7 +237,7 @@ def test_an_object_that_changed(web: Web, remote: Remotes) -> None:
         remote.verify(uri, 4, b"etag:one")
 
 
-def test_verify_asks_the_server_and_fetches_nothing(web: Web, remote: Remotes) -> None:
+def test_verify_asks_the_server_and_fetches_nothing(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item())
     read(remote, uri, 4, b"etag:one")
     remote.verify(uri, 4, b"etag:one")
@@ -247,7 +249,9 @@ def test_verify_asks_the_server_and_fetches_nothing(web: Web, remote: Remotes) -
         remote.verify(uri, 4, b"etag:one")  # though it is in the cache
 
 
-def test_an_object_that_changes_between_question_and_transfer(web: Web, remote: Remotes, cache: Path) -> None:
+def test_an_object_that_changes_between_question_and_transfer(
+    web: Web, remote: Resolver, cache: Path
+) -> None:
     item = Item()
 
     def change(method: str) -> None:
@@ -260,14 +264,14 @@ def test_an_object_that_changes_between_question_and_transfer(web: Web, remote: 
     assert list(cache.iterdir()) == []
 
 
-def test_a_transfer_that_breaks_off_is_begun_again(web: Web, remote: Remotes, cache: Path) -> None:
+def test_a_transfer_that_breaks_off_is_begun_again(web: Web, remote: Resolver, cache: Path) -> None:
     data = os.urandom(300_000)
     uri = web.put("/a", Item(data, ends=[100_000]))
     assert read(remote, uri, len(data), b"etag:one") == data
     assert web.asked("GET") >= 2
 
 
-def test_a_transfer_that_always_breaks_off_is_given_up(web: Web, remote: Remotes, cache: Path) -> None:
+def test_a_transfer_that_always_breaks_off_is_given_up(web: Web, remote: Resolver, cache: Path) -> None:
     uri = web.put("/a", Item(bytes(300_000), ends=[100_000] * 100))
     with pytest.raises(Unreachable, match="broke off"):
         remote.open(uri, 300_000, b"etag:one")
@@ -275,7 +279,7 @@ def test_a_transfer_that_always_breaks_off_is_given_up(web: Web, remote: Remotes
     assert list(cache.iterdir()) == []
 
 
-def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Remotes) -> None:
+def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Resolver) -> None:
     end = threading.Event()
     silent = web.put("/silent", Item(before=until(end)))
     amid = web.put("/amid", Item(bytes(3000), pause=1.0))
@@ -292,8 +296,8 @@ def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Remotes) -> No
 
 def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
     uri = web.put("/a", Item(bytes(100_000), pause=0.02))
-    patience = Patience(silence=5, grace=0.1, pace=1_000_000, retries=0)
-    with opened(cache, patience=patience) as remote, pytest.raises(Unreachable, match="too slowly"):
+    timeouts = Timeouts(silence=5, grace=0.1, pace=1_000_000, retries=0)
+    with opened(cache, timeouts=timeouts) as remote, pytest.raises(Unreachable, match="too slowly"):
         remote.open(uri, 100_000, b"etag:one")
 
 
@@ -311,9 +315,9 @@ def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
         (Item(length=False), "doesn't tell its size"),
     ],
 )
-def test_what_a_server_refuses(web: Web, remote: Remotes, item: Item, why: str) -> None:
+def test_what_a_server_refuses(web: Web, remote: Resolver, item: Item, why: str) -> None:
     uri = web.put("/a", item) + "?sig=SECRET"
-    for action in (remote.look, lambda uri: remote.open(uri, 4, b"etag:one")):
+    for action in (remote.list_objects, lambda uri: remote.open(uri, 4, b"etag:one")):
         with pytest.raises(Unreachable, match=why) as failed:
             action(uri)
         assert "SECRET" not in str(failed.value)
@@ -322,7 +326,7 @@ def test_what_a_server_refuses(web: Web, remote: Remotes, item: Item, why: str) 
         assert failed.value.__suppress_context__
 
 
-def test_servers_that_cannot_be_reached(remote: Remotes) -> None:
+def test_servers_that_cannot_be_reached(remote: Resolver) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -335,30 +339,30 @@ def test_servers_that_cannot_be_reached(remote: Remotes) -> None:
         assert "SECRET" not in str(failed.value)
 
 
-def test_tls_with_a_server_that_has_none(web: Web, remote: Remotes) -> None:
+def test_tls_with_a_server_that_has_none(web: Web, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="failed"):
-        remote.look(web.put("/a", Item()).replace("http:", "https:"))
+        remote.list_objects(web.put("/a", Item()).replace("http:", "https:"))
 
 
-def test_redirects_are_followed_to_http(web: Web, remote: Remotes) -> None:
+def test_redirects_are_followed_to_http(web: Web, remote: Resolver) -> None:
     web.put("/real", Item(b"real", etag='"r"'))
     uri = web.put("/a", Item(status=302, headers={"Location": "/real"}))
-    assert remote.look(uri) == [(b"a", uri, 4, b"etag:r")]
+    assert remote.list_objects(uri) == [(b"a", uri, 4, b"etag:r")]
     assert read(remote, uri, 4, b"etag:r") == b"real"
     loop = web.put("/loop", Item(status=302, headers={"Location": "/loop"}))
     with pytest.raises(Unreachable):
-        remote.look(loop)
+        remote.list_objects(loop)
 
 
 @pytest.mark.parametrize("status", [403, 405, 501])
-def test_servers_that_know_no_head(web: Web, remote: Remotes, status: int) -> None:
+def test_servers_that_know_no_head(web: Web, remote: Resolver, status: int) -> None:
     uri = web.put("/a", Item(no_head=status))
-    assert remote.look(uri) == [(b"a", uri, 4, b"etag:one")]
+    assert remote.list_objects(uri) == [(b"a", uri, 4, b"etag:one")]
     assert read(remote, uri, 4, b"etag:one") == b"data"
     remote.verify(uri, 4, b"etag:one")
 
 
-def test_who_asks_with_a_password(web: Web, remote: Remotes) -> None:
+def test_who_asks_with_a_password(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item()).replace("//", "//me:pw@")
     assert read(remote, uri, 4, b"etag:one") == b"data"
     with pytest.raises(Changed) as changed:
@@ -394,15 +398,15 @@ def test_one_transfer_serves_all_who_open_at_once(web: Web, cache: Path, kind: s
     data = os.urandom(200_000)
     uri = web.put("/a", Item(data, before=until(go)))
     limit = 1000 if kind == "too large" else 1 << 20
-    patience = Patience(silence=10)
-    with opened(None if kind == "no cache" else cache, limit=limit, patience=patience) as remote:
+    timeouts = Timeouts(silence=10)
+    with opened(None if kind == "no cache" else cache, limit=limit, timeouts=timeouts) as remote:
         results = together(remote._coming, 8, lambda: read(remote, uri, len(data), b"etag:one"), go.set)
         assert results == [data] * 8
         assert web.log == ["HEAD /a", "GET /a"]
         assert len(list(cache.iterdir())) == (kind == "kept")
 
 
-def test_one_failure_is_that_of_all_who_open_at_once(web: Web, remote: Remotes) -> None:
+def test_one_failure_is_that_of_all_who_open_at_once(web: Web, remote: Resolver) -> None:
     go = threading.Event()
     uri = web.put("/a", Item(status=404, before=until(go, 0.2)))
     results = together(remote._coming, 8, lambda: remote.open(uri, 4, b"etag:one"), go.set)
@@ -414,7 +418,7 @@ def test_different_objects_do_not_wait_for_each_other(web: Web, cache: Path) -> 
     go = threading.Event()
     slow = web.put("/slow", Item(before=until(go)))
     quick = web.put("/quick", Item())
-    with opened(cache, patience=Patience(silence=10)) as remote:
+    with opened(cache, timeouts=Timeouts(silence=10)) as remote:
         waiting = threading.Thread(target=lambda: read(remote, slow, 4, b"etag:one"))
         waiting.start()
         assert read(remote, quick, 4, b"etag:one") == b"data"
@@ -423,7 +427,7 @@ def test_different_objects_do_not_wait_for_each_other(web: Web, cache: Path) -> 
         waiting.join(10)
 
 
-def test_a_full_disk_is_said(web: Web, remote: Remotes, cache: Path, monkeypatch) -> None:
+def test_a_full_disk_is_said(web: Web, remote: Resolver, cache: Path, monkeypatch) -> None:
     def full(fd: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -436,7 +440,7 @@ def test_a_full_disk_is_said(web: Web, remote: Remotes, cache: Path, monkeypatch
 # ---- object stores ----------------------------------------------------------------------------------------
 
 
-class Injected(Stores):
+class Injected(StorePool):
     """Has one store for each bucket, whatever the scheme."""
 
     def __init__(self, buckets: dict[str, Any]) -> None:
@@ -446,7 +450,7 @@ class Injected(Stores):
 
     def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> Any:
         self.made.append((scheme, where))
-        return object_stores.ByObstore(self.buckets[where])
+        return obstore_store.ObstoreStore(self.buckets[where])
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -455,20 +459,20 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def stored(cache: Path, store: Any) -> Iterator[Remotes]:
+def stored(cache: Path, store: Any) -> Iterator[Resolver]:
     with opened(cache, stores=Injected({"bucket": store})) as remote:
         yield remote
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
-def test_one_object(stored: Remotes, store: Any, scheme: str) -> None:
+def test_one_object(stored: Resolver, store: Any, scheme: str) -> None:
     obstore.put(store, "dir/a 100%25?.bin", b"data")
     uri = f"{scheme}://bucket/dir/a 100%25?.bin"
-    [found] = stored.look(uri)
+    [found] = stored.list_objects(uri)
     assert (found.name, found.uri, found.size) == (b"a 100%25?.bin", uri, 4)
     assert found.checksum.startswith(b"etag:")
     assert b'"' not in found.checksum
-    assert stored.look(uri, checksum=False) == [found._replace(checksum=b"")]
+    assert stored.list_objects(uri, checksum=False) == [found._replace(checksum=b"")]
     assert read(stored, uri, 4, found.checksum) == b"data"
     stored.verify(uri, 4, found.checksum)
     obstore.put(store, "dir/a 100%25?.bin", b"DATA!")
@@ -480,24 +484,24 @@ def test_one_object(stored: Remotes, store: Any, scheme: str) -> None:
         stored.verify(uri, 4, found.checksum)
 
 
-def test_a_prefix_is_all_objects_below_it(stored: Remotes, store: Any) -> None:
+def test_a_prefix_is_all_objects_below_it(stored: Resolver, store: Any) -> None:
     keys = ["set/b", "set/a/z", "set/a-", "set/\u00e4", "set/sub/deep/x", "set2/no", "sett", "other"]
     for key in keys:
         obstore.put(store, key, key.encode())
     expected = sorted(key[4:].encode() for key in keys if key.startswith("set/"))
     for uri in ("s3://bucket/set/", "s3://bucket/set"):
-        found = stored.look(uri)
+        found = stored.list_objects(uri)
         assert [item.name for item in found] == expected
         for item in found:
             assert item.uri == "s3://bucket/set/" + item.name.decode()
             assert read(stored, item.uri, item.size, item.checksum) == b"set/" + item.name
     for uri in ("s3://bucket", "s3://bucket/"):
-        assert [item.name for item in stored.look(uri, checksum=False)] == sorted(
+        assert [item.name for item in stored.list_objects(uri, checksum=False)] == sorted(
             key.encode() for key in keys
         )
     for uri in ("s3://bucket/nothing", "s3://bucket/nothing/", "s3://bucket/sett/"):
         with pytest.raises(Unreachable, match="none below it"):
-            stored.look(uri)
+            stored.list_objects(uri)
 
 
 def test_an_object_comes_before_the_prefix_of_its_name() -> None:
@@ -505,8 +509,8 @@ def test_an_object_comes_before_the_prefix_of_its_name() -> None:
     obstore.put(store, "k", b"data")
     obstore.put(store, "k/z", b"more")
     with opened(None, stores=Injected({"bucket": store})) as remote:
-        assert [item.name for item in remote.look("gs://bucket/k")] == [b"k"]
-        assert [item.name for item in remote.look("gs://bucket/k/")] == [b"z"]
+        assert [item.name for item in remote.list_objects("gs://bucket/k")] == [b"k"]
+        assert [item.name for item in remote.list_objects("gs://bucket/k/")] == [b"z"]
 
 
 def test_empty_objects_in_the_place_of_directories_are_left_out() -> None:
@@ -514,7 +518,7 @@ def test_empty_objects_in_the_place_of_directories_are_left_out() -> None:
     for key, data in {"top": b"", "top/sub": b"", "top/sub/a": b"data", "top/empty": b""}.items():
         obstore.put(store, key, data)
     with opened(None, stores=Injected({"bucket": store})) as remote:
-        assert [item.name for item in remote.look("s3://bucket/top/")] == [b"empty", b"sub/a"]
+        assert [item.name for item in remote.list_objects("s3://bucket/top/")] == [b"empty", b"sub/a"]
 
 
 def test_too_many_objects_are_refused_while_they_are_listed(monkeypatch) -> None:
@@ -530,12 +534,12 @@ def test_too_many_objects_are_refused_while_they_are_listed(monkeypatch) -> None
             yield chunk
 
     monkeypatch.setattr(obstore, "list", counting)
-    monkeypatch.setattr(object_stores, "_LIST", 5)
+    monkeypatch.setattr(obstore_store, "_LIST", 5)
     with opened(None, stores=Injected({"bucket": store})) as remote:
         with pytest.raises(InvalidCommand, match=r"s3://bucket/set/ has more than 7 objects: .*max_objects"):
-            remote.look("s3://bucket/set/", max_objects=7)
+            remote.list_objects("s3://bucket/set/", max_objects=7)
         assert sum(listed) == 10
-        assert len(remote.look("s3://bucket/set/", max_objects=25)) == 25
+        assert len(remote.list_objects("s3://bucket/set/", max_objects=25)) == 25
 
 
 def test_stores_are_kept_by_bucket(cache: Path) -> None:
@@ -544,7 +548,7 @@ def test_stores_are_kept_by_bucket(cache: Path) -> None:
     stores = Injected({"bucket": store})
     with opened(cache, stores=stores) as remote:
         for _ in range(3):
-            [found] = remote.look("s3://bucket/k")
+            [found] = remote.list_objects("s3://bucket/k")
             read(remote, found.uri, 4, b"")
     assert stores.made == [("s3", "bucket")] * 2  # one for questions, one for transfers
 
@@ -604,10 +608,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     server.close()
 
 
-def test_a_recorded_version_is_read_though_a_newer_one_came(s3: S3, remote: Remotes, cache: Path) -> None:
+def test_a_recorded_version_is_read_though_a_newer_one_came(s3: S3, remote: Resolver, cache: Path) -> None:
     s3.versions["dir/a%20b \u00e4"] = [("v1", b"data")]
     uri = "s3://bucket/dir/a%20b \u00e4"
-    assert remote.look(uri) == [("a%20b \u00e4".encode(), uri, 4, b"version:v1")]
+    assert remote.list_objects(uri) == [("a%20b \u00e4".encode(), uri, 4, b"version:v1")]
     s3.versions["dir/a%20b \u00e4"].append(("v2", b"newer"))
     assert read(remote, uri, 4, b"version:v1") == b"data"
     remote.verify(uri, 4, b"version:v1")
@@ -620,15 +624,15 @@ def test_a_recorded_version_is_read_though_a_newer_one_came(s3: S3, remote: Remo
     assert len(list(cache.iterdir())) == 3
 
 
-def test_a_bucket_without_versions_gives_etags(s3: S3, remote: Remotes) -> None:
+def test_a_bucket_without_versions_gives_etags(s3: S3, remote: Resolver) -> None:
     s3.versions["a"] = [("null", b"data")]
-    assert remote.look("s3://bucket/a") == [(b"a", "s3://bucket/a", 4, b"etag:tag-null")]
+    assert remote.list_objects("s3://bucket/a") == [(b"a", "s3://bucket/a", 4, b"etag:tag-null")]
 
 
-def test_a_list_gives_etags_and_leaves_markers_out(s3: S3, remote: Remotes) -> None:
+def test_a_list_gives_etags_and_leaves_markers_out(s3: S3, remote: Resolver) -> None:
     for key in ("set/", "set/sub/", "set/sub/a&b", "set/x"):
         s3.versions[key] = [("v1", b"" if key.endswith("/") else key.encode())]
-    found = remote.look("s3://bucket/set")
+    found = remote.list_objects("s3://bucket/set")
     assert [(item.name, item.checksum) for item in found] == [
         (b"sub/a&b", b"etag:tag-v1"),
         (b"x", b"etag:tag-v1"),
@@ -636,33 +640,33 @@ def test_a_list_gives_etags_and_leaves_markers_out(s3: S3, remote: Remotes) -> N
     assert read(remote, found[0].uri, found[0].size, found[0].checksum) == b"set/sub/a&b"
 
 
-def test_keys_that_no_tree_can_hold(s3: S3, remote: Remotes) -> None:
+def test_keys_that_no_tree_can_hold(s3: S3, remote: Resolver) -> None:
     s3.versions["set/../../etc/passwd"] = [("v1", b"data")]
     with pytest.raises((Unreachable, InvalidCommand)):
-        remote.look("s3://bucket/set/")
+        remote.list_objects("s3://bucket/set/")
 
 
-def test_credentials_are_in_no_text(s3: S3, remote: Remotes, monkeypatch) -> None:
+def test_credentials_are_in_no_text(s3: S3, remote: Resolver, monkeypatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="connection refused") as failed:
-        remote.look("s3://bucket/a")
+        remote.list_objects("s3://bucket/a")
     assert "SECRET" not in repr(failed.value)
     assert "KEYID" not in repr(failed.value)
 
 
-def test_azure_without_an_account_says_what_is_missing(remote: Remotes, monkeypatch) -> None:
+def test_azure_without_an_account_says_what_is_missing(remote: Resolver, monkeypatch) -> None:
     for name in list(os.environ):
         if name.startswith("AZURE_"):
             monkeypatch.delenv(name)
     with pytest.raises(Unreachable, match="AZURE_STORAGE_ACCOUNT_NAME is not set"):
-        remote.look("az://container/a")
+        remote.list_objects("az://container/a")
 
 
 def test_missing_credentials_are_called_so() -> None:
     text = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token: status code: 403"
     with (
         pytest.raises(Unreachable, match="no credentials"),
-        object_stores._translated(obstore, "s3://bucket/a"),
+        obstore_store._translated(obstore, "s3://bucket/a"),
     ):
         raise obstore.exceptions.GenericError(text)
 
@@ -671,7 +675,7 @@ def test_an_unknown_failure_shows_names_of_kinds_only() -> None:
     text = 'Generic error: hunter2 is bad\n\nDebug source:\nGeneric {\n source: BadKey {\n key: "hunter2" } }'
     with (
         pytest.raises(Unreachable, match=r"failed \(BadKey\)") as failed,
-        object_stores._translated(obstore, "s3://bucket/a"),
+        obstore_store._translated(obstore, "s3://bucket/a"),
     ):
         raise obstore.exceptions.GenericError(text)
     assert "hunter2" not in repr(failed.value)
@@ -680,7 +684,7 @@ def test_an_unknown_failure_shows_names_of_kinds_only() -> None:
 # ---- without obstore --------------------------------------------------------------------------------------
 
 
-def test_without_obstore_the_cache_still_serves(web: Web, remote: Remotes, monkeypatch) -> None:
+def test_without_obstore_the_cache_still_serves(web: Web, remote: Resolver, monkeypatch) -> None:
     uri = web.put("/a", Item())
     assert read(remote, uri, 4, b"etag:one") == b"data"
     monkeypatch.setitem(sys.modules, "obstore", None)

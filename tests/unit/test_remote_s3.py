@@ -11,12 +11,12 @@ import pytest
 
 from artfs.errors import Changed, InvalidCommand, Unreachable
 from artfs.model.digest import Algorithm
-from artfs.references import Patience, Remotes
+from artfs.references import Resolver, Timeouts
 from tests.s3_server import S3Server, environment, s3_server
 
 _numbers = itertools.count(1)
 
-QUICK = Patience(connect=2, silence=5, answer=5, retries=0)
+QUICK = Timeouts(connect=2, silence=5, answer=5, retries=0)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def remote() -> Iterator[Remotes]:
-    remote = Remotes(None, algorithm=Algorithm.XXH128, careful=False, patience=QUICK)
+def remote() -> Iterator[Resolver]:
+    remote = Resolver(None, algorithm=Algorithm.XXH128, world_readable_only=False, timeouts=QUICK)
     yield remote
     remote.close()
 
@@ -49,7 +49,7 @@ def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     return server.bucket(f"bucket-{next(_numbers)}", versions=request.function is test_versions)
 
 
-def read(remote: Remotes, uri: str, size: int, checksum: bytes) -> bytes:
+def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
     fd = remote.open(uri, size, checksum)
     with open(fd, "rb") as file:
         return file.read()
@@ -62,12 +62,12 @@ def read(remote: Remotes, uri: str, size: int, checksum: bytes) -> bytes:
     "variable", ["AWS_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
 )
 def test_an_endpoint_that_is_named_may_be_http(
-    variable: str, server: S3Server, bucket: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch
+    variable: str, server: S3Server, bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.put(bucket, "a")
     monkeypatch.delenv("AWS_S3_ENDPOINT_URL")
     monkeypatch.setenv(variable, server.base)
-    assert [item.name for item in remote.look(f"s3://{bucket}/a")] == [b"a"]
+    assert [item.name for item in remote.list_objects(f"s3://{bucket}/a")] == [b"a"]
 
 
 @pytest.mark.parametrize("how", ["files", "home", "environment", "unsigned"])
@@ -92,29 +92,29 @@ def test_credentials_are_found(
     if how == "unsigned":
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         server.client.put_object_acl(Bucket=bucket, Key="a", ACL="public-read")
-    remote = Remotes(None, algorithm=Algorithm.XXH128, careful=False, patience=QUICK)
-    [found] = remote.look(f"s3://{bucket}/a")
+    remote = Resolver(None, algorithm=Algorithm.XXH128, world_readable_only=False, timeouts=QUICK)
+    [found] = remote.list_objects(f"s3://{bucket}/a")
     assert read(remote, found.uri, found.size, found.checksum) == b"data"
     remote.close()
 
 
 def test_credentials_that_come_later_are_found(
-    server: S3Server, bucket: str, remote: Remotes, tmp_path: Path
+    server: S3Server, bucket: str, remote: Resolver, tmp_path: Path
 ) -> None:
     server.put(bucket, "a")
     file = tmp_path / ".aws" / "credentials"
     text = file.read_text()
     file.write_text("")
     with pytest.raises(Unreachable, match="no credentials for it: set AWS_ACCESS_KEY_ID"):
-        remote.look(f"s3://{bucket}/a")
+        remote.list_objects(f"s3://{bucket}/a")
     file.write_text(text)
-    assert remote.look(f"s3://{bucket}/a")
+    assert remote.list_objects(f"s3://{bucket}/a")
 
 
-def test_a_profile_that_is_nowhere(bucket: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_that_is_nowhere(bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(Unreachable, match="the profile that AWS_PROFILE names is in neither file"):
-        remote.look(f"s3://{bucket}/a")
+        remote.list_objects(f"s3://{bucket}/a")
 
 
 @pytest.mark.parametrize(
@@ -126,22 +126,22 @@ def test_a_profile_that_is_nowhere(bucket: str, remote: Remotes, monkeypatch: py
     ],
 )
 def test_servers_that_cannot_be_reached(
-    endpoint: str, why: str, remote: Remotes, monkeypatch: pytest.MonkeyPatch
+    endpoint: str, why: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_S3_ENDPOINT_URL", endpoint)
     with pytest.raises(Unreachable, match=f"s3://bucket/some/key can't be had: .*{why}") as failed:
-        remote.look("s3://bucket/some/key")
+        remote.list_objects("s3://bucket/some/key")
     assert type(failed.value) is Unreachable
 
 
 # ---- keys -------------------------------------------------------------------------------------------------
 
 
-def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Resolver) -> None:
     """Their names in a tree have none; what is asked for is the key as it is."""
     for key in ("odd//b", "/top", "odd//deep///c"):
         server.put(bucket, key, key.encode())
-    [one] = remote.look(f"s3://{bucket}/odd//b")
+    [one] = remote.list_objects(f"s3://{bucket}/odd//b")
     assert (one.name, one.uri) == (b"b", f"s3://{bucket}/odd//b")
     for uri, expected in {
         f"s3://{bucket}": [b"odd/b", b"odd/deep/c", b"top"],
@@ -149,94 +149,94 @@ def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Remot
         f"s3://{bucket}/odd//": [b"b", b"deep/c"],
         f"s3://{bucket}//": [b"top"],
     }.items():
-        found = remote.look(uri)
+        found = remote.list_objects(uri)
         assert [item.name for item in found] == expected
         for item in found:
             data = item.uri.removeprefix(f"s3://{bucket}/").encode()
             assert read(remote, item.uri, item.size, item.checksum) == data
     with pytest.raises(Unreachable, match="no such object"):
-        remote.look(f"s3://{bucket}/odd/b")
+        remote.list_objects(f"s3://{bucket}/odd/b")
     server.put(bucket, "odd/b")
     with pytest.raises(
         InvalidCommand, match=rf"s3://{bucket}/odd/b and s3://{bucket}/odd//b would have the same name"
     ):
-        remote.look(f"s3://{bucket}/odd/")
+        remote.list_objects(f"s3://{bucket}/odd/")
 
 
 @pytest.mark.parametrize("key", ["set/../up", "set/./here", "set/end//"])
 def test_a_key_that_no_tree_can_hold_is_named(
-    key: str, server: S3Server, bucket: str, remote: Remotes
+    key: str, server: S3Server, bucket: str, remote: Resolver
 ) -> None:
     server.put(bucket, key)
     with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' can't stand in a tree"):
-        remote.look(f"s3://{bucket}/set/")
+        remote.list_objects(f"s3://{bucket}/set/")
     if not key.endswith("/"):
         with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' names a key with a"):
-            remote.look(f"s3://{bucket}/{key}")
+            remote.list_objects(f"s3://{bucket}/{key}")
 
 
-def test_odd_characters(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_odd_characters(server: S3Server, bucket: str, remote: Resolver) -> None:
     keys = ["a b", "a%20b", "q?x=1", "h#y", "ä/ö", "plus+", "&amp;"]
     for key in keys:
         server.put(bucket, key, key.encode())
-    found = remote.look(f"s3://{bucket}/")
+    found = remote.list_objects(f"s3://{bucket}/")
     assert {item.name.decode() for item in found} == set(keys)
     for item in found:
         if "\n" not in item.uri:  # no URI may hold one
             assert read(remote, item.uri, item.size, item.checksum) == item.name
-            assert remote.look(item.uri)[0][1:] == item[1:]
+            assert remote.list_objects(item.uri)[0][1:] == item[1:]
 
 
-def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote: Resolver) -> None:
     for key in ("dir/part-1", "dir/part-2/x", "dir/other", "party"):
         server.put(bucket, key, key.encode())
-    found = remote.look(f"s3://{bucket}/dir/part")
+    found = remote.list_objects(f"s3://{bucket}/dir/part")
     assert [item.name for item in found] == [b"part-1", b"part-2/x"]
     assert [item.uri for item in found] == [f"s3://{bucket}/dir/part-1", f"s3://{bucket}/dir/part-2/x"]
-    assert [item.name for item in remote.look(f"s3://{bucket}/part")] == [b"party"]
+    assert [item.name for item in remote.list_objects(f"s3://{bucket}/part")] == [b"party"]
     # What is below a directory of that name comes first, and is all.
     server.put(bucket, "dir/part/y")
-    assert [item.name for item in remote.look(f"s3://{bucket}/dir/part")] == [b"y"]
+    assert [item.name for item in remote.list_objects(f"s3://{bucket}/dir/part")] == [b"y"]
     for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
         with pytest.raises(Unreachable, match=f"{uri} can't be had: there is no such object, and none below"):
-            remote.look(uri)
+            remote.list_objects(uri)
 
 
-def test_more_than_a_page(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_more_than_a_page(server: S3Server, bucket: str, remote: Resolver) -> None:
     for number in range(1005):
         server.put(bucket, f"many/{number:04}", b"")
-    assert len(remote.look(f"s3://{bucket}/many")) == 1005
+    assert len(remote.list_objects(f"s3://{bucket}/many")) == 1005
     with pytest.raises(InvalidCommand, match="more than 1000 objects"):
-        remote.look(f"s3://{bucket}/many", max_objects=1000)
+        remote.list_objects(f"s3://{bucket}/many", max_objects=1000)
 
 
-def test_versions(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
     first = server.put(bucket, "dir/a", b"one")
     second = server.put(bucket, "dir/a", b"second")
-    [old] = remote.look(f"s3://{bucket}/dir/a?versionId={first}")
+    [old] = remote.list_objects(f"s3://{bucket}/dir/a?versionId={first}")
     assert old == (b"a", f"s3://{bucket}/dir/a?versionId={first}", 3, b"version:" + first.encode())
-    [new] = remote.look(f"s3://{bucket}/dir/a")
+    [new] = remote.list_objects(f"s3://{bucket}/dir/a")
     assert (new.uri, new.checksum) == (f"s3://{bucket}/dir/a", b"version:" + second.encode())
     server.put(bucket, "dir/a", b"latest")
     server.client.delete_object(Bucket=bucket, Key="dir/a")
     for item, data in ((old, b"one"), (new, b"second")):
         assert read(remote, item.uri, item.size, item.checksum) == data
         remote.verify(item.uri, item.size, item.checksum)
-    [unsure] = remote.look(old.uri, checksum=False)
+    [unsure] = remote.list_objects(old.uri, checksum=False)
     assert read(remote, unsure.uri, unsure.size, b"") == b"one"
     with pytest.raises(Unreachable, match="no such object"):
-        remote.look(f"s3://{bucket}/dir/a")
+        remote.list_objects(f"s3://{bucket}/dir/a")
     with pytest.raises(Unreachable, match="dir/a") as failed:
-        remote.look(f"s3://{bucket}/dir/a?versionId=none")
+        remote.list_objects(f"s3://{bucket}/dir/a?versionId=none")
     assert type(failed.value) is Unreachable
     for uri in (f"s3://{bucket}/?versionId=x", f"s3://{bucket}/dir/?versionId=x"):
         with pytest.raises(InvalidCommand, match="names a version, and no object"):
-            remote.look(uri)
+            remote.list_objects(uri)
 
 
-def test_what_changed_is_told(server: S3Server, bucket: str, remote: Remotes) -> None:
+def test_what_changed_is_told(server: S3Server, bucket: str, remote: Resolver) -> None:
     server.put(bucket, "big", os.urandom(5_000_000))
-    [found] = remote.look(f"s3://{bucket}/big")
+    [found] = remote.list_objects(f"s3://{bucket}/big")
     assert len(read(remote, found.uri, found.size, found.checksum)) == 5_000_000
     server.put(bucket, "big", b"small")
     with pytest.raises(Changed):
@@ -248,6 +248,6 @@ def test_what_changed_is_told(server: S3Server, bucket: str, remote: Remotes) ->
         remote.open(found.uri, found.size, found.checksum)
 
 
-def test_a_bucket_that_is_not_there(bucket: str, remote: Remotes) -> None:
+def test_a_bucket_that_is_not_there(bucket: str, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be had: there is no such bucket"):
-        remote.look("s3://no-such-bucket/a")
+        remote.list_objects("s3://no-such-bucket/a")

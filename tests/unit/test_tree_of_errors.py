@@ -91,14 +91,14 @@ BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
 
 #: Exceptions that pass between two functions of artfs, and never reach a user.
 SIGNALS = {
-    "artfs.references.answers.BrokeOff",
-    "artfs.references.answers.NoAnswerToHead",
-    "artfs.references.answers.NoObject",
-    "artfs.references.answers.Unanswered",
+    "artfs.references.remote_store.TransferBroken",
+    "artfs.references.remote_store.HeadRefused",
+    "artfs.references.remote_store.NoObject",
+    "artfs.references.remote_store.RequestFailed",
     "artfs.references.asker.GivenUp",
     "artfs.references.local_files._Refused",
-    "artfs.store.needs.Limited",
-    "artfs.store.needs.Missing",
+    "artfs.store.requirements.Limited",
+    "artfs.store.requirements.Unmet",
     "artfs.vfs.control.references_file._NoRoomError",
     "artfs.vfs.node.NoSuchAttribute",
     "artfs.vfs.node.NeedsWork",

@@ -58,7 +58,7 @@ from artfs.seal.seal import Request
 from artfs.store import probe
 from artfs.store.owners import this_process
 from artfs.volume.volume import Volume, user_name
-from artfs.volume.volume_references import References, name_taken
+from artfs.volume.volume_references import References, path_taken
 
 _SETTLING = 2.0  # seconds that others may take to end what a killed finish had decided, or to set a base
 _POLL = 0.05  # seconds between looks at what another process does
@@ -394,13 +394,13 @@ class DirectClient(Client):
             try:
                 Copier(tree, Terms()).references(found)
             except PathConflictError as error:
-                raise name_taken(os.fsencode(error.path)) from None
+                raise path_taken(os.fsencode(error.path)) from None
 
     def _look(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> list[tuple[bytes, Origin]]:
         self._pending(name, distributed_id)
-        found = self._volume.references.look(uri, path, checksum=checksum, max_objects=most)
+        found = self._volume.references.list_objects(uri, path, checksum=checksum, max_objects=most)
         return [(where, Origin(at.uri, at.size, os.fsdecode(at.checksum))) for where, at in found]
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
@@ -511,7 +511,7 @@ class _Reader:
         self._references, self._entry = references, entry
 
     def open(self) -> int:
-        self._brought = self._references.bring(self._entry)
+        self._brought = self._references.open_file(self._entry)
         return self._brought.fd
 
     def check(self, copy: int) -> None:

@@ -29,7 +29,7 @@ from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, S
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -215,7 +215,7 @@ class _OverlaidCursor(Cursor):
         if isinstance(found, ReferenceEntry) and bring:
             return self._referring.open(found)
         if isinstance(found, os.stat_result):
-            fd = files.open_regular(self._way[-1].fd, name)
+            fd = regular_files.open_regular(self._way[-1].fd, name)
             return self._referring.brought(fd) if bring else fd
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)

@@ -28,7 +28,7 @@ from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, pr
 from artfs.linux.file_copy import copy_file
 from artfs.model.digest import Hasher
 from artfs.model.entry import RUN, SEALED_MODE
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 _ATTEMPTS = 100  # of a name, against others that bring the same path at the same moment
 
@@ -232,7 +232,9 @@ class Copier:
             yield staged.file
 
             def same() -> bool:
-                with open(files.open_regular(staged.dir_fd, staged.name), "rb", buffering=0) as written:
+                with open(
+                    regular_files.open_regular(staged.dir_fd, staged.name), "rb", buffering=0
+                ) as written:
                     return _same_file(at, name, written.fileno())
 
             self._publish(at, name, staged, same)
@@ -370,7 +372,7 @@ def _open_file(at: Cursor, name: bytes) -> int:
 def _same_file(at: Cursor, name: bytes, source: int) -> bool:
     fd = _open_file(at, name)
     try:
-        return files.same_bytes(fd, source)
+        return regular_files.same_bytes(fd, source)
     finally:
         os.close(fd)
 

@@ -17,19 +17,19 @@ from typing import Any, Self
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
 from artfs.limits.budgets import FOUND
 from artfs.model import names
-from artfs.references import Asker, Found
+from artfs.references import Asker, FoundObject
 from artfs.vfs.control.control_file import ControlFile, Elsewhere, line
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, sees_all
 from artfs.vfs.node import Caller
-from artfs.volume.volume_references import References, told
+from artfs.volume.volume_references import References, describe_reference
 
 _AT_ONCE = 100  # references made before others have their turn
 _LARGEST = 1 << 63
 _DIGITS = 19  # of a number on a command line
 
 #: Paths in the tree, what shall stand there, and the run that brings it, if that is known.
-_Objects = list[tuple[bytes, Found, bytes]]
+_Objects = list[tuple[bytes, FoundObject, bytes]]
 
 
 class PendingReferences(ControlFile[PendingSubject]):
@@ -179,12 +179,12 @@ class Wanted:
     def look(self, references: References, room: Room, asker: Asker) -> _Objects:
         """Blocking. Raises OSError (ENOMEM) too."""
         try:
-            found = references.look(
+            found = references.list_objects(
                 self.uri,
                 self.path,
                 checksum=self.checksum,
                 max_objects=self.max_objects,
-                taking=room.take,
+                charge=room.take,
                 asker=asker,
             )
         except _NoRoomError as error:
@@ -210,7 +210,7 @@ def _recorded(command: bytes, references: References) -> _Objects | None:
         if read or not texts or type(size) is not int or not 0 <= size < _LARGEST:
             raise InvalidCommand("a reference has path, uri and checksum, which are texts, and a size")
         references.check(uri)
-        found = Found(b"", uri, size, os.fsencode(checksum))
+        found = FoundObject(b"", uri, size, os.fsencode(checksum))
         objects.append((_path(os.fsencode(path)), found, os.fsencode(run)))
     return objects or None
 
@@ -230,7 +230,7 @@ def _object(document: bytes) -> dict[str, Any] | None:
 
 
 def _told(objects: _Objects) -> Iterator[str]:
-    return (line(told(path, object_)) for path, object_, _ in objects)
+    return (line(describe_reference(path, object_)) for path, object_, _ in objects)
 
 
 def _path(path: bytes) -> bytes:

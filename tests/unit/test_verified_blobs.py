@@ -10,7 +10,7 @@ import pytest
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, BlobId, blob_id
-from artfs.store.verified import LARGEST, Verified
+from artfs.store.verified_blobs import LARGEST, VerifiedBlobs
 
 
 @pytest.fixture
@@ -38,46 +38,46 @@ def named(algorithm: Algorithm, data: bytes) -> BlobId:
 
 
 def test_a_sound_blob_is_verified_once(algorithm: Algorithm, fd: int) -> None:
-    verified, blob = Verified(algorithm), named(algorithm, b"data")
-    assert verified.wants(blob, fd)
+    verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
+    assert verified.needs_check(blob, fd)
     verified.check(blob, fd)
-    assert not verified.wants(blob, fd)
+    assert not verified.needs_check(blob, fd)
 
 
 def test_what_was_read_is_as_good_as_the_file(algorithm: Algorithm, fd: int) -> None:
-    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     with pytest.raises(Damaged):
         verified.check(blob, fd, memoryview(b"dato"))
-    assert verified.wants(blob, fd)
+    assert verified.needs_check(blob, fd)
     verified.check(blob, fd, memoryview(b"data"))
-    assert not verified.wants(blob, fd)
+    assert not verified.needs_check(blob, fd)
 
 
 def test_a_damaged_blob_is_never_taken_for_sound(algorithm: Algorithm, fd: int) -> None:
-    verified, blob = Verified(algorithm), named(algorithm, b"other")
+    verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"other")
     for _ in range(2):
         with pytest.raises(Damaged):
             verified.check(blob, fd)
-        assert verified.wants(blob, fd)
+        assert verified.needs_check(blob, fd)
 
 
 def test_a_blob_that_was_changed_is_verified_again(algorithm: Algorithm, fd: int, path: Path) -> None:
-    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     verified.check(blob, fd)
     path.write_bytes(b"dat0")
     os.utime(path, ns=(1, 1))
-    assert verified.wants(blob, fd)
+    assert verified.needs_check(blob, fd)
     with pytest.raises(Damaged):
         verified.check(blob, fd)
 
 
 def test_large_and_empty_ones_are_not_wanted(algorithm: Algorithm, fd: int, path: Path) -> None:
-    verified, blob = Verified(algorithm), named(algorithm, b"data")
+    verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     os.truncate(path, LARGEST)
-    assert verified.wants(blob, fd)
+    assert verified.needs_check(blob, fd)
     os.truncate(path, LARGEST + 1)
-    assert not verified.wants(blob, fd)
+    assert not verified.needs_check(blob, fd)
     verified.largest = 1 << 62
-    assert verified.wants(blob, fd)
+    assert verified.needs_check(blob, fd)
     os.truncate(path, 0)
-    assert not verified.wants(blob, fd)
+    assert not verified.needs_check(blob, fd)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, BlobId, digest_of, text
-from artfs.store import files
+from artfs.store import regular_files
 
 LARGEST = 1 << 20  # bytes
 _REMEMBERED = 100_000
@@ -23,7 +23,7 @@ _REMEMBERED = 100_000
 _State = tuple[int, int, int, int]
 
 
-class Verified:
+class VerifiedBlobs:
     """The blobs of one store that were read and found sound, those that were asked for last."""
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -33,7 +33,7 @@ class Verified:
         self._known: OrderedDict[BlobId, _State] = OrderedDict()
         self._lock = threading.Lock()
 
-    def wants(self, blob: BlobId, fd: int) -> bool:
+    def needs_check(self, blob: BlobId, fd: int) -> bool:
         """Tells whether an open blob is to be verified before its bytes are given to anybody."""
         state = _state(fd)
         return 0 < state[1] <= self.largest and self._known.get(blob) != state
@@ -47,7 +47,7 @@ class Verified:
         if data is None:
             if self._known.get(blob) == state:  # somebody else did it since this was asked for
                 return
-            digest = files.hash_fd(self._algorithm, fd)
+            digest = regular_files.hash_fd(self._algorithm, fd)
         else:
             hasher = self._algorithm.hasher()
             hasher.update(data)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from artfs.store import durable, files
+from artfs.store import durable, regular_files
 
 _NAME = re.compile(rb"[0-9a-f]{64}")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,7 +40,7 @@ class Incoming:
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-class Cache:
+class ObjectCache:
     """Keeps objects in the directory ``dir_fd``, of which it holds a descriptor of its own; None: keeps none.
 
     ``limit`` is in bytes. One object brought in last may be all that there is, and none is larger.
@@ -89,7 +89,7 @@ class Cache:
             temp = durable.temp_name()
             fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
             if not named:
-                files.unlink_quietly(self._fd, temp)
+                regular_files.unlink_quietly(self._fd, temp)
                 temp = None
         incoming = Incoming(fd, temp)
         try:
@@ -97,7 +97,7 @@ class Cache:
         finally:
             os.close(fd)
             if incoming.temp is not None and self._fd is not None:
-                files.unlink_quietly(self._fd, incoming.temp)
+                regular_files.unlink_quietly(self._fd, incoming.temp)
 
     def keep(self, incoming: Incoming, name: bytes) -> None:
         """Gives a whole object its name, and removes those that were not used for longest, but never it.
@@ -141,7 +141,7 @@ class Cache:
                 if total <= self.limit * _KEPT:
                     break
                 if name != newest:
-                    files.unlink_quietly(dir_fd, name)
+                    regular_files.unlink_quietly(dir_fd, name)
                     total -= size
         with self._lock:
             # What came while the directory was read may be counted twice; the next sweep puts that right.

@@ -18,7 +18,7 @@ ETAG, VERSION = b"etag:", b"version:"
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long servers are waited for. Seconds, but for ``retries`` and ``pace`` (bytes a second)."""
 
     connect: float = 10.0  # for a connection
@@ -31,7 +31,7 @@ class Patience:
     retry_for: float = 30.0  # after which nothing is tried again
 
 
-class Meta(NamedTuple):
+class ObjectInfo(NamedTuple):
     """What a server says of an object. ``etag`` is without quotes, which some lists leave out."""
 
     size: int
@@ -39,7 +39,7 @@ class Meta(NamedTuple):
     version: bytes
 
     @classmethod
-    def of(cls, size: int, etag: str | None, version: str | None) -> Meta:
+    def of(cls, size: int, etag: str | None, version: str | None) -> ObjectInfo:
         # "null" is S3's version of objects that are older than the versioning of their bucket.
         return cls(size, _unquoted(etag or ""), b"" if version in (None, "null") else version.encode())
 
@@ -76,7 +76,7 @@ def _unquoted(etag: str) -> bytes:
     return (weak + core).encode("utf-8", "surrogateescape")
 
 
-class Unanswered(Exception):
+class RequestFailed(Exception):
     """A failure that may be answered here; whoever called from outside gets it as Unreachable."""
 
     def __init__(self, uri: str, why: str) -> None:
@@ -84,28 +84,28 @@ class Unanswered(Exception):
         self.uri, self.why = uri, why
 
 
-class NoObject(Unanswered):
+class NoObject(RequestFailed):
     """The server answered that there is none."""
 
 
-class NoAnswerToHead(Unanswered):
+class HeadRefused(RequestFailed):
     """The server answered in a way in which it may not answer a GET."""
 
 
-class BrokeOff(Unanswered):
+class TransferBroken(RequestFailed):
     """The connection ended, or fell silent, amid the bytes."""
 
 
 @contextmanager
-def final() -> Iterator[None]:
+def as_unreachable() -> Iterator[None]:
     """Makes Unreachable of what nobody has answered."""
     try:
         yield
-    except Unanswered as failure:
+    except RequestFailed as failure:
         raise Unreachable(failure.uri, failure.why) from None
 
 
-class Store(Protocol):
+class RemoteStore(Protocol):
     """A bucket, or an http server. ``uri`` is what errors name; every failure is Unreachable or Unanswered.
 
     An empty ``version`` stands for the newest.
@@ -114,21 +114,21 @@ class Store(Protocol):
     partial: bool
     """Whether a prefix may end within a name."""
 
-    def head(self, uri: str, path: str, version: str) -> Meta:
+    def head(self, uri: str, path: str, version: str) -> ObjectInfo:
         """Asks for an object. Raises NoObject and NoAnswerToHead, too."""
 
-    def get(self, uri: str, path: str, version: str) -> tuple[Meta, Iterator[bytes]]:
+    def get(self, uri: str, path: str, version: str) -> tuple[ObjectInfo, Iterator[bytes]]:
         """Asks for the bytes of an object, which raise BrokeOff. Raises NoObject."""
 
-    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, Meta]]]:
+    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
         """Lists all objects whose key begins with the prefix, some at a time."""
 
 
 #: Of these answers to a HEAD a GET may have another one.
-NO_HEAD = (400, 403, 405, 501)
+HEAD_REFUSED = (400, 403, 405, 501)
 
 
-def of_status(status: int) -> str:
+def status_text(status: int) -> str:
     try:
         return f"its server answers {status} {http.HTTPStatus(status).phrase}"
     except ValueError:
@@ -137,15 +137,15 @@ def of_status(status: int) -> str:
 
 __all__ = [
     "ETAG",
-    "NO_HEAD",
+    "HEAD_REFUSED",
     "VERSION",
-    "BrokeOff",
-    "Meta",
-    "NoAnswerToHead",
+    "HeadRefused",
     "NoObject",
-    "Patience",
-    "Store",
-    "Unanswered",
-    "final",
-    "of_status",
+    "ObjectInfo",
+    "RemoteStore",
+    "RequestFailed",
+    "Timeouts",
+    "TransferBroken",
+    "as_unreachable",
+    "status_text",
 ]

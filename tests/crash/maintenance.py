@@ -88,7 +88,7 @@ def _failed_before_the_commit(case: Case) -> None:
 
 
 def _doubt(case: Case) -> None:
-    case.volume.store.doubt.arise(OSError(errno.EIO, os.strerror(errno.EIO)))
+    case.volume.store.failed_flush.record(OSError(errno.EIO, os.strerror(errno.EIO)))
 
 
 def _doubtful(case: Case) -> None:
@@ -131,7 +131,7 @@ UPKEEP = {
         between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
     ),
     "note a flush that failed": Scenario(_version, _doubt, forgives=True),
-    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.upkeep.gc()),
+    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.maintenance.gc()),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
     "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),

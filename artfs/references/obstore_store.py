@@ -20,15 +20,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from artfs.errors import RemoteMissing, Unreachable
-from artfs.references.answers import (
-    NO_HEAD,
-    BrokeOff,
-    Meta,
-    NoAnswerToHead,
+from artfs.references.remote_store import (
+    HEAD_REFUSED,
+    HeadRefused,
     NoObject,
-    Patience,
-    Unanswered,
-    of_status,
+    ObjectInfo,
+    RequestFailed,
+    Timeouts,
+    TransferBroken,
+    status_text,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _INHERITED = (
 )
 
 
-class ByObstore:
+class ObstoreStore:
     """A bucket, or an http address."""
 
     partial = False  # obstore lists below whole components
@@ -54,7 +54,7 @@ class ByObstore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def head(self, uri: str, path: str, version: str) -> Meta:
+    def head(self, uri: str, path: str, version: str) -> ObjectInfo:
         obstore = _obstore(uri)
         with _translated(obstore, uri):
             if version:
@@ -62,7 +62,7 @@ class ByObstore:
                 return _meta(obstore.get(self._store, path, options=options).meta)
             return _meta(obstore.head(self._store, path))
 
-    def get(self, uri: str, path: str, version: str) -> tuple[Meta, Iterator[bytes]]:
+    def get(self, uri: str, path: str, version: str) -> tuple[ObjectInfo, Iterator[bytes]]:
         obstore = _obstore(uri)
         with _translated(obstore, uri):
             result = obstore.get(self._store, path, options={"version": version} if version else None)
@@ -73,33 +73,33 @@ class ByObstore:
         try:
             with _translated(obstore, uri):
                 yield from result.stream(min_chunk_size=1)
-        except (Unreachable, Unanswered) as error:
-            raise BrokeOff(uri, error.why) from None
+        except (Unreachable, RequestFailed) as error:
+            raise TransferBroken(uri, error.why) from None
 
-    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, Meta]]]:
+    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
         obstore = _obstore(uri)
         with _translated(obstore, uri):
             for chunk in obstore.list(self._store, prefix.rstrip("/") or None, chunk_size=_LIST):
                 yield [(item["path"], _meta(item)) for item in chunk if item["path"].startswith(prefix)]
 
 
-def make(uri: str, scheme: str, where: str, patience: Patience, *, whole: bool) -> ByObstore:
+def make(uri: str, scheme: str, where: str, timeouts: Timeouts, *, whole: bool) -> ObstoreStore:
     """Makes the store of a bucket, or of an http address. Raises RemoteMissing and Unreachable."""
     obstore = _obstore(uri)
     with _translated(obstore, uri):
-        return ByObstore(_make(obstore.store, scheme, where, patience, whole))
+        return ObstoreStore(_make(obstore.store, scheme, where, timeouts, whole))
 
 
-def _make(store: Any, scheme: str, where: str, patience: Patience, whole: bool) -> ObjectStore:
+def _make(store: Any, scheme: str, where: str, timeouts: Timeouts, whole: bool) -> ObjectStore:
     client: Any = {
-        "connect_timeout": timedelta(seconds=patience.connect),
-        "read_timeout": timedelta(seconds=patience.silence),
-        "timeout": timedelta(seconds=patience.transfer if whole else patience.answer),
+        "connect_timeout": timedelta(seconds=timeouts.connect),
+        "read_timeout": timedelta(seconds=timeouts.silence),
+        "timeout": timedelta(seconds=timeouts.transfer if whole else timeouts.answer),
         "user_agent": "artfs",
     }
     retry: Any = {
-        "max_retries": patience.retries,
-        "retry_timeout": timedelta(seconds=patience.retry_for),
+        "max_retries": timeouts.retries,
+        "retry_timeout": timedelta(seconds=timeouts.retry_for),
         "backoff": {
             "init_backoff": timedelta(milliseconds=100),
             "max_backoff": timedelta(seconds=2),
@@ -131,8 +131,8 @@ def _obstore(uri: str) -> Any:
     return obstore
 
 
-def _meta(meta: Any) -> Meta:
-    return Meta.of(meta["size"], meta.get("e_tag"), meta.get("version"))
+def _meta(meta: Any) -> ObjectInfo:
+    return ObjectInfo.of(meta["size"], meta.get("e_tag"), meta.get("version"))
 
 
 # ---- what went wrong --------------------------------------------------------------------------------------
@@ -168,8 +168,8 @@ def _translated(obstore: Any, uri: str) -> Iterator[None]:
         failure: Exception
         if asked_metadata:
             failure = Unreachable(uri, "no credentials for it are in the environment")
-        elif status in NO_HEAD or "MissingContentLength" in text:
-            failure = NoAnswerToHead(uri, _why(text, status))
+        elif status in HEAD_REFUSED or "MissingContentLength" in text:
+            failure = HeadRefused(uri, _why(text, status))
         elif isinstance(error, FileNotFoundError):
             failure = NoObject(uri, "there is no such object")
         elif isinstance(error, ValueError):
@@ -182,7 +182,7 @@ def _translated(obstore: Any, uri: str) -> Iterator[None]:
 
 def _why(text: str, status: int | None) -> str:
     if status is not None:
-        return of_status(status)
+        return status_text(status)
     if code := _SYSTEM.search(text):
         return os.strerror(int(code[1])).lower()
     for word, meaning in _WORDS:

@@ -1,4 +1,4 @@
-"""The upkeep of a volume: whether it is sound, and what nothing needs any more.
+"""Maintenance of a volume: whether it is sound, and what nothing needs any more.
 
 Owns what counts as needed and as a problem, over all rooms that keep something. Blocking; any thread may
 call it, beside daemons and seals.
@@ -40,7 +40,7 @@ from artfs.volume.volume_references import References
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class Maintenance:
     """What is to be looked after; all of it is the caller's."""
 
     layout: Layout
@@ -233,4 +233,4 @@ def pending_names(collection: Collection) -> list[bytes]:
         return sorted(os.fsencode(e.name) for e in found if not e.name.startswith("."))
 
 
-__all__ = ["Upkeep", "pending_names"]
+__all__ = ["Maintenance", "pending_names"]

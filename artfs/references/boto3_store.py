@@ -18,15 +18,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from artfs.errors import RemoteMissing, Unreachable
-from artfs.references.answers import (
-    NO_HEAD,
-    BrokeOff,
-    Meta,
-    NoAnswerToHead,
+from artfs.references.remote_store import (
+    HEAD_REFUSED,
+    HeadRefused,
     NoObject,
-    Patience,
-    Unanswered,
-    of_status,
+    ObjectInfo,
+    RequestFailed,
+    Timeouts,
+    TransferBroken,
+    status_text,
 )
 
 _CHUNK = 1 << 16  # bytes
@@ -63,7 +63,7 @@ _KINDS = {
 }
 
 
-class ByBoto3:
+class Boto3Store:
     """A bucket of S3."""
 
     partial = True
@@ -71,11 +71,11 @@ class ByBoto3:
     def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
 
-    def head(self, uri: str, path: str, version: str) -> Meta:
+    def head(self, uri: str, path: str, version: str) -> ObjectInfo:
         with _translated(uri, head=True):
             return _meta(self._client.head_object(**self._named(path, version)))
 
-    def get(self, uri: str, path: str, version: str) -> tuple[Meta, Iterator[bytes]]:
+    def get(self, uri: str, path: str, version: str) -> tuple[ObjectInfo, Iterator[bytes]]:
         with _translated(uri):
             answer = self._client.get_object(**self._named(path, version))
         return _meta(answer), self._chunks(uri, answer["Body"])
@@ -85,17 +85,17 @@ class ByBoto3:
         try:
             with _translated(uri):
                 yield from body.iter_chunks(_CHUNK)
-        except (Unreachable, Unanswered) as error:
-            raise BrokeOff(uri, error.why) from None
+        except (Unreachable, RequestFailed) as error:
+            raise TransferBroken(uri, error.why) from None
         finally:
             body.close()
 
-    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, Meta]]]:
+    def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
         with _translated(uri):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 yield [
-                    (item["Key"], Meta.of(item["Size"], item.get("ETag"), None))
+                    (item["Key"], ObjectInfo.of(item["Size"], item.get("ETag"), None))
                     for item in page.get("Contents", ())
                 ]
 
@@ -104,7 +104,7 @@ class ByBoto3:
         return {**named, "VersionId": version} if version else named
 
 
-def client(uri: str, patience: Patience) -> Any:
+def client(uri: str, timeouts: Timeouts) -> Any:
     """Makes a client, for any bucket and any thread. Raises RemoteMissing and Unreachable."""
     try:
         import boto3
@@ -123,9 +123,9 @@ def client(uri: str, patience: Patience) -> Any:
             region_name=os.environ.get("AWS_REGION") or session.region_name or _REGION,
             endpoint_url=_endpoint(),
             config=Config(
-                connect_timeout=patience.connect,
-                read_timeout=patience.silence,
-                retries={"total_max_attempts": 1 + patience.retries, "mode": "standard"},
+                connect_timeout=timeouts.connect,
+                read_timeout=timeouts.silence,
+                retries={"total_max_attempts": 1 + timeouts.retries, "mode": "standard"},
                 max_pool_connections=_CONNECTIONS,
                 user_agent_extra="artfs",
                 signature_version=UNSIGNED if unsigned else None,
@@ -141,8 +141,8 @@ def _endpoint() -> str | None:
     return None if named("AWS_ENDPOINT_URL_S3") or named("AWS_ENDPOINT_URL") else named("AWS_ENDPOINT")
 
 
-def _meta(answer: Any) -> Meta:
-    return Meta.of(answer["ContentLength"], answer.get("ETag"), answer.get("VersionId"))
+def _meta(answer: Any) -> ObjectInfo:
+    return ObjectInfo.of(answer["ContentLength"], answer.get("ETag"), answer.get("VersionId"))
 
 
 @contextmanager
@@ -163,12 +163,12 @@ def _translated(uri: str, *, head: bool = False) -> Iterator[None]:
         raise Unreachable(uri, "the endpoint that is set for S3 is no address") from None
 
 
-def _refused(uri: str, response: Any, head: bool) -> Unreachable | Unanswered:
+def _refused(uri: str, response: Any, head: bool) -> Unreachable | RequestFailed:
     code = response.get("Error", {}).get("Code", "")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    why = _CODES.get(code) or of_status(status)
-    if head and status in NO_HEAD:
-        return NoAnswerToHead(uri, why)
+    why = _CODES.get(code) or status_text(status)
+    if head and status in HEAD_REFUSED:
+        return HeadRefused(uri, why)
     if code == "NoSuchBucket" or status != 404:
         return Unreachable(uri, why)
     return NoObject(uri, _CODES.get(code, "there is no such object"))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from artfs.store import durable
 
 
-def sweep(trash_fd: int, *, dry_run: bool = False) -> int:
+def empty_trash(trash_fd: int, *, dry_run: bool = False) -> int:
     """Removes all that is in the trash; returns how many names were at its top before.
 
     What can't be removed (an immutable file, a mount point) stays, and everything else goes.
@@ -27,11 +27,11 @@ def sweep(trash_fd: int, *, dry_run: bool = False) -> int:
     if not dry_run:
         for name in names:
             with contextlib.suppress(OSError):
-                remove(trash_fd, name)
+                remove_tree(trash_fd, name)
     return len(names)
 
 
-def remove(trash_fd: int, name: bytes) -> None:
+def remove_tree(trash_fd: int, name: bytes) -> None:
     """Removes one file or tree at the top of the trash.
 
     Raises OSError for what can't be removed, after everything beside it is gone.
@@ -93,7 +93,7 @@ def _is_directory(dir_fd: int, name: bytes) -> bool:
 def sweep_stale_directories(
     dir_fd: int,
     *,
-    all_of_them: bool = False,
+    any_age: bool = False,
     dry_run: bool = False,
     unless: Callable[[bytes], bool] = lambda _name: False,
 ) -> int:
@@ -109,8 +109,8 @@ def sweep_stale_directories(
             info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
             if not (stat.S_ISDIR(info.st_mode) and name.startswith(durable.TEMP_PREFIX)):
                 continue
-            if (all_of_them or durable.is_stale_temp(name, info.st_ctime)) and not unless(name):
+            if (any_age or durable.is_stale_temp(name, info.st_ctime)) and not unless(name):
                 count += 1
                 if not dry_run:
-                    remove(dir_fd, name)
+                    remove_tree(dir_fd, name)
     return count

@@ -90,9 +90,9 @@ def test_the_next_finish_writes_all_anew(
         hold(path, tmp_path)
         doubtful = inodes(path)
         assert finish(volume, name) == "v0"
-        volume.upkeep.gc()  # a page that no version needs is no harm
+        volume.maintenance.gc()  # a page that no version needs is no harm
         assert not objects(path) & doubtful
-        assert volume.upkeep.check().sound
+        assert volume.maintenance.check().sound
 
 
 def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
@@ -106,13 +106,13 @@ def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
 
         def another(step: str) -> None:
             if step == "objects:sync" and failures:
-                volume.store.doubt.arise(failures.pop())
+                volume.store.failed_flush.record(failures.pop())
 
         with steps(another):
             assert finish(volume, b"job") == "v0"
         assert not failures
         assert not objects(path, "blobs") & doubtful
-        assert volume.upkeep.check().sound
+        assert volume.maintenance.check().sound
 
 
 def test_what_is_being_finished_while_another_process_fails_is_written_anew(
@@ -134,7 +134,7 @@ def test_what_is_being_finished_while_another_process_fails_is_written_anew(
             assert finish(volume, b"equal") == "v0"
         assert failed
         assert not objects(path, "blobs") & doubtful
-        assert volume.upkeep.check().sound
+        assert volume.maintenance.check().sound
 
 
 def test_gc_ends_it_when_nothing_is_pending(
@@ -143,12 +143,12 @@ def test_gc_ends_it_when_nothing_is_pending(
     fail_to_finish(path, monkeypatch)
     doubt = path / "objects" / "doubt"
     with Volume.open(path) as volume:
-        volume.upkeep.gc()
+        volume.maintenance.gc()
         assert doubt.exists()
         finish(volume, b"job")
-        volume.upkeep.preview_gc()
+        volume.maintenance.preview_gc()
         assert doubt.exists()
-        volume.upkeep.gc()
+        volume.maintenance.gc()
         assert not doubt.exists()
         stored = objects(path, "blobs")
         start(volume, b"again")

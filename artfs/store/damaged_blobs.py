@@ -20,7 +20,7 @@ from artfs.store import durable
 _SETTLED_NS = 2_000_000_000
 
 
-class Marks:
+class DamagedBlobs:
     """The set of marks, re-read only after the directory changed: to ask costs one fstat(2)."""
 
     def __init__(self, dir_fd: int) -> None:
