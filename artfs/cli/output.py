@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def moment(timestamp: str) -> str:
 @contextlib.contextmanager
 def progress(labels: dict[str, str]) -> Iterator[Progress]:
     """Yields a callback that draws a bar for each phase on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda _phase, _done, _total: None
         return
     from rich import filesize
