@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -61,6 +62,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"FUSE is missing: {why}", pytrace=False)
         skipped.append(item.nodeid)
         pytest.skip(f"FUSE is missing: {why}")
+
+
+def pytest_collection_finish() -> None:
+    """Exempts the tests from garbage collection: a quarter of a million objects, at which it looks for 0.2 s.
+
+    In a forked process it would also copy all of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 skipped: list[str] = []

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.conformance.helpers import eventually
 from tests.thorough import THOROUGH
 
@@ -55,9 +56,13 @@ def artfs(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command of artfs to its end; the caller looks at the exit status."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    variables = {**os.environ, "PYTHONPATH": path, **(environment or {})}
+    words = list(map(str, arguments))
+    if warm.is_possible():
+        return warm.run(words, variables, timeout)
     return subprocess.run(
-        [sys.executable, "-m", "artfs", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        [sys.executable, "-m", "artfs", *words],
+        env=variables,
         capture_output=True,
         text=True,
         timeout=timeout,
