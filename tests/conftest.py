@@ -33,6 +33,10 @@ hypothesis.settings.load_profile("suite")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# For the processes that tests start: where artfs is, and the tests.
+REPOSITORY = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
 _TRY_MOUNT = """
 import sys, pyfuse3
 pyfuse3.init(pyfuse3.Operations(), sys.argv[1], {"fsname=artfs-test"})

@@ -21,18 +21,20 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.reduction import DupFd
 from typing import Any
 
+import artfs.client.direct.direct_client
+import artfs.client.mounted.mounted_client
+import artfs.daemon.serve  # noqa: F401
 from artfs.cli.main import run as run_artfs
-from artfs.mount import background
+from artfs.daemon import background
 
 _MAIN = os.getpid()
-_launch_other = background.launch
-_IMPORTED = [f"artfs.{name}" for name in ("cli.main", "access.direct", "access.mounted", "mount.service")]
+_launch_supervisor = background.launch
 
 
 @functools.cache
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_IMPORTED)
+    context.set_forkserver_preload([__name__])
     return context
 
 
@@ -91,7 +93,7 @@ class _Command(_context().Process):  # type: ignore[misc]
         for number, stream in enumerate(self._streams, 1):
             os.dup2(fd := stream.detach(), number)
             os.close(fd)
-        background.launch = _launch
+        background.launch = _launch  # type: ignore[assignment]
         sys.exit(_run(arguments))
 
 
@@ -100,10 +102,10 @@ def _run(arguments: Sequence[str]) -> int:
     return run_artfs(arguments)
 
 
-def _launch(command: Sequence[str], **how: Any) -> tuple[Any, int]:
+def _launch(command: Sequence[str], **how: Any) -> tuple[subprocess.Popen[bytes] | _Forked, int]:
     """Stands for :func:`background.launch`. A supervisor is too small to be forked from what has pyfuse3."""
     if "--supervise" in command:
-        return _launch_other(command, **how)
+        return _launch_supervisor(command, **how)
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -7,7 +7,6 @@ module share one volume for each way: `name` is a collection that no other test 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Cli
-from tests.mount.mounting import REPOSITORY, mounted_volume
+from tests.mount.mounting import mounted_volume
 
 _numbers = itertools.count(1)
 
@@ -53,6 +52,3 @@ def name() -> str:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARTFS_VOLUME", raising=False)
-    # For the daemons that `artfs mount` starts.
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("PYTHONPATH", path)

@@ -11,7 +11,6 @@ import pytest
 
 from artfs.client.open import open_client
 from tests.cli.running import Cli, snapshot
-from tests.mount.mounting import REPOSITORY
 
 OLD = 981_173_106 * 10**9 + 123_456_789
 
@@ -147,7 +146,6 @@ def test_the_volume_can_not_be_put_into_itself(cli: Cli, name: str) -> None:
 
 def test_many_processes_fill_one_id(cli: Cli, name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "artfs", "--volume", str(cli.path), "put", "--name", name, "--id", "job"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     processes = []
     for number in range(4):
         part = tmp_path / f"part-{number}"
@@ -155,7 +153,7 @@ def test_many_processes_fill_one_id(cli: Cli, name: str, tmp_path: Path) -> None
         (part / "shared").write_text(f"{number}" * 100_000)
         for file in range(20):
             (part / f"{number}-{file}").write_text(f"{number} {file}")
-        processes.append(subprocess.Popen([*command, str(part)], env=environment))
+        processes.append(subprocess.Popen([*command, str(part)]))
     assert [process.wait(60) for process in processes] == [0] * 4
     assert cli("finish", f"{name}/job").out == f"{name}:v0\n"
     cli("get", name, tmp_path / "out")
@@ -290,7 +288,7 @@ def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_pa
         "run(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", script, "--volume", str(cli.volume), "finish", f"{name}/job", "best"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False)
+    done = subprocess.run(command, check=False)
     assert done.returncode == 9
     late = f"'job' of '{name}' is finished: it is v0; start another id"
     assert cli.refused("put", tmp_path / "a", "--name", name, "--id", "job") == late

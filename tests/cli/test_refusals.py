@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.running import Cli
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, mounted_volume
+from tests.mount.mounting import MountedVolume, artfs, mounted_volume
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -129,7 +129,7 @@ main()
 
 def _as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _BECOME_NOBODY, *words]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -173,10 +173,7 @@ def test_a_full_stdout_is_told(volume: Path) -> None:
 
 
 def _shell(command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60, check=False
-    )
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
 
 
 # ---- mounts ----------------------------------------------------------------------------------------------
@@ -286,21 +283,19 @@ def test_nothing_but_a_folder_can_be_seen(mounted: MountedVolume, tmp_path: Path
 def _unshared(before: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs artfs in a mount namespace of its own, after a command there."""
     script = f'{before} && exec "{sys.executable}" -m artfs "$@"'
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.fuse
 def test_a_finish_that_waits_can_be_interrupted(mounted: MountedVolume) -> None:
     _at(mounted.point)("new", "waiting", "--id", "job")
     command = [sys.executable, "-m", "artfs", "--volume", str(mounted.point)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with open(mounted.point / "waiting" / "pending" / "job" / "file", "w"):
         reason = _at(mounted.point).refused("finish", "waiting/job", "--wait", "0.1")
         assert f"file (pid {os.getpid()} " in reason
         process = subprocess.Popen(
-            [*command, "finish", "waiting/job", "--wait", "60"], env=environment, stderr=subprocess.PIPE
+            [*command, "finish", "waiting/job", "--wait", "60"], stderr=subprocess.PIPE
         )
         eventually(lambda: "fuse" in Path(f"/proc/{process.pid}/wchan").read_text() or _waits(process.pid))
         time.sleep(0.3)

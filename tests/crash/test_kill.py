@@ -21,7 +21,7 @@ from tests.conformance.helpers import eventually
 from tests.conformance.processes import Child
 from tests.crash.harness import SCENARIOS, Case, prepared
 from tests.mount.control import command, finish, show_json, snapshot
-from tests.mount.mounting import REPOSITORY, MountedVolume, is_alive, mounted_volume, must
+from tests.mount.mounting import MountedVolume, is_alive, mounted_volume, must
 
 VICTIM = Path(__file__).with_name("victim.py")
 SEAL = SCENARIOS["seal with files that are stored"]
@@ -47,10 +47,8 @@ COMMITTED = LABELS.index("commit:sync-dir")
 
 
 def start_victim(how: str, label: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [sys.executable, VICTIM, how, label, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

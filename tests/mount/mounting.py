@@ -55,8 +55,7 @@ def artfs(
     *arguments: str | Path, timeout: float = 60, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command of artfs to its end; the caller looks at the exit status."""
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    variables = {**os.environ, "PYTHONPATH": path, **(environment or {})}
+    variables = {**os.environ, **(environment or {})}
     words = list(map(str, arguments))
     if warm.is_possible():
         return warm.run(words, variables, timeout)

@@ -24,7 +24,7 @@ from artfs.daemon import background
 from artfs.daemon.supervisor import Policy, Supervisor
 from artfs.errors import MountError
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, is_alive, must
+from tests.mount.mounting import MountedVolume, artfs, is_alive, must
 
 CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
 """What users get from a dead mount: the second one who waited for an answer when the daemon died."""
@@ -198,7 +198,6 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO)
     end, *delays = map(float, arguments[3:])
     policy = Policy(end=end, delays=delays)
-    os.environ["PYTHONPATH"] = str(REPOSITORY)
     daemon = [*background.PROGRAM, "mount", "--foreground", volume, point]
     with background.reporting() as report:
         supervisor = Supervisor(

@@ -17,7 +17,7 @@ import pytest
 from artfs.daemon import background
 from artfs.fuse.operations import Operations
 from tests.conformance.helpers import eventually, fails
-from tests.mount.mounting import REPOSITORY, MountedVolume, mounted_volume
+from tests.mount.mounting import MountedVolume, mounted_volume
 
 # What pyfuse3 has besides operations that answer: flags, and what never raises by itself.
 NO_ANSWER = {"init", "forget", "stacktrace"}
@@ -55,8 +55,6 @@ class RaisingMount(MountedVolume):
     def _mount(self) -> None:
         self.trigger.write_text("")
         os.environ["ARTFS_TEST_RAISE"] = str(self.trigger)
-        path = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = str(REPOSITORY)
         try:
             background.start(
                 ["mount", "--foreground", *self.options, "--", str(self.volume), str(self.point)],
@@ -64,9 +62,7 @@ class RaisingMount(MountedVolume):
                 program=[sys.executable, "-m", "tests.mount.raising"],
             )
         finally:
-            del os.environ["ARTFS_TEST_RAISE"], os.environ["PYTHONPATH"]
-            if path is not None:
-                os.environ["PYTHONPATH"] = path
+            del os.environ["ARTFS_TEST_RAISE"]
 
     def log(self) -> str:
         """The log without the surprises that were asked for, once a test has counted them."""

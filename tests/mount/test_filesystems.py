@@ -17,7 +17,7 @@ import pytest
 
 from artfs.daemon import background
 from tests.mount.control import finish
-from tests.mount.mounting import REPOSITORY, MountedVolume, artfs, mounted_volume, must
+from tests.mount.mounting import MountedVolume, artfs, mounted_volume, must
 
 pytestmark = pytest.mark.fuse
 
@@ -132,7 +132,7 @@ _CEPH = """
 import os, sys
 from types import SimpleNamespace
 from artfs.cli.main import main
-from artfs.mount import operations
+from artfs.fuse import operations
 
 def fstatvfs(fd):
     found = os.fstatvfs(fd)
@@ -148,13 +148,11 @@ class OnCeph(MountedVolume):
     """A volume whose filesystem counts free inodes below zero."""
 
     def _mount(self) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(REPOSITORY))
-            background.start(
-                ["mount", "--foreground", "--", str(self.volume), str(self.point)],
-                self.volume / "logs" / "mount.log",
-                program=[sys.executable, "-c", _CEPH],
-            )
+        background.start(
+            ["mount", "--foreground", "--", str(self.volume), str(self.point)],
+            self.volume / "logs" / "mount.log",
+            program=[sys.executable, "-c", _CEPH],
+        )
 
 
 def test_statfs_where_free_inodes_are_not_counted() -> None:

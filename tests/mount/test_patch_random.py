@@ -25,7 +25,7 @@ from artfs.vfs.node import Attributes, Listed, Listing, Node
 from tests.conformance.dirstream import Stream
 from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem, When
 from tests.mount.control import command, finish, show_json
-from tests.mount.mounting import REPOSITORY, MountedVolume
+from tests.mount.mounting import MountedVolume
 from tests.property.looking import look
 from tests.property.moving import MovingMachine
 from tests.property.patching import Opened
@@ -300,8 +300,6 @@ def test_what_was_done_is_a_script(shared_mnt: Path, tmp_path: Path):
     before = set(os.listdir(shared_mnt))
     done = subprocess.run(
         [sys.executable, tmp_path / "script.py", shared_mnt],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         check=False,
         capture_output=True,
         text=True,

@@ -20,7 +20,7 @@ import pytest
 
 from artfs.sdk import connection, current
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import REPOSITORY, mounted_volume, must
+from tests.mount.mounting import mounted_volume, must
 from tests.thorough import THOROUGH
 
 _numbers = itertools.count(1)
@@ -97,8 +97,6 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """The volume that the SDK uses in this test, and an empty directory to work in."""
     monkeypatch.setenv("ARTFS_VOLUME", str(shared_place.path))
     monkeypatch.chdir(tmp_path)
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("PYTHONPATH", path)
     yield shared_place
     assert current.run() is None, "the test left a run open"
     gc.collect()

@@ -108,18 +108,9 @@ sys.stdin.readline()
 
 def in_processes(path: Path, script: str, count: int = 4) -> list[Any]:
     """Runs a script in several processes, from the same moment on; returns the JSON that each prints."""
-    top = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": top}
     command = [sys.executable, "-c", _PREAMBLE + script, str(path)]
     processes = [
-        subprocess.Popen(
-            [*command, str(n)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=top,
-        )
+        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for n in range(count)
     ]
     try:
