@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
 from artfs.client.reference_writer import Referring
 from artfs.client.trees import Cursor, Origin, Staged, Tree
-from artfs.linux.walk import Directories
+from artfs.linux.walk import DirectoryStack
 from artfs.pending.hashes import Hashes
 from artfs.store import durable, regular_files
 
@@ -70,7 +70,7 @@ class _PlainCursor(Cursor):
     def __init__(
         self, root_fd: int, referring: Referring, staging_fd: int | None, hashes: Hashes | None
     ) -> None:
-        self._to = Directories(os.open(b".", _ROOT, dir_fd=root_fd))
+        self._to = DirectoryStack(os.open(b".", _ROOT, dir_fd=root_fd))
         self._referring = referring
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 

@@ -113,7 +113,7 @@ class Cursor(ABC):
     def status(self, name: bytes = b".") -> os.stat_result:
         """Returns the status of an entry, by default of the directory itself. Raises FileNotFoundError."""
 
-    def look(self, name: bytes) -> os.stat_result | None:
+    def find(self, name: bytes) -> os.stat_result | None:
         """Returns the same; None if there is no such entry."""
         try:
             return self.status(name)

@@ -1,6 +1,9 @@
-"""Ways down a directory tree by descriptors, so that no path is too long and no symlink leads astray.
+"""The one walk of directory trees: by descriptors, so that no path is too long and no symlink leads astray.
 
-Owns walking. Knows nothing of volumes. Each object belongs to one thread.
+Owns how a walk goes down and up again, with a bounded number of descriptors, and that it never leaves its
+tree: where ``..`` leads elsewhere than to the directory that it came from, it fails. Knows nothing of
+volumes. Blocking; each object belongs to one thread. Others may change the tree meanwhile: what is gone is
+passed over, and a directory that is moved may be seen twice or not at all.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ Identity = tuple[int, int]
 _DEEP = 100  # levels whose directories stay open; those above are found again by their child's ".."
 
 
-class Directories:
-    """The directories from a root down to where one stands."""
+class DirectoryStack:
+    """The directories from a root down to the current one."""
 
     _fds: list[int] = []  # for __del__, should __init__ have been interrupted
 
@@ -30,27 +33,29 @@ class Directories:
         self._fds = [root_fd]
         self._identities = [identity(root_fd)]
         self._names: list[bytes] = []
-        self._prefix = b""
+        self._path: bytes | None = b""
 
     @property
     def fd(self) -> int:
-        """The directory where one stands."""
+        """The current directory. Only this object's walk lists it, so its offset is not shared."""
         return self._fds[-1]
 
     @property
     def path(self) -> bytes:
         """Its path below the root; empty for the root."""
-        return self._prefix[:-1]
+        if self._path is None:  # made when it is asked for: it is long where a tree is deep
+            self._path = b"/".join(self._names)
+        return self._path
 
     def below(self, name: bytes) -> bytes:
         """Returns the path of a name in it."""
-        return self._prefix + name
+        return self.path + b"/" + name if self._names else name
 
     def names(self) -> list[bytes]:
         """Returns the names of all entries, sorted."""
         return sorted(map(os.fsencode, os.listdir(self.fd)))
 
-    def look(self, name: bytes) -> os.stat_result | None:
+    def find(self, name: bytes) -> os.stat_result | None:
         """Returns the status of an entry; None if it is gone."""
         try:
             return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
@@ -74,20 +79,21 @@ class Directories:
         self._fds.append(fd)
         self._identities.append(identity(fd))
         self._names.append(name)
-        self._prefix += name + b"/"
+        self._path = None
 
     def leave(self) -> None:
-        """Goes up again."""
+        """Goes up again. Raises FileNotFoundError if the current directory was moved to another one."""
         fd = self._fds.pop()
         self._identities.pop()
-        name = self._names.pop()
-        self._prefix = self._prefix[: -len(name) - 1]
+        self._names.pop()
+        self._path = None
         try:
             if self._fds[-1] < 0:
-                above = os.open(b"..", DIRECTORY, dir_fd=fd)
-                self._fds[-1] = above
-                if identity(above) != self._identities[-1]:
-                    raise OSError(errno.ESTALE, "a directory was moved away meanwhile", self.path)
+                self._fds[-1] = os.open(b"..", DIRECTORY, dir_fd=fd)
+                if identity(self.fd) != self._identities[-1]:
+                    os.close(self.fd)
+                    self._fds[-1] = -1
+                    raise FileNotFoundError(errno.ENOENT, "a directory was moved meanwhile", self.path)
         finally:
             os.close(fd)
 
@@ -106,7 +112,7 @@ class Directories:
         self.close()
 
 
-class Found(NamedTuple):
+class WalkEntry(NamedTuple):
     """One entry of a walk; `leaving` is the second time that a directory comes, after all that is in it."""
 
     path: bytes
@@ -119,14 +125,14 @@ class Found(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-class Walked(Protocol):
-    """What can be walked through: it stands at a directory."""
+class Walkable(Protocol):
+    """What :func:`walk` walks through: it has a current directory."""
 
     def names(self) -> list[bytes]: ...
 
     def below(self, name: bytes) -> bytes: ...
 
-    def look(self, name: bytes) -> os.stat_result | None: ...
+    def find(self, name: bytes) -> os.stat_result | None: ...
 
     def enter(self, name: bytes) -> None: ...
 
@@ -134,14 +140,14 @@ class Walked(Protocol):
 
 
 def walk(
-    at: Walked, wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True
-) -> Iterator[Found]:
-    """Yields everything below where `at` stands, by name; a directory before and after its content.
+    at: Walkable, wanted: Callable[[bytes, os.stat_result], bool] = lambda _path, _status: True
+) -> Iterator[WalkEntry]:
+    """Yields all that is below the current directory of `at`, by name; a directory before and after the rest.
 
-    Whenever it yields, `at` stands at the directory that holds the entry. What is not `wanted` is left out,
-    a directory with all that is in it.
+    Whenever it yields, the current directory is the one that holds the entry. What is not `wanted` is left
+    out, a directory with all that is in it.
     """
-    todo: list[tuple[Iterator[bytes], Found | None]] = [(iter(at.names()), None)]
+    todo: list[tuple[Iterator[bytes], WalkEntry | None]] = [(iter(at.names()), None)]
     while todo:
         listing, entered = todo[-1]
         name = next(listing, None)
@@ -151,17 +157,57 @@ def walk(
                 at.leave()
                 yield entered._replace(leaving=True)
             continue
-        status = at.look(name)
+        status = at.find(name)
         if status is None:
             continue  # gone since it was listed
-        found = Found(at.below(name), name, status)
-        if not wanted(found.path, status):
+        entry = WalkEntry(at.below(name), name, status)
+        if not wanted(entry.path, status):
             continue
-        yield found
-        if found.is_directory:
-            with naming(found.path):
+        yield entry
+        if entry.is_directory:
+            with naming(entry.path):
                 at.enter(name)
-            todo.append((iter(at.names()), found))
+            todo.append((iter(at.names()), entry))
+
+
+def scan(
+    root_fd: int, skip: Callable[[bytes], bool] = lambda _name: False
+) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
+    """Yields a descriptor of each directory from `root_fd` down, and its entries, in no order.
+
+    Both are good until the next step of the iterator. Goes down into all subdirectories but for those that
+    `skip` names and those that can't be opened. Ends where a directory was moved to another one.
+    """
+    with DirectoryStack(os.open(b".", DIRECTORY, dir_fd=root_fd)) as at:
+        todo: list[list[bytes]] = []  # the subdirectories still to be seen, of each level
+        while True:
+            with os.scandir(at.fd) as listing:
+                entries = list(listing)
+            yield at.fd, entries
+            todo.append(
+                [
+                    name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and not skip(name := os.fsencode(entry.name))
+                ]
+            )
+            while not (todo[-1] and _entered(at, todo[-1].pop())):
+                if not todo[-1]:
+                    todo.pop()
+                    if not todo:
+                        return
+                    try:
+                        at.leave()
+                    except FileNotFoundError:
+                        return
+
+
+def _entered(at: DirectoryStack, name: bytes) -> bool:
+    try:
+        at.enter(name)
+    except OSError:  # gone or replaced since it was listed
+        return False
+    return True
 
 
 def identity(fd: int) -> Identity:

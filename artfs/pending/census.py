@@ -10,10 +10,10 @@ import os
 import stat
 from typing import NamedTuple
 
+from artfs.linux.walk import scan
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay
-from artfs.pending.walk import directories
 
 
 class Census(NamedTuple):
@@ -27,7 +27,7 @@ class Census(NamedTuple):
 def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
     """Counts the files below a directory; ``patched`` tells whether directories may lie over lower ones."""
     files = size = own = 0
-    for fd, entries in directories(root_fd):
+    for fd, entries in scan(root_fd, overlay.is_reserved):
         lower = overlay.lower_of(fd) if patched else None
         if lower is not None:
             below = reader.summary(lower.tree)
@@ -59,7 +59,7 @@ def newest_change(root_fd: int) -> float:
     In seconds since the epoch. Not mtime: tar and rsync set that back.
     """
     newest = 0.0
-    for fd, entries in directories(root_fd):
+    for fd, entries in scan(root_fd, overlay.is_reserved):
         newest = max(newest, os.fstat(fd).st_ctime)
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # gone since it was listed

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from artfs.errors import Damaged, DraftNotFoundError
+from artfs.linux.walk import scan
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay, unshare
 from artfs.pending.draft import Draft
-from artfs.pending.walk import directories
 
 
 def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
@@ -44,7 +44,7 @@ def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
 
 
 def _below(root: int, reader: TreeReader) -> Iterator[Damaged]:
-    for fd, entries in directories(root):
+    for fd, entries in scan(root, overlay.is_reserved):
         lower = _found(partial(overlay.lower_of, fd))
         found = [lower, _found(partial(overlay.gone, fd))]
         if isinstance(lower, overlay.Lower):

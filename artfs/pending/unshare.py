@@ -17,11 +17,11 @@ from collections.abc import Iterator
 
 from artfs.errors import Damaged
 from artfs.linux.file_copy import copy_file
+from artfs.linux.walk import scan
 from artfs.pending import overlay
 from artfs.pending.draft import Draft
 from artfs.pending.place import Place
 from artfs.pending.tree import PendingTree
-from artfs.pending.walk import directories
 from artfs.store import durable, regular_files
 
 _COPY = b"unshared-"  # and the number of the inode that it is a copy of
@@ -119,7 +119,7 @@ def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
     staging = tree.draft.fd
     root = tree.open_root()
     try:
-        for directory, entries in directories(root):
+        for directory, entries in scan(root, overlay.is_reserved):
             for entry in entries:
                 if entry.inode() == serial and entry.is_file(follow_symlinks=False):
                     name = os.fsencode(entry.name)

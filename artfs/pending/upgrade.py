@@ -18,7 +18,8 @@ import stat
 import time
 
 from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
-from artfs.pending import overlay, walk
+from artfs.linux.walk import scan
+from artfs.pending import overlay
 from artfs.pending.draft import PENDING, TREE, Draft
 from artfs.store import durable, reserve
 from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
@@ -120,7 +121,7 @@ def _upgrade_tree(layout: Layout, path: bytes) -> None:
         if _is_old_overlay(root):
             _check_permissions(layout, os.fstat(root), path)
             left = 1  # the walk passes over what it can't open
-            for fd, entries in walk.directories(root):
+            for fd, entries in scan(root, overlay.is_reserved):
                 left += _upgrade_directory(layout, path, fd, entries) - 1
             if left:
                 raise OSError(errno.EIO, f"not every directory of '{printable(path)}' can be read")

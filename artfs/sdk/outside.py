@@ -14,7 +14,7 @@ from typing import Any
 from artfs.client.interface import Client
 from artfs.client.transfer.get import get
 from artfs.errors import naming, printable
-from artfs.linux.walk import Directories, Found, walk
+from artfs.linux.walk import DirectoryStack, WalkEntry, walk
 from artfs.model.digest import Algorithm
 from artfs.sdk import progress
 from artfs.store import regular_files
@@ -42,7 +42,7 @@ def prune(manifest: Mapping[str, Any], target: str) -> None:
     """Deletes what is in a directory and not in a version, or there as something else."""
     if not os.path.isdir(target):
         return
-    with Directories(os.open(target, _ROOT)) as directories:
+    with DirectoryStack(os.open(target, _ROOT)) as directories:
         for found in walk(directories):
             line = manifest.get(os.fsdecode(found.path))
             if line is not None and _on_disk(line["kind"]) == _kind(found.status):
@@ -58,7 +58,7 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
     """Compares a directory with a version. Raises ValueError."""
     problems: list[str] = []
     missing = {path for path, line in manifest.items() if line["kind"] != "reference"}
-    with Directories(os.open(target, _ROOT)) as directories:
+    with DirectoryStack(os.open(target, _ROOT)) as directories:
         for found in walk(directories):
             if found.leaving:
                 continue
@@ -80,7 +80,7 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
         raise ValueError(f"root={target!r} differs: {'; '.join(problems[:_SHOWN])}{more}")
 
 
-def _is_the_same(dir_fd: int, found: Found, line: Mapping[str, Any]) -> bool:
+def _is_the_same(dir_fd: int, found: WalkEntry, line: Mapping[str, Any]) -> bool:
     """Compares a file with what was noted; of a reference that may be its size alone."""
     if found.status.st_size != line["size"]:
         return False

@@ -17,6 +17,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from artfs.errors import CannotSeal, Damaged, naming, printable
+from artfs.linux.walk import DIRECTORY, DirectoryStack
 from artfs.model import names
 from artfs.model.digest import Algorithm, BlobId, TreeId
 from artfs.model.entry import (
@@ -34,14 +35,10 @@ from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
-from artfs.pending.walk import identity
+from artfs.store import regular_files
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-# O_NONBLOCK: where a tree is looked at that is not frozen, a fifo may come in a file's place.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_REFUSED = 1 << 20  # bytes of the paths of what no version can hold; the reason shows but a few
-_DEEP = 200  # levels whose directories stay open; those above are found again by their child's ".."
 
 #: Returns the digest of a file that was learned while it was written, or None.
 Known = Callable[[os.stat_result], bytes | None]
@@ -68,8 +65,6 @@ class _Frame:
     """A directory on the way down: its entries so far, and the subdirectories that are still to be read."""
 
     name: bytes
-    fd: int
-    identity: tuple[int, int]
     lower: Lower | None = None
     gone: set[bytes] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
@@ -120,79 +115,63 @@ class Ingest:
         very many. Then, as after any error, only objects were written that nothing refers to.
         """
         stack = self._stack
-        try:
-            self._enter(os.open(b".", _DIRECTORY, dir_fd=root_fd), b"")
+        with DirectoryStack(os.open(b".", DIRECTORY, dir_fd=root_fd)) as at:
+            self._list(at.fd, b"")
             while True:
                 frame = stack[-1]
                 if frame.directories:
                     name = frame.directories.pop()
                     try:
-                        fd = os.open(name, _DIRECTORY, dir_fd=frame.fd)
+                        at.enter(name)
                     except OSError:
                         with naming(self._path(name)):  # made when needed: it is long where a tree is deep
                             raise
-                    if len(stack) > _DEEP:
-                        os.close(frame.fd)
-                        frame.fd = -1
-                    self._enter(fd, name)
+                    self._list(at.fd, name)
                     continue
-                entry = self._leave(frame)
+                entry = self._directory(at.fd, frame)
                 if len(stack) == 1:
                     break
                 stack.pop()
-                parent = stack[-1]
-                try:
-                    if parent.fd < 0:
-                        parent.fd = os.open(b"..", _DIRECTORY, dir_fd=frame.fd)
-                        if identity(parent.fd) != parent.identity:
-                            raise FileNotFoundError(errno.ENOENT, "a directory was moved meanwhile")
-                finally:
-                    os.close(frame.fd)
-                parent.entries.append(entry)
-        finally:
-            for frame in stack:
-                if frame.fd >= 0:
-                    os.close(frame.fd)
+                at.leave()
+                stack[-1].entries.append(entry)
         if self._unsealable:
             raise CannotSeal(sorted(self._unsealable))
         return Ingested(entry, self._new)
 
-    def _enter(self, fd: int, name: bytes) -> None:
-        frame = _Frame(name, fd, identity(fd))
+    def _list(self, dir_fd: int, name: bytes) -> None:
+        """Reads the entries of a directory but for its subdirectories."""
+        frame = _Frame(name)
         self._stack.append(frame)
         try:
             if self._patched:
-                frame.lower = overlay.lower_of(fd)
-                frame.gone = overlay.gone(fd)
-            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+                frame.lower = overlay.lower_of(dir_fd)
+                frame.gone = overlay.gone(dir_fd)
+            children = os.listdir(dir_fd)
         except OSError:
             with naming(self._path()):
                 raise
-        try:
-            for child in map(os.fsencode, os.listdir(listing)):
-                if not (self._patched and overlay.is_reserved(child)):
-                    self._read(frame, child)
-        finally:
-            os.close(listing)
+        for child in map(os.fsencode, children):
+            if not (self._patched and overlay.is_reserved(child)):
+                self._read(dir_fd, frame, child)
 
-    def _read(self, frame: _Frame, name: bytes) -> None:
+    def _read(self, dir_fd: int, frame: _Frame, name: bytes) -> None:
         if names.is_reserved(name):  # nobody makes such a name through artfs
             what = f"'{printable(self._path(name))}' of a pending version"
             raise Damaged(what, "its name means nothing there")
-        status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
+        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             frame.directories.append(name)
         elif kind == stat.S_IFREG:
             self._on_file()
             try:
-                entry = self._reference(frame, name, status) or self._file(frame, name, status)
+                entry = self._reference(dir_fd, name, status) or self._file(dir_fd, frame, name, status)
             except OSError:
                 with naming(self._path(name)):
                     raise
             frame.entries.append(entry)
         elif kind == stat.S_IFLNK:
-            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=frame.fd), status))
+            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=dir_fd), status))
         else:
             path = self._path(name)
             self._unsealable.append((path, SPECIAL.get(kind, "special file")))
@@ -217,10 +196,10 @@ class Ingest:
         entry = overlay.stubbed(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
         return replace(entry, name=name, mode=stub.mode & SEALED_MODE)
 
-    def _reference(self, frame: _Frame, name: bytes, status: os.stat_result) -> ReferenceEntry | None:
+    def _reference(self, dir_fd: int, name: bytes, status: os.stat_result) -> ReferenceEntry | None:
         if not self._references:
             return None
-        path = b"/proc/self/fd/%d/%s" % (frame.fd, name)
+        path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
         origin = reference.origin_of(path, follow_symlinks=False)
         if origin is None:
             return None
@@ -236,13 +215,14 @@ class Ingest:
             _xattrs(path),
         )
 
-    def _file(self, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
+    def _file(self, dir_fd: int, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
         digest = self._known(status)
-        fd = _open_to_read(frame.fd, name)
+        fd = regular_files.open_regular(dir_fd, name)
         try:
             if os.fstat(fd).st_ino != status.st_ino:
                 raise FileNotFoundError(errno.ENOENT, "a file was replaced meanwhile")
             blob, stored = self._store.resolve(digest or self._store.hash_fd(fd), fd)
+            xattrs = _xattrs(fd)
         finally:
             os.close(fd)
         if not stored:
@@ -255,11 +235,11 @@ class Ingest:
             status.st_mtime_ns,
             status.st_size,
             blob,
-            _xattrs(b"/proc/self/fd/%d/%s" % (frame.fd, name)),
+            xattrs,
         )
 
-    def _leave(self, frame: _Frame) -> DirEntry:
-        status = os.fstat(frame.fd)
+    def _directory(self, dir_fd: int, frame: _Frame) -> DirEntry:
+        status = os.fstat(dir_fd)
         summary = self._summary(frame)
         if frame.new:
             self._new.append(([part.name for part in self._stack[1:]], frame.new))
@@ -269,7 +249,7 @@ class Ingest:
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
-            _xattrs(b"/proc/self/fd/%d/." % frame.fd),
+            _xattrs(dir_fd),
         )
 
     def _summary(self, frame: _Frame) -> Summary:
@@ -290,29 +270,12 @@ def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], N
     return Ingest(store, tree.hashes.take, on_file, patched=patched, references=references).run(root_fd)
 
 
-def _open_to_read(directory: int, name: bytes) -> int:
-    """Opens a file of the tree, also one that its owner, if that is us, has forbidden himself to read."""
-    try:
-        return os.open(name, _FILE, dir_fd=directory)
-    except PermissionError:
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            path = b"/proc/self/fd/%d" % fd
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            os.chmod(path, mode | stat.S_IRUSR)
-            try:
-                return os.open(path, _FILE & ~os.O_NOFOLLOW)
-            finally:
-                os.chmod(path, mode)
-        finally:
-            os.close(fd)
-
-
-def _xattrs(path: bytes) -> Xattrs:
-    """Returns the attributes that a version keeps: the user's own, and which run brought the file."""
-    found = os.listxattr(path, follow_symlinks=False)
+def _xattrs(file: int | bytes) -> Xattrs:
+    """Returns the attributes that a version keeps: the user's own, and which run added the file."""
+    follow = isinstance(file, int)  # a path is not followed
+    found = os.listxattr(file, follow_symlinks=follow)
     if not found:
         return ()
     names = sorted(map(os.fsencode, found))
     kept = (n for n in names if n.startswith(b"user.") and (n == RUN or not n.startswith(b"user.artfs.")))
-    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept)
+    return tuple((name, os.getxattr(file, name, follow_symlinks=follow)) for name in kept)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from artfs.linux.walk import _DEEP, scan
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id
-from artfs.pending.walk import directories
-from artfs.seal.ingest import _DEEP, Ingest
+from artfs.seal.ingest import Ingest
 from tests.unit.stores import as_nobody
 
 STRANGERS = 30
@@ -33,7 +33,7 @@ def test_a_walk_ends_where_its_way_back_is_gone(root: Path) -> None:
     fd = os.open(root, os.O_RDONLY)
     found: list[str] = []
     try:
-        for directory, entries in directories(fd):
+        for directory, entries in scan(fd):
             found += [entry.name for entry in entries]
             at = Path(os.readlink(f"/proc/self/fd/{directory}"))
             if at.name == "deep" and not (root / "moved").exists():
@@ -50,7 +50,7 @@ def test_a_walk_of_a_tree_that_rests_sees_all(root: Path) -> None:
         (root / path / "file").write_text("")
     fd = os.open(root, os.O_RDONLY)
     try:
-        assert sum(len(entries) for _, entries in directories(fd)) == 9
+        assert sum(len(entries) for _, entries in scan(fd)) == 9
     finally:
         os.close(fd)
 
@@ -85,7 +85,7 @@ def test_ingest_of_a_deep_tree_goes_back_to_where_it_came_from_or_ends(root: Pat
         nonlocal moved
         if not moved:
             moved = True
-            os.rename(path, root / "moved")
+            os.rename(root / "d/d/d", root / "moved")
 
     try:
         with pytest.raises(FileNotFoundError):

@@ -16,7 +16,7 @@ from artfs.client.mounted.control_files import document
 from artfs.client.reference_writer import brought, failure_of, told
 from artfs.client.transfer.tree_paths import no_file, parts, resolved
 from artfs.errors import PathNotFound
-from artfs.linux.walk import Directories, walk
+from artfs.linux.walk import DirectoryStack, walk
 
 
 def number_of(root: int) -> str:
@@ -30,7 +30,7 @@ def listing(root: int, name: str, path: bytes) -> list[Entry]:
     Raises :class:`~artfs.errors.PathNotFound`.
     """
     way = parts(path)
-    with Directories(os.dup(root)) as directories:
+    with DirectoryStack(os.dup(root)) as directories:
         try:
             last = _descend(directories, way)
         except (FileNotFoundError, NotADirectoryError):
@@ -44,7 +44,7 @@ def listing(root: int, name: str, path: bytes) -> list[Entry]:
 def entries(root: int, name: str, prefix: bytes) -> Iterator[Entry]:
     """Yields the root, what leads to `prefix`, that, and all below. Raises as :func:`listing` does."""
     way = parts(prefix)
-    with Directories(os.dup(root)) as directories:
+    with DirectoryStack(os.dup(root)) as directories:
         yield _entry(root, b"", b".")
         try:
             for at in range(len(way)):
@@ -72,7 +72,7 @@ def open_at(root: int, name: str, path: bytes) -> int:
         raise PathNotFound(_label(root, name), path)
     if found.kind != "file":
         raise no_file(path, found.kind)
-    with Directories(os.dup(root)) as directories:
+    with DirectoryStack(os.dup(root)) as directories:
         for part in way[:-1]:
             directories.enter(part)
         opened = _open_file(directories.fd, way[-1])
@@ -96,7 +96,7 @@ def _follow(root: int, way: list[bytes]) -> tuple[Entry | None, list[bytes]]:
     """Returns the entry that a path leads to, and the names that lead there without a symlink."""
 
     def at(way: list[bytes]) -> Entry | None:
-        with Directories(os.dup(root)) as directories:
+        with DirectoryStack(os.dup(root)) as directories:
             try:
                 for part in way[:-1]:
                     directories.enter(part)
@@ -112,7 +112,7 @@ def _follow(root: int, way: list[bytes]) -> tuple[Entry | None, list[bytes]]:
     return (None, []) if there is None else (at(there), there)
 
 
-def _descend(directories: Directories, way: list[bytes]) -> Entry | None:
+def _descend(directories: DirectoryStack, way: list[bytes]) -> Entry | None:
     """Goes to a directory; to one above what is none, whose entry is returned."""
     for at, name in enumerate(way):
         entry = _entry(directories.fd, directories.below(name), name)

@@ -19,7 +19,7 @@ from artfs.client.transfer.symlink_policy import Following
 from artfs.client.transfer.tree_writer import Copier
 from artfs.client.trees import Cursor, descend
 from artfs.errors import naming
-from artfs.linux.walk import Found
+from artfs.linux.walk import WalkEntry
 from artfs.model.entry import SEALED_MODE
 
 LARGE = 1 << 20
@@ -81,7 +81,7 @@ class Bringing:
     def enter(self, name: bytes) -> None:
         self._copier.enter(self.at, name)
 
-    def leave(self, found: Found, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
+    def leave(self, found: WalkEntry, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
         """Leaves the directory `found`, which has these user xattrs."""
         self._leave(found.status, xattrs)
         self.at.leave()
@@ -90,7 +90,7 @@ class Bringing:
         """Gives where the walk began the attributes of the directory that it went through."""
         self._leave(os.fstat(source_fd), user_xattrs(source_fd))
 
-    def file(self, directory: Following, found: Found) -> None:
+    def file(self, directory: Following, found: WalkEntry) -> None:
         """Copies a file of a source's directory, now or by and by."""
         with naming(found.path):
             source = io.FileIO(directory.open(found.name))
@@ -109,11 +109,11 @@ class Bringing:
         path = self.at.path
         return tuple(path.split(b"/")) if path else ()
 
-    def _copy(self, at: Cursor, found: Found, source: io.FileIO) -> None:
+    def _copy(self, at: Cursor, found: WalkEntry, source: io.FileIO) -> None:
         with source:
             self._copier.file(at, found.name, source.fileno())
 
-    def _copy_elsewhere(self, way: Sequence[bytes], found: Found, source: io.FileIO) -> None:
+    def _copy_elsewhere(self, way: Sequence[bytes], found: WalkEntry, source: io.FileIO) -> None:
         with self._copier.tree.cursor() as at, naming(found.path):
             descend(at, way)
             self._copy(at, found, source)

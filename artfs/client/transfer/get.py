@@ -22,7 +22,7 @@ from artfs.client.interface import Client, Entry, Progress, silent
 from artfs.client.transfer.tree_paths import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
 from artfs.linux.file_copy import copy_file
-from artfs.linux.walk import Directories
+from artfs.linux.walk import DirectoryStack
 from artfs.model import names
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -115,7 +115,7 @@ class _Writer:
     """The target of one get, and the directory of it that is being written."""
 
     def __init__(self, target: int, got: Got, total: int, progress: Progress) -> None:
-        self._to = Directories(target)
+        self._to = DirectoryStack(target)
         self._entered: list[_Left] = []
         self._got, self._total, self._progress, self._done = got, total, progress, 0
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from artfs.client.file_attributes import user_xattrs
 from artfs.errors import Busy, naming, printable
-from artfs.linux.walk import DIRECTORY, Directories, Identity, identity, identity_of
+from artfs.linux.walk import DIRECTORY, DirectoryStack, Identity, identity, identity_of
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3  # links that are named in a line about all of them
@@ -57,7 +57,7 @@ class _Base:
     above: frozenset[Identity]
 
 
-class Following(Directories):
+class Following(DirectoryStack):
     """The directories of a source, from its root down to where a walk stands."""
 
     def __init__(
@@ -72,18 +72,18 @@ class Following(Directories):
         self._follow, self._decisions, self._is_volume = follow, decisions, is_volume
         self._bases = [self._base()] if follow is Follow.OUTSIDE else []
         self._target: tuple[bytes, Identity] | None = None
-        #: Why the link that :meth:`look` found last stays one though it leads to nothing in the source.
+        #: Why the link that :meth:`find` found last stays one though it leads to nothing in the source.
         self.kept: str | None = None
         #: The user xattrs of the directory that was left last.
         self.left_xattrs: list[tuple[bytes, bytes]] = []
 
-    def look(self, name: bytes) -> os.stat_result | None:
+    def find(self, name: bytes) -> os.stat_result | None:
         """Returns the status of an entry, of a link that is followed that of its target; None if it is gone.
 
         Raises :class:`Busy` if it is not what it was when the source was looked through.
         """
         self._target = self.kept = None
-        status = super().look(name)
+        status = super().find(name)
         if status is None or not stat.S_ISLNK(status.st_mode) or self._follow is Follow.NEVER:
             return status
         path = self.below(name)
@@ -101,7 +101,7 @@ class Following(Directories):
         return target or status
 
     def enter(self, name: bytes) -> None:
-        """Goes down into the directory that :meth:`look` found last, or into another one that is no link.
+        """Goes down into the directory that :meth:`find` found last, or into another one that is no link.
 
         Raises OSError (ELOOP) if it is one of those that hold it.
         """
@@ -126,7 +126,7 @@ class Following(Directories):
         super().leave()
 
     def open(self, name: bytes) -> int:
-        """Opens the file that :meth:`look` found last for reading, or another one that is no link."""
+        """Opens the file that :meth:`find` found last for reading, or another one that is no link."""
         if self._is_followed(name):
             return self._open_target(name, READ & ~os.O_NOFOLLOW)
         return os.open(name, READ, dir_fd=self.fd)
