@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from operator import attrgetter
 from pathlib import Path
@@ -64,6 +65,13 @@ def test_a_limit_is_what_the_code_says(name: str, row: str) -> None:
         assert limit in numbers(row)
     elif not isinstance(limit, type) and not callable(limit):  # a budget
         assert {value for value in vars(limit).values() if isinstance(value, int)} <= numbers(row)
+
+
+def test_the_picture_has_the_labels_of_its_source() -> None:
+    source, picture = ((DOCS / f"overview.{kind}").read_text() for kind in ("dot", "svg"))
+    labels = {line for label in re.findall(r'label="([^"]+)"', source) for line in label.split(r"\n") if line}
+    shown = {" ".join(html.unescape(text).split()) for text in re.findall(r"<text[^>]*>([^<]*)<", picture)}
+    assert {" ".join(label.split()) for label in labels} == shown - {""}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=attrgetter("name"))
