@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from artfs.catalog import files
+from artfs.catalog import small_files
 from artfs.catalog.versions import Home, Versions
 from artfs.errors import AliasNotFound, AlreadyExists, Damaged, InvalidCommand, InvalidName, VersionNotFound
 from artfs.model.names import LATEST, check_alias, parse_version
@@ -175,7 +175,7 @@ class Aliases:
     def _read(self, fd: int, name: str) -> bytes | None:
         """Returns the file's bytes after a look at them: a legal target and a newline."""
         what = self._home.what(b"aliases", name.encode())
-        raw = files.read(fd, name.encode(), what)
+        raw = small_files.read(fd, name.encode(), what)
         if raw is not None:
             target = os.fsdecode(raw.removesuffix(b"\n"))
             if not raw.endswith(b"\n") or not (_legal(target) or parse_version(target) is not None):

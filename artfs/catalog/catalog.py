@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-from artfs.catalog import files, records
+from artfs.catalog import (
+    records,
+    small_files,
+)
 from artfs.catalog.collection import Collection
 from artfs.errors import (
     AlreadyExists,
@@ -36,7 +39,7 @@ class Catalog:
     def __init__(self, root_fd: int) -> None:
         """``root_fd`` is the volume's directory; it must stay open while this is used. See ``close``."""
         self._root_fd = root_fd
-        self._fd = files.open_directory(root_fd, b"collections", "collections")
+        self._fd = small_files.open_directory(root_fd, b"collections", "collections")
         self._kept: dict[str, Collection] = {}
         self._counting = threading.Lock()
 
@@ -60,7 +63,7 @@ class Catalog:
             self._kept.pop(name, None)
             raise CollectionNotFound(name) from None
         if not stat.S_ISDIR(status.st_mode):
-            raise Damaged(files.shown(b"collections", name.encode()), "it is not a directory")
+            raise Damaged(small_files.shown(b"collections", name.encode()), "it is not a directory")
         return self._kept.get(name) or self._kept.setdefault(name, Collection(self._fd, name))
 
     def collections(self) -> list[Collection]:
@@ -78,10 +81,10 @@ class Catalog:
     def strangers(self) -> Iterator[Damaged]:
         """Yields what stands beside the collections and is none; it may be one that was moved or renamed."""
         for name in sorted(map(os.fsencode, durable.names(self._fd))):
-            what = files.shown(b"collections", name)
+            what = small_files.shown(b"collections", name)
             with suppress(FileNotFoundError):
                 is_directory = stat.S_ISDIR(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
-                if files.is_internal(name):
+                if small_files.is_internal(name):
                     continue
                 if not _legal(os.fsdecode(name)):
                     yield Damaged(what, "no collection has such a name")
@@ -101,7 +104,7 @@ class Catalog:
                         yield Damaged(name, why)
                     serials[record.serial] = name
         try:
-            last = _serial(files.read(self._root_fd, b"serial", "serial"))
+            last = _serial(small_files.read(self._root_fd, b"serial", "serial"))
         except Damaged as error:
             yield error
         else:
@@ -123,7 +126,7 @@ class Catalog:
         """
         check_collection(name)
         records.check_type(collection_type)
-        if files.identity(self._fd, name.encode()) is not None:
+        if small_files.identity(self._fd, name.encode()) is not None:
             raise AlreadyExists(f"there is a collection '{name}' already")
         temp = durable.temp_name()
         os.mkdir(temp, 0o700, dir_fd=self._fd)
@@ -197,7 +200,7 @@ class Catalog:
         """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""
         with self._counting:
             while True:
-                raw = files.read(self._root_fd, b"serial", "serial")
+                raw = small_files.read(self._root_fd, b"serial", "serial")
                 serial = _serial(raw) + 1
                 if serial >= 1 << records.SERIAL_BITS:
                     raise Damaged("serial", "there is no greater number: no more versions can be made")
@@ -239,7 +242,7 @@ def _refuse_unless_empty(collection: Collection) -> None:
     # Pending ones first: one that is sealed meanwhile is then seen as a version.
     with collection.opened(_PENDING) as fd:
         # Of a temp nobody was told yet: who is making it finds the collection gone.
-        if any(not files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
+        if any(not small_files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
             raise NotEmpty.collection(collection.name, pending=True, versions=0)
     if numbers := collection.numbers():
         raise NotEmpty.collection(collection.name, pending=False, versions=len(numbers))

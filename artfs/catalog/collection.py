@@ -1,4 +1,4 @@
-"""One collection: its type, versions, aliases, notes and finished ids, as everything above sees it.
+"""One collection: its type, versions, aliases, labels and finished ids, as everything above sees it.
 
 Owns how these fit together: what a deletion takes along, what a commit brings with it, what users are shown
 of a version. Must not know pending trees and objects. Blocking; any thread may call it, and several
@@ -18,9 +18,12 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from artfs.catalog import files, records
+from artfs.catalog import (
+    records,
+    small_files,
+)
 from artfs.catalog.aliases import Aliases
-from artfs.catalog.records import Notes, VersionRecord
+from artfs.catalog.records import Labels, VersionRecord
 from artfs.catalog.versions import Home, Versions
 from artfs.errors import (
     AlreadyFinishedError,
@@ -34,7 +37,7 @@ from artfs.errors import (
     VersionNotFound,
 )
 from artfs.model import scope as scopes
-from artfs.model.labels import merged
+from artfs.model.label_changes import merged
 from artfs.model.names import LATEST, check_alias, check_distributed_id, parse_version, version_name
 from artfs.model.scope import Scope
 from artfs.store import durable, reserve
@@ -156,7 +159,7 @@ class Collection:
 
         Raises InvalidCommand or InvalidName, before anything was done, for texts that are not legal.
         """
-        records.check_notes(records.initial_notes(record))
+        records.check_labels(records.initial_labels(record))
         for alias in record.aliases:
             check_alias(alias)
         return self._versions.commit(record)
@@ -178,7 +181,7 @@ class Collection:
         self.record_finished(record.id, record.number)
 
     def delete_version(self, number: int, *, expired_by: float | None = None) -> bool:
-        """Puts a tombstone in the version's place and drops its notes and ids. The number stays used.
+        """Puts a tombstone in the version's place and drops its labels and ids. The number stays used.
 
         With ``expired_by`` only if its ttl has passed at that moment; else False. Raises HeldByAlias if an
         alias leads to it other than through ``latest``; VersionNotFound.
@@ -268,16 +271,16 @@ class Collection:
         # A deletion drops ids after its tombstone: it saw this one, or this sees the tombstone.
         self._versions.record(number)
 
-    # --- notes ---
+    # --- labels ---
 
-    def notes(self, number: int) -> Notes:
+    def labels(self, number: int) -> Labels:
         """Returns what can change of a version. Raises VersionNotFound, Damaged."""
-        self.record(number)  # a deleted one may have notes, still
+        self.record(number)  # a deleted one may have labels, still
         with self._home.opened(b"notes") as fd:
-            return self._whole_notes(fd, number)[1]
+            return self._read_labels(fd, number)[1]
 
-    def update_notes(self, number: int, **changes: Any) -> Notes:
-        """Sets fields of the notes, durably, and returns them. Others' changes of other fields are kept.
+    def update_labels(self, number: int, **changes: Any) -> Labels:
+        """Sets fields of the labels, durably, and returns them. Others' changes of other fields are kept.
 
         Raises VersionNotFound, InvalidCommand.
         """
@@ -285,43 +288,45 @@ class Collection:
 
     def relabel(
         self, number: int, changes: Mapping[str, Any], since: Mapping[str, Any] = MappingProxyType({})
-    ) -> Notes:
-        """Sets fields of the notes as :meth:`update_notes` does; `changes` were made to what was `since`.
+    ) -> Labels:
+        """Sets fields of the labels as :meth:`update_labels` does; `changes` were made to what was `since`.
 
-        :func:`~artfs.model.labels.merged` says what that means.
+        :func:`~artfs.model.label_changes.merged` says what that means.
         """
         records.check_fields(changes)
-        return self.change_notes(
-            number, lambda notes: replace(notes, **merged(changes, since, to_builtins(notes)))
+        return self.change_labels(
+            number, lambda labels: replace(labels, **merged(changes, since, to_builtins(labels)))
         )
 
-    def change_notes(self, number: int, change: Callable[[Notes], Notes]) -> Notes:
-        """Replaces the notes by what ``change`` makes of them; it is called again if another came first."""
-        # Else a deletion could miss a ttl that was answered, and leave notes of what is gone.
+    def change_labels(self, number: int, change: Callable[[Labels], Labels]) -> Labels:
+        """Replaces the labels by what ``change`` makes of them; it is called again if another came first."""
+        # Else a deletion could miss a ttl that was answered, and leave labels of what is gone.
         with self._home.locked(shared=True), self._home.opened(b"notes") as fd:
             self.record(number)
             while True:
-                raw, before = self._whole_notes(fd, number)
-                notes = records.check_notes(change(replace(before, metadata=copy.deepcopy(before.metadata))))
-                if notes == before:
+                raw, before = self._read_labels(fd, number)
+                labels = records.check_labels(
+                    change(replace(before, metadata=copy.deepcopy(before.metadata)))
+                )
+                if labels == before:
                     durable.confirm(fd, label="notes")
-                    return notes
-                notes = replace(notes, updated_at=timestamp())
+                    return labels
+                labels = replace(labels, updated_at=timestamp())
                 try:
-                    data = records.encode(notes)
-                    durable.replace_if_unchanged(fd, _notes_file(number), raw, data, label="notes")
-                    return notes
+                    data = records.encode(labels)
+                    durable.replace_if_unchanged(fd, _labels_file(number), raw, data, label="notes")
+                    return labels
                 except LostRace:
                     continue
 
     def add_used_by(self, number: int, run: str) -> None:
         """Notes that a run read the version."""
-        self.change_notes(number, lambda notes: replace(notes, used_by=_with(notes.used_by, run)))
+        self.change_labels(number, lambda labels: replace(labels, used_by=_with(labels.used_by, run)))
 
     def add_run(self, number: int, run: str) -> None:
         """Notes that a run produced the version, or the same content again."""
         if run not in self.record(number).runs:
-            self.change_notes(number, lambda notes: replace(notes, runs=_with(notes.runs, run)))
+            self.change_labels(number, lambda labels: replace(labels, runs=_with(labels.runs, run)))
 
     # --- what users see ---
 
@@ -329,10 +334,10 @@ class Collection:
         """Returns the JSON of one version's ``status``. Raises VersionNotFound, Damaged."""
         record = self.record(number)
         with self._home.opened(b"notes") as fd:
-            notes = self._shown_notes(fd, record)
+            labels = self._shown_labels(fd, record)
         return records.describe(
             record,
-            notes,
+            labels,
             self.aliases_of(number),
             collection=self.name,
             collection_type=self.type,
@@ -351,12 +356,12 @@ class Collection:
             noted = {os.fsencode(entry) for entry in os.listdir(fd)}
             for record in self.versions():
                 held = aliases.get(record.number, [])
-                changed = _notes_file(record.number) in noted
-                notes = self._shown_notes(fd, record) if changed else records.initial_notes(record)
+                changed = _labels_file(record.number) in noted
+                labels = self._shown_labels(fd, record) if changed else records.initial_labels(record)
                 found.append(
                     records.describe(
                         record,
-                        notes,
+                        labels,
                         held,
                         collection=self.name,
                         collection_type=text,
@@ -383,7 +388,7 @@ class Collection:
         checks: dict[bytes, Callable[[int, bytes], object]] = {
             b"aliases": self._check_alias_file,
             b"ids": self._check_id_file,
-            b"notes": self._check_notes_file,
+            b"notes": self._check_labels_file,
         }
         for sub, check in checks.items():
             yield from _told(partial(self._problems_in, sub, check))
@@ -392,7 +397,7 @@ class Collection:
         with self._home.opened(sub) as fd:
             for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
                 try:
-                    if not files.is_internal(name):
+                    if not small_files.is_internal(name):
                         check(fd, name)
                 except Damaged as error:
                     yield error
@@ -403,7 +408,7 @@ class Collection:
 
     def _has_expired(self, number: int, now: float) -> bool:
         created_at = self.record(number).created_at
-        return records.has_expired(created_at, records.effective_ttl(self.notes(number), self.ttl), now)
+        return records.has_expired(created_at, records.effective_ttl(self.labels(number), self.ttl), now)
 
     def _put_tombstone(self, number: int) -> bool:
         """Tells whether the reserve was needed."""
@@ -420,12 +425,12 @@ class Collection:
         return False
 
     def _drop_what_belonged_to(self, number: int) -> None:
-        """Removes notes and ids of a deleted version; an id that is left behind counts as none anyway."""
+        """Removes labels and ids of a deleted version; an id that is left behind counts as none anyway."""
         with self._home.opened(b"notes") as fd:
-            _remove(fd, _notes_file(number), "notes")
+            _remove(fd, _labels_file(number), "notes")
         with self._home.opened(b"ids") as fd:
             for distributed_id in map(os.fsencode, os.listdir(fd)):
-                if files.is_internal(distributed_id):
+                if small_files.is_internal(distributed_id):
                     continue
                 try:
                     raw, found = self._finished(fd, distributed_id)
@@ -439,7 +444,7 @@ class Collection:
 
     def _finished(self, fd: int, distributed_id: bytes) -> tuple[bytes | None, int | None]:
         what = self._home.what(b"ids", distributed_id)
-        raw = files.read(fd, distributed_id, what)
+        raw = small_files.read(fd, distributed_id, what)
         if raw is None:
             return None, None
         number = parse_version(raw.removesuffix(b"\n").decode("ascii", "replace"))
@@ -447,20 +452,20 @@ class Collection:
             raise Damaged(what, "it names no version")
         return raw, number
 
-    def _whole_notes(self, fd: int, number: int) -> tuple[bytes | None, Notes]:
-        """Returns the bytes of the notes, None if nothing was changed yet, and the notes."""
-        name = _notes_file(number)
+    def _read_labels(self, fd: int, number: int) -> tuple[bytes | None, Labels]:
+        """Returns the bytes of the labels, None if nothing was changed yet, and the labels."""
+        name = _labels_file(number)
         what = self._home.what(b"notes", name)
-        raw = files.read(fd, name, what)
+        raw = small_files.read(fd, name, what)
         if raw is None:
-            return None, self._versions.initial_notes(number)
-        return raw, records.decode_notes(raw, what)
+            return None, self._versions.initial_labels(number)
+        return raw, records.decode_labels(raw, what)
 
-    def _shown_notes(self, fd: int, record: VersionRecord) -> Notes:
-        """Returns the notes; as long as nothing was changed, perhaps without metadata and description."""
-        if files.identity(fd, _notes_file(record.number)) is None:
-            return records.initial_notes(record)
-        return self._whole_notes(fd, record.number)[1]
+    def _shown_labels(self, fd: int, record: VersionRecord) -> Labels:
+        """Returns the labels; as long as nothing was changed, perhaps without metadata and description."""
+        if small_files.identity(fd, _labels_file(record.number)) is None:
+            return records.initial_labels(record)
+        return self._read_labels(fd, record.number)[1]
 
     def _check_alias_file(self, _: int, name: bytes) -> None:
         self._aliases.resolve(check_alias(os.fsdecode(name)))
@@ -495,7 +500,7 @@ class Collection:
         with self._home.opened(b"pending"):
             pass
 
-    def _check_notes_file(self, fd: int, name: bytes) -> None:
+    def _check_labels_file(self, fd: int, name: bytes) -> None:
         what = self._home.what(b"notes", name)
         text = name.decode("ascii", "replace")
         number = parse_version(text.removesuffix(".json"))
@@ -503,13 +508,13 @@ class Collection:
             raise Damaged(what, "no such file belongs there")
         if number >= self.next_number():
             raise Damaged(what, f"there never was a {version_name(number)}")
-        raw = files.read(fd, name, what)
+        raw = small_files.read(fd, name, what)
         if raw is not None:
-            records.decode_notes(raw, what)
+            records.decode_labels(raw, what)
 
     def _text(self, name: bytes) -> str:
         with self._home.opened() as fd:
-            raw = files.read(fd, name, self._home.what(name))
+            raw = small_files.read(fd, name, self._home.what(name))
         return self._decoded(name, raw)
 
     def _decoded(self, name: bytes, raw: bytes | None) -> str:
@@ -525,7 +530,7 @@ class Collection:
         """Replaces a text by what ``change`` makes of it; it is called again if another came first."""
         with self._home.opened() as fd:
             while True:
-                before = files.read(fd, name, self._home.what(name))
+                before = small_files.read(fd, name, self._home.what(name))
                 data = f"{change(self._decoded(name, before))}\n".encode()
                 try:
                     if before != data:
@@ -545,7 +550,7 @@ def _told(problems: Callable[[], Iterator[Damaged]]) -> Iterator[Damaged]:
         yield error
 
 
-def _notes_file(number: int) -> bytes:
+def _labels_file(number: int) -> bytes:
     return f"{version_name(number)}.json".encode()
 
 

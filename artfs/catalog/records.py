@@ -1,4 +1,4 @@
-"""The JSON of versions: what is written once (the record), what may change (the notes), what is shown.
+"""The JSON of versions: what is written once (the record), what may change (the labels), what is shown.
 
 Owns the byte format of those files and the rules for the texts in them. Knows no directory. Pure; any
 thread may call it. The formats are in ``store/FORMAT.md``.
@@ -100,7 +100,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     ``distributed_id`` is percent-encoded (see ``encode_id``). ``seal`` is the nonce of the seal that made
     the version: a recovering seal knows its own commit by it. ``serial`` is unique in the volume.
     ``base`` is the version that this one is a patch of, ``link`` the one that it is a link to.
-    ``metadata``, ``tags`` and ``description`` are what the notes begin with.
+    ``metadata``, ``tags`` and ``description`` are what the labels begin with.
     """
 
     version: VersionText
@@ -178,7 +178,7 @@ class Tombstone(Struct, frozen=True, kw_only=True):
     deleted_at: str
 
 
-class Notes(Struct, frozen=True, kw_only=True):
+class Labels(Struct, frozen=True, kw_only=True):
     """What may be changed of a version. No part of its content.
 
     ``ttl`` is whole seconds, ``"none"`` for ever, or null: as the collection says. ``used_by`` are the runs
@@ -194,9 +194,9 @@ class Notes(Struct, frozen=True, kw_only=True):
     updated_at: str | None = None
 
 
-def initial_notes(record: VersionRecord) -> Notes:
-    """Returns the notes of a version of which nothing was changed yet. They share the record's metadata."""
-    return Notes(description=record.description, tags=record.tags, metadata=record.metadata)
+def initial_labels(record: VersionRecord) -> Labels:
+    """Returns the labels of a version of which nothing was changed yet. They share the record's metadata."""
+    return Labels(description=record.description, tags=record.tags, metadata=record.metadata)
 
 
 def lightened(record: VersionRecord) -> VersionRecord:
@@ -206,7 +206,7 @@ def lightened(record: VersionRecord) -> VersionRecord:
 
 def describe(
     record: VersionRecord,
-    notes: Notes,
+    labels: Labels,
     aliases: Sequence[str],
     *,
     collection: str,
@@ -232,19 +232,19 @@ def describe(
         "distributed_id": record.id.decode("utf-8", "surrogateescape"),
         "base": record.base,
         "link": record.link,
-        "runs": list(dict.fromkeys((*record.runs, *notes.runs))),
-        "used_by": list(notes.used_by),
+        "runs": list(dict.fromkeys((*record.runs, *labels.runs))),
+        "used_by": list(labels.used_by),
         "aliases": list(aliases),
-        "tags": list(notes.tags),
-        "ttl": effective_ttl(notes, collection_ttl),
+        "tags": list(labels.tags),
+        "ttl": effective_ttl(labels, collection_ttl),
     }
 
 
-def effective_ttl(notes: Notes, collection_ttl: int | None) -> int | None:
+def effective_ttl(labels: Labels, collection_ttl: int | None) -> int | None:
     """Returns how many seconds a version lives; None for ever."""
-    if notes.ttl == "none":
+    if labels.ttl == "none":
         return None
-    return collection_ttl if notes.ttl is None else notes.ttl
+    return collection_ttl if labels.ttl is None else labels.ttl
 
 
 def has_expired(created_at: str, ttl: int | None, now: float) -> bool:
@@ -263,7 +263,7 @@ def _unhexed(text: str) -> bytes:
 
 
 def encode(value: Struct) -> bytes:
-    """Returns the file of a record, tombstone, notes or run: pretty JSON with a newline at its end.
+    """Returns the file of a record, tombstone, labels or run: pretty JSON with a newline at its end.
 
     Raises InvalidCommand if a text in it is not valid Unicode or a number is none that JSON has.
     """
@@ -289,14 +289,14 @@ def decode(data: bytes, kind: type[AnyStruct], what: str) -> AnyStruct:
     return _convert(_load(data, what), kind, what)
 
 
-def decode_notes(data: bytes, what: str) -> Notes:
-    """Reads notes back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
-    notes = decode(data, Notes, what)
+def decode_labels(data: bytes, what: str) -> Labels:
+    """Reads labels back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
+    labels = decode(data, Labels, what)
     try:
-        check_notes(notes)
+        check_labels(labels)
     except InvalidCommand as error:
         raise Damaged(what, str(error)) from None
-    return notes
+    return labels
 
 
 def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombstone:
@@ -454,19 +454,19 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_fields(names: Iterable[str]) -> None:
-    """Raises InvalidCommand for what is no field of notes that a user sets."""
-    if not {*names} <= {*Notes.__struct_fields__} - {"updated_at"}:
+    """Raises InvalidCommand for what is no field of labels that a user sets."""
+    if not {*names} <= {*Labels.__struct_fields__} - {"updated_at"}:
         raise InvalidCommand(f"no such notes: {', '.join(sorted(names))}")
 
 
-def check_notes(notes: Notes) -> Notes:
-    """Checks everything that a user gave in notes."""
-    check_description(notes.description)
-    check_ttl(notes.ttl)
-    check_metadata(notes.metadata)
-    for run in (*notes.used_by, *notes.runs):
+def check_labels(labels: Labels) -> Labels:
+    """Checks everything that a user gave in labels."""
+    check_description(labels.description)
+    check_ttl(labels.ttl)
+    check_metadata(labels.metadata)
+    for run in (*labels.used_by, *labels.runs):
         check_word("a run", run)
-    return msgspec.structs.replace(notes, tags=check_tags(notes.tags))
+    return msgspec.structs.replace(labels, tags=check_tags(labels.tags))
 
 
 def _utf8(what: str, text: str) -> bytes:

@@ -15,7 +15,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from artfs.catalog import files, records
+from artfs.catalog import (
+    records,
+    small_files,
+)
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
 from artfs.store import durable
 from artfs.store.documents import timestamp
@@ -93,18 +96,18 @@ class Runs:
     def problems(self) -> Iterator[Damaged]:
         """Yields the files that are damaged or don't belong there."""
         for name in sorted(map(os.fsencode, durable.names(self._fd))):
-            run = None if files.is_internal(name) else _run(os.fsdecode(name))
+            run = None if small_files.is_internal(name) else _run(os.fsdecode(name))
             try:
                 if run is not None:
                     self._read(run)
-                elif not files.is_internal(name):
-                    yield Damaged(files.shown(b"runs", name), "no such file belongs there")
+                elif not small_files.is_internal(name):
+                    yield Damaged(small_files.shown(b"runs", name), "no such file belongs there")
             except Damaged as error:
                 yield error
 
     def exists(self, run: str) -> bool:
         """Tells whether there is such a file, whatever is in it. Raises InvalidName."""
-        return files.identity(self._fd, _file(check_run_id(run))) is not None
+        return small_files.identity(self._fd, _file(check_run_id(run))) is not None
 
     def read(self, run: str) -> Run:
         """Returns a run; one that crashed is so even if nobody has noted it. Raises RunNotFound, Damaged."""
@@ -210,8 +213,8 @@ class Runs:
                 continue
 
     def _read(self, run: str) -> tuple[bytes | None, Run | None]:
-        what = files.shown(b"runs", _file(run))
-        raw = files.read(self._fd, _file(run), what)
+        what = small_files.shown(b"runs", _file(run))
+        raw = small_files.read(self._fd, _file(run), what)
         if raw is None:
             return None, None
         found = records.decode(raw, Run, what)

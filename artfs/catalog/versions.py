@@ -1,6 +1,6 @@
 """The numbered records of one collection: committed once each, never changed, at last a tombstone.
 
-Owns ``versions/``. Must not know aliases, notes and ids. Blocking; any thread may call it, and several
+Owns ``versions/``. Must not know aliases, labels and ids. Blocking; any thread may call it, and several
 processes work on the same directory.
 
 Numbers follow each other without a gap, since a commit needs its predecessor and a tombstone keeps the
@@ -15,8 +15,11 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from artfs.catalog import files, records
-from artfs.catalog.records import Notes, Tombstone, VersionRecord
+from artfs.catalog import (
+    records,
+    small_files,
+)
+from artfs.catalog.records import Labels, Tombstone, VersionRecord
 from artfs.errors import ArtfsError, CollectionNotFound, Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
@@ -64,7 +67,7 @@ class Home:
 
     def _open(self) -> int:
         try:
-            return files.open_directory(self._collections_fd, self.name.encode(), self.what())
+            return small_files.open_directory(self._collections_fd, self.name.encode(), self.what())
         except FileNotFoundError:
             raise CollectionNotFound(self.name) from None
 
@@ -72,7 +75,7 @@ class Home:
         while True:
             fd = self._open()
             try:
-                return files.open_directory(fd, sub, self.what(sub))
+                return small_files.open_directory(fd, sub, self.what(sub))
             except FileNotFoundError:
                 if self._stands(fd):  # else it was removed just now
                     raise Damaged(self.what(sub), "it is missing") from None
@@ -90,22 +93,22 @@ class Home:
 
     def missing(self, *parts: bytes) -> ArtfsError:
         """Tells what a file that is not there means: damage, or that the collection was removed."""
-        if files.identity(self._collections_fd, self.name.encode()) is None:
+        if small_files.identity(self._collections_fd, self.name.encode()) is None:
             return CollectionNotFound(self.name)
         return Damaged(self.what(*parts), "it is missing")
 
     def what(self, *parts: bytes) -> str:
         """Names a file of the collection in an error."""
-        return files.shown(b"collections", self.name.encode(), *parts)
+        return small_files.shown(b"collections", self.name.encode(), *parts)
 
 
 class Versions:
-    """The records come without metadata and description if they are long: see :meth:`initial_notes`."""
+    """The records come without metadata and description if they are long: see :meth:`initial_labels`."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._highest = -1
-        self._decoded: dict[int, tuple[files.Identity, VersionRecord | None]] = {}
+        self._decoded: dict[int, tuple[small_files.Identity, VersionRecord | None]] = {}
 
     def next_number(self) -> int:
         with self._opened() as fd:
@@ -135,20 +138,20 @@ class Versions:
     def record(self, number: int) -> VersionRecord:
         """Raises VersionNotFound if there is no such version (any more)."""
         with self._opened() as fd:
-            if files.identity(fd, _file(number)) is None and number > self._find_highest(fd):
+            if small_files.identity(fd, _file(number)) is None and number > self._find_highest(fd):
                 raise self._not_found(number)
             record = self._load(fd, number)
         if record is None:
             raise self._not_found(number)
         return record
 
-    def initial_notes(self, number: int) -> Notes:
-        """Returns what the notes of a version begin with. Raises VersionNotFound, Damaged."""
+    def initial_labels(self, number: int) -> Labels:
+        """Returns what the labels of a version begin with. Raises VersionNotFound, Damaged."""
         with self._opened() as fd:
             decoded = self._read(fd, number)[1]
         if isinstance(decoded, Tombstone):
             raise self._not_found(number)
-        return records.initial_notes(decoded)
+        return records.initial_labels(decoded)
 
     def exists(self, number: int) -> bool:
         try:
@@ -162,7 +165,7 @@ class Versions:
         data = records.encode(record)
         number = record.number
         with self._opened() as fd:
-            if number > 0 and files.identity(fd, _file(number - 1)) is None:
+            if number > 0 and small_files.identity(fd, _file(number - 1)) is None:
                 return False
             return durable.create(fd, _file(number), data, label="commit")
 
@@ -191,7 +194,7 @@ class Versions:
                 except Damaged as error:
                     yield error
             for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
-                if _number(name) is None and not files.is_internal(name):
+                if _number(name) is None and not small_files.is_internal(name):
                     yield Damaged(self._what(name), "no such file belongs there")
 
     # --- inside ---
@@ -206,14 +209,14 @@ class Versions:
         """
         highest = self._highest
         # Not there: the collection was removed and made anew.
-        if highest < 0 or files.identity(fd, _file(highest)) is None:
+        if highest < 0 or small_files.identity(fd, _file(highest)) is None:
             numbers = _numbers(fd)
             highest = max(numbers, default=-1)
             missing = highest + 1 - len(numbers)
             if missing > MOST_MISSING:
                 why = f"{missing} versions before it are missing, and no version was ever made without them"
                 raise Damaged(self._what(_file(highest)), why)
-        while files.identity(fd, _file(highest + 1)) is not None:
+        while small_files.identity(fd, _file(highest + 1)) is not None:
             highest += 1
         self._highest = highest
         return highest
@@ -222,7 +225,7 @@ class Versions:
         """Returns the record, None for a tombstone. Raises Damaged, also if there is neither."""
         name = _file(number)
         kept = self._decoded.get(number)
-        if kept is not None and kept[0] == files.identity(fd, name):
+        if kept is not None and kept[0] == small_files.identity(fd, name):
             return kept[1]
         identity, decoded = self._read(fd, number)
         record = decoded if isinstance(decoded, VersionRecord) else None
@@ -231,9 +234,9 @@ class Versions:
         self._decoded[number] = identity, record
         return record
 
-    def _read(self, fd: int, number: int) -> tuple[files.Identity, VersionRecord | Tombstone]:
+    def _read(self, fd: int, number: int) -> tuple[small_files.Identity, VersionRecord | Tombstone]:
         name = _file(number)
-        found = files.read_with_identity(fd, name, self._what(name))
+        found = small_files.read_with_identity(fd, name, self._what(name))
         if found is None:
             raise self._home.missing(b"versions", name)
         return found[0], records.decode_version(found[1], number, self._what(name))
@@ -247,7 +250,7 @@ class Versions:
     def _read_undeleted(self, fd: int, number: int) -> bytes | None:
         """Returns the record's bytes, None if it is missing. Raises VersionNotFound if there is none."""
         name = _file(number)
-        raw = files.read(fd, name, self._what(name))
+        raw = small_files.read(fd, name, self._what(name))
         if raw is None and number > self._find_highest(fd):
             raise self._not_found(number)
         if raw is not None:

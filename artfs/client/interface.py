@@ -22,7 +22,7 @@ from artfs.catalog import records
 from artfs.client.transfer.tree_paths import parts
 from artfs.errors import ArtfsError, CollectionNotFound, InvalidCommand, InvalidName, TreeTouched, printable
 from artfs.model import names
-from artfs.pending.draft import Owners
+from artfs.pending.pending_version import Owners
 from artfs.store.owners import this_process
 
 if TYPE_CHECKING:
@@ -201,12 +201,12 @@ class Client(ABC):
         """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
 
         Each that is given is replaced whole; but of tags and metadata for which `since` says what was read
-        before, what others changed meanwhile stays (:mod:`artfs.model.labels`). A ttl is seconds, ``none``
-        for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
+        before, what others changed meanwhile stays (:mod:`artfs.model.label_changes`). A ttl is seconds,
+        ``none`` for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
         """
         records.check_fields(changes)
         ttl = changes.get("ttl")
-        records.check_notes(records.Notes(**{**changes, "ttl": None if ttl == INHERIT else ttl}))
+        records.check_labels(records.Labels(**{**changes, "ttl": None if ttl == INHERIT else ttl}))
         self._change(name, ref, changes, since)
 
     @abstractmethod

@@ -18,7 +18,7 @@ from artfs.client.trees import Origin, Staged
 from artfs.errors import ArtfsError
 from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import reference
+from artfs.pending import reference_files
 from artfs.pending.tree import PendingTree
 from artfs.references import FoundObject
 from artfs.volume.volume_references import References, new_reference_entry
@@ -58,7 +58,7 @@ class InVolume(Referring):
         self._tree, self._references = tree, references
 
     def origin(self, path: bytes) -> Origin | None:
-        found = reference.origin_of(path, follow_symlinks=False)
+        found = reference_files.origin_of(path, follow_symlinks=False)
         if found is None:
             return None
         size = os.stat(path, follow_symlinks=False).st_size
@@ -67,13 +67,13 @@ class InVolume(Referring):
     def stage(self, origin: Origin, temp: bytes) -> Staged:  # noqa: ARG002
         self._tree.expect_references()
         found = FoundObject(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
-        directory = self._tree.draft.fd
+        directory = self._tree.pending_version.fd
         entry = new_reference_entry(found, b"", os.geteuid(), os.getegid())
-        return Staged(directory, reference.stage(directory, entry))
+        return Staged(directory, reference_files.stage(directory, entry))
 
     def brought(self, fd: int) -> int:
         try:
-            entry = reference.entry_at(fd, b"", os.fstat(fd).st_size)
+            entry = reference_files.entry_at(fd, b"", os.fstat(fd).st_size)
             if entry is None:
                 return fd
             found = self._references.open(entry)

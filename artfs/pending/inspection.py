@@ -15,15 +15,15 @@ from artfs.errors import Damaged, DraftNotFoundError
 from artfs.linux.walk import scan
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay, unshare
-from artfs.pending.draft import Draft
+from artfs.pending.pending_version import PendingVersion
 
 
-def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
+def problems(pending_version: PendingVersion, reader: TreeReader) -> Iterator[Damaged]:
     """Yields all that can't be what it should be; each names the pending version."""
-    yield from draft.problems()
-    yield from unshare.problems(draft)
+    yield from pending_version.problems()
+    yield from unshare.problems(pending_version)
     try:
-        root = draft.open_tree()
+        root = pending_version.open_tree()
     except (FileNotFoundError, DraftNotFoundError, Damaged):  # told already
         return
     try:
@@ -31,14 +31,16 @@ def problems(draft: Draft, reader: TreeReader) -> Iterator[Damaged]:
         lower = _found(partial(overlay.lower_of, root))
         for error in (base, lower):
             if isinstance(error, Damaged):
-                yield Damaged(f"{draft.what()}: {error.what}", error.why)
+                yield Damaged(f"{pending_version.what()}: {error.what}", error.why)
         if base is None and lower is None:
             return
         if base is None or lower is None:
-            yield Damaged(draft.what(), "it has a base and lies over nothing, or the other way round")
+            yield Damaged(
+                pending_version.what(), "it has a base and lies over nothing, or the other way round"
+            )
             return
         for error in _below(root, reader):
-            yield Damaged(f"{draft.what()}: {error.what}", error.why)
+            yield Damaged(f"{pending_version.what()}: {error.what}", error.why)
     finally:
         os.close(root)
 

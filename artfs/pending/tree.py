@@ -15,12 +15,15 @@ from dataclasses import dataclass
 
 from artfs.errors import Busy, CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
 from artfs.pending import overlay
+from artfs.pending.backing_inodes import BackingInodes
 from artfs.pending.census import newest_change
 from artfs.pending.copy_up import Staging
-from artfs.pending.draft import TREE, Draft
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
-from artfs.pending.place import Places
+from artfs.pending.pending_version import (
+    TREE,
+    PendingVersion,
+)
 from artfs.pending.unwritten import Unwritten
 from artfs.store import durable, tree_removal
 from artfs.store.objects import ObjectStore
@@ -42,13 +45,13 @@ class _Unnamed:
 class PendingTree:
     """One pending version. Everything but `places` may be used by any thread."""
 
-    def __init__(self, draft: Draft, store: ObjectStore) -> None:
-        self._draft: Draft | None = draft
+    def __init__(self, pending_version: PendingVersion, store: ObjectStore) -> None:
+        self._draft: PendingVersion | None = pending_version
         self.store = store
-        self.collection, self.name = draft.collection, draft.name
-        self.label = f"{draft.collection}/{printable(draft.name)}"
+        self.collection, self.name = pending_version.collection, pending_version.name
+        self.label = f"{pending_version.collection}/{printable(pending_version.name)}"
         #: What the root lies over; None if nothing but its own files shows.
-        root = draft.open_tree()
+        root = pending_version.open_tree()
         try:
             self.lower = overlay.lower_of(root)
             status = os.fstat(root)
@@ -59,10 +62,10 @@ class PendingTree:
         self.owner = status.st_uid
         #: Set once the tree may hold references: then files have to be looked at before they are read. Known
         #: of other processes' references only if they came before this.
-        self.has_references = draft.has_references()
+        self.has_references = pending_version.has_references()
         self.gate = Gate()
         self.hashes = Hashes(store.algorithm)
-        self.places = Places()
+        self.inodes = BackingInodes()
         self.unwritten = Unwritten()
         self.progress = Progress()
         #: Set when whoever shows the tree was told that it is a version now.
@@ -72,15 +75,15 @@ class PendingTree:
         #: Set once the version to be has changes that were not made here, of a base that moved.
         self.merged = False
         #: Set while inodes of the tree may also be blobs of the store: a seal linked them and did not commit.
-        self.shares_blobs = draft.mark() is not None
+        self.shares_blobs = pending_version.mark() is not None
 
     @property
-    def draft(self) -> Draft:
+    def pending_version(self) -> PendingVersion:
         """What is known of the version to be. Raises :class:`DraftNotFoundError` after :meth:`release`."""
-        draft = self._draft
-        if draft is None:
+        pending_version = self._draft
+        if pending_version is None:
             raise DraftNotFoundError(self.collection, self.name)
-        return draft
+        return pending_version
 
     @property
     def staging(self) -> Staging:
@@ -89,12 +92,12 @@ class PendingTree:
         return self._draft if self._draft is not None and not gone else _Unnamed(self.store.blobs_fd)
 
     def release(self) -> None:
-        """Lets the descriptors go of a tree that has ended; whoever uses the draft just now keeps it open.
+        """Lets the descriptors go of a tree that has ended; whoever uses it at the moment keeps it open.
 
         The kernel may know files of it as long as it likes, and each would hold them.
         """
         self._draft = None
-        self.places.retire()
+        self.inodes.retire()
 
     def close(self) -> None:
         """Closes what it holds. Nobody may be using it."""
@@ -103,7 +106,7 @@ class PendingTree:
 
     def open_root(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""
-        return self.draft.open_tree()
+        return self.pending_version.open_tree()
 
     def base(self) -> overlay.Base | None:
         """Returns which version this is a patch of."""
@@ -124,7 +127,7 @@ class PendingTree:
     def expect_references(self) -> None:
         """Notes, durably, that the tree may hold references from now on."""
         if not self.has_references:
-            self.draft.expect_references()
+            self.pending_version.expect_references()
             self.has_references = True
 
     def stands(self) -> bool:
@@ -165,8 +168,8 @@ class PendingTree:
         self.gate.close_now()
         state = State.DISCARDED
         try:
-            with self.draft.exclusively():
-                if not self.draft.stands_in(pending_fd):
+            with self.pending_version.exclusively():
+                if not self.pending_version.stands_in(pending_fd):
                     raise DraftNotFoundError(self.collection, self.name)
                 if decided():
                     raise CutShort
@@ -174,7 +177,7 @@ class PendingTree:
                     self._refuse_unless_empty()
                 if idle is not None:
                     self._refuse_unless_idle(idle)
-                if abandoned and not self.draft.abandoned():
+                if abandoned and not self.pending_version.abandoned():
                     raise Busy("it is not abandoned: the process that it belongs to may run")
                 durable.move(pending_fd, self.name, trash_fd, name, label="discard")
         except CutShort:
@@ -182,7 +185,7 @@ class PendingTree:
             raise
         except BaseException:
             # An error may come after the move, when all that is missing is to know it durable.
-            if self.draft.stands_in(pending_fd):
+            if self.pending_version.stands_in(pending_fd):
                 state = State.PENDING
             raise
         finally:
@@ -191,12 +194,12 @@ class PendingTree:
 
     def _refuse_unless_empty(self) -> None:
         names = 0 if self.lower is None else self.store.page(self.lower.tree).names
-        with durable.directory(self.draft.fd, TREE) as root:
+        with durable.directory(self.pending_version.fd, TREE) as root:
             if not overlay.shows_nothing(root, names):
                 raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
 
     def _refuse_unless_idle(self, seconds: float) -> None:
-        if self.draft.joined() or time.time() - self.last_change() < seconds:
+        if self.pending_version.joined() or time.time() - self.last_change() < seconds:
             raise NotIdle
 
     @property

@@ -19,76 +19,79 @@ from artfs.errors import Damaged
 from artfs.linux.file_copy import copy_file
 from artfs.linux.walk import scan
 from artfs.pending import overlay
-from artfs.pending.draft import Draft
-from artfs.pending.place import Place
+from artfs.pending.backing_inodes import BackingInode
+from artfs.pending.pending_version import PendingVersion
 from artfs.pending.tree import PendingTree
 from artfs.store import durable, regular_files
 
 _COPY = b"unshared-"  # and the number of the inode that it is a copy of
 
 
-def unshare(tree: PendingTree, place: Place) -> None:
+def unshare(tree: PendingTree, inode: BackingInode) -> None:
     """Replaces the file under all its names in the tree by one copy, if anything else may have its inode."""
     mend(tree)  # what an error left, after which nothing was written
-    status = place.stat()
-    named = 1 if place.parent is not None else 0
+    status = inode.stat()
+    named = 1 if inode.parent is not None else 0
     if not stat.S_ISREG(status.st_mode) or status.st_nlink <= named:
         return
     copy = _COPY + b"%d" % status.st_ino
-    source = place.descriptor(os.O_RDONLY)
+    source = inode.descriptor(os.O_RDONLY)
     try:
-        serial = _make(tree, source, status, copy)
+        backing_ino = _make(tree, source, status, copy)
         _replace_names(tree, status.st_ino, copy)
-        place.places.renumber(place, serial)
-        place.places.settle(serial, place.ino)  # others of its names may be found later
-        tree.hashes.forget(serial)  # of another file that had this number before
-        if place.parent is None:
-            place.hold(regular_files.hold(tree.draft.fd, copy), status.st_uid)
+        inode.inodes.renumber(inode, backing_ino)
+        inode.inodes.pin_number(backing_ino, inode.ino)  # others of its names may be found later
+        tree.hashes.forget(backing_ino)  # of another file that had this number before
+        if inode.parent is None:
+            inode.hold_unlinked(regular_files.hold(tree.pending_version.fd, copy), status.st_uid)
     finally:
         os.close(source)
-    os.unlink(copy, dir_fd=tree.draft.fd)
+    os.unlink(copy, dir_fd=tree.pending_version.fd)
 
 
 def mend(tree: PendingTree) -> None:
     """Gives copies the names that they have not got yet, since a crash or an error came between."""
-    staging = tree.draft.fd
+    staging = tree.pending_version.fd
     for name in map(os.fsencode, durable.names(staging)):
         if not name.startswith(_COPY):
             continue
-        old, new = _original(tree.draft, name), os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino
+        old, new = (
+            _original(tree.pending_version, name),
+            os.stat(name, dir_fd=staging, follow_symlinks=False).st_ino,
+        )
         _replace_names(tree, old, name)
-        known = tree.places.known(old)
+        known = tree.inodes.known(old)
         # Whoever looked the copy up meanwhile has it under a node of its own: then the old one is stale.
-        if known is not None and tree.places.known(new) is None:
-            tree.places.renumber(known, new)
-            tree.places.settle(new, known.ino)
+        if known is not None and tree.inodes.known(new) is None:
+            tree.inodes.renumber(known, new)
+            tree.inodes.pin_number(new, known.ino)
             tree.hashes.forget(new)
         os.unlink(name, dir_fd=staging)
 
 
-def problems(draft: Draft) -> Iterator[Damaged]:
+def problems(pending_version: PendingVersion) -> Iterator[Damaged]:
     """Yields what stands beside a tree as a copy and can be none."""
-    for name in map(os.fsencode, durable.names(draft.fd)):
+    for name in map(os.fsencode, durable.names(pending_version.fd)):
         if name.startswith(_COPY):
             try:
-                _original(draft, name)
+                _original(pending_version, name)
             except Damaged as error:
                 yield error
 
 
-def _original(draft: Draft, name: bytes) -> int:
+def _original(pending_version: PendingVersion, name: bytes) -> int:
     """Returns the number of the inode that a copy is one of. Raises Damaged."""
     number = name[len(_COPY) :]
     if not number.isdigit() or number != b"%d" % int(number):
-        raise Damaged(draft.what(name), "it does not say what it is a copy of")
-    if not stat.S_ISREG(os.stat(name, dir_fd=draft.fd, follow_symlinks=False).st_mode):
-        raise Damaged(draft.what(name), "it is not a regular file")
+        raise Damaged(pending_version.what(name), "it does not say what it is a copy of")
+    if not stat.S_ISREG(os.stat(name, dir_fd=pending_version.fd, follow_symlinks=False).st_mode):
+        raise Damaged(pending_version.what(name), "it is not a regular file")
     return int(number)
 
 
 def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -> int:
     """Makes the copy, whole and durably, and returns the number of its inode."""
-    staging, temp = tree.draft.fd, durable.temp_name()
+    staging, temp = tree.pending_version.fd, durable.temp_name()
     target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging)
     try:
         _copy(source, target, status)
@@ -114,14 +117,14 @@ def _copy(source: int, target: int, status: os.stat_result) -> None:
     durable.sync_file(target, label="unshare")
 
 
-def _replace_names(tree: PendingTree, serial: int, copy: bytes) -> None:
+def _replace_names(tree: PendingTree, backing_ino: int, copy: bytes) -> None:
     """Renames a link of `copy` over every name of inode `serial` in the tree."""
-    staging = tree.draft.fd
+    staging = tree.pending_version.fd
     root = tree.open_root()
     try:
         for directory, entries in scan(root, overlay.is_reserved):
             for entry in entries:
-                if entry.inode() == serial and entry.is_file(follow_symlinks=False):
+                if entry.inode() == backing_ino and entry.is_file(follow_symlinks=False):
                     name = os.fsencode(entry.name)
                     if not _equal(directory, name, staging, copy):
                         continue

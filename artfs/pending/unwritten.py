@@ -12,43 +12,43 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from artfs.pending.place import Place
+from artfs.pending.backing_inodes import BackingInode
 
 
 class Unwritten:
     """The files of one tree that show what is not stored, each with the range that holds all of it."""
 
     def __init__(self) -> None:
-        self._ranges: WeakKeyDictionary[Place, tuple[int, int]] = WeakKeyDictionary()
+        self._ranges: WeakKeyDictionary[BackingInode, tuple[int, int]] = WeakKeyDictionary()
 
-    def refused(self, place: Place, start: int, end: int) -> None:
+    def refused(self, inode: BackingInode, start: int, end: int) -> None:
         """Notes that a range could not be stored."""
-        known = self._ranges.get(place, (start, end))
-        self._ranges[place] = min(start, known[0]), max(end, known[1])
+        known = self._ranges.get(inode, (start, end))
+        self._ranges[inode] = min(start, known[0]), max(end, known[1])
 
-    def stored(self, place: Place, start: int, end: int) -> None:
+    def stored(self, inode: BackingInode, start: int, end: int) -> None:
         """Notes that a range was stored; what begins or ends the range that is missing no longer is."""
-        if place not in self._ranges:
+        if inode not in self._ranges:
             return
-        first, last = self._ranges[place]
+        first, last = self._ranges[inode]
         if start <= first < end:
             first = end
         if start < last <= end:
             last = start
-        self._keep(place, first, last)
+        self._keep(inode, first, last)
 
-    def cut(self, place: Place, size: int) -> None:
+    def cut(self, inode: BackingInode, size: int) -> None:
         """Notes that the file was given a size: the kernel takes that from the daemon's answer."""
-        if place in self._ranges:
-            first, last = self._ranges[place]
-            self._keep(place, first, min(last, size))
+        if inode in self._ranges:
+            first, last = self._ranges[inode]
+            self._keep(inode, first, min(last, size))
 
-    def _keep(self, place: Place, first: int, last: int) -> None:
+    def _keep(self, inode: BackingInode, first: int, last: int) -> None:
         if first < last:
-            self._ranges[place] = first, last
+            self._ranges[inode] = first, last
         else:
-            del self._ranges[place]
+            del self._ranges[inode]
 
     def paths(self) -> list[bytes]:
         """Lists the files that are still in the tree."""
-        return sorted(place.path() for place in [*self._ranges] if not place.gone)
+        return sorted(inode.path() for inode in [*self._ranges] if not inode.gone)

@@ -20,7 +20,11 @@ import time
 from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
 from artfs.linux.walk import scan
 from artfs.pending import overlay
-from artfs.pending.draft import PENDING, TREE, Draft
+from artfs.pending.pending_version import (
+    PENDING,
+    TREE,
+    PendingVersion,
+)
 from artfs.store import durable, reserve
 from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 
@@ -90,14 +94,14 @@ def _is_wanted(layout: Layout) -> bool:
     return not (layout.is_current or os.fstatvfs(layout.fd).f_flag & os.ST_RDONLY)
 
 
-def check_tree(layout: Layout, draft: Draft) -> None:
+def check_tree(layout: Layout, pending_version: PendingVersion) -> None:
     """Raises Damaged for a patch of an older format in a volume that can't be upgraded."""
     if layout.is_current:
         return
-    root = draft.open_tree()
+    root = pending_version.open_tree()
     try:
         if _is_old_overlay(root):
-            raise Damaged(draft.what(), "it is of an older format, and the volume can't be written")
+            raise Damaged(pending_version.what(), "it is of an older format, and the volume can't be written")
     finally:
         os.close(root)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from artfs.client.interface import Client
 from artfs.errors import AlreadyFinishedError, ArtifactFinalizedError, ArtifactNotLoggedError
-from artfs.model.labels import merged
+from artfs.model.label_changes import merged
 from artfs.model.names import split_reference
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection, connect

@@ -32,7 +32,10 @@ from artfs.model.entry import (
     Xattrs,
 )
 from artfs.model.tree import TreeReader, build
-from artfs.pending import overlay, reference
+from artfs.pending import (
+    overlay,
+    reference_files,
+)
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
 from artfs.store import regular_files
@@ -200,7 +203,7 @@ class Ingest:
         if not self._references:
             return None
         path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
-        origin = reference.origin_of(path, follow_symlinks=False)
+        origin = reference_files.origin_of(path, follow_symlinks=False)
         if origin is None:
             return None
         return ReferenceEntry(
@@ -266,7 +269,7 @@ def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], N
 
     Raises what :meth:`Ingest.run` does.
     """
-    patched, references = tree.lower is not None, tree.draft.has_references()
+    patched, references = tree.lower is not None, tree.pending_version.has_references()
     return Ingest(store, tree.hashes.take, on_file, patched=patched, references=references).run(root_fd)
 
 

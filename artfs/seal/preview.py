@@ -76,7 +76,7 @@ def references(tree: PendingTree) -> tuple[Iterator[tuple[bytes, ReferenceEntry]
 
     Raises as :func:`changes` does.
     """
-    if tree.lower is None and not tree.draft.has_references():
+    if tree.lower is None and not tree.pending_version.has_references():
         return iter(()), 0o555
     sink, root = _preview(tree, _Names)
     found = manifest.walk(sink.reader, root)

@@ -19,12 +19,15 @@ from artfs.errors import CutShort, DraftNotFoundError, TreeTouched
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry
 from artfs.pending import overlay
-from artfs.pending.draft import TREE, Mark
 from artfs.pending.gate import State
 from artfs.pending.overlay import Base, Lower
+from artfs.pending.pending_version import (
+    TREE,
+    Mark,
+)
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import mend
-from artfs.seal import base as bases
+from artfs.seal import patch_base as bases
 from artfs.seal.seal import Request, Sealer, decided
 from artfs.store import durable
 
@@ -48,7 +51,7 @@ def set_base(
     state = State.PENDING
     try:
         with sealer.alone(tree, request.interrupted):
-            if decided(sealer.collection, tree.draft.mark()) is not None:
+            if decided(sealer.collection, tree.pending_version.mark()) is not None:
                 state = State.COMMITTED
                 raise CutShort
             with sealer.objects_in_use():
@@ -91,9 +94,9 @@ def _set_base(
         trash = _plant(sealer, tree, root, base, Lower(lower, number), like)
     finally:
         os.close(root)
-    tree.draft.forget_conflicts()
+    tree.pending_version.forget_conflicts()
     # The new tree shares no inode with the store.
-    tree.draft.clear_mark()
+    tree.pending_version.clear_mark()
     return trash
 
 
@@ -101,17 +104,17 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
     """Stores what the tree shows after its base has moved. A conflict that was shown before is ours."""
     since = sealer.store.begin()
     ingested = sealer.ingest(tree)
-    known = tree.draft.conflicts()
+    known = tree.pending_version.conflicts()
     result = bases.rebased(
         sealer.store,
-        tree.draft,
+        tree.pending_version,
         base,
         ingested.root,
         onto,
         ours_wins=lambda conflict: (conflict.path, conflict.entry) in known,
     )
     # From here on inodes of the tree may be blobs, as in a seal; it is one that never commits.
-    tree.draft.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
+    tree.pending_version.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
     tree.shares_blobs = True
     sealer.link(tree, ingested)
     sealer.store.sync(since=since)
@@ -132,11 +135,11 @@ def _plant(
     and group and others may not read or pass it where they may not do so there: what was private stays so.
     """
     mend(tree)  # what is left beside the tree belongs to this one
-    old, pending = os.fstat(root), tree.draft.fd
+    old, directory = os.fstat(root), tree.pending_version.fd
     staged = durable.temp_name()
     durable.step("base:plant")
-    os.mkdir(staged, 0o700, dir_fd=pending)
-    with durable.directory(pending, staged) as fd:
+    os.mkdir(staged, 0o700, dir_fd=directory)
+    with durable.directory(directory, staged) as fd:
         if base is not None and lower is not None:
             overlay.set_lower(fd, lower)
             overlay.set_base(fd, base)
@@ -146,10 +149,10 @@ def _plant(
             mode &= like.mode | ~0o055
         for name in map(os.fsencode, os.listxattr(root)):
             os.setxattr(fd, name, os.getxattr(root, name))
-        overlay.give(pending, staged, old.st_uid, old.st_gid)
+        overlay.give(directory, staged, old.st_uid, old.st_gid)
         os.fchmod(fd, mode)
         durable.sync_dir(fd, label="base")
-    durable.exchange(pending, staged, TREE, label="base")
+    durable.exchange(directory, staged, TREE, label="base")
     trash = durable.temp_name()
-    os.rename(staged, trash, src_dir_fd=pending, dst_dir_fd=sealer.trash_fd)
+    os.rename(staged, trash, src_dir_fd=directory, dst_dir_fd=sealer.trash_fd)
     return trash

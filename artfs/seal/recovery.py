@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
     """Settles a committed seal of `tree` and returns the trash name of its files; None if it is pending."""
-    if tree.draft.mark() is None:
+    if tree.pending_version.mark() is None:
         return None
     try:
-        with tree.draft.exclusively():
-            if not tree.draft.stands_in(sealer.pending_fd):
+        with tree.pending_version.exclusively():
+            if not tree.pending_version.stands_in(sealer.pending_fd):
                 tree.gate.settle(State.DISCARDED)  # its sealer was alive, and has come to the end
                 return None
-            record = decided(sealer.collection, tree.draft.mark())
+            record = decided(sealer.collection, tree.pending_version.mark())
             if record is None:
                 mend(tree)
                 return None

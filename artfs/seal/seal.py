@@ -43,14 +43,20 @@ from artfs.errors import (
 )
 from artfs.model import names
 from artfs.model.entry import DirEntry
-from artfs.pending.draft import Mark, Settings
 from artfs.pending.gate import State, WritableHandle
 from artfs.pending.overlay import Base
+from artfs.pending.pending_version import (
+    Mark,
+    PendingLabels,
+)
 from artfs.pending.tree import PendingTree
-from artfs.seal import base as bases
-from artfs.seal import labels
-from artfs.seal.base import Admission, Find
+from artfs.seal import patch_base as bases
+from artfs.seal import pending_labels
 from artfs.seal.ingest import Ingested, ingest
+from artfs.seal.patch_base import (
+    Admission,
+    Find,
+)
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 
@@ -147,7 +153,7 @@ class Sealer:
             handles = tree.gate.close(
                 request.wait,
                 force=request.force,
-                joined=tree.draft.still_joined,
+                joined=tree.pending_version.still_joined,
                 unwritten=tree.unwritten.paths,
                 interrupted=request.interrupted,
             )
@@ -157,14 +163,14 @@ class Sealer:
             raise
         try:
             with self.alone(tree, request.interrupted):
-                mark = tree.draft.mark()
+                mark = tree.pending_version.mark()
                 record = decided(self.collection, mark)
                 if mark is not None and record is not None:
                     unchanged = mark.version is not None
                     settled = self.resume(tree, record, request.aliases)
                 else:
                     # Looked at before the gate was closed, and before others were kept away.
-                    if not request.force and (refusal := tree.draft.still_joined()):
+                    if not request.force and (refusal := tree.pending_version.still_joined()):
                         raise refusal
                     if handles:
                         self.audience.flush(handles)
@@ -194,13 +200,13 @@ class Sealer:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(tree.draft.exclusively())
+                    stack.enter_context(tree.pending_version.exclusively())
                     break
                 except Sealing:
                     if interrupted():
                         raise Interrupted from None
                     time.sleep(_POLL)
-            if not tree.draft.stands_in(self.pending_fd):
+            if not tree.pending_version.stands_in(self.pending_fd):
                 raise DraftNotFoundError(tree.collection, tree.name)
             if not tree.stands():
                 raise Sealing  # another process has given it another base: ask for its tree again
@@ -209,9 +215,9 @@ class Sealer:
     def _state_after_failure(self, tree: PendingTree) -> State:
         """Tells how a seal left the tree that did not come to its end, by what is on disk."""
         try:
-            if not tree.draft.stands_in(self.pending_fd):
+            if not tree.pending_version.stands_in(self.pending_fd):
                 return State.DISCARDED
-            undone = decided(self.collection, tree.draft.mark()) is None
+            undone = decided(self.collection, tree.pending_version.mark()) is None
         except (ArtfsError, OSError):
             undone = False  # not known: a change now could be lost when it is found to be sealed
         return State.PENDING if undone else State.COMMITTED
@@ -250,10 +256,10 @@ class Sealer:
         """
         since = self.store.begin()
         ingested = self.ingest(tree)
-        settings, base = tree.draft.settings(), tree.base()
+        labels, base = tree.pending_version.labels(), tree.base()
         if base is not None and base.follows:
             turn.take()
-        aliases = tuple(dict.fromkeys(a for a in (*settings.aliases, *request.aliases) if a != "latest"))
+        aliases = tuple(dict.fromkeys(a for a in (*labels.aliases, *request.aliases) if a != "latest"))
         mark: Mark | None = None
         while True:  # whoever took the number before us has made a version: so all together get on
             # Before the look at the newest: a version that comes between the two is then seen by the commit.
@@ -261,23 +267,23 @@ class Sealer:
             newest = self.collection.newest()
             root, named = self._onto(tree, base, ingested.root, request.admit)
             whole = base is not None and ingested.root.tree == base.tree_id
-            link = settings.link if whole and settings.link == named else None
+            link = labels.link if whole and labels.link == named else None
             # A link knows its source, so it is no other one's link.
             same = newest is not None and newest.root.entry().content == root.content
             if newest is not None and same and link in (None, newest.link):
                 try:
-                    labels.check(self.collection, newest, tree.draft, request.admit)
+                    pending_labels.check(self.collection, newest, tree.pending_version, request.admit)
                 except VersionNotFound:  # deleted just now
                     continue
-                tree.draft.set_mark(Mark(newest.seal, aliases, newest.version))
+                tree.pending_version.set_mark(Mark(newest.seal, aliases, newest.version))
                 return newest, True
             linked = mark is not None
             mark = mark or Mark(secrets.token_hex(16), aliases, lowest=number)
             # Made here, since nothing that can refuse comes after the first link.
-            record = self._record(number, tree, request, settings, mark, root, named, link)
-            records.check_notes(records.initial_notes(record))
+            record = self._record(number, tree, request, labels, mark, root, named, link)
+            records.check_labels(records.initial_labels(record))
             if not linked:
-                tree.draft.set_mark(mark)
+                tree.pending_version.set_mark(mark)
                 tree.shares_blobs = True
                 self.link(tree, ingested)
             if not linked or tree.merged:
@@ -299,7 +305,9 @@ class Sealer:
         if onto is None:
             return root, base.name_in(self.collection.name)
         tree.merged = True
-        return bases.rebased(self.store, tree.draft, base, root, onto), onto.name_in(self.collection.name)
+        return bases.rebased(self.store, tree.pending_version, base, root, onto), onto.name_in(
+            self.collection.name
+        )
 
     def _set_aliases_of_newest(self) -> None:
         """Does what a seal left undone that was killed between its commit and its aliases.
@@ -350,7 +358,7 @@ class Sealer:
         number: int,
         tree: PendingTree,
         request: Request,
-        settings: Settings,
+        labels: PendingLabels,
         mark: Mark,
         root: DirEntry,
         base: str | None,
@@ -362,20 +370,20 @@ class Sealer:
             root=root,
             distributed_id=tree.name,
             seal=mark.seal,
-            created_by=request.by or tree.draft.birth.created_by,
+            created_by=request.by or tree.pending_version.birth.created_by,
             base=base,
             link=link,
-            runs=[run.name for run in tree.draft.runs()],
+            runs=[run.name for run in tree.pending_version.runs()],
             aliases=mark.aliases,
-            tags=settings.tags,
-            description=settings.description,
-            metadata=labels.metadata_of(tree.draft),
+            tags=labels.tags,
+            description=labels.description,
+            metadata=pending_labels.metadata_of(tree.pending_version),
         )
 
     def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> Settled:
         """Settles a seal that was decided earlier, and sets more aliases. The caller keeps others away."""
         # Whoever decided may not have come to know that it is durable.
-        durable.sync_dir(tree.draft.fd, label="resume:mark")
+        durable.sync_dir(tree.pending_version.fd, label="resume:mark")
         with self.collection.opened(b"versions") as versions:
             durable.sync_dir(versions, label="resume:commit")
         with self.collection.committing():
@@ -386,16 +394,16 @@ class Sealer:
 
     def settle(self, tree: PendingTree, record: VersionRecord) -> Settled:
         """Does what follows from a commit, also again after a crash: each step may have been done already."""
-        mark = tree.draft.mark()
+        mark = tree.pending_version.mark()
         assert mark is not None
-        for run in tree.draft.runs():
+        for run in tree.pending_version.runs():
             if mark.version is not None:
                 self.collection.add_run(record.number, run.name)
             self.record_output(run.name, f"{self.collection.name}:{record.version}")
         updated: tuple[str, ...] = ()
         if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
             if mark.version is not None:
-                updated = labels.give(self.collection, record.number, tree.draft)
+                updated = pending_labels.give(self.collection, record.number, tree.pending_version)
             for alias in mark.aliases:
                 self.collection.set_alias(alias, record.version)
         self.collection.record_finished(tree.name, record.number)

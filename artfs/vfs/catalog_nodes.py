@@ -22,7 +22,7 @@ from artfs.errors import (
 )
 from artfs.linux import syscalls
 from artfs.model import names
-from artfs.pending.draft import PENDING
+from artfs.pending.pending_version import PENDING
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import COLLECTION_FILES, VOLUME_FILES
 from artfs.vfs.control.subject import CollectionSubject, VolumeSubject

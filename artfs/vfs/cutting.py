@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from artfs.pending import closing
+from artfs.pending import deferred_close
 from artfs.vfs.node import NeedsWork
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def cut_aside(node: PendingNode, size: int, fd: int = -1) -> None:
     `fd` is one that may write, if there is one. The file must have bytes of its own.
     """
     status = node.stat() if fd < 0 else os.fstat(fd)
-    if size >= status.st_size or not closing.is_large(status):
+    if size >= status.st_size or not deferred_close.is_large(status):
         return
     tree = node.branch.tree
-    tree.hashes.forget(node.serial)
+    tree.hashes.forget(node.backing_ino)
     guard = contextlib.nullcontext if node.gone else tree.gate.long_change
     own = node.descriptor(os.O_WRONLY) if fd < 0 else os.dup(fd)
     raise NeedsWork(functools.partial(_cut, own, size, status, guard))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from artfs.errors import printable
 from artfs.model.entry import RUN
-from artfs.pending import reference
+from artfs.pending import reference_files
 from artfs.references import FoundObject
 from artfs.store.regular_files import unlink_quietly
 from artfs.vfs.node import Caller, Node
@@ -51,12 +51,12 @@ def refer(
     entry = new_reference_entry(found, way[-1], *owner)
     if run:
         entry = replace(entry, xattrs=((RUN, run),))
-    draft = at.branch.tree.draft
-    staged = reference.stage(draft.fd, entry)
+    pending_version = at.branch.tree.pending_version
+    staged = reference_files.stage(pending_version.fd, entry)
     try:
         at.adopt(way[-1], staged)
     except BaseException as error:
-        unlink_quietly(draft.fd, staged)
+        unlink_quietly(pending_version.fd, staged)
         if not isinstance(error, FileExistsError):
             raise
         standing = at.find(way[-1])

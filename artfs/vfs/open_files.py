@@ -15,7 +15,7 @@ from artfs.errors import ReadOnly, Writer
 from artfs.limits.budgets import NAMES
 from artfs.linux import syscalls
 from artfs.linux.procfs import process_of
-from artfs.pending import closing
+from artfs.pending import deferred_close
 from artfs.vfs.node import Caller, Handle, Listed, Listing
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class PendingHandle(Handle):
                 raise ReadOnly
             count = self._stored(offset, data)
             # Before a fence can pass: a forced seal must not take the digest of what was there before.
-            node.branch.tree.hashes.written(node.serial, offset, data, count)
+            node.branch.tree.hashes.written(node.backing_ino, offset, data, count)
         if node.setid:
             node.drop_setid(self.caller)
         return count
@@ -69,7 +69,7 @@ class PendingHandle(Handle):
             while done < end:
                 done += os.pwrite(self.fd, data[done - offset :], done)
         except OSError:
-            branch.tree.hashes.forget(self.node.serial)
+            branch.tree.hashes.forget(self.node.backing_ino)
             unwritten.refused(self.node, done, end)
             raise
         finally:
@@ -92,10 +92,10 @@ class PendingHandle(Handle):
             node.writers -= 1
             if not node.writers:
                 node.fenced = False
-                node.branch.tree.hashes.closed(node.serial)
+                node.branch.tree.hashes.closed(node.backing_ino)
             node.branch.tree.gate.leave(self)
         # It may be closed later than the gate and the digests know: nothing is written any more.
-        closing.close(self.fd, written=self.writable)
+        deferred_close.close(self.fd, written=self.writable)
 
     # -- what the gate asks
 
@@ -180,4 +180,4 @@ class PendingListing(Listing):
 
     def release(self) -> None:
         NAMES.give(len(self._names), self.uid)
-        closing.close(self._fd)
+        deferred_close.close(self._fd)

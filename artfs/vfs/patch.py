@@ -29,10 +29,13 @@ from artfs.errors import NotEmpty, NotPermitted
 from artfs.linux import syscalls
 from artfs.model.digest import digest_of
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
-from artfs.pending import overlay, reference
+from artfs.pending import (
+    overlay,
+    reference_files,
+)
+from artfs.pending.backing_inodes import BackingInode
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Lower, Stub
-from artfs.pending.place import Place
 from artfs.pending.tree import TREE, PendingTree
 from artfs.store import durable, regular_files
 from artfs.vfs.control.control_nodes import ControlDirectory
@@ -64,22 +67,22 @@ class PatchBranch(Branch):
         base = tree.base()
         #: Names may come by themselves then, when the alias that is the base has moved.
         self.follows = base is not None and base.follows
-        self.born_ns = tree.draft.birth.created_ns
-        with durable.directory(tree.draft.fd, TREE) as root:
+        self.born_ns = tree.pending_version.birth.created_ns
+        with durable.directory(tree.pending_version.fd, TREE) as root:
             #: Once it was changed it keeps its base, if that is pinned.
             self.touched = not overlay.is_untouched(root)
 
     @property
     def staging(self) -> int:
         """Where what is to be part of the tree is made. Good inside the tree's gate."""
-        return self.tree.draft.fd
+        return self.tree.pending_version.fd
 
-    def _root(self, serial: int) -> PendingDirectory:
-        root = PatchDirectory(self, None, b"", serial, None, self.tree.lower)
-        self.tree.places.keep(root.ino, root)  # as it may be the number of the root before it had a base
+    def _root(self, backing_ino: int) -> PendingDirectory:
+        root = PatchDirectory(self, None, b"", backing_ino, None, self.tree.lower)
+        self.tree.inodes.pin(root.ino, root)  # as it may be the number of the root before it had a base
         return root
 
-    def found(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
+    def found(self, status: os.stat_result, parent: BackingInode, name: bytes) -> PendingNode:
         if stat.S_ISDIR(status.st_mode):
             lower = overlay.lower_of(parent.directory(), name)
             return PatchDirectory(self, parent, name, status.st_ino, None, lower)
@@ -97,14 +100,14 @@ class PatchBranch(Branch):
     def lower(self, parent: PatchDirectory, lower: Lower, entry: Entry) -> PendingNode:
         """Returns the node of a lower entry that shows through."""
         number = lower.number_of(entry)
-        known = self.tree.places.known(number)
+        known = self.tree.inodes.known(number)
         if known is not None:
             assert isinstance(known, PendingNode)
             return known
         if isinstance(entry, DirEntry):
             own = Lower(entry.tree, number)
-            return self.tree.places.add(PatchDirectory(self, parent, entry.name, number, entry, own))
-        return self.tree.places.add(PatchNode(self, parent, entry.name, number, entry))
+            return self.tree.inodes.add(PatchDirectory(self, parent, entry.name, number, entry, own))
+        return self.tree.inodes.add(PatchNode(self, parent, entry.name, number, entry))
 
 
 class PatchNode(PendingNode):
@@ -115,9 +118,14 @@ class PatchNode(PendingNode):
     branch: PatchBranch
 
     def __init__(
-        self, branch: PatchBranch, parent: Place | None, name: bytes, serial: int, entry: Entry | None
+        self,
+        branch: PatchBranch,
+        parent: BackingInode | None,
+        name: bytes,
+        backing_ino: int,
+        entry: Entry | None,
     ) -> None:
-        super().__init__(branch, parent, name, serial)
+        super().__init__(branch, parent, name, backing_ino)
         self.entry = entry
         self.origin: Stub | None = None  # what a stub says
         self.escape = 0  # bytes by which the stored target of a symlink is longer than the user's
@@ -139,7 +147,7 @@ class PatchNode(PendingNode):
     @property
     def is_lower(self) -> bool:
         """Tells whether the pending tree has nothing under this name."""
-        return bool(self.serial & LOWER)
+        return bool(self.backing_ino & LOWER)
 
     @property
     def gone(self) -> bool:
@@ -151,7 +159,7 @@ class PatchNode(PendingNode):
 
     def _nameless(self) -> int:
         # Those who have a lower file open have the blob: nothing of that is shown, or written.
-        return super()._nameless() if self.entry is None else Place._nameless(self)
+        return super()._nameless() if self.entry is None else BackingInode._nameless(self)
 
     def vanish(self) -> None:
         """Notes that a lower entry shows no more: who has it open goes on with it."""
@@ -270,8 +278,8 @@ class PatchNode(PendingNode):
         self.stands_for(stub, entry)
 
     def _placed(self, staged: bytes, parent: PatchDirectory, step: str) -> None:
-        serial = overlay.place(self.branch.staging, staged, parent.directory(), self.name, step=step)
-        self.places.renumber(self, serial)
+        backing_ino = overlay.place(self.branch.staging, staged, parent.directory(), self.name, step=step)
+        self.inodes.renumber(self, backing_ino)
 
     def lift_bytes(self, *, empty: bool = False) -> None:
         if self.entry is not None:
@@ -318,17 +326,17 @@ class PatchNode(PendingNode):
         else:
             self._move_readers(staged, staging)
             fd = regular_files.hold(staging, staged)
-            serial = os.fstat(fd).st_ino
+            backing_ino = os.fstat(fd).st_ino
             os.unlink(staged, dir_fd=staging)
-            self.hold(fd, attributes.uid)
-            self.places.renumber(self, serial)
+            self.hold_unlinked(fd, attributes.uid)
+            self.inodes.renumber(self, backing_ino)
         copy.taken()
         self.entry = self.origin = None
         self._floating = False
         hashes = self.branch.tree.hashes
-        hashes.forget(self.serial)  # of another file that had this number before
+        hashes.forget(self.backing_ino)  # of another file that had this number before
         if isinstance(entry, FileEntry) and not empty:
-            hashes.learn(self.serial, entry.size, digest_of(entry.blob))
+            hashes.learn(self.backing_ino, entry.size, digest_of(entry.blob))
 
     def _place_reference(self, entry: ReferenceEntry) -> None:
         """Makes a reference of the lower tree one of the pending one."""
@@ -339,7 +347,7 @@ class PatchNode(PendingNode):
         self.parent.lift()
         now = self._own_attributes()
         changed = replace(entry, uid=now.uid, gid=now.gid, mode=stat.S_IMODE(now.mode), mtime_ns=now.mtime_ns)
-        self._placed(reference.stage(self.branch.staging, changed), self.parent, "reference")
+        self._placed(reference_files.stage(self.branch.staging, changed), self.parent, "reference")
         self.entry = self.origin = None
 
     def _move_readers(self, copy: bytes, directory: int) -> None:
@@ -407,13 +415,13 @@ class PatchDirectory(PatchNode, PendingDirectory):
     def __init__(
         self,
         branch: PatchBranch,
-        parent: Place | None,
+        parent: BackingInode | None,
         name: bytes,
-        serial: int,
+        backing_ino: int,
         entry: Entry | None,
         lower: Lower | None,
     ) -> None:
-        super().__init__(branch, parent, name, serial, entry)
+        super().__init__(branch, parent, name, backing_ino, entry)
         self.lower = lower
         if lower is not None:
             self.ino = lower.number
@@ -432,7 +440,7 @@ class PatchDirectory(PatchNode, PendingDirectory):
     def lift(self) -> None:
         """Makes sure that the directory is there, with all above it."""
         chain: list[PatchDirectory] = []
-        directory: Place | None = self
+        directory: BackingInode | None = self
         while isinstance(directory, PatchDirectory) and directory.is_lower:
             if directory.parent is None:
                 raise FileNotFoundError(errno.ENOENT, "the directory was removed")
@@ -449,7 +457,7 @@ class PatchDirectory(PatchNode, PendingDirectory):
             one.entry = None
             # A long chain must not take all descriptors that there are.
             if passed is not None:
-                passed.let_go()
+                passed.close_directory()
             passed = parent if opened_here else None
 
     def lift_xattrs(self) -> None:

@@ -21,9 +21,12 @@ from artfs.errors import CrossTree, DraftNotFoundError, NotPermitted, ReadOnly
 from artfs.linux import syscalls
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import reference
+from artfs.pending import reference_files
+from artfs.pending.backing_inodes import (
+    BackingInode,
+    Unlinking,
+)
 from artfs.pending.gate import State
-from artfs.pending.place import Place, Unlinking
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import unshare
 from artfs.store import durable
@@ -85,7 +88,7 @@ class Branch:
         self.sealed: SealedNode | None = None  # the root of the version that the tree became
         #: Names that are not in the root, as the kernel was told for good. They may come with a base.
         self.absent: set[bytes] = set()
-        self._salt = int(tree.draft.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
+        self._salt = int(tree.pending_version.birth.nonce[:_SALT_DIGITS], 16) << _SALT_SHIFT
 
     @property
     def over(self) -> bool:
@@ -118,54 +121,54 @@ class Branch:
         """Makes the root of the tree; to be called once."""
         fd = self.tree.open_root()
         root = self._root(os.fstat(fd).st_ino)
-        self.tree.places.plant(root, fd)
+        self.tree.inodes.set_root(root, fd)
         return root
 
-    def _root(self, serial: int) -> PendingDirectory:
-        return PendingDirectory(self, None, b"", serial)
+    def _root(self, backing_ino: int) -> PendingDirectory:
+        return PendingDirectory(self, None, b"", backing_ino)
 
-    def number(self, serial: int) -> int:
+    def number(self, backing_ino: int) -> int:
         """Returns the inode number of the node whose backing one is `serial`; it survives a remount.
 
         Nodes outlive their tree, and its directories' numbers are used again on the backing filesystem: the
         same number would put a process that still sits in one tree into the other.
         """
-        if serial & LOWER:  # of a lower entry: nothing on the backing filesystem has it
-            return serial
-        settled = self.tree.places.settled(serial)
+        if backing_ino & LOWER:  # of a lower entry: nothing on the backing filesystem has it
+            return backing_ino
+        settled = self.tree.inodes.pinned(backing_ino)
         if settled is not None:
             return settled
         # LOWER is the lowest of the bits that tell kinds of nodes.
-        number = (serial ^ self._salt) & (LOWER - 1)
-        if number < 2 or self.tree.places.is_kept(number):  # by what had that inode before, or by the mount
+        number = (backing_ino ^ self._salt) & (LOWER - 1)
+        if number < 2 or self.tree.inodes.is_kept(number):  # by what had that inode before, or by the mount
             number = LOWER | secrets.randbits(LOWER.bit_length() - 1)
-            self.tree.places.settle(serial, number)
+            self.tree.inodes.pin_number(backing_ino, number)
         return number
 
-    def node(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
+    def node(self, status: os.stat_result, parent: BackingInode, name: bytes) -> PendingNode:
         """Returns the node of what was just found at `name`; there is one node for one inode."""
-        known = cast("PendingNode | None", self.tree.places.known(status.st_ino))
+        known = cast("PendingNode | None", self.tree.inodes.known(status.st_ino))
         if known is not None:
             if known.parent is not parent or known.name != name:
-                known.found(parent, name)
+                known.add_name(parent, name)
             return known
-        return self.tree.places.add(self.found(status, parent, name))
+        return self.tree.inodes.add(self.found(status, parent, name))
 
-    def found(self, status: os.stat_result, parent: Place, name: bytes) -> PendingNode:
+    def found(self, status: os.stat_result, parent: BackingInode, name: bytes) -> PendingNode:
         """Makes the node of what was just found for the first time."""
         kind = PendingDirectory if stat.S_ISDIR(status.st_mode) else PendingNode
         return kind(self, parent, name, status.st_ino)
 
 
-class PendingNode(Place, Node):
+class PendingNode(BackingInode, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
     __slots__ = ("_twin", "branch", "fenced", "handles", "setid", "was_sealed", "writers")
 
-    def __init__(self, branch: Branch, parent: Place | None, name: bytes, serial: int) -> None:
-        super().__init__(branch.tree.places, parent, name, serial)
+    def __init__(self, branch: Branch, parent: BackingInode | None, name: bytes, backing_ino: int) -> None:
+        super().__init__(branch.tree.inodes, parent, name, backing_ino)
         self.branch = branch
-        self.ino = branch.number(serial)
+        self.ino = branch.number(backing_ino)
         self.setid = True  # whether setuid or setgid may be set: True until a look says otherwise
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
@@ -176,7 +179,7 @@ class PendingNode(Place, Node):
     def current(self) -> Node:
         """Returns the node at the same path of the tree that took the place of this one's, if one did."""
         # Each request asks this first, when it has no descriptor of a directory yet.
-        self.places.trim()
+        self.inodes.close_idle()
         if self.branch.sealed is not None and not self.branch.over:
             with contextlib.suppress(OSError):  # raised again by what is asked
                 self._find_twin(_LEVELS_AT_ONCE)
@@ -282,7 +285,11 @@ class PendingNode(Place, Node):
         if self.branch.over:
             shown.nlink = 0  # other names are a blob's, or are about to go
         holes = status.st_blocks * 512 < status.st_size and stat.S_ISREG(status.st_mode)
-        if holes and self.branch.tree.has_references and reference.origin_of(self.proc_path()) is not None:
+        if (
+            holes
+            and self.branch.tree.has_references
+            and reference_files.origin_of(self.proc_path()) is not None
+        ):
             # Nothing of it is stored here: tar -S would take all of it for a hole and not read it.
             shown.blocks = full_blocks(status.st_size)
         return shown
@@ -300,14 +307,14 @@ class PendingNode(Place, Node):
         if self.branch.tree.has_references and self.reference() is not None:
             if not empty:
                 raise NotPermitted("the bytes of a reference are elsewhere: truncate it first, or remove it")
-            reference.empty(self.proc_path())
+            reference_files.empty(self.proc_path())
 
     def reference(self) -> ReferenceEntry | None:
         """Returns what this stands for, if it is a reference; asked only in trees that may hold some."""
         status = self.stat()
         if not stat.S_ISREG(status.st_mode):
             return None
-        return reference.entry_at(self.proc_path(), self.name, status.st_size)
+        return reference_files.entry_at(self.proc_path(), self.name, status.st_size)
 
     def change_attributes(
         self, changes: AttributeChanges, handle: Handle | None, caller: Caller
@@ -338,7 +345,7 @@ class PendingNode(Place, Node):
 
     @property
     def is_root(self) -> bool:
-        return self.places.root is self
+        return self.inodes.root is self
 
     def _chown(self, uid: int, gid: int, caller: Caller) -> None:
         before = self.stat() if self.setid else None
@@ -372,9 +379,9 @@ class PendingNode(Place, Node):
                 os.close(own)
         self.branch.tree.unwritten.cut(self, size)
         if size == 0 and self.writers:
-            hashes.begin(self.serial)
+            hashes.begin(self.backing_ino)
         else:
-            hashes.forget(self.serial)
+            hashes.forget(self.backing_ino)
         self.drop_setid(caller)
 
     def drop_setid(self, caller: Caller) -> None:
@@ -463,7 +470,7 @@ class PendingNode(Place, Node):
             handle = PendingHandle(self, fd, caller, writable=may_write(flags))
             if flags & os.O_TRUNC:
                 tree.unwritten.cut(self, 0)
-                tree.hashes.begin(self.serial)
+                tree.hashes.begin(self.backing_ino)
                 self.drop_setid(caller)
             return handle
 
@@ -510,7 +517,7 @@ class PendingDirectory(PendingNode):
             return None
         if names.is_reserved(name):
             return self.branch.control if self.is_root and name == names.CONTROL else None
-        self.places.trim()
+        self.inodes.close_idle()
         found = self.find(name)
         if found is None and self.is_root and len(self.branch.absent) < _MOST_ABSENT:
             self.branch.absent.add(name)
@@ -541,7 +548,7 @@ class PendingDirectory(PendingNode):
         names.check_entry_name(name)
         if self.removed:
             raise FileNotFoundError(errno.ENOENT, "the directory was removed")
-        self.places.trim()
+        self.inodes.close_idle()
         with self.branch.tree.gate.change():
             self.lift()
             yield self.directory()
@@ -612,7 +619,7 @@ class PendingDirectory(PendingNode):
     def adopt(self, name: bytes, staged: bytes) -> PendingNode:
         """Gives what was made in the pending version's own directory a name here."""
         with self._making(name) as directory:
-            durable.rename_noreplace(self.branch.tree.draft.fd, staged, directory, name)
+            durable.rename_noreplace(self.branch.tree.pending_version.fd, staged, directory, name)
             return self._made(name, directory)
 
     def _stored_target(self, target: bytes) -> bytes:
@@ -631,9 +638,9 @@ class PendingDirectory(PendingNode):
             node.lift_to_link()
             source = node.parent.directory()
             os.link(node.name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
-            node.found(self, name)
-            if self.places.is_kept(node.ino):
-                self.places.settle(node.serial, node.ino)
+            node.add_name(self, name)
+            if self.inodes.is_kept(node.ino):
+                self.inodes.pin_number(node.backing_ino, node.ino)
             return node
 
     def unlink(self, name: bytes, caller: Caller) -> None:
@@ -652,7 +659,7 @@ class PendingDirectory(PendingNode):
             yield directory
 
     def _remove(self, directory: int, name: bytes, remove: Callable[..., None]) -> None:
-        about = self.places.before_unlink(self, name)
+        about = self.inodes.before_unlink(self, name)
         try:
             remove(name, dir_fd=directory)
         except BaseException:
@@ -663,7 +670,7 @@ class PendingDirectory(PendingNode):
 
     def _removed(self, about: Unlinking | None) -> None:
         if about is not None and about.done():
-            self.branch.tree.hashes.forget(about.serial)
+            self.branch.tree.hashes.forget(about.backing_ino)
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         with self._renaming(name, target, new_name, flags) as (source, destination):
@@ -702,7 +709,7 @@ class PendingDirectory(PendingNode):
         moved = os.stat(name, dir_fd=source, follow_symlinks=False).st_ino
         other = _inode(destination, new_name)
         exchange = bool(flags & syscalls.RENAME_EXCHANGE)
-        about = None if exchange or other == moved else target.places.before_unlink(target, new_name)
+        about = None if exchange or other == moved else target.inodes.before_unlink(target, new_name)
         try:
             if flags == syscalls.RENAME_NOREPLACE:
                 durable.rename_noreplace(source, name, destination, new_name)
@@ -715,13 +722,13 @@ class PendingDirectory(PendingNode):
         if other == moved:
             return  # two names of one file: rename(2) leaves both
         self._removed(about)
-        for serial, old, new in (
+        for backing_ino, old, new in (
             (moved, (self, name), (target, new_name)),
             (other if exchange else None, (target, new_name), (self, name)),
         ):
-            place = self.places.known(serial) if serial is not None else None
+            place = self.inodes.known(backing_ino) if backing_ino is not None else None
             if place is not None:
-                place.renamed(*old, *new)
+                place.move_name(*old, *new)
 
 
 @contextlib.contextmanager

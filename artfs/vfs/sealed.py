@@ -20,7 +20,7 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
 from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
-from artfs.pending import closing
+from artfs.pending import deferred_close
 from artfs.store.documents import nanoseconds
 from artfs.store.objects import ObjectStore
 from artfs.vfs.node import (
@@ -334,7 +334,7 @@ class SealedHandle(Handle):
 
     def release(self) -> None:
         self._node.closed(self)  # first: the number of the descriptor may be used again
-        closing.close(self.fd)  # gc may have taken the blob's name
+        deferred_close.close(self.fd)  # gc may have taken the blob's name
 
 
 class _SealedListing(Listing):

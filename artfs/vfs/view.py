@@ -182,18 +182,18 @@ class View:
         A name takes all below it along, but for what is open or somebody sits in; so there are two rounds,
         and the second finds only that.
         """
-        places = tree.places
+        inodes = tree.inodes
         with self._kernel_may_keep(tree.label):
-            names = places.names(depth=1)
+            names = inodes.names(depth=1)
             self._forget(tree, names)
-            known = len(places)
+            known = len(inodes)
             while names:
                 time.sleep(_FORGETTING)
-                if len(places) == known:
+                if len(inodes) == known:
                     break
-                known = len(places)
-            self._forget(tree, places.names())
-            for number in places.numbers():
+                known = len(inodes)
+            self._forget(tree, inodes.names())
+            for number in inodes.numbers():
                 self.kernel.forget_pages(number, _PATIENCE, tree.owner)
             self._forget(tree, absent)
 
@@ -287,7 +287,7 @@ class View:
         self._labels.pop(record.serial, None)
         known, outlived = tree.known(), [branch.tree for branch in tree.outlived]
         numbers = [node.ino for node in known]
-        numbers += [number for pending in outlived for number in pending.places.numbers()]
+        numbers += [number for pending in outlived for number in pending.inodes.numbers()]
         with self._kernel_may_keep(tree.label):
             for number in numbers:
                 self.kernel.forget_attributes(number, _PATIENCE, 0)

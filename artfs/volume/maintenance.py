@@ -31,7 +31,11 @@ from artfs.model import manifest
 from artfs.model.digest import TreeId
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import inspection, overlay
-from artfs.pending.draft import PENDING, TREE, Draft
+from artfs.pending.pending_version import (
+    PENDING,
+    TREE,
+    PendingVersion,
+)
 from artfs.store import check, gc
 from artfs.store.check import Finding, Touched
 from artfs.store.layout import Layout
@@ -91,7 +95,7 @@ class Maintenance:
 
     def _problems_of_pending(self, collection: Collection, name: bytes) -> list[Damaged]:
         with collection.opened(PENDING) as fd:
-            opened = Draft(fd, collection.name, name)
+            opened = PendingVersion(fd, collection.name, name)
             with contextlib.closing(opened):
                 found = list(inspection.problems(opened, self.store.reader))
                 try:
@@ -211,20 +215,20 @@ class Maintenance:
     def _pending_root(self, collection: Collection, name: bytes) -> Iterator[int]:
         """Opens the root of a pending tree's files on disk. Raises :class:`DraftNotFoundError`."""
         with collection.opened(PENDING) as fd:
-            draft = Draft(fd, collection.name, name)
+            pending_version = PendingVersion(fd, collection.name, name)
         try:
-            root = draft.open_tree()
+            root = pending_version.open_tree()
             try:
                 yield root
             finally:
                 os.close(root)
         except FileNotFoundError:
             with collection.opened(PENDING) as fd:
-                if draft.stands_in(fd):
-                    raise Damaged(draft.what(TREE), "it is missing") from None
+                if pending_version.stands_in(fd):
+                    raise Damaged(pending_version.what(TREE), "it is missing") from None
             raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
         finally:
-            draft.close()
+            pending_version.close()
 
 
 def pending_names(collection: Collection) -> list[bytes]:

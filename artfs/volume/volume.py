@@ -36,12 +36,21 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
-from artfs.pending import draft, upgrade
+from artfs.pending import (
+    pending_version,
+    upgrade,
+)
 from artfs.pending.census import count
-from artfs.pending.draft import PENDING, TREE, Draft, Owners, Settings
 from artfs.pending.gate import State
+from artfs.pending.pending_version import (
+    PENDING,
+    TREE,
+    Owners,
+    PendingLabels,
+    PendingVersion,
+)
 from artfs.pending.tree import PendingTree, empty_trash
-from artfs.seal import base as bases
+from artfs.seal import patch_base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
@@ -138,7 +147,7 @@ class Volume:
         found = []
         for name in filter(names.is_private, self.pending_names(collection)):
             with contextlib.suppress(ArtfsError, OSError), collection.opened(PENDING) as fd:
-                opened = Draft(fd, collection.name, name)
+                opened = PendingVersion(fd, collection.name, name)
                 with contextlib.closing(opened):
                     found += [name] if opened.abandoned() else []
         return found
@@ -173,7 +182,7 @@ class Volume:
         """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
         tree = self.pending(collection.name, name)
         with collection.opened(PENDING) as fd:
-            if tree.draft.stands_in(fd) and tree.stands():
+            if tree.pending_version.stands_in(fd) and tree.stands():
                 return tree
         self._forget(tree)
         return self.pending(collection.name, name)
@@ -184,14 +193,14 @@ class Volume:
         Whoever works directly asks it when he has the lock that keeps others from ending the tree.
         """
         with collection.opened(PENDING) as fd:
-            stands = tree.draft.stands_in(fd) and tree.stands()
+            stands = tree.pending_version.stands_in(fd) and tree.stands()
         return stands and not _is_decided(collection, tree)
 
     def _started(self, collection: Collection, name: bytes) -> PendingTree:
         """Returns the tree that was just started. One of the same name may be at its end still."""
         with self._lock, collection.opened(PENDING) as fd:
             tree = self._pending.get((collection.name, name))
-            if tree is not None and tree.draft.stands_in(fd):
+            if tree is not None and tree.pending_version.stands_in(fd):
                 return tree
             return self._open_pending(collection, name)
 
@@ -200,13 +209,13 @@ class Volume:
             with contextlib.suppress(FileNotFoundError):  # else the draft says what is wrong
                 root = os.stat(name + b"/" + TREE, dir_fd=fd, follow_symlinks=False)
                 self._before_holding(root.st_uid)
-            draft = Draft(fd, collection.name, name)
+            pending_version = PendingVersion(fd, collection.name, name)
         try:
-            upgrade.check_tree(self.layout, draft)
+            upgrade.check_tree(self.layout, pending_version)
         except BaseException:
-            draft.close()
+            pending_version.close()
             raise
-        return self._adopt(collection, PendingTree(draft, self.store))
+        return self._adopt(collection, PendingTree(pending_version, self.store))
 
     def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:
         if tree.shares_blobs and _is_decided(collection, tree):
@@ -240,14 +249,14 @@ class Volume:
         finally:
             os.close(root)
         base = tree.base()
-        settings = tree.draft.settings()
+        labels = tree.pending_version.labels()
         return {
             "state": "pending" if tree.gate.state is State.PENDING else "sealing",
             "collection": tree.collection,
             "distributed_id": os.fsdecode(tree.name),
             "base": None if base is None else base.ref,
             "base_version": None if base is None else base.name_in(tree.collection),
-            "runs": tree.draft.joined(),
+            "runs": tree.pending_version.joined(),
             "files": census.files,
             "bytes": census.bytes,
             "open_for_write": [
@@ -255,11 +264,11 @@ class Volume:
                 for writer in tree.gate.writers()
             ],
             "progress": {"files": tree.progress.files, "of": census.own},
-            "aliases": list(settings.aliases),
-            "tags": list(settings.tags),
-            "abandoned": tree.draft.abandoned(),
-            "created_at": tree.draft.birth.created_at,
-            "created_by": tree.draft.birth.created_by,
+            "aliases": list(labels.aliases),
+            "tags": list(labels.tags),
+            "abandoned": tree.pending_version.abandoned(),
+            "created_at": tree.pending_version.birth.created_at,
+            "created_by": tree.pending_version.birth.created_by,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -290,7 +299,7 @@ class Volume:
         mode: int = 0o755,
         uid: int | None = None,
         gid: int | None = None,
-        settings: Settings | None = None,
+        labels: PendingLabels | None = None,
         owners: Owners | None = None,
     ) -> PendingTree:
         """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
@@ -307,14 +316,14 @@ class Volume:
         self._before_holding(uid)
         with collection.opened(PENDING) as fd:
             try:
-                draft.start(
+                pending_version.start(
                     fd,
                     name,
                     mode=mode,
                     uid=uid,
                     gid=gid,
                     created_by=user_name(uid),
-                    settings=settings or Settings(),
+                    labels=labels or PendingLabels(),
                     naming=partial(self._naming, collection, name),
                     owners=owners,
                 )
@@ -367,8 +376,8 @@ class Volume:
         finally:
             if tree.gate.state is State.REPLACED:
                 with self._lock:
-                    successor = PendingTree(tree.draft, self.store)
-                    successor.places.inherit(tree.places)
+                    successor = PendingTree(tree.pending_version, self.store)
+                    successor.inodes.inherit(tree.inodes)
                     tree.successor = self._adopt(collection, successor)
         if trash is not None:
             self._empty(trash)
@@ -391,7 +400,7 @@ class Volume:
         if other in ("", collection.name) or names.parse_version(version) is None:
             raise InvalidCommand(f"'{printable(ref)}' is no version of another collection, OTHER:vN")
         tree = self.set_base(collection, tree, ref, request, number=number)
-        tree.draft.change(link=ref)
+        tree.pending_version.change(link=ref)
         return tree
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
@@ -476,7 +485,7 @@ class Volume:
             with collection.opened(PENDING) as fd:
                 tree = tree.current()
                 with contextlib.suppress(Damaged):
-                    owners = tree.draft.owners()
+                    owners = tree.pending_version.owners()
                 trash = tree.discard(
                     self._trash_fd,
                     fd,
@@ -522,7 +531,7 @@ class Volume:
                     self._empty(trash)
                 elif alone:
                     with contextlib.suppress(OSError):
-                        gc.sweep_staging(tree.draft.fd, any_age=True)
+                        gc.sweep_staging(tree.pending_version.fd, any_age=True)
                     self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
         left = durable.names(self._trash_fd)
         if left:
@@ -621,7 +630,7 @@ class Volume:
 
 def _is_decided(collection: Collection, tree: PendingTree) -> bool:
     """Tells whether a finish has decided that a tree is a version, whatever became of that finish."""
-    return decided(collection, tree.draft.mark()) is not None
+    return decided(collection, tree.pending_version.mark()) is not None
 
 
 def user_name(uid: int) -> str:

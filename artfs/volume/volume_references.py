@@ -35,7 +35,10 @@ from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
 from artfs.references import OURSELVES, Asker, FoundObject, LocalFile, Resolver, uris
 from artfs.references.uris import ChargeMemory, no_charge
-from artfs.seal.base import Find, record_of
+from artfs.seal.patch_base import (
+    Find,
+    record_of,
+)
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 

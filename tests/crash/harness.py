@@ -21,8 +21,11 @@ from msgspec import structs
 from artfs.catalog.collection import Collection
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
-from artfs.pending.draft import Owners, Settings
 from artfs.pending.gate import State as GateState
+from artfs.pending.pending_version import (
+    Owners,
+    PendingLabels,
+)
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Answer, Request
 from artfs.store.owners import Owner, this_process
@@ -86,8 +89,8 @@ class Case:
     def collection(self) -> Collection:
         return self.volume.catalog.collection(NAME)
 
-    def start(self, name: bytes, files: Callable[[Path], None], **settings: Any) -> PendingTree:
-        tree = self.volume.start(self.collection, name, settings=Settings(**settings))
+    def start(self, name: bytes, files: Callable[[Path], None], **labels: Any) -> PendingTree:
+        tree = self.volume.start(self.collection, name, labels=PendingLabels(**labels))
         files(self.tree(name))
         return tree
 
@@ -112,7 +115,7 @@ class Case:
 
     def state(self) -> State:
         collection = self.collection
-        notes = {record.version: collection.notes(record.number) for record in collection.versions()}
+        labels = {record.version: collection.labels(record.number) for record in collection.versions()}
         names = os.listdir(self.volume.path / "collections" / NAME / "ids")
         ids = {os.fsencode(name): collection.finished(os.fsencode(name)) for name in names if name[0] != "."}
         return State(
@@ -120,7 +123,7 @@ class Case:
             versions={
                 record.version: (
                     settled(self.sealed(record.root.entry())),
-                    (record.runs, record.id, _without_time(notes[record.version])),
+                    (record.runs, record.id, _without_time(labels[record.version])),
                 )
                 for record in collection.versions()
             },
@@ -137,9 +140,15 @@ class Case:
 
     def pending(self, name: bytes) -> tuple[Tree, Any]:
         tree = self.volume.pending(NAME, name)
-        draft, base = tree.draft, tree.base()
+        pending_version, base = tree.pending_version, tree.base()
         shown = settled(self.entries(name))
-        return shown, (draft.settings(), draft.metadata(), draft.joined(), draft.abandoned(), base)
+        return shown, (
+            pending_version.labels(),
+            pending_version.metadata(),
+            pending_version.joined(),
+            pending_version.abandoned(),
+            base,
+        )
 
     def entries(self, name: bytes) -> Tree:
         """Reads a pending tree: a patch through the view, any other behind the back of artfs."""
@@ -296,8 +305,8 @@ def settled(tree: Tree) -> Tree:
     }
 
 
-def _without_time(notes: Any) -> Any:
-    return {name: getattr(notes, name) for name in notes.__struct_fields__ if name != "updated_at"}
+def _without_time(labels: Any) -> Any:
+    return {name: getattr(labels, name) for name in labels.__struct_fields__ if name != "updated_at"}
 
 
 def _content_only(entry: Entry) -> Entry:
@@ -370,9 +379,9 @@ class Scenario:
 
 
 def _prepare_seal(case: Case) -> None:
-    case.start(b"job", many, aliases=("best", "stable"), tags=("t",), description="told").draft.set_metadata(
-        b'{"accuracy": 0.5}'
-    )
+    case.start(
+        b"job", many, aliases=("best", "stable"), tags=("t",), description="told"
+    ).pending_version.set_metadata(b'{"accuracy": 0.5}')
 
 
 def _prepare_second(case: Case) -> None:
@@ -381,12 +390,16 @@ def _prepare_second(case: Case) -> None:
 
 
 def _prepare_unchanged(case: Case) -> None:
-    case.start(b"first", many, tags=("old",), description="before").draft.set_metadata(b'{"a": 1, "b": 1}')
+    case.start(b"first", many, tags=("old",), description="before").pending_version.set_metadata(
+        b'{"a": 1, "b": 1}'
+    )
     case.finish(b"first", "best")
-    draft = case.start(b"job", many, aliases=("again",), tags=("new",), description="after").draft
-    draft.set_metadata(b'{"b": 2, "c": 3}')
-    draft.join("run-1")
-    draft.leave("run-1")
+    pending_version = case.start(
+        b"job", many, aliases=("again",), tags=("new",), description="after"
+    ).pending_version
+    pending_version.set_metadata(b'{"b": 2, "c": 3}')
+    pending_version.join("run-1")
+    pending_version.leave("run-1")
 
 
 def _prepare_alias(case: Case) -> None:
@@ -396,7 +409,7 @@ def _prepare_alias(case: Case) -> None:
 
 def _prepare_delete(case: Case) -> None:
     _prepare_alias(case)
-    case.collection.update_notes(1, description="soon gone")
+    case.collection.update_labels(1, description="soon gone")
 
 
 def _prepare_gc(case: Case) -> None:
@@ -405,7 +418,7 @@ def _prepare_gc(case: Case) -> None:
 
 
 def _start(case: Case) -> None:
-    case.volume.start(case.collection, b"job", settings=Settings(aliases=("a",)))
+    case.volume.start(case.collection, b"job", labels=PendingLabels(aliases=("a",)))
 
 
 def _start_for_a_process(case: Case) -> None:
@@ -419,7 +432,7 @@ SCENARIOS = {
         _start_for_a_process, lambda case: case.volume.discard(case.collection, PRIVATE, abandoned=True)
     ),
     "own what another process started": Scenario(
-        _start_for_a_process, lambda case: case.volume.pending(NAME, PRIVATE).draft.own(UNKNOWN)
+        _start_for_a_process, lambda case: case.volume.pending(NAME, PRIVATE).pending_version.own(UNKNOWN)
     ),
     "seal": Scenario(_prepare_seal, lambda case: case.finish(b"job", "extra")),
     "seal an empty tree": Scenario(

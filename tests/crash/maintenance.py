@@ -13,7 +13,7 @@ from pathlib import Path
 
 from artfs.catalog.runs import Run
 from artfs.model.scope import Scope
-from artfs.pending.draft import Settings
+from artfs.pending.pending_version import PendingLabels
 from artfs.seal.seal import Request
 from tests.crash.faults import steps
 from tests.crash.harness import (
@@ -38,12 +38,12 @@ def _version(case: Case) -> None:
 
 def _noted(case: Case) -> None:
     _version(case)
-    case.collection.update_notes(0, tags=("old",))
+    case.collection.update_labels(0, tags=("old",))
 
 
 def _started(case: Case) -> None:
     case.start(JOB, small, aliases=("early",), tags=("t",))
-    case.volume.pending(NAME, JOB).draft.join("run-0")
+    case.volume.pending(NAME, JOB).pending_version.join("run-0")
 
 
 def _force(case: Case) -> None:
@@ -54,7 +54,7 @@ def _force(case: Case) -> None:
 
 
 def _draft(case: Case):
-    return case.volume.pending(NAME, JOB).draft
+    return case.volume.pending(NAME, JOB).pending_version
 
 
 def _failed_after_the_commit(case: Case) -> None:
@@ -113,13 +113,13 @@ UPKEEP = {
     "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
     "change notes": Scenario(
         _version,
-        lambda case: case.collection.update_notes(
+        lambda case: case.collection.update_labels(
             0, description="told", tags=("a", "b"), metadata={"accuracy": 0.5}, ttl=60
         ),
     ),
     "change notes again": Scenario(
         _noted,
-        lambda case: case.collection.update_notes(0, tags=("new",)),
+        lambda case: case.collection.update_labels(0, tags=("new",)),
     ),
     "change settings": Scenario(
         _started, lambda case: _draft(case).change(aliases=("other",), tags=(), description="told")
@@ -127,7 +127,9 @@ UPKEEP = {
     "change metadata": Scenario(_started, lambda case: _draft(case).set_metadata(b'{"a": 1}')),
     "change settings and metadata": Scenario(
         _started,
-        lambda case: _draft(case).annotate(lambda _settings, _metadata: (Settings(("x",)), b'{"b": 2}\n')),
+        lambda case: _draft(case).annotate(
+            lambda _settings, _metadata: (PendingLabels(("x",)), b'{"b": 2}\n')
+        ),
         between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
     ),
     "note a flush that failed": Scenario(_version, _doubt, forgives=True),
@@ -182,6 +184,6 @@ def tell(place: Path, scenario: Scenario) -> Told:
 
 def leave_all(case: Case, name: bytes) -> None:
     """Has every run leave, so that the pending version can be finished."""
-    draft = case.volume.pending(NAME, name).draft
-    for run in draft.joined():
-        draft.leave(run)
+    pending_version = case.volume.pending(NAME, name).pending_version
+    for run in pending_version.joined():
+        pending_version.leave(run)

@@ -19,8 +19,8 @@ from artfs.client.open import open_client
 from artfs.client.transfer.sources import Sources
 from artfs.client.transfer.tree_writer import Copier, Terms
 from artfs.errors import AlreadyFinishedError, Busy, ReadOnly, RunsJoined, TreeTouched
-from artfs.pending import draft
-from artfs.pending.draft import Draft
+from artfs.pending import pending_version
+from artfs.pending.pending_version import PendingVersion
 from artfs.volume.volume import Volume
 from tests.crash.faults import crash, steps
 from tests.crash.harness import Case
@@ -56,14 +56,14 @@ def put(client: Client, pending: bytes, path: bytes) -> None:
 
 def before_the_lock(monkeypatch: pytest.MonkeyPatch, lock: str, action: Callable[[], object]) -> None:
     """Does something once, just before a lock of a pending version is asked for."""
-    real = getattr(Draft, lock)
+    real = getattr(PendingVersion, lock)
 
-    def locking(draft: Draft) -> object:
-        monkeypatch.setattr(Draft, lock, real)
+    def locking(pending_version: PendingVersion) -> object:
+        monkeypatch.setattr(PendingVersion, lock, real)
         action()
-        return real(draft)
+        return real(pending_version)
 
-    monkeypatch.setattr(Draft, lock, locking)
+    monkeypatch.setattr(PendingVersion, lock, locking)
 
 
 def content(volume: Path, version: str) -> set[bytes]:
@@ -187,14 +187,14 @@ def test_a_start_beside_the_finish_of_the_same_id(
     """The finish notes the id and frees its name between the look of the start and its rename."""
     other.new(NAME, b"job")
     put(other, b"job", b"file")
-    start = draft.start
+    start = pending_version.start
 
     def finish_first(*arguments: Any, **more: Any) -> None:
         with open_client(tmp_path / "volume") as third:
             assert third.finish(NAME, b"job")["version"] == "v0"
         start(*arguments, **more)
 
-    monkeypatch.setattr(draft, "start", finish_first)
+    monkeypatch.setattr(pending_version, "start", finish_first)
     with pytest.raises(AlreadyFinishedError):
         client.new(NAME, b"job")
     monkeypatch.undo()
@@ -206,14 +206,14 @@ def test_a_start_beside_the_finish_of_the_same_id(
 def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = draft.start
+    start = pending_version.start
 
     def finish_then(*arguments: Any, **more: Any) -> None:
         start(*arguments, **more)
         put(other, b"job", b"file")
         other.finish(NAME, b"job")
 
-    monkeypatch.setattr(draft, "start", finish_then)
+    monkeypatch.setattr(pending_version, "start", finish_then)
     with pytest.raises(AlreadyFinishedError):
         client.new(NAME, b"job")
 

@@ -128,8 +128,8 @@ def test_two_processes_finish_the_same(tmp_path: Path, label: str) -> None:
 def test_a_finish_that_waits_for_a_run_while_another_process_finishes(tmp_path: Path) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
-        draft = case.volume.pending("model", b"job").draft
-        draft.join("run")
+        pending_version = case.volume.pending("model", b"job").pending_version
+        pending_version.join("run")
         answers: list[str] = []
 
         def wait() -> None:

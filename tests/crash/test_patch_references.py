@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artfs.model.entry import ReferenceEntry
-from artfs.pending import reference
+from artfs.pending import reference_files
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.crash.faults import calls, crash, failing, full_disk, steps
@@ -25,8 +25,8 @@ def _prepare(case: Case) -> None:
     tree = case.start(b"base", small)
     tree.expect_references()
     entry = ReferenceEntry(PATH, 0o644, os.geteuid(), os.getegid(), OLD, 5, URI, b"")
-    staged = reference.stage(tree.draft.fd, entry)
-    os.rename(staged, b"tree/" + PATH, src_dir_fd=tree.draft.fd, dst_dir_fd=tree.draft.fd)
+    staged = reference_files.stage(tree.pending_version.fd, entry)
+    os.rename(staged, b"tree/" + PATH, src_dir_fd=tree.pending_version.fd, dst_dir_fd=tree.pending_version.fd)
     settle_times(case.tree(b"base"))
     case.finish(b"base")
     patch(case, JOB, "v0")

@@ -235,7 +235,7 @@ def test_a_read_only_disk() -> None:
                 lambda: volume.discard(case.collection, b"job"),
                 lambda: volume.catalog.create("more"),
                 lambda: Volume.init(disk.root / "new"),
-                lambda: case.collection.update_notes(0, tags=("a",)),
+                lambda: case.collection.update_labels(0, tags=("a",)),
             ]
             for change in refused:
                 with fails(errno.EROFS):

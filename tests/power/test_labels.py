@@ -39,7 +39,7 @@ def _texts(collection: Collection) -> None:
 
 
 def _notes(collection: Collection) -> None:
-    collection.update_notes(0, tags=("a",))
+    collection.update_labels(0, tags=("a",))
 
 
 def _finished(collection: Collection) -> None:
@@ -71,7 +71,7 @@ def test_what_was_so_already_is_durable_when_it_is_answered(
         found = {
             "_alias": collection.aliases() == {"best": "v0"},
             "_texts": collection.description == "told",
-            "_notes": collection.notes(0).tags == ("a",),
+            "_notes": collection.labels(0).tags == ("a",),
             "_finished": collection.finished(b"job") == 0,
         }
         assert found[say.__name__]

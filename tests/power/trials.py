@@ -35,15 +35,19 @@ def _prepare_notes(case: Case) -> None:
 
 
 def _note(case: Case) -> None:
-    case.collection.update_notes(0, description="told", tags=("a", "b"), ttl=3600, metadata={"accuracy": 0.5})
+    case.collection.update_labels(
+        0, description="told", tags=("a", "b"), ttl=3600, metadata={"accuracy": 0.5}
+    )
 
 
 def _describe_pending(case: Case) -> None:
-    case.volume.pending(NAME, b"job").draft.change(aliases=("named",), tags=("t",), description="told")
+    case.volume.pending(NAME, b"job").pending_version.change(
+        aliases=("named",), tags=("t",), description="told"
+    )
 
 
 def _join(case: Case) -> None:
-    case.volume.pending(NAME, b"job").draft.join("run-1")
+    case.volume.pending(NAME, b"job").pending_version.join("run-1")
 
 
 def _force(case: Case) -> None:

@@ -182,7 +182,7 @@ class ViewWorld:
 
     def left(self) -> list[bytes]:
         """Lists files that were staged; directories are whiteouts, which go with the pending version."""
-        with durable.directory(self._tree.draft.fd, b".") as fd, os.scandir(fd) as found:
+        with durable.directory(self._tree.pending_version.fd, b".") as fd, os.scandir(fd) as found:
             files = [os.fsencode(entry.name) for entry in found if not entry.is_dir(follow_symlinks=False)]
         return [name for name in files if name.startswith(durable.TEMP_PREFIX)]
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from artfs.linux import syscalls, walk
-from artfs.pending import place
+from artfs.pending import backing_inodes
 from tests.property.memory import ViewWorld
 from tests.property.moving import MovingMachine
 
@@ -26,7 +26,7 @@ STEPS = 40
 def _few_descriptors_and_no_syncs(tiny_pages: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Few descriptors, as if there were thousands of directories and hundreds of levels.
-        patch.setattr(place, "OPEN_DIRECTORIES", 2)
+        patch.setattr(backing_inodes, "OPEN_DIRECTORIES", 2)
         patch.setattr(walk, "_DEEP", 1)
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(syscalls, "syncfs", lambda fd: None)

@@ -24,8 +24,17 @@ from artfs.fuse import handshake
 from artfs.model import digest, duration, names, pages
 from artfs.model.digest import Algorithm
 from artfs.model.scope import Scope
-from artfs.pending import overlay, reference
-from artfs.pending.draft import Birth, JoinedRun, Mark, Owners, Settings
+from artfs.pending import (
+    overlay,
+    reference_files,
+)
+from artfs.pending.pending_version import (
+    Birth,
+    JoinedRun,
+    Mark,
+    Owners,
+    PendingLabels,
+)
 from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
@@ -168,14 +177,14 @@ DECODERS: dict[str, Decoder] = {
     "record": Decoder(
         lambda data: records.decode_version(data, 3, "it"), (_VERSION, _golden("tombstone.json"))
     ),
-    "notes": Decoder(lambda data: records.decode_notes(data, "it"), (_golden("notes.json"),)),
+    "notes": Decoder(lambda data: records.decode_labels(data, "it"), (_golden("notes.json"),)),
     "run": Decoder(lambda data: records.decode(data, Run, "it"), (_golden("run.json"),)),
     "metadata": Decoder(lambda data: records.load_metadata(data, "it"), (b'{"a": [1, 2.5e3, "\\u00e9"]}\n',)),
     "config": Decoder(_in_file(b"artfs.json", _config), (_golden("artfs.json"),)),
     "birth": Decoder(
         _load(Birth), (b'{"nonce":"00ff","created_at":"2030-01-02T03:04:05.000006Z","created_by":"ada"}\n',)
     ),
-    "settings": Decoder(_load(Settings), (_golden("settings.json"),)),
+    "settings": Decoder(_load(PendingLabels), (_golden("settings.json"),)),
     "owners": Decoder(_load(Owners), (_golden("owners.json"),)),
     "scope": Decoder(_text(Scope.parse), (b"me/demo", b"/demo", b"")),
     "joined": Decoder(
@@ -198,7 +207,7 @@ DECODERS: dict[str, Decoder] = {
         ),
     ),
     "origin": Decoder(
-        reference.decode,
+        reference_files.decode,
         (b"\x92\xc4\x0as3://b/key\xc4\x04etag", b"\x92\xc4\x01a\xc4\x00"),
         msgspec.msgpack.encode,
     ),

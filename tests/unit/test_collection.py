@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import Notes
+from artfs.catalog.records import Labels
 from artfs.catalog.versions import Versions
 from artfs.errors import (
     AliasNotFound,
@@ -105,7 +105,7 @@ def test_a_deleted_version_is_gone_for_all_and_its_number_is_not_used_again(vol,
         assert seen.newest().version == "v0"
         assert seen.resolve("latest") == 0
         assert seen.next_number() == 3
-        for call in (seen.record, seen.delete_version, seen.notes, seen.describe):
+        for call in (seen.record, seen.delete_version, seen.labels, seen.describe):
             with pytest.raises(VersionNotFound):
                 call(1)
     model.delete_version(0)
@@ -134,7 +134,7 @@ def test_a_deletion_takes_notes_and_ids_along(vol, model, again):
     commit(model)
     commit(model)
     model.record_finished(b"same-content", 0)
-    model.update_notes(0, description="x")
+    model.update_labels(0, description="x")
     model.delete_version(0)
     assert again.finished(b"job-0") is None
     assert again.finished(b"same-content") is None
@@ -452,20 +452,20 @@ def test_an_id_is_not_finished_as_a_version_that_is_deleted_at_that_moment(model
 
 def test_notes_begin_with_what_the_record_says(model, again):
     commit(model, tags=["t"], description="d", metadata={"a": {"b": 1}})
-    assert again.notes(0) == Notes(description="d", tags=("t",), metadata={"a": {"b": 1}})
-    again.notes(0).metadata["a"]["b"] = 2
-    assert again.notes(0).metadata == {"a": {"b": 1}}
-    model.update_notes(0, tags=["x", "y", "x"], ttl=60)
-    notes = again.notes(0)
-    assert (notes.description, notes.tags, notes.ttl, notes.metadata) == (
+    assert again.labels(0) == Labels(description="d", tags=("t",), metadata={"a": {"b": 1}})
+    again.labels(0).metadata["a"]["b"] = 2
+    assert again.labels(0).metadata == {"a": {"b": 1}}
+    model.update_labels(0, tags=["x", "y", "x"], ttl=60)
+    labels = again.labels(0)
+    assert (labels.description, labels.tags, labels.ttl, labels.metadata) == (
         "d",
         ("x", "y"),
         60,
         {"a": {"b": 1}},
     )
-    assert notes.updated_at is not None
-    model.update_notes(0, metadata={})
-    assert again.notes(0).metadata == {}
+    assert labels.updated_at is not None
+    model.update_labels(0, metadata={})
+    assert again.labels(0).metadata == {}
     assert again.record(0).metadata == {"a": {"b": 1}}
 
 
@@ -494,18 +494,18 @@ def test_runs_and_users_of_a_version(model):
 def test_notes_that_are_not_legal(vol, model, changes):
     commit(model)
     with pytest.raises(InvalidCommand):
-        model.update_notes(0, **changes)
+        model.update_labels(0, **changes)
     assert os.listdir(vol.files("model") / "notes") == []
 
 
 def test_a_note_on_a_version_that_is_deleted_meanwhile(vol, model, again, monkeypatch):
     commit(model)
     end = beside(monkeypatch, "notes:lock", lambda: again.delete_version(0))
-    model.update_notes(0, ttl=1)
+    model.update_labels(0, ttl=1)
     assert end() is None
     assert os.listdir(vol.files("model") / "notes") == []
     commit(model)
-    end = beside(monkeypatch, "tombstone:rename", lambda: again.update_notes(1, ttl=1))
+    end = beside(monkeypatch, "tombstone:rename", lambda: again.update_labels(1, ttl=1))
     model.delete_version(1)
     assert isinstance(end(), VersionNotFound)
     assert os.listdir(vol.files("model") / "notes") == []
@@ -516,9 +516,9 @@ def test_a_version_whose_time_has_not_passed_is_not_deleted_for_it(model):
     assert not model.delete_version(0, expired_by=created + 10)
     model.set_ttl(10)
     assert not model.delete_version(0, expired_by=created + 9)
-    model.update_notes(0, ttl="none")
+    model.update_labels(0, ttl="none")
     assert not model.delete_version(0, expired_by=created + 10)
-    model.update_notes(0, ttl=10)
+    model.update_labels(0, ttl=10)
     model.set_alias("best", "v0")
     with pytest.raises(HeldByAlias):
         model.delete_version(0, expired_by=created + 10)
@@ -536,7 +536,7 @@ for n in range(10):
 print("0")
 """
     in_processes(vol.path, script)
-    assert sorted(model.notes(0).used_by) == sorted(f"run-{me}-{n}" for me in range(4) for n in range(10))
+    assert sorted(model.labels(0).used_by) == sorted(f"run-{me}-{n}" for me in range(4) for n in range(10))
 
 
 # --- type, description, all at once ---
@@ -565,7 +565,7 @@ def test_all_versions_for_users(model):
     commit(model)
     commit(model)
     model.delete_version(1)
-    model.update_notes(0, ttl=5)
+    model.update_labels(0, ttl=5)
     assert model.describe_all() == [model.describe(0), model.describe(2)]
     assert [(one["version"], one["aliases"], one["ttl"]) for one in model.describe_all()] == [
         ("v0", ["best"], 5),
@@ -592,7 +592,7 @@ def test_any_thread_may_call(model):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(model.notes(0).used_by) == 20
+    assert len(model.labels(0).used_by) == 20
 
 
 # --- crafted and damaged directories ---
@@ -691,7 +691,7 @@ def test_a_directory_that_is_none(vol, model, outside, sub, kind):
         "versions": [model.versions, model.next_number, lambda: model.commit(version(1))],
         "aliases": [model.aliases, lambda: model.resolve("best"), lambda: model.set_alias("x", "v0")],
         "ids": [lambda: model.finished(b"x"), lambda: model.record_finished(b"x", 0)],
-        "notes": [lambda: model.notes(0), lambda: model.update_notes(0, ttl=1)],
+        "notes": [lambda: model.labels(0), lambda: model.update_labels(0, ttl=1)],
         "": [model.versions, model.aliases, lambda: model.type, lambda: model.set_description("x")],
     }
     for call in used[sub]:
@@ -763,7 +763,7 @@ def test_a_very_long_chain_of_aliases(vol, model):
 def test_notes_that_are_none(vol, model):
     commit(model)
     (vol.files("model") / "notes" / "v0.json").write_text("{")
-    for call in (lambda: model.notes(0), lambda: model.update_notes(0, ttl=1), lambda: model.describe(0)):
+    for call in (lambda: model.labels(0), lambda: model.update_labels(0, ttl=1), lambda: model.describe(0)):
         with pytest.raises(Damaged, match=r"notes/v0\.json"):
             call()
     assert model.record(0)
@@ -797,7 +797,7 @@ def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
     crashed = 0
     for nth in range(100):
         number = commit(model, distributed_id=b"job").number
-        model.update_notes(number, ttl=1)
+        model.update_labels(number, ttl=1)
         with monkeypatch.context() as patch:
             steps = crash_at(patch, nth)
             try:
@@ -815,7 +815,7 @@ def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
                 "tombstone:lock",
             )
             assert there.finished(b"job") == number
-            assert there.notes(number).ttl == 1
+            assert there.labels(number).ttl == 1
             there.delete_version(number)
         assert there.finished(b"job") is None
         assert list(there.problems()) == []
@@ -877,11 +877,11 @@ def test_of_long_records_little_is_kept_in_memory(vol):
         other = vol.open().collection("model")
         assert [record.version for record in other.versions()] == ["v0", "v1", "v2"]
         for number in range(3):
-            assert other.notes(number).metadata == metadata
-            assert other.notes(number).description == "x" * 100_000
+            assert other.labels(number).metadata == metadata
+            assert other.labels(number).description == "x" * 100_000
             assert other.describe(number)["tags"] == ["a", "b"]
-        other.update_notes(1, tags=["c"])
-        assert other.notes(1).metadata == metadata
+        other.update_labels(1, tags=["c"])
+        assert other.labels(1).metadata == metadata
         assert [told["tags"] for told in other.describe_all()] == [["a", "b"], ["c"], ["a", "b"]]
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] < 1 << 20

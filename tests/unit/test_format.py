@@ -11,7 +11,12 @@ import pytest
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
-from artfs.pending.draft import Draft, Owners, Settings, start
+from artfs.pending.pending_version import (
+    Owners,
+    PendingLabels,
+    PendingVersion,
+    start,
+)
 from artfs.store import layout
 from artfs.store.owners import Owner
 
@@ -61,7 +66,7 @@ def test_the_bytes_of_what_a_pending_version_shall_be(tmp_path: Path) -> None:
         space="pid:[1] time:[2]",
     )
     owners = Owners((process, Owner(pid=9, host="other")), "dataset")
-    settings = Settings(("best",), ("a tag", "größer"), "two\nlines", "other:v3")
+    labels = PendingLabels(("best",), ("a tag", "größer"), "two\nlines", "other:v3")
     pending_fd, name = os.open(tmp_path, os.O_RDONLY), b"sdk-0123456789abcdef"
     try:
         start(
@@ -71,12 +76,12 @@ def test_the_bytes_of_what_a_pending_version_shall_be(tmp_path: Path) -> None:
             uid=os.getuid(),
             gid=os.getgid(),
             created_by="ada",
-            settings=settings,
+            labels=labels,
             naming=contextlib.nullcontext,
             owners=owners,
         )
-        with contextlib.closing(Draft(pending_fd, "model", name)) as draft:
-            assert (draft.owners(), draft.settings()) == (owners, settings)
+        with contextlib.closing(PendingVersion(pending_fd, "model", name)) as pending_version:
+            assert (pending_version.owners(), pending_version.labels()) == (owners, labels)
     finally:
         os.close(pending_fd)
     for file in ("owners.json", "settings.json"):

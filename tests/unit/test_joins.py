@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import Busy
-from artfs.pending.draft import Draft
+from artfs.pending.pending_version import PendingVersion
 from artfs.store import owners
 from artfs.store.owners import Owner
 from artfs.volume.volume import Volume
@@ -19,9 +19,9 @@ ELSEWHERE = Owner(pid=1, host="elsewhere", boot="another one")
 
 
 @pytest.fixture
-def draft(tmp_path: Path) -> Iterator[Draft]:
+def pending_version(tmp_path: Path) -> Iterator[PendingVersion]:
     with Volume.init(tmp_path / "volume") as volume:
-        yield volume.start(volume.catalog.create("model"), b"job").draft
+        yield volume.start(volume.catalog.create("model"), b"job").pending_version
 
 
 def dead() -> Owner:
@@ -32,51 +32,51 @@ def dead() -> Owner:
     return owner
 
 
-def test_each_process_leaves_for_itself(draft: Draft) -> None:
+def test_each_process_leaves_for_itself(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
-    draft.join("run", ours)
-    draft.join("run", ours)
-    draft.join("run", ELSEWHERE)
-    draft.leave("run", ours)
-    assert draft.joined() == ["run"]
-    draft.leave("run", ours)
-    draft.leave("run", ELSEWHERE)
-    assert draft.joined() == []
-    assert draft.still_joined() is None
+    pending_version.join("run", ours)
+    pending_version.join("run", ours)
+    pending_version.join("run", ELSEWHERE)
+    pending_version.leave("run", ours)
+    assert pending_version.joined() == ["run"]
+    pending_version.leave("run", ours)
+    pending_version.leave("run", ELSEWHERE)
+    assert pending_version.joined() == []
+    assert pending_version.still_joined() is None
 
 
-def test_by_hand_all_leave_that_are_not_known_to_run(draft: Draft) -> None:
+def test_by_hand_all_leave_that_are_not_known_to_run(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
     for process in (ours, ELSEWHERE, dead(), None):
-        draft.join("run", process)
-    draft.leave("run")
-    assert draft.joined() == ["run"]
+        pending_version.join("run", process)
+    pending_version.leave("run")
+    assert pending_version.joined() == ["run"]
     with pytest.raises(Busy, match=f"goes on in process {ours.pid}"):
-        draft.leave("run")
-    draft.leave("run", ours)
-    assert draft.joined() == []
-    draft.join("run", ELSEWHERE)
-    draft.leave("run")
-    draft.leave("run")
-    assert draft.joined() == []
+        pending_version.leave("run")
+    pending_version.leave("run", ours)
+    assert pending_version.joined() == []
+    pending_version.join("run", ELSEWHERE)
+    pending_version.leave("run")
+    pending_version.leave("run")
+    assert pending_version.joined() == []
 
 
-def test_a_killed_process_is_told_until_its_run_goes_on(draft: Draft) -> None:
+def test_a_killed_process_is_told_until_its_run_goes_on(pending_version: PendingVersion) -> None:
     sibling = subprocess.Popen(["sleep", "60"])
     time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     killed = dead()
-    draft.join("run", killed)
-    refusal = draft.still_joined()
+    pending_version.join("run", killed)
+    refusal = pending_version.still_joined()
     assert refusal is not None
     assert refusal.killed == (f"run of {killed}",)
     # One that ran at the same time does not speak for it; one that began later does.
-    draft.join("run", owners.process(sibling.pid))
-    draft.leave("run", owners.process(sibling.pid))
-    assert draft.joined() == ["run"]
+    pending_version.join("run", owners.process(sibling.pid))
+    pending_version.leave("run", owners.process(sibling.pid))
+    assert pending_version.joined() == ["run"]
     later = subprocess.Popen(["sleep", "60"])
-    draft.join("run", owners.process(later.pid))
-    draft.leave("run", owners.process(later.pid))
-    assert draft.joined() == []
+    pending_version.join("run", owners.process(later.pid))
+    pending_version.leave("run", owners.process(later.pid))
+    assert pending_version.joined() == []
     for child in (sibling, later):
         child.kill()
         child.wait()

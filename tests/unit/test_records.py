@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from artfs.catalog import records
-from artfs.catalog.records import Notes, Tombstone, VersionRecord
+from artfs.catalog.records import Labels, Tombstone, VersionRecord
 from artfs.catalog.runs import Run
 from artfs.errors import Damaged, InvalidCommand
 from artfs.store.documents import timestamp
@@ -35,7 +35,7 @@ RECORD = VersionRecord.make(
     description="two\nlines",
     metadata={"epochs": 3, "loss": 0.25, "big": 2**80, "nested": {"é": [None, True]}},
 )
-NOTES = Notes(
+NOTES = Labels(
     description="ein Käfer",
     tags=("a", "b"),
     ttl=3600,
@@ -184,11 +184,11 @@ def test_what_users_see():
 
 
 def test_a_version_lives_as_long_as_it_or_its_collection_says():
-    notes = records.Notes()
-    assert records.effective_ttl(notes, None) is None
-    assert records.effective_ttl(notes, 60) == 60
-    assert records.effective_ttl(replace(notes, ttl=5), 60) == 5
-    assert records.effective_ttl(replace(notes, ttl="none"), 60) is None
+    labels = records.Labels()
+    assert records.effective_ttl(labels, None) is None
+    assert records.effective_ttl(labels, 60) == 60
+    assert records.effective_ttl(replace(labels, ttl=5), 60) == 5
+    assert records.effective_ttl(replace(labels, ttl="none"), 60) is None
 
 
 @given(st.binary(min_size=1, max_size=255))

@@ -49,11 +49,11 @@ from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.entry import Entry as TreeEntry
-from artfs.model.labels import ADDING
+from artfs.model.label_changes import ADDING
 from artfs.model.scope import Scope
-from artfs.pending.draft import Owners
+from artfs.pending.pending_version import Owners
 from artfs.pending.tree import PendingTree
-from artfs.seal import labels
+from artfs.seal import pending_labels
 from artfs.seal.seal import Request
 from artfs.store import probe
 from artfs.store.owners import this_process
@@ -166,8 +166,8 @@ class DirectClient(Client):
 
     def version(self, name: str, ref: str) -> dict[str, Any]:
         collection, record = self._record(name, ref)
-        notes = collection.notes(record.number)
-        more = {"description": notes.description, "metadata": notes.metadata}
+        labels = collection.labels(record.number)
+        more = {"description": labels.description, "metadata": labels.metadata}
         return collection.describe(record.number) | more
 
     def directory(self, name: str, ref: str) -> Path | None:
@@ -176,7 +176,7 @@ class DirectClient(Client):
 
     def updated_at(self, name: str, ref: str) -> str:
         collection, record = self._record(name, ref)
-        return collection.notes(record.number).updated_at or record.created_at
+        return collection.labels(record.number).updated_at or record.created_at
 
     def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
         collection, record = self._record(name, ref)
@@ -314,11 +314,11 @@ class DirectClient(Client):
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
         with self._held(name, distributed_id) as tree:
-            tree.draft.join(run, this_process())
+            tree.pending_version.join(run, this_process())
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
         with self._held(name, distributed_id) as tree, contextlib.suppress(NotJoined):
-            tree.draft.leave(run, this_process())
+            tree.pending_version.leave(run, this_process())
 
     # -- pending versions
 
@@ -336,7 +336,7 @@ class DirectClient(Client):
         names.check_distributed_id(distributed_id)
         try:
             tree = self._volume.standing(collection, distributed_id)
-            if tree.draft.mark() is not None:
+            if tree.pending_version.mark() is not None:
                 # A seal that was cut short, or is under way. What it decided comes first.
                 with self._unmounted():
                     self._volume.recover()
@@ -369,7 +369,7 @@ class DirectClient(Client):
 
     def own(self, name: str, distributed_id: bytes) -> None:
         with self._held(name, distributed_id) as tree:
-            tree.draft.own(this_process())
+            tree.pending_version.own(this_process())
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
         with self._unmounted():
@@ -418,7 +418,7 @@ class DirectClient(Client):
                 tree = self._pending(name, distributed_id)
                 try:
                     with contextlib.suppress(DraftNotFoundError):
-                        stack.enter_context(tree.draft.together())
+                        stack.enter_context(tree.pending_version.together())
                     if self._volume.can_change(self._collection(name), tree):
                         break
                     # Sealed, discarded or given a base between the look and the lock, or a finish was cut
@@ -451,7 +451,7 @@ class DirectClient(Client):
         root, referring = tree.open_root(), InVolume(tree, self._volume.references)
         try:
             if tree.lower is None:
-                yield PlainTree(root, referring, tree.draft.fd, tree.hashes)
+                yield PlainTree(root, referring, tree.pending_version.fd, tree.hashes)
             else:
                 yield OverlaidTree(tree, root, referring)
         finally:
@@ -459,7 +459,7 @@ class DirectClient(Client):
 
     def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
         with self._held(name, distributed_id) as tree:
-            labels.change(tree.draft, more)
+            pending_labels.change(tree.pending_version, more)
 
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
         self._pending(name, distributed_id)

@@ -48,7 +48,7 @@ class OverlaidTree(Tree):
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        with _alone(self._tree.draft.fd):
+        with _alone(self._tree.pending_version.fd):
             yield
 
 
@@ -77,7 +77,7 @@ class _OverlaidCursor(Cursor):
     def __init__(self, tree: PendingTree, referring: InVolume, root_fd: int) -> None:
         self._referring = referring
         self._store, self._reader = tree.store, tree.store.reader
-        self._staging_fd = tree.draft.fd
+        self._staging_fd = tree.pending_version.fd
         self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
 
     @property

@@ -28,7 +28,7 @@ from artfs.errors import (
     ReadOnly,
 )
 from artfs.model import refusals, words
-from artfs.model.labels import ADDING
+from artfs.model.label_changes import ADDING
 from artfs.store import durable
 
 _BLOCK = 1 << 16
@@ -123,7 +123,7 @@ def may(what: str) -> Iterator[None]:
 
 
 def relabel(dir_fd: int, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
-    """Changes labels of a version or pending version at once; see :func:`artfs.model.labels.merged`."""
+    """Changes labels of a version or pending version at once: :func:`artfs.model.label_changes.merged`."""
     known = {key: since[key] for key in changes if key in since and key in ADDING}
     command(dir_fd, LABELS, records.dump({**changes, "since": known}, indent=None))
 

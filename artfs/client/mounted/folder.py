@@ -17,7 +17,7 @@ from artfs.client.mounted.mounted_client import MountedClient
 from artfs.client.mounted.sealed_trees import number_of
 from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
-from artfs.pending.draft import Owners
+from artfs.pending.pending_version import Owners
 
 
 def folder_around(path: Path) -> FolderClient | None:

@@ -57,10 +57,10 @@ from artfs.model import names, words
 from artfs.model import scope as scopes
 from artfs.model.diff import Change
 from artfs.model.digest import Algorithm
-from artfs.model.labels import ADDING
+from artfs.model.label_changes import ADDING
 from artfs.model.scope import Scope
 from artfs.pending.census import newest_change
-from artfs.pending.draft import Owners
+from artfs.pending.pending_version import Owners
 from artfs.store import durable
 from artfs.store.owners import this_process
 

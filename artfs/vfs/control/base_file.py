@@ -32,7 +32,7 @@ class Link(ControlFile[PendingSubject]):
     name, writable, waits = "link", True, True
 
     def read(self, subject: PendingSubject) -> str:
-        link = subject.tree.draft.settings().link
+        link = subject.tree.pending_version.labels().link
         return "" if link is None else f"{link}\n"
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:

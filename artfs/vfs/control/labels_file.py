@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
-from artfs.seal import labels
+from artfs.seal import pending_labels
 from artfs.vfs.control.control_file import ControlFile
 from artfs.vfs.control.metadata_file import json_object
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, check_may_name
@@ -65,24 +65,29 @@ class _Labels:
 
 class PendingLabels(_Labels, ControlFile[PendingSubject]):
     def read(self, subject: PendingSubject) -> str:
-        draft = subject.tree.draft
-        settings = draft.settings()
-        words = {"aliases": settings.aliases, "tags": settings.tags, "description": settings.description}
-        found = words | {"metadata": labels.metadata_of(draft)}
+        pending_version = subject.tree.pending_version
+        labels = pending_version.labels()
+        words = {"aliases": labels.aliases, "tags": labels.tags, "description": labels.description}
+        found = words | {"metadata": pending_labels.metadata_of(pending_version)}
         return records.dump(found) + "\n"
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         changes, since = _parsed(command, _OfPending)
         check_may_name(caller, subject.collection, changes.get("aliases", ()))
         with subject.tree.gate.long_change():
-            labels.change(subject.tree.draft, changes, since)
+            pending_labels.change(subject.tree.pending_version, changes, since)
 
 
 class VersionLabels(_Labels, ControlFile[VersionSubject]):
     def read(self, subject: VersionSubject) -> str:
-        notes = subject.collection.notes(subject.record.number)
-        ttl = _INHERIT if notes.ttl is None else notes.ttl
-        found = {"tags": notes.tags, "description": notes.description, "metadata": notes.metadata, "ttl": ttl}
+        labels = subject.collection.labels(subject.record.number)
+        ttl = _INHERIT if labels.ttl is None else labels.ttl
+        found = {
+            "tags": labels.tags,
+            "description": labels.description,
+            "metadata": labels.metadata,
+            "ttl": ttl,
+        }
         return records.dump(found) + "\n"
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:

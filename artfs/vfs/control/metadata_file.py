@@ -48,20 +48,20 @@ class _Document:
 
 class PendingMetadata(_Document, ControlFile[PendingSubject]):
     def read(self, subject: PendingSubject) -> bytes:
-        return subject.tree.draft.metadata()
+        return subject.tree.pending_version.metadata()
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         document = records.dump(parsed(command)).encode()
         with subject.tree.gate.long_change():
-            subject.tree.draft.set_metadata(document)
+            subject.tree.pending_version.set_metadata(document)
 
 
 class VersionMetadata(_Document, ControlFile[VersionSubject]):
     def read(self, subject: VersionSubject) -> str:
-        return records.dump(subject.collection.notes(subject.record.number).metadata) + "\n"
+        return records.dump(subject.collection.labels(subject.record.number).metadata) + "\n"
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
-        subject.collection.update_notes(subject.record.number, metadata=parsed(command))
+        subject.collection.update_labels(subject.record.number, metadata=parsed(command))
 
 
 __all__ = ["PendingMetadata", "VersionMetadata", "json_object", "parsed"]

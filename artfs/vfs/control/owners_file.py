@@ -12,7 +12,7 @@ import msgspec
 from artfs.catalog import records
 from artfs.errors import InvalidCommand
 from artfs.linux.procfs import process_of
-from artfs.pending.draft import Owners
+from artfs.pending.pending_version import Owners
 from artfs.store.owners import Owner, process
 from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.metadata_file import json_object
@@ -46,9 +46,9 @@ class PendingOwners(ControlFile[PendingSubject]):
     name, writable = "owners", True
 
     def read(self, subject: PendingSubject) -> str:
-        draft = subject.tree.draft
-        known = msgspec.to_builtins(draft.owners() or Owners())
-        return line({"abandoned": draft.abandoned(), **known})
+        pending_version = subject.tree.pending_version
+        known = msgspec.to_builtins(pending_version.owners() or Owners())
+        return line({"abandoned": pending_version.abandoned(), **known})
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         try:
@@ -57,7 +57,7 @@ class PendingOwners(ControlFile[PendingSubject]):
             raise InvalidCommand(f"an owner: {error}") from None
         process_, made = owner(given.process, caller), given.collection
         with subject.tree.gate.long_change():
-            subject.tree.draft.own(process_, None if made is None else records.check_type(made))
+            subject.tree.pending_version.own(process_, None if made is None else records.check_type(made))
 
 
 __all__ = ["PendingOwners", "owner"]

@@ -27,7 +27,7 @@ class PendingRuns(ControlFile[PendingSubject]):
     name, writable = "runs", True
 
     def read(self, subject: PendingSubject) -> str:
-        return "".join(line(msgspec.to_builtins(run)) for run in subject.tree.draft.runs())
+        return "".join(line(msgspec.to_builtins(run)) for run in subject.tree.pending_version.runs())
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         word, _, description = decoded(command).strip().partition(" ")
@@ -37,9 +37,9 @@ class PendingRuns(ControlFile[PendingSubject]):
         process = owner(json_object("a process", description.encode()), caller) if description else None
         with subject.tree.gate.long_change():
             if word[0] == "+":
-                subject.tree.draft.join(run, process)
+                subject.tree.pending_version.join(run, process)
             else:
-                subject.tree.draft.leave(run, process)
+                subject.tree.pending_version.leave(run, process)
 
 
 class UsedBy(ControlFile[VersionSubject]):
@@ -48,7 +48,7 @@ class UsedBy(ControlFile[VersionSubject]):
     name, writable = "used_by", True
 
     def read(self, subject: VersionSubject) -> str:
-        return "".join(f"{run}\n" for run in subject.collection.notes(subject.record.number).used_by)
+        return "".join(f"{run}\n" for run in subject.collection.labels(subject.record.number).used_by)
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         word = decoded(command).strip()

@@ -80,7 +80,7 @@ class UpdatedAt(ControlFile[VersionSubject]):
     name = "updated_at"
 
     def read(self, subject: VersionSubject) -> str:
-        updated = subject.collection.notes(subject.record.number).updated_at
+        updated = subject.collection.labels(subject.record.number).updated_at
         return f"{updated or subject.record.created_at}\n"
 
 

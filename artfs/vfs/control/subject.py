@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
-from artfs.seal.base import Admission
+from artfs.seal.patch_base import Admission
 from artfs.vfs.control.snapshot import Content, Snapshot
 from artfs.vfs.node import Attributes, Caller, Node
 from artfs.vfs.permissions import CHANGE, LIST, PASS, granted
@@ -86,7 +86,7 @@ class PendingSubject(Subject):
 
     def owner(self) -> Attributes:
         tree = self.tree
-        root = tree.places.root or self.view.pending(tree)
+        root = tree.inodes.root or self.view.pending(tree)
         return cast("Node", root).attributes()
 
     def granting(self, *, writable: bool) -> Attributes:

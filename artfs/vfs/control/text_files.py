@@ -65,48 +65,48 @@ class PendingDescription(ControlFile[PendingSubject]):
     name, writable = "description", True
 
     def read(self, subject: PendingSubject) -> str:
-        return _ended(subject.tree.draft.settings().description)
+        return _ended(subject.tree.pending_version.labels().description)
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         description = records.check_description(decoded(command))
         with subject.tree.gate.long_change():
-            subject.tree.draft.change(description=description)
+            subject.tree.pending_version.change(description=description)
 
 
 class PendingAliases(ControlFile[PendingSubject]):
     name, writable = "aliases", True
 
     def read(self, subject: PendingSubject) -> str:
-        return _lines(subject.tree.draft.settings().aliases)
+        return _lines(subject.tree.pending_version.labels().aliases)
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         aliases = aliases_from(command)
         check_may_name(caller, subject.collection, aliases)
         with subject.tree.gate.long_change():
-            subject.tree.draft.change(aliases=aliases)
+            subject.tree.pending_version.change(aliases=aliases)
 
 
 class PendingTags(ControlFile[PendingSubject]):
     name, writable = "tags", True
 
     def read(self, subject: PendingSubject) -> str:
-        return _lines(subject.tree.draft.settings().tags)
+        return _lines(subject.tree.pending_version.labels().tags)
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         tags = records.check_tags(words.read_list(command))
         with subject.tree.gate.long_change():
-            subject.tree.draft.change(tags=tags)
+            subject.tree.pending_version.change(tags=tags)
 
 
 class VersionDescription(ControlFile[VersionSubject]):
     name, writable = "description", True
 
     def read(self, subject: VersionSubject) -> str:
-        return _ended(subject.collection.notes(subject.record.number).description)
+        return _ended(subject.collection.labels(subject.record.number).description)
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         description = records.check_description(decoded(command))
-        subject.collection.update_notes(subject.record.number, description=description)
+        subject.collection.update_labels(subject.record.number, description=description)
 
 
 class VersionAliases(ControlFile[VersionSubject]):
@@ -120,11 +120,11 @@ class VersionTags(ControlFile[VersionSubject]):
     name, writable = "tags", True
 
     def read(self, subject: VersionSubject) -> str:
-        return _lines(subject.collection.notes(subject.record.number).tags)
+        return _lines(subject.collection.labels(subject.record.number).tags)
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         tags = records.check_tags(words.read_list(command))
-        subject.collection.update_notes(subject.record.number, tags=tags)
+        subject.collection.update_labels(subject.record.number, tags=tags)
 
 
 class CollectionScope(ControlFile[CollectionSubject]):
@@ -160,15 +160,15 @@ class VersionTtl(ControlFile[VersionSubject]):
     name, writable = "ttl", True
 
     def read(self, subject: VersionSubject) -> str:
-        notes = subject.collection.notes(subject.record.number)
-        return _ttl(records.effective_ttl(notes, subject.collection.ttl))
+        labels = subject.collection.labels(subject.record.number)
+        return _ttl(records.effective_ttl(labels, subject.collection.ttl))
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         word = decoded(command).strip()
         ttl: int | str | None = word if word == "none" else None
         if word not in ("", "none", "inherit"):
             ttl = duration.seconds(word)
-        subject.collection.update_notes(subject.record.number, ttl=ttl)
+        subject.collection.update_labels(subject.record.number, ttl=ttl)
 
 
 def _ttl(seconds: int | None) -> str:

@@ -15,8 +15,8 @@ from artfs.model import merge
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry
 from artfs.model.names import split_reference
-from artfs.pending.draft import Draft
 from artfs.pending.overlay import Base
+from artfs.pending.pending_version import PendingVersion
 from artfs.store.objects import ObjectStore
 
 #: Finds a collection by its name; raises :class:`~artfs.errors.CollectionNotFound`.
@@ -91,7 +91,7 @@ def moved(find: Find, base: Base, collection: str, admit: Admission = EVERYBODY)
 
 def rebased(
     store: ObjectStore,
-    draft: Draft,
+    pending_version: PendingVersion,
     base: Base,
     ours: DirEntry,
     onto: Base,
@@ -100,9 +100,9 @@ def rebased(
 ) -> DirEntry:
     """Returns `ours`, a changed `base`, with the changes that led from there to `onto`.
 
-    Its root keeps its own attributes. Raises :class:`Collision`, and notes in `draft` what collided: so that
-    a conflict that was shown can be told from one that was not. That ours wins one keeps it noted, for what
-    is refused because of another is tried again.
+    Its root keeps its own attributes. Raises :class:`Collision`, and records in `pending_version` what
+    collided: so that a conflict that was shown can be told from one that was not. That ours wins one keeps it
+    noted, for what is refused because of another is tried again.
     """
     met: list[merge.Conflict] = []
 
@@ -118,7 +118,7 @@ def rebased(
         store.reader, root(base.tree_id), ours, root(onto.tree_id), store.put, ours_wins=asked
     )
     if result.conflicts:
-        draft.note_conflicts((conflict.path, conflict.entry) for conflict in met)
+        pending_version.note_conflicts((conflict.path, conflict.entry) for conflict in met)
         paths = [(conflict.path, conflict.ours, conflict.theirs) for conflict in result.conflicts]
-        raise Collision.between(base.ref, onto.name_in(draft.collection), paths)
+        raise Collision.between(base.ref, onto.name_in(pending_version.collection), paths)
     return result.root

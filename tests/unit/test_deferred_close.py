@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import ReadOnly, Sealing
-from artfs.pending import closing
+from artfs.pending import deferred_close
 from artfs.seal.seal import Request
 from artfs.vfs.node import ROOT, AttributeChanges, NeedsWork, ready
 from tests.conformance.helpers import fails, read, write
@@ -31,7 +31,7 @@ def aside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         taken.append(fd)
         os.close(fd)
 
-    monkeypatch.setattr(closing._closer, "take", take)
+    monkeypatch.setattr(deferred_close._closer, "take", take)
     return taken
 
 
@@ -45,7 +45,7 @@ def test_what_may_take_long_is_closed_on_a_thread(
     os.write(fd, LARGE[:size])
     if not named:
         os.unlink(tmp_path / "file")
-    closing.close(fd, written=written)
+    deferred_close.close(fd, written=written)
     assert bool(aside) == (size == len(LARGE) and (written or not named))
     with fails(errno.EBADF):
         os.fstat(fd)
@@ -58,7 +58,7 @@ def test_the_thread_closes(tmp_path: Path) -> None:
     os.close(fd)
     os.dup2(write_end, fd)
     os.close(write_end)
-    closing._closer.take(fd)
+    deferred_close._closer.take(fd)
     assert os.read(read_end, 1) == b""
     os.close(read_end)
 

@@ -14,55 +14,65 @@ from msgspec.structs import replace
 
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import Notes, VersionRecord
+from artfs.catalog.records import Labels, VersionRecord
 from artfs.model import names
-from artfs.model.labels import ADDING, merged
-from artfs.pending.draft import Draft, Settings
-from artfs.seal.base import Admission
+from artfs.model.label_changes import (
+    ADDING,
+    merged,
+)
+from artfs.pending.pending_version import (
+    PendingLabels,
+    PendingVersion,
+)
+from artfs.seal.patch_base import Admission
 
 _KEPT = ("description", "metadata", "tags")
 
 
-def metadata_of(draft: Draft) -> dict[str, Any]:
+def metadata_of(pending_version: PendingVersion) -> dict[str, Any]:
     """Returns the metadata of a pending version. Raises :class:`~artfs.errors.Damaged`."""
-    return records.load_metadata(draft.metadata(), draft.what(b"metadata.json"))
+    return records.load_metadata(pending_version.metadata(), pending_version.what(b"metadata.json"))
 
 
-def change(draft: Draft, changes: Mapping[str, Any], since: Mapping[str, Any] = ADDING) -> None:
+def change(
+    pending_version: PendingVersion, changes: Mapping[str, Any], since: Mapping[str, Any] = ADDING
+) -> None:
     """Changes ``aliases``, ``tags``, ``description`` and ``metadata`` of a pending version, all at once.
 
-    `since` is what :func:`~artfs.model.labels.merged` takes it for: by default nothing is removed. What other
-    processes change at the same time stays. The caller keeps the pending version from being sealed. Raises
-    InvalidCommand, InvalidName and :class:`~artfs.errors.Damaged`.
+    `since` is what :func:`~artfs.model.label_changes.merged` takes it for: by default nothing is removed.
+    What other processes change at the same time stays. The caller keeps the pending version from being
+    sealed. Raises InvalidCommand, InvalidName and :class:`~artfs.errors.Damaged`.
     """
 
-    def changed(settings: Settings, metadata: bytes) -> tuple[Settings, bytes]:
-        known = metadata_of(draft) if "metadata" in changes else {}
-        now = to_builtins(settings) | {"metadata": known}
+    def changed(labels: PendingLabels, metadata: bytes) -> tuple[PendingLabels, bytes]:
+        known = metadata_of(pending_version) if "metadata" in changes else {}
+        now = to_builtins(labels) | {"metadata": known}
         after = merged(changes, since, now)
         if "metadata" in after and after["metadata"] != known:
             metadata = records.dump(records.check_metadata(after["metadata"])).encode()
-        words = settings if "aliases" not in after else replace(settings, aliases=_aliases(after["aliases"]))
+        words = labels if "aliases" not in after else replace(labels, aliases=_aliases(after["aliases"]))
         if "tags" in after:
             words = replace(words, tags=records.check_tags(after["tags"]))
         if "description" in after:
             words = replace(words, description=records.check_description(after["description"]))
         return words, metadata
 
-    draft.annotate(changed)
+    pending_version.annotate(changed)
 
 
 def _aliases(aliases: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(names.check_alias, aliases)))
 
 
-def check(collection: Collection, record: VersionRecord, draft: Draft, admit: Admission) -> None:
+def check(
+    collection: Collection, record: VersionRecord, pending_version: PendingVersion, admit: Admission
+) -> None:
     """Looks whether a version can be given the labels of a pending version that equals it.
 
     Raises PermissionError if `admit` does not let the caller change them, and what :func:`give` does.
     """
-    before = collection.notes(record.number)
-    changed = _differing(before, _with(before, draft))
+    before = collection.labels(record.number)
+    changed = _differing(before, _with(before, pending_version))
     try:
         if changed:
             admit.relabel(collection)
@@ -75,37 +85,39 @@ def check(collection: Collection, record: VersionRecord, draft: Draft, admit: Ad
         raise PermissionError(errno.EACCES, why) from None
 
 
-def give(collection: Collection, number: int, draft: Draft) -> tuple[str, ...]:
+def give(collection: Collection, number: int, pending_version: PendingVersion) -> tuple[str, ...]:
     """Adds the labels of a pending version to those of the version that it equals; returns what that changed.
 
     Tags are added, keys of the metadata are added or replaced, a description replaces the one there is. Again
     with the same labels: nothing changes. Raises VersionNotFound, InvalidCommand, and
     :class:`~artfs.errors.Damaged`.
     """
-    if not _given(draft):
+    if not _given(pending_version):
         return ()
     changed: tuple[str, ...] = ()
 
-    def added(before: Notes) -> Notes:
+    def added(before: Labels) -> Labels:
         nonlocal changed
-        after = _with(before, draft)
+        after = _with(before, pending_version)
         changed = _differing(before, after)
         return after
 
-    collection.change_notes(number, added)
+    collection.change_labels(number, added)
     return changed
 
 
-def _given(draft: Draft) -> dict[str, Any]:
+def _given(pending_version: PendingVersion) -> dict[str, Any]:
     """Returns the labels that a pending version has; aliases are not among them."""
-    settings = draft.settings()
-    found = {"description": settings.description, "metadata": metadata_of(draft), "tags": settings.tags}
+    labels = pending_version.labels()
+    found = {"description": labels.description, "metadata": metadata_of(pending_version), "tags": labels.tags}
     return {key: value for key, value in found.items() if value}
 
 
-def _with(notes: Notes, draft: Draft) -> Notes:
-    return records.check_notes(replace(notes, **merged(_given(draft), ADDING, to_builtins(notes))))
+def _with(labels: Labels, pending_version: PendingVersion) -> Labels:
+    return records.check_labels(
+        replace(labels, **merged(_given(pending_version), ADDING, to_builtins(labels)))
+    )
 
 
-def _differing(before: Notes, after: Notes) -> tuple[str, ...]:
+def _differing(before: Labels, after: Labels) -> tuple[str, ...]:
     return tuple(key for key in _KEPT if getattr(after, key) != getattr(before, key))

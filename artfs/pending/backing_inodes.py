@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
-from artfs.pending import closing
+from artfs.pending import deferred_close
 from artfs.store import regular_files
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,49 +32,61 @@ _KEPT_OF_WAY = 64  # of the directories that one operation passes on its way dow
 MOST_NUMBERS = 1 << 20  # inodes of one tree whose number is remembered though no place of theirs lives
 
 
-class Place:
+class BackingInode:
     """One file, directory or link of a pending tree, known by its backing inode number."""
 
-    __slots__ = ("__weakref__", "_nameless_of", "_others", "fd", "ino", "name", "parent", "places", "serial")
+    __slots__ = (
+        "__weakref__",
+        "_nameless_of",
+        "_others",
+        "backing_ino",
+        "fd",
+        "ino",
+        "inodes",
+        "name",
+        "parent",
+    )
 
     ino: int  # the number under which it is shown
 
-    def __init__(self, places: Places, parent: Place | None, name: bytes, serial: int) -> None:
-        self.places, self.parent, self.name = places, parent, name
-        self.serial = serial  # the backing inode number
+    def __init__(
+        self, inodes: BackingInodes, parent: BackingInode | None, name: bytes, backing_ino: int
+    ) -> None:
+        self.inodes, self.parent, self.name = inodes, parent, name
+        self.backing_ino = backing_ino  # the backing inode number
         self.fd = -1
         self._nameless_of: int | None = None  # in whose share the descriptor of what has no name counts
-        self._others: dict[tuple[Place, bytes], None] | None = None  # more names of the same file
+        self._others: dict[tuple[BackingInode, bytes], None] | None = None  # more names of the same file
 
     def directory(self) -> int:
         """Returns an O_PATH descriptor of this directory, good until the next :meth:`Places.trim`."""
         if self.fd >= 0:
-            self.places.touch(self)
+            self.inodes.touch(self)
             return self.fd
         chain = []
-        place = self
-        while place.fd < 0:
-            chain.append(place)
-            if place.parent is None:
+        inode = self
+        while inode.fd < 0:
+            chain.append(inode)
+            if inode.parent is None:
                 raise _stale()
-            place = place.parent
-        self.places.touch(place)
+            inode = inode.parent
+        self.inodes.touch(inode)
         # Of a long way only some are kept, evenly spread: it must not take all descriptors that there are,
         # and whoever comes up from there level by level must not go all of it each time.
         step = len(chain) // _KEPT_OF_WAY + 1
-        fd, passed = place.fd, -1
+        fd, passed = inode.fd, -1
         for left in range(len(chain) - 1, -1, -1):
-            place = chain[left]
+            inode = chain[left]
             try:
-                fd = place._enter(fd)
+                fd = inode._enter(fd)
             finally:
                 if passed >= 0:
                     os.close(passed)
             if left % step:
                 passed = fd
             else:
-                passed, place.fd = -1, fd
-                self.places.opened(place)
+                passed, inode.fd = -1, fd
+                self.inodes.opened(inode)
         return fd
 
     def _enter(self, above: int) -> int:
@@ -85,15 +97,15 @@ class Place:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise _stale() from None
             raise
-        if os.fstat(fd).st_ino != self.serial:
+        if os.fstat(fd).st_ino != self.backing_ino:
             os.close(fd)
             raise _stale()
         return fd
 
-    def let_go(self) -> None:
+    def close_directory(self) -> None:
         """Closes the descriptor before the next :meth:`Places.trim`; nobody may have it but the caller."""
         if self.fd >= 0 and self.parent is not None:
-            self.places.closed(self)
+            self.inodes.closed(self)
             os.close(self.fd)
             self.fd = -1
 
@@ -109,7 +121,7 @@ class Place:
 
         What has only lost the names that are known here may have others, so the link count decides.
         """
-        if self.parent is not None or self is self.places.root:
+        if self.parent is not None or self is self.inodes.root:
             return False
         if self.fd < 0:
             return True
@@ -126,7 +138,7 @@ class Place:
         if self.parent is None:
             return os.fstat(self._nameless())
         status = os.stat(self.name, dir_fd=self.parent.directory(), follow_symlinks=False)
-        if status.st_ino != self.serial:
+        if status.st_ino != self.backing_ino:
             raise _stale()
         return status
 
@@ -152,33 +164,33 @@ class Place:
         Of one that is longer than any that a call takes, the end.
         """
         names: list[bytes] = []
-        place, length = self, 0
-        while place.parent is not None:
-            names.append(place.name)
-            length += len(place.name) + 1
+        inode, length = self, 0
+        while inode.parent is not None:
+            names.append(inode.name)
+            length += len(inode.name) + 1
             if length > _LONGEST_PATH:
                 return b"/".join([b"...", *reversed(names)])
-            place = place.parent
-        if place is not self.places.root:
+            inode = inode.parent
+        if inode is not self.inodes.root:
             return b"(deleted)"
         return b"/".join(reversed(names))
 
     def names(self) -> list[bytes] | None:
         """Returns the names that lead here from the root of the tree; None if none do any more."""
         names: list[bytes] = []
-        place = self
-        while place.parent is not None:
-            names.append(place.name)
-            place = place.parent
-        return names[::-1] if place is self.places.root else None
+        inode = self
+        while inode.parent is not None:
+            names.append(inode.name)
+            inode = inode.parent
+        return names[::-1] if inode is self.inodes.root else None
 
-    def found(self, parent: Place, name: bytes) -> None:
+    def add_name(self, parent: BackingInode, name: bytes) -> None:
         """Notes a name under which this stands, beside those that are known."""
         if self.parent is None:
             # Found again: the descriptor that held the nameless is one of the directories' from here on.
             self._give_back()
             if self.fd >= 0:
-                self.places.opened(self)
+                self.inodes.opened(self)
         elif (self.parent, self.name) != (parent, name):
             if self._others is None:
                 self._others = {}
@@ -186,7 +198,7 @@ class Place:
             self._others.pop((parent, name), None)
         self.parent, self.name = parent, name
 
-    def lost(self, parent: Place, name: bytes) -> bool:
+    def remove_name(self, parent: BackingInode, name: bytes) -> bool:
         """Notes that a name is gone; False if it was the last one known: then :meth:`hold` must follow."""
         if (self.parent, self.name) != (parent, name):
             if self._others is not None:
@@ -197,32 +209,32 @@ class Place:
         (self.parent, self.name), _ = self._others.popitem()
         return True
 
-    def renamed(self, parent: Place, name: bytes, to_parent: Place, to_name: bytes) -> None:
+    def move_name(self, parent: BackingInode, name: bytes, to_parent: BackingInode, to_name: bytes) -> None:
         """Notes that one name of this became another."""
-        if self.lost(parent, name):
-            self.found(to_parent, to_name)
+        if self.remove_name(parent, name):
+            self.add_name(to_parent, to_name)
         else:
             self.parent, self.name = to_parent, to_name
 
     def detach(self) -> None:
         """Notes that no name leads here any more, and that no descriptor is held for it."""
-        self.let_go()
+        self.close_directory()
         self.parent, self._others = None, None
 
-    def hold(self, fd: int, owner: int) -> None:
+    def hold_unlinked(self, fd: int, owner: int) -> None:
         """Notes that there is no name any more: `fd`, from :func:`.regular_files.hold`, is the way from
         here on. `owner` is the file's.
 
         Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
         kernel knows them as long as he likes, and nobody else would get a descriptor.
         """
-        self.places.closed(self)
+        self.inodes.closed(self)
         if self.fd >= 0:
-            closing.close(self.fd)
+            deferred_close.close(self.fd)
         self._give_back()
         self.parent = None
         if owner not in (0, os.geteuid()) and _nameless[owner] >= _share():
-            closing.close(fd)
+            deferred_close.close(fd)
             self.fd = -1
             return
         self.fd, self._nameless_of = fd, owner
@@ -237,62 +249,64 @@ class Place:
         fd = getattr(self, "fd", -1)
         if fd >= 0:
             self._give_back()
-            self.places.closed(self)
-            closing.close(fd)
+            self.inodes.closed(self)
+            deferred_close.close(fd)
 
 
-P = TypeVar("P", bound=Place)
+P = TypeVar("P", bound=BackingInode)
 
 #: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
-_open: OrderedDict[int, ref[Place]] = OrderedDict()
+_open: OrderedDict[int, ref[BackingInode]] = OrderedDict()
 
 #: How many descriptors of what has no name there are, by who owns the files. The loop's thread only.
 _nameless: Counter[int] = Counter()
 
 #: Roots of trees that have ended, to be closed. Threads of others append to it.
-_retired: deque[ref[Place]] = deque()
+_retired: deque[ref[BackingInode]] = deque()
 
 
-class Places:
+class BackingInodes:
     """All known places of one pending tree, each inode once, and the descriptors they hold."""
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[int, Place] = WeakValueDictionary()
+        self._known: WeakValueDictionary[int, BackingInode] = WeakValueDictionary()
         #: Places that kept the number that they were shown under when another inode took their place: what
         #: gets the old inode's number then must be shown under another one, as long as they live.
-        self._kept: WeakValueDictionary[int, Place] = WeakValueDictionary()
+        self._kept: WeakValueDictionary[int, BackingInode] = WeakValueDictionary()
         #: By inode, the numbers that :meth:`settle` keeps, and all of them.
         self._settled: dict[int, int] = {}
         self._taken: set[int] = set()
-        self._root: ref[Place] | None = None  # weak, as all places are here: no descriptor waits for gc
+        self._root: ref[BackingInode] | None = (
+            None  # weak, as all places are here: no descriptor waits for gc
+        )
 
-    def plant(self, root: Place, fd: int) -> None:
+    def set_root(self, root: BackingInode, fd: int) -> None:
         """Makes `root` the tree's root; it owns `fd`, until the tree has ended."""
         root.fd, root.parent = fd, None
         self._root = ref(root)
-        self._known[root.serial] = root
+        self._known[root.backing_ino] = root
 
     def __len__(self) -> int:
         return len(self._known)
 
     @property
-    def root(self) -> Place | None:
+    def root(self) -> BackingInode | None:
         return None if self._root is None else self._root()
 
-    def known(self, serial: int) -> Place | None:
-        return self._known.get(serial)
+    def known(self, backing_ino: int) -> BackingInode | None:
+        return self._known.get(backing_ino)
 
-    def living(self) -> Iterator[Place]:
+    def living(self) -> Iterator[BackingInode]:
         """Yields the known places. Any thread."""
-        places = (known() for known in self._known.valuerefs())  # a copy: other threads add some
-        return (place for place in places if place is not None)
+        inodes = (known() for known in self._known.valuerefs())  # a copy: other threads add some
+        return (inode for inode in inodes if inode is not None)
 
     def names(self, depth: int | None = None) -> list[tuple[int, bytes]]:
         """Lists the known names, each with the number of its directory: all, the deepest first, or those of
         one depth."""
         found: list[tuple[int, int, bytes]] = []
-        for place in self.living():
-            for directory, name in [(place.parent, place.name), *(place._others or ())]:
+        for inode in self.living():
+            for directory, name in [(inode.parent, inode.name), *(inode._others or ())]:
                 above, at = directory, 0
                 while above is not None:
                     above, at = above.parent, at + 1
@@ -302,28 +316,28 @@ class Places:
 
     def numbers(self) -> list[int]:
         """Lists the numbers under which the known places are shown."""
-        return [place.ino for place in self.living()]
+        return [inode.ino for inode in self.living()]
 
-    def add(self, place: P) -> P:
-        self._known[place.serial] = place
-        return place
+    def add(self, inode: P) -> P:
+        self._known[inode.backing_ino] = inode
+        return inode
 
-    def touch(self, place: Place) -> None:
-        if id(place) in _open:
-            _open.move_to_end(id(place))
+    def touch(self, inode: BackingInode) -> None:
+        if id(inode) in _open:
+            _open.move_to_end(id(inode))
 
-    def opened(self, place: Place) -> None:
-        _open[id(place)] = ref(place)
+    def opened(self, inode: BackingInode) -> None:
+        _open[id(inode)] = ref(inode)
 
-    def closed(self, place: Place) -> None:
-        _open.pop(id(place), None)
+    def closed(self, inode: BackingInode) -> None:
+        _open.pop(id(inode), None)
 
     def retire(self) -> None:
         """Has the next :meth:`trim`, of whichever tree, close the root. For any thread."""
         if self._root is not None:
             _retired.append(self._root)
 
-    def trim(self) -> None:
+    def close_idle(self) -> None:
         """Closes the directories, of whichever tree, that were not used for longest, and retired roots.
 
         Call between two operations only.
@@ -331,63 +345,63 @@ class Places:
         while _retired:
             root = _retired.popleft()()
             if root is not None and root.fd >= 0:
-                closing.close(root.fd)
+                deferred_close.close(root.fd)
                 root.fd = -1
         if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
             return
         most = min(OPEN_DIRECTORIES, _share())
         while len(_open) > most:
-            place = _open.popitem(last=False)[1]()
-            if place is not None and place.parent is not None and place.fd >= 0:
-                closing.close(place.fd)
-                place.fd = -1
+            inode = _open.popitem(last=False)[1]()
+            if inode is not None and inode.parent is not None and inode.fd >= 0:
+                deferred_close.close(inode.fd)
+                inode.fd = -1
 
     def is_kept(self, number: int) -> bool:
         """Tells whether a number belongs to a place, or an inode, that it is not computed from."""
         return number in self._kept or number in self._taken
 
-    def settled(self, serial: int) -> int | None:
+    def pinned(self, backing_ino: int) -> int | None:
         """Returns the number under which an inode is always shown; None if :meth:`settle` chose none."""
-        return self._settled.get(serial)
+        return self._settled.get(backing_ino)
 
-    def settle(self, serial: int, number: int) -> None:
+    def pin_number(self, backing_ino: int, number: int) -> None:
         """Shows an inode under this number as long as it exists, also in places that are found later.
 
         A file with several names needs this: the kernel may forget it between two looks, and who compares
         st_ino of the names (du, tar, rsync -H) would take one file for two.
         """
         if len(self._settled) < MOST_NUMBERS:
-            self.unsettle(serial)
-            self._settled[serial] = number
+            self.unpin_number(backing_ino)
+            self._settled[backing_ino] = number
             self._taken.add(number)
 
-    def unsettle(self, serial: int) -> None:
+    def unpin_number(self, backing_ino: int) -> None:
         """Notes that an inode is gone: another file may get its serial."""
-        number = self._settled.pop(serial, None)
+        number = self._settled.pop(backing_ino, None)
         if number is not None:
             self._taken.discard(number)
 
-    def keep(self, number: int, place: Place) -> None:
+    def pin(self, number: int, inode: BackingInode) -> None:
         """Notes that a place goes on being shown under a number, whatever its inode is."""
-        self._kept[number] = place
+        self._kept[number] = inode
 
-    def inherit(self, before: Places) -> None:
+    def inherit(self, before: BackingInodes) -> None:
         """Notes that the places of another tree may be shown still, though their inodes are gone."""
         self._kept.update(before._kept)
-        for place in before.living():
-            self._kept[place.ino] = place
+        for inode in before.living():
+            self._kept[inode.ino] = inode
 
-    def renumber(self, place: Place, serial: int) -> None:
+    def renumber(self, inode: BackingInode, backing_ino: int) -> None:
         """Notes that another inode took the place of this one, under the same names."""
-        self._kept[place.ino] = place
-        self._known.pop(place.serial, None)
-        if self.settled(place.serial) is not None:
-            self.unsettle(place.serial)
-            self.settle(serial, place.ino)
-        place.serial = serial
-        self._known[serial] = place
+        self._kept[inode.ino] = inode
+        self._known.pop(inode.backing_ino, None)
+        if self.pinned(inode.backing_ino) is not None:
+            self.unpin_number(inode.backing_ino)
+            self.pin_number(backing_ino, inode.ino)
+        inode.backing_ino = backing_ino
+        self._known[backing_ino] = inode
 
-    def before_unlink(self, parent: Place, name: bytes) -> Unlinking | None:
+    def before_unlink(self, parent: BackingInode, name: bytes) -> Unlinking | None:
         """Gets ready to hold what is about to lose `name`; None if there is no such entry.
 
         Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
@@ -402,12 +416,12 @@ class Places:
 class Unlinking:
     """An entry that is about to be removed, held by a descriptor."""
 
-    def __init__(self, places: Places, parent: Place, name: bytes, fd: int) -> None:
-        self._places, self._parent, self._name, self._fd = places, parent, name, fd
+    def __init__(self, inodes: BackingInodes, parent: BackingInode, name: bytes, fd: int) -> None:
+        self._places, self._parent, self._name, self._fd = inodes, parent, name, fd
         status = os.fstat(fd)
-        self.serial, self._owner = status.st_ino, status.st_uid
+        self.backing_ino, self._owner = status.st_ino, status.st_uid
         self._last = stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1
-        self._place = places.known(self.serial)
+        self._place = inodes.known(self.backing_ino)
 
     def done(self) -> bool:
         """Notes that the name is gone; tells whether the file or directory is, too.
@@ -415,12 +429,12 @@ class Unlinking:
         Asks the backing filesystem nothing that it could refuse: the change has happened, and the answer to
         it must say so.
         """
-        if self._place is None or self._place.lost(self._parent, self._name):
-            closing.close(self._fd)
+        if self._place is None or self._place.remove_name(self._parent, self._name):
+            deferred_close.close(self._fd)
         else:
-            self._place.hold(self._fd, self._owner)
+            self._place.hold_unlinked(self._fd, self._owner)
         if self._last:
-            self._places.unsettle(self.serial)
+            self._places.unpin_number(self.backing_ino)
         return self._last
 
     def failed(self) -> None:

@@ -76,7 +76,7 @@ class Birth(msgspec.Struct, frozen=True):
         return nanoseconds(self.created_at)
 
 
-class Settings(msgspec.Struct, frozen=True):
+class PendingLabels(msgspec.Struct, frozen=True):
     """What the version shall be called and described as, once it is one.
 
     ``link`` is the version of another collection that it is a link to, if it has the same content then.
@@ -144,7 +144,7 @@ def start(
     uid: int,
     gid: int,
     created_by: str,
-    settings: Settings,
+    labels: PendingLabels,
     naming: Callable[[], AbstractContextManager[None]],
     owners: Owners | None = None,
 ) -> None:
@@ -158,7 +158,7 @@ def start(
         with durable.directory(pending_fd, staging) as fd:
             birth = Birth(nonce=secrets.token_hex(16), created_at=timestamp(), created_by=created_by)
             durable.create(fd, _DRAFT, msgspec.json.encode(birth) + b"\n", label="start:draft")
-            durable.create(fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="start:settings")
+            durable.create(fd, _SETTINGS, msgspec.json.encode(labels) + b"\n", label="start:settings")
             if owners is not None:
                 durable.create(fd, _OWNERS, msgspec.json.encode(owners) + b"\n", label="start:owners")
             os.mkdir(_RUNS, 0o700, dir_fd=fd)
@@ -186,7 +186,7 @@ def _remove_staging(pending_fd: int, staging: bytes) -> None:
         os.rmdir(staging, dir_fd=pending_fd)
 
 
-class Draft:
+class PendingVersion:
     """The files of one pending version. Holds a descriptor of its directory until :meth:`close`."""
 
     def __init__(self, pending_fd: int, collection: str, name: bytes) -> None:
@@ -258,18 +258,18 @@ class Draft:
 
     # -- settings and metadata
 
-    def settings(self) -> Settings:
-        return self._load(_SETTINGS, Settings) or Settings()
+    def labels(self) -> PendingLabels:
+        return self._load(_SETTINGS, PendingLabels) or PendingLabels()
 
-    def change(self, **changes: object) -> Settings:
+    def change(self, **changes: object) -> PendingLabels:
         """Changes some of the settings, durably; concurrent changes of others are kept."""
         with durable.directory_lock(self.fd):
-            settings = msgspec.structs.replace(self.settings(), **changes)
-            self._store(settings)
-            return settings
+            labels = msgspec.structs.replace(self.labels(), **changes)
+            self._store(labels)
+            return labels
 
-    def _store(self, settings: Settings) -> None:
-        durable.replace(self.fd, _SETTINGS, msgspec.json.encode(settings) + b"\n", label="settings")
+    def _store(self, labels: PendingLabels) -> None:
+        durable.replace(self.fd, _SETTINGS, msgspec.json.encode(labels) + b"\n", label="settings")
 
     def metadata(self) -> bytes:
         """Returns the JSON object that the user gave, ``{}`` if none. Its bytes are not looked at."""
@@ -279,14 +279,14 @@ class Draft:
     def set_metadata(self, document: bytes) -> None:
         durable.replace(self.fd, _METADATA, document.rstrip(b"\n") + b"\n", label="metadata")
 
-    def annotate(self, change: Callable[[Settings, bytes], tuple[Settings, bytes]]) -> None:
+    def annotate(self, change: Callable[[PendingLabels, bytes], tuple[PendingLabels, bytes]]) -> None:
         """Replaces settings and metadata by what `change` makes of them, while nobody else changes them."""
         with durable.directory_lock(self.fd):
-            settings, metadata = self.settings(), self.metadata()
-            new_settings, new_metadata = change(settings, metadata)
+            labels, metadata = self.labels(), self.metadata()
+            new_settings, new_metadata = change(labels, metadata)
             if new_metadata != metadata:
                 self.set_metadata(new_metadata)
-            if new_settings != settings:
+            if new_settings != labels:
                 self._store(new_settings)
             else:
                 durable.confirm(self.fd, label="settings")
@@ -516,7 +516,7 @@ class Draft:
     def problems(self) -> Iterator[Damaged]:
         """Yields what is wrong with the files beside the tree; that of metadata only if it is no file."""
         looks = (
-            self.settings,
+            self.labels,
             self.metadata,
             self.runs,
             self.owners,
