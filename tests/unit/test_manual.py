@@ -1,11 +1,9 @@
-"""README and the manual name tests, numbers and files that exist."""
+"""The manual names tests that exist, the numbers of the code, and the labels of the picture's source."""
 
 from __future__ import annotations
 
 import html
 import re
-from operator import attrgetter
-from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from tests.mount.mounting import REPOSITORY
 
 DOCS = REPOSITORY / "artfs" / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def promised_tests() -> set[str]:
@@ -41,12 +38,6 @@ def numbers(row: str) -> set[float]:
     return found
 
 
-def anchors(page: Path) -> set[str]:
-    """Returns the fragments that lead to headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_the_tables_are_read() -> None:
     assert len(promised_tests()) > 80
     assert len(defined_limits()) > 30
@@ -72,11 +63,3 @@ def test_the_picture_has_the_labels_of_its_source() -> None:
     labels = {line for label in re.findall(r'label="([^"]+)"', source) for line in label.split(r"\n") if line}
     shown = {" ".join(html.unescape(text).split()) for text in re.findall(r"<text[^>]*>([^<]*)<", picture)}
     assert {" ".join(label.split()) for label in labels} == shown - {""}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=attrgetter("name"))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target, fragment in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
-        linked = page.parent / target if target else page
-        assert linked.exists(), target
-        assert not fragment or fragment in anchors(linked), f"{target}#{fragment}"
