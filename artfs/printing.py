@@ -1,4 +1,4 @@
-"""How names and failures are written on one line, for people. Pure; any thread."""
+"""Names, paths, URIs and errors of the system as text on one line. Pure; any thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 def printable(name: bytes | str) -> str:
-    """Shows a file name on one line: undecodable bytes and control characters are escaped."""
+    """Returns a file name with undecodable bytes and control characters escaped."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     if text.isprintable():  # quick, for paths of ten thousand directories
         return text
@@ -15,12 +15,12 @@ def printable(name: bytes | str) -> str:
 
 
 def end_of(path: bytes) -> str:
-    """Shows a path, of a very long one the end."""
+    """Returns a path like :func:`printable`; of a very long one only its end."""
     return printable(path if len(path) <= 256 else b"..." + path[-256:])
 
 
 def printable_uri(uri: str) -> str:
-    """Shows a URI on one line without what may be a secret in it: user, password and query."""
+    """Returns a URI without the parts that can be secret: user, password and query."""
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.lower() == "file":
         return printable(uri)
@@ -30,7 +30,7 @@ def printable_uri(uri: str) -> str:
 
 
 def failure(error: OSError) -> str:
-    """Returns what the system refused, with the paths that it named."""
+    """Returns the text of an error of the system, with the paths that it names."""
     if not error.strerror:
         return str(error) or os.strerror(error.errno or 0)
     paths = [printable(path) for path in (error.filename, error.filename2) if isinstance(path, bytes | str)]

@@ -1,4 +1,4 @@
-"""The graph of versions and runs, as text for people and as dot for Graphviz. Pure."""
+"""The graph of versions and runs as text, and as dot for Graphviz. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from artfs.errors import printable
 
 
 def as_text(graph: Graph, name: str) -> Iterator[str]:
-    """Yields a tree for each version of a collection, newest first: who made it of what, who used it.
+    """Yields a tree for each version of a collection, newest first: the runs that made and used it, its base.
 
-    What was shown above is not shown again below it, but for its name and an ellipsis.
+    A node that was shown before is shown again by its name and an ellipsis only.
     """
     shown: set[Key] = set()
     for node in graph.nodes.values():
@@ -24,7 +24,7 @@ def as_text(graph: Graph, name: str) -> Iterator[str]:
 
 
 def _around(graph: Graph, top: Node, shown: set[Key]) -> Iterator[str]:
-    # No recursion: a chain of patches may be longer than any stack.
+    # No recursion: a chain of patches can be longer than the stack allows.
     todo = _branches(graph, top, None, "")
     while todo:
         branch = todo.pop()
@@ -38,7 +38,7 @@ def _around(graph: Graph, top: Node, shown: set[Key]) -> Iterator[str]:
 
 
 class _Branch(NamedTuple):
-    """A line that is still to be told, of a node beside `above`."""
+    """A line still to be shown: a node that is adjacent to `above`."""
 
     indent: str
     verb: str
@@ -48,7 +48,7 @@ class _Branch(NamedTuple):
 
 
 def _branches(graph: Graph, node: Node, above: Node | None, indent: str) -> list[_Branch]:
-    """Returns what is around a node but for `above`, the first one last."""
+    """Returns the nodes adjacent to a node except `above`, in reverse order."""
     if node.kind == "version":
         found = [(_verb(other), other) for other in graph.before(node)]
         found += [("used by" if other.kind == "run" else "base of", other) for other in graph.after(node)]

@@ -1,4 +1,1 @@
-"""What systemd needs of a mount, and later Docker and podman: files for them and their small protocols.
-
-Knows nothing of volumes and mounts.
-"""
+"""Files and protocols of the programs that run a mount: systemd. Knows nothing of volumes and mounts."""

@@ -1,7 +1,6 @@
-"""Tells systemd how a service stands (sd_notify(3)), and makes the unit of a mount.
+"""Notifies systemd of a service's state (sd_notify(3)), and makes the unit file of a mount.
 
-``notify`` is a datagram to the socket that systemd names; without one it does nothing. ``unit`` is text: who
-prints it decides where it goes.
+The packages for sd_notify have had no release since 2020 or need libsystemd; the protocol is one datagram.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from pathlib import Path
 _SOCKET = "NOTIFY_SOCKET"
 
 _HARDENING = """\
-# Nothing here may need a mount namespace of its own (ProtectSystem, ProtectHome, PrivateTmp, PrivateDevices,
-# ProtectKernelTunables and their like): nobody else would see the mount. ProtectClock and DevicePolicy would
-# close /dev/fuse, RestrictSUIDSGID forbid what chmod may do in a pending version.
+# No option here may imply a mount namespace (ProtectSystem, ProtectHome, PrivateTmp, PrivateDevices,
+# ProtectKernelTunables and the like): no other process would see the mount. ProtectClock and DevicePolicy
+# would close /dev/fuse, RestrictSUIDSGID would forbid chmod calls that a pending version allows.
 NoNewPrivileges=yes
 LockPersonality=yes
 RestrictRealtime=yes
@@ -27,19 +26,18 @@ RestrictNamespaces=yes
 SystemCallArchitectures=native"""
 
 _USER_HARDENING = """\
-# The setuid program fusermount3 makes the mount: nothing here may imply NoNewPrivileges, as most hardening
+# The setuid program fusermount3 makes the mount: no option here may imply NoNewPrivileges, as most hardening
 # does."""
 
 
 def notify(*words: str) -> None:
-    """Sends ``READY=1``, ``STATUS=text`` and the like. Never raises."""
+    """Sends ``READY=1``, ``STATUS=text`` and the like; does nothing outside a service. Never raises."""
     address = os.environ.get(_SOCKET, "")
     if not address.startswith(("/", "@")):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        # "@" stands for the NUL of an abstract address.
-        where = "\0" + address[1:] if address[0] == "@" else address
-        channel.connect(where)
+        # "@" means the NUL of an abstract address.
+        channel.connect("\0" + address[1:] if address[0] == "@" else address)
         channel.send("\n".join(words).encode(errors="surrogateescape"))
 
 
@@ -51,7 +49,8 @@ def show_status(text: str) -> None:
 def unit(program: Sequence[str], options: Sequence[str], volume: Path, directory: Path, *, user: bool) -> str:
     """Returns a unit file that mounts ``volume`` at ``directory`` with ``options`` of ``artfs mount``.
 
-    ``program`` is how artfs is run, with an absolute path. ``user``: for the manager of an ordinary user.
+    ``program`` is the command that runs artfs, with an absolute path. ``user`` makes it a unit for
+    ``systemctl --user``.
     """
     text = resources.files(__package__).joinpath("artfs.service.in").read_text()
     name = _name(directory)
@@ -71,7 +70,7 @@ def unit(program: Sequence[str], options: Sequence[str], volume: Path, directory
 
 
 def _name(directory: Path) -> str:
-    """A unit's name that says where the mount is, by letters that need no escape in a shell."""
+    """Returns a unit name made of the mount's path, in characters that a shell does not interpret."""
     kept = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in str(directory))
     return f"artfs-{kept.strip('-') or 'root'}"
 
@@ -81,7 +80,7 @@ def _plain(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A word of a unit file (systemd.syntax(7)): specifiers and what parts words escaped."""
+    """Returns a word of a unit file (systemd.syntax(7)), with specifiers and separators escaped."""
     escaped = "".join(
         {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t"}.get(letter, letter) for letter in text
     )
@@ -89,7 +88,7 @@ def _quoted(text: str) -> str:
 
 
 def _argument(text: str) -> str:
-    """The same in a command line, where ``$`` would name a variable."""
+    """Returns a word of a command line, in which ``$`` would name a variable."""
     return _quoted(text).replace("$", "$$")
 
 
