@@ -12,8 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ from artfs.errors import printable
 
 if TYPE_CHECKING:
     from artfs.client.interface import Progress
+
+T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -33,6 +35,14 @@ def on_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2 if on_terminal() else None))
+
+
+def print_result(value: T, as_json: bool, plain: Callable[[T], None]) -> None:
+    """Prints a result as JSON, or as `plain` does."""
+    if as_json:
+        print_json(value)
+    else:
+        plain(value)
 
 
 def print_line(text: str) -> None:

@@ -13,6 +13,7 @@ from artfs.cli.output import (
     print_json,
     print_line,
     print_note,
+    print_result,
     print_table,
     progress,
     size,
@@ -228,10 +229,10 @@ def refer(
         where = os.fsencode(path or "")
         client.add_reference(*pending, where, uri, checksum=not no_checksum, max_objects=max_objects)
         return
-    found = client.references(*pending)
-    if as_json:
-        print_json(found)
-        return
+    print_result(client.references(*pending), as_json, _print_references)
+
+
+def _print_references(found: list[dict[str, Any]]) -> None:
     rows = [(line["path"], line["uri"], size(line["size"]), line["checksum"]) for line in found]
     print_table(("path", "uri", "size", "checksum"), rows)
 
@@ -299,9 +300,10 @@ def pending(client: Client, name: str | None, as_json: bool) -> None:
                 found.append(client.pending_status(collection, distributed_id))
             except (NotFound, AlreadyFinishedError):
                 continue  # finished or discarded since
-    if as_json:
-        print_json(found)
-        return
+    print_result([status for status in found if status["state"] != "sealed"], as_json, _print_pending)
+
+
+def _print_pending(found: list[dict[str, Any]]) -> None:
     rows = [
         (
             f"{status['collection']}/{status['distributed_id']}",
@@ -315,7 +317,6 @@ def pending(client: Client, name: str | None, as_json: bool) -> None:
             status["base"],
         )
         for status in found
-        if status["state"] != "sealed"
     ]
     headings = ("id", "state", "files", "size", "open", "runs", "started", "by", "base")
     print_table(headings, rows, right=("files", "size", "open"))

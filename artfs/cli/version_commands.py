@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pwd
@@ -21,6 +22,7 @@ from artfs.cli.output import (
     print_facts,
     print_json,
     print_line,
+    print_result,
     print_table,
     progress,
     size,
@@ -49,17 +51,15 @@ def ls(client: Client, what: str | None, path: str | None, as_json: bool) -> Non
       artfs ls model:best weights
     """
     if what is None:
-        _list_collections(client.collections(), as_json)
+        print_result(client.collections(), as_json, _print_collections)
     elif path is None and ":" not in what:
-        _list_versions(client.versions(what), as_json)
+        print_result(client.versions(what), as_json, _print_versions)
     else:
-        _list_files(client.list_directory(*parameters.version(what), os.fsencode(path or "")), as_json)
+        entries = client.list_directory(*parameters.version(what), os.fsencode(path or ""))
+        print_result([_entry_json(entry) for entry in entries], as_json, lambda _: _print_files(entries))
 
 
-def _list_collections(found: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
+def _print_collections(found: list[dict[str, Any]]) -> None:
     headings = ("name", "type", "versions", "latest", "pending", "description")
     rows = [[*(c[key] for key in headings[:-2]), _pending(c), c["description"].split("\n")[0]] for c in found]
     print_table(headings, rows, right=("versions", "pending"))
@@ -70,10 +70,7 @@ def _pending(collection: dict[str, Any]) -> str:
     return f"{count} ({abandoned} abandoned)" if abandoned and on_terminal() else str(count)
 
 
-def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
+def _print_versions(found: list[dict[str, Any]]) -> None:
     rows = [
         (
             version["version"],
@@ -90,15 +87,11 @@ def _list_versions(found: list[dict[str, Any]], as_json: bool) -> None:
     print_table(headings, rows, right=("files", "size"))
 
 
-def _list_files(entries: list[Entry], as_json: bool) -> None:
-    if as_json:
-        print_json([_entry_json(entry) for entry in entries])
-        return
-    users: dict[int, str] = {}
+def _print_files(entries: list[Entry]) -> None:
     rows = [
         (
             stat.filemode(_KINDS[entry.kind] | entry.mode),
-            _user(entry.uid, users),
+            _user(entry.uid),
             size(entry.size),
             _time(entry.mtime_ns),
             _shown_name(entry),
@@ -128,13 +121,12 @@ def _shown_name(entry: Entry) -> str:
     return name + "/" if entry.kind == "directory" else name
 
 
-def _user(uid: int, known: dict[int, str]) -> str:
-    if uid not in known:
-        try:
-            known[uid] = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            known[uid] = str(uid)
-    return known[uid]
+@functools.cache
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _time(nanoseconds: int) -> str:
@@ -158,24 +150,30 @@ def log(client: Client, name: str, graph: bool, dot: bool, as_json: bool) -> Non
       artfs log model --graph
       artfs log model --dot | dot -Tsvg > model.svg
     """
-    if graph or dot:
-        _print_graph(client, name, dot, as_json)
+    if not graph and not dot:
+        print_result(client.versions(name)[::-1], as_json, _print_log)
         return
-    found = client.versions(name)[::-1]
+    from artfs.cli.graph import as_dot, as_text
+    from artfs.client.lineage import lineage
+
+    found = lineage(client, name)
     if as_json:
-        print_json(found)
-    elif on_terminal():
-        _print_log(name, found)
-    else:
+        print_json(found.json())
+        return
+    for line in as_dot(found) if dot else as_text(found, name):
+        click.echo(line)
+
+
+def _print_log(found: list[dict[str, Any]]) -> None:
+    if not on_terminal():
         keys = ("version", "created_at", "created_by", "file_count", "size", "distributed_id", "digest")
         rows = [[v[key] for key in keys] + [",".join(v["aliases"]), v["base"]] for v in found]
         print_table((*keys, "aliases", "base"), rows)
-
-
-def _print_log(name: str, found: list[dict[str, Any]]) -> None:
+        return
     for version in found:
         aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
-        click.echo(click.style(f"{name}:{version['version']}", fg="yellow", bold=True) + aliases)
+        title = f"{version['collection']}:{version['version']}"
+        click.echo(click.style(title, fg="yellow", bold=True) + aliases)
         facts = [
             ("digest", version["digest"]),
             ("made", f"{moment(version['created_at'])} by {version['created_by']}"),
@@ -191,18 +189,6 @@ def _print_log(name: str, found: list[dict[str, Any]]) -> None:
         click.echo()
 
 
-def _print_graph(client: Client, name: str, dot: bool, as_json: bool) -> None:
-    from artfs.cli.graph import as_dot, as_text
-    from artfs.client.lineage import lineage
-
-    found = lineage(client, name)
-    if as_json:
-        print_json(found.json())
-        return
-    for line in as_dot(found) if dot else as_text(found, name):
-        click.echo(line)
-
-
 @click.command()
 @_version_argument
 @json_option
@@ -213,19 +199,12 @@ def show(client: Client, which: tuple[str, str], as_json: bool) -> None:
     \b
       artfs show model:best --json
     """
-    found = client.version(*which)
-    if as_json:
-        print_json(found)
-        return
+    print_result(client.version(*which), as_json, _print_version)
 
-    def text(key: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return json.dumps(value) if value else ""
-        if key == "size":
-            return size(value)
-        return moment(value) if key == "created_at" else value
 
-    print_facts([(key, text(key, value)) for key, value in found.items()])
+def _print_version(found: dict[str, Any]) -> None:
+    shown = found | {"size": size(found["size"]), "created_at": moment(found["created_at"])}
+    print_facts([(k, (json.dumps(v) if v else "") if isinstance(v, dict) else v) for k, v in shown.items()])
 
 
 @click.command()
@@ -263,10 +242,7 @@ def get(client: Client, which: tuple[str, str], directory: Path | None, prefix: 
 
     with progress({"copy": "copying"}) as show:
         done = get_version(client, *which, directory, prefix=os.fsencode(prefix), progress=show)
-    if as_json:
-        print_json(done.json())
-        return
-    click.echo(os.fsencode(done.directory))
+    print_result(done.json(), as_json, lambda _: click.echo(os.fsencode(done.directory)))
 
 
 COMMANDS = (ls, log, show, cat, get)

@@ -16,6 +16,7 @@ from artfs.cli.output import (
     print_json,
     print_line,
     print_note,
+    print_result,
     print_table,
     progress,
     size,
@@ -128,10 +129,10 @@ def status(client: Client, as_json: bool) -> None:
     \b
       artfs --volume /srv/vol status --json
     """
-    found = client.describe()
-    if as_json:
-        print_json(found)
-        return
+    print_result(client.describe(), as_json, _print_status)
+
+
+def _print_status(found: dict[str, Any]) -> None:
     in_bytes = ("bytes", "available")
     print_facts([(key, size(value) if key in in_bytes else value) for key, value in found.items()])
 
