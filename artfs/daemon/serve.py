@@ -18,9 +18,9 @@ from artfs.fuse import session as daemon
 from artfs.fuse.handshake import Options
 from artfs.fuse.operations import KernelCaches, Operations
 from artfs.fuse.session import Session
-from artfs.fuse.shares import raise_descriptor_limit
 from artfs.fuse.supervised import Supervised
 from artfs.fuse.trace import trace_if_asked
+from artfs.limits import descriptors
 from artfs.limits.log_rate_limit import spare_the_log
 from artfs.linux import dead_mounts, mountinfo
 from artfs.store.locks import Held
@@ -54,7 +54,7 @@ def mount(
     who has it, or its filesystem lacks what is needed, and :class:`~artfs.errors.MountError`.
     """
     spare_the_log()
-    raise_descriptor_limit()  # recovery holds some for each pending version
+    descriptors.raise_limit()  # recovery holds some for each pending version
     again = supervised is not None and supervised.restarts > 0
     with Volume.open(volume_path, serve=True) as volume, _own(volume, mountpoint, patient=again):
         volume.upgrade()

@@ -1,8 +1,8 @@
 """Adapts the view to pyfuse3: requests to methods of nodes and handles, exceptions to errnos.
 
-Owns the numbers of nodes and handles, and the decision what runs on the event loop's thread (whatever ends
-within microseconds) and what on a worker thread (whatever may wait). pyfuse3 ends the mount at any exception
-but FUSEError, so nothing else leaves a request.
+Owns the numbers of handles, and with the inode table those of nodes. Nodes and handles say what runs on a
+worker thread; the rest ends within microseconds, on the event loop's thread. pyfuse3 ends the mount at any
+exception but FUSEError, so a request raises nothing else.
 """
 
 from __future__ import annotations
@@ -25,34 +25,37 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from artfs.errors import Interrupted, Sealing
 from artfs.fuse.errnos import errno_of
 from artfs.fuse.inode_table import InodeTable
-from artfs.fuse.reads import QuickReads
-from artfs.fuse.session import MAX_TASKS, Session
-from artfs.fuse.shares import OpenFiles, Waiting
-from artfs.fuse.threads import Threads
+from artfs.fuse.session import Session
+from artfs.fuse.workers import CachedReads, Workers
+from artfs.limits import descriptors, numbers
 from artfs.linux.procfs import is_signalled
 from artfs.model.names import MAX_NAME
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.node import BLOCK_SIZE, AttributeChanges, Attributes, Caller, Handle, Listing, NeedsWork, Node
+from artfs.vfs.node import (
+    BLOCK_SIZE,
+    AttributeChanges,
+    Attributes,
+    Caller,
+    Handle,
+    Listing,
+    NeedsWork,
+    Node,
+    Work,
+)
 from artfs.vfs.view import View
 
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-T = TypeVar("T")
-
-_WAITING = MAX_TASKS // 2 - 512  # requests that wait for others, as a finish does for a run to leave
-_SHARE = _WAITING // 3  # of these one user's
-_THREADS = 128  # of these at the same time on threads, of one user: finishes, and what asks other machines
-_DISK, _DISK_OF_ROOT = 16, 32  # reads, fsyncs, listings and copies at the same time, of one user
-_HASHING, _HASHING_OF_ROOT = 2, 4  # files that are verified at the same time, of one user
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
-_LOOK = 0.2  # seconds between looks whether who waits for others still does
-_HASHED_AT_ONCE = 1 << 18  # bytes that are hashed on the loop's thread
 _DOTS = 2  # "." and ".." come before what the listing counts
 
 
 def _answering(operation: F) -> F:
-    """Turns what an operation raises into an errno, and what nobody foresaw into EIO and a log entry."""
+    """Turns an exception of an operation into an errno; an unexpected one into EIO and an entry of the log.
+
+    What the operation needs first is prepared, and then the operation is called again.
+    """
 
     @functools.wraps(operation)
     async def answer(self: Operations, *arguments: Any) -> Any:
@@ -60,8 +63,8 @@ def _answering(operation: F) -> F:
             while True:
                 try:
                     return await operation(self, *arguments)
-                except NeedsWork as unready:
-                    await self._prepare(unready, self._asking(arguments))
+                except NeedsWork as needed:
+                    await self._workers.prepare(needed, self._caller_of(arguments).uid)
         except FUSEError:
             raise
         except Exception as error:
@@ -100,69 +103,26 @@ class Operations(pyfuse3.Operations):
         self._session, self._view = session, view
         root = VolumeRoot(view)
         self._nodes = InodeTable(view, root)
-        self._handles: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[int, Node, Listing]] = {}
+        # Each with who opened it; a listing with the number under which it was opened, and the node.
+        self._handles: dict[int, tuple[Handle, Caller]] = {}
+        self._listings: dict[int, tuple[Listing, Caller, int, Node]] = {}
         self._numbers = itertools.count(1)
-        self._commands = Threads()
-        # Nothing here is refused: what a write(2) or a command has begun goes on to its end.
-        self._disk = Waiting(MAX_TASKS, MAX_TASKS, _DISK, of_root=_DISK_OF_ROOT)
-        self._hashing = Waiting(MAX_TASKS, MAX_TASKS, _HASHING, of_root=_HASHING_OF_ROOT)
-        # Beside each other: whoever waits for another machine must keep nobody from a finish.
-        self._waiting = Waiting(_WAITING, _SHARE, _THREADS)
-        self._elsewhere = Waiting(_WAITING, _SHARE, _THREADS)
-        self._open = OpenFiles(view.volume.layout.fd)
-        view.volume.before_holding = self._open.check_for_tree
-        self._reads = QuickReads()
+        self._workers = Workers(lambda: view.stopping)
+        self._descriptors = descriptors.OpenFiles(view.volume.layout.fd)
+        view.volume.before_holding = functools.partial(
+            descriptors.check_for_pending_version, view.volume.layout.fd
+        )
+        self._cached_read = CachedReads().read
 
     def init(self) -> None:
         self._session.answer_init()
 
-    def _asking(self, arguments: Sequence[Any]) -> int:
-        """Returns whose request it is, by what came with it: a context at the end, or a handle first."""
-        context = arguments[-1]
-        return context.uid if isinstance(context, RequestContext) else self._open.opener(arguments[0]).uid
-
-    async def _on_disk(self, uid: int, call: Callable[..., T], *arguments: Any) -> T:
-        """Does what waits for the backing filesystem; each user has some threads for it."""
-        with self._disk.one(uid) as limiter:
-            return await trio.to_thread.run_sync(call, *arguments, limiter=limiter)
-
-    async def _prepare(self, unready: NeedsWork, uid: int) -> None:
-        """Has done what a request needs first."""
-        if unready.waiting is not None:
-            await self._prepare_elsewhere(unready, unready.waiting)
-        else:
-            await self._on_disk(uid, unready.prepare)
-
-    async def _prepare_elsewhere(self, unready: NeedsWork, caller: Caller) -> None:
-        outcome: list[Exception | None] = []
-
-        def prepare() -> None:
-            try:
-                unready.prepare()
-                outcome.append(None)
-            except Exception as error:  # noqa: BLE001  (raised below)
-                outcome.append(error)
-
-        try:
-            with self._elsewhere.one(caller.uid) as limiter:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch, caller, nursery.cancel_scope)
-                    await trio.to_thread.run_sync(prepare, limiter=limiter, abandon_on_cancel=True)
-                    nursery.cancel_scope.cancel()
-        except OSError as too_many:
-            unready.given_up(too_many)
-            return
-        if not outcome:
-            unready.given_up(Interrupted())
-        elif outcome[0] is not None:
-            raise outcome[0]
-
-    async def _watch(self, caller: Caller, waiting: trio.CancelScope) -> None:
-        """Ends a wait when its caller wants to end, or the mount does."""
-        while not (self._view.stopping or is_signalled(caller.pid)):
-            await trio.sleep(_LOOK)
-        waiting.cancel()
+    def _caller_of(self, arguments: Sequence[Any]) -> Caller:
+        """Returns whose request it is: a context is its last argument, or a handle its first."""
+        if isinstance(arguments[-1], RequestContext):
+            return _caller(arguments[-1])
+        fh = arguments[0]
+        return (self._handles.get(fh) or self._listings[fh])[1]
 
     def stacktrace(self) -> None:
         """Anyone may pull this hook of pyfuse3 (setxattr of fuse_stacktrace): it tells nobody anything."""
@@ -233,7 +193,7 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        handle = None if fh is None else self._handles.get(fh)
+        handle = self._handles[fh][0] if fh in self._handles else None
         return _entry(self._nodes.node(inode).change_attributes(changes, handle, _caller(ctx)))
 
     @_answering
@@ -260,7 +220,7 @@ class Operations(pyfuse3.Operations):
         """Calls a method of a node, whose last argument is the caller."""
         call = getattr(node, method)
         if method in node.blocks:
-            return await self._commands.run(arguments[-1], call, *arguments)
+            return await self._workers.run(Work.COMMAND, arguments[-1], call, *arguments)
         return call(*arguments)
 
     @_answering
@@ -342,20 +302,20 @@ class Operations(pyfuse3.Operations):
 
     def _opened(self, handle: Handle, caller: Caller) -> FileInfo:
         fh = next(self._numbers)
-        self._handles[fh] = handle
-        self._open.opened(fh, caller)
+        self._handles[fh] = handle, caller
+        self._descriptors.opened(caller.uid)
         return FileInfo(fh=fh, direct_io=handle.direct_io, keep_cache=handle.keep_cache)
 
     @_answering
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         caller = _caller(ctx)
-        self._open.check(caller.uid)
+        self._descriptors.check_open(caller.uid)
         try:
             return self._opened(self._nodes.node(inode).open(flags, caller), caller)
         except Sealing:
             pass
         # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
-        with self._waiting.one(caller.uid):
+        with numbers.WAITING_FOR_OTHERS.one(caller.uid):
             while not is_signalled(caller.pid):
                 await trio.sleep(_OPEN_PAUSE)
                 with contextlib.suppress(Sealing):
@@ -367,7 +327,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         caller = _caller(ctx)
-        self._open.check(caller.uid)
+        self._descriptors.check_open(caller.uid)
         parent = self._nodes.node(parent_inode)
         node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), caller)
         try:
@@ -381,41 +341,18 @@ class Operations(pyfuse3.Operations):
     async def read(  # type: ignore[override]
         self, fh: int, off: int, size: int
     ) -> bytes | memoryview:
-        handle = self._handles[fh]
-        fd = handle.descriptor()
-        if fd >= 0:
-            found = self._reads.read(fd, off, size)
-            if found is not None and handle.unverified:
-                # Mostly a small file is read by one request: then its bytes are at hand.
-                if off == 0 and len(found) <= _HASHED_AT_ONCE and len(found) == os.fstat(fd).st_size:
-                    handle.verify(found)
-                else:
-                    found = None
-            if found is not None:
-                return found
-        if handle.unverified:
-            # Few at once: who waits for a large file to be hashed must keep nobody from the disk.
-            with self._hashing.one(self._open.opener(fh).uid) as limiter:
-                return await trio.to_thread.run_sync(handle.read, off, size, limiter=limiter)
-        if handle.direct_io:
-            computes = handle.computes and off == 0
-            return await self._commands.run(self._open.opener(fh), handle.read, off, size, computes=computes)
-        return await self._on_disk(self._open.opener(fh).uid, handle.read, off, size)
+        handle, opener = self._handles[fh]
+        found = handle.read_at_once(off, size, self._cached_read)
+        if found is not None:
+            return found
+        return await self._workers.run(handle.reading(off), opener, handle.read, off, size)
 
     @_answering
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        handle = self._handles[fh]
-        if not handle.blocks:
+        handle, opener = self._handles[fh]
+        if handle.writing is None:
             return handle.write(off, buf)
-        caller = self._open.opener(fh)
-        if not handle.waits:
-            return await self._commands.run(caller, handle.write, off, buf)
-        with self._waiting.one(caller.uid) as limiter:
-            while limiter.available_tokens < 1:  # its user has as many finishes under way
-                if self._view.stopping or is_signalled(caller.pid):
-                    raise Interrupted
-                await trio.sleep(_LOOK)
-            return await trio.to_thread.run_sync(handle.write, off, buf, limiter=limiter)
+        return await self._workers.run(handle.writing, opener, handle.write, off, buf)
 
     @_answering
     async def flush(self, fh: int) -> None:
@@ -427,35 +364,36 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:
-        sync = self._handles[fh].syncing(data_only=datasync)
-        await self._on_disk(self._open.opener(fh).uid, sync)
+        handle, opener = self._handles[fh]
+        await self._workers.run(Work.DISK, opener, handle.syncing(data_only=datasync))
 
     @_answering
     async def release(self, fh: int) -> None:
         # Inline and without an await before it: a finish that follows a close must find the file closed.
-        self._open.closed(fh)
-        self._handles.pop(fh).release()
+        handle, opener = self._handles.pop(fh)
+        self._descriptors.give(opener.uid)
+        handle.release()
 
     # -- directories
 
     @_answering
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         caller = _caller(ctx)
-        self._open.check(caller.uid)
+        self._descriptors.check_open(caller.uid)
         node = self._nodes.node(inode)
         fh = next(self._numbers)
         listing = node.listing()
         listing.uid = caller.uid
-        self._listings[fh] = inode, node, listing
-        self._open.opened(fh, caller)
+        self._listings[fh] = listing, caller, inode, node
+        self._descriptors.opened(caller.uid)
         return fh
 
     @_answering
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        inode, node, listing = self._listings[fh]
+        listing, opener, inode, node = self._listings[fh]
         if start_id == 0:
             if listing.blocks:
-                await self._on_disk(self._open.opener(fh).uid, listing.rewind)
+                await self._workers.run(Work.DISK, opener, listing.rewind)
             else:
                 listing.rewind()
         for offset, name in enumerate((b".", b".."), 1):
@@ -471,13 +409,14 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        sync = self._listings[fh][2].syncing(data_only=datasync)
-        await self._on_disk(self._open.opener(fh).uid, sync)
+        listing, opener, *_ = self._listings[fh]
+        await self._workers.run(Work.DISK, opener, listing.syncing(data_only=datasync))
 
     @_answering
     async def releasedir(self, fh: int) -> None:
-        self._open.closed(fh)
-        self._listings.pop(fh)[2].release()
+        listing, opener, *_ = self._listings.pop(fh)
+        self._descriptors.give(opener.uid)
+        listing.release()
 
 
 def _caller(ctx: RequestContext) -> Caller:

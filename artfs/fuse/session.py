@@ -41,6 +41,7 @@ from artfs.fuse.handshake import Connection, Options
 from artfs.fuse.invalidation import Notifier
 from artfs.fuse.loop import quick_loop
 from artfs.fuse.supervised import Supervised
+from artfs.limits import numbers
 from artfs.linux import mountinfo
 from artfs.linux.dead_mounts import left_by
 from artfs.linux.mountinfo import Mount
@@ -50,9 +51,6 @@ log = logging.getLogger(__name__)
 GRACE = 5.0
 FLUSH_LIMIT = 20.0
 HARD_LIMIT = 40.0
-
-# A request that waits holds a task. If all waited, nothing would be answered any more.
-MAX_TASKS = 4096
 _TABLE_RECHECK = 30.0
 
 # Each poll(2) and pread(2) of the loop lets go of the GIL. A thread that computes gives it back after this
@@ -203,7 +201,7 @@ class _Daemon:
     async def _answer_requests(self) -> None:
         try:
             with self._loop_scope:
-                await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+                await pyfuse3.main(min_tasks=1, max_tasks=numbers.REQUESTS)
         except Exception:
             self._failed = True
             raise

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 #: Loggers that tell of what users can repeat.
-USERS = ("artfs.references", "artfs.vfs.")
+USERS = ("artfs.references.", "artfs.vfs.", "artfs.volume.volume_references")
 
 _AGAIN = 3600.0  # seconds after which the same text is told once more
 _REMEMBERED = 1000  # texts

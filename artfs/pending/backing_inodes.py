@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import TypeVar
 from weakref import WeakValueDictionary, ref
 
+from artfs.limits import descriptors
+from artfs.limits.limit import LimitExceededError
 from artfs.pending import deferred_close
 from artfs.store import regular_files
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
-_SHARE = 8  # at most this part of all descriptors that the process may have
 _LONGEST_PATH = 4096  # PATH_MAX
 _KEPT_OF_WAY = 64  # of the directories that one operation passes on its way down
 MOST_NUMBERS = 1 << 20  # inodes of one tree whose number is remembered though no place of theirs lives
@@ -233,16 +233,19 @@ class BackingInode:
             deferred_close.close(self.fd)
         self._give_back()
         self.parent = None
-        if owner not in (0, os.geteuid()) and _nameless[owner] >= _share():
+        while _given_back:
+            descriptors.UNLINKED.give(_given_back.popleft())
+        try:
+            descriptors.UNLINKED.take(owner)
+        except LimitExceededError:
             deferred_close.close(fd)
             self.fd = -1
-            return
-        self.fd, self._nameless_of = fd, owner
-        _nameless[owner] += 1
+        else:
+            self.fd, self._nameless_of = fd, owner
 
     def _give_back(self) -> None:
         if self._nameless_of is not None:
-            _nameless[self._nameless_of] -= 1
+            _given_back.append(self._nameless_of)
             self._nameless_of = None
 
     def __del__(self) -> None:
@@ -258,8 +261,8 @@ P = TypeVar("P", bound=BackingInode)
 #: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
 _open: OrderedDict[int, ref[BackingInode]] = OrderedDict()
 
-#: How many descriptors of what has no name there are, by who owns the files. The loop's thread only.
-_nameless: Counter[int] = Counter()
+#: Owners of unlinked files that are held no more. A finalizer, which may run at any point, takes no lock.
+_given_back: deque[int] = deque()
 
 #: Roots of trees that have ended, to be closed. Threads of others append to it.
 _retired: deque[ref[BackingInode]] = deque()
@@ -349,7 +352,7 @@ class BackingInodes:
                 root.fd = -1
         if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
             return
-        most = min(OPEN_DIRECTORIES, _share())
+        most = min(OPEN_DIRECTORIES, descriptors.for_users() // 8)
         while len(_open) > most:
             inode = _open.popitem(last=False)[1]()
             if inode is not None and inode.parent is not None and inode.fd >= 0:
@@ -439,11 +442,6 @@ class Unlinking:
 
     def failed(self) -> None:
         os.close(self._fd)
-
-
-def _share() -> int:
-    # Asked each time: prlimit(1) may have moved it.
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE
 
 
 def _stale() -> OSError:

@@ -1,18 +1,9 @@
-"""Who wants bytes, for work that takes long: he takes turns with himself, and nobody works for who is gone.
-
-Owns how many files are hashed at a time. Must not know what is hashed. Any thread.
-"""
+"""The user for whom long work is done, which ends once nobody waits for it any more. Any thread."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-
-_AT_ONCE = 2  # of one user
-_LOOK = 0.1  # seconds between looks whether who waits for his turn still does
 
 
 class GivenUp(Exception):
@@ -36,29 +27,4 @@ class Asker:
 OURSELVES = Asker(-1, lambda: False)
 
 
-class Turns:
-    """Each user has a few at a time."""
-
-    def __init__(self) -> None:
-        self._taken: Counter[int] = Counter()
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def turn(self, asker: Asker) -> Iterator[None]:
-        """Waits for a turn. Raises GivenUp."""
-        with self._changed:
-            while asker is not OURSELVES and self._taken[asker.uid] >= _AT_ONCE:
-                self._changed.wait(_LOOK)
-                asker.check()
-            self._taken[asker.uid] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken[asker.uid] -= 1
-                if not self._taken[asker.uid]:
-                    del self._taken[asker.uid]
-                self._changed.notify_all()
-
-
-__all__ = ["OURSELVES", "Asker", "GivenUp", "Turns"]
+__all__ = ["OURSELVES", "Asker", "GivenUp"]

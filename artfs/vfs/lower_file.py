@@ -16,6 +16,7 @@ from artfs.model.entry import FileEntry
 from artfs.store import durable
 from artfs.vfs.node import Caller
 from artfs.vfs.open_files import PendingHandle
+from artfs.vfs.verified_reads import VerifiedReads
 
 if TYPE_CHECKING:
     from artfs.vfs.patch import PatchNode
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class LowerHandle(PendingHandle):
+class LowerHandle(VerifiedReads, PendingHandle):
     """A lower file, open for reading, until it is copied up."""
 
     __slots__ = ("_blob", "flags", "unverified")
@@ -55,11 +56,6 @@ class LowerHandle(PendingHandle):
             log.error("%s: %s: %s", self.node.branch.tree.label, printable(self.node.path()), error)
             raise
         self.unverified = False
-
-    def read(self, offset: int, size: int) -> bytes:
-        if self.unverified:
-            self.verify()
-        return super().read(offset, size)
 
 
 def _sync_and_close(fd: int) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from artfs.errors import Damaged, NotFound, printable
-from artfs.limits.budgets import NAMES
+from artfs.limits.numbers import LISTED_NAMES
 from artfs.vfs.node import Listed, Listing, Node
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ class NamesListing(Listing):
 
     def rewind(self) -> None:
         names = self._look()
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))
         self._names = ()
-        NAMES.take(len(names), self.uid)
+        LISTED_NAMES.take(self.uid, len(names))
         self._names = names
 
     def entries(self, offset: int) -> Iterator[Listed]:
@@ -58,4 +58,4 @@ class NamesListing(Listing):
             yield Listed(name, node, attributes, index + 1)
 
     def release(self) -> None:
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))

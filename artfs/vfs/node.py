@@ -11,7 +11,8 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from enum import Enum, auto
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import xxhash
 
@@ -128,31 +129,43 @@ class AttributeChanges:
 _NO_CHANGES = AttributeChanges()
 
 
+class Work(Enum):
+    """What a call does that can't be done at once, and so on which worker threads it runs."""
+
+    DISK = auto()  # waits for the backing filesystem
+    VERIFYING = auto()  # compares a file with its digest first
+    COMMAND = auto()  # reads or commands a control file, or changes a directory outside of trees
+    COMPUTING = auto()  # the same, and takes the interpreter for long
+    WAITING = auto()  # waits for what other commands bring about
+
+
+#: Reads from the page cache of a descriptor, at an offset, so many bytes; None if that has to wait.
+CachedRead: TypeAlias = Callable[[int, int, int], memoryview | None]
+
+
 class Handle:
     """An open file. A handle that can't do what is asked was opened without the right: EBADF's case."""
 
     __slots__ = ()
 
-    blocks = False  # read and write may wait: they run on a worker thread
-    waits = False  # and they may do so for what only other commands bring about
-    computes = False  # reading from the beginning takes the interpreter for long: few may do so at a time
     keep_cache = True
     direct_io = False
-    unverified = False  # the bytes are to be verified before any are given: read does it, or call verify
+    writing: Work | None = None  # what write does; None if it ends within microseconds
 
-    def descriptor(self) -> int:
-        """Returns the file descriptor that reads may go to directly; -1 if they must come to :meth:`read`."""
-        return -1
+    def read_at_once(self, offset: int, size: int, cached: CachedRead) -> bytes | memoryview | None:
+        """Returns what can be read without waiting; None if :meth:`read` must be called on a thread.
+
+        ``cached`` reads from the page cache.
+        """
+        return None
+
+    def reading(self, offset: int) -> Work:
+        """Returns what :meth:`read` does there."""
+        return Work.DISK
 
     def read(self, offset: int, size: int) -> bytes:
-        """Returns fewer than `size` bytes only at the end of the file."""
+        """Returns fewer than `size` bytes only at the end of the file. Runs on a worker thread."""
         raise NotImplementedError
-
-    def verify(self, data: memoryview | None = None) -> None:
-        """Compares the file with its digest; `data` is the whole of it, if it was read just now.
-
-        Raises :class:`~artfs.errors.Damaged`. Waits for the disk unless `data` is given.
-        """
 
     def write(self, offset: int, data: bytes) -> int:
         raise NotImplementedError

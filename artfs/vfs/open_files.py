@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from artfs.errors import ReadOnly, Writer
-from artfs.limits.budgets import NAMES
+from artfs.limits.numbers import LISTED_NAMES
 from artfs.linux import syscalls
 from artfs.linux.procfs import process_of
 from artfs.pending import deferred_close
-from artfs.vfs.node import Caller, Handle, Listed, Listing
+from artfs.vfs.node import CachedRead, Caller, Handle, Listed, Listing
 
 if TYPE_CHECKING:
     from artfs.vfs.pending import PendingDirectory, PendingNode
@@ -36,14 +36,16 @@ class PendingHandle(Handle):
             node.writers += 1
             node.branch.tree.gate.enter(self)
 
-    def descriptor(self) -> int:
+    def read_at_once(self, offset: int, size: int, cached: CachedRead) -> bytes | memoryview | None:
         if self.fenced:
-            # A mapping of a fenced handle must not bring pages back that it could then change unseen.
+            # A mapping must not read pages again that it could then change unseen.
             raise OSError(errno.EIO, "the handle was fenced by a forced finish")
-        return self.fd
+        return cached(self.fd, offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self.descriptor(), size, offset)
+        if self.fenced:
+            raise OSError(errno.EIO, "the handle was fenced by a forced finish")
+        return os.pread(self.fd, size, offset)
 
     def write(self, offset: int, data: bytes) -> int:
         node = self.node
@@ -146,9 +148,9 @@ class PendingListing(Listing):
         self._sealed = self._directory.branch.sealed is not None
 
     def _hold(self, names: list[bytes]) -> None:
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))
         self._names = []
-        NAMES.take(len(names), self.uid)
+        LISTED_NAMES.take(self.uid, len(names))
         self._names = names
 
     def entries(self, offset: int) -> Iterator[Listed]:
@@ -179,5 +181,5 @@ class PendingListing(Listing):
         os.fsync(self._fd)
 
     def release(self) -> None:
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))
         deferred_close.close(self._fd)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from artfs.limits.budgets import NAMES
+from artfs.limits.numbers import LISTED_NAMES
 from artfs.model.digest import TreeId
 from artfs.pending import overlay
 from artfs.vfs.node import Listed, Listing, Node
@@ -46,9 +46,9 @@ class PatchListing(Listing):
             self._open()
         found = map(os.fsencode, os.listdir(self._fd)) if self._fd >= 0 else ()
         names = [name for name in found if not overlay.is_reserved(name)]
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))
         self._names, self._told = [], frozenset()
-        NAMES.take(len(names), self.uid)
+        LISTED_NAMES.take(self.uid, len(names))
         self._names, self._told = names, frozenset(names)
         self._tree = None if directory.lower is None else directory.lower.tree
         # Asked after the look: once a tree is sealed its files go from here, and the version has the names.
@@ -100,6 +100,6 @@ class PatchListing(Listing):
             overlay.sync(self._fd)
 
     def release(self) -> None:
-        NAMES.give(len(self._names), self.uid)
+        LISTED_NAMES.give(self.uid, len(self._names))
         if self._fd >= 0:
             os.close(self._fd)

@@ -14,7 +14,7 @@ from artfs.errors import Interrupted
 from artfs.linux.procfs import has_ended
 from artfs.model.entry import ReferenceEntry
 from artfs.references import Asker
-from artfs.vfs.node import Caller, Handle, NeedsWork
+from artfs.vfs.node import CachedRead, Caller, Handle, NeedsWork
 from artfs.volume.volume_references import ReferenceFile, References
 
 _LOOK = 0.5  # seconds between looks whether who opened the file is there still
@@ -67,10 +67,10 @@ class ReferenceHandle(Handle):
         self._look_at = 0.0
         self._bringing, self._lock = threading.Lock(), threading.Lock()
 
-    def descriptor(self) -> int:
+    def read_at_once(self, offset: int, size: int, cached: CachedRead) -> bytes | memoryview | None:
         if self._brought is None:
             raise NeedsWork(self._bring, waiting=self._caller)
-        return self._brought.fd if self._brought.stays else -1
+        return cached(self._brought.fd, offset, size) if self._brought.stays else None
 
     def read(self, offset: int, size: int) -> bytes:
         if self._brought is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import errno
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -37,6 +36,7 @@ from artfs.vfs.node import (
     writes,
 )
 from artfs.vfs.reference_handle import ReferenceHandle
+from artfs.vfs.verified_reads import VerifiedReads
 from artfs.vfs.xattrs import DIGEST, ERROR, is_own, of_reference
 from artfs.volume.volume_references import References
 
@@ -303,7 +303,7 @@ class SealedNode(Node):
         return _SealedListing(self)
 
 
-class SealedHandle(Handle):
+class SealedHandle(VerifiedReads, Handle):
     """An open blob."""
 
     __slots__ = ("_node", "fd", "unverified")
@@ -314,9 +314,6 @@ class SealedHandle(Handle):
         assert isinstance(node.entry, FileEntry)
         self.unverified = node.tree.store.verified.needs_check(node.entry.blob, fd)
 
-    def descriptor(self) -> int:
-        return self.fd
-
     def verify(self, data: memoryview | None = None) -> None:
         node = self._node
         assert isinstance(node.entry, FileEntry)
@@ -326,11 +323,6 @@ class SealedHandle(Handle):
             node.lament(error)
             raise
         self.unverified = False
-
-    def read(self, offset: int, size: int) -> bytes:
-        if self.unverified:
-            self.verify()
-        return os.pread(self.fd, size, offset)
 
     def release(self) -> None:
         self._node.closed(self)  # first: the number of the descriptor may be used again

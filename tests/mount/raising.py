@@ -49,7 +49,7 @@ class Handles(dict[int, Any]):
         try:
             trip()
         except BaseException:
-            (found[2] if isinstance(found, tuple) else found).release()
+            found[0].release()
             raise
         return found
 

@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 
 import pytest
 
+from artfs.limits.limit import Limit
 from tests.mount.mounting import REPOSITORY
 
 DOCS = REPOSITORY / "artfs" / "docs"
@@ -54,8 +55,10 @@ def test_a_limit_is_what_the_code_says(name: str, row: str) -> None:
     limit = resolve_name(name)
     if isinstance(limit, (int, float)):
         assert limit in numbers(row)
-    elif not isinstance(limit, type) and not callable(limit):  # a budget
-        assert {value for value in vars(limit).values() if isinstance(value, int)} <= numbers(row)
+    elif isinstance(limit, Limit):
+        assert {limit.total, limit.share()} <= numbers(row)
+    elif isinstance(limit, tuple):
+        assert set(limit) <= numbers(row)
 
 
 def test_the_picture_has_the_labels_of_its_source() -> None:

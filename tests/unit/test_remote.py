@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -31,6 +32,11 @@ from artfs.store import durable, regular_files
 from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
 from tests.unit.test_remote_cache import together
+
+
+@pytest.fixture(autouse=True, scope="module")
+def earlier_modules_leave_no_descriptor() -> None:
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -95,6 +95,7 @@ SIGNALS = {
     "artfs.references.remote_store.HeadRefused",
     "artfs.references.remote_store.NoObject",
     "artfs.references.remote_store.RequestFailed",
+    "artfs.limits.limit.LimitExceededError",
     "artfs.references.asker.GivenUp",
     "artfs.references.local_files._Refused",
     "artfs.store.requirements.Limited",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
-from artfs.limits.budgets import DOCUMENTS
+from artfs.limits.numbers import COMMAND_BYTES, DOCUMENTS
 from artfs.model import refusals
 from artfs.printing import failure
 from artfs.vfs.control.control_file import ControlFile, Elsewhere
@@ -34,13 +34,12 @@ from artfs.vfs.node import (
     Listing,
     NeedsWork,
     Node,
+    Work,
     virtual,
 )
 
 _fresh = itertools.count(1)
 _REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
-# Bytes of a command: less than what one request of FUSE brings, wherever in a page it begins.
-_COMMAND_LIMIT = 15 << 16
 
 
 class ControlDirectory(Node):
@@ -131,23 +130,24 @@ class ControlHandle(Handle):
         "_refusal",
         "_snapshot",
         "_subject",
-        "computes",
-        "waits",
+        "writing",
     )
 
-    blocks = True
     direct_io = True
     keep_cache = False
 
     def __init__(self, subject: Subject, file: ControlFile[Any], caller: Caller) -> None:
         self._subject, self._file, self._caller = subject, file, caller
-        self.waits, self.computes = file.waits, file.computes
+        self.writing: Work | None = Work.WAITING if file.waits else Work.COMMAND
         self._lock = threading.Lock()
         self._snapshot = Snapshot(())
         self._refusal = Snapshot(())  # what was refused last on this handle, for programs
         self._answer: Snapshot | None = None  # of the last command on this handle
         self._answer_at: int | None = None  # where it is read from; None until the first read after it
         self._collected = Document()
+
+    def reading(self, offset: int) -> Work:
+        return Work.COMPUTING if self._file.computes and offset == 0 else Work.COMMAND
 
     def read(self, offset: int, size: int) -> bytes:
         with self._lock:
@@ -174,9 +174,9 @@ class ControlHandle(Handle):
             command: bytes | None = data
             if self._file.document:
                 command = self._collect(data)
-            elif len(data) > _COMMAND_LIMIT:
+            elif len(data) > COMMAND_BYTES:
                 # As much as one request brings: it may be the beginning of a longer write(2).
-                raise InvalidCommand(f"a command has at most {_COMMAND_LIMIT} bytes")
+                raise InvalidCommand(f"a command has at most {COMMAND_BYTES} bytes")
             if command is not None:
                 self._accept(self._file.write(self._subject, command.removesuffix(b"\n"), self._caller))
             return len(data)
@@ -186,7 +186,7 @@ class ControlHandle(Handle):
         try:
             if len(self._collected) + len(data) > self._file.document:
                 raise InvalidCommand(f"the document has at most {self._file.document} bytes")
-            DOCUMENTS.take(len(data), self._caller.uid)
+            DOCUMENTS.take(self._caller.uid, len(data))
             document = self._collected.add(data)
         except BaseException:
             self._forget_collected()
@@ -196,7 +196,7 @@ class ControlHandle(Handle):
         return document
 
     def _forget_collected(self) -> None:
-        DOCUMENTS.give(len(self._collected), self._caller.uid)
+        DOCUMENTS.give(self._caller.uid, len(self._collected))
         self._collected = Document()
 
     @contextlib.contextmanager
@@ -257,10 +257,9 @@ class SteppedHandle(ControlHandle):
 
     __slots__ = ("_step", "_steps")
 
-    blocks = False
-
     def __init__(self, subject: Subject, file: ControlFile[Any], caller: Caller) -> None:
         super().__init__(subject, file, caller)
+        self.writing = None
         self._steps: Generator[Callable[[], Any], Any, str | Snapshot | None] | None = None
         self._step = _Step(lambda: None)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
-from artfs.limits.budgets import FOUND
+from artfs.limits.numbers import FOUND_OBJECTS
 from artfs.model import names
 from artfs.references import Asker, FoundObject
 from artfs.vfs.control.control_file import ControlFile, Elsewhere, line
@@ -113,7 +113,7 @@ class Room:
             try:
                 if self._ended:
                     raise Interrupted
-                FOUND.take(size, self._uid)
+                FOUND_OBJECTS.take(self._uid, size)
             except OSError as error:
                 raise _NoRoomError(error) from None
             self._taken += size
@@ -121,7 +121,7 @@ class Room:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._ended = True
-            FOUND.give(self._taken, self._uid)
+            FOUND_OBJECTS.give(self._uid, self._taken)
             self._taken = 0
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from artfs.limits.budgets import HELD, SNAPSHOTS
+from artfs.limits.numbers import SNAPSHOTS, SNAPSHOTS_IN_MEMORY
 
 Content: TypeAlias = str | bytes | Iterable[str | bytes]
 
@@ -61,7 +61,7 @@ class Snapshot:
     def _count(self) -> None:
         more = self._in_file + len(self._end) - self._taken
         if more:
-            SNAPSHOTS.take(more, self._reader)
+            SNAPSHOTS.take(self._reader, more)
             self._taken += more
         if len(self._end) > _IN_MEMORY:
             self._write()
@@ -72,7 +72,7 @@ class Snapshot:
         """Counts what lies in memory."""
         more = len(self._end) - self._held
         if more > 0:
-            HELD.take(more, self._reader)
+            SNAPSHOTS_IN_MEMORY.take(self._reader, more)
             self._held += more
 
     def _write(self) -> None:
@@ -92,8 +92,8 @@ class Snapshot:
         return found if begin < 0 else found + self._end[begin : begin + size - len(found)]
 
     def close(self) -> None:
-        SNAPSHOTS.give(self._taken, self._reader)
-        HELD.give(self._held, self._reader)
+        SNAPSHOTS.give(self._reader, self._taken)
+        SNAPSHOTS_IN_MEMORY.give(self._reader, self._held)
         self._taken = self._held = 0
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -12,7 +12,7 @@ import pytest
 
 from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
-from artfs.limits.budgets import Budget
+from artfs.limits.limit import Limit
 from artfs.references import OURSELVES
 from artfs.vfs import names_listing, open_files, patch_listing
 from artfs.vfs.catalog_nodes import VolumeRoot
@@ -27,23 +27,23 @@ HER, HIM = 1001, 1002
 
 
 def test_a_user_has_a_share_and_root_what_there_is() -> None:
-    budget = Budget(100, 40, "too much")
-    budget.take(40, HER)
+    limit = Limit(100, 40, "too much")
+    limit.take(HER, 40)
     with fails(errno.ENOMEM):
-        budget.take(1, HER)
-    budget.take(40, HIM)
+        limit.take(HER, 1)
+    limit.take(HIM, 40)
     with fails(errno.ENOMEM):
-        budget.take(21, 0)
-    budget.take(20, 0)
-    budget.give(1, HER)
-    budget.take(1, HER)
+        limit.take(0, 21)
+    limit.take(0, 20)
+    limit.give(HER, 1)
+    limit.take(HER, 1)
 
 
 @pytest.mark.parametrize("size", [100, (1 << 20) + 1])
 def test_a_snapshot_counts_until_it_is_closed(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "SNAPSHOTS", Budget(3 * size, size, "too much"))
+    monkeypatch.setattr(snapshot, "SNAPSHOTS", Limit(3 * size, size, "too much"))
     first = Snapshot(b"x" * size, str(tmp_path), HER)
     with fails(errno.ENOMEM):
         Snapshot(b"y", str(tmp_path), HER)
@@ -60,7 +60,7 @@ def test_a_snapshot_counts_until_it_is_closed(
 def test_a_snapshot_takes_pieces_until_its_reader_has_his_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "SNAPSHOTS", Budget(20 << 20, 4 << 20, "too much"))
+    monkeypatch.setattr(snapshot, "SNAPSHOTS", Limit(20 << 20, 4 << 20, "too much"))
     given = 0
 
     def pieces() -> Iterator[str]:
@@ -83,7 +83,7 @@ def test_a_snapshot_takes_pieces_until_its_reader_has_his_share(
 def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "HELD", Budget(10 << 20, 3 << 20, "too much"))
+    monkeypatch.setattr(snapshot, "SNAPSHOTS_IN_MEMORY", Limit(10 << 20, 3 << 20, "too much"))
     nowhere = str(tmp_path / "missing")
     first = Snapshot([b"x" * (2 << 20), "y"], nowhere, HER)
     assert first.read((2 << 20) - 2, 10) == b"xxy"
@@ -99,8 +99,8 @@ def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
 
 
 def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = Budget(1 << 20, 50_000, "too much")
-    monkeypatch.setattr(references_file, "FOUND", budget)
+    limit = Limit(1 << 20, 50_000, "too much")
+    monkeypatch.setattr(references_file, "FOUND_OBJECTS", limit)
     for directory, count in (("few", 20), ("many", 200)):
         (tmp_path / directory).mkdir()
         for number in range(count):
@@ -120,8 +120,8 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
                 assert look("few", his) == 20
         with pytest.raises(Interrupted):
             look("few", room)  # a look that nobody waits for any more
-        budget.take(50_000, HER)
-        budget.take((1 << 20) - 50_000)
+        limit.take(HER, 50_000)
+        limit.take(0, (1 << 20) - 50_000)
 
 
 @pytest.mark.parametrize("patch", [False, True])
@@ -129,7 +129,7 @@ def test_an_open_listing_counts_for_who_opened_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: bool
 ) -> None:
     for module in (open_files, patch_listing):
-        monkeypatch.setattr(module, "NAMES", Budget(100, 4, "too much"))
+        monkeypatch.setattr(module, "LISTED_NAMES", Limit(100, 4, "too much"))
     with Volume.init(tmp_path / "volume") as volume:
         view = ViewInMemory(volume)
         fs = view.emptied_patch() if patch else view.pending_tree()
@@ -164,8 +164,8 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
         assert control is not None
         for directory in (root, control, control.lookup(b"runs")):
             assert directory is not None
-            budget = Budget(100, 15, "too much")
-            monkeypatch.setattr(names_listing, "NAMES", budget)
+            limit = Limit(100, 15, "too much")
+            monkeypatch.setattr(names_listing, "LISTED_NAMES", limit)
 
             def opened(uid: int, directory: Node = directory) -> Listing:
                 listing = directory.listing()
@@ -185,4 +185,4 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
             first.rewind()
             for listing in (first, *held):
                 listing.release()
-            budget.take(15, HER)
+            limit.take(HER, 15)
