@@ -21,7 +21,7 @@
     │       ├── VolumeExists   (FileExistsError)
     │       ├── VolumeTooNew
     │       ├── VolumeInUse
-    │       └── UnfitFilesystem  the filesystem lacks what a volume needs
+    │       └── UnsupportedFilesystem  the filesystem lacks what a volume needs
     ├── UsageError             a call of the SDK that makes no sense where it stands (ValueError)
     │   └── UnsupportedError   a call that wandb knows and artfs does not
     ├── AlreadyExists          (FileExistsError)
@@ -486,13 +486,13 @@ class VolumeInUse(VolumeError):
         self.path, self.owner = path, owner
 
 
-class UnfitFilesystem(VolumeError):
-    """The filesystem does not do what a volume needs; ``missing`` says what, one need an item."""
+class UnsupportedFilesystem(VolumeError):
+    """The filesystem lacks what a volume requires; ``missing`` has one requirement an item."""
 
     def __init__(self, path: str, filesystem: str, missing: Sequence[str], *, exists: bool) -> None:
-        refused = "can't be used there" if exists else "can't hold a volume"
+        refused = "cannot be used there" if exists else "cannot hold a volume"
         kind = f"its filesystem ({printable(filesystem)})" if filesystem else "its filesystem"
-        more = f" and {len(missing) - 3} more needs ('artfs doctor' names all)" if len(missing) > 3 else ""
+        more = f" and {len(missing) - 3} more ('artfs doctor' lists them all)" if len(missing) > 3 else ""
         way_out = "move the volume to" if exists else "choose a directory on"
         super().__init__(
             f"{printable(path)} {refused}: {kind} lacks {', '.join(missing[:3])}{more};"

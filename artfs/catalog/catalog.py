@@ -143,7 +143,7 @@ class Catalog:
 
     def keep_reserve(self) -> None:
         """Sees to the room that deleting a version takes on a full disk."""
-        reserve.keep(self._fd)
+        reserve.ensure(self._fd)
 
     def remove(self, name: str) -> None:
         """Removes a collection that has no version and nothing pending; else NotEmpty.

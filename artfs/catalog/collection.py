@@ -194,7 +194,7 @@ class Collection:
             spent = self._put_tombstone(number)
         self._drop_what_belonged_to(number)
         if spent:
-            reserve.keep(self._collections_fd)  # for the next one, in the room that this one has given back
+            reserve.ensure(self._collections_fd)  # for the next one, in the room that this one has given back
         return True
 
     # --- aliases ---
@@ -415,7 +415,7 @@ class Collection:
         try:
             self._versions.delete(number)
         except OSError as error:
-            if error.errno not in reserve.FULL or not reserve.spend(self._collections_fd):
+            if error.errno not in reserve.FULL or not reserve.release(self._collections_fd):
                 raise
             try:
                 self._versions.delete(number)

@@ -37,9 +37,10 @@ from artfs.daemon import background
 from artfs.errors import Busy, MountError, VolumeInUse
 from artfs.fuse import supervised
 from artfs.linux import dead_mounts, mountinfo
+from artfs.linux.procfs import start_ticks
 from artfs.store.layout import Layout
 from artfs.store.locks import Held
-from artfs.store.owners import process_ticks, this_process
+from artfs.store.owners import this_process
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Supervisor:
             log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
             os.kill(life.process.pid, signal.SIGKILL)
             self._stop_at = time.monotonic() + self.policy.end
-        if not process_ticks(life.process.pid):
+        if not start_ticks(life.process.pid):
             mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
             if mount is not None and mount.ours and mount.source == self._source:
                 dead_mounts.end(mount)

@@ -17,9 +17,10 @@ from artfs.errors import MountError, printable
 from artfs.linux import mountinfo
 from artfs.linux.dead_mounts import take_away
 from artfs.linux.mountinfo import Mount
+from artfs.linux.procfs import is_stopped
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
 from artfs.store.locks import Lock
-from artfs.store.owners import Owner, is_stopped
+from artfs.store.owners import Owner
 
 TIMEOUT = 60.0
 """Longer than a daemon may take to end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -52,3 +54,71 @@ def groups_of(thread: int, uid: int) -> Collection[int]:
     status = _status(thread)
     same_user = status.get("Uid", "").split()[-1:] == [str(uid)]  # fsuid, which FUSE reports
     return [int(gid) for gid in status.get("Groups", "").split()] if same_user else ()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Returns when a process began, in clock ticks since boot (proc(5), field 22).
+
+    0 for a process that has ended and was not waited for, None if /proc does not show it.
+    """
+    fields = _stat(pid)
+    try:
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (IndexError, ValueError):
+        return 0 if fields else None
+
+
+def is_stopped(pid: int) -> bool:
+    """Tells whether a signal or a debugger has stopped a process."""
+    return _stat(pid)[:1] in ([b"T"], [b"t"])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Returns the fields of /proc/PID/stat from the state on, those of the main thread."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command in parentheses may contain any characters, also parentheses.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def id_namespaces() -> str:
+    """Returns the namespaces in which pids and start times are meaningful; empty if they are unknown.
+
+    They are unknown if /proc belongs to another pid namespace.
+    """
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""
+        found = [os.readlink("/proc/self/ns/pid")]
+        if os.path.lexists("/proc/self/ns/time"):
+            found.append(os.readlink("/proc/self/ns/time"))
+    except OSError:
+        return ""
+    return " ".join(found)
+
+
+def boot_id() -> str:
+    """Returns the id of this boot of the kernel; empty if it is unknown."""
+    return read_line("/proc/sys/kernel/random/boot_id")
+
+
+def boot_time() -> float:
+    """Returns when this machine booted, in seconds since the epoch.
+
+    The thread may lose the CPU between the readings of two clocks: the closest of some pairs counts.
+    """
+    pairs = []
+    for _ in range(5):
+        before, now = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+        pairs.append((time.clock_gettime(time.CLOCK_BOOTTIME) - before, now - before))
+    return min(pairs)[1]
+
+
+def read_line(path: str) -> str:
+    """Returns the text of a file of one line; empty if it can't be read."""
+    try:
+        return Path(path).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

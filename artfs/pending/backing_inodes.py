@@ -222,7 +222,7 @@ class BackingInode:
         self.parent, self._others = None, None
 
     def hold_unlinked(self, fd: int, owner: int) -> None:
-        """Notes that there is no name any more: `fd`, from :func:`.regular_files.hold`, is the way from
+        """Notes that there is no name any more: `fd`, from :func:`.regular_files.hold_open`, is the way from
         here on. `owner` is the file's.
 
         Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
@@ -410,7 +410,7 @@ class BackingInodes:
         Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
         """
         try:
-            fd = regular_files.hold(parent.directory(), name)
+            fd = regular_files.hold_open(parent.directory(), name)
         except FileNotFoundError:
             return None
         return Unlinking(self, parent, name, fd)

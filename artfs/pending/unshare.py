@@ -43,7 +43,7 @@ def unshare(tree: PendingTree, inode: BackingInode) -> None:
         inode.inodes.pin_number(backing_ino, inode.ino)  # others of its names may be found later
         tree.hashes.forget(backing_ino)  # of another file that had this number before
         if inode.parent is None:
-            inode.hold_unlinked(regular_files.hold(tree.pending_version.fd, copy), status.st_uid)
+            inode.hold_unlinked(regular_files.hold_open(tree.pending_version.fd, copy), status.st_uid)
     finally:
         os.close(source)
     os.unlink(copy, dir_fd=tree.pending_version.fd)

@@ -40,7 +40,7 @@ def upgrade(layout: Layout) -> None:
 
     Raises VolumeError where that fails; then the next one tries again.
     """
-    layout.read_again()  # before the lock was had, another one may have upgraded it
+    layout.reload()  # before the lock was had, another one may have upgraded it
     if not _is_wanted(layout):
         return
     try:
@@ -70,7 +70,7 @@ def _upgrade_all(layout: Layout) -> None:
 def _spend_reserve(layout: Layout) -> bool:
     """Frees a little room on a full disk: only an upgraded volume can be opened to delete versions."""
     with layout.directory(COLLECTIONS) as fd:
-        return reserve.spend(fd)
+        return reserve.release(fd)
 
 
 def upgrade_alone(layout: Layout) -> None:
@@ -87,7 +87,7 @@ def upgrade_alone(layout: Layout) -> None:
             if time.monotonic() > deadline:
                 raise VolumeInUse(layout.path, str(layout.mount_lock.owner())) from None
             time.sleep(_POLL)
-            layout.read_again()
+            layout.reload()
 
 
 def _is_wanted(layout: Layout) -> bool:

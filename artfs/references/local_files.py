@@ -325,7 +325,7 @@ class LocalFiles:
         own = asker is OURSELVES
         with contextlib.nullcontext() if own else self._turns.turn(asker.uid, asker.check):
             now = time.time_ns()
-            return _Content(*regular_files.measure_fd(algorithm, fd, check=asker.check), now)
+            return _Content(*regular_files.hash_and_size(algorithm, fd, check=asker.check), now)
 
 
 class LocalFile:

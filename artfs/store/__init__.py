@@ -1,5 +1,5 @@
 """Durable bytes: objects, layout, locks, check and gc of a volume.
 
 Everything here blocks and may be called from any thread. It knows digests and tree pages, but no
-collections, versions or pending trees: those come in as roots, labels and directory descriptors.
+collections, versions or pending trees: callers pass roots, labels and directory descriptors.
 """

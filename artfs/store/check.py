@@ -1,13 +1,13 @@
-"""Check: reads every object that versions and patches need, and tells what is damaged and whom it touches.
+"""Check: reads every object that versions and patches need, and reports damage and the paths it affects.
 
 Owns: verification and the report. Must not know versions and pending trees: they come as labels and roots.
-Blocking, any thread; safe beside daemons and seals. It holds the objects lock shared, so that no gc takes
-away what was needed when the check began.
+Blocking, any thread; safe beside daemons and seals. It holds the objects lock shared, so that gc does not
+remove what was needed when the check began.
 
-A page is verified by its digest, the encoding (``model.pages`` refuses what can't be a tree), and by
-adding up its entries: counts, sizes, reach and content digest must be what the entry or page above says.
-By induction the content digest of a version's root then is that of its entries. A blob is verified by its
-digest and by the size that each entry gives.
+A page is verified by its digest, by its encoding (``model.pages`` refuses what is not a tree), and by its
+sums: counts, sizes, reach and content digest must be what the entry or page above says. By induction the
+content digest of a version's root is then that of its entries. A blob is verified by its digest and by the
+size that each entry gives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from artfs.model.digest import BlobId, TreeId, digest_of, text
 from artfs.model.entry import DirEntry, FileEntry, Summary
 from artfs.model.pages import Index, Leaf, Page
 from artfs.store import gc
-from artfs.store.gc import Progress, children, silent
+from artfs.store.gc import Progress, children, no_progress
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.store.repair import Repair
@@ -36,7 +36,7 @@ Root = tuple[str, DirEntry | TreeId]
 class Touched(msgspec.Struct, frozen=True):
     """A path that can't be read as it was sealed, printable; ``""`` is the root.
 
-    ``version`` is ``NAME:vN``, or ``NAME/ID`` of a pending version that lies over what is damaged.
+    ``version`` is ``NAME:vN``, or ``NAME/ID`` of a pending version whose base is damaged.
     """
 
     version: str
@@ -56,8 +56,7 @@ class Finding(msgspec.Struct, kw_only=True):
 class Report(msgspec.Struct, kw_only=True):
     """What a check found; ``msgspec.to_builtins`` makes JSON of it.
 
-    ``roots`` counts versions. ``surplus`` objects are needed by nothing that was given: gc would remove them,
-    or a seal is under way.
+    ``roots`` counts versions. No root needs ``surplus`` objects: gc would remove them, or a seal needs them.
     """
 
     roots: int = 0
@@ -73,7 +72,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is left that is damaged."""
+        """Whether no damage is left."""
         return all(finding.repaired == "replaced" for finding in self.findings)
 
 
@@ -84,20 +83,19 @@ def check(
     *,
     repair: bool = False,
     spare: Callable[[], Iterable[int]] = tuple,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     threads: int | None = None,
 ) -> Report:
     """Verifies all objects that the roots reach.
 
-    ``roots`` is called under the lock and gives a label (``model/v3``) and root entry for each version, and
-    label and tree for what pending trees lie over. ``progress`` is told phase, done and total: pages
-    (total 0: unknown), then bytes of blobs. It is called by this thread alone.
+    ``roots`` is called under the lock and returns a label (``model:v3``) and root entry for each version, and
+    a label and tree for each base of a pending tree. ``progress`` is called by this thread alone, with phase,
+    done and total: pages (total 0: unknown), then bytes of blobs.
 
-    With ``repair``: a missing or damaged blob is replaced where the same bytes are found, in a file of
-    the store that bears another name, or below one of the directories (descriptors, left open) that
-    ``spare`` gives. Else a damaged one is marked: reading it fails from then on instead of giving wrong
-    bytes. Marks of blobs that are sound are taken away, stale temps too. Nothing else is removed, least
-    of all a damaged object: it may be the only thing left of what it was.
+    With ``repair``, a missing or damaged blob is replaced if its bytes are in another file of the store, or
+    below one of the directories (descriptors, left open) that ``spare`` returns. Otherwise a damaged blob is
+    marked: reading it fails from then on instead of returning wrong bytes. Marks of sound blobs and stale
+    temps are removed. No damaged object is removed: its file may be all that is left.
     """
     with opened.objects_lock.shared():
         report = Report()
@@ -121,11 +119,11 @@ class _Walk:
 
     def __init__(self, store: ObjectStore, progress: Progress) -> None:
         self._store, self._progress = store, progress
-        #: Of each page its summary and level; None if it is damaged.
+        #: The summary and level of each page; None if it is damaged.
         self.pages: dict[TreeId, tuple[Summary, int] | None] = {}
         self.parents: dict[TreeId, list[TreeId]] = {}
         self.faults: dict[TreeId, str] = {}
-        #: Of each blob the size that the first entry gives, and those of others that disagree.
+        #: The size of each blob as its first entry gives it, and the sizes of entries that disagree.
         self.sizes: dict[BlobId, int] = {}
         self.other_sizes: dict[BlobId, set[int]] = {}
         self.root_faults: list[tuple[str, str]] = []
@@ -140,7 +138,7 @@ class _Walk:
                 self._descend(root)
 
     def _descend(self, root: TreeId) -> None:
-        # No recursion: directories may be deeper than any stack.
+        # No recursion: directories may be deeper than the stack.
         path: list[tuple[TreeId, Page, Iterator[TreeId]]] = []
         self._enter(root, path)
         while path:
@@ -189,25 +187,25 @@ class _Walk:
 
     def _fault_of_entry(self, entry: DirEntry) -> str:
         found = self.pages[entry.tree]
-        if found is None:  # that page is reported, for this path too
+        if found is None:  # that page has a finding of its own
             return ""
         summary, _ = found
-        said = summary.directory(entry.name, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
-        if said == entry:
+        actual = summary.directory(entry.name, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.xattrs)
+        if actual == entry:
             return ""
-        what = "content digest" if said.content != entry.content else "counts"
+        what = "content digest" if actual.content != entry.content else "counts"
         name = f"its entry '{printable(entry.name)}'" if entry.name else "its root"
-        return f"{name} has another {what} than the directory itself"
+        return f"{name} disagrees with the directory about the {what}"
 
     def _fault_of_item(self, page: Index, item: Summary) -> str:
         found = self.pages[item.tree]
         if found is None or found == (item, page.level - 1):
             return ""
-        return f"it says other things of the page {text(item.tree)} than that itself"
+        return f"its summary of page {text(item.tree)} disagrees with that page"
 
 
 class _Bad(NamedTuple):
-    """What a bad blob really is: its digest (None if it can't be read) and size, and what is wrong."""
+    """The actual digest (None if it can't be read) and size of a bad blob, and what is wrong with it."""
 
     digest: bytes | None
     size: int
@@ -223,18 +221,18 @@ def _verify_blobs(
     def verify(blob: BlobId) -> tuple[BlobId, bytes | None, int, str]:
         return blob, *store.verify_blob(blob)
 
-    wanted = iter(walk.sizes)
+    remaining = iter(walk.sizes)
     with ThreadPoolExecutor(threads, thread_name_prefix="artfs-check") as pool:
-        # In batches: map() would make a future of each of a million blobs at once.
-        while batch := list(islice(wanted, 1000)):
+        # In batches: map() would make a future for each of a million blobs at once.
+        while batch := list(islice(remaining, 1000)):
             for blob, digest, size, why in pool.map(verify, batch):
                 report.blobs += 1
                 report.bytes += size
-                said = {walk.sizes[blob], *walk.other_sizes.get(blob, ())}
+                recorded = {walk.sizes[blob], *walk.other_sizes.get(blob, ())}
                 if why:
                     bad[blob] = _Bad(digest, size, why)
-                elif said != {size}:
-                    sizes = ", ".join(map(str, sorted(said - {size})))
+                elif recorded != {size}:
+                    sizes = ", ".join(map(str, sorted(recorded - {size})))
                     bad[blob] = _Bad(digest, size, f"it has {size} bytes, but entries say {sizes}")
                 progress("blobs", report.bytes, total)
     return bad
@@ -271,7 +269,7 @@ def _findings(
                 if type(entry) is FileEntry and entry.blob in of_blobs:
                     bad = blobs[entry.blob]
                     if bad.digest == digest_of(entry.blob) and bad.size == entry.size:
-                        continue  # the blob is sound, and another entry of it is not
+                        continue  # the blob is sound; another of its entries is not
                     of_blobs[entry.blob].append(Touched(label, printable(_join(path, entry.name))))
                 elif type(entry) is DirEntry and entry.tree in tainted:
                     todo.append((_join(path, entry.name), entry.tree))
@@ -288,7 +286,7 @@ def _ordered(touches: list[Touched]) -> list[Touched]:
 def _tainted(
     store: ObjectStore, walk: _Walk, trees: Iterable[TreeId], blobs: Iterable[BlobId]
 ) -> set[TreeId]:
-    """Returns the pages from which something damaged can be reached, themselves included."""
+    """Returns the pages from which a damaged object can be reached, damaged pages included."""
     todo, bad = list(trees), set(blobs)
     if bad:
         for tree, found in walk.pages.items():
@@ -328,18 +326,18 @@ def _repair(
     spare: Callable[[], Iterable[int]],
     report: Report,
 ) -> None:
-    # A sound blob to which an entry gives a wrong size has nothing to be replaced by.
+    # A sound blob whose entry has a wrong size needs no replacement.
     unsound = {blob: bad for blob, bad in blobs.items() if bad.digest != digest_of(blob)}
     repair = Repair(store, {blob: walk.sizes[blob] for blob in unsound}, walk.sizes.keys())
-    really = {blob: bad.digest for blob, bad in unsound.items() if bad.digest is not None}
-    repair.from_store(really, surplus)
+    actual_digests = {blob: bad.digest for blob, bad in unsound.items() if bad.digest is not None}
+    repair.from_store(actual_digests, surplus)
     repair.from_trees(spare())
     replaced = repair.finish()
     for finding in report.findings:
         if finding.kind == "blob":
             finding.repaired = replaced.get(finding.id, "")
     for blob in store.damaged_blobs.all():
-        if blob in unsound:  # finish() saw to these
+        if blob in unsound:  # finish() has marked or replaced these
             continue
         sound = blob in walk.sizes or not store.verify_blob(blob)[2]
         if sound or store.blob_size(blob) is None:

@@ -1,10 +1,10 @@
 """Marks of damaged blobs: one empty file each in ``damaged/``, under the text of the blob's id.
 
-Owns: that directory. Must not know how damage is found. Any thread may call it, and other processes may
-mark at the same time: a mark is seen at the next look.
+Owns: that directory. Must not know how damage is found. Any thread may call it, also while other processes
+add marks: each access sees the present ones.
 
-Only blobs are marked, and only by check. A page of a tree is verified whenever it is read; which blobs are
-verified when they are read is in `verified.py`.
+Only check marks blobs, and nothing else is marked. A page of a tree is verified whenever it is read;
+`verified_blobs.py` decides which blobs are verified when they are read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import time
 from artfs.model.digest import BlobId, parse_blob, text
 from artfs.store import durable
 
-# The directory's mtime moves in ticks of some ms; one that is so old is not written in its last tick.
+# The directory's mtime moves in ticks of some ms; after this time no more changes have the same mtime.
 _SETTLED_NS = 2_000_000_000
 
 
 class DamagedBlobs:
-    """The set of marks, re-read only after the directory changed: to ask costs one fstat(2)."""
+    """The set of marked blobs, re-read only after the directory changed: an access costs one fstat(2)."""
 
     def __init__(self, dir_fd: int) -> None:
         self._fd = dir_fd
@@ -34,7 +34,7 @@ class DamagedBlobs:
             return marks
         now = time.time_ns()
         marks = self._read()
-        # One assignment of a pair, so that threads see both or neither.
+        # One assignment of a pair: other threads see both or neither.
         self._known = (found if found + _SETTLED_NS < now else -1, marks)
         return marks
 
@@ -46,13 +46,13 @@ class DamagedBlobs:
         durable.create(self._fd, text(blob).encode(), b"", label="mark-damaged")
 
     def remove(self, blob: BlobId) -> None:
-        """Takes a mark away, if there is one."""
+        """Removes a mark, if there is one."""
         with contextlib.suppress(FileNotFoundError):
             durable.remove(self._fd, text(blob).encode(), label="unmark-damaged")
 
     def _read(self) -> frozenset[BlobId]:
         marks = set()
         for name in durable.names(self._fd):
-            with contextlib.suppress(ValueError):  # a temp, or what somebody else put there
+            with contextlib.suppress(ValueError):  # a temp or a foreign file
                 marks.add(parse_blob(name))
         return frozenset(marks)

@@ -22,7 +22,7 @@ _NO_DIRECTORY = (errno.ELOOP, errno.ENOTDIR)
 
 
 def read(dir_fd: int, name: bytes, what: str, limit: int = durable.SMALL) -> bytes | None:
-    """Returns the whole file, None if there is none. ``what`` names it. Raises Damaged if it is no file."""
+    """Returns the whole file, None if it is missing. Raises Damaged, naming ``what``, for other kinds."""
     try:
         return durable.read(dir_fd, name, limit)
     except FileNotFoundError:
@@ -32,15 +32,15 @@ def read(dir_fd: int, name: bytes, what: str, limit: int = durable.SMALL) -> byt
 
 
 def load(dir_fd: int, name: bytes, kind: type[S], what: str) -> S | None:
-    """Returns what a JSON file holds, None if there is none. Raises Damaged."""
+    """Returns the value of a JSON file, or None if it is missing. Raises Damaged."""
     data = read(dir_fd, name, what)
     return None if data is None else decode(data, kind, what)
 
 
 def decode(data: bytes, kind: type[S], what: str) -> S:
-    """Reads JSON; keys that it doesn't know are left out. Raises Damaged, naming ``what``."""
+    """Decodes JSON and ignores unknown keys. Raises Damaged, naming ``what``."""
     try:
-        # As a whole first: it looks at all of it, while a Struct alone skips what it doesn't know.
+        # msgspec does not check the UTF-8 of values under unknown keys.
         data.decode()
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -48,7 +48,7 @@ def decode(data: bytes, kind: type[S], what: str) -> S:
 
 
 def file_error(error: OSError, what: str) -> Exception:
-    """Tells damage from what the backing filesystem refuses, which stays as it is."""
+    """Returns Damaged for a missing or misplaced file, else the error of the backing filesystem itself."""
     if error.errno == errno.ENOENT:
         return Damaged(what, "it is missing")
     if error.errno in _NO_FILE:
@@ -59,7 +59,7 @@ def file_error(error: OSError, what: str) -> Exception:
 
 
 def directory_error(error: OSError, what: str) -> Exception:
-    """Does as :func:`file_error` where a directory was to be opened."""
+    """Does what :func:`file_error` does, for a directory."""
     if error.errno == errno.ENOENT:
         return Damaged(what, "it is missing")
     if error.errno in _NO_DIRECTORY:

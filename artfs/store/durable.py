@@ -1,11 +1,11 @@
-"""Durable changes of names: the one place that renames, links and removes for good.
+"""Durable changes of names: the one place that durably creates, renames and removes files.
 
-Owns: the order temp, fsync, rename, fsync directory; the names of temps; the labels of durable steps.
-Must not know what the files mean. Any thread may call it, also from several processes at once: every
-change is one atomic step of the filesystem, and after a crash a name has its old content or its new one.
+Owns: the order temp, fsync, rename, fsync of the directory; the names of temps; the labels of durable steps.
+Must not know what the files mean. Any thread and several processes may call it at once: every change is one
+atomic step of the filesystem, and after a crash a name has its old content or its new one.
 
-Each step that a crash could fall before or after is announced to :data:`step` as ``LABEL:STEP``, with STEP
-one of write, fsync, rename, link, unlink, sync-dir, lock. Crash tests put their own function there.
+:data:`step` is called with ``LABEL:STEP`` before each durable step, with STEP one of write, fsync, rename,
+link, unlink, sync-dir, lock. Crash tests put their own function there.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from artfs.errors import LostRace, printable
 from artfs.linux import syscalls
 
 TEMP_PREFIX = b".artfs-tmp."
-# Where flock(2) on a directory is refused (NFS makes it a write lock, which wants a writable descriptor).
+# Used where flock(2) refuses a directory (NFS makes it a write lock, which needs a writable descriptor).
 LOCK_FILE = b".artfs-lock"
-ASIDE = b".aside"  # behind the name of what is out of the way for the moment of an exchange
+ASIDE = b".aside"  # the suffix of a directory that was moved aside for the time of an exchange
 STALE_AFTER_SECONDS = 3600.0
 SMALL = 64 << 20
-"""Bytes. A small file that is longer is none of ours: users' texts are refused long before they make one."""
+"""The most bytes of a small file. artfs writes no longer one: the limits of users' texts are far lower."""
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -37,20 +37,20 @@ def _nothing(label: str) -> None:
     pass
 
 
-#: Called with a label before each durable step. Set the module's attribute to be told.
+#: Called with a label before each durable step; set the module's attribute to observe them.
 step: Callable[[str], None] = _nothing
 
 
 def temp_name() -> bytes:
-    """Returns a fresh name for a file or directory that is about to be renamed into place."""
+    """Returns a fresh name for a file or directory that will be renamed into place."""
     return TEMP_PREFIX + b"%d.%s" % (os.getpid(), secrets.token_hex(8).encode())
 
 
 def is_stale_temp(name: bytes, changed_at: float, now: float | None = None) -> bool:
-    """Tells whether a temp was left behind: no process of its number runs here, and it is an hour old.
+    """Tells whether a temp was left behind: no process with its pid runs here, and it is an hour old.
 
-    ``changed_at`` is st_ctime, which nobody can set. Both are asked for, since the writer may be on another
-    host or in another pid namespace, and a pid is used again.
+    ``changed_at`` is st_ctime, which no user can set. Both conditions are needed: the writer may run on
+    another host or in another pid namespace, and pids are reused.
     """
     if not name.startswith(TEMP_PREFIX):
         return False
@@ -82,11 +82,10 @@ def directory(dir_fd: int, name: bytes) -> Iterator[int]:
 
 
 def names(dir_fd: int) -> list[str]:
-    """Lists the names in a directory.
+    """Lists the names in a directory, through a fresh descriptor; ``dir_fd`` may be O_PATH.
 
-    On a fresh descriptor: os.listdir and os.scandir read by a duplicate of the one that they are given, and
-    all who list the directory by it at the same time share its offset, so that they miss names, or see them
-    twice. One of O_PATH lists nothing.
+    os.listdir and os.scandir read through a duplicate of the descriptor they are given. Callers that list
+    through one descriptor at the same time share its offset and miss names, or see them twice.
     """
     with directory(dir_fd, b".") as fd:
         return os.listdir(fd)
@@ -95,22 +94,22 @@ def names(dir_fd: int) -> list[str]:
 def read(dir_fd: int, name: bytes, limit: int = SMALL) -> bytes:
     """Returns a small regular file's whole content.
 
-    Raises FileNotFoundError; ELOOP for a symlink, EINVAL or ENXIO for what is no regular file, EFBIG for one
-    of more than ``limit`` bytes: what a crafted volume holds must not fill the memory.
+    Raises FileNotFoundError; ELOOP for a symlink, EINVAL or ENXIO for another kind of file, EFBIG for more
+    than ``limit`` bytes: a crafted volume must not exhaust the memory.
     """
     return read_with_status(dir_fd, name, limit)[1]
 
 
 def read_with_status(dir_fd: int, name: bytes, limit: int = SMALL) -> tuple[os.stat_result, bytes]:
-    """Does as :func:`read`, and returns first what fstat says of the file that was read."""
-    # O_NONBLOCK: a fifo in the file's place must not hang the open.
+    """Does what :func:`read` does, and also returns fstat's answer for the file that was read."""
+    # O_NONBLOCK: the open must not block on a fifo.
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
         if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, more than any such file", name)
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; {limit} are possible", name)
         with open(fd, "rb", buffering=0, closefd=False) as file:
             return status, file.readall()
     finally:
@@ -118,7 +117,7 @@ def read_with_status(dir_fd: int, name: bytes, limit: int = SMALL) -> tuple[os.s
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Writes all of ``data`` at the descriptor's offset, however many calls it takes."""
+    """Writes all of ``data`` at the descriptor's offset, in as many calls as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -130,7 +129,7 @@ def sync_file(fd: int, *, label: str) -> None:
 
 
 def sync_dir(dir_fd: int, *, label: str) -> None:
-    """Makes the names in a directory durable. Filesystems that can't fsync one are taken at their word."""
+    """Makes the names in a directory durable. A filesystem that can't fsync directories is trusted."""
     step(f"{label}:sync-dir")
     try:
         os.fsync(dir_fd)
@@ -140,18 +139,18 @@ def sync_dir(dir_fd: int, *, label: str) -> None:
 
 
 def confirm(dir_fd: int, *, label: str) -> None:
-    """Makes durable what was found to be as it should be, before that is answered.
+    """Makes durable what the caller found as it should be, before the caller reports success.
 
-    Whoever made it so may have been killed, or told of an error, before he synced the directory.
+    The process that made the change may have been killed, or failed, before it synced the directory.
     """
     sync_dir(dir_fd, label=label)
 
 
 @contextlib.contextmanager
 def _temp(dir_fd: int, data: bytes, label: str, mode: int) -> Iterator[bytes]:
-    """Yields the name of a durable temp; removes it if an exception ends the block.
+    """Yields the name of a durable temp; an ``Exception`` in the block removes it.
 
-    Only ``Exception`` does: a BaseException stands for a crash in tests, and a crash cleans up nothing.
+    Other BaseExceptions do not: tests use them as a crash, which cleans up nothing.
     """
     name = temp_name()
     step(f"{label}:write")
@@ -173,9 +172,9 @@ def _temp(dir_fd: int, data: bytes, label: str, mode: int) -> Iterator[bytes]:
 def rename_noreplace(src_dir: int, src: bytes, dst_dir: int, dst: bytes) -> None:
     """Renames unless the destination exists (FileExistsError), also where renameat2 has no NOREPLACE.
 
-    There it is link and unlink for files, so that the source may be left beside the destination by a crash;
-    a directory is renamed after a look, which two processes can both pass only if the destination is an
-    empty directory: rename(2) refuses any other.
+    There it links and unlinks a file, so that a crash may leave both names. A directory is renamed after a
+    check that two processes can both pass only if the destination is an empty directory: rename(2) refuses
+    any other.
     """
     try:
         syscalls.renameat2(src_dir, src, dst_dir, dst, syscalls.RENAME_NOREPLACE)
@@ -195,10 +194,10 @@ def rename_noreplace(src_dir: int, src: bytes, dst_dir: int, dst: bytes) -> None
 
 
 def create(dir_fd: int, name: bytes, data: bytes, *, label: str, mode: int = 0o600) -> bool:
-    """Creates ``name`` with ``data`` if there is none, durably; False if there is one already.
+    """Creates ``name`` with ``data`` durably; returns False if the name exists.
 
-    Of any number of callers exactly one gets True. A False is durable too: the name that stood in the way
-    is in the directory that was synced.
+    Of any number of callers exactly one gets True. A False is durable too: the directory with the existing
+    name is synced.
     """
     try:
         with _temp(dir_fd, data, label, mode) as temp:
@@ -220,9 +219,9 @@ def replace(dir_fd: int, name: bytes, data: bytes, *, label: str, mode: int = 0o
 
 
 def unlock(fd: int, holder: int) -> None:
-    """Gives up a flock(2) lock that the process ``holder`` took, whoever has inherited the descriptor since.
+    """Releases a flock(2) lock that the process ``holder`` took, though forks may hold the descriptor too.
 
-    Closing it would leave the lock to a child that was forked meanwhile. In such a child it does nothing.
+    Closing it would leave the lock to a child that was forked meanwhile. In such a child this does nothing.
     """
     if os.getpid() == holder:
         with contextlib.suppress(OSError):
@@ -231,11 +230,10 @@ def unlock(fd: int, holder: int) -> None:
 
 @contextlib.contextmanager
 def directory_lock(dir_fd: int, *, shared: bool = False) -> Iterator[None]:
-    """Excludes every other holder of this directory's lock, threads and processes; with ``shared`` those only
-    that want it for themselves.
+    """Holds this directory's lock, exclusively or ``shared``, among threads and processes.
 
-    On a fresh descriptor, since flock(2) locks belong to open file descriptions: one shared by two threads
-    would exclude neither.
+    It takes a fresh descriptor, since flock(2) locks belong to open file descriptions: two threads that share
+    one would not exclude each other.
     """
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -261,10 +259,10 @@ def directory_lock(dir_fd: int, *, shared: bool = False) -> Iterator[None]:
 def replace_if_unchanged(
     dir_fd: int, name: bytes, expected: bytes | None, data: bytes | None, *, label: str, mode: int = 0o600
 ) -> None:
-    """Replaces ``name`` if its content still is ``expected``, durably; else raises LostRace.
+    """Replaces ``name`` durably if its content still is ``expected``; otherwise raises LostRace.
 
-    ``expected`` None: there must be no such file. ``data`` None: the file is removed. It excludes all other
-    calls of this function in the directory; a file that is changed by it is to be changed by nothing else.
+    ``expected`` None: the file must not exist. ``data`` None: the file is removed. Calls in one directory
+    exclude each other; nothing but this function may change a file that it changes.
     """
     step(f"{label}:lock")
     with directory_lock(dir_fd):
@@ -273,13 +271,13 @@ def replace_if_unchanged(
         except FileNotFoundError:
             found = None
         if found != expected:
-            raise LostRace(f"'{printable(name)}' was changed meanwhile; read it again")
+            raise LostRace(f"'{printable(name)}' has changed meanwhile; read it again")
         if data is None:
             if expected is not None:
                 remove(dir_fd, name, label=label)
         elif expected is None:
             if not create(dir_fd, name, data, label=label, mode=mode):
-                raise LostRace(f"'{printable(name)}' was made meanwhile; read it again")
+                raise LostRace(f"'{printable(name)}' was created meanwhile; read it again")
         else:
             replace(dir_fd, name, data, label=label, mode=mode)
 
@@ -292,9 +290,9 @@ def remove(dir_fd: int, name: bytes, *, label: str) -> None:
 
 
 def move(src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, noreplace: bool = True) -> None:
-    """Renames a file or directory durably; with ``noreplace`` FileExistsError if the destination exists.
+    """Renames a file or directory durably; with ``noreplace``, raises FileExistsError if ``dst`` exists.
 
-    The destination's directory is synced first, so that no crash leaves the file under neither name.
+    The destination's directory is synced first, so that no crash leaves the file without a name.
     """
     step(f"{label}:rename")
     if noreplace:
@@ -308,10 +306,10 @@ def move(src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, nore
 
 
 def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
-    """Gives two directories each other's name, durably and at once.
+    """Exchanges the names of two directories durably, in one step.
 
-    Where the filesystem can't (NFS), one after the other: a crash between the two leaves ``other`` under
-    its name with :data:`ASIDE` behind it, and nothing under its own.
+    Where the filesystem can't (NFS), it takes three renames: a crash between them leaves ``other`` under its
+    name with the suffix :data:`ASIDE`, and nothing under its own name.
     """
     step(f"{label}:rename")
     try:
@@ -319,7 +317,7 @@ def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        with contextlib.suppress(FileNotFoundError):  # left by a crash after the second rename: nobody's
+        with contextlib.suppress(FileNotFoundError):  # a crash after the second rename left it
             os.rename(other + ASIDE, temp_name(), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         os.rename(other, other + ASIDE, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         step(f"{label}:rename")
@@ -330,9 +328,9 @@ def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
 
 
 def end_exchange(dir_fd: int, other: bytes) -> None:
-    """Gives ``other`` its name back where :func:`exchange` was cut short. Nobody may be at that meanwhile.
+    """Restores the name of ``other`` after a crash within :func:`exchange`, which must not run meanwhile.
 
-    Any number may call this at once.
+    Any number of callers may do so at once.
     """
     try:
         os.stat(other, dir_fd=dir_fd, follow_symlinks=False)
@@ -344,8 +342,8 @@ def end_exchange(dir_fd: int, other: bytes) -> None:
 def sweep_temps(dir_fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
     """Removes stale temps (files and symlinks) from one directory and returns how many.
 
-    ``all_of_them``: also young ones, for a caller whose lock excludes every writer of this directory.
-    Not durable: a crash brings some back, and the next sweep takes them.
+    ``any_age``: also young ones, for a caller whose lock excludes every writer of this directory.
+    Not durable: the next sweep removes what reappears after a crash.
     """
     count = 0
     for text in names(dir_fd):

@@ -1,6 +1,6 @@
 """Makes many files durable at once.
 
-Owns: what was noted since the last flush, and the choice between one syncfs(2) and many fsync(2). Must not
+Owns: the files added since the last flush, and the choice between one syncfs(2) and many fsync(2). Must not
 know what the files are. Any thread may call it.
 """
 
@@ -14,45 +14,45 @@ from collections.abc import Callable, Iterator
 from artfs.linux import syscalls
 from artfs.store import durable, regular_files
 
-# syncfs(2) is known to take data and names of all files, and to say so if it could not, on these alone.
+# Only here syncfs(2) is known to write the data and names of all files, and to report every failure.
 _SYNCFS = (syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC)
 
 
 class Flush:
-    """Files below some directories, as paths of two parts, on their way to be durable."""
+    """Files below some directories, as paths of two parts, that are to become durable."""
 
     def __init__(self, roots: tuple[int, ...], failed: Callable[[OSError], None]) -> None:
-        """``failed`` is told of each fsync or syncfs that failed, before that is raised."""
-        # One root stands for its filesystem; they differ only if somebody mounted one within the volume.
+        """``failed`` is called with the error of each fsync or syncfs that failed, before it is raised."""
+        # The roots are on several filesystems only if one is mounted within the volume.
         self._filesystems = tuple({os.fstat(fd).st_dev: fd for fd in roots}.values())
-        self.whole = all(syscalls.filesystem_type(fd) in _SYNCFS for fd in self._filesystems)
-        self._noted: set[tuple[int, bytes]] = set()
-        self._noted_lock = threading.Lock()
+        self.by_syncfs = all(syscalls.filesystem_type(fd) in _SYNCFS for fd in self._filesystems)
+        self._added: set[tuple[int, bytes]] = set()
+        self._lock = threading.Lock()
         self._failed = failed
 
-    def note(self, root: int, path: bytes) -> None:
-        """Remembers a file. One that was found is noted too: its maker may not have flushed."""
-        if not self.whole:
-            with self._noted_lock:
-                self._noted.add((root, path))
+    def add(self, root: int, path: bytes) -> None:
+        """Adds a file. A file that was found stored is added too: its writer may not have flushed it."""
+        if not self.by_syncfs:
+            with self._lock:
+                self._added.add((root, path))
 
     def flush(self) -> None:
-        """Makes all durable that was noted before the call, by whichever thread. One call at a time.
+        """Makes durable all that was added before the call, by any thread. One call at a time.
 
-        Raises OSError: then nothing is known to be durable, and a second call tries all again.
+        Raises OSError: then nothing is known to be durable, and a second call tries everything again.
         """
-        if self.whole:
+        if self.by_syncfs:
             for fd in self._filesystems:
-                with self._told():
+                with self._reporting():
                     syscalls.syncfs(fd)
             return
-        with self._noted_lock:
-            todo, self._noted = self._noted, set()
+        with self._lock:
+            todo, self._added = self._added, set()
         try:
             self._fsync_each(todo)
         except BaseException:
-            with self._noted_lock:
-                self._noted |= todo
+            with self._lock:
+                self._added |= todo
             raise
 
     def _fsync_each(self, todo: set[tuple[int, bytes]]) -> None:
@@ -60,19 +60,19 @@ class Flush:
             with contextlib.suppress(FileNotFoundError):
                 fd = regular_files.open_regular(root, path)
                 try:
-                    with self._told():
+                    with self._reporting():
                         os.fsync(fd)
                 finally:
                     os.close(fd)
         directories = {(root, os.path.dirname(path)) for root, path in todo}
-        # Deepest first: a new directory is durable before the name that leads to it.
+        # Deepest first: a new directory becomes durable before its own name.
         tops = [(root, b".") for root in sorted({root for root, _ in todo})]
         for root, parent in sorted(directories) + tops:
-            with durable.directory(root, parent) as fd, self._told():
+            with durable.directory(root, parent) as fd, self._reporting():
                 durable.sync_dir(fd, label="objects")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,12 +1,12 @@
 """Garbage collection: removes the objects that no tree needs, and what crashes left behind.
 
-Owns: mark and sweep. Must not know versions and pending trees: their roots are asked for. Blocking, any
-thread; safe beside daemons and seals in other processes, since those hold the objects lock shared from
-their first look into the store to their commit.
+Owns: mark and sweep. Must not know versions and pending trees: the caller supplies their roots. Blocking, any
+thread; safe beside daemons and seals in other processes, which hold the objects lock shared from their first
+access to the store to their commit.
 
-Marking goes over all pages twice: without the lock, which takes long, then under it, which is quick as
-pages never change and most were seen. Sweeping is under the lock. Files that are open stay readable
-after their names are gone.
+Marking reads all pages twice: first without the lock, which takes long, then under it, which is quick as
+pages never change and most are known. Sweeping holds the lock. Open files stay readable after their names
+are removed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from artfs.store.objects import ObjectStore
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, or would be with ``dry_run``. ``bytes`` is what the objects' files hold.
+    """What was removed, or would be with ``dry_run``. ``bytes`` is the sum of the objects' sizes.
 
-    A blob whose file also has a name in a pending tree gives its bytes back only when that is gone.
+    The space of a blob that also has a name in a pending tree is freed only when that name is removed.
     """
 
     dry_run: bool
@@ -46,8 +46,8 @@ Roots = Callable[[], Iterable[TreeId]]
 Progress = Callable[[str, int, int], None]
 
 
-def silent(_phase: str, _done: int, _of: int) -> None:
-    """The progress that nobody watches."""
+def no_progress(_phase: str, _done: int, _of: int) -> None:
+    """Ignores the progress."""
 
 
 def collect(
@@ -57,23 +57,25 @@ def collect(
     *,
     pending: Callable[[], bool] = lambda: True,
     dry_run: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Collected:
     """Removes every object that can't be reached from the roots.
 
-    ``roots`` is called twice, the second time under the exclusive lock, and gives the trees of all versions
-    and all that pending trees lie over or name. ``progress`` is told phase, done and total (0: not known).
-    Ends doubt, if ``pending`` says that there are no pending versions: their files may be in it too.
+    ``roots`` is called twice, the second time under the exclusive lock, and returns the trees of all versions
+    and the bases of all pending trees. ``progress`` is called with phase, done and total (0: unknown).
+    Clears a recorded flush failure if ``pending`` returns False: it concerns the files of pending versions
+    too.
 
-    Raises Damaged, and has removed no object, if a page that is needed can't be read: what it needs is not
-    known then. Waits for seals that are under way.
+    Raises Damaged, and has removed no object, if a needed page can't be read: what it needs is unknown then.
+    Waits for seals that are under way.
     """
-    seen = Needed()
+    seen = Reachable()
+    complete = False
     with contextlib.suppress(Damaged):
         seen.add(store, roots(), progress)
-        seen.whole = True
+        complete = True
     with opened.objects_lock.exclusive():
-        needed = seen if seen.whole else Needed()
+        needed = seen if complete else Reachable()
         needed.add(store, roots(), progress)
         blobs, trees, size = _sweep(store, needed, dry_run, progress)
         temps = store.sweep_temps(any_age=True, dry_run=dry_run)
@@ -81,7 +83,7 @@ def collect(
             store.failed_flush.clear()
     temps += sweep_temps(opened, dry_run=dry_run)
     with opened.directory(layout.TRASH) as fd:
-        thrown = tree_removal.empty_trash(fd, dry_run=dry_run)
+        discarded = tree_removal.empty_trash(fd, dry_run=dry_run)
     return Collected(
         dry_run=dry_run,
         blobs=blobs,
@@ -90,12 +92,12 @@ def collect(
         kept_blobs=len(needed.blobs),
         kept_trees=len(needed.trees),
         temps=temps,
-        trash=thrown,
+        trash=discarded,
     )
 
 
 def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
-    """Removes temps of small files that dead processes left, and pending versions they had half made."""
+    """Removes temps of small files and half-made pending versions that dead processes left."""
     count = 0
     for path in layout.catalog_directories(opened):
         with contextlib.suppress(FileNotFoundError), opened.directory(path) as fd:
@@ -109,7 +111,7 @@ def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
 
 
 def _sweep_pending(fd: int, *, dry_run: bool) -> int:
-    """Removes what was being made beside the trees of pending versions by processes that died."""
+    """Removes what dead processes left beside the trees of pending versions."""
     count = 0
     for name in map(os.fsencode, os.listdir(fd)):
         if not name.startswith(b"."):
@@ -119,22 +121,21 @@ def _sweep_pending(fd: int, *, dry_run: bool) -> int:
 
 
 def sweep_staging(fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
-    """Removes temps, files and directories, beside the tree of one pending version."""
+    """Removes temps, both files and directories, beside the tree of one pending version."""
     return durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) + tree_removal.sweep_stale_directories(
         fd, any_age=any_age, dry_run=dry_run
     )
 
 
-class Needed:
+class Reachable:
     """The ids of all pages and blobs that some roots reach."""
 
     def __init__(self) -> None:
         self.trees: set[TreeId] = set()
         self.blobs: set[BlobId] = set()
-        self.whole = False
 
     def add(self, store: ObjectStore, roots: Iterable[TreeId], progress: Progress) -> None:
-        """Raises Damaged; then pages count as seen whose children were not, and this is of no more use."""
+        """Adds all that the roots reach. Raises Damaged: then the sets are incomplete and of no use."""
         todo = list(roots)
         while todo:
             tree = todo.pop()
@@ -149,15 +150,15 @@ class Needed:
 
 
 def children(page: Page) -> list[TreeId]:
-    """Returns the pages that a page names: of directories in a leaf, below it for an index page."""
+    """Returns the pages that a page names: the directories of a leaf, the pages below an index page."""
     if isinstance(page, Leaf):
         return [entry.tree for entry in page.items if type(entry) is DirEntry]
     return [item.tree for item in page.items]
 
 
-def _sweep(store: ObjectStore, needed: Needed, dry_run: bool, progress: Progress) -> tuple[int, int, int]:
+def _sweep(store: ObjectStore, needed: Reachable, dry_run: bool, progress: Progress) -> tuple[int, int, int]:
     blobs = trees = size = 0
-    # Pages first: a page that is left alone must not seem to be whole.
+    # Pages first: no page may remain whose objects are gone.
     for tree in store.trees():
         if tree not in needed.trees:
             size += store.tree_size(tree) or 0

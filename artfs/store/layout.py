@@ -1,7 +1,7 @@
-"""Where everything of a volume stands, and how one is made and opened.
+"""The directories of a volume, and how a volume is created and opened.
 
-Owns: the names at the top of a volume, artfs.json, the checks at opening. Must not know what collections,
-runs and pending trees hold. Any thread may call it. FORMAT.md is the authority on the bytes.
+Owns: the names at the top of a volume, artfs.json, the checks at opening. Must not know the contents of
+collections, runs and pending trees. Any thread may call it. FORMAT.md is the authority on the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec.structs import replace
 
-from artfs.errors import NotAVolume, UnfitFilesystem, VolumeError, VolumeExists, VolumeTooNew
+from artfs.errors import NotAVolume, UnsupportedFilesystem, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
 from artfs.store import durable, probe, shards
 from artfs.store.documents import timestamp
@@ -24,8 +24,7 @@ from artfs.store.locks import Lock
 
 FORMAT, _OLDEST = 2, 1
 CONFIG = b"artfs.json"
-# Stands from the first to the last moment of init. It has a temp's name, so that one left beside a finished
-# artfs.json is swept like any other.
+# Exists during the whole of init. It has a temp's name, so that gc removes one left beside artfs.json.
 UNFINISHED = durable.TEMP_PREFIX + b"init"
 
 LOCKS, OBJECTS, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH = (
@@ -44,9 +43,9 @@ MOUNT_LOCK, OBJECTS_LOCK, SUPERVISOR_LOCK = b"mount", b"objects", b"supervisor"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What artfs.json says; unknown keys are let pass.
+    """The content of artfs.json; unknown keys are ignored.
 
-    ``upgrading_from`` is an older format while what lies in the volume may still be of that.
+    ``upgrading_from`` is an older format while trees in the volume may still have that format.
     """
 
     format: int
@@ -61,10 +60,10 @@ def encode_config(config: Config) -> bytes:
 
 
 class Layout:
-    """An open volume's root directory and what artfs.json says of it.
+    """An open volume's root directory and its artfs.json.
 
-    ``fd`` stays open until :meth:`close`; everything in the volume is reached from it, so the volume may be
-    renamed meanwhile. ``path`` is for messages.
+    ``fd`` stays open until :meth:`close`; all accesses start there, so the volume may be renamed meanwhile.
+    ``path`` is for messages.
     """
 
     def __init__(self, path: str, fd: int, config: Config) -> None:
@@ -75,8 +74,8 @@ class Layout:
     def open(cls, path: str | os.PathLike[str]) -> Layout:
         """Opens a volume.
 
-        Raises NotAVolume (nothing there, no artfs.json, half made, unreadable JSON), VolumeTooNew, and
-        VolumeError when it may not be read, or belongs or is open to others.
+        Raises NotAVolume (no directory, no artfs.json, half made, unreadable JSON), VolumeTooNew, and
+        VolumeError if it may not be read, belongs to another user, or is open to others.
         """
         path = os.fspath(path)
         fd = _open_root(path)
@@ -90,11 +89,11 @@ class Layout:
 
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Layout:
-        """Makes a volume in a new or empty directory, durably, or completes one that was half made.
+        """Creates a volume durably in a new or empty directory, or completes one that was half made.
 
-        Raises VolumeExists for a volume, for a directory that holds anything else, and for a file;
-        VolumeError if no directory can be made there; UnfitFilesystem, and then nothing has changed.
-        artfs.json is written last: what is not whole is no volume.
+        Raises VolumeExists for a volume, for a directory with anything else in it, and for a file;
+        VolumeError if the directory can't be created; UnsupportedFilesystem, and then nothing has changed.
+        artfs.json is written last: without it a directory is no volume.
         """
         path, made = os.fspath(path), False
         try:
@@ -105,17 +104,17 @@ class Layout:
                 raise VolumeExists(path, "there is a file of that name") from None
         except FileNotFoundError:
             why = "the directory above it does not exist, or takes no directories"
-            raise VolumeError(f"can't make a volume at {path}: {why}") from None
+            raise VolumeError(f"cannot create a volume at {path}: {why}") from None
         except PermissionError:
-            raise VolumeError(f"{path}: no permission to make a directory there") from None
-        # Also of one that is there: who made it may have been killed before this.
+            raise VolumeError(f"{path}: no permission to create a directory there") from None
+        # Also if it exists: the process that made it may have been killed before it synced.
         _sync_parent(path)
         fd = _open_root(path)
         try:
             with probe.locked(path, fd, exists=False):
                 _make(path, fd, algorithm)
             return cls(path, fd, _read_config(path, fd))
-        except UnfitFilesystem:
+        except UnsupportedFilesystem:
             os.close(fd)
             if made:
                 with contextlib.suppress(OSError):
@@ -139,41 +138,41 @@ class Layout:
 
     @property
     def is_current(self) -> bool:
-        """Tells whether the volume is of the present format, with all that lies in it."""
+        """Tells whether the volume and all trees in it have the present format."""
         return self.config.format == FORMAT and self.config.upgrading_from is None
 
     def begin_upgrade(self) -> None:
-        """Notes, durably, that the volume is of the present format, and what lies in it may not be."""
+        """Records durably that the volume has the present format, and that trees in it may not."""
         if self.config.format != FORMAT:
             config = replace(self.config, format=FORMAT, upgrading_from=self.config.format)
             durable.replace(self.fd, CONFIG, encode_config(config), label="upgrade-begin")
             self.config = config
 
     def end_upgrade(self) -> None:
-        """Notes, durably, that all that lies in the volume is of the present format."""
+        """Records durably that all trees in the volume have the present format."""
         config = replace(self.config, upgrading_from=None)
         durable.replace(self.fd, CONFIG, encode_config(config), label="upgrade-end")
         self.config = config
 
-    def read_again(self) -> None:
-        """Reads artfs.json anew, which another process may have replaced. Raises as :meth:`open` does."""
+    def reload(self) -> None:
+        """Reads artfs.json again: another process may have replaced it. Raises as :meth:`open` does."""
         self.config = _read_config(self.path, self.fd)
 
     def check_filesystem(self) -> list[probe.Finding]:
-        """Tries whether the filesystem does what a volume needs, and returns what it found.
+        """Tries whether the filesystem meets the requirements of a volume, and returns the findings.
 
-        Raises UnfitFilesystem. A volume may have come to another filesystem since it was made, or be seen
+        Raises UnsupportedFilesystem: a volume may have been moved to another filesystem, or be accessed
         through one.
         """
         with probe.locked(self.path, self.fd, exists=True):
             return probe.check(self.path, self.fd, exists=True)
 
     def open_directory(self, name: bytes) -> int:
-        """Opens one of :data:`DIRECTORIES`, or one below; the caller closes it."""
+        """Opens one of :data:`DIRECTORIES`, or a directory below; the caller closes it."""
         return durable.open_directory(self.fd, name)
 
     def directory(self, name: bytes) -> contextlib.AbstractContextManager[int]:
-        """Opens one of :data:`DIRECTORIES` for the time of a with block."""
+        """Opens one of :data:`DIRECTORIES` for a with block."""
         return durable.directory(self.fd, name)
 
     @property
@@ -183,7 +182,7 @@ class Layout:
 
     @property
     def supervisor_lock(self) -> Lock:
-        """Held exclusively by the process that brings a mount of the volume back."""
+        """Held exclusively by the process that restarts the daemon of the volume."""
         return Lock(self.fd, LOCKS + b"/" + SUPERVISOR_LOCK)
 
     @property
@@ -209,21 +208,21 @@ def is_volume(path: str | os.PathLike[str]) -> bool:
 
 
 def _check_own(path: str, fd: int) -> None:
-    """Raises VolumeError for what others can change or have made: their symlinks could lead us anywhere."""
+    """Raises VolumeError if other users made or can change the volume: its symlinks could lead anywhere."""
     found = os.fstat(fd)
     if found.st_uid != os.geteuid():
         raise VolumeError(
             f"{path} belongs to another user (uid {found.st_uid}): only its owner may use a volume"
         )
     if found.st_mode & 0o007:
-        raise VolumeError(f"{path} is open to others, who would see all that it holds: chmod o= {path}")
-    strange = [name for name in DIRECTORIES if not _may_be_directory(fd, name)]
-    if not strange:
+        raise VolumeError(f"{path} is open to other users, who could read all of it: run chmod o= {path}")
+    misplaced = [name for name in DIRECTORIES if not _may_be_directory(fd, name)]
+    if not misplaced:
         for name in (BLOBS, TREES):
             with contextlib.suppress(FileNotFoundError), durable.directory(fd, name) as root:
-                strange += [name + b"/" + shard for shard in shards.strangers(root)]
-    if strange:
-        raise VolumeError(f"{path}: '{os.fsdecode(strange[0])}' is no directory, so it is no sound volume")
+                misplaced += [name + b"/" + shard for shard in shards.misplaced(root)]
+    if misplaced:
+        raise VolumeError(f"cannot open the volume {path}: '{os.fsdecode(misplaced[0])}' is not a directory")
 
 
 def _may_be_directory(fd: int, name: bytes) -> bool:
@@ -240,7 +239,7 @@ def _open_root(path: str) -> int:
     except NotADirectoryError:
         raise NotAVolume(path, "it is not a directory") from None
     except PermissionError:
-        raise VolumeError(f"{path}: no permission to read it; a volume belongs to one user") from None
+        raise VolumeError(f"no permission to read {path}: only its owner may use a volume") from None
 
 
 def _read_config(path: str, fd: int) -> Config:
@@ -252,7 +251,9 @@ def _read_config(path: str, fd: int) -> Config:
             raise NotAVolume(path, "its init was cut short; run 'artfs init' again to complete it") from None
         raise NotAVolume(path) from None
     except PermissionError:
-        raise VolumeError(f"{path}: no permission to read artfs.json; a volume belongs to one user") from None
+        raise VolumeError(
+            f"no permission to read {path}/artfs.json: only its owner may use a volume"
+        ) from None
     except OSError as error:
         raise NotAVolume(path, f"artfs.json can't be read: {error.strerror}") from None
     try:
@@ -279,7 +280,7 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
     try:
         probe.check(path, fd, exists=False)
         os.fchmod(fd, 0o700)
-        # Without a temp, which would make the directory look like somebody's after a crash.
+        # Without a temp: after a crash the directory would not look empty.
         durable.step("init-marker:create")
         os.close(
             os.open(UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
@@ -288,7 +289,7 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         for name in DIRECTORIES:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=fd)
-        # What a mount shows as its root; the volume around it is closed to others.
+        # A mount shows it as its root; the volume's own mode keeps others out.
         os.chmod(COLLECTIONS, 0o755, dir_fd=fd)
         with durable.directory(fd, OBJECTS) as objects_fd:
             durable.sync_dir(objects_fd, label="init-objects")
@@ -297,14 +298,16 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         durable.create(fd, CONFIG, encode_config(config), label="init-config")
         durable.remove(fd, UNFINISHED, label="init-done")
     except PermissionError:
-        raise VolumeError(f"{path}: no permission to make a volume there; it must belong to you") from None
+        raise VolumeError(
+            f"no permission to create a volume at {path}: the directory must be yours"
+        ) from None
 
 
 def _sync_parent(path: str) -> None:
     try:
         parent = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):  # a directory may be writable and not readable
+        if error.errno in (errno.EACCES, errno.EPERM):  # the directory may be writable but not readable
             return
         raise
     try:
@@ -314,7 +317,7 @@ def _sync_parent(path: str) -> None:
 
 
 def catalog_directories(layout: Layout) -> Iterator[bytes]:
-    """Yields the directories, besides the objects', in which small files are written by way of temps.
+    """Yields the directories, besides those of objects, in which small files are written as temps first.
 
     As paths from the volume's root: fixed ones, and those of each collection down to a pending version's
     state, never its tree.

@@ -1,9 +1,8 @@
-"""Locks between processes and threads, with owners that can be seen to be dead.
+"""Locks between processes and threads, which name their owner.
 
-Owns: lock files, taken with flock(2), and which owner (:mod:`~artfs.store.owners`) is written in them. Must
-not know what is guarded. Any thread may call it. Each acquisition has a descriptor of its own, so that
-threads of one process exclude each other too; the kernel drops the lock when its holder ends, however it
-ends.
+Owns: lock files, taken with flock(2), and the owner (:mod:`~artfs.store.owners`) that is written in them.
+Must not know what is guarded. Any thread may call it. Each acquisition has a descriptor of its own, so that
+threads of one process exclude each other too; the kernel releases the lock when its holder ends.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from artfs.store.owners import Owner
 
 
 class Held:
-    """One acquisition of a lock: a context manager, or released by hand, from any thread."""
+    """One acquisition of a lock: a context manager, or released by any thread."""
 
     def __init__(self, fd: int, *, exclusive: bool) -> None:
         self._fd, self.exclusive, self._pid = fd, exclusive, os.getpid()
 
     def write_owner(self, owner: Owner) -> None:
-        """Writes the owner into the lock file. Not durable: after a crash of the machine nobody holds it."""
+        """Writes the owner into the lock file. Not durable: a crash of the machine releases every lock."""
         if not self.exclusive:
-            raise ValueError("a shared holder is not the owner")
+            raise ValueError("only an exclusive holder writes its owner")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, msgspec.json.encode(owner) + b"\n", 0)
 
     def release(self) -> None:
-        """Gives the lock back; the second call does nothing, nor does one in a fork of the holder."""
+        """Releases the lock; does nothing the second time, or in a fork of the holder."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             if self.exclusive and os.getpid() == self._pid:
@@ -55,17 +54,17 @@ class Held:
 
 
 class Lock:
-    """A lock file in a directory. The descriptor of the directory must outlive it; nothing else is kept."""
+    """A lock file in a directory, whose descriptor must outlive the object."""
 
     def __init__(self, dir_fd: int, name: bytes) -> None:
         self._dir_fd, self._name = dir_fd, name
 
     def shared(self, *, blocking: bool = True) -> Held:
-        """Takes the lock beside other shared holders. Unless ``blocking``, raises Busy if it is taken."""
+        """Takes the lock beside other shared holders. Without ``blocking``, raises Busy if it is held."""
         return self._take(fcntl.LOCK_SH, blocking)
 
     def exclusive(self, *, blocking: bool = True) -> Held:
-        """Takes the lock alone. Unless ``blocking``, raises Busy if somebody has it."""
+        """Takes the lock exclusively. Without ``blocking``, raises Busy if it is held."""
         return self._take(fcntl.LOCK_EX, blocking)
 
     def _take(self, how: int, blocking: bool) -> Held:
@@ -88,7 +87,7 @@ class Lock:
         return Held(fd, exclusive=how == fcntl.LOCK_EX)
 
     def _open(self, flags: int) -> int:
-        """Opens the file; follows no symlink, and waits for nobody if a fifo is there. Raises Damaged."""
+        """Opens the file. Raises Damaged for anything but a regular file: a symlink, a fifo."""
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         above, slash, name = self._name.rpartition(b"/")
         with contextlib.ExitStack() as stack:
@@ -108,15 +107,15 @@ class Lock:
             return fd
 
     def owner(self) -> Owner | str:
-        """Returns the owner that is written in the file, else "another process".
+        """Returns the owner that is written in the file, or "another process".
 
-        Shared holders write nothing: what a dead owner left there says nothing of them.
+        Shared holders write nothing, so that the file may still name a dead owner.
         """
         owner = self.read_owner()
         return "another process" if owner is None or owner.alive() is False else owner
 
     def read_owner(self) -> Owner | None:
-        """Returns what the exclusive holder wrote; None if there is nothing, or half of it."""
+        """Returns the owner that the exclusive holder wrote; None if there is none, or it is incomplete."""
         try:
             fd = self._open(os.O_RDONLY)
         except (FileNotFoundError, Damaged):

@@ -110,7 +110,7 @@ class ObjectStore:
             if self.failed_flush.active:
                 state = False
             if state:
-                self._flush.note(self.blobs_fd, blob_path(blob))
+                self._flush.add(self.blobs_fd, blob_path(blob))
                 self._unmark(blob)
             return blob, state
 
@@ -148,7 +148,7 @@ class ObjectStore:
             if not stat.S_ISREG(found.st_mode) or (fd is not None and not _same_inode(found, os.fstat(fd))):
                 os.unlink(path, dir_fd=self.blobs_fd)
                 raise LostRace(f"the file to become {text(blob)} was replaced meanwhile")
-        self._flush.note(self.blobs_fd, path)
+        self._flush.add(self.blobs_fd, path)
         self._unmark(blob)
 
     def add_file(self, fd: int) -> BlobId:
@@ -214,7 +214,7 @@ class ObjectStore:
         Raises LostRace if the file's bytes are not those of the id, or the stored blob is sound and differs.
         """
         self._copy_in(blob, fd)
-        self._flush.note(self.blobs_fd, blob_path(blob))
+        self._flush.add(self.blobs_fd, blob_path(blob))
 
     def verify_blob(self, blob: BlobId) -> tuple[bytes | None, int, str]:
         """Reads a whole blob: what digest it really has (None if it can't be read), its size, what is wrong.
@@ -228,7 +228,7 @@ class ObjectStore:
         except OSError as error:
             return None, 0, f"it can't be opened: {error.strerror}"
         try:
-            digest, size = regular_files.measure_fd(self.algorithm, fd)
+            digest, size = regular_files.hash_and_size(self.algorithm, fd)
         except OSError as error:
             return None, 0, f"it can't be read: {error.strerror}"
         finally:
@@ -251,7 +251,7 @@ class ObjectStore:
             with self._temp(self.trees_fd) as (temp, fd):
                 durable.write_all(fd, data)
                 move_in(self.trees_fd, temp, path)
-        self._flush.note(self.trees_fd, path)
+        self._flush.add(self.trees_fd, path)
 
     def put_tree(self, data: bytes) -> TreeId:
         """Stores a page and returns its id."""

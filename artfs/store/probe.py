@@ -1,8 +1,8 @@
-"""Tries whether a filesystem does what a volume needs, before anything is kept there.
+"""Tries whether a filesystem meets the requirements of a volume, before anything is stored there.
 
-Owns: the directory of the trials, and what the failure of one means; ``needs.py`` has the trials. Must not
-know who asks. Blocking, some milliseconds on a local filesystem; any thread, and any number of processes at
-once. Nothing is synced, and nothing stays: what a killed process leaves is removed by the next one's trials.
+Owns: the directory of the trials, and what a failure means; ``requirements.py`` has the trials. Blocking for
+some milliseconds on a local filesystem; any thread, and many processes at once. Nothing is synced or left
+behind: the next probe removes the files of a killed process.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from artfs.errors import UnfitFilesystem
+from artfs.errors import UnsupportedFilesystem
 from artfs.linux import syscalls
 from artfs.store import durable, regular_files, tree_removal
-from artfs.store.requirements import REQUIREMENTS, UNRELATED_ERRNOS, Limited, Sandbox, Trial, Unmet
+from artfs.store.requirements import REQUIREMENTS, UNRELATED_ERRNOS, Limited, Trial, TrialDirectory, Unmet
 
-_SUFFIX = b".probe"  # behind a temp's name, by which they are told
+_SUFFIX = b".probe"  # of a temp's name
 
 _KNOWN = frozenset({syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC})
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -30,9 +30,9 @@ State: TypeAlias = Literal["ok", "limited", "missing"]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one need; ``why`` is empty for ``ok``.
+    """The result of one trial; ``why`` is empty for ``ok``.
 
-    ``limited``: a volume works, and its users get an errno for what is named. ``missing``: it does not work.
+    ``limited``: a volume works, but its users get an errno for what ``why`` names. ``missing``: it does not.
     """
 
     need: str
@@ -41,10 +41,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(path: str, dir_fd: int, *, exists: bool) -> list[Finding]:
-    """Raises :class:`~artfs.errors.UnfitFilesystem` if the filesystem of a directory lacks what is needed.
+    """Raises UnsupportedFilesystem if the filesystem of a directory does not meet all requirements.
 
-    ``exists``: a volume stands there already; then a full disk is no reason to refuse it, and nothing is
-    found. Raises OSError where needs can't be tried. The caller holds the lock of the directory.
+    ``exists``: there is a volume already; a full disk is then no reason to refuse it, and there are no
+    findings. Raises OSError if a trial is impossible. The caller holds the lock of the directory.
     """
     try:
         found = probe(path, dir_fd)
@@ -54,13 +54,13 @@ def check(path: str, dir_fd: int, *, exists: bool) -> list[Finding]:
         raise
     missing = [f"{one.need} ({one.why})" for one in found if one.state == "missing"]
     if missing:
-        raise UnfitFilesystem(path, filesystem(dir_fd), missing, exists=exists)
+        raise UnsupportedFilesystem(path, filesystem(dir_fd), missing, exists=exists)
     return found
 
 
 @contextlib.contextmanager
 def locked(path: str, dir_fd: int, *, exists: bool) -> Iterator[None]:
-    """Holds the lock of a directory for trials. Raises UnfitFilesystem where nothing can be locked."""
+    """Holds the lock of a directory for trials. Raises UnsupportedFilesystem if flock(2) does not work."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(durable.directory_lock(dir_fd))
@@ -69,12 +69,12 @@ def locked(path: str, dir_fd: int, *, exists: bool) -> Iterator[None]:
                 raise
             regular_files.unlink_quietly(dir_fd, durable.LOCK_FILE)
             why = f"flock ({error.strerror})"
-            raise UnfitFilesystem(path, filesystem(dir_fd), [why], exists=exists) from None
+            raise UnsupportedFilesystem(path, filesystem(dir_fd), [why], exists=exists) from None
         yield
 
 
 def is_known(dir_fd: int) -> bool:
-    """Tells whether a directory is on a filesystem that needs no trial, by its type alone."""
+    """Tells whether the filesystem of a directory needs no trial, by its type."""
     return syscalls.filesystem_type(dir_fd) in _KNOWN
 
 
@@ -92,10 +92,10 @@ def filesystem(fd: int) -> str:
 
 
 def probe(path: str, dir_fd: int) -> list[Finding]:
-    """Tries all needs in a directory below ``dir_fd``, which is gone afterwards.
+    """Tries all requirements in a directory below ``dir_fd`` that is removed afterwards.
 
-    Raises OSError, which names ``path``, if that can't be made, or the disk is full or fails. The caller
-    holds the lock of the directory: so one of this kind that is found there was left by a killed process.
+    Raises OSError, which names ``path``, if that can't be created, or the disk is full or fails. The caller
+    holds the lock of the directory: a directory of this kind that exists was left by a killed process.
     """
     try:
         sweep(dir_fd)
@@ -111,12 +111,12 @@ def probe(path: str, dir_fd: int) -> list[Finding]:
 
 
 def is_trial(name: bytes) -> bool:
-    """Tells whether a directory of this name was made for a trial."""
+    """Tells whether a directory of this name is one for trials."""
     return name.startswith(durable.TEMP_PREFIX) and name.endswith(_SUFFIX)
 
 
 def sweep(dir_fd: int) -> None:
-    """Removes what is left of trials. The caller holds the lock of the directory."""
+    """Removes what earlier trials left. The caller holds the lock of the directory."""
     for text in durable.names(dir_fd):
         name = os.fsencode(text)
         if is_trial(name):
@@ -125,9 +125,9 @@ def sweep(dir_fd: int) -> None:
 
 
 def _try(fd: int, need: str, trial: Trial) -> Finding:
-    with Sandbox(fd) as sandbox:
+    with TrialDirectory(fd) as box:
         try:
-            trial(sandbox)
+            trial(box)
         except Unmet as error:
             return Finding(need=need, state="missing", why=str(error))
         except Limited as error:

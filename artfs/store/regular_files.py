@@ -1,8 +1,7 @@
-"""The bytes of one file: opened safely, hashed, compared.
+"""The bytes of one regular file: opened safely, hashed, compared.
 
-Owns: how object files and files on their way to become objects are read. Must not know ids and where
-objects stand. Any thread may call it; reading and hashing release the GIL. A given descriptor's offset is
-left alone unless said otherwise.
+Owns: how object files and files that become objects are read. Must not know ids and the paths of objects.
+Any thread may call it; reading and hashing release the GIL. The offsets of descriptors stay as they are.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _modes = threading.Lock()
 
 
 def open_regular(dir_fd: int, path: bytes) -> int:
-    """Opens a regular file for reading, and nothing else.
+    """Opens a regular file for reading, and no other kind of file.
 
-    The owner may lack the permission to read (an object is often a link to a user's file of any mode): then
-    it is given for the moment of opening. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is
-    no regular file; PermissionError if another user owns it.
+    An object is often a link to a user's file of any mode: if its owner lacks the read permission, the mode
+    is changed while it is opened. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for another kind of
+    file; PermissionError if another user owns it.
     """
-    # O_NONBLOCK: a fifo in the place of a file must not hang the caller.
+    # O_NONBLOCK: the open must not block on a fifo.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         fd = os.open(path, flags, dir_fd=dir_fd)
@@ -44,11 +43,11 @@ def open_regular(dir_fd: int, path: bytes) -> int:
     return fd
 
 
-def hold(dir_fd: int, name: bytes) -> int:
-    """Opens what may be about to lose its last name, so that it can be reached afterwards.
+def hold_open(dir_fd: int, name: bytes) -> int:
+    """Opens a file that may lose its last name, so that it stays reachable.
 
     A regular file is opened for reading where that is allowed, anything else with O_PATH: a filesystem in
-    userspace is told of real opens alone, and forgets what is held by O_PATH when its last name goes.
+    userspace does not see O_PATH opens, and forgets such a file when its last name is removed.
     """
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
@@ -65,11 +64,11 @@ def hold(dir_fd: int, name: bytes) -> int:
 
 
 def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
-    # By way of O_PATH and /proc, so that the inode that is changed is the one that is opened.
+    # Through O_PATH and /proc, so that the mode changed is that of the inode opened.
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         link = f"/proc/self/fd/{handle}"
-        for _ in range(10):  # another process may put the mode back between our two calls
+        for _ in range(10):  # another process may restore the mode between the two calls
             with _modes:
                 info = os.fstat(handle)
                 if not stat.S_ISREG(info.st_mode):
@@ -81,7 +80,7 @@ def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
                 except PermissionError:
                     continue
                 finally:
-                    # The inode may still have a name in a pending tree, where the user sees its mode.
+                    # The inode may still have a name in a pending tree, where users see its mode.
                     os.chmod(link, mode)
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     finally:
@@ -89,26 +88,25 @@ def _open_unreadable(dir_fd: int, path: bytes, flags: int) -> int:
 
 
 def create_owned(dir_fd: int, name: bytes, mode: int) -> io.FileIO:
-    """Makes a file, of that mode less the umask, and opens it for reading and writing.
+    """Creates a file, with that mode less the umask, open for reading and writing. Raises FileExistsError.
 
     A signal handler may raise an exception after any call that Python code makes. FileIO opens the file and
-    owns it within one call, so that no such exception leaves it open: the file is closed at the latest when
-    the object is collected. Raises FileExistsError.
+    owns it within one call, so that no exception leaves it open: it is closed when the object is collected.
     """
     return io.FileIO(name, "x+", opener=partial(os.open, mode=mode, dir_fd=dir_fd))
 
 
 def hash_fd(algorithm: Algorithm, fd: int) -> bytes:
-    """Returns the digest of all bytes of a file, from 0 to where reading ends."""
-    return measure_fd(algorithm, fd)[0]
+    """Returns the digest of all bytes of a file."""
+    return hash_and_size(algorithm, fd)[0]
 
 
-def measure_fd(
+def hash_and_size(
     algorithm: Algorithm, fd: int, *, check: Callable[[], None] = lambda: None
 ) -> tuple[bytes, int]:
-    """Returns digest and number of the bytes that were read, for a file that may be growing.
+    """Returns the digest and the number of the bytes read, for a file that may be growing.
 
-    Calls `check` before each block, which ends it by raising.
+    Calls `check` before each block; its exception ends the reading.
     """
     hasher, buffer, offset = algorithm.hasher(), thread_block("a"), 0
     view = memoryview(buffer)
@@ -121,7 +119,7 @@ def measure_fd(
 
 
 def same_bytes(a_fd: int, b_fd: int) -> bool:
-    """Compares two files byte by byte; one inode equals itself unread."""
+    """Compares two files byte by byte; an inode equals itself without reading."""
     a, b = os.fstat(a_fd), os.fstat(b_fd)
     if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
         return True
@@ -131,10 +129,10 @@ def same_bytes(a_fd: int, b_fd: int) -> bool:
     while True:
         count, other = os.preadv(a_fd, [left], offset), os.preadv(b_fd, [right], offset)
         count = min(count, other)
-        # A short read of one side is read on from there; at the end of one the other must end too.
+        # After a short read of one side, both continue from there; both must end at the same offset.
         if count == 0:
             return not os.pread(a_fd, 1, offset) and not os.pread(b_fd, 1, offset)
-        # Whole bytearrays compare by memcmp; memoryviews go item by item.
+        # Whole bytearrays compare by memcmp; memoryviews compare item by item.
         if (left != right) if count == BLOCK else (left[:count] != right[:count]):
             return False
         offset += count

@@ -1,10 +1,10 @@
-"""Repair: looks for the bytes of damaged blobs elsewhere, and marks what stays damaged.
+"""Repair: searches other files for the bytes of damaged blobs, and marks what stays damaged.
 
-Owns: where to look, and when equal digests are enough. Must not know versions. For one thread, which holds
+Owns: where to search, and when equal digests are enough. Must not know versions. For one thread, which holds
 the objects lock shared.
 
-The bytes are always copied, never linked: a file of a pending tree goes on being written. Nothing is
-removed but the damaged file whose place a sound copy takes.
+The bytes are always copied, never linked: a file of a pending tree may still be written. Nothing is removed
+but the damaged file that a sound copy replaces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from artfs.store.shards import blob_path
 
 
 class Repair:
-    """One attempt on some blobs: tell it where to look, then :meth:`finish`."""
+    """One attempt to repair some blobs: call the searches, then :meth:`finish`."""
 
     def __init__(self, store: ObjectStore, damaged: Mapping[BlobId, int], needed: Collection[BlobId]) -> None:
         """``damaged`` are missing or damaged blobs with their sizes, ``needed`` all that versions need."""
@@ -30,12 +30,12 @@ class Repair:
         self._open = {digest_of(b): b for b in damaged if not self._ambiguous(b, needed)}
         self._replaced: list[BlobId] = []
 
-    def from_store(self, really: Mapping[BlobId, bytes], surplus: Iterable[BlobId]) -> None:
-        """Looks at damaged blobs whose bytes are known to have another digest, and at surplus ones."""
-        # All are opened before one is replaced: two may stand in each other's place.
+    def from_store(self, actual: Mapping[BlobId, bytes], surplus: Iterable[BlobId]) -> None:
+        """Searches damaged blobs, whose ``actual`` digests are known, and surplus blobs."""
+        # All are opened before one is replaced: two may have each other's bytes.
         with contextlib.ExitStack() as stack:
             found = []
-            for holder, digest in really.items():
+            for holder, digest in actual.items():
                 blob = self._open.get(digest)
                 if blob is not None and blob != holder:
                     with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ class Repair:
                     self._look(regular_files.open_regular(self._store.blobs_fd, blob_path(holder)), sizes)
 
     def from_trees(self, directories: Iterable[int]) -> None:
-        """Looks at the files below some directories. Their descriptors stay open."""
+        """Searches the files below some directories. The caller closes their descriptors."""
         sizes = self._sizes()
         if not self._open:
             return
@@ -63,9 +63,9 @@ class Repair:
                     return
 
     def finish(self) -> dict[str, str]:
-        """Makes the copies durable, takes their marks away, marks the rest; returns by text id what was done.
+        """Makes the copies durable, removes their marks, marks the rest; returns what was done, by text id.
 
-        A missing blob is not marked: reading it fails anyway, and whoever brings it back is welcome.
+        A missing blob is not marked: reading it fails anyway, and storing its bytes again repairs it.
         """
         if self._replaced:
             self._store.sync(since=self._since)
@@ -80,7 +80,7 @@ class Repair:
         return done
 
     def _ambiguous(self, blob: BlobId, needed: Collection[BlobId]) -> bool:
-        """Tells whether the digest alone may mean other bytes: another blob collides with this one."""
+        """Tells whether other bytes may have the same digest: another blob collides with this one."""
         if self._store.algorithm is Algorithm.SHA256:
             return False
         plain = BlobId(blob[: 1 + self._store.algorithm.size])
@@ -102,16 +102,16 @@ class Repair:
     def _try(self, blob: BlobId, fd: int) -> None:
         if os.fstat(fd).st_size != self._damaged[blob]:
             return
-        with contextlib.suppress(LostRace):  # the file was written since it was hashed
+        with contextlib.suppress(LostRace):  # the file was changed after it was hashed
             self._store.replace_blob(blob, fd)
             del self._open[digest_of(blob)]
             self._replaced.append(blob)
 
 
 def _regular_files(root: int, sizes: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Yields the files of some sizes: directory descriptor, good until the next, and name.
+    """Yields the files of some sizes: a directory descriptor, valid until the next step, and a name.
 
-    Keeps one descriptor a level, and passes by what is deeper than there are descriptors.
+    Holds one descriptor per level, and skips what is deeper than there are descriptors.
     """
     stack: list[tuple[int, list[bytes]]] = [(root, [b"."])]
     try:

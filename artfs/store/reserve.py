@@ -1,8 +1,8 @@
-"""Room for the few small files that it takes to delete a version, where the disk is full.
+"""Reserved space for the few small files that deleting a version needs on a full disk.
 
-Owns ``collections/.artfs-reserve``. To delete is the only way out of a full disk, and a tombstone is a file
-like any other: it takes an inode and a block. So is the artfs.json of a volume of an older format, which has
-to be replaced before anything can be deleted. Blocking; any thread and several processes may call it.
+Owns ``collections/.artfs-reserve``. Only deleting frees space on a full disk, and a tombstone takes an inode
+and a block. So does the artfs.json of a volume of an older format, which is replaced before anything can be
+deleted. Blocking; any thread and several processes may call it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SIZE = 64 << 10
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def keep(collections_fd: int) -> None:
-    """Sees that there is a whole reserve, if there is room for one. Not durable: it is made again."""
+def ensure(collections_fd: int) -> None:
+    """Makes the reserve if it is missing or incomplete and there is space. Not durable."""
     try:
         if os.stat(_FILE, dir_fd=collections_fd, follow_symlinks=False).st_size == SIZE:
             return
@@ -34,7 +34,7 @@ def keep(collections_fd: int) -> None:
     except OSError:
         return
     try:
-        durable.write_all(fd, os.urandom(SIZE))  # nothing that a filesystem compresses, or takes for a hole
+        durable.write_all(fd, os.urandom(SIZE))  # neither compressible nor a hole
         os.rename(temp, _FILE, src_dir_fd=collections_fd, dst_dir_fd=collections_fd)
     except OSError:
         with contextlib.suppress(OSError):
@@ -43,8 +43,8 @@ def keep(collections_fd: int) -> None:
         os.close(fd)
 
 
-def spend(collections_fd: int) -> bool:
-    """Gives the reserve's room away; False if there is none."""
+def release(collections_fd: int) -> bool:
+    """Frees the reserved space; returns False if there is none."""
     try:
         os.unlink(_FILE, dir_fd=collections_fd)
     except OSError:

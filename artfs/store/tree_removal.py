@@ -1,11 +1,11 @@
-"""Deletes whole trees, whatever their users made of them.
+"""Removes whole trees of any depth and any modes.
 
-Owns: how ``trash/`` is emptied. Must not know whose trees these were. Any thread may call it; several at
-once, in several processes, get in each other's way without harm. Nothing here is durable: what a crash
-brings back is deleted by the next sweep.
+Owns: how ``trash/`` is emptied. Must not know what the trees were. Any thread may call it, also several
+threads and processes at once for one tree. Nothing here is durable: the next sweep removes what reappears
+after a crash.
 
-Directories are moved up to the top of the trash before they are emptied. So no depth needs more than two
-descriptors, and none is too deep for a path or a stack.
+Each directory is moved to the top of the trash before it is emptied. So trees of any depth need no more than
+two descriptors, and no path and no stack gets too long.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from artfs.store import durable
 
 
 def empty_trash(trash_fd: int, *, dry_run: bool = False) -> int:
-    """Removes all that is in the trash; returns how many names were at its top before.
+    """Removes all that is in the trash; returns how many names were at its top.
 
-    What can't be removed (an immutable file, a mount point) stays, and everything else goes.
+    What can't be removed (an immutable file, a mount point) stays.
     """
     names = [os.fsencode(name) for name in durable.names(trash_fd)]
     if not dry_run:
@@ -34,7 +34,7 @@ def empty_trash(trash_fd: int, *, dry_run: bool = False) -> int:
 def remove_tree(trash_fd: int, name: bytes) -> None:
     """Removes one file or tree at the top of the trash.
 
-    Raises OSError for what can't be removed, after everything beside it is gone.
+    Raises OSError if something can't be removed, after it has removed everything else.
     """
     todo, failed = [name], None
     while todo:
@@ -54,7 +54,7 @@ def remove_tree(trash_fd: int, name: bytes) -> None:
                     except OSError as error:
                         failed = error
             os.rmdir(top, dir_fd=trash_fd)
-        except FileNotFoundError:  # somebody else is at it
+        except FileNotFoundError:  # another caller removes the same tree
             pass
         except OSError as error:
             failed = failed or error
@@ -69,7 +69,7 @@ def _unlink_or_move(fd: int, name: bytes, trash_fd: int) -> bytes | None:
     with contextlib.suppress(OSError):
         os.rmdir(name, dir_fd=fd)
         return None
-    _make_writable(fd, name)  # a directory that gets another parent must be writable itself
+    _make_writable(fd, name)  # rename(2) needs that for a directory that changes its parent
     moved = durable.temp_name()
     os.rename(name, moved, src_dir_fd=fd, dst_dir_fd=trash_fd)
     return moved
@@ -97,10 +97,10 @@ def sweep_stale_directories(
     dry_run: bool = False,
     unless: Callable[[bytes], bool] = lambda _name: False,
 ) -> int:
-    """Removes the directories among a directory's stale temps; returns how many there were.
+    """Removes the stale temps that are directories from one directory; returns how many there were.
 
-    ``all_of_them``: also young ones, for a caller whose lock excludes whoever makes them. ``unless`` says
-    which are left.
+    ``any_age``: also young ones, for a caller whose lock excludes their makers. Those for which ``unless``
+    returns True are kept.
     """
     count = 0
     for text in durable.names(dir_fd):

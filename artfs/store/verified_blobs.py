@@ -1,9 +1,9 @@
-"""Which blobs were found to have the bytes of their digest since this process opened the volume.
+"""Which blobs this process has verified since it opened the volume.
 
-Owns when a blob that is about to be read is verified first: once, if it is small. A disk gives wrong bytes
-without a word, and reading a small file whole costs hardly more than a part of it; of a large one a program
-may want a little, so that check alone reads those, unless it is said otherwise. A file that was changed
-since, as its inode tells, is verified again. Any thread may call it.
+Owns when a blob is verified before it is read: once, if it is small. A disk may return wrong bytes without an
+error, and reading a small file whole costs hardly more than reading a part of it. Of a large file a program
+may need only a little, so by default only check verifies those. A blob whose inode has changed since is
+verified again. Any thread may call it.
 """
 
 from __future__ import annotations
@@ -19,33 +19,30 @@ from artfs.store import regular_files
 LARGEST = 1 << 20  # bytes
 _REMEMBERED = 100_000
 
-#: Inode, size, mtime, ctime: what tells that nobody has changed a file. Nobody can set ctime.
+#: Inode, size, mtime, ctime: equal if the file has not changed. No user can set ctime.
 _State = tuple[int, int, int, int]
 
 
 class VerifiedBlobs:
-    """The blobs of one store that were read and found sound, those that were asked for last."""
+    """The blobs of one store that were verified, up to a number of them."""
 
     def __init__(self, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
-        #: The size up to which blobs are verified before they are read. To be set before the first is.
+        #: Blobs of up to so many bytes are verified before they are read.
         self.largest = LARGEST
         self._known: OrderedDict[BlobId, _State] = OrderedDict()
         self._lock = threading.Lock()
 
     def needs_check(self, blob: BlobId, fd: int) -> bool:
-        """Tells whether an open blob is to be verified before its bytes are given to anybody."""
+        """Tells whether an open blob must be verified before its bytes are used."""
         state = _state(fd)
         return 0 < state[1] <= self.largest and self._known.get(blob) != state
 
     def check(self, blob: BlobId, fd: int, data: bytes | memoryview | None = None) -> None:
-        """Compares an open blob with its digest; `data`, if given, is all of its bytes, as they were read.
-
-        Raises :class:`Damaged`.
-        """
+        """Compares an open blob with its digest. `data`, if given, is all of its bytes. Raises Damaged."""
         state = _state(fd)
         if data is None:
-            if self._known.get(blob) == state:  # somebody else did it since this was asked for
+            if self._known.get(blob) == state:  # another thread has verified it meanwhile
                 return
             digest = regular_files.hash_fd(self._algorithm, fd)
         else:

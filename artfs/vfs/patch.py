@@ -325,7 +325,7 @@ class PatchNode(PendingNode):
             self._move_readers(self.name, self.parent.directory())
         else:
             self._move_readers(staged, staging)
-            fd = regular_files.hold(staging, staged)
+            fd = regular_files.hold_open(staging, staged)
             backing_ino = os.fstat(fd).st_ino
             os.unlink(staged, dir_fd=staging)
             self.hold_unlinked(fd, attributes.uid)

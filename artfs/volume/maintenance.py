@@ -53,7 +53,7 @@ class Maintenance:
     runs: Runs
     references: References
 
-    def check(self, *, repair: bool = False, progress: gc.Progress = gc.silent) -> check.Report:
+    def check(self, *, repair: bool = False, progress: gc.Progress = gc.no_progress) -> check.Report:
         """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
 
         def roots() -> Iterator[check.Root]:
@@ -104,7 +104,7 @@ class Maintenance:
                     found.append(error)
                 return found if opened.stands_in(fd) else []
 
-    def check_references(self, *, progress: gc.Progress = gc.silent) -> list[Finding]:
+    def check_references(self, *, progress: gc.Progress = gc.no_progress) -> list[Finding]:
         """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
         where: dict[ReferenceEntry, list[Touched]] = {}
         for collection, record in self.sound_records():
@@ -124,7 +124,7 @@ class Maintenance:
         return found
 
     def preview_gc(
-        self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.silent
+        self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.no_progress
     ) -> gc.Collected:
         """Tells what :meth:`gc` would remove, and removes nothing. Raises as that does.
 
@@ -134,7 +134,7 @@ class Maintenance:
             self.layout, self.store, lambda: self._needed_trees(gone), dry_run=True, progress=progress
         )
 
-    def gc(self, *, progress: gc.Progress = gc.silent) -> gc.Collected:
+    def gc(self, *, progress: gc.Progress = gc.no_progress) -> gc.Collected:
         """Removes what no version and no pending version needs. Safe beside daemons and seals.
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.

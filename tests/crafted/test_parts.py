@@ -52,7 +52,7 @@ def test_directories_of_objects(crafted: Crafted, kind: str, what: str) -> None:
         try_all(crafted)
         cli = Cli(crafted.path, crafted.path, mounted=False)
         for words in COMMANDS:
-            assert f"'objects/{kind}/{min(unused, shard)}' is no directory" in cli.refused(*words)
+            assert f"'objects/{kind}/{min(unused, shard)}' is not a directory" in cli.refused(*words)
 
 
 @pytest.mark.parametrize("what", FOREIGN)

@@ -84,7 +84,7 @@ def test_a_volume_of_an_older_format_is_opened_on_a_full_disk(small: Path) -> No
     """Only who can open it can delete versions to make room."""
     path = format_1(small / "volume")
     with Layout.open(path) as layout, layout.directory(COLLECTIONS) as fd, layout.mount_lock.shared():
-        reserve.keep(fd)
+        reserve.ensure(fd)
     Fill(small)
     with Volume.open(path) as volume:
         assert volume.layout.is_current

@@ -157,9 +157,9 @@ def test_against_the_oracle(three: list[Node]) -> None:
 @settings(deadline=None, max_examples=150)
 @given(sides(), st.sampled_from(["all", "some"]), st.data())
 def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataObject) -> None:
-    any_age = Oracle()
-    any_age.merged([], *three)
-    paths = [path for path, _ in any_age.conflicts]
+    all_of_them = Oracle()
+    all_of_them.merged([], *three)
+    paths = [path for path, _ in all_of_them.conflicts]
     won = paths if which == "all" or not paths else data.draw(st.lists(st.sampled_from(paths)))
     oracle = Oracle(lambda path: path in won)
     expected = oracle.merged([], *three)

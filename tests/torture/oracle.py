@@ -178,10 +178,10 @@ def _faults(collection: Path, world: World) -> Iterator[str]:
 # What all fill together
 
 
-def check_team(point: Path, any_age: list[Mine], ops: list[Op | None]) -> list[Mine]:
+def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> list[Mine]:
     """The same for the ids of the team."""
     collection = point / TEAM
-    finisher, last = any_age[0], ops[0]
+    finisher, last = all_of_them[0], ops[0]
     for name in _team_ids(finisher, last):
         place = collection / "pending" / name
         known = finisher.team_ids.get(name)
@@ -207,12 +207,14 @@ def check_team(point: Path, any_age: list[Mine], ops: list[Op | None]) -> list[M
         else:
             continue
         parts = set(os.listdir(root))
-        for index, mine in enumerate(any_age):
-            any_age[index] = _check_part(root / f"w{mine.number}", name, mine, ops[index], pending=pending)
+        for index, mine in enumerate(all_of_them):
+            all_of_them[index] = _check_part(
+                root / f"w{mine.number}", name, mine, ops[index], pending=pending
+            )
             parts.discard(f"w{mine.number}")
         if parts:
             raise Lost(f"{name} has {parts}, which nobody made")
-    return any_age
+    return all_of_them
 
 
 def _team_ids(finisher: Mine, last: Op | None) -> list[str]:

@@ -130,7 +130,7 @@ def test_summaries_that_lie(volume: Volume) -> None:
         outer = build([liar], volume.store.algorithm, volume.store.put).directory(b"", 0o755, 0, 0, 0)
         report = run(volume, outer)
         assert touched(report) == [("tree", ["m/v0:"])], lie
-        assert "its entry 'd' has another" in report.findings[0].why
+        assert "its entry 'd' disagrees" in report.findings[0].why
     root = volume.tree({"f": b"1"})
     report = run(volume, msgspec.structs.replace(root, content=inner.content[:-1] + b"\0"))
     assert touched(report) == [("version", ["m/v0:"])]
@@ -238,7 +238,7 @@ def test_a_file_that_can_not_be_read(volume: Volume, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(regular_files, "measure_fd", fail)
+    monkeypatch.setattr(regular_files, "hash_and_size", fail)
     assert "can't be read: Input/output error" in run(volume, root).findings[0].why
 
 

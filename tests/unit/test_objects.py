@@ -44,13 +44,13 @@ def source(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 
 def same_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes all files that begin with an exclamation mark collide."""
-    real = regular_files.measure_fd
+    real = regular_files.hash_and_size
 
     def measure(algorithm: Algorithm, fd: int) -> tuple[bytes, int]:
         data = os.pread(fd, 100, 0)
         return (b"\xaa" * 16, len(data)) if data.startswith(b"!") else real(algorithm, fd)
 
-    monkeypatch.setattr(regular_files, "measure_fd", measure)
+    monkeypatch.setattr(regular_files, "hash_and_size", measure)
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])

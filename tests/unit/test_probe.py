@@ -21,7 +21,7 @@ import pytest
 from artfs.client.open import open_client
 from artfs.client.transfer.put import put
 from artfs.client.transfer.sources import Sources
-from artfs.errors import UnfitFilesystem, VolumeExists
+from artfs.errors import UnsupportedFilesystem, VolumeExists
 from artfs.linux import syscalls
 from artfs.store import durable, probe, requirements
 from artfs.store.layout import Layout
@@ -216,7 +216,7 @@ def test_a_lie_is_found_and_named(lie: str, tmp_path: Path, monkeypatch: pytest.
         old.mkdir(0o750)
         for path in (new, old):
             with pytest.raises(
-                UnfitFilesystem, match="choose a directory on a local filesystem such as ext4"
+                UnsupportedFilesystem, match="choose a directory on a local filesystem such as ext4"
             ) as refused:
                 Layout.init(path)
             assert any(item.startswith(need) for item in refused.value.missing)
@@ -277,9 +277,9 @@ def test_what_says_nothing_of_the_filesystem_is_no_lack(
 _KILLED = """
 import os, signal, sys
 from artfs.store import probe
-def killed(sandbox):
-    sandbox.make(b"a")
-    sandbox.mkdir(b"d")
+def killed(box):
+    box.make(b"a")
+    box.mkdir(b"d")
     os.kill(os.getpid(), signal.SIGKILL)
 probe.REQUIREMENTS = (("nothing", killed),)
 from artfs.store.layout import Layout
@@ -319,7 +319,7 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(syscalls, "renameat2", exchange_overwrites)
         (source / "file").write_bytes(b"others")
-        with pytest.raises(UnfitFilesystem, match="move the volume to"):
+        with pytest.raises(UnsupportedFilesystem, match="move the volume to"):
             put_it()
         with open_client(volume) as access:
             assert len(access.versions("model")) == 1

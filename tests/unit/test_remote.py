@@ -92,13 +92,13 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Notes the inode of each file that is hashed."""
     inodes: list[int] = []
-    measure = regular_files.measure_fd
+    measure = regular_files.hash_and_size
 
     def note(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         inodes.append(os.fstat(fd).st_ino)
         return measure(algorithm, fd, **named)
 
-    monkeypatch.setattr(regular_files, "measure_fd", note)
+    monkeypatch.setattr(regular_files, "hash_and_size", note)
     return inodes
 
 
@@ -370,7 +370,7 @@ def test_the_memory_of_files_is_bounded(place: Path, hashed: list[int], monkeypa
 @pytest.mark.usefixtures("long_ago")
 def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkeypatch) -> None:
     path, remote = make(place / "a"), remotes()
-    measure, calls = regular_files.measure_fd, []
+    measure, calls = regular_files.hash_and_size, []
 
     def write(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         result = measure(algorithm, fd, **named)
@@ -378,10 +378,10 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
         path.write_bytes(b"more" * len(calls))
         return result
 
-    monkeypatch.setattr(regular_files, "measure_fd", write)
+    monkeypatch.setattr(regular_files, "hash_and_size", write)
     with pytest.raises(Unreachable, match="changed while it is read"):
         remote.list_objects(uri_of(path))
-    monkeypatch.setattr(regular_files, "measure_fd", measure)
+    monkeypatch.setattr(regular_files, "hash_and_size", measure)
     with pytest.raises(Changed):
         remote.open(uri_of(path), path.stat().st_size, tag(b"data"))
 
@@ -623,14 +623,14 @@ def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch) 
 
 def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkeypatch) -> None:
     path, remote = make(place / "a"), remotes()
-    measure, hashing, calls = regular_files.measure_fd, threading.Event(), []
+    measure, hashing, calls = regular_files.hash_and_size, threading.Event(), []
 
     def slow(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
         calls.append(fd)
         assert hashing.wait(10)
         return measure(algorithm, fd, **named)
 
-    monkeypatch.setattr(regular_files, "measure_fd", slow)
+    monkeypatch.setattr(regular_files, "hash_and_size", slow)
     together(remote._files._hashing, 8, lambda: read(remote, uri_of(path), 4, tag(b"data")), hashing.set)
     assert len(calls) == 1
 
@@ -756,8 +756,8 @@ class Hashing:
 
     def __init__(self, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
-        self._remote, self._measure = remote, regular_files.measure_fd
-        monkeypatch.setattr(regular_files, "measure_fd", self._begin)
+        self._remote, self._measure = remote, regular_files.hash_and_size
+        monkeypatch.setattr(regular_files, "hash_and_size", self._begin)
 
     def _begin(self, *arguments: Any, **named: Any) -> tuple[bytes, int]:
         self.begun += 1

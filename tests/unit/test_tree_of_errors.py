@@ -69,7 +69,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
     errors.VolumeExists("/x", "it is a volume already"),
     errors.VolumeTooNew("/x", 9, 1),
     errors.VolumeInUse("/x", "pid 17"),
-    errors.UnfitFilesystem("/x", "vfat", ["hard links (Operation not permitted)"], exists=True),
+    errors.UnsupportedFilesystem("/x", "vfat", ["hard links (Operation not permitted)"], exists=True),
     errors.MountError("fusermount3 is not installed"),
 )
 

@@ -105,7 +105,7 @@ class DirectClient(Client):
             yield
 
     def _check_filesystem(self) -> None:
-        """Raises UnfitFilesystem. Filesystems that are known to be fit by their type are not tried."""
+        """Raises UnsupportedFilesystem. Filesystems of types that are known to work are not tried."""
         if not self._fit:
             layout = self._volume.layout
             if not probe.is_known(layout.fd):
