@@ -129,11 +129,11 @@ def put(
     """
     from artfs.client.transfer import put as transfer
     from artfs.client.transfer.sources import Sources
-    from artfs.client.transfer.symlink_policy import Follow, about_kept
+    from artfs.client.transfer.symlink_policy import FollowSymlinks, about_kept
     from artfs.client.transfer.tree_paths import Excludes
 
     given = [os.fsencode(path) for path in paths]
-    sources = Sources(given, Excludes(excludes), follow=Follow(follow_symlinks))
+    sources = Sources(given, Excludes(excludes), follow=FollowSymlinks(follow_symlinks))
     with progress({"copy": "copying", "finish": "finishing"}) as show:
         options: dict[str, Any] = {"kind": kind, "base": base, "aliases": aliases, "progress": show}
         if distributed_id is None:

@@ -129,7 +129,7 @@ def status(client: Client, as_json: bool) -> None:
     \b
       artfs --volume /srv/vol status --json
     """
-    print_result(client.describe(), as_json, _print_status)
+    print_result(client.volume_status(), as_json, _print_status)
 
 
 def _print_status(found: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def discard_abandoned(client: Client, *, dry_run: bool = False) -> list[tuple[st
     returned.
     """
     found = []
-    for name, distributed_id in _each(client, client.abandoned):
+    for name, distributed_id in _each(client, client.abandoned_ids):
         with contextlib.suppress(NotFound, AlreadyFinishedError, Busy):
             if not dry_run:
                 client.discard(name, distributed_id, abandoned=True)
@@ -67,7 +67,7 @@ def remove_expired(client: Client, *, dry_run: bool = False) -> list[tuple[str, 
             continue
         with contextlib.suppress(NotFound, HeldByAlias):
             if dry_run:
-                gone = not client.holders(name, version)
+                gone = not client.holding_aliases(name, version)
             else:
                 gone = client.remove_expired(name, version, now)
             if gone:

@@ -26,7 +26,10 @@ from artfs.pending.pending_version import Owners
 from artfs.store.owners import this_process
 
 if TYPE_CHECKING:
-    from artfs.client.trees import Origin, Tree
+    from artfs.client.writable_tree import (
+        ReferenceTarget,
+        WritableTree,
+    )
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
     from artfs.model.scope import Scope
@@ -118,13 +121,13 @@ class Client(ABC):
         self.close()
 
     @abstractmethod
-    def usable(self) -> bool:
+    def is_current(self) -> bool:
         """Tells whether this is still the way to the volume: no mount of it has come or gone. Quick."""
 
     # -- the volume
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
+    def volume_status(self) -> dict[str, Any]:
         """Returns the volume's ``status``."""
 
     @abstractmethod
@@ -149,11 +152,11 @@ class Client(ABC):
         """Returns the same of one collection. Raises :class:`~artfs.errors.CollectionNotFound`."""
 
     @abstractmethod
-    def describe_collection(self, name: str, description: str) -> None:
+    def set_collection_description(self, name: str, description: str) -> None:
         """Sets the description of a collection."""
 
     @abstractmethod
-    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+    def set_collection_tags(self, name: str, tags: Sequence[str]) -> None:
         """Replaces the tags of a collection."""
 
     @abstractmethod
@@ -192,10 +195,10 @@ class Client(ABC):
         ``metadata``."""
 
     @abstractmethod
-    def directory(self, name: str, ref: str) -> Path | None:
+    def version_directory(self, name: str, ref: str) -> Path | None:
         """Returns the directory of a version where there is a mount, by its number; None without one."""
 
-    def change(
+    def relabel(
         self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any] = NOTHING
     ) -> None:
         """Sets what is no part of a version's content: ``description``, ``tags``, ``metadata``, ``ttl``.
@@ -207,10 +210,10 @@ class Client(ABC):
         records.check_fields(changes)
         ttl = changes.get("ttl")
         records.check_labels(records.Labels(**{**changes, "ttl": None if ttl == INHERIT else ttl}))
-        self._change(name, ref, changes, since)
+        self._relabel(name, ref, changes, since)
 
     @abstractmethod
-    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None: ...
+    def _relabel(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def updated_at(self, name: str, ref: str) -> str:
@@ -291,7 +294,7 @@ class Client(ABC):
         """
 
     @abstractmethod
-    def holders(self, name: str, ref: str) -> list[str]:
+    def holding_aliases(self, name: str, ref: str) -> list[str]:
         """Returns the aliases that keep a version from being removed: those that don't follow ``latest``."""
 
     # -- runs
@@ -338,7 +341,7 @@ class Client(ABC):
         """Lists the distributed ids that are pending in a collection."""
 
     @abstractmethod
-    def abandoned(self, name: str) -> list[bytes]:
+    def abandoned_ids(self, name: str) -> list[bytes]:
         """Lists those of them that processes made for themselves which are known to be dead."""
 
     @abstractmethod
@@ -389,7 +392,7 @@ class Client(ABC):
                     self._set_first_base(name, distributed_id, base)
             except BaseException:
                 with contextlib.suppress(ArtfsError, OSError):
-                    self._give_up(name, distributed_id)
+                    self._discard_untouched(name, distributed_id)
                 raise
         return started
 
@@ -409,7 +412,7 @@ class Client(ABC):
     def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None: ...
 
     @abstractmethod
-    def own(self, name: str, distributed_id: bytes) -> None:
+    def add_owner(self, name: str, distributed_id: bytes) -> None:
         """Makes a private pending version this process's own, too: a fork of the one that started it."""
 
     @abstractmethod
@@ -455,7 +458,7 @@ class Client(ABC):
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> None: ...
 
-    def look(
+    def preview_references(
         self,
         name: str,
         distributed_id: bytes,
@@ -464,24 +467,24 @@ class Client(ABC):
         *,
         checksum: bool = True,
         max_objects: int | None = None,
-    ) -> list[tuple[bytes, Origin]]:
+    ) -> list[tuple[bytes, ReferenceTarget]]:
         """Returns the references that :meth:`add_reference` would make, by path, and makes none.
 
         The pending version must be there. Raises what that does.
         """
-        return self._look(name, distributed_id, *_look_at(path, uri, max_objects), checksum)
+        return self._preview_references(name, distributed_id, *_look_at(path, uri, max_objects), checksum)
 
     @abstractmethod
-    def _look(
+    def _preview_references(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
-    ) -> list[tuple[bytes, Origin]]: ...
+    ) -> list[tuple[bytes, ReferenceTarget]]: ...
 
     @abstractmethod
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         """Returns what a pending version has changed since its base, or since nothing if it has none."""
 
     @abstractmethod
-    def filling(self, name: str, distributed_id: bytes) -> AbstractContextManager[Tree]:
+    def open_tree(self, name: str, distributed_id: bytes) -> AbstractContextManager[WritableTree]:
         """Opens the tree of a pending version to put files into it, and keeps it from being sealed meanwhile.
 
         Several may fill one tree at once. Raises :class:`~artfs.errors.DraftNotFoundError`,
@@ -489,10 +492,10 @@ class Client(ABC):
         """
 
     @abstractmethod
-    def holds(self, status: os.stat_result) -> bool:
+    def is_volume(self, status: os.stat_result) -> bool:
         """Tells whether a directory is this volume or the mount of it, into which nothing can copy itself."""
 
-    def annotate(
+    def relabel_pending(
         self,
         name: str,
         distributed_id: bytes,
@@ -515,10 +518,10 @@ class Client(ABC):
             "metadata": records.check_metadata({**metadata} if metadata else {}),
         }
         if given := {key: value for key, value in more.items() if value}:
-            self._annotate(name, distributed_id, given)
+            self._relabel_pending(name, distributed_id, given)
 
     @abstractmethod
-    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None: ...
+    def _relabel_pending(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None: ...
 
     @abstractmethod
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
@@ -562,11 +565,11 @@ class Client(ABC):
         """Gives a pending version up, with all its files.
 
         With `idle` only if no run has joined it and nothing in it has changed for so many seconds, with
-        `abandoned` only if :meth:`abandoned` lists it, else :class:`~artfs.errors.Busy`.
+        `abandoned` only if :meth:`abandoned_ids` lists it, else :class:`~artfs.errors.Busy`.
         """
 
     @abstractmethod
-    def _give_up(self, name: str, distributed_id: bytes) -> None:
+    def _discard_untouched(self, name: str, distributed_id: bytes) -> None:
         """Discards a pending version that was just started, unless others have brought something into it."""
 
 

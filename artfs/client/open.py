@@ -46,9 +46,9 @@ def open_client(path: str | os.PathLike[str]) -> Client:
             from artfs.client.mounted.mounted_client import MountedClient
 
             return MountedClient(root)
-        from artfs.client.mounted.folder import folder_around
+        from artfs.client.mounted.subtree_client import subtree_around
 
-        folder = folder_around(path)
+        folder = subtree_around(path)
         if folder is not None:
             return folder
     with Layout.open(path) as layout:

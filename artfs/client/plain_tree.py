@@ -17,8 +17,13 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
-from artfs.client.reference_writer import Referring
-from artfs.client.trees import Cursor, Origin, Staged, Tree
+from artfs.client.reference_writer import ReferenceAccess
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    StagedFile,
+    TreeCursor,
+    WritableTree,
+)
 from artfs.linux.walk import DirectoryStack
 from artfs.pending.hashes import Hashes
 from artfs.store import durable, regular_files
@@ -29,7 +34,7 @@ TEMP = b".~artfs-put."
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class PlainTree(Tree):
+class PlainTree(WritableTree):
     """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither.
 
     `hashes` are what the finish in this process knows of it.
@@ -38,40 +43,40 @@ class PlainTree(Tree):
     def __init__(
         self,
         root_fd: int,
-        referring: Referring,
+        references: ReferenceAccess,
         staging_fd: int | None = None,
         hashes: Hashes | None = None,
     ) -> None:
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
-        self._referring = referring
+        self._references = references
         if hashes is not None:
             self.algorithm = hashes.algorithm
 
-    def cursor(self) -> Cursor:
-        return _PlainCursor(self._root_fd, self._referring, self._staging_fd, self._hashes)
+    def cursor(self) -> TreeCursor:
+        return _PlainCursor(self._root_fd, self._references, self._staging_fd, self._hashes)
 
-    def learn(self, fd: int, digest: bytes) -> None:
+    def learn_digest(self, fd: int, digest: bytes) -> None:
         if self._hashes is not None:
             self._hashes.learned(os.fstat(fd), digest)
 
-    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
-        return self._referring.refer(found, run)
+    def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:
+        return self._references.add_references(found, run)
 
     def status(self) -> os.stat_result:
         return os.fstat(self._root_fd)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         with durable.directory_lock(self._root_fd if self._staging_fd is None else self._staging_fd):
             yield
 
 
-class _PlainCursor(Cursor):
+class _PlainCursor(TreeCursor):
     def __init__(
-        self, root_fd: int, referring: Referring, staging_fd: int | None, hashes: Hashes | None
+        self, root_fd: int, references: ReferenceAccess, staging_fd: int | None, hashes: Hashes | None
     ) -> None:
         self._to = DirectoryStack(os.open(b".", _ROOT, dir_fd=root_fd))
-        self._referring = referring
+        self._references = references
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 
     @property
@@ -99,28 +104,28 @@ class _PlainCursor(Cursor):
             return [name for name in found if not name.startswith(TEMP)]
         return found
 
-    def open(self, name: bytes, *, bring: bool = True) -> int:
+    def open(self, name: bytes, *, fetch: bool = True) -> int:
         fd = regular_files.open_regular(self._to.fd, name)
-        return self._referring.brought(fd) if bring else fd
+        return self._references.fetched(fd) if fetch else fd
 
-    def reference(self, name: bytes) -> Origin | None:
-        return self._referring.origin(self._path(name))
+    def reference(self, name: bytes) -> ReferenceTarget | None:
+        return self._references.origin(self._path(name))
 
     def _path(self, name: bytes) -> bytes:
         return b"/proc/self/fd/%d/%s" % (self._to.fd, name)
 
-    def target(self, name: bytes) -> bytes:
+    def symlink_target(self, name: bytes) -> bytes:
         return os.readlink(name, dir_fd=self._to.fd)
 
     def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
         return user_xattrs(self._path(name))
 
-    def make(self, name: bytes, mode: int) -> None:
+    def make_directory(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._to.fd)
 
-    def stage(self, mode: int) -> Staged:
+    def stage(self, mode: int) -> StagedFile:
         name, dir_fd = self._temp()
-        staged = Staged.create(dir_fd, name, mode)
+        staged = StagedFile.create(dir_fd, name, mode)
         if self._staging_fd is None:
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
         if self._hashes is not None:
@@ -128,28 +133,28 @@ class _PlainCursor(Cursor):
             self._hashes.forget(os.fstat(staged.fd).st_ino)
         return staged
 
-    def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
+    def stage_symlink(self, target: bytes, mtime_ns: int) -> StagedFile:
         name, dir_fd = self._temp()
         os.symlink(target, name, dir_fd=dir_fd)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
-        return Staged(dir_fd, name)
+        return StagedFile(dir_fd, name)
 
-    def stage_reference(self, origin: Origin) -> Staged:
-        return self._referring.stage(origin, self._temp()[0])
+    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
+        return self._references.stage(origin, self._temp()[0])
 
     def _temp(self) -> tuple[bytes, int]:
         if self._staging_fd is not None:
             return durable.temp_name(), self._staging_fd
         return TEMP + secrets.token_hex(8).encode(), self._root_fd
 
-    def lift(self, name: bytes) -> Staged:
+    def take(self, name: bytes) -> StagedFile:
         if self.status(name).st_nlink > 1:
             # A finish that failed may have made it a blob of the store. The mark of that finish keeps it from
             # being written in place, and the tree where it would come has none.
             raise OSError(errno.EXDEV, "a file of several names is copied, not taken", name)
-        return Staged(self._to.fd, name, kept=True)
+        return StagedFile(self._to.fd, name, kept=True)
 
-    def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
+    def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
         if replace:
             os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._to.fd)
         else:
@@ -162,7 +167,7 @@ class _PlainCursor(Cursor):
         else:
             os.unlink(name, dir_fd=self._to.fd)
 
-    def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+    def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._to.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
 
 

@@ -14,7 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from artfs.client.mounted.control_files import command
-from artfs.client.trees import Origin, Staged
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    StagedFile,
+)
 from artfs.errors import ArtfsError
 from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry
@@ -28,50 +31,50 @@ _AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must come in one
 _URI, _CHECKSUM, _ERROR = "user.artfs.uri", "user.artfs.digest", "user.artfs.error"
 
 
-class Referring(ABC):
+class ReferenceAccess(ABC):
     """How references lie in one pending tree."""
 
     @abstractmethod
-    def origin(self, path: bytes) -> Origin | None:
+    def origin(self, path: bytes) -> ReferenceTarget | None:
         """Returns what the entry at a path stands for, if it is a reference."""
 
     @abstractmethod
-    def stage(self, origin: Origin, temp: bytes) -> Staged:
+    def stage(self, origin: ReferenceTarget, temp: bytes) -> StagedFile:
         """Makes a reference that no name leads to; `temp` is one that it may have meanwhile."""
 
-    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:  # noqa: ARG002
-        """Does as :meth:`Tree.refer <artfs.client.trees.Tree.refer>`."""
+    def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:  # noqa: ARG002
+        """Does as :meth:`Tree.refer <artfs.client.writable_tree.Tree.refer>`."""
         return 0
 
     @abstractmethod
-    def brought(self, fd: int) -> int:
+    def fetched(self, fd: int) -> int:
         """Returns the bytes that an open file of the tree stands for: `fd` itself, or another one for it.
 
         Raises :class:`~artfs.errors.ReferenceFailed`.
         """
 
 
-class InVolume(Referring):
+class DirectReferences(ReferenceAccess):
     """In a volume that nobody mounted."""
 
     def __init__(self, tree: PendingTree, references: References) -> None:
         self._tree, self._references = tree, references
 
-    def origin(self, path: bytes) -> Origin | None:
+    def origin(self, path: bytes) -> ReferenceTarget | None:
         found = reference_files.origin_of(path, follow_symlinks=False)
         if found is None:
             return None
         size = os.stat(path, follow_symlinks=False).st_size
-        return Origin(os.fsdecode(found.uri), size, os.fsdecode(found.checksum))
+        return ReferenceTarget(os.fsdecode(found.uri), size, os.fsdecode(found.checksum))
 
-    def stage(self, origin: Origin, temp: bytes) -> Staged:  # noqa: ARG002
+    def stage(self, origin: ReferenceTarget, temp: bytes) -> StagedFile:  # noqa: ARG002
         self._tree.expect_references()
         found = FoundObject(b"", origin.uri, origin.size, os.fsencode(origin.checksum))
         directory = self._tree.pending_version.fd
         entry = new_reference_entry(found, b"", os.geteuid(), os.getegid())
-        return Staged(directory, reference_files.stage(directory, entry))
+        return StagedFile(directory, reference_files.stage(directory, entry))
 
-    def brought(self, fd: int) -> int:
+    def fetched(self, fd: int) -> int:
         try:
             entry = reference_files.entry_at(fd, b"", os.fstat(fd).st_size)
             if entry is None:
@@ -88,13 +91,13 @@ class InVolume(Referring):
         return self._references.open(entry)
 
 
-class OnMount(Referring):
+class MountedReferences(ReferenceAccess):
     """In a tree on a mount, which brings the bytes itself when they are read."""
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
 
-    def origin(self, path: bytes) -> Origin | None:
+    def origin(self, path: bytes) -> ReferenceTarget | None:
         try:
             uri = os.getxattr(path, _URI, follow_symlinks=False)
             size = os.stat(path, follow_symlinks=False).st_size
@@ -108,16 +111,16 @@ class OnMount(Referring):
             if error.errno != errno.ENODATA:
                 raise
             checksum = b""
-        return Origin(os.fsdecode(uri), size, os.fsdecode(checksum))
+        return ReferenceTarget(os.fsdecode(uri), size, os.fsdecode(checksum))
 
-    def stage(self, origin: Origin, temp: bytes) -> Staged:
+    def stage(self, origin: ReferenceTarget, temp: bytes) -> StagedFile:
         try:
             command(self._root_fd, _CONTROL, _line(temp, origin, None))
         except FileNotFoundError:  # it is a version by now, which has no such file
             raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
-        return Staged(self._root_fd, temp)
+        return StagedFile(self._root_fd, temp)
 
-    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:
+    def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:
         made, lines, size = 0, list[str](), 0
         for path, origin in found:
             lines.append(_line(path, origin, run))
@@ -130,7 +133,7 @@ class OnMount(Referring):
                 made, lines, size = made + len(lines), [], 0
         return made
 
-    def brought(self, fd: int) -> int:
+    def fetched(self, fd: int) -> int:
         return brought(fd)
 
 
@@ -165,8 +168,8 @@ def told(file: int | bytes, error: OSError) -> ArtfsError | OSError:
     return error
 
 
-def _line(path: bytes, origin: Origin, run: str | None) -> str:
+def _line(path: bytes, origin: ReferenceTarget, run: str | None) -> str:
     return json.dumps({"path": os.fsdecode(path), **origin._asdict(), **({"run": run} if run else {})})
 
 
-__all__ = ["InVolume", "OnMount", "Referring", "brought", "failure_of", "told"]
+__all__ = ["DirectReferences", "MountedReferences", "ReferenceAccess", "brought", "failure_of", "told"]

@@ -17,10 +17,15 @@ from typing import IO, Any
 
 from artfs.client.interface import Progress, silent
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.symlink_policy import Follow, about_kept
+from artfs.client.transfer.symlink_policy import FollowSymlinks, about_kept
 from artfs.client.transfer.tree_paths import Excludes
-from artfs.client.transfer.tree_writer import Copier, make_writable
-from artfs.client.trees import Cursor, Origin, Tree, descend
+from artfs.client.transfer.tree_writer import TreeWriter, make_writable
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    TreeCursor,
+    WritableTree,
+    descend,
+)
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.linux.walk import walk
 from artfs.sdk import arguments, current, media, objects, progress
@@ -129,22 +134,24 @@ class Adding(Reading):
             warnings.warn(kept, stacklevel=2)
 
     @contextlib.contextmanager
-    def _bringing(self, sources: Sources, shown: str, at: Sequence[bytes], overwrite: bool) -> Iterator[Tree]:
+    def _bringing(
+        self, sources: Sources, shown: str, at: Sequence[bytes], overwrite: bool
+    ) -> Iterator[WritableTree]:
         """Brings the sources, and gives the tree in which they are then."""
         draft = self._open_draft()
-        sources.look_through(self._access().holds)
+        sources.look_through(self._access().is_volume)
         with (
             progress.shown(f"adding {os.path.basename(os.path.abspath(shown))}") as tell,
-            self._copier(draft, overwrite, sources.size, tell) as copier,
+            self._writer(draft, overwrite, sources.size, tell) as writer,
         ):
-            sources.copy(copier)
+            sources.copy(writer)
             self._added = {**(self._added or {}), os.path.abspath(shown): os.fsdecode(b"/".join(at))}
-            yield copier.tree
+            yield writer.tree
 
-    def _copier(
+    def _writer(
         self, draft: Draft, overwrite: bool, total: int = 0, tell: Progress = silent
-    ) -> AbstractContextManager[Copier]:
-        return draft.copier(replace=overwrite, run=current.run_id(), total=total, progress=tell)
+    ) -> AbstractContextManager[TreeWriter]:
+        return draft.writer(replace=overwrite, run=current.run_id(), total=total, progress=tell)
 
     @contextlib.contextmanager
     def new_file(
@@ -170,9 +177,9 @@ class Adding(Reading):
         *way, last = arguments.path("name", name)
         if encoding is None and "b" not in mode:
             encoding = "utf-8"
-        with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
-            _enter(copier, at, way)
-            with copier.new(at, last) as raw:
+        with self._writer(self._open_draft(), overwrite) as writer, writer.tree.cursor() as at:
+            _enter(writer, at, way)
+            with writer.new(at, last) as raw:
                 # Around the object, not its descriptor: once that is closed, and its number another file's,
                 # nothing that is still in the buffer is written there.
                 buffer = io.BufferedWriter(raw)
@@ -202,10 +209,10 @@ class Adding(Reading):
         kind = objects.kind_of(obj)
         last += objects.missing_suffix(kind, os.fsdecode(last)).encode()
         data = kind.dump(obj)
-        with self._copier(self._open_draft(), overwrite) as copier, copier.tree.cursor() as at:
-            _enter(copier, at, way)
-            copier.data(at, last, data)
-            return self._entry(copier.tree, (*way, last))
+        with self._writer(self._open_draft(), overwrite) as writer, writer.tree.cursor() as at:
+            _enter(writer, at, way)
+            writer.data(at, last, data)
+            return self._entry(writer.tree, (*way, last))
 
     def add_reference(
         self,
@@ -243,13 +250,15 @@ class Adding(Reading):
             found = draft.look(b"/".join(way), given, checksum=bool(checksum), max_objects=most)
         except (InvalidCommand, InvalidName) as error:
             raise ValueError(f"uri: {error}") from None
-        with self._copier(draft, overwrite) as copier, copier.tree.cursor() as at:
-            copier.references(found)
-            return [self._referred(copier, at, path, origin) for path, origin in found]
+        with self._writer(draft, overwrite) as writer, writer.tree.cursor() as at:
+            writer.references(found)
+            return [self._referred(writer, at, path, origin) for path, origin in found]
 
-    def _referred(self, copier: Copier, at: Cursor, path: bytes, origin: Origin) -> ArtifactManifestEntry:
+    def _referred(
+        self, writer: TreeWriter, at: TreeCursor, path: bytes, origin: ReferenceTarget
+    ) -> ArtifactManifestEntry:
         way, _, name = path.rpartition(b"/")
-        copier.go(at, way)
+        writer.go(at, way)
         return draft_entry(self, at, name, at.status(name), origin)
 
     def __setitem__(self, name: str, obj: Any) -> None:
@@ -281,17 +290,17 @@ class Adding(Reading):
             except (FileNotFoundError, NotADirectoryError):
                 raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}") from None
 
-    def _entry(self, tree: Tree, way: Sequence[bytes]) -> ArtifactManifestEntry:
+    def _entry(self, tree: WritableTree, way: Sequence[bytes]) -> ArtifactManifestEntry:
         with tree.cursor() as at:
             descend(at, way[:-1])
             return draft_entry(self, at, way[-1], at.status(way[-1]))
 
 
-def _follow(given: str | bool) -> Follow:
+def _follow(given: str | bool) -> FollowSymlinks:
     if isinstance(given, bool):
-        return Follow.ALWAYS if given else Follow.NEVER
+        return FollowSymlinks.ALWAYS if given else FollowSymlinks.NEVER
     try:
-        return Follow(given)
+        return FollowSymlinks(given)
     except ValueError:
         raise ValueError(f"follow_symlinks={given!r} is none of 'never', 'outside' and 'always'") from None
 
@@ -301,12 +310,12 @@ def _check_policy(policy: str | None) -> None:
         raise ValueError(f"policy={policy!r} is neither 'mutable' nor 'immutable'")
 
 
-def _enter(copier: Copier, at: Cursor, way: Sequence[bytes]) -> None:
+def _enter(writer: TreeWriter, at: TreeCursor, way: Sequence[bytes]) -> None:
     for part in way:
-        copier.enter(at, part, mode=0o777)
+        writer.enter(at, part, mode=0o777)
 
 
-def _remove(at: Cursor, name: bytes) -> None:
+def _remove(at: TreeCursor, name: bytes) -> None:
     """Removes an entry with all that is in it."""
     if stat.S_ISDIR(at.status(name).st_mode):
         at.enter(name)

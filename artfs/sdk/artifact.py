@@ -303,7 +303,7 @@ class Artifact(Adding, Naming, Facts):
             what = f"{self._collection}:{answer['version']}"
             _log.warning("%s is there already: it got the given %s", what, ", ".join(updated))
         if labels.ttl_is_set:
-            self._access().change(self._collection, answer["version"], {"ttl": _ttl(labels.ttl)})
+            self._access().relabel(self._collection, answer["version"], {"ttl": _ttl(labels.ttl)})
         self.unchanged = bool(answer["unchanged"])
         self._become(self._access().version(self._collection, answer["version"]))
 
@@ -312,7 +312,7 @@ class Artifact(Adding, Naming, Facts):
         changes, since = self._labels.changed(self._saved, *STORED)
         changes = {key: value for key, value in changes.items() if value}
         if changes:
-            self._access().change(self._collection, version, changes, since)
+            self._access().relabel(self._collection, version, changes, since)
         return sorted(changes)
 
     def _find_draft(self, draft: Draft) -> None:
@@ -349,7 +349,7 @@ class Artifact(Adding, Naming, Facts):
         if labels.ttl_is_set:
             changes["ttl"] = _ttl(labels.ttl)
         if changes:
-            client.change(self._collection, version, changes, since)
+            client.relabel(self._collection, version, changes, since)
         if added := [alias for alias in labels.aliases if alias not in saved.aliases]:
             client.alias(self._collection, version, arguments.encoded_aliases(added))
         # What others have moved to another version meanwhile is theirs.
@@ -446,7 +446,7 @@ class Artifact(Adding, Naming, Facts):
             >>> artfs.Api().artifact("mnist:v0").delete(delete_aliases=True)
         """
         version, client = self._version("delete"), self._access()
-        if delete_aliases and (holders := client.holders(self._collection, version)):
+        if delete_aliases and (holders := client.holding_aliases(self._collection, version)):
             client.unalias(self._collection, holders)
         client.remove(self._collection, version)
         self._deleted = True

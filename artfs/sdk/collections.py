@@ -179,9 +179,9 @@ class ArtifactCollection:
         """
         client = self._connection.client()
         tags = arguments.tags("tags", self._tags)
-        client.describe_collection(self._name, self._description)
+        client.set_collection_description(self._name, self._description)
         if tags != list(self._facts["tags"]):
-            client.tag_collection(self._name, tags)
+            client.set_collection_tags(self._name, tags)
         self._facts = client.collection(self._name)
 
     def delete(self) -> None:
@@ -194,7 +194,7 @@ class ArtifactCollection:
         """
         client = self._connection.client()
         for version in client.versions(self._name):
-            if holders := client.holders(self._name, version["version"]):
+            if holders := client.holding_aliases(self._name, version["version"]):
                 client.unalias(self._name, holders)
             client.remove(self._name, version["version"])
         client.remove_collection(self._name)

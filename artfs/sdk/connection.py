@@ -34,7 +34,7 @@ class Connection:
         key = os.getpid(), self.path
         with _lock:
             kept = _kept.get(key)
-            if kept is None or not kept.usable():
+            if kept is None or not kept.is_current():
                 if kept is not None:
                     _old.append((key[0], kept))
                 kept = _kept[key] = open_client(self.path)

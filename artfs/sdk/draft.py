@@ -16,8 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from artfs.client.interface import Client, Progress, silent
-from artfs.client.transfer.tree_writer import Copier, Terms, in_the_way
-from artfs.client.trees import Cursor, Origin, Tree
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy, type_conflict
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    TreeCursor,
+    WritableTree,
+)
 from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotFound, VolumeError
 from artfs.linux.walk import walk
 from artfs.model.entry import SEALED_MODE
@@ -77,12 +81,12 @@ class Draft:
                     if not self.shared and not interrupted:
                         raise
                     if not self.shared:
-                        client.own(self.name, self.id)
+                        client.add_owner(self.name, self.id)
                     if interrupted and self.base is not None:
                         self._give_base(client, self.base)
                 self.started, self._owner = True, os.getpid()
             elif not self.shared and self._owner != os.getpid():
-                client.own(self.name, self.id)  # a fork, which may outlive the process that started it
+                client.add_owner(self.name, self.id)  # a fork, which may outlive the process that started it
                 self._owner = os.getpid()
         return client
 
@@ -104,26 +108,26 @@ class Draft:
             client.set_base(self.name, self.id, base)
 
     @contextlib.contextmanager
-    def tree(self) -> Iterator[Tree]:
+    def tree(self) -> Iterator[WritableTree]:
         """Opens the files, to look at them or to change them; starts the pending version."""
-        with self.start().filling(self.name, self.id) as tree:
+        with self.start().open_tree(self.name, self.id) as tree:
             yield tree
 
     @contextlib.contextmanager
-    def copier(
+    def writer(
         self,
         *,
         replace: bool = False,
         run: str | None = None,
         total: int = 0,
         progress: Progress = silent,
-    ) -> Iterator[Copier]:
+    ) -> Iterator[TreeWriter]:
         """Opens the files to bring some."""
         with self.tree() as tree:
             run = run if self.shared else None
             alone = run is None or not self._goes_on_elsewhere(run)
-            terms = Terms(replace=replace, shared=self.shared, run=run, alone=alone)
-            yield Copier(tree, terms, total, progress)
+            policy = WritePolicy(replace=replace, shared=self.shared, run=run, alone=alone)
+            yield TreeWriter(tree, policy, total, progress)
 
     def _goes_on_elsewhere(self, run: str) -> bool:
         try:
@@ -137,13 +141,15 @@ class Draft:
 
     def look(
         self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None
-    ) -> list[tuple[bytes, Origin]]:
-        """Returns the references that a URI would make; see :meth:`Client.look`."""
-        return self.start().look(self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects)
+    ) -> list[tuple[bytes, ReferenceTarget]]:
+        """Returns the references that a URI would make; see :meth:`Client.preview_references`."""
+        return self.start().preview_references(
+            self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects
+        )
 
     def note(self, **what: Any) -> None:
-        """Adds to what the version will be called and described as; see :meth:`Client.annotate`."""
-        self.start().annotate(self.name, self.id, **what)
+        """Adds to what the version will be called and described as; see :meth:`Client.relabel_pending`."""
+        self.start().relabel_pending(self.name, self.id, **what)
 
     @contextlib.contextmanager
     def joined(self, run: str | None) -> Iterator[None]:
@@ -178,11 +184,11 @@ class Draft:
 
         Raises :class:`~artfs.errors.PathConflictError` before anything is moved, for what is there already.
         """
-        with self.tree() as ours, target.copier(replace=replace, run=run) as copier:
-            with ours.cursor() as source, copier.tree.cursor() as at:
-                _agree(copier, source, at)
-            with ours.cursor() as source, copier.tree.cursor() as at:
-                _move(copier, source, at)
+        with self.tree() as ours, target.writer(replace=replace, run=run) as writer:
+            with ours.cursor() as source, writer.tree.cursor() as at:
+                _agree(writer, source, at)
+            with ours.cursor() as source, writer.tree.cursor() as at:
+                _move(writer, source, at)
         self.discard()
 
     def discard(self) -> None:
@@ -227,7 +233,7 @@ def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int)
             connection.client().discard(name, distributed_id)
 
 
-def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
+def _agree(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
     """Looks whether everything can be taken over, as far as can be told before."""
     missing = 0  # levels below a directory that the target has not got
     for step in walk(source):
@@ -240,33 +246,33 @@ def _agree(copier: Copier, source: Cursor, at: Cursor) -> None:
             if missing or not _enter_if_there(at, step.name):
                 missing += 1
         elif not missing:
-            copier.agree(at, step.name, source, step.status)
+            writer.agree(at, step.name, source, step.status)
 
 
-def _enter_if_there(at: Cursor, name: bytes) -> bool:
+def _enter_if_there(at: TreeCursor, name: bytes) -> bool:
     try:
         at.enter(name)
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        raise in_the_way(at.below(name), "a directory", "a file or symlink") from None
+        raise type_conflict(at.below(name), "a directory", "a file or symlink") from None
     return True
 
 
-def _move(copier: Copier, source: Cursor, at: Cursor) -> None:
+def _move(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
     for step in walk(source):
         if step.leaving:
             status = step.status
-            at.dress(
+            at.set_attributes(
                 mode=status.st_mode & SEALED_MODE,
                 mtime_ns=status.st_mtime_ns,
                 xattrs=source.xattrs(step.name),
             )
             at.leave()
         elif step.is_directory:
-            copier.enter(at, step.name)
+            writer.enter(at, step.name)
         else:
-            copier.move(at, step.name, source, step.status)
+            writer.move(at, step.name, source, step.status)
 
 
 __all__ = ["Draft"]

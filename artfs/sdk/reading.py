@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from artfs.client.transfer.tree_paths import no_file
-from artfs.client.trees import Cursor, Origin, descend
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    TreeCursor,
+    descend,
+)
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.linux.walk import walk
 from artfs.sdk import arguments, media, objects, outside, scopes
@@ -40,7 +44,7 @@ class Reading(Core):
         """
         draft = self._draft
         if draft is None:
-            found = self._access().directory(self._collection, self._version("directory"))
+            found = self._access().version_directory(self._collection, self._version("directory"))
         else:
             found = draft.start().pending_directory(draft.name, draft.id)
         if found is None:
@@ -283,7 +287,11 @@ def _shown_path(name: str) -> str:
 
 
 def draft_entry(
-    artifact: Reading, at: Cursor, name: bytes, status: os.stat_result, origin: Origin | None = None
+    artifact: Reading,
+    at: TreeCursor,
+    name: bytes,
+    status: os.stat_result,
+    origin: ReferenceTarget | None = None,
 ) -> ArtifactManifestEntry:
     """Returns an entry of a draft, where a cursor stands; `origin` is what a reference stands for."""
     path = os.fsdecode(at.below(name))
@@ -310,7 +318,7 @@ def draft_entry(
         size=status.st_size if kind == "file" else 0,
         mode=None if kind == "symlink" else stat.S_IMODE(status.st_mode),
         mtime_ns=status.st_mtime_ns,
-        target=os.fsdecode(at.target(name)) if kind == "symlink" else None,
+        target=os.fsdecode(at.symlink_target(name)) if kind == "symlink" else None,
         _digest=digest if kind == "file" else None,
         _artifact=artifact,
     )

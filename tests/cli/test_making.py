@@ -79,7 +79,7 @@ def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> No
     cli("put", source, "--name", name)
     cli("put", source, "--name", name, "--id", "job")
     with open_client(cli.path or cli.volume) as client:
-        client.annotate(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
+        client.relabel_pending(name, b"job", metadata={"accuracy": 0.9}, tags=["checked"])
     finished = cli("finish", f"{name}/job")
     assert finished.out == f"{name}:v0\n"
     same = f"the tree equals {name}:v0"
@@ -299,7 +299,7 @@ def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_pa
 def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
     cli("new", name, "--id", "job")
     assert cli.path is not None
-    with open_client(cli.path) as client, client.filling(name, b"job") as tree, tree.cursor() as at:
+    with open_client(cli.path) as client, client.open_tree(name, b"job") as tree, tree.cursor() as at:
         if cli.mounted:
             with at.stage(0o644):
                 assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")

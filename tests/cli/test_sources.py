@@ -10,8 +10,8 @@ import pytest
 
 from artfs.client.open import open_client
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.symlink_policy import Follow
-from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.transfer.symlink_policy import FollowSymlinks
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import Busy
 from tests.cli.running import Cli
 
@@ -198,11 +198,11 @@ def test_a_link_that_comes_while_files_are_copied(cli: Cli, name: str, tmp_path:
         (source / "f").symlink_to("../mine")
     assert cli.path is not None
     with open_client(cli.path) as client:
-        sources = Sources([os.fsencode(source)], follow=Follow.OUTSIDE)
-        sources.look_through(client.holds)
+        sources = Sources([os.fsencode(source)], follow=FollowSymlinks.OUTSIDE)
+        sources.look_through(client.is_volume)
         client.new(name, b"job")
         (source / "f").unlink()
         (source / "f").symlink_to("../secret")
-        with client.filling(name, b"job") as tree, pytest.raises(Busy, match="'f' changed while"):
-            sources.copy(Copier(tree, Terms()))
+        with client.open_tree(name, b"job") as tree, pytest.raises(Busy, match="'f' changed while"):
+            sources.copy(TreeWriter(tree, WritePolicy()))
         client.discard(name, b"job")

@@ -17,7 +17,7 @@ from artfs.client import expiry
 from artfs.client.interface import Client
 from artfs.client.open import open_client
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import AlreadyFinishedError, Busy, ReadOnly, RunsJoined, TreeTouched
 from artfs.pending import pending_version
 from artfs.pending.pending_version import PendingVersion
@@ -48,8 +48,8 @@ def put(client: Client, pending: bytes, path: bytes) -> None:
     os.write(source, b"data")
     sources = Sources([b"/proc/self/fd/%d" % source], at=path.split(b"/"))
     try:
-        with client.filling(NAME, pending) as tree:
-            sources.copy(Copier(tree, Terms(replace=True)))
+        with client.open_tree(NAME, pending) as tree:
+            sources.copy(TreeWriter(tree, WritePolicy(replace=True)))
     finally:
         os.close(source)
 
@@ -302,7 +302,7 @@ def test_a_child_that_was_forked_keeps_no_lock(client: Client, other: Client) ->
         os.close(writing)
         os.read(reading, 1)
 
-    with client.filling(NAME, b"job"):
+    with client.open_tree(NAME, b"job"):
         pid = os.fork()
         if pid == 0:
             child()

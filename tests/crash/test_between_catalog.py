@@ -130,7 +130,7 @@ def test_a_start_while_the_collection_is_removed(other: Client, tmp_path: Path) 
 
     def remove() -> None:
         with open_client(tmp_path / "volume") as third:
-            third.tag_collection(NAME, ["gone"])
+            third.set_collection_tags(NAME, ["gone"])
             third.remove_collection(NAME)
 
     with beside("start:draft:write", remove) as removed:
@@ -177,10 +177,10 @@ def test_a_version_is_given_more_time_beside_its_expiry(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str | None
 ) -> None:
     finish(tmp_path / "volume", b"job")
-    other.change(NAME, "v0", {"ttl": 0})
+    other.relabel(NAME, "v0", {"ttl": 0})
 
     def keep() -> None:
-        other.change(NAME, "v0", {"ttl": "none"})
+        other.relabel(NAME, "v0", {"ttl": "none"})
 
     if label:
         with beside(label, keep) as kept:
@@ -232,7 +232,7 @@ LISTINGS: dict[str, Callable[[Client], object]] = {
     "recover": _recover,
     "check": _check,
     "gc": _gc,
-    "describe": lambda client: client.describe(),
+    "describe": lambda client: client.volume_status(),
     "collections": lambda client: client.collections(),
     "discard": lambda client: expiry.discard_idle(client, 0),
     "expire": expiry.remove_expired,

@@ -14,8 +14,12 @@ import pytest
 
 from artfs.client.interface import Client
 from artfs.client.open import open_client
-from artfs.client.transfer.tree_writer import Copier, Terms
-from artfs.client.trees import Cursor, Origin, Tree
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    TreeCursor,
+    WritableTree,
+)
 from artfs.errors import Busy, PathConflictError
 from artfs.sdk import connection
 from artfs.sdk.connection import Connection
@@ -62,14 +66,14 @@ def other(client: Client, volume: Path) -> Iterator[Client]:
 def put(
     client: Client, pending: bytes, path: bytes, data: bytes, *, run: str | None = None, replace: bool = False
 ) -> None:
-    with client.filling(NAME, pending) as tree, tree.cursor() as at:
-        copier = Copier(tree, Terms(replace=replace, run=run))
+    with client.open_tree(NAME, pending) as tree, tree.cursor() as at:
+        writer = TreeWriter(tree, WritePolicy(replace=replace, run=run))
         way, _, name = path.rpartition(b"/")
-        copier.go(at, way)
-        copier.data(at, name, data)
+        writer.go(at, way)
+        writer.data(at, name, data)
 
 
-def remove(at: Cursor, name: bytes) -> None:
+def remove(at: TreeCursor, name: bytes) -> None:
     if stat.S_ISDIR(at.status(name).st_mode):
         at.enter(name)
         for below in at.names():
@@ -79,7 +83,7 @@ def remove(at: Cursor, name: bytes) -> None:
 
 
 def remove_directory(client: Client) -> None:
-    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         remove(at, b"dir")
 
 
@@ -94,13 +98,13 @@ PLANTED = pytest.mark.parametrize("planted", [False, True], ids=["it shows throu
 class Standing:
     """One who fills the patch and stands in `dir`, which another has planted before or not."""
 
-    def __init__(self, tree: Tree, *, run: str | None = None) -> None:
-        self.copier, self.at = Copier(tree, Terms(run=run)), tree.cursor()
-        self.copier.go(self.at, b"dir")
+    def __init__(self, tree: WritableTree, *, run: str | None = None) -> None:
+        self.writer, self.at = TreeWriter(tree, WritePolicy(run=run)), tree.cursor()
+        self.writer.go(self.at, b"dir")
 
     def write(self, name: bytes, data: bytes) -> None:
         with self.at:
-            self.copier.data(self.at, name, data)
+            self.writer.data(self.at, name, data)
 
 
 def plant(client: Client) -> None:
@@ -115,7 +119,7 @@ def test_a_directory_that_was_removed(
     """It does not come back, and nobody is told that what he brings was there already."""
     if planted:
         plant(other)
-    with client.filling(NAME, b"job") as tree:
+    with client.open_tree(NAME, b"job") as tree:
         standing = Standing(tree)
         remove_directory(other)
         with pytest.raises(Busy, match="'dir' was removed"):
@@ -126,7 +130,7 @@ def test_a_directory_that_was_removed(
 
 
 def test_a_directory_that_was_made_anew(client: Client, other: Client, volume: Path) -> None:
-    with client.filling(NAME, b"job") as tree:
+    with client.open_tree(NAME, b"job") as tree:
         standing = Standing(tree)
         replace_directory(other)
         standing.write(b"one", b"dir/one")
@@ -136,12 +140,12 @@ def test_a_directory_that_was_made_anew(client: Client, other: Client, volume: P
 
 def test_a_directory_below_one_that_was_made_anew(client: Client, other: Client) -> None:
     """Neither of them was planted when it was entered."""
-    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
-        copier = Copier(tree, Terms())
-        copier.go(at, b"dir/below")
+    with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
+        writer = TreeWriter(tree, WritePolicy())
+        writer.go(at, b"dir/below")
         replace_directory(other)
         with pytest.raises(Busy, match="'dir/below' was removed"):
-            copier.data(at, b"file", b"dir/below/file")
+            writer.data(at, b"file", b"dir/below/file")
         at.leave()
         assert at.names() == [b"theirs"]
 
@@ -151,7 +155,7 @@ def test_a_file_that_was_replaced(client: Client, other: Client, planted: bool) 
     """What comes is compared with what stands there now."""
     if planted:
         plant(other)
-    with client.filling(NAME, b"job") as tree:
+    with client.open_tree(NAME, b"job") as tree:
         standing = Standing(tree, run="run-1")
         put(other, b"job", b"dir/one", b"theirs", run="run-2", replace=True)
         with pytest.raises(PathConflictError) as conflict:
@@ -163,13 +167,13 @@ def test_a_file_that_was_replaced(client: Client, other: Client, planted: bool) 
 def test_a_file_that_was_removed(client: Client, other: Client, volume: Path, planted: bool) -> None:
     if planted:
         plant(other)
-    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         at.enter(b"dir")
-        with other.filling(NAME, b"job") as theirs, theirs.cursor() as there:
+        with other.open_tree(NAME, b"job") as theirs, theirs.cursor() as there:
             there.enter(b"dir")
             there.remove(b"one")
         assert b"one" not in at.names()
-        Copier(tree, Terms()).data(at, b"one", b"dir/one")
+        TreeWriter(tree, WritePolicy()).data(at, b"one", b"dir/one")
     version = client.finish(NAME, b"job")["version"]
     assert b"dir/one" in content(volume, version)
 
@@ -194,7 +198,7 @@ def test_a_directory_that_is_removed_while_it_is_planted(client: Client, other: 
             remove_directory(other)
 
     hook, thread = beside("overlay:lift", removing)
-    with client.filling(NAME, b"job") as tree:
+    with client.open_tree(NAME, b"job") as tree:
         standing = Standing(tree)
         with steps(hook), contextlib.suppress(Busy):
             standing.write(b"new", b"new")
@@ -209,7 +213,7 @@ def test_a_removal_that_was_cut_short(client: Client, volume: Path, monkeypatch:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with client.filling(NAME, b"job") as tree, tree.cursor() as at:
+    with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         at.enter(b"dir")
         for name in at.names():
             remove(at, name)
@@ -247,18 +251,18 @@ def test_the_run_of_a_reference_of_the_base(client: Client, volume: Path, tmp_pa
     origins = []
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
-        origins.append(Origin((tmp_path / name).as_uri(), 3, ""))
+        origins.append(ReferenceTarget((tmp_path / name).as_uri(), 3, ""))
 
-    def refer(pending: bytes, origin: Origin) -> None:
-        with client.filling(NAME, pending) as tree:
-            Copier(tree, Terms(run="run-1")).references([(b"file", origin)])
+    def refer(pending: bytes, origin: ReferenceTarget) -> None:
+        with client.open_tree(NAME, pending) as tree:
+            TreeWriter(tree, WritePolicy(run="run-1")).references([(b"file", origin)])
 
     client.new(NAME, b"runs")
     refer(b"runs", origins[0])
     client.finish(NAME, b"runs")
     client.new(NAME, b"next", base="v1")
     refer(b"next", origins[1])
-    with client.filling(NAME, b"next") as tree, tree.cursor() as at:
+    with client.open_tree(NAME, b"next") as tree, tree.cursor() as at:
         assert at.reference(b"file") == origins[1]
 
 
@@ -274,8 +278,8 @@ def test_files_of_a_draft_whose_finish_failed(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     draft = Draft(Connection(volume), NAME, "")
-    with draft.copier() as copier, copier.tree.cursor() as at:
-        copier.data(at, b"file", b"same")
+    with draft.writer() as writer, writer.tree.cursor() as at:
+        writer.data(at, b"file", b"same")
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStore, "sync", fail)
         with pytest.raises(OSError):

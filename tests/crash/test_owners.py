@@ -13,7 +13,7 @@ import pytest
 from artfs.client.interface import Client
 from artfs.client.open import open_client
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import AlreadyPending, VolumeInUse
 from artfs.store import durable, owners
 from artfs.volume.volume import Volume
@@ -93,12 +93,12 @@ def test_who_works_directly_keeps_a_daemon_out_and_the_other_way_round(mounted: 
     must("umount", mounted.point)
     with open_client(mounted.volume) as client:
         client.new(NAME, b"job")
-        with client.filling(NAME, b"job"):
+        with client.open_tree(NAME, b"job"):
             assert "is in use by another process" in artfs("mount", mounted.volume, mounted.point).stderr
         mounted.mount_again()
         with pytest.raises(VolumeInUse, match=f"process {mounted.pid} on .*, mounted at {mounted.point}"):
             client.finish(NAME, b"job")
-        assert not client.usable()
+        assert not client.is_current()
 
 
 def test_a_killed_finish_is_gone_on_with_by_another_process(volume: Path) -> None:
@@ -122,8 +122,8 @@ def put(client: Client, pending: bytes, path: str, data: bytes) -> None:
     source = os.memfd_create("source")
     os.write(source, data)
     sources = Sources([b"/proc/self/fd/%d" % source], at=[os.fsencode(path)])
-    with client.filling(NAME, pending) as tree:
-        sources.copy(Copier(tree, Terms(replace=True)))
+    with client.open_tree(NAME, pending) as tree:
+        sources.copy(TreeWriter(tree, WritePolicy(replace=True)))
     os.close(source)
 
 

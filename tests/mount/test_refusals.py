@@ -27,9 +27,9 @@ DENIED: dict[str, Callable[[Client, str], object]] = {
     "set aliases of '{name}'": lambda client, name: client.alias(name, "v0", ["best"]),
     "remove aliases of '{name}'": lambda client, name: client.unalias(name, ["good"]),
     "tag {name}:v0": lambda client, name: client.tag(name, "v0", ["x"]),
-    "change {name}:v0": lambda client, name: client.change(name, "v0", {"description": "x"}),
+    "change {name}:v0": lambda client, name: client.relabel(name, "v0", {"description": "x"}),
     "delete {name}:v0": lambda client, name: client.remove(name, "v0"),
-    "describe '{name}'": lambda client, name: client.describe_collection(name, "x"),
+    "describe '{name}'": lambda client, name: client.set_collection_description(name, "x"),
     "set the ttl of '{name}'": lambda client, name: client.set_collection_ttl(name, 1),
     "note that a run used {name}:v0": lambda client, name: client.record_use(name, "v0", "r1"),
     "start pending versions of '{name}'": lambda client, name: client.new(name, b"other"),
@@ -39,7 +39,7 @@ DENIED: dict[str, Callable[[Client, str], object]] = {
     ),
     "join {name}/job": lambda client, name: client.join(name, b"job", "r1"),
     "set the base of {name}/job": lambda client, name: client.set_base(name, b"job", "v0"),
-    "add references to {name}/job": lambda client, name: client.look(
+    "add references to {name}/job": lambda client, name: client.preview_references(
         name, b"job", b"x", "file:///etc/passwd"
     ),
     "finish {name}/job": lambda client, name: client.finish(name, b"job"),

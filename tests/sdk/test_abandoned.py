@@ -90,7 +90,7 @@ def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of
         status = client.pending_status(name, draft)
         assert status["abandoned"]
         assert client.collection(name)["abandoned"] == 1
-        assert client.describe()["abandoned"] == 1
+        assert client.volume_status()["abandoned"] == 1
     shown = {"collection": name, "distributed_id": draft.decode()}
     listed = must("--volume", place.path, "pending", name)
     assert listed.split("\t")[1] == "abandoned"
@@ -112,9 +112,9 @@ def test_a_collection_that_somebody_described_stays(place: Place, name: str, gc_
     with victim(name, DRAFT) as child:
         with open_client(place.path) as client:
             if what == "tags":
-                client.tag_collection(name, ["ours"])
+                client.set_collection_tags(name, ["ours"])
             else:
-                client.describe_collection(name, "ours")
+                client.set_collection_description(name, "ours")
         kill(child)
     assert len(gc_of()["discarded"]) == 1
     assert name in collections(place)

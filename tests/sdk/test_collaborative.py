@@ -214,9 +214,9 @@ def test_eight_processes_and_one_that_finishes(place: Place, name: str) -> None:
 _KILLED = """
 import os, sys
 import artfs as wandb
-from artfs.client import copier
+from artfs.client.transfer import tree_writer
 
-copier.set_attributes = lambda *_, **__: os._exit(9)
+tree_writer.set_attributes = lambda *_, **__: os._exit(9)
 with wandb.init() as run:
     artifact = wandb.Artifact(sys.argv[1], "dataset", distributed_id="id")
     artifact.add_file(sys.argv[2])

@@ -76,7 +76,7 @@ def _finished(name: str) -> Client:
 
 
 def _put(client: Client, name: str, path: bytes) -> None:
-    with client.filling(name, b"job") as tree, tree.cursor() as at, at.stage(0o644) as staged:
+    with client.open_tree(name, b"job") as tree, tree.cursor() as at, at.stage(0o644) as staged:
         at.publish(staged, path, replace=False)
 
 
@@ -251,7 +251,7 @@ def started_after_the_finish(name: str) -> None:
 
 @raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
 def filled_after_the_finish(name: str) -> None:
-    with _finished(name).filling(name, b"job"):
+    with _finished(name).open_tree(name, b"job"):
         pass
 
 
@@ -374,8 +374,8 @@ def both_sides_changed_a_path(name: str) -> None:
 )
 def a_fifo_is_sealed(name: str) -> None:
     with _pending(name) as client:
-        with client.filling(name, b"job") as tree, tree.cursor() as at:
-            at.make(b"d", 0o755)
+        with client.open_tree(name, b"job") as tree, tree.cursor() as at:
+            at.make_directory(b"d", 0o755)
             at.enter(b"d")
             os.mkfifo(b"pipe", dir_fd=at._to.fd)  # type: ignore[attr-defined]
         client.finish(name, b"job")
@@ -420,13 +420,13 @@ def an_alias_like_a_version(name: str) -> None:
 )
 def a_ttl_of_words(name: str) -> None:
     _saved(name)
-    _access().change(name, "v0", {"ttl": "soon"})
+    _access().relabel(name, "v0", {"ttl": "soon"})
 
 
 @raises(artfs.InvalidCommand, r"a description is valid UTF-8: '\udcff'")
 def a_description_of_no_characters(name: str) -> None:
     _saved(name)
-    _access().change(name, "v0", {"description": "\udcff"})
+    _access().relabel(name, "v0", {"description": "\udcff"})
 
 
 @raises(artfs.InvalidCommand, "a run has no statx")

@@ -20,7 +20,7 @@ from typing import Any
 from artfs.client.interface import Client
 from artfs.client.open import open_client
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import ArtfsError
 from artfs.fuse.errnos import errno_of
 from tests.mount.control import ask, command
@@ -173,7 +173,7 @@ class Directly:
         elif do == "unalias":
             access.unalias(name, [op["alias"]])
         elif do == "tag":
-            access.change(name, op["version"], {"tags": op["tags"]})
+            access.relabel(name, op["version"], {"tags": op["tags"]})
         elif do == "delete":
             access.remove(name, op["version"])
         else:
@@ -185,14 +185,14 @@ class Directly:
     def _put(self, op: Op, name: str, pending: bytes) -> None:
         at = [f"w{self._mine.number}".encode()] if op["where"] == "team" else []
         self._scratch.mkdir(exist_ok=True)
-        with self._access.filling(name, pending) as tree:
+        with self._access.open_tree(name, pending) as tree:
             for path, (seed, size) in op["files"].items():
                 staged = self._scratch / "file"
                 staged.write_bytes(bytes_of(seed, size))
                 staged.chmod(0o644)
                 sources = Sources([os.fsencode(staged)], at=[*at, *os.fsencode(path).split(b"/")])
-                sources.look_through(self._access.holds)
-                sources.copy(Copier(tree, Terms(replace=True)))
+                sources.look_through(self._access.is_volume)
+                sources.copy(TreeWriter(tree, WritePolicy(replace=True)))
 
     def _command(self, *arguments: str) -> None:
         line = [sys.executable, "-m", "artfs", "--volume", str(self._volume), *arguments]

@@ -24,10 +24,13 @@ from artfs.client.direct.overlay_tree import OverlaidTree
 from artfs.client.file_attributes import is_users, umask
 from artfs.client.interface import INHERIT, Client, Entry, nothing
 from artfs.client.plain_tree import PlainTree
-from artfs.client.reference_writer import InVolume
+from artfs.client.reference_writer import DirectReferences
 from artfs.client.transfer.tree_paths import no_file, parts, resolved
-from artfs.client.transfer.tree_writer import Copier, Terms
-from artfs.client.trees import Origin, Tree
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    WritableTree,
+)
 from artfs.errors import (
     AlreadyExists,
     AlreadyFinishedError,
@@ -74,12 +77,12 @@ class DirectClient(Client):
     def close(self) -> None:
         self._volume.close()
 
-    def usable(self) -> bool:
+    def is_current(self) -> bool:
         return self._volume.layout.mount_lock.read_owner() is None
 
     # -- the volume
 
-    def describe(self) -> dict[str, Any]:
+    def volume_status(self) -> dict[str, Any]:
         return self._volume.describe()
 
     def algorithm(self) -> Algorithm:
@@ -89,7 +92,7 @@ class DirectClient(Client):
     def volume(self) -> Iterator[Volume]:
         yield self._volume
 
-    def holds(self, status: os.stat_result) -> bool:
+    def is_volume(self, status: os.stat_result) -> bool:
         own = os.fstat(self._volume.layout.fd)
         return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
 
@@ -136,10 +139,10 @@ class DirectClient(Client):
             "latest": names.version_name(numbers[-1]) if numbers else None,
         }
 
-    def describe_collection(self, name: str, description: str) -> None:
+    def set_collection_description(self, name: str, description: str) -> None:
         self._collection(name).set_description(description)
 
-    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+    def set_collection_tags(self, name: str, tags: Sequence[str]) -> None:
         self._collection(name).set_tags(tags)
 
     def collection_ttl(self, name: str) -> int | None:
@@ -170,7 +173,7 @@ class DirectClient(Client):
         more = {"description": labels.description, "metadata": labels.metadata}
         return collection.describe(record.number) | more
 
-    def directory(self, name: str, ref: str) -> Path | None:
+    def version_directory(self, name: str, ref: str) -> Path | None:
         self._record(name, ref)
         return None
 
@@ -178,7 +181,7 @@ class DirectClient(Client):
         collection, record = self._record(name, ref)
         return collection.labels(record.number).updated_at or record.created_at
 
-    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
+    def _relabel(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
         collection, record = self._record(name, ref)
         if changes.get("ttl") == INHERIT:
             changes = {**changes, "ttl": None}
@@ -291,7 +294,7 @@ class DirectClient(Client):
         collection, record = self._record(name, ref)
         return collection.delete_version(record.number, expired_by=now)
 
-    def holders(self, name: str, ref: str) -> list[str]:
+    def holding_aliases(self, name: str, ref: str) -> list[str]:
         collection, record = self._record(name, ref)
         return collection.holders(record.number)
 
@@ -325,7 +328,7 @@ class DirectClient(Client):
     def pending_names(self, name: str) -> list[bytes]:
         return self._volume.pending_names(self._collection(name))
 
-    def abandoned(self, name: str) -> list[bytes]:
+    def abandoned_ids(self, name: str) -> list[bytes]:
         return self._volume.abandoned(self._collection(name))
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
@@ -367,7 +370,7 @@ class DirectClient(Client):
         self._volume.start(self._collection(name), distributed_id, mode=0o777 & ~umask(), owners=owners)
         return None
 
-    def own(self, name: str, distributed_id: bytes) -> None:
+    def add_owner(self, name: str, distributed_id: bytes) -> None:
         with self._held(name, distributed_id) as tree:
             tree.pending_version.own(this_process())
 
@@ -389,19 +392,19 @@ class DirectClient(Client):
     def _add_reference(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
     ) -> None:
-        found = self._look(name, distributed_id, path, uri, most, checksum)
-        with self.filling(name, distributed_id) as tree:
+        found = self._preview_references(name, distributed_id, path, uri, most, checksum)
+        with self.open_tree(name, distributed_id) as tree:
             try:
-                Copier(tree, Terms()).references(found)
+                TreeWriter(tree, WritePolicy()).references(found)
             except PathConflictError as error:
                 raise path_taken(os.fsencode(error.path)) from None
 
-    def _look(
+    def _preview_references(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
-    ) -> list[tuple[bytes, Origin]]:
+    ) -> list[tuple[bytes, ReferenceTarget]]:
         self._pending(name, distributed_id)
         found = self._volume.references.list_objects(uri, path, checksum=checksum, max_objects=most)
-        return [(where, Origin(at.uri, at.size, os.fsdecode(at.checksum))) for where, at in found]
+        return [(where, ReferenceTarget(at.uri, at.size, os.fsdecode(at.checksum))) for where, at in found]
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
         return self._volume.changes(self._pending(name, distributed_id))
@@ -410,7 +413,7 @@ class DirectClient(Client):
     def _held(self, name: str, distributed_id: bytes) -> Iterator[PendingTree]:
         """Keeps a pending version from being sealed, discarded and mounted.
 
-        Raises what :meth:`filling` does.
+        Raises what :meth:`open_tree` does.
         """
         with self._unmounted(), contextlib.ExitStack() as stack:
             deadline = time.monotonic() + _SETTLING
@@ -442,22 +445,22 @@ class DirectClient(Client):
             raise
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
+    def open_tree(self, name: str, distributed_id: bytes) -> Iterator[WritableTree]:
         with self._held(name, distributed_id) as tree, self._opened(tree) as opened:
             yield opened
 
     @contextlib.contextmanager
-    def _opened(self, tree: PendingTree) -> Iterator[Tree]:
-        root, referring = tree.open_root(), InVolume(tree, self._volume.references)
+    def _opened(self, tree: PendingTree) -> Iterator[WritableTree]:
+        root, references = tree.open_root(), DirectReferences(tree, self._volume.references)
         try:
             if tree.lower is None:
-                yield PlainTree(root, referring, tree.pending_version.fd, tree.hashes)
+                yield PlainTree(root, references, tree.pending_version.fd, tree.hashes)
             else:
-                yield OverlaidTree(tree, root, referring)
+                yield OverlaidTree(tree, root, references)
         finally:
             os.close(root)
 
-    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
+    def _relabel_pending(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
         with self._held(name, distributed_id) as tree:
             pending_labels.change(tree.pending_version, more)
 
@@ -499,7 +502,7 @@ class DirectClient(Client):
             with self._not_finished(name, distributed_id):
                 self._volume.discard(self._collection(name), distributed_id, idle=idle, abandoned=abandoned)
 
-    def _give_up(self, name: str, distributed_id: bytes) -> None:
+    def _discard_untouched(self, name: str, distributed_id: bytes) -> None:
         with self._unmounted():
             self._volume.discard(self._collection(name), distributed_id, only_empty=True)
 

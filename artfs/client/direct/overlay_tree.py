@@ -6,8 +6,8 @@ when it comes. :mod:`~artfs.pending.overlay` has the single steps, and says why 
 Other processes fill the tree at the same time, so that what a cursor once saw of its directory may be past.
 What a directory lies over is only ever taken away from it. So a lower entry shows as long as there is no
 whiteout and then, read last, still what it lies over: whiteouts go after that does. Whatever removes a name
-or plants a directory is done :meth:`alone <OverlaidTree.alone>`: else one who plants might bring back what
-was removed between his look and his step.
+or plants a directory holds :meth:`exclusive <OverlaidTree.exclusive>`: else one that plants might bring back
+what was removed between its look and its step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from artfs.client.file_attributes import Xattrs, is_users, set_attributes, user_xattrs
-from artfs.client.reference_writer import InVolume
-from artfs.client.trees import Cursor, Origin, Staged, Tree, as_run
+from artfs.client.reference_writer import DirectReferences
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    StagedFile,
+    TreeCursor,
+    WritableTree,
+    as_run,
+)
 from artfs.errors import Busy, printable
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import overlay
@@ -34,20 +40,20 @@ from artfs.store import durable, regular_files
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class OverlaidTree(Tree):
+class OverlaidTree(WritableTree):
     """The files of `tree`, which must outlive this, as must its root's descriptor."""
 
-    def __init__(self, tree: PendingTree, root_fd: int, referring: InVolume) -> None:
-        self._tree, self._root_fd, self._referring = tree, root_fd, referring
+    def __init__(self, tree: PendingTree, root_fd: int, references: DirectReferences) -> None:
+        self._tree, self._root_fd, self._references = tree, root_fd, references
 
-    def cursor(self) -> Cursor:
-        return _OverlaidCursor(self._tree, self._referring, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
+    def cursor(self) -> TreeCursor:
+        return _OverlaidCursor(self._tree, self._references, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
 
     def status(self) -> os.stat_result:
         return os.fstat(self._root_fd)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         with _alone(self._tree.pending_version.fd):
             yield
 
@@ -71,11 +77,11 @@ class _Level:
         self.lower, self.entry = overlay.lower_of(self.fd), None
 
 
-class _OverlaidCursor(Cursor):
+class _OverlaidCursor(TreeCursor):
     _way: list[_Level] = []  # for __del__, should __init__ have been interrupted
 
-    def __init__(self, tree: PendingTree, referring: InVolume, root_fd: int) -> None:
-        self._referring = referring
+    def __init__(self, tree: PendingTree, references: DirectReferences, root_fd: int) -> None:
+        self._references = references
         self._store, self._reader = tree.store, tree.store.reader
         self._staging_fd = tree.pending_version.fd
         self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
@@ -208,28 +214,28 @@ class _OverlaidCursor(Cursor):
             found.update(name for name in map(os.fsencode, os.listdir(level.fd)))
         return sorted(name for name in found if not overlay.is_reserved(name))
 
-    def open(self, name: bytes, *, bring: bool = True) -> int:
+    def open(self, name: bytes, *, fetch: bool = True) -> int:
         found = self._find(name)
         if isinstance(found, FileEntry):
             return self._store.open_verified(found.blob, found.size)
-        if isinstance(found, ReferenceEntry) and bring:
-            return self._referring.open(found)
+        if isinstance(found, ReferenceEntry) and fetch:
+            return self._references.open(found)
         if isinstance(found, os.stat_result):
             fd = regular_files.open_regular(self._way[-1].fd, name)
-            return self._referring.brought(fd) if bring else fd
+            return self._references.fetched(fd) if fetch else fd
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)
 
-    def reference(self, name: bytes) -> Origin | None:
+    def reference(self, name: bytes) -> ReferenceTarget | None:
         found = self._find(name)
         if isinstance(found, ReferenceEntry):
-            return Origin(os.fsdecode(found.uri), found.size, os.fsdecode(found.checksum))
-        return self._referring.origin(self._path(name)) if isinstance(found, os.stat_result) else None
+            return ReferenceTarget(os.fsdecode(found.uri), found.size, os.fsdecode(found.checksum))
+        return self._references.origin(self._path(name)) if isinstance(found, os.stat_result) else None
 
     def _path(self, name: bytes) -> bytes:
         return b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name)
 
-    def target(self, name: bytes) -> bytes:
+    def symlink_target(self, name: bytes) -> bytes:
         found = self._find(name)
         if isinstance(found, SymlinkEntry):
             return found.target
@@ -241,10 +247,10 @@ class _OverlaidCursor(Cursor):
             return user_xattrs(self._path(name))
         return [] if isinstance(found, SymlinkEntry) else [x for x in found.xattrs if is_users(x[0])]
 
-    def run(self, name: bytes) -> str | None:
+    def run_of(self, name: bytes) -> str | None:
         found = self._find(name)
         if isinstance(found, os.stat_result):
-            return super().run(name)
+            return super().run_of(name)
         # Not as the blob's inode says: that is of whoever stored these bytes first.
         noted = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
         return None if noted is None else as_run(noted)
@@ -256,23 +262,23 @@ class _OverlaidCursor(Cursor):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         return self._here()
 
-    def make(self, name: bytes, mode: int) -> None:
+    def make_directory(self, name: bytes, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=self._vacant(name))
 
-    def stage(self, mode: int) -> Staged:
-        return Staged.create(self._staging_fd, durable.temp_name(), mode)
+    def stage(self, mode: int) -> StagedFile:
+        return StagedFile.create(self._staging_fd, durable.temp_name(), mode)
 
-    def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
+    def stage_symlink(self, target: bytes, mtime_ns: int) -> StagedFile:
         entry = SymlinkEntry(b"", os.geteuid(), os.getegid(), mtime_ns, target)
-        return Staged(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry))
+        return StagedFile(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry))
 
-    def stage_reference(self, origin: Origin) -> Staged:
-        return self._referring.stage(origin, durable.temp_name())
+    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
+        return self._references.stage(origin, durable.temp_name())
 
-    def lift(self, name: bytes) -> Staged:
+    def take(self, name: bytes) -> StagedFile:
         raise OSError(errno.EXDEV, "what is in a patch is copied, not taken", name)
 
-    def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
+    def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
         if replace:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(self.status(name).st_mode):
@@ -307,7 +313,7 @@ class _OverlaidCursor(Cursor):
         finally:
             self.leave()
 
-    def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+    def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._here(), mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
 
 

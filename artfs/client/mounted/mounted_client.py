@@ -31,8 +31,11 @@ from artfs.client.mounted.control_files import (
     text,
 )
 from artfs.client.plain_tree import PlainTree, sweep
-from artfs.client.reference_writer import OnMount
-from artfs.client.trees import Origin, Tree
+from artfs.client.reference_writer import MountedReferences
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    WritableTree,
+)
 from artfs.errors import (
     AliasNotFound,
     AlreadyFinishedError,
@@ -81,7 +84,7 @@ class MountedClient(Client):
     def close(self) -> None:
         os.close(self._fd)
 
-    def usable(self) -> bool:
+    def is_current(self) -> bool:
         try:
             return os.path.samestat(os.fstat(self._fd), os.stat(self.root))
         except OSError:
@@ -89,18 +92,18 @@ class MountedClient(Client):
 
     # -- the volume
 
-    def describe(self) -> dict[str, Any]:
+    def volume_status(self) -> dict[str, Any]:
         status: dict[str, Any] = document(self._fd, b".artfs/status")
         return status
 
     def algorithm(self) -> Algorithm:
-        return Algorithm.named(self.describe()["hash"])
+        return Algorithm.named(self.volume_status()["hash"])
 
     @contextlib.contextmanager
     def volume(self) -> Iterator[Volume]:
         from artfs.volume.volume import Volume
 
-        status = self.describe()
+        status = self.volume_status()
         volume: Volume | None
         try:
             volume = Volume.open(status["store"])
@@ -118,11 +121,11 @@ class MountedClient(Client):
         with volume:
             yield volume
 
-    def holds(self, status: os.stat_result) -> bool:
+    def is_volume(self, status: os.stat_result) -> bool:
         if self._own is None:
             self._own = {_identity(os.fstat(self._fd))}
             with contextlib.suppress(ArtfsError, OSError):
-                self._own.add(_identity(os.stat(self.describe()["store"])))
+                self._own.add(_identity(os.stat(self.volume_status()["store"])))
         return _identity(status) in self._own
 
     # -- collections and versions
@@ -138,11 +141,11 @@ class MountedClient(Client):
         with self._collection(name) as fd:
             return self._summary(name, fd)
 
-    def describe_collection(self, name: str, description: str) -> None:
+    def set_collection_description(self, name: str, description: str) -> None:
         with may(f"describe '{name}'"), self._collection(name) as fd:
             command(fd, b".artfs/description", records.check_description(description))
 
-    def tag_collection(self, name: str, tags: Sequence[str]) -> None:
+    def set_collection_tags(self, name: str, tags: Sequence[str]) -> None:
         with self._collection(name) as fd:
             command(fd, b".artfs/tags", "\n".join(records.check_tags(tags)))
 
@@ -243,7 +246,7 @@ class MountedClient(Client):
             status["metadata"] = document(fd, b".artfs/metadata.json")
         return status
 
-    def directory(self, name: str, ref: str) -> Path | None:
+    def version_directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
             return self.root / name / sealed_trees.number_of(fd)
 
@@ -251,7 +254,7 @@ class MountedClient(Client):
         with self._version(name, ref) as fd:
             return text(fd, b".artfs/updated_at")
 
-    def _change(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
+    def _relabel(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
         with may(f"change {name}:{ref}"), self._version(name, ref) as fd:
             relabel(fd, changes, since)
 
@@ -329,7 +332,7 @@ class MountedClient(Client):
             self.remove(name, status["version"])
         return expired
 
-    def holders(self, name: str, ref: str) -> list[str]:
+    def holding_aliases(self, name: str, ref: str) -> list[str]:
         with self._version(name, ref) as version, self._collection(name) as fd:
             return _holders(fd, sealed_trees.number_of(version))
 
@@ -379,7 +382,7 @@ class MountedClient(Client):
         with self._collection(name) as fd:
             return _listed(fd, b"pending")
 
-    def abandoned(self, name: str) -> list[bytes]:
+    def abandoned_ids(self, name: str) -> list[bytes]:
         with self._collection(name) as fd:
             return _abandoned(fd)
 
@@ -445,7 +448,7 @@ class MountedClient(Client):
             self._note_owner(name, distributed_id, {"collection": owners.collection})
         return self.root / name / "pending" / os.fsdecode(distributed_id)
 
-    def own(self, name: str, distributed_id: bytes) -> None:
+    def add_owner(self, name: str, distributed_id: bytes) -> None:
         self._note_owner(name, distributed_id, {})
 
     def _note_owner(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
@@ -469,12 +472,12 @@ class MountedClient(Client):
     ) -> None:
         self._ask_for(name, distributed_id, path, uri, most, checksum, dry_run=False)
 
-    def _look(
+    def _preview_references(
         self, name: str, distributed_id: bytes, path: bytes, uri: str, most: int, checksum: bool
-    ) -> list[tuple[bytes, Origin]]:
+    ) -> list[tuple[bytes, ReferenceTarget]]:
         answer = self._ask_for(name, distributed_id, path, uri, most, checksum, dry_run=True)
         found = map(json.loads, answer.splitlines()) if answer != b"ok\n" else ()  # of an empty directory
-        return [(os.fsencode(at.pop("path")), Origin(**at)) for at in found]
+        return [(os.fsencode(at.pop("path")), ReferenceTarget(**at)) for at in found]
 
     def _ask_for(
         self,
@@ -498,10 +501,10 @@ class MountedClient(Client):
             return _changes(fd, b".artfs/changes")
 
     @contextlib.contextmanager
-    def filling(self, name: str, distributed_id: bytes) -> Iterator[Tree]:
+    def open_tree(self, name: str, distributed_id: bytes) -> Iterator[WritableTree]:
         with self._pending(name, distributed_id) as fd:
             try:
-                yield PlainTree(fd, OnMount(fd))
+                yield PlainTree(fd, MountedReferences(fd))
             except ArtfsError:
                 raise
             except BaseException as error:
@@ -520,7 +523,7 @@ class MountedClient(Client):
             return self._finished(collection, name, distributed_id)
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
-    def _annotate(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
+    def _relabel_pending(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
         with _may("change", name, distributed_id), self._pending(name, distributed_id) as fd:
             relabel(fd, more, ADDING)
 
@@ -551,7 +554,7 @@ class MountedClient(Client):
         with _may("discard", name, distributed_id), self._pending(name, distributed_id) as fd:
             command(fd, b".artfs/discard", " ".join(words), answer=False)
 
-    def _give_up(self, name: str, distributed_id: bytes) -> None:
+    def _discard_untouched(self, name: str, distributed_id: bytes) -> None:
         with self._collection(name) as fd:
             os.rmdir(b"pending/" + distributed_id, dir_fd=fd)
 

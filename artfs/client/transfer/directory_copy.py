@@ -15,9 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from artfs.client.file_attributes import user_xattrs
-from artfs.client.transfer.symlink_policy import Following
-from artfs.client.transfer.tree_writer import Copier
-from artfs.client.trees import Cursor, descend
+from artfs.client.transfer.symlink_policy import SourceDirectories
+from artfs.client.transfer.tree_writer import TreeWriter
+from artfs.client.writable_tree import (
+    TreeCursor,
+    descend,
+)
 from artfs.errors import naming
 from artfs.linux.walk import WalkEntry
 from artfs.model.entry import SEALED_MODE
@@ -39,22 +42,22 @@ class _Left:
     xattrs: Sequence[tuple[bytes, bytes]]
 
 
-class Bringing:
+class DirectoryCopy:
     """The target of one walk; ``at`` stands where the walk does. It belongs to the thread that walks.
 
     Used in a ``with`` statement, whose block calls :meth:`finish` at its end. When the statement ends,
     however it does, no other thread works on the tree any more.
     """
 
-    def __init__(self, copier: Copier) -> None:
-        self._copier = copier
-        self.at: Cursor = copier.tree.cursor()
+    def __init__(self, writer: TreeWriter) -> None:
+        self._writer = writer
+        self.at: TreeCursor = writer.tree.cursor()
         self._left: list[_Left] = []
         self._pool: ThreadPoolExecutor | None = None
         self._running: list[Future[None]] = []
         self._finished = False
 
-    def __enter__(self) -> Bringing:
+    def __enter__(self) -> DirectoryCopy:
         return self
 
     def finish(self) -> None:
@@ -66,7 +69,7 @@ class Bringing:
 
     def __exit__(self, *_: object) -> None:
         if not self._finished:
-            self._copier.stop()
+            self._writer.stop()
         if self._pool is not None:
             _join(self._pool)
         self.at.close()
@@ -76,10 +79,10 @@ class Bringing:
 
         What only its owner may see of the source, nobody else sees meanwhile either.
         """
-        self._copier.restrict(self.at, status.st_mode)
+        self._writer.restrict(self.at, status.st_mode)
 
     def enter(self, name: bytes) -> None:
-        self._copier.enter(self.at, name)
+        self._writer.enter(self.at, name)
 
     def leave(self, found: WalkEntry, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
         """Leaves the directory `found`, which has these user xattrs."""
@@ -90,7 +93,7 @@ class Bringing:
         """Gives where the walk began the attributes of the directory that it went through."""
         self._leave(os.fstat(source_fd), user_xattrs(source_fd))
 
-    def file(self, directory: Following, found: WalkEntry) -> None:
+    def file(self, directory: SourceDirectories, found: WalkEntry) -> None:
         """Copies a file of a source's directory, now or by and by."""
         with naming(found.path):
             source = io.FileIO(directory.open(found.name))
@@ -109,12 +112,12 @@ class Bringing:
         path = self.at.path
         return tuple(path.split(b"/")) if path else ()
 
-    def _copy(self, at: Cursor, found: WalkEntry, source: io.FileIO) -> None:
+    def _copy(self, at: TreeCursor, found: WalkEntry, source: io.FileIO) -> None:
         with source:
-            self._copier.file(at, found.name, source.fileno())
+            self._writer.file(at, found.name, source.fileno())
 
     def _copy_elsewhere(self, way: Sequence[bytes], found: WalkEntry, source: io.FileIO) -> None:
-        with self._copier.tree.cursor() as at, naming(found.path):
+        with self._writer.tree.cursor() as at, naming(found.path):
             descend(at, way)
             self._copy(at, found, source)
 
@@ -123,11 +126,11 @@ class Bringing:
 
     def _dress(self) -> None:
         here: tuple[bytes, ...] = ()
-        with self._copier.tree.cursor() as at:
+        with self._writer.tree.cursor() as at:
             for left in self._left:
                 _go(at, here, left.way)
                 here = left.way
-                self._copier.dress(at, mode=left.mode, mtime_ns=left.mtime_ns, xattrs=left.xattrs)
+                self._writer.dress(at, mode=left.mode, mtime_ns=left.mtime_ns, xattrs=left.xattrs)
 
 
 def _join(pool: ThreadPoolExecutor) -> None:
@@ -147,7 +150,7 @@ def _join(pool: ThreadPoolExecutor) -> None:
         raise interrupted
 
 
-def _go(at: Cursor, here: Sequence[bytes], there: Sequence[bytes]) -> None:
+def _go(at: TreeCursor, here: Sequence[bytes], there: Sequence[bytes]) -> None:
     shared = 0
     while shared < min(len(here), len(there)) and here[shared] == there[shared]:
         shared += 1

@@ -31,7 +31,7 @@ _TEMP = b".~artfs-get."  # legal in a pending tree too
 
 
 @dataclass(slots=True)
-class Got:
+class GetResult:
     """What was written, and where."""
 
     collection: str
@@ -59,7 +59,7 @@ def get(
     prefix: bytes = b"",
     may_miss: Container[bytes] = (),
     progress: Progress = silent,
-) -> Got:
+) -> GetResult:
     """Copies a version, or what is at and below `prefix`, into `directory`: by default `NAME-vN` here.
 
     The directory is made if it is not there. Files that are there already are replaced; what is in the way of
@@ -75,7 +75,7 @@ def get(
     entries = client.walk(name, version, prefix)
     root = _Left.of(next(entries))
     total = 0 if prefix else int(status["size"])
-    got = Got(name, version, directory)
+    got = GetResult(name, version, directory)
     made = _make(directory)
     with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
         for entry in entries:
@@ -114,7 +114,7 @@ class _Left:
 class _Writer:
     """The target of one get, and the directory of it that is being written."""
 
-    def __init__(self, target: int, got: Got, total: int, progress: Progress) -> None:
+    def __init__(self, target: int, got: GetResult, total: int, progress: Progress) -> None:
         self._to = DirectoryStack(target)
         self._entered: list[_Left] = []
         self._got, self._total, self._progress, self._done = got, total, progress, 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from artfs.client.interface import Client, Progress, silent
 from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.tree_writer import Copier, Terms
+from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import AlreadyPending, ArtfsError
 from artfs.model import names
 
@@ -41,12 +41,12 @@ def put(
         if word != names.LATEST:
             names.check_alias(word)
     names.check_collection(name)
-    sources.look_through(client.holds)
+    sources.look_through(client.is_volume)
     draft = names.private_id()
     try:
         client.new(name, draft, kind=kind, base=base, private=True)
-        with client.filling(name, draft) as tree:
-            sources.copy(Copier(tree, Terms(replace=True, shared=False), sources.size, progress))
+        with client.open_tree(name, draft) as tree:
+            sources.copy(TreeWriter(tree, WritePolicy(replace=True, shared=False), sources.size, progress))
         progress("finish", 0, 0)
         answer = client.finish(name, draft, aliases)
     except BaseException:
@@ -75,16 +75,16 @@ def add(
     """
     for word in aliases:
         names.check_alias(word)
-    sources.look_through(client.holds)
+    sources.look_through(client.is_volume)
     try:
         client.new(name, distributed_id, kind=kind, base=base)
     except AlreadyPending:
         if base is not None and client.pending_status(name, distributed_id)["base"] != base:
             client.set_base(name, distributed_id, base)
     if aliases:
-        client.annotate(name, distributed_id, aliases=aliases)
-    with client.filling(name, distributed_id) as tree:
-        sources.copy(Copier(tree, Terms(replace=True), sources.size, progress))
+        client.relabel_pending(name, distributed_id, aliases=aliases)
+    with client.open_tree(name, distributed_id) as tree:
+        sources.copy(TreeWriter(tree, WritePolicy(replace=True), sources.size, progress))
     return client.pending_status(name, distributed_id)
 
 

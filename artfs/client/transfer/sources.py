@@ -14,11 +14,11 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from artfs.client.transfer.directory_copy import Bringing
-from artfs.client.transfer.symlink_policy import READ, Decisions, Follow, Following
+from artfs.client.transfer.directory_copy import DirectoryCopy
+from artfs.client.transfer.symlink_policy import READ, FollowSymlinks, LinkDecisions, SourceDirectories
 from artfs.client.transfer.tree_paths import Excludes
-from artfs.client.transfer.tree_writer import Copier
-from artfs.client.trees import Cursor
+from artfs.client.transfer.tree_writer import TreeWriter
+from artfs.client.writable_tree import TreeCursor
 from artfs.errors import CannotSeal, InvalidCommand, naming, printable
 from artfs.linux.walk import walk
 from artfs.model import names
@@ -40,11 +40,11 @@ class Sources:
     paths: Sequence[bytes]
     excludes: Excludes = field(default_factory=lambda: Excludes(()))
     at: Sequence[bytes] | None = None
-    follow: Follow = Follow.OUTSIDE
+    follow: FollowSymlinks = FollowSymlinks.OUTSIDE
     files: int = 0
     size: int = 0
     kept: list[tuple[bytes, str]] = field(default_factory=list)
-    _decisions: dict[bytes, Decisions] = field(default_factory=dict)
+    _decisions: dict[bytes, LinkDecisions] = field(default_factory=dict)
 
     def look_through(self, holds: Callable[[os.stat_result], bool]) -> None:
         """Counts, and refuses what can't be brought; `holds` tells a directory that is the volume itself.
@@ -59,8 +59,8 @@ class Sources:
         for source in self.paths:
             status = os.stat(source)
             if stat.S_ISDIR(status.st_mode):
-                decisions = Decisions()
-                with Following(os.open(source, _ROOT), self.follow, decisions, holds) as directories:
+                decisions = LinkDecisions()
+                with SourceDirectories(os.open(source, _ROOT), self.follow, decisions, holds) as directories:
                     if holds(status):
                         raise InvalidCommand(f"'{printable(source)}' is the volume itself")
                     for found in walk(directories, self.wanted):
@@ -102,52 +102,52 @@ class Sources:
             if other is not source and (other or kind != stat.S_IFDIR):
                 raise InvalidCommand(f"'{printable(path)}' is there twice: '{printable(source)}' has it too")
 
-    def copy(self, copier: Copier) -> None:
+    def copy(self, writer: TreeWriter) -> None:
         """Copies everything into the copier's tree."""
         for source in self.paths:
             if os.path.isdir(source):
-                with Bringing(copier) as bringing:
-                    self._copy_directory(source, copier, bringing)
-                    bringing.finish()
+                with DirectoryCopy(writer) as copy:
+                    self._copy_directory(source, writer, copy)
+                    copy.finish()
             elif not self.excludes.match(_base(source), directory=False):
-                with copier.tree.cursor() as at, naming(source):
-                    self._copy_file(source, copier, at)
+                with writer.tree.cursor() as at, naming(source):
+                    self._copy_file(source, writer, at)
 
-    def _copy_file(self, source: bytes, copier: Copier, at: Cursor) -> None:
+    def _copy_file(self, source: bytes, writer: TreeWriter, at: TreeCursor) -> None:
         """Copies a file that was named itself: a symlink means what it points to."""
         *way, name = [_base(source)] if self.at is None else self.at
         for part in way:
-            copier.enter(at, part, mode=0o777)
+            writer.enter(at, part, mode=0o777)
         fd = os.open(source, READ & ~os.O_NOFOLLOW)
         try:
-            copier.file(at, name, fd)
+            writer.file(at, name, fd)
         finally:
             os.close(fd)
 
-    def _copy_directory(self, source: bytes, copier: Copier, bringing: Bringing) -> None:
-        at = bringing.at
+    def _copy_directory(self, source: bytes, writer: TreeWriter, copy: DirectoryCopy) -> None:
+        at = copy.at
         for part in self.at or ():
-            copier.enter(at, part, mode=0o777)
-        decisions = self._decisions.get(source, Decisions())
-        with Following(os.open(source, _ROOT), self.follow, decisions) as directories:
-            bringing.start_top(os.fstat(directories.fd))
+            writer.enter(at, part, mode=0o777)
+        decisions = self._decisions.get(source, LinkDecisions())
+        with SourceDirectories(os.open(source, _ROOT), self.follow, decisions) as directories:
+            copy.start_top(os.fstat(directories.fd))
             for found in walk(directories, self.wanted):
                 kind = stat.S_IFMT(found.status.st_mode)
                 names.check_entry_name(found.name)
                 if found.leaving:
-                    bringing.leave(found, directories.left_xattrs)
+                    copy.leave(found, directories.left_xattrs)
                 elif kind == stat.S_IFDIR:
-                    if copier.tree.is_root(found.status):
+                    if writer.tree.is_root(found.status):
                         raise InvalidCommand(f"'{printable(found.path)}' is the pending version itself")
                     with naming(found.path):
-                        bringing.enter(found.name)
+                        copy.enter(found.name)
                 elif kind == stat.S_IFLNK:
                     with naming(found.path):
                         target = os.readlink(found.name, dir_fd=directories.fd)
-                        copier.symlink(at, found.name, target, found.status.st_mtime_ns)
+                        writer.symlink(at, found.name, target, found.status.st_mtime_ns)
                 else:
-                    bringing.file(directories, found)
-            bringing.leave_top(directories.fd)
+                    copy.file(directories, found)
+            copy.leave_top(directories.fd)
 
     def wanted(self, path: bytes, status: os.stat_result) -> bool:
         return not self.excludes or not self.excludes.match(path, directory=stat.S_ISDIR(status.st_mode))

@@ -25,7 +25,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3  # links that are named in a line about all of them
 
 
-class Follow(enum.StrEnum):
+class FollowSymlinks(enum.StrEnum):
     """Which symlinks are followed."""
 
     NEVER = "never"
@@ -36,7 +36,7 @@ class Follow(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class Decisions:
+class LinkDecisions:
     """What became of the links of one source, by path: the inode that is followed to; None for a link that
     stays one."""
 
@@ -57,20 +57,20 @@ class _Base:
     above: frozenset[Identity]
 
 
-class Following(DirectoryStack):
+class SourceDirectories(DirectoryStack):
     """The directories of a source, from its root down to where a walk stands."""
 
     def __init__(
         self,
         root_fd: int,
-        follow: Follow,
-        decisions: Decisions,
+        follow: FollowSymlinks,
+        decisions: LinkDecisions,
         is_volume: Callable[[os.stat_result], bool] = lambda _: False,
     ) -> None:
         """Owns `root_fd` from now on, also after a failure. `is_volume` tells what is never followed into."""
         super().__init__(root_fd)
         self._follow, self._decisions, self._is_volume = follow, decisions, is_volume
-        self._bases = [self._base()] if follow is Follow.OUTSIDE else []
+        self._bases = [self._base()] if follow is FollowSymlinks.OUTSIDE else []
         self._target: tuple[bytes, Identity] | None = None
         #: Why the link that :meth:`find` found last stays one though it leads to nothing in the source.
         self.kept: str | None = None
@@ -84,7 +84,7 @@ class Following(DirectoryStack):
         """
         self._target = self.kept = None
         status = super().find(name)
-        if status is None or not stat.S_ISLNK(status.st_mode) or self._follow is Follow.NEVER:
+        if status is None or not stat.S_ISLNK(status.st_mode) or self._follow is FollowSymlinks.NEVER:
             return status
         path = self.below(name)
         decisions = self._decisions
@@ -110,11 +110,11 @@ class Following(DirectoryStack):
             return
         fd = self._open_target(name, DIRECTORY & ~os.O_NOFOLLOW)
         self._push(fd, name)
-        if self._follow is Follow.OUTSIDE:
+        if self._follow is FollowSymlinks.OUTSIDE:
             self._bases.append(self._base())
 
     def _push(self, fd: int, name: bytes) -> None:
-        if self._follow is not Follow.NEVER and identity(fd) in self._identities:
+        if self._follow is not FollowSymlinks.NEVER and identity(fd) in self._identities:
             os.close(fd)
             raise OSError(errno.ELOOP, "a symlink leads back up", name)
         super()._push(fd, name)
@@ -149,7 +149,7 @@ class Following(DirectoryStack):
 
     def _decide(self, name: bytes, path: bytes) -> os.stat_result | None:
         """Returns the status of what a link leads to if it is followed."""
-        if self._follow is Follow.ALWAYS:
+        if self._follow is FollowSymlinks.ALWAYS:
             with naming(path):
                 return os.stat(name, dir_fd=self.fd)
         try:
@@ -226,4 +226,4 @@ def _real_path(fd: int) -> bytes:
     return os.readlink(b"/proc/self/fd/%d" % fd)
 
 
-__all__ = ["Decisions", "Follow", "Following", "about_kept"]
+__all__ = ["FollowSymlinks", "LinkDecisions", "SourceDirectories", "about_kept"]

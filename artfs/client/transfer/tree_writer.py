@@ -23,7 +23,12 @@ from dataclasses import dataclass
 
 from artfs.client.file_attributes import Xattrs, set_attributes, umask, user_xattrs
 from artfs.client.interface import Progress, silent
-from artfs.client.trees import Cursor, Origin, Staged, Tree
+from artfs.client.writable_tree import (
+    ReferenceTarget,
+    StagedFile,
+    TreeCursor,
+    WritableTree,
+)
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
 from artfs.linux.file_copy import copy_file
 from artfs.model.digest import Hasher
@@ -34,7 +39,7 @@ _ATTEMPTS = 100  # of a name, against others that bring the same path at the sam
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WritePolicy:
     """On what terms files come into a tree.
 
     With `replace` they take the place of what is there; else of nothing but what `run` brought itself: where
@@ -64,11 +69,13 @@ _Compare = Callable[[], bool]
 _Fill = Callable[[int, Hasher | None], bool]
 
 
-class Copier:
+class TreeWriter:
     """The target of one operation."""
 
-    def __init__(self, tree: Tree, terms: Terms, total: int = 0, progress: Progress = silent) -> None:
-        self.tree, self._terms = tree, terms
+    def __init__(
+        self, tree: WritableTree, policy: WritePolicy, total: int = 0, progress: Progress = silent
+    ) -> None:
+        self.tree, self._policy = tree, policy
         self._done, self._total, self._progress = 0, total, progress
         self._lock = threading.Lock()
         self._stopped = False
@@ -77,48 +84,48 @@ class Copier:
 
     # -- directories
 
-    def enter(self, at: Cursor, name: bytes, *, mode: int = 0o700) -> None:
+    def enter(self, at: TreeCursor, name: bytes, *, mode: int = 0o700) -> None:
         """Goes down into a directory, which is made with that mode if it is not there; writable for us."""
         try:
-            at.make(name, mode)
+            at.make_directory(name, mode)
         except FileExistsError:
             try:
                 at.enter(name)
             except NotADirectoryError:
-                raise in_the_way(at.below(name), "a directory", "a file or symlink") from None
+                raise type_conflict(at.below(name), "a directory", "a file or symlink") from None
             _open_up(at, at.status())
         else:
             at.enter(name)
 
-    def restrict(self, at: Cursor, mode: int) -> None:
+    def restrict(self, at: TreeCursor, mode: int) -> None:
         """Takes from others what `mode` doesn't grant them of the directory where `at` stands."""
         found = stat.S_IMODE(at.status().st_mode)
         if found & ~mode & 0o077:
             with self._unless_theirs(at):
-                at.dress(mode=found & (mode | 0o700), mtime_ns=at.status().st_mtime_ns, xattrs=())
+                at.set_attributes(mode=found & (mode | 0o700), mtime_ns=at.status().st_mtime_ns, xattrs=())
 
-    def dress(self, at: Cursor, *, mode: int, mtime_ns: int, xattrs: Xattrs) -> None:
+    def dress(self, at: TreeCursor, *, mode: int, mtime_ns: int, xattrs: Xattrs) -> None:
         """Gives the directory where `at` stands its attributes.
 
         The root of a tree that others fill stays writable for its owner, and is left as it is by everybody
         else.
         """
-        if self._terms.shared and not at.path:
+        if self._policy.shared and not at.path:
             mode |= stat.S_IRWXU
         with self._unless_theirs(at):
-            at.dress(mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
+            at.set_attributes(mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
 
     @contextlib.contextmanager
-    def _unless_theirs(self, at: Cursor) -> Iterator[None]:
+    def _unless_theirs(self, at: TreeCursor) -> Iterator[None]:
         try:
             yield
         except PermissionError:
-            if not self._terms.shared or at.path:
+            if not self._policy.shared or at.path:
                 raise
 
     # -- files and symlinks
 
-    def file(self, at: Cursor, name: bytes, source: int) -> None:
+    def file(self, at: TreeCursor, name: bytes, source: int) -> None:
         """Copies an open file, with mode, mtime and user xattrs."""
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
@@ -137,7 +144,7 @@ class Copier:
 
         self._write(at, name, mode, fill, lambda: _same_file(at, name, source))
 
-    def data(self, at: Cursor, name: bytes, content: bytes) -> None:
+    def data(self, at: TreeCursor, name: bytes, content: bytes) -> None:
         """Makes a file of bytes that are at hand."""
 
         def fill(fd: int, hasher: Hasher | None) -> bool:
@@ -153,26 +160,26 @@ class Copier:
 
         self._write(at, name, 0o666, fill, same)
 
-    def symlink(self, at: Cursor, name: bytes, target: bytes, mtime_ns: int) -> None:
+    def symlink(self, at: TreeCursor, name: bytes, target: bytes, mtime_ns: int) -> None:
         def same() -> bool:
-            return at.target(name) == target
+            return at.symlink_target(name) == target
 
-        self._take(at, name, lambda: at.stage_link(target, mtime_ns), same)
+        self._take(at, name, lambda: at.stage_symlink(target, mtime_ns), same)
 
-    def references(self, found: Sequence[tuple[bytes, Origin]]) -> None:
+    def references(self, found: Sequence[tuple[bytes, ReferenceTarget]]) -> None:
         """Makes files whose bytes are elsewhere, by path, and the directories above them."""
         with self.tree.cursor() as at:
             made = 0
-            if not self._terms.replace:
+            if not self._policy.replace:
                 for way in sorted({path.rpartition(b"/")[0] for path, _ in found}):
                     self.go(at, way)
-                made = self.tree.refer(found, self._terms.run)
+                made = self.tree.add_references(found, self._policy.run)
             for path, origin in found[made:]:
                 way, _, name = path.rpartition(b"/")
                 self.go(at, way)
                 self.reference(at, name, origin)
 
-    def go(self, at: Cursor, path: bytes) -> None:
+    def go(self, at: TreeCursor, path: bytes) -> None:
         """Goes from where a cursor stands to a directory, which is made if it is not there."""
         here, there = (way.split(b"/") if way else [] for way in (at.path, path))
         shared = 0
@@ -183,20 +190,20 @@ class Copier:
         for name in there[shared:]:
             self.enter(at, name, mode=0o777)
 
-    def reference(self, at: Cursor, name: bytes, origin: Origin) -> None:
+    def reference(self, at: TreeCursor, name: bytes, origin: ReferenceTarget) -> None:
         """Makes a file whose bytes are elsewhere."""
 
-        def stage() -> Staged:
+        def stage() -> StagedFile:
             staged = at.stage_reference(origin)
             self._mark(b"/proc/self/fd/%d/%s" % (staged.dir_fd, staged.name))
             return staged
 
         self._take(at, name, stage, lambda: at.reference(name) == origin)
 
-    def move(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
+    def move(self, at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> None:
         """Takes a file or symlink from another tree; where that can't be, copies it and leaves it there."""
         if stat.S_ISLNK(status.st_mode):
-            self.symlink(at, name, source.target(name), status.st_mtime_ns)
+            self.symlink(at, name, source.symlink_target(name), status.st_mtime_ns)
             return
         origin = source.reference(name)
         if origin is not None:
@@ -205,8 +212,8 @@ class Copier:
         fd = source.open(name)
         try:
 
-            def lift() -> Staged:
-                lifted = source.lift(name)
+            def lift() -> StagedFile:
+                lifted = source.take(name)
                 self._mark(fd)
                 return lifted
 
@@ -225,7 +232,7 @@ class Copier:
             os.close(fd)
 
     @contextlib.contextmanager
-    def new(self, at: Cursor, name: bytes) -> Iterator[io.FileIO]:
+    def new(self, at: TreeCursor, name: bytes) -> Iterator[io.FileIO]:
         """Gives a file to be written, which the block may close; it gets its name if the block ends well."""
         with at.stage(0o666) as staged:
             self._mark(staged.fd)
@@ -239,10 +246,10 @@ class Copier:
 
             self._publish(at, name, staged, same)
 
-    def agree(self, at: Cursor, name: bytes, source: Cursor, status: os.stat_result) -> None:
+    def agree(self, at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> None:
         """Changes nothing, and raises what taking over an entry would raise for what stands there now."""
         if stat.S_ISLNK(status.st_mode):
-            self._standing(at, name, lambda: at.target(name) == source.target(name))
+            self._standing(at, name, lambda: at.symlink_target(name) == source.symlink_target(name))
             return
         origin = source.reference(name)
         if origin is not None:
@@ -260,10 +267,10 @@ class Copier:
 
     # -- inside
 
-    def _write(self, at: Cursor, name: bytes, mode: int, fill: _Fill, same: _Compare) -> None:
-        algorithm = None if self._terms.shared else self.tree.algorithm
+    def _write(self, at: TreeCursor, name: bytes, mode: int, fill: _Fill, same: _Compare) -> None:
+        algorithm = None if self._policy.shared else self.tree.algorithm
 
-        def complete(staged: Staged) -> bytes | None:
+        def complete(staged: StagedFile) -> bytes | None:
             hasher = None if algorithm is None else algorithm.hasher()
             self._mark(staged.fd)
             return hasher.digest() if fill(staged.fd, hasher) and hasher is not None else None
@@ -272,11 +279,11 @@ class Copier:
 
     def _take(
         self,
-        at: Cursor,
+        at: TreeCursor,
         name: bytes,
-        stage: Callable[[], Staged],
+        stage: Callable[[], StagedFile],
         same: _Compare,
-        complete: Callable[[Staged], bytes | None] = lambda _: None,
+        complete: Callable[[StagedFile], bytes | None] = lambda _: None,
     ) -> None:
         """Gives what `stage` makes its name once `complete` has filled it, which may return its digest.
 
@@ -291,16 +298,16 @@ class Copier:
                 digest = complete(staged)
                 self._publish(at, name, staged, same)
                 if digest is not None and staged.published:
-                    self.tree.learn(staged.fd, digest)
+                    self.tree.learn_digest(staged.fd, digest)
                 return
         raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
 
-    def _publish(self, at: Cursor, name: bytes, staged: Staged, same: _Compare) -> None:
+    def _publish(self, at: TreeCursor, name: bytes, staged: StagedFile, same: _Compare) -> None:
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(FileExistsError):
                 at.publish(staged, name, replace=False)
                 return
-            with self.tree.alone():
+            with self.tree.exclusive():
                 standing = self._standing(at, name, same)
                 if standing is _Standing.REPLACEABLE:
                     at.publish(staged, name, replace=True)
@@ -308,28 +315,28 @@ class Copier:
                 return
         raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
 
-    def _standing(self, at: Cursor, name: bytes, same: _Compare) -> _Standing:
+    def _standing(self, at: TreeCursor, name: bytes, same: _Compare) -> _Standing:
         """Raises :class:`PathConflictError` for what must not be replaced."""
         try:
             found = at.status(name)
             if stat.S_ISDIR(found.st_mode):
-                raise in_the_way(at.below(name), "a file or symlink", "a directory")
-            if self._terms.replace:
+                raise type_conflict(at.below(name), "a file or symlink", "a directory")
+            if self._policy.replace:
                 return _Standing.REPLACEABLE
             with contextlib.suppress(OSError):
                 if same():
                     return _Standing.THE_SAME
-            owner = at.run(name)
+            owner = at.run_of(name)
         except FileNotFoundError:
             return _Standing.NOTHING
-        if owner is not None and owner == self._terms.run and self._terms.alone:
+        if owner is not None and owner == self._policy.run and self._policy.alone:
             return _Standing.REPLACEABLE
         raise PathConflictError(at.below(name), owner)
 
     def _mark(self, file: int | bytes) -> None:
-        if self._terms.run is not None:
+        if self._policy.run is not None:
             with contextlib.suppress(OSError):  # a filesystem without xattrs
-                os.setxattr(file, RUN, self._terms.run.encode())
+                os.setxattr(file, RUN, self._policy.run.encode())
 
     def stop(self) -> None:
         """Has the copies that other threads make end soon, with CancelledError."""
@@ -343,7 +350,7 @@ class Copier:
             self._progress("copy", self._done, self._total)
 
 
-def make_writable(tree: Tree) -> None:
+def make_writable(tree: WritableTree) -> None:
     """Lets its owner change the root of a tree, which may have the mode of a directory that forbids it."""
     status = tree.status()
     if not _is_writable(status):
@@ -351,25 +358,25 @@ def make_writable(tree: Tree) -> None:
             _open_up(at, status)
 
 
-def _open_up(at: Cursor, status: os.stat_result) -> None:
+def _open_up(at: TreeCursor, status: os.stat_result) -> None:
     if not _is_writable(status):
         with contextlib.suppress(PermissionError):
             mode = stat.S_IMODE(status.st_mode) | stat.S_IRWXU
-            at.dress(mode=mode, mtime_ns=status.st_mtime_ns, xattrs=())
+            at.set_attributes(mode=mode, mtime_ns=status.st_mtime_ns, xattrs=())
 
 
 def _is_writable(status: os.stat_result) -> bool:
     return status.st_mode & stat.S_IRWXU == stat.S_IRWXU
 
 
-def _open_file(at: Cursor, name: bytes) -> int:
+def _open_file(at: TreeCursor, name: bytes) -> int:
     """Opens what stands in the tree, to be compared; a reference equals no file."""
     if at.reference(name) is not None:
         raise OSError(errno.EINVAL, "a reference", name)
     return at.open(name)
 
 
-def _same_file(at: Cursor, name: bytes, source: int) -> bool:
+def _same_file(at: TreeCursor, name: bytes, source: int) -> bool:
     fd = _open_file(at, name)
     try:
         return regular_files.same_bytes(fd, source)
@@ -377,7 +384,7 @@ def _same_file(at: Cursor, name: bytes, source: int) -> bool:
         os.close(fd)
 
 
-def in_the_way(path: bytes, comes: str, stands: str) -> InvalidCommand:
+def type_conflict(path: bytes, comes: str, stands: str) -> InvalidCommand:
     return InvalidCommand(
         f"'{printable(path)}' can't become {comes}: it is {stands} already; remove it first"
     )

@@ -20,17 +20,17 @@ from artfs.model.digest import Algorithm
 from artfs.pending.pending_version import Owners
 
 
-def folder_around(path: Path) -> FolderClient | None:
+def subtree_around(path: Path) -> SubtreeClient | None:
     """Returns the outermost folder of a mount around a path that can be seen; None if there is none."""
     path = Path(os.path.realpath(path))
     for root in (*reversed(path.parents), path):
         with contextlib.suppress(OSError, ValueError):
             if (root / ".artfs" / "error").is_file():
-                return FolderClient(root)
+                return SubtreeClient(root)
     return None
 
 
-class FolderClient(MountedClient):
+class SubtreeClient(MountedClient):
     """Works on one folder of a mount."""
 
     def __init__(self, root: Path) -> None:
@@ -48,15 +48,15 @@ class FolderClient(MountedClient):
         self._id = os.fsencode(status["distributed_id"]) if "distributed_id" in status else None
         self._refs = {self._version_name, *status.get("aliases", ())} if self._version_name else set()
 
-    def usable(self) -> bool:
+    def is_current(self) -> bool:
         """Not once the pending version has become a version, which then is what can be seen."""
         if self._id is None or self._version_name:
-            return super().usable()
+            return super().is_current()
         try:
             status = document(self._fd, b".artfs/status")
         except (OSError, ValueError):
             return False
-        return super().usable() and "version" not in status
+        return super().is_current() and "version" not in status
 
     def _own_name(self) -> str:
         """A collection knows its name by what is in it; an empty one is called what its directory is here."""
@@ -80,7 +80,7 @@ class FolderClient(MountedClient):
             what = f"{self._name}/{printable(self._id)}"
         return VolumeError(f"nothing but {what} can be seen here, at {printable(str(self.root))}")
 
-    def describe(self) -> NoReturn:
+    def volume_status(self) -> NoReturn:
         raise self._elsewhere()
 
     def volume(self) -> NoReturn:
@@ -100,7 +100,7 @@ class FolderClient(MountedClient):
     def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
         pass
 
-    def directory(self, name: str, ref: str) -> Path | None:
+    def version_directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
             return self.root / number_of(fd) if self._whole else self.root
 

@@ -21,7 +21,7 @@ from artfs.model.entry import RUN
 from artfs.store import regular_files
 
 
-class Staged:
+class StagedFile:
     """A file or symlink that is not yet under its name: fill it, then :meth:`Cursor.publish` it.
 
     Used in a ``with`` statement, which closes the file and drops what was not published. ``dir_fd`` and
@@ -36,7 +36,7 @@ class Staged:
         self._file: io.FileIO | None = None
 
     @classmethod
-    def create(cls, dir_fd: int, name: bytes, mode: int) -> Staged:
+    def create(cls, dir_fd: int, name: bytes, mode: int) -> StagedFile:
         """Makes an empty file, of that mode less the umask."""
         staged = cls(dir_fd, name)
         staged._file = regular_files.create_owned(dir_fd, name, mode)
@@ -52,7 +52,7 @@ class Staged:
     def fd(self) -> int:
         return self.file.fileno()
 
-    def __enter__(self) -> Staged:
+    def __enter__(self) -> StagedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,7 +63,7 @@ class Staged:
                 os.unlink(self.name, dir_fd=self.dir_fd)
 
 
-class Origin(NamedTuple):
+class ReferenceTarget(NamedTuple):
     """What a reference stands for: so many bytes at a URI, and which; the checksum may be empty."""
 
     uri: str
@@ -71,7 +71,7 @@ class Origin(NamedTuple):
     checksum: str
 
 
-class Cursor(ABC):
+class TreeCursor(ABC):
     """Stands at one directory of a pending tree, at first the root. Close it, or use it in ``with``.
 
     Names are single ones, and the caller has checked them. No method follows a symlink. What the backing
@@ -91,7 +91,7 @@ class Cursor(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def __enter__(self) -> Cursor:
+    def __enter__(self) -> TreeCursor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,7 +125,7 @@ class Cursor(ABC):
         """Returns the names of all entries, sorted."""
 
     @abstractmethod
-    def open(self, name: bytes, *, bring: bool = True) -> int:
+    def open(self, name: bytes, *, fetch: bool = True) -> int:
         """Opens a regular file for reading; the caller closes the descriptor.
 
         Of a reference that is what it stands for; without `bring` what stands for it, whose bytes mean
@@ -134,21 +134,21 @@ class Cursor(ABC):
         """
 
     @abstractmethod
-    def reference(self, name: bytes) -> Origin | None:
+    def reference(self, name: bytes) -> ReferenceTarget | None:
         """Returns what an entry stands for if it is a reference. Raises FileNotFoundError."""
 
     @abstractmethod
-    def target(self, name: bytes) -> bytes:
+    def symlink_target(self, name: bytes) -> bytes:
         """Returns where a symlink leads. Raises EINVAL for what is none."""
 
     @abstractmethod
     def xattrs(self, name: bytes) -> Sequence[tuple[bytes, bytes]]:
         """Returns the xattrs of an entry that belong to its user."""
 
-    def run(self, name: bytes) -> str | None:
+    def run_of(self, name: bytes) -> str | None:
         """Returns the run that brought an entry, as far as is noted. Raises FileNotFoundError."""
         try:
-            fd = self.open(name, bring=False)
+            fd = self.open(name, fetch=False)
         except FileNotFoundError:
             raise
         except OSError:
@@ -163,30 +163,30 @@ class Cursor(ABC):
     # -- what is changed
 
     @abstractmethod
-    def make(self, name: bytes, mode: int) -> None:
+    def make_directory(self, name: bytes, mode: int) -> None:
         """Makes a directory, of that mode less the umask. Raises FileExistsError."""
 
     @abstractmethod
-    def stage(self, mode: int) -> Staged:
+    def stage(self, mode: int) -> StagedFile:
         """Makes an empty file, of that mode less the umask, that no name leads to. A crash leaves no name."""
 
     @abstractmethod
-    def stage_link(self, target: bytes, mtime_ns: int) -> Staged:
+    def stage_symlink(self, target: bytes, mtime_ns: int) -> StagedFile:
         """Makes a symlink that no name leads to."""
 
     @abstractmethod
-    def stage_reference(self, origin: Origin) -> Staged:
+    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
         """Makes a reference that no name leads to. Raises :class:`~artfs.errors.InvalidCommand`."""
 
     @abstractmethod
-    def lift(self, name: bytes) -> Staged:
+    def take(self, name: bytes) -> StagedFile:
         """Makes a file or symlink ready to be published in another tree, which then takes it from here.
 
         Raises OSError with EXDEV if it can't be taken: then copy it.
         """
 
     @abstractmethod
-    def publish(self, staged: Staged, name: bytes, *, replace: bool) -> None:
+    def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
         """Gives what was staged its name, in one atomic step, and with `replace` in the place of another's.
 
         `replace` is for who is :meth:`Tree.alone`. Raises FileExistsError without it, IsADirectoryError where
@@ -198,15 +198,15 @@ class Cursor(ABC):
         """Removes a file, a symlink or an empty directory. Raises FileNotFoundError, OSError (ENOTEMPTY)."""
 
     @abstractmethod
-    def dress(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
+    def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         """Gives the directory itself its attributes; without a mode that one stays."""
 
 
-class Tree(ABC):
+class WritableTree(ABC):
     """The files of one pending version, for as long as it is being filled."""
 
     @abstractmethod
-    def cursor(self) -> Cursor:
+    def cursor(self) -> TreeCursor:
         """Returns a new cursor at the root."""
 
     @abstractmethod
@@ -220,14 +220,14 @@ class Tree(ABC):
     #: The algorithm of :meth:`learn`; None where nobody asks for digests.
     algorithm: Algorithm | None = None
 
-    def learn(self, fd: int, digest: bytes) -> None:  # noqa: B027  (there may be nobody to tell)
+    def learn_digest(self, fd: int, digest: bytes) -> None:  # noqa: B027  (there may be nobody to tell)
         """Is told the digest of a file's bytes by who just wrote all of them.
 
         A finish then need not read it again. Only for files of a tree that nobody else fills, and when the
         file has its name: nothing changes its ctime any more.
         """
 
-    def refer(self, found: Sequence[tuple[bytes, Origin]], run: str | None) -> int:  # noqa: ARG002
+    def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:  # noqa: ARG002
         """Makes as many of these references as can be made at once, by path, and returns how many.
 
         The directories are there. What stands in the way ends it, but for the same reference. `run` is noted
@@ -236,7 +236,7 @@ class Tree(ABC):
         return 0
 
     @abstractmethod
-    def alone(self) -> AbstractContextManager[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""
 
 
@@ -245,10 +245,10 @@ def as_run(noted: bytes) -> str:
     return noted.decode("utf-8", "surrogateescape")
 
 
-def descend(cursor: Cursor, way: Sequence[bytes]) -> None:
+def descend(cursor: TreeCursor, way: Sequence[bytes]) -> None:
     """Goes down a path. Raises FileNotFoundError, NotADirectoryError."""
     for name in way:
         cursor.enter(name)
 
 
-__all__ = ["Cursor", "Origin", "Staged", "Tree", "as_run", "descend"]
+__all__ = ["ReferenceTarget", "StagedFile", "TreeCursor", "WritableTree", "as_run", "descend"]
