@@ -175,7 +175,7 @@ class Sealer:
                     if handles:
                         self.audience.flush(handles)
                         tree.gate.fence(handles)
-                    record, unchanged, settled = self._commit_and_settle(tree, request)
+                    record, unchanged, settled = self.again(lambda: self._attempt(tree, request))
         except BaseException:
             state = self._state_after_failure(tree)
             if state is State.PENDING:
@@ -222,31 +222,31 @@ class Sealer:
             undone = False  # not known: a change now could be lost when it is found to be sealed
         return State.PENDING if undone else State.COMMITTED
 
-    def _commit_and_settle(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, Settled]:
-        while True:
-            with _Turn(self.collection) as turn:
-                with self.objects_in_use():
-                    record, unchanged = self._commit(tree, request, turn)
-                turn.take()
-                try:
-                    return record, unchanged, self.settle(tree, record)
-                except VersionNotFound:
-                    if not unchanged:
-                        raise
-                    # The version that the tree is equal to was deleted just now: then it is a new one.
-
-    def _commit(self, tree: PendingTree, request: Request, turn: _Turn) -> tuple[VersionRecord, bool]:
-        return self.again(lambda: self._decide(tree, request, turn))
-
     def again(self, attempt: Callable[[], T]) -> T:
-        """Returns what an attempt to store a tree gives, which is made again if it lost a race to others.
+        """Returns the result of `attempt`, which is repeated if another process won a race against it.
 
-        Raises :class:`LostRace` if they win each time.
+        Raises :class:`LostRace` if the others win each time.
         """
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(LostRace):
                 return attempt()
         raise LostRace("other seals stored other files under the same digests, or failed, again and again")
+
+    def _attempt(self, tree: PendingTree, request: Request) -> tuple[VersionRecord, bool, Settled]:
+        """Makes the version and settles it, or finds that the newest version is equal to the tree.
+
+        Raises :class:`LostRace` as :meth:`_decide` does, and if that equal version was deleted meanwhile.
+        """
+        with _Turn(self.collection) as turn:
+            with self.objects_in_use():
+                record, unchanged = self._decide(tree, request, turn)
+            turn.take()
+            try:
+                return record, unchanged, self.settle(tree, record)
+            except VersionNotFound:
+                if not unchanged:
+                    raise
+                raise LostRace("the version that is equal to the tree was deleted") from None
 
     def _decide(self, tree: PendingTree, request: Request, turn: _Turn) -> tuple[VersionRecord, bool]:
         """Makes the version, or finds that it is the newest one already.

@@ -40,6 +40,7 @@ from artfs.vfs.node import (
     virtual,
 )
 from artfs.vfs.view import View
+from artfs.volume.pending_trees import pending_names
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class CollectionNode(_Directory):
             raise NotPermitted("'pending' belongs to the collection")
         record = self.collection.record(number)
         self.collection.delete_version(number)
-        self.view.volume.reconsider(self.collection)
+        self.view.volume.trees.reopen_undecided(self.collection)
         self.view.forget_sealed(self.collection, record)
 
 
@@ -254,7 +255,7 @@ class PendingList(_Directory):
         if name.startswith(b"."):
             return None
         try:
-            return self.view.pending(self.view.volume.pending(self.collection.name, name))
+            return self.view.pending(self.view.volume.trees.get(self.collection.name, name))
         except DraftNotFoundError:
             pass
         if len(name) > names.MAX_NAME:
@@ -266,7 +267,7 @@ class PendingList(_Directory):
         return SymlinkNode(self, b"finished", self.collection.name, name, target)
 
     def names(self) -> list[bytes]:
-        return self.view.volume.pending_names(self.collection)
+        return pending_names(self.collection)
 
     def listed(self, name: bytes) -> Node | None:
         node = self.lookup(name)
@@ -281,7 +282,7 @@ class PendingList(_Directory):
         return self.view.pending(tree)
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        tree = self.view.volume.pending(self.collection.name, name)
+        tree = self.view.volume.trees.get(self.collection.name, name)
         self.view.volume.discard_tree(self.collection, tree, only_empty=True)
         self.view.drop(tree)
         tree.release()

@@ -40,6 +40,7 @@ from artfs.store import check, gc
 from artfs.store.check import Finding, Touched
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume_references import References
 
 
@@ -229,12 +230,6 @@ class Maintenance:
             raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
         finally:
             pending_version.close()
-
-
-def pending_names(collection: Collection) -> list[bytes]:
-    """Lists the distributed ids that are pending, sorted."""
-    with collection.opened(PENDING) as fd, os.scandir(fd) as found:
-        return sorted(os.fsencode(e.name) for e in found if not e.name.startswith("."))
 
 
 __all__ = ["Maintenance", "pending_names"]

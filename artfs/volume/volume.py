@@ -1,7 +1,6 @@
 """A volume as a whole: the composition root of everything that needs no mount.
 
-Owns which objects exist once in a process (a pending tree, so that all meet at its gate) and the operations
-that span rooms: start, finish, discard, delete a version. Blocking; any thread may call it.
+Owns the operations that span rooms: start, finish, discard, recover. Blocking; any thread may call it.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import logging
 import os
 import pwd
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
@@ -40,26 +37,23 @@ from artfs.pending import (
     pending_version,
     upgrade,
 )
-from artfs.pending.census import count
 from artfs.pending.gate import State
 from artfs.pending.pending_version import (
     PENDING,
-    TREE,
     Owners,
     PendingLabels,
-    PendingVersion,
 )
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.seal import patch_base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
-from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer, decided
+from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
 from artfs.store import durable, gc, layout
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
-from artfs.version import __version__
-from artfs.volume.maintenance import Maintenance, pending_names
+from artfs.volume.maintenance import Maintenance
+from artfs.volume.pending_trees import PendingTrees, is_decided, pending_names
 from artfs.volume.volume_references import References, describe_reference
 
 log = logging.getLogger(__name__)
@@ -76,20 +70,13 @@ class Volume:
         self.path = Path(opened.path)
         self.store = ObjectStore(opened.fd, opened.algorithm)
         self.catalog = Catalog(opened.fd)
+        self.trees = PendingTrees(opened, self.store, self.catalog)
         self._runs_fd = opened.open_directory(layout.RUNS)
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection)
         self.maintenance = Maintenance(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()
-        #: Called before a pending version is opened, which then holds descriptors, with its owner and how
-        #: many of his are held; may refuse.
-        self.before_holding: Callable[[int, int], None] = lambda _owner, _held: None
-        # Weak: they go, and their descriptors, with the last who knows them, as a mount's kernel does.
-        self._pending: WeakValueDictionary[tuple[str, bytes], PendingTree] = WeakValueDictionary()
-        self._recent: OrderedDict[tuple[str, bytes], PendingTree] = OrderedDict()
-        self._owned: dict[int, WeakSet[PendingTree]] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
@@ -120,10 +107,7 @@ class Volume:
 
     def close(self) -> None:
         self.references.close()
-        for tree in list(self._pending.values()):
-            tree.close()
-        self._pending.clear()
-        self._recent.clear()
+        self.trees.close()
         self.catalog.close()
         self.store.close()
         os.close(self._runs_fd)
@@ -137,159 +121,6 @@ class Volume:
         self.close()
 
     # -- pending versions
-
-    def pending_names(self, collection: Collection) -> list[bytes]:
-        """Lists the distributed ids that are pending, sorted."""
-        return pending_names(collection)
-
-    def abandoned(self, collection: Collection) -> list[bytes]:
-        """Lists the pending ids whose processes are known to be dead; those that can't be read are not."""
-        found = []
-        for name in filter(names.is_private, self.pending_names(collection)):
-            with contextlib.suppress(ArtfsError, OSError), collection.opened(PENDING) as fd:
-                opened = PendingVersion(fd, collection.name, name)
-                with contextlib.closing(opened):
-                    found += [name] if opened.abandoned() else []
-        return found
-
-    def pending(self, collection: str, name: bytes) -> PendingTree:
-        """Returns the one tree of a pending version. Raises :class:`DraftNotFoundError`."""
-        key = collection, name
-        with self._lock:
-            tree = self._pending.get(key)
-            if tree is not None and not tree.ended:
-                self._reconsider(tree)
-                self._use(tree)
-                return tree
-            if name.startswith(b".") or b"/" in name:
-                raise DraftNotFoundError(collection, name)
-            return self._open_pending(self.catalog.collection(collection), name)
-
-    def reconsider(self, collection: Collection) -> None:
-        """Makes pending again what a finish had decided and did not end, where the version is deleted now."""
-        with self._lock:
-            for tree in list(self._pending.values()):
-                if tree.collection == collection.name:
-                    self._reconsider(tree)
-
-    def _reconsider(self, tree: PendingTree) -> None:
-        if tree.gate.state is State.COMMITTED:
-            collection = self.catalog.collection(tree.collection)
-            if not _is_decided(collection, tree):
-                tree.gate.reopen()
-
-    def standing(self, collection: Collection, name: bytes) -> PendingTree:
-        """Returns the tree as :meth:`pending` does, where others may have ended the one known here."""
-        tree = self.pending(collection.name, name)
-        with collection.opened(PENDING) as fd:
-            if tree.pending_version.stands_in(fd) and tree.stands():
-                return tree
-        self._forget(tree)
-        return self.pending(collection.name, name)
-
-    def can_change(self, collection: Collection, tree: PendingTree) -> bool:
-        """Tells whether `tree` is what is pending under its name, and no finish has decided about it.
-
-        Whoever works directly asks it when he has the lock that keeps others from ending the tree.
-        """
-        with collection.opened(PENDING) as fd:
-            stands = tree.pending_version.stands_in(fd) and tree.stands()
-        return stands and not _is_decided(collection, tree)
-
-    def _started(self, collection: Collection, name: bytes) -> PendingTree:
-        """Returns the tree that was just started. One of the same name may be at its end still."""
-        with self._lock, collection.opened(PENDING) as fd:
-            tree = self._pending.get((collection.name, name))
-            if tree is not None and tree.pending_version.stands_in(fd):
-                return tree
-            return self._open_pending(collection, name)
-
-    def _open_pending(self, collection: Collection, name: bytes) -> PendingTree:
-        with collection.opened(PENDING) as fd:
-            with contextlib.suppress(FileNotFoundError):  # else the draft says what is wrong
-                root = os.stat(name + b"/" + TREE, dir_fd=fd, follow_symlinks=False)
-                self._before_holding(root.st_uid)
-            pending_version = PendingVersion(fd, collection.name, name)
-        try:
-            upgrade.check_tree(self.layout, pending_version)
-        except BaseException:
-            pending_version.close()
-            raise
-        return self._adopt(collection, PendingTree(pending_version, self.store))
-
-    def _adopt(self, collection: Collection, tree: PendingTree) -> PendingTree:
-        if tree.shares_blobs and _is_decided(collection, tree):
-            tree.gate.settle(State.COMMITTED)
-        self._pending[collection.name, tree.name] = tree
-        self._owned.setdefault(tree.owner, WeakSet()).add(tree)
-        self._use(tree)
-        return tree
-
-    def _before_holding(self, owner: int) -> None:
-        self.before_holding(owner, len(self._owned.get(owner, ())))
-
-    def _use(self, tree: PendingTree) -> None:
-        """Keeps a tree among the last that were asked for: what it knows of its files saves much reading."""
-        key = tree.collection, tree.name
-        self._recent[key] = tree
-        self._recent.move_to_end(key)
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-
-    def describe_pending(self, tree: PendingTree) -> dict[str, Any]:
-        """Returns how a pending version stands; of one that was sealed meanwhile, its version's status."""
-        collection = self.catalog.collection(tree.collection)
-        if tree.gate.state is State.SEALED:
-            finished = collection.finished(tree.name)
-            if finished is not None:
-                return collection.describe(finished)
-        root = tree.open_root()
-        try:
-            census = count(root, self.store.reader, patched=tree.lower is not None)
-        finally:
-            os.close(root)
-        base = tree.base()
-        labels = tree.pending_version.labels()
-        return {
-            "state": "pending" if tree.gate.state is State.PENDING else "sealing",
-            "collection": tree.collection,
-            "distributed_id": os.fsdecode(tree.name),
-            "base": None if base is None else base.ref,
-            "base_version": None if base is None else base.name_in(tree.collection),
-            "runs": tree.pending_version.joined(),
-            "files": census.files,
-            "bytes": census.bytes,
-            "open_for_write": [
-                {"path": os.fsdecode(writer.path), "pid": writer.pid, "command": writer.command}
-                for writer in tree.gate.writers()
-            ],
-            "progress": {"files": tree.progress.files, "of": census.own},
-            "aliases": list(labels.aliases),
-            "tags": list(labels.tags),
-            "abandoned": tree.pending_version.abandoned(),
-            "created_at": tree.pending_version.birth.created_at,
-            "created_by": tree.pending_version.birth.created_by,
-        }
-
-    def describe(self) -> dict[str, Any]:
-        """Returns what is known of the volume; `bytes` is what its sealed versions show in all."""
-        pending = self.catalog.each(lambda collection: len(self.pending_names(collection)))
-        abandoned = self.catalog.each(lambda collection: len(self.abandoned(collection)))
-        found = self.catalog.each(lambda collection: collection.versions())
-        space = os.fstatvfs(self.layout.fd)
-        return {
-            "version": __version__,
-            "format": self.layout.format,
-            "id": self.layout.id,
-            "hash": self.layout.config.hash,
-            "store": str(self.path.absolute()),
-            "collections": len(found),
-            "pending": sum(pending),
-            "abandoned": sum(abandoned),
-            "sealed": sum(map(len, found)),
-            "bytes": sum(record.size for records in found for record in records),
-            "available": max(0, space.f_bavail) * space.f_frsize,
-        }
 
     def start(
         self,
@@ -313,7 +144,7 @@ class Volume:
         self._check_not_finished(collection, name)
         uid = os.geteuid() if uid is None else uid
         gid = os.getegid() if gid is None else gid
-        self._before_holding(uid)
+        self.trees.check_may_open(uid)
         with collection.opened(PENDING) as fd:
             try:
                 pending_version.start(
@@ -334,7 +165,7 @@ class Volume:
             except FileNotFoundError:  # with all that was in it
                 raise CollectionNotFound(collection.name) from None
         try:
-            return self._started(collection, name)
+            return self.trees.get_started(collection, name)
         except DraftNotFoundError:  # others have filled and finished it already
             self._check_not_finished(collection, name)
             raise
@@ -375,10 +206,7 @@ class Volume:
                 trash = set_base(sealer, tree, ref, request, number)
         finally:
             if tree.gate.state is State.REPLACED:
-                with self._lock:
-                    successor = PendingTree(tree.pending_version, self.store)
-                    successor.inodes.inherit(tree.inodes)
-                    tree.successor = self._adopt(collection, successor)
+                self.trees.replace(tree)
         if trash is not None:
             self._empty(trash)
         return tree.current()
@@ -409,7 +237,7 @@ class Volume:
         The answer is durable. Raises what :meth:`artfs.seal.seal.Sealer.seal` raises.
         """
         try:
-            tree = self.pending(collection.name, name)
+            tree = self.trees.get(collection.name, name)
         except DraftNotFoundError:
             finished = collection.finished(name)
             if finished is None:
@@ -434,7 +262,7 @@ class Volume:
                 return self.finish_again(collection, finished, request)
             finally:
                 if tree.ended:
-                    self._forget(tree)
+                    self.trees.forget(tree)
         self._empty(trash)
         return answer
 
@@ -464,7 +292,7 @@ class Volume:
         :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined,
         :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead.
         """
-        tree = self.pending(collection.name, name)
+        tree = self.trees.get(collection.name, name)
         self.discard_tree(collection, tree, only_empty=only_empty, idle=idle, abandoned=abandoned)
 
     def discard_tree(
@@ -492,11 +320,11 @@ class Volume:
                     only_empty=only_empty,
                     idle=idle,
                     abandoned=abandoned,
-                    decided=partial(_is_decided, collection, tree),
+                    decided=partial(is_decided, collection, tree),
                 )
         finally:
             if tree.ended:
-                self._forget(tree)
+                self.trees.forget(tree)
         self._empty(trash)
         if owners is not None and owners.collection is not None:
             with contextlib.suppress(NotEmpty, CollectionNotFound):
@@ -511,7 +339,7 @@ class Volume:
         self.catalog.keep_reserve()
         for collection in self.catalog.collections():
             try:
-                pending = self.pending_names(collection)
+                pending = pending_names(collection)
             except CollectionNotFound:  # removed just now
                 continue
             except Damaged as error:
@@ -520,28 +348,22 @@ class Volume:
             for name in pending:
                 try:
                     with self._sealer(collection) as sealer:
-                        tree = self.pending(collection.name, name)
+                        tree = self.trees.get(collection.name, name)
                         trash = recover(sealer, tree)
                 except (ArtfsError, OSError) as error:
                     # One that can't be settled now (a full disk) must not keep the others from being used.
                     log.warning("%s/%s is left as it is: %s", collection.name, printable(name), error)
                     continue
                 if trash is not None:
-                    self._forget(tree)
+                    self.trees.forget(tree)
                     self._empty(trash)
                 elif alone:
                     with contextlib.suppress(OSError):
                         gc.sweep_staging(tree.pending_version.fd, any_age=True)
-                    self._forget(tree)  # whoever needs it opens it, and holds its descriptors, then
+                    self.trees.forget(tree)  # whoever needs it opens it, and holds its descriptors, then
         left = durable.names(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))
-
-    def _forget(self, tree: PendingTree) -> None:
-        with self._lock:
-            if self._pending.get((tree.collection, tree.name)) is tree:
-                del self._pending[tree.collection, tree.name]
-                self._recent.pop((tree.collection, tree.name), None)
 
     def _empty(self, *trash: bytes) -> None:
         """Deletes from the trash beside whatever comes next: the answer need not wait for it. Never raises.
@@ -626,11 +448,6 @@ class Volume:
             self.runs.apply(run, {"outputs": [version]})
         except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
             log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
-
-
-def _is_decided(collection: Collection, tree: PendingTree) -> bool:
-    """Tells whether a finish has decided that a tree is a version, whatever became of that finish."""
-    return decided(collection, tree.pending_version.mark()) is not None
 
 
 def user_name(uid: int) -> str:

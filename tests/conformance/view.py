@@ -550,7 +550,7 @@ class ViewInMemory:
 
     def discard(self) -> None:
         """Ends the tree that was made last, and gives its descriptors back."""
-        tree = self.volume.pending(self._collection.name, b"test-%d" % self._trees)
+        tree = self.volume.trees.get(self._collection.name, b"test-%d" % self._trees)
         self.volume.discard_tree(self._collection, tree)
         self.view.discarded(tree)
         self.kernel.forget_all()

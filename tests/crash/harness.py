@@ -31,6 +31,7 @@ from artfs.seal.seal import Answer, Request
 from artfs.store.owners import Owner, this_process
 from artfs.vfs.node import ROOT, Node
 from artfs.vfs.view import View
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import Kernel, ViewFilesystem
@@ -109,7 +110,7 @@ class Case:
         return ViewFilesystem(self.kernel, self.root(name), self.volume)
 
     def root(self, name: bytes) -> Node:
-        return self.view.pending(self.volume.pending(NAME, name))
+        return self.view.pending(self.volume.trees.get(NAME, name))
 
     # What is to be seen
 
@@ -129,7 +130,7 @@ class Case:
             },
             aliases=collection.aliases(),
             ids={name: f"v{number}" for name, number in ids.items() if number is not None},
-            pending={name: self.pending(name) for name in self.volume.pending_names(collection)},
+            pending={name: self.pending(name) for name in pending_names(collection)},
             told=(collection.description, collection.tags, collection.ttl, collection.scope, self.runs()),
         )
 
@@ -139,7 +140,7 @@ class Case:
         return {run.id: (run.state, bool(run.ended_at), run.inputs, run.outputs) for run in runs}
 
     def pending(self, name: bytes) -> tuple[Tree, Any]:
-        tree = self.volume.pending(NAME, name)
+        tree = self.volume.trees.get(NAME, name)
         pending_version, base = tree.pending_version, tree.base()
         shown = settled(self.entries(name))
         return shown, (
@@ -152,7 +153,7 @@ class Case:
 
     def entries(self, name: bytes) -> Tree:
         """Reads a pending tree: a patch through the view, any other behind the back of artfs."""
-        if self.volume.pending(NAME, name).lower is None:
+        if self.volume.trees.get(NAME, name).lower is None:
             return self.below(self.tree(name))
         return self.shown(name)
 
@@ -255,8 +256,8 @@ class Case:
     @property
     def is_committed(self) -> bool:
         """Whether a version stands whose finish has not come to its end."""
-        names = self.volume.pending_names(self.collection)
-        return any(self.volume.pending(NAME, name).gate.state is GateState.COMMITTED for name in names)
+        names = pending_names(self.collection)
+        return any(self.volume.trees.get(NAME, name).gate.state is GateState.COMMITTED for name in names)
 
     def write_to_all(self, name: bytes) -> None:
         """Changes each file of a pending tree, by way of the view: in place, by a truncation, wholly."""
@@ -273,7 +274,7 @@ class Case:
 
     def finish_all(self) -> None:
         """Each pending version becomes one whose tree is the pending one, entry by entry."""
-        for name in self.volume.pending_names(self.collection):
+        for name in pending_names(self.collection):
             tree = self.entries(name)
             self.check_finished(name, tree, self.finish(name))
 
@@ -286,7 +287,7 @@ class Case:
             tree = {path: _content_only(entry) for path, entry in tree.items()}
             sealed = {path: _content_only(entry) for path, entry in sealed.items()}
         assert sealed == tree
-        assert name not in self.volume.pending_names(self.collection)
+        assert name not in pending_names(self.collection)
 
 
 def _listed(directory: Node) -> list[bytes]:
@@ -432,7 +433,7 @@ SCENARIOS = {
         _start_for_a_process, lambda case: case.volume.discard(case.collection, PRIVATE, abandoned=True)
     ),
     "own what another process started": Scenario(
-        _start_for_a_process, lambda case: case.volume.pending(NAME, PRIVATE).pending_version.own(UNKNOWN)
+        _start_for_a_process, lambda case: case.volume.trees.get(NAME, PRIVATE).pending_version.own(UNKNOWN)
     ),
     "seal": Scenario(_prepare_seal, lambda case: case.finish(b"job", "extra")),
     "seal an empty tree": Scenario(

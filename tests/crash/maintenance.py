@@ -43,7 +43,7 @@ def _noted(case: Case) -> None:
 
 def _started(case: Case) -> None:
     case.start(JOB, small, aliases=("early",), tags=("t",))
-    case.volume.pending(NAME, JOB).pending_version.join("run-0")
+    case.volume.trees.get(NAME, JOB).pending_version.join("run-0")
 
 
 def _force(case: Case) -> None:
@@ -54,7 +54,7 @@ def _force(case: Case) -> None:
 
 
 def _draft(case: Case):
-    return case.volume.pending(NAME, JOB).pending_version
+    return case.volume.trees.get(NAME, JOB).pending_version
 
 
 def _failed_after_the_commit(case: Case) -> None:
@@ -136,7 +136,9 @@ UPKEEP = {
     "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.maintenance.gc()),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
-    "expect references": Scenario(_started, lambda case: case.volume.pending(NAME, JOB).expect_references()),
+    "expect references": Scenario(
+        _started, lambda case: case.volume.trees.get(NAME, JOB).expect_references()
+    ),
     "a run begins": Scenario(_version, lambda case: case.volume.runs.create(Run(id="run-1"))),
     "a run ends": Scenario(
         lambda case: case.volume.runs.create(Run(id="run-1")), lambda case: case.volume.runs.end("run-1")
@@ -184,6 +186,6 @@ def tell(place: Path, scenario: Scenario) -> Told:
 
 def leave_all(case: Case, name: bytes) -> None:
     """Has every run leave, so that the pending version can be finished."""
-    pending_version = case.volume.pending(NAME, name).pending_version
+    pending_version = case.volume.trees.get(NAME, name).pending_version
     for run in pending_version.joined():
         pending_version.leave(run)

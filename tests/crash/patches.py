@@ -17,6 +17,7 @@ import pytest
 
 from artfs.errors import Collision
 from artfs.seal.seal import Request
+from artfs.volume.pending_trees import pending_names
 from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.conformance.helpers import write
 from tests.conformance.view import ViewFilesystem
@@ -389,7 +390,7 @@ def patch(case: Case, name: bytes, ref: str, *edits: Op) -> ViewFilesystem:
 
 
 def set_base(case: Case, ref: str, name: bytes = JOB) -> None:
-    case.volume.set_base(case.collection, case.volume.pending(NAME, name), ref, Request(wait=0))
+    case.volume.set_base(case.collection, case.volume.trees.get(NAME, name), ref, Request(wait=0))
 
 
 def finish(case: Case) -> None:
@@ -479,7 +480,7 @@ def _prepare_link(case: Case) -> None:
 
 
 def make_link(case: Case) -> None:
-    case.volume.set_link(case.collection, case.volume.pending(NAME, JOB), "zoo:v0", Request(wait=0))
+    case.volume.set_link(case.collection, case.volume.trees.get(NAME, JOB), "zoo:v0", Request(wait=0))
 
 
 BASES = {
@@ -509,8 +510,8 @@ GC = {"gc": Scenario(_prepare_gc, lambda case: case.volume.maintenance.gc())}
 def finish_all(case: Case) -> dict[bytes, Tree]:
     """Finishes what is pending; where that collides, what was changed here wins. Tells what came of each."""
     found: dict[bytes, Tree] = {}
-    for name in case.volume.pending_names(case.collection):
-        base = case.volume.pending(NAME, name).base()
+    for name in pending_names(case.collection):
+        base = case.volume.trees.get(NAME, name).base()
         shown = case.entries(name)
         moved = base is not None and base.follows and f"v{case.collection.resolve(base.ref)}" != base.version
         try:
@@ -526,14 +527,14 @@ def finish_all(case: Case) -> dict[bytes, Tree]:
         found[name] = settled(case.version(answer.version))
         if not moved:
             case.check_finished(name, shown, answer)
-    assert case.volume.pending_names(case.collection) == []
+    assert pending_names(case.collection) == []
     return found
 
 
 def write_all(case: Case) -> None:
     """Changes each file of what is pending, which changes nothing else, and least of all a version."""
     versions = case.state().versions
-    for name in case.volume.pending_names(case.collection):
+    for name in pending_names(case.collection):
         before = case.entries(name)
         case.write_to_all(name)
         after = case.entries(name)

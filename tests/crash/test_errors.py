@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import (
@@ -148,7 +149,7 @@ def check_committed(case: Case, state: State, old: State, new: State) -> None:
 
 def check_writable(case: Case) -> None:
     """All that was pending can be changed, and is put back as it was."""
-    for name in case.volume.pending_names(case.collection):
+    for name in pending_names(case.collection):
         fs = case.mounted(name)
         before = case.below(case.tree(name))
         write(fs, b"new", b"data")

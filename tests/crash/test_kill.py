@@ -128,7 +128,7 @@ def test_two_processes_finish_the_same(tmp_path: Path, label: str) -> None:
 def test_a_finish_that_waits_for_a_run_while_another_process_finishes(tmp_path: Path) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
-        pending_version = case.volume.pending("model", b"job").pending_version
+        pending_version = case.volume.trees.get("model", b"job").pending_version
         pending_version.join("run")
         answers: list[str] = []
 
@@ -152,7 +152,7 @@ def test_a_discard_beside_a_finish_of_another_process(tmp_path: Path, label: str
         pass
     with paused(label, path, "finish", "model/job") as victim, Volume.open(path) as volume:
         collection = volume.catalog.collection("model")
-        tree = volume.pending("model", b"job")
+        tree = volume.trees.get("model", b"job")
         with pytest.raises(ArtfsError, match=r"finish is under way|version already"):
             volume.discard(collection, b"job")
         victim.communicate("\n", timeout=60)

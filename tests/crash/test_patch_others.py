@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, read, write
 from tests.crash.faults import ERRORS, bad_sector, calls, crash, failing, full_disk, steps, worth_trying
@@ -85,7 +86,7 @@ def test_a_patch_builds_on_what_a_killed_finish_committed(place: Path, between: 
             case.finish(b"two", "best")
             check_both(case)
             case.finish(b"one", *([] if case.collection.finished(b"one") else ["best"]))
-            if b"four" in case.volume.pending_names(case.collection):
+            if b"four" in pending_names(case.collection):
                 case.finish(b"four", "best")
                 assert case.version("best")[b"marked"].content.startswith(b"FOUR")
             check_both(case)

@@ -16,6 +16,7 @@ import pytest
 from artfs.errors import ArtfsError, Busy, DraftNotFoundError, ReadOnly
 from artfs.seal.seal import Request
 from artfs.store import durable
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.crash.faults import steps
 from tests.crash.harness import NAME, Case, changed, many, put, settle_times, small
@@ -111,7 +112,7 @@ def test_a_finish_or_a_discard_but_never_both(case: Case) -> None:
             else:
                 assert isinstance(discarded, Busy | DraftNotFoundError | ReadOnly), discarded
                 assert case.collection.finished(name) is not None
-            assert name not in case.volume.pending_names(case.collection)
+            assert name not in pending_names(case.collection)
     case.check_sound()
 
 
@@ -127,7 +128,7 @@ def test_an_id_is_never_started_anew_while_it_is_finished(case: Case) -> None:
                         case.volume.start(case.collection, name)
 
             at_once(partial(case.finish, name), start_again)
-            assert case.volume.pending_names(case.collection) == []
+            assert pending_names(case.collection) == []
 
 
 def test_gc_beside_seals_takes_nothing_that_is_needed(case: Case) -> None:

@@ -100,8 +100,8 @@ def test_a_volume_that_can_not_be_written() -> None:
             model = volume.catalog.collection("model")
             assert [record.version for record in model.versions()] == ["v0"]
             with pytest.raises(Damaged, match="of an older format"):
-                volume.pending("model", b"patch")
-            assert volume.pending("model", b"plain").label == "model/plain"
+                volume.trees.get("model", b"patch")
+            assert volume.trees.get("model", b"plain").label == "model/plain"
         disk.remount("rw")
         check_upgraded(path)
 

@@ -143,7 +143,7 @@ def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
         case.commit(b"second", others)
         case.start(b"job", files)
         case.start(b"patch", lambda _: None)
-        volume.set_base(case.collection, volume.pending(NAME, b"patch"), "v0", Request(wait=0))
+        volume.set_base(case.collection, volume.trees.get(NAME, b"patch"), "v0", Request(wait=0))
         Fill(small)
         case.mounted(b"job").unlink(b"dir-1/1")
         free = _free(small)

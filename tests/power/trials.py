@@ -41,13 +41,13 @@ def _note(case: Case) -> None:
 
 
 def _describe_pending(case: Case) -> None:
-    case.volume.pending(NAME, b"job").pending_version.change(
+    case.volume.trees.get(NAME, b"job").pending_version.change(
         aliases=("named",), tags=("t",), description="told"
     )
 
 
 def _join(case: Case) -> None:
-    case.volume.pending(NAME, b"job").pending_version.join("run-1")
+    case.volume.trees.get(NAME, b"job").pending_version.join("run-1")
 
 
 def _force(case: Case) -> None:

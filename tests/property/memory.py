@@ -17,6 +17,7 @@ from artfs.seal.seal import Request
 from artfs.store import durable
 from artfs.vfs.node import Node, ready
 from artfs.vfs.view import View
+from artfs.volume.status import describe_pending
 from artfs.volume.volume import Volume
 from tests.conformance.driver import Filesystem, OpenFile
 from tests.conformance.view import Kernel, ViewFile, ViewFilesystem
@@ -96,14 +97,14 @@ class ViewWorld:
         return name
 
     def _show(self) -> None:
-        self._tree = self._volume.pending("model", self._name)
+        self._tree = self._volume.trees.get("model", self._name)
         self.fs = _Filesystem(self._kernel, self._view.pending(self._tree), self._volume)
 
     def finish(self, *, force: bool = False) -> Finished:
         return self._finished(self._tree, force=force)
 
     def elsewhere(self, base: str | None) -> Filesystem:
-        self._other = self._volume.pending("model", self._started(base))
+        self._other = self._volume.trees.get("model", self._started(base))
         return _Filesystem(self._kernel, self._view.pending(self._other), self._volume)
 
     def finish_elsewhere(self) -> Finished:
@@ -170,14 +171,14 @@ class ViewWorld:
     @contextlib.contextmanager
     def cold(self) -> Iterator[Filesystem]:
         with Volume.open(self._path) as volume:
-            view, pending = View(volume), volume.pending("model", self._name)
+            view, pending = View(volume), volume.trees.get("model", self._name)
             try:
                 yield ViewFilesystem(Kernel(), view.pending(pending), volume)
             finally:
                 view.drop(pending)
 
     def counted(self) -> tuple[int, int]:
-        told = self._volume.describe_pending(self._tree)
+        told = describe_pending(self._volume, self._tree)
         return told["files"], told["bytes"]
 
     def left(self) -> list[bytes]:

@@ -129,7 +129,7 @@ def test_a_large_file_is_cut_on_a_worker_thread(
         # No lock is held: others go on, but for a finish.
         write(fs, b"other", b"data")
         with pytest.raises(Sealing):
-            view.volume.pending("suite", b"test-1").gate.close_now()
+            view.volume.trees.get("suite", b"test-1").gate.close_now()
         refused.append(True)
         os.truncate(fd, size)
 

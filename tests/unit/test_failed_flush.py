@@ -159,7 +159,7 @@ def test_gc_ends_it_when_nothing_is_pending(
 def test_bytes_that_were_lost_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel dropped the pages, and reads what was on the disk before."""
     with Volume.open(path) as volume:
-        tree = volume.pending(NAME, b"job")
+        tree = volume.trees.get(NAME, b"job")
         file = path / "collections" / NAME / "pending" / "job" / "tree" / "file"
 
         def fail(self: flush.Flush) -> None:

@@ -19,6 +19,7 @@ from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.control import references_file, snapshot
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.node import Caller, Listing, Node
+from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, write
 from tests.conformance.view import ViewInMemory
@@ -135,7 +136,7 @@ def test_an_open_listing_counts_for_who_opened_it(
         fs = view.emptied_patch() if patch else view.pending_tree()
         for name in (b"one", b"two", b"three"):
             write(fs, name, b"")
-        tree = volume.pending("suite", volume.pending_names(volume.catalog.collection("suite"))[0])
+        tree = volume.trees.get("suite", pending_names(volume.catalog.collection("suite"))[0])
 
         def opened(uid: int) -> Listing:
             listing = view.view.pending(tree.current()).listing()

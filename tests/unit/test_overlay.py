@@ -156,7 +156,7 @@ def path(volume: Volume, name: str) -> Path:
 def shown(volume: Volume) -> str | None:
     """Which version the patch is of, as a process sees that opens the volume now."""
     with Volume.open(volume.path) as again:
-        tree = again.pending("model", b"job")
+        tree = again.trees.get("model", b"job")
         base = tree.base()
         assert (tree.lower is None) == (base is None)
         return None if base is None else base.version
@@ -182,11 +182,11 @@ def test_a_crash_in_the_exchange(volume: Volume) -> None:
 
     def act() -> None:
         with Volume.open(volume.path) as again:
-            set_base(again, again.pending("model", b"job"), "v1")
+            set_base(again, again.trees.get("model", b"job"), "v1")
 
     seen = set()
     for number in range(len(crash_points(act))):
-        set_base(volume, volume.standing(collection(volume), b"job"), "v0")
+        set_base(volume, volume.trees.get_from_disk(collection(volume), b"job"), "v0")
         crash_at(number, act)
         seen.add(shown(volume))
     assert seen == {"v0", "v1"}

@@ -98,7 +98,7 @@ def test_a_forced_finish_that_is_refused_leaves_every_handle_as_it_was(
 
 def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: ViewFilesystem) -> None:
     """Else a forced finish between the write and that takes the digest of the bytes before."""
-    tree = view.volume.pending("suite", b"test-1")
+    tree = view.volume.trees.get("suite", b"test-1")
     written, locked = tree.hashes.written, []
 
     def told(ino: int, offset: int, data: bytes, count: int) -> None:
@@ -114,7 +114,7 @@ def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: Vie
 def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
     """A command that was accepted while a finish read the settings would be lost."""
     write(fs, b"file", b"data")
-    control = view.view.pending(view.volume.pending("suite", b"test-1")).branch.control
+    control = view.view.pending(view.volume.trees.get("suite", b"test-1")).branch.control
     refused: list[bytes] = []
 
     def command(name: bytes, text: bytes) -> None:
@@ -158,7 +158,7 @@ def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
     write(fs, b"file", b"data")
     finish(view)
     view.pending_tree()
-    tree = view.volume.pending("suite", b"test-2")
+    tree = view.volume.trees.get("suite", b"test-2")
     assert view.view.pending(tree).lookup(b"file") is None
     view.view.pending(tree).branch.absent.add(b"file")
 
@@ -167,5 +167,5 @@ def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
 
     monkeypatch.setattr(view.kernel, "forget_entry", hangs)
     view.view.set_base(tree, "v0", Request())
-    assert view.view.pending(view.volume.pending("suite", b"test-2")).lookup(b"file") is not None
+    assert view.view.pending(view.volume.trees.get("suite", b"test-2")).lookup(b"file") is not None
     assert "the kernel keeps" in caplog.text

@@ -45,7 +45,7 @@ def test_who_sits_deep_in_what_is_sealed_is_led_down_once_and_in_turns_with_othe
     with Volume.init(tmp_path / "volume") as volume:
         memory = ViewInMemory(volume)
         memory.pending_tree()
-        way: list[Node] = [memory.view.pending(volume.pending("suite", b"test-1"))]
+        way: list[Node] = [memory.view.pending(volume.trees.get("suite", b"test-1"))]
         for _ in range(levels):
             way.append(way[-1].mkdir(b"d", 0o755, ROOT))
         volume.finish(volume.catalog.collection("suite"), b"test-1", Request(wait=0))

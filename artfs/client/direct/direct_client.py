@@ -60,6 +60,8 @@ from artfs.seal import pending_labels
 from artfs.seal.seal import Request
 from artfs.store import probe
 from artfs.store.owners import this_process
+from artfs.volume.pending_trees import pending_names
+from artfs.volume.status import describe, describe_pending
 from artfs.volume.volume import Volume, user_name
 from artfs.volume.volume_references import References, path_taken
 
@@ -83,7 +85,7 @@ class DirectClient(Client):
     # -- the volume
 
     def volume_status(self) -> dict[str, Any]:
-        return self._volume.describe()
+        return describe(self._volume)
 
     def algorithm(self) -> Algorithm:
         return self._volume.layout.algorithm
@@ -134,8 +136,8 @@ class DirectClient(Client):
             "description": collection.description,
             "tags": collection.tags,
             "versions": len(numbers),
-            "pending": len(self._volume.pending_names(collection)),
-            "abandoned": len(self._volume.abandoned(collection)),
+            "pending": len(pending_names(collection)),
+            "abandoned": len(self._volume.trees.abandoned(collection)),
             "latest": names.version_name(numbers[-1]) if numbers else None,
         }
 
@@ -326,24 +328,24 @@ class DirectClient(Client):
     # -- pending versions
 
     def pending_names(self, name: str) -> list[bytes]:
-        return self._volume.pending_names(self._collection(name))
+        return pending_names(self._collection(name))
 
     def abandoned_ids(self, name: str) -> list[bytes]:
-        return self._volume.abandoned(self._collection(name))
+        return self._volume.trees.abandoned(self._collection(name))
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
-        return self._volume.describe_pending(self._pending(name, distributed_id))
+        return describe_pending(self._volume, self._pending(name, distributed_id))
 
     def _pending(self, name: str, distributed_id: bytes) -> PendingTree:
         collection = self._collection(name)
         names.check_distributed_id(distributed_id)
         try:
-            tree = self._volume.standing(collection, distributed_id)
+            tree = self._volume.trees.get_from_disk(collection, distributed_id)
             if tree.pending_version.mark() is not None:
                 # A seal that was cut short, or is under way. What it decided comes first.
                 with self._unmounted():
                     self._volume.recover()
-                tree = self._volume.pending(name, distributed_id)
+                tree = self._volume.trees.get(name, distributed_id)
             return tree
         except DraftNotFoundError:
             finished = collection.finished(distributed_id)
@@ -422,7 +424,7 @@ class DirectClient(Client):
                 try:
                     with contextlib.suppress(DraftNotFoundError):
                         stack.enter_context(tree.pending_version.together())
-                    if self._volume.can_change(self._collection(name), tree):
+                    if self._volume.trees.can_change(self._collection(name), tree):
                         break
                     # Sealed, discarded or given a base between the look and the lock, or a finish was cut
                     # short there after it had decided. Several who find that keep each other from ending it.
@@ -481,7 +483,9 @@ class DirectClient(Client):
         with self._unmounted():
             while True:
                 with contextlib.suppress(DraftNotFoundError):
-                    self._volume.standing(collection, distributed_id)  # others may have given it a base
+                    self._volume.trees.get_from_disk(
+                        collection, distributed_id
+                    )  # others may have given it a base
                 try:
                     return self._volume.finish(collection, distributed_id, request).json()
                 except Sealing:

@@ -6,6 +6,7 @@ import time
 
 from artfs.vfs.control.control_file import ControlFile
 from artfs.vfs.control.subject import VolumeSubject
+from artfs.volume.status import describe
 
 
 class Metrics(ControlFile[VolumeSubject]):
@@ -13,7 +14,7 @@ class Metrics(ControlFile[VolumeSubject]):
 
     def read(self, subject: VolumeSubject) -> str:
         view = subject.view
-        known = view.volume.describe()
+        known = describe(view.volume)
         figures = [
             ("artfs_collections", "gauge", "Collections in the volume", known["collections"]),
             ("artfs_pending_versions", "gauge", "Pending versions in the volume", known["pending"]),

@@ -10,6 +10,7 @@ from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject, sees_all
 from artfs.vfs.node import Attributes, Caller
 from artfs.vfs.permissions import LIST, granted
+from artfs.volume.status import describe, describe_pending
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
@@ -29,7 +30,7 @@ class VolumeStatus(ControlFile[VolumeSubject]):
             "read_only": view.read_only,
             "references": sorted(view.volume.references.schemes),
         }
-        return line(view.volume.describe() | mount)
+        return line(describe(view.volume) | mount)
 
 
 class PendingStatus(ControlFile[PendingSubject]):
@@ -37,7 +38,7 @@ class PendingStatus(ControlFile[PendingSubject]):
 
     def read_for(self, subject: PendingSubject, caller: Caller) -> str:
         volume, tree = subject.view.volume, subject.tree
-        status = volume.describe_pending(tree)
+        status = describe_pending(volume, tree)
         for writer in status.get("open_for_write", ()):
             if not _may_find(tree, os.fsencode(writer["path"]), caller):
                 writer["path"] = _CLOSED
