@@ -103,7 +103,7 @@ def test_exit_status(cli: Cli, versions: str) -> None:
         assert cli("diff", f"{versions}:v0", "v1", "--exit-code", *option, status=1).err == ""
 
 
-def test_what_is_not_there(cli: Cli, versions: str) -> None:
+def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
     assert cli.refused("diff", f"{versions}:v7", "v8") == f"'{versions}' has no version or alias 'v7'"
     assert cli.refused("diff", f"{versions}:v0", "v8") == f"'{versions}' has no version or alias 'v8'"
     assert cli.refused("diff", f"{versions}:v0", "../v1").endswith("'../v1'")

@@ -43,7 +43,7 @@ def test_put_with_a_base(cli: Cli, base: str, changes: Path) -> None:
     assert cli("log", base).out.splitlines()[0].split("\t")[-1] == "v0"
 
 
-def test_what_is_not_changed_is_as_it_was(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
+def test_unchanged_files_keep_everything(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     cli("put", changes, "--name", base, "--base", "v0")
     for version in ("v0", "v1"):
         cli("get", f"{base}:{version}", tmp_path / version)
@@ -66,7 +66,7 @@ def test_a_patch_that_changes_nothing(cli: Cli, base: str) -> None:
     }
 
 
-def test_several_bring_files_to_one_patch(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
+def test_several_puts_fill_one_patch(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "c" / "d").mkdir(parents=True)
     (other / "c" / "d" / "five").write_text("5")
@@ -82,7 +82,7 @@ def test_several_bring_files_to_one_patch(cli: Cli, base: str, changes: Path, tm
     assert len(cli.json("ls", f"{base}:v1")) == 6
 
 
-def test_what_stands_in_the_base_is_in_the_way(cli: Cli, base: str, tmp_path: Path) -> None:
+def test_a_path_that_conflicts_with_the_base(cli: Cli, base: str, tmp_path: Path) -> None:
     for said, path in (
         ("'three' can't become a directory: it is a file", "three/x"),
         ("'c' can't become a file", "c"),
@@ -94,7 +94,7 @@ def test_what_stands_in_the_base_is_in_the_way(cli: Cli, base: str, tmp_path: Pa
     assert cli.json("pending", base) == []
 
 
-def test_a_link_takes_the_place_of_a_file(cli: Cli, base: str, tmp_path: Path) -> None:
+def test_a_symlink_replaces_a_file(cli: Cli, base: str, tmp_path: Path) -> None:
     (root := tmp_path / "links").mkdir()
     (root / "three").symlink_to(".artfs-stub:644:xxh128:00:three")
     cli("put", root, "--name", base, "--base", "v0")
@@ -103,7 +103,7 @@ def test_a_link_takes_the_place_of_a_file(cli: Cli, base: str, tmp_path: Path) -
     assert entry["target"] == ".artfs-stub:644:xxh128:00:three"
 
 
-def test_a_base_that_is_not_there(cli: Cli, base: str, name: str) -> None:
+def test_a_base_that_does_not_exist(cli: Cli, base: str, name: str) -> None:
     for ref, why in (("v7", "has no version or alias 'v7'"), ("gone:v0", "no collection 'gone'")):
         assert why in cli.refused("new", base, "--base", ref)
     assert cli.json("pending", base) == []
@@ -131,7 +131,7 @@ def test_an_alias_is_followed(cli: Cli, base: str, changes: Path, tmp_path: Path
     assert [version["base"] for version in cli.json("log", base)] == ["v0", "v1", "v0", None]
 
 
-def test_both_sides_change_a_path(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
+def test_a_collision(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     (theirs := tmp_path / "theirs").mkdir()
     (theirs / "new").write_text("theirs")
     (theirs / "theirs").write_text("theirs")
@@ -152,7 +152,7 @@ def test_both_sides_change_a_path(cli: Cli, base: str, changes: Path, tmp_path: 
     assert cli("cat", f"{base}:best", "theirs").out == "theirs"
 
 
-def test_a_collision_that_was_not_shown_is_shown_first(cli: Cli, base: str, changes: Path) -> None:
+def test_rebase_lists_a_new_collision_first(cli: Cli, base: str, changes: Path) -> None:
     cli("put", changes, "--name", base, "--id", "job", "--base", "best")
     (changes / "new").write_text("other")
     cli("put", changes, "--name", base, "--base", "best", "--alias", "best")
@@ -170,9 +170,7 @@ def test_rebase_is_for_patches(cli: Cli, base: str) -> None:
     assert cli("rebase", f"{base}/pinned").out == f"{base}:v0\n"
 
 
-def test_a_second_rebase_keeps_what_the_first_one_merged(
-    cli: Cli, base: str, changes: Path, tmp_path: Path
-) -> None:
+def test_a_second_rebase_keeps_the_first_merge(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     cli("put", changes, "--name", base, "--id", "job", "--base", "latest")
     for number in range(1, 4):
         theirs = tmp_path / f"theirs-{number}"
@@ -209,9 +207,7 @@ def test_a_pending_version_without_a_base(cli: Cli, base: str, changes: Path) ->
     assert cli("diff", f"{base}/plain").out.splitlines() == ["A a/", "A a/b/", "A a/b/two", "A new"]
 
 
-def test_a_collision_that_was_shown_stays_known_while_others_come(
-    cli: Cli, base: str, tmp_path: Path
-) -> None:
+def test_a_listed_collision_is_not_listed_again(cli: Cli, base: str, tmp_path: Path) -> None:
     def put(name: str, text: str, *more: str) -> None:
         (path := tmp_path / name).write_text(text)
         cli("put", path, "--name", base, "--base", "latest", *more)

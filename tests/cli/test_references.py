@@ -62,7 +62,7 @@ def test_check_finds_a_change(outside: Path, tmp_path: Path) -> None:
     assert "all sound" in cli("check").out
 
 
-def test_bytes_that_changed_are_not_read(cli: Cli, name: str, outside: Path) -> None:
+def test_changed_bytes_are_not_read(cli: Cli, name: str, outside: Path) -> None:
     cli("new", name, "--id", "job")
     cli("refer", f"{name}/job", (outside / "one").as_uri())
     cli("finish", f"{name}/job")
@@ -91,7 +91,7 @@ def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> N
     assert cli("diff", f"{name}:v1", "v2").out == "A inside\n"
 
 
-def test_what_is_refused(cli: Cli, name: str, outside: Path) -> None:
+def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None:
     cli("new", name, "--id", "job")
     uri = (outside / "one").as_uri()
     for _ in range(2):  # the same again agrees

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from artfs.cli.main import status_of
 from tests.cli.running import Cli
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import MountedVolume, artfs, mounted_volume
@@ -49,7 +50,7 @@ def test_init(tmp_path: Path) -> None:
     assert _at(tmp_path / "other").json("status")["hash"] == "sha256"
 
 
-def test_what_is_no_volume(tmp_path: Path, volume: Path) -> None:
+def test_a_path_that_is_no_volume(tmp_path: Path, volume: Path) -> None:
     assert "there is no such directory" in _at(tmp_path / "none").refused("ls")
     assert "it has no artfs.json" in _at(tmp_path).refused("ls")
     (tmp_path / "file").touch()
@@ -67,7 +68,7 @@ def test_what_is_no_volume(tmp_path: Path, volume: Path) -> None:
     _at(volume)("ls")
 
 
-def test_no_volume_was_given(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_volume_is_named(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ARTFS_VOLUME" in _at(None)("ls", status=2).err
     monkeypatch.setenv("ARTFS_VOLUME", str(volume))
     _at(None)("ls")
@@ -91,7 +92,7 @@ def test_a_volume_of_another_user(volume: Path) -> None:
 
 
 @needs_root
-def test_a_source_that_can_not_be_read(tmp_path: Path) -> None:
+def test_a_source_without_read_permission(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         path.chmod(0o755)
     home = tmp_path / "home"
@@ -157,7 +158,12 @@ def test_usage(volume: Path) -> None:
         assert found.out == ""
 
 
-def test_a_reader_that_leaves_is_no_error(volume: Path) -> None:
+def test_exit_statuses() -> None:
+    statuses = {FileNotFoundError: 1, BrokenPipeError: 141, KeyboardInterrupt: 130, ValueError: None}
+    assert {kind: status_of(kind()) for kind in statuses} == statuses
+
+
+def test_a_closed_pipe_is_no_error(volume: Path) -> None:
     with open("file", "wb") as file:
         file.truncate(50_000_000)
     _at(volume)("put", "file", "--name", "model")
@@ -166,7 +172,7 @@ def test_a_reader_that_leaves_is_no_error(volume: Path) -> None:
     assert (done.stdout.strip(), done.stderr) == ("1", "")
 
 
-def test_a_full_stdout_is_told(volume: Path) -> None:
+def test_a_full_stdout_is_an_error(volume: Path) -> None:
     done = _shell(f"{sys.executable} -m artfs --volume {volume} status > /dev/full")
     assert done.returncode == 1
     assert done.stderr == "artfs: No space left on device\n"
@@ -224,7 +230,7 @@ def test_any_path_inside_a_mount(mounted: MountedVolume, monkeypatch: pytest.Mon
 
 @pytest.mark.fuse
 @needs_root
-def test_a_mount_that_can_not_be_seen(mounted: MountedVolume) -> None:
+def test_a_mount_that_is_hidden(mounted: MountedVolume) -> None:
     done = _unshared(f"umount -l {mounted.point}", "--volume", mounted.volume, "ls")
     assert done.returncode == 1
     assert f"process {mounted.pid}" in done.stderr
@@ -233,7 +239,7 @@ def test_a_mount_that_can_not_be_seen(mounted: MountedVolume) -> None:
 
 @pytest.mark.fuse
 @needs_root
-def test_nothing_but_the_mount_can_be_seen(mounted: MountedVolume) -> None:
+def test_only_the_mount_is_visible(mounted: MountedVolume) -> None:
     hide = f"mount -t tmpfs none {mounted.volume}"
     done = _unshared(hide, "--volume", mounted.point, "new", "hidden", "--id", "job")
     assert (done.returncode, done.stderr) == (0, "")
@@ -248,7 +254,7 @@ def test_nothing_but_the_mount_can_be_seen(mounted: MountedVolume) -> None:
 
 @pytest.mark.fuse
 @needs_root
-def test_nothing_but_a_folder_can_be_seen(mounted: MountedVolume, tmp_path: Path) -> None:
+def test_only_a_directory_of_the_mount_is_visible(mounted: MountedVolume, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "here").mkdir()
     cli = _at(mounted.point)
@@ -288,7 +294,7 @@ def _unshared(before: str, *words: str | Path) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.fuse
-def test_a_finish_that_waits_can_be_interrupted(mounted: MountedVolume) -> None:
+def test_a_waiting_finish_can_be_interrupted(mounted: MountedVolume) -> None:
     _at(mounted.point)("new", "waiting", "--id", "job")
     command = [sys.executable, "-m", "artfs", "--volume", str(mounted.point)]
     with open(mounted.point / "waiting" / "pending" / "job" / "file", "w"):
@@ -316,7 +322,7 @@ def _waits(pid: int) -> bool:
 
 
 @pytest.mark.fuse
-def test_a_mount_that_only_reads(volume: Path, tmp_path: Path) -> None:
+def test_a_read_only_mount(volume: Path, tmp_path: Path) -> None:
     Path("file").write_text("x")
     _at(volume)("put", "file", "--name", "model")
     (tmp_path / "mnt").mkdir()

@@ -39,13 +39,13 @@ def _root(cli: Cli, name: str, out: Path) -> tuple[int, int, bytes]:
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o555, 0o770])
-def test_a_root_is_that_of_the_source(cli: Cli, name: str, tmp_path: Path, mode: int) -> None:
+def test_the_root_has_the_attributes_of_the_source(cli: Cli, name: str, tmp_path: Path, mode: int) -> None:
     source = _directory(tmp_path / "private", mode, b"mine")
     cli("put", source, "--name", name)
     assert _root(cli, name, tmp_path / "out") == (mode, OLD, b"mine")
 
 
-def test_of_several_roots_the_last_one_counts(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_the_last_of_several_sources_sets_the_root(cli: Cli, name: str, tmp_path: Path) -> None:
     first = _directory(tmp_path / "first", 0o755, b"first")
     last = _directory(tmp_path / "last", 0o700, b"last")
     (tmp_path / "file").write_text("of its own")
@@ -58,7 +58,7 @@ def test_of_several_roots_the_last_one_counts(cli: Cli, name: str, tmp_path: Pat
     assert _root(cli, name, tmp_path / "more")[0] == 0o700
 
 
-def test_a_root_that_many_fill(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_the_root_of_a_tree_that_several_puts_fill(cli: Cli, name: str, tmp_path: Path) -> None:
     first = _directory(tmp_path / "first", 0o555, b"first")
     last = _directory(tmp_path / "last", 0o700, b"last")
     cli("put", first, "--name", name, "--id", "job")
@@ -71,7 +71,7 @@ def test_a_root_that_many_fill(cli: Cli, name: str, tmp_path: Path) -> None:
     assert _root(cli, name, tmp_path / "out") == (0o700, OLD, b"last")
 
 
-def test_a_directory_that_is_there_keeps_its_mode(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_an_existing_target_keeps_its_mode(cli: Cli, name: str, tmp_path: Path) -> None:
     cli("put", _directory(tmp_path / "private", 0o700, b""), "--name", name)
     (tmp_path / "out").mkdir(mode=0o755)
     cli("get", name, tmp_path / "out")
@@ -123,7 +123,7 @@ def test_links_that_lead_out_are_followed(cli: Cli, name: str, hub: Path, tmp_pa
     }
 
 
-def test_links_are_kept_if_that_is_asked_for(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_no_link_is_followed_with_never(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks", "never")
     assert _got(cli, name, tmp_path / "out") == {
         "own": "own",
@@ -136,7 +136,7 @@ def test_links_are_kept_if_that_is_asked_for(cli: Cli, name: str, hub: Path, tmp
     }
 
 
-def test_all_links_are_followed_if_that_is_asked_for(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_every_link_is_followed_with_always(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks=always")
     found = _got(cli, name, tmp_path / "out")
     assert found["sub/own"] == "own"
@@ -160,7 +160,7 @@ def test_all_links_are_followed_if_that_is_asked_for(cli: Cli, name: str, hub: P
         ("../volume", "it leads to the volume"),
     ],
 )
-def test_what_is_not_followed_stays_a_link(
+def test_a_link_that_can_not_be_followed_stays(
     cli: Cli, name: str, tmp_path: Path, target: str, why: str
 ) -> None:
     source = tmp_path / "source"
@@ -187,7 +187,7 @@ def test_directories_that_lead_to_each_other(cli: Cli, name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("was", ["file", "link"])
-def test_a_link_that_comes_while_files_are_copied(cli: Cli, name: str, tmp_path: Path, was: str) -> None:
+def test_a_file_that_is_swapped_for_a_link(cli: Cli, name: str, tmp_path: Path, was: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "mine").write_text("mine")

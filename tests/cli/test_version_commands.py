@@ -9,25 +9,11 @@ import pytest
 
 from tests.cli.running import Cli, snapshot
 
-STATUS_KEYS = {
-    "state",
-    "version",
-    "collection",
-    "type",
-    "digest",
-    "size",
-    "file_count",
-    "created_at",
-    "created_by",
-    "distributed_id",
-    "base",
-    "link",
-    "runs",
-    "used_by",
-    "aliases",
-    "tags",
-    "ttl",
-}
+_OF_A_STATUS = (
+    "state version collection type digest size file_count created_at created_by distributed_id base link runs"
+    " used_by aliases tags ttl"
+)
+STATUS_KEYS = set(_OF_A_STATUS.split())
 
 
 @pytest.fixture
@@ -96,7 +82,7 @@ def test_ls_of_files(cli: Cli, versions: str) -> None:
     assert line[-1] == "a"
 
 
-def test_paths_that_are_not_there(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_paths_that_do_not_exist(cli: Cli, versions: str, tmp_path: Path) -> None:
     for words in (("ls", f"{versions}:v1"), ("cat", f"{versions}:v1")):
         assert cli.refused(*words, "sub/none") == f"{versions}:v1 has no 'sub/none'"
         assert cli.refused(*words, "a/none") == f"{versions}:v1 has no 'a/none'"
@@ -105,7 +91,7 @@ def test_paths_that_are_not_there(cli: Cli, versions: str, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_versions_that_are_not_there(cli: Cli, versions: str) -> None:
+def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
     for words in (("show",), ("ls",), ("get",)):
         for ref in ("v2", "v01", "none", "pending", "a b"):
             reason = cli.refused(*words, f"{versions}:{ref}")
@@ -135,7 +121,7 @@ def test_cat(cli: Cli, versions: str) -> None:
     assert cli.refused("cat", versions, "sub/circle") == f"{versions}:v1 has no 'sub/circle'"
 
 
-def test_get_by_default_and_by_path(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_get_a_version_and_a_part_of_it(cli: Cli, versions: str, tmp_path: Path) -> None:
     assert cli("get", f"{versions}:old").out == f"{versions}-v0\n"
     assert (tmp_path / f"{versions}-v0" / "a").read_text() == "first"
     got = cli.json("get", versions, "out", "--path", "sub/")
@@ -152,7 +138,7 @@ def test_get_by_default_and_by_path(cli: Cli, versions: str, tmp_path: Path) -> 
     assert list(snapshot(tmp_path / "one")) == [b"sub", b"sub/b"]
 
 
-def test_get_over_what_is_there(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_get_into_a_directory_with_files(cli: Cli, versions: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").write_text("mine")
@@ -231,24 +217,9 @@ def test_names_that_are_not_utf8(cli: Cli, name: str, tmp_path: Path) -> None:
 
 def test_status(cli: Cli, versions: str) -> None:
     found = cli.json("status")
-    keys = {
-        "version",
-        "format",
-        "id",
-        "hash",
-        "store",
-        "collections",
-        "pending",
-        "abandoned",
-        "sealed",
-        "bytes",
-        "available",
-    }
-    assert set(found) == keys | (
-        {"pid", "uptime", "supervised", "restarts", "write_cache", "read_only", "references"}
-        if cli.mounted
-        else set()
-    )
+    keys = "version format id hash store collections pending abandoned sealed bytes available"
+    of_a_mount = "pid uptime supervised restarts write_cache read_only references"
+    assert set(found) == {*keys.split(), *(of_a_mount.split() if cli.mounted else ())}
     assert found["store"] == str(cli.volume)
     lines = cli("status").out.splitlines()
     assert f"store\t{cli.volume}" in lines

@@ -17,7 +17,7 @@ def _setting(unit: str, name: str) -> str:
     return line.partition("=")[2]
 
 
-def test_the_mount_is_supervised_and_tells_when_it_is_ready() -> None:
+def test_the_mount_is_supervised_and_reports_when_it_is_ready() -> None:
     unit = must("systemd-unit", "/srv/vol", "/mnt/art", "--", "--references", "file,artfs")
     command = _setting(unit, "ExecStart")
     assert command.startswith("/")
@@ -33,7 +33,7 @@ def test_the_mount_is_supervised_and_tells_when_it_is_ready() -> None:
     ]
 
 
-def test_for_a_user_nothing_keeps_fusermount3_from_its_work() -> None:
+def test_a_user_unit_lets_fusermount3_work() -> None:
     unit = must("systemd-unit", "--user", "/srv/vol", "/mnt/art")
     assert "\nNoNewPrivileges" not in unit
     assert "\nRestrict" not in unit
@@ -46,7 +46,7 @@ def test_words_are_escaped() -> None:
     assert _setting(unit, "RequiresMountsFor") == '"/srv/a vol" /mnt'
 
 
-def test_a_wrong_option_is_told_at_once() -> None:
+def test_a_wrong_option_is_refused_at_once() -> None:
     done = artfs("systemd-unit", "/srv/vol", "/mnt/art", "--", "--nonsense")
     assert done.returncode == 2
     assert "--nonsense" in done.stderr
@@ -54,7 +54,7 @@ def test_a_wrong_option_is_told_at_once() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("user", [False, True])
-def test_systemd_takes_it(tmp_path: Path, user: bool) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path, user: bool) -> None:
     who = ["--user"] if user else []
     unit = tmp_path / "artfs-test.service"
     unit.write_text(must("systemd-unit", *who, "/srv/a vol", "/mnt/100%"))

@@ -42,14 +42,14 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def test_what_is_put_is_got_back_whole(cli: Cli, name: str, source: Path, tmp_path: Path) -> None:
+def test_get_returns_what_put_stored(cli: Cli, name: str, source: Path, tmp_path: Path) -> None:
     assert cli("put", source, "--name", name).out == f"{name}:v0\n"
     assert cli("get", name, tmp_path / "out").out == f"{tmp_path / 'out'}\n"
     assert snapshot(tmp_path / "out") == snapshot(source)
     assert (tmp_path / "out" / "sparse").stat().st_blocks * 512 < 2_000_000
 
 
-def test_a_put_tells_what_it_made(cli: Cli, name: str, source: Path) -> None:
+def test_put_prints_the_version(cli: Cli, name: str, source: Path) -> None:
     answer = cli.json(
         "put", source, "--name", name, "--type", "model", "--alias", "best", "--alias", "latest"
     )
@@ -65,7 +65,7 @@ def test_a_put_tells_what_it_made(cli: Cli, name: str, source: Path) -> None:
     assert status["file_count"] == 7
 
 
-def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> None:
+def test_an_equal_tree_makes_no_version(cli: Cli, name: str, source: Path) -> None:
     first = cli.json("put", source, "--name", name)
     again = cli("put", source, "--name", name, "--alias", "same")
     assert again.out == f"{name}:v0\n"
@@ -75,7 +75,7 @@ def test_what_is_equal_makes_no_version(cli: Cli, name: str, source: Path) -> No
     assert len(cli.json("ls", name)) == 1
 
 
-def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> None:
+def test_an_equal_tree_hands_over_its_labels(cli: Cli, name: str, source: Path) -> None:
     cli("put", source, "--name", name)
     cli("put", source, "--name", name, "--id", "job")
     with open_client(cli.path or cli.volume) as client:
@@ -88,7 +88,7 @@ def test_what_is_equal_gives_its_labels(cli: Cli, name: str, source: Path) -> No
     assert (shown["metadata"], shown["tags"]) == ({"accuracy": 0.9}, ["checked"])
 
 
-def test_several_sources_meet_at_the_top(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_several_sources_share_the_root(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "one" / "sub").mkdir(parents=True)
     (tmp_path / "two" / "sub").mkdir(parents=True)
     (tmp_path / "one" / "sub" / "a").write_text("a")
@@ -120,7 +120,7 @@ def test_excludes(cli: Cli, name: str, tmp_path: Path) -> None:
     ]
 
 
-def test_what_can_not_be_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_a_refused_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
     root = tmp_path / "source"
     (root / "sub").mkdir(parents=True)
     (root / "a").write_text("a")
@@ -182,14 +182,14 @@ def test_new_put_finish(cli: Cli, name: str, tmp_path: Path) -> None:
     assert cli.json("pending", name) == []
 
 
-def test_an_id_of_its_own(cli: Cli, name: str) -> None:
+def test_new_without_an_id(cli: Cli, name: str) -> None:
     first, second = cli.json("new", name), cli.json("new", name)
     assert first["collection"] == name
     assert first["distributed_id"] != second["distributed_id"]
     assert (first["path"] is not None) == cli.mounted
 
 
-def test_what_is_put_again_under_an_id_replaces(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_put_to_an_id_replaces_files(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     (tmp_path / "d" / "a").write_text("first")
     (tmp_path / "d" / "b").symlink_to("a")
@@ -208,7 +208,7 @@ def test_what_is_put_again_under_an_id_replaces(cli: Cli, name: str, tmp_path: P
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "d")
 
 
-def test_finish_again_and_late_comers(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_finish_again_and_late_runs(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     cli("put", tmp_path / "a", "--name", name, "--id", "job")
     first = cli.json("finish", f"{name}/job")
@@ -233,7 +233,7 @@ def test_refused_finishes_change_nothing(cli: Cli, name: str) -> None:
     assert cli.json("ls", name) == []
 
 
-def test_new_twice_and_a_type_that_stands(cli: Cli, name: str) -> None:
+def test_new_twice_and_a_type_that_is_fixed(cli: Cli, name: str) -> None:
     cli("new", name, "--type", "one", "--id", "job")
     assert cli.refused("new", name, "--id", "job") == f"'job' of '{name}' is pending already"
     cli("new", name, "--type", "two", "--id", "other")  # no version yet: it can be changed
@@ -275,7 +275,7 @@ def test_a_pending_version_can_not_be_put_into_itself(cli: Cli, name: str) -> No
     assert cli.json("pending", name)[0]["files"] == 2
 
 
-def test_a_seal_that_was_cut_short_is_finished_first(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_an_interrupted_seal_is_completed_first(cli: Cli, name: str, tmp_path: Path) -> None:
     if cli.mounted:
         pytest.skip("a daemon does that when it begins")
     (tmp_path / "a").write_text("a")

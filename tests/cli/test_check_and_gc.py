@@ -68,7 +68,7 @@ def test_damage_touches_the_patch_of_a_deleted_version(cli: Cli, version: str) -
     assert cli.json("check")["sound"] is True
 
 
-def test_gc_takes_what_nothing_needs(cli: Cli, version: str) -> None:
+def test_gc_removes_what_nothing_needs(cli: Cli, version: str) -> None:
     blob = _blob(cli, version)
     cli("gc")
     assert blob.exists()
@@ -82,7 +82,7 @@ def test_gc_takes_what_nothing_needs(cli: Cli, version: str) -> None:
     assert cli.json("gc")["blobs"] == 0
 
 
-def test_a_dry_run_counts_what_only_idle_versions_need(cli: Cli, version: str) -> None:
+def test_a_dry_run_counts_objects_of_idle_versions(cli: Cli, version: str) -> None:
     blob = _blob(cli, version)
     cli("new", version, "--id", "job", "--base", "v0")
     cli("rm", f"{version}:v0")
@@ -96,7 +96,7 @@ def test_a_dry_run_counts_what_only_idle_versions_need(cli: Cli, version: str) -
     assert not blob.exists()
 
 
-def test_gc_discards_what_is_idle(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_gc_discards_idle_versions(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     for number in range(2):
         cli("put", tmp_path / "a", "--name", name, "--id", f"job-{number}")
@@ -126,7 +126,7 @@ put(open_client(path), Sources([os.fsencode(source)]), name, progress=progress)
 """
 
 
-def test_a_put_that_ends_early_leaves_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_a_killed_put_leaves_nothing_after_gc(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
 
     def put(number: signal.Signals) -> None:
@@ -144,6 +144,6 @@ def test_a_put_that_ends_early_leaves_nothing(cli: Cli, name: str, tmp_path: Pat
     assert "no collection" in cli.refused("pending", name)
 
 
-def test_ages_that_are_none(cli: Cli) -> None:
+def test_invalid_ages(cli: Cli) -> None:
     for age in ("", "1y", "-1", "soon"):
         assert "no duration" in cli.refused("gc", "--pending-older-than", age)
