@@ -1,4 +1,4 @@
-"""The manual names tests that exist, the numbers of the code, and the labels of the picture's source."""
+"""The manual names tests that exist, the numbers and control files of the code, and the picture's labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pkgutil import resolve_name
 import pytest
 
 from artfs.limits.limit import Limit
+from artfs.vfs.control import file_registry
 from tests.mount.mounting import REPOSITORY
 
 DOCS = REPOSITORY / "artfs" / "docs"
@@ -66,3 +67,15 @@ def test_the_picture_has_the_labels_of_its_source() -> None:
     labels = {line for label in re.findall(r'label="([^"]+)"', source) for line in label.split(r"\n") if line}
     shown = {" ".join(html.unescape(text).split()) for text in re.findall(r"<text[^>]*>([^<]*)<", picture)}
     assert {" ".join(label.split()) for label in labels} == shown - {""}
+
+
+def test_each_control_file_is_described() -> None:
+    text = (DOCS / "control-files.md").read_text()
+    tables = re.split(
+        r"^(?:The volume|A collection|A pending version|A version)'s:\n", text, flags=re.MULTILINE
+    )
+    for kind, table in zip(("VOLUME", "COLLECTION", "PENDING", "VERSION"), tables[1:], strict=True):
+        for file in getattr(file_registry, f"{kind}_FILES"):
+            # Each tree has `error`, which has one row.
+            where = tables[1] if file.name == "error" else table
+            assert re.search(rf"^\|.*`{re.escape(file.name)}[`/].*\|", where, re.MULTILINE), (kind, file.name)
