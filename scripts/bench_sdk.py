@@ -1,9 +1,9 @@
 """Measures `Artifact.add_dir` and `save` beside wandb's `add_dir` alone, in one run on one filesystem.
 
-wandb is installed (PyPI) into a venv of its own and works offline: its `add_dir` copies the files to its
-staging directory and hashes them; nothing is uploaded or finished. artfs makes the durable version. Rounds
-take turns, so that a machine that slows down slows both, and nothing is deleted before the end: ext4 makes
-files slowly where others were deleted in the last minutes. With --mounted artfs goes through a mount.
+wandb is installed from PyPI into a venv of its own and works offline: its `add_dir` copies the files to its
+staging directory and hashes them; nothing is uploaded. artfs makes a durable version. Each round measures
+both, so that other load on the machine affects both. Nothing is deleted before the end: ext4 makes files
+slowly where others were deleted minutes ago. With --mounted artfs works through a mount.
 
     scripts/bench-sdk [--files 20000] [--size 4096] [--rounds 3] [--directory DIR] [--mounted]
 """
@@ -47,7 +47,7 @@ print(json.dumps({"add_dir": added - begin, "save": time.perf_counter() - added}
 
 
 def make_source(root: Path, files: int, size: int) -> None:
-    """Makes the files, a thousand in each directory, all different."""
+    """Makes files that all differ, a thousand in each directory."""
     for number in range(files):
         directory = root / f"{number // 1000:03}"
         if number % 1000 == 0:
@@ -56,7 +56,7 @@ def make_source(root: Path, files: int, size: int) -> None:
 
 
 def python_with_wandb(place: Path) -> str:
-    """Makes the venv if it is not there; returns its interpreter."""
+    """Makes the venv if it does not exist; returns its interpreter."""
     python = place / "bin" / "python"
     if not python.exists():
         print(f"installs wandb into {place}", file=sys.stderr)
@@ -67,7 +67,7 @@ def python_with_wandb(place: Path) -> str:
 
 
 def run(python: str, script: str, source: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Runs one measurement in a process of its own, after what came before is written back."""
+    """Runs one measurement in a process of its own, after earlier writes are on disk."""
     os.sync()
     command = [python, "-c", script, str(source)]
     done = subprocess.run(
@@ -83,7 +83,7 @@ def artfs(*words: str | Path) -> None:
 
 @contextmanager
 def volume(place: Path, *, mounted: bool) -> Iterator[Path]:
-    """Makes a volume; gives what $ARTFS_VOLUME shall name."""
+    """Makes a volume; yields the value for $ARTFS_VOLUME."""
     artfs("init", place / "volume")
     if not mounted:
         yield place / "volume"
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--directory", type=Path, help="where to work; default: the temporary directory")
+    parser.add_argument("--directory", type=Path, help="work here; default: the temporary directory")
     parser.add_argument("--mounted", action="store_true", help="let artfs work through a mount")
     arguments = parser.parse_args()
     wandb_python = python_with_wandb(REPOSITORY / ".venv-wandb")
