@@ -1,14 +1,14 @@
-"""Every way in which artfs says no, as one tree of exceptions.
+"""The exceptions that artfs raises, as one tree.
 
 ::
 
     ArtfsError
-    ├── InvalidName            a name that is not legal where it stands (ValueError)
-    ├── InvalidCommand         a command, JSON document or option that is not legal (ValueError)
-    │   └── NotJoined          a run that is to leave has not joined
+    ├── InvalidName            an illegal name (ValueError)
+    ├── InvalidCommand         an illegal command, JSON document or option (ValueError)
+    │   └── NotJoined          a run leaves that has not joined
     ├── TypeMismatch           a collection has versions of another type (ValueError)
     ├── CannotSeal             a tree with entries that a version can't hold (fifo, socket)
-    ├── CommError              wandb's word for what a server would be asked for
+    ├── CommError              wandb's name for the failure of a request
     │   ├── NotFound           (LookupError)
     │   │   ├── CollectionNotFound
     │   │   ├── VersionNotFound
@@ -22,54 +22,53 @@
     │       ├── VolumeTooNew
     │       ├── VolumeInUse
     │       └── UnsupportedFilesystem  the filesystem lacks what a volume needs
-    ├── UsageError             a call of the SDK that makes no sense where it stands (ValueError)
-    │   └── UnsupportedError   a call that wandb knows and artfs does not
+    ├── UsageError             a call of the SDK that makes no sense at this point (ValueError)
+    │   └── UnsupportedError   a call that wandb has and artfs has not
     ├── AlreadyExists          (FileExistsError)
-    │   ├── AlreadyPending        the distributed id was started and not finished
+    │   ├── AlreadyPending        the distributed id is pending
     │   ├── AlreadyFinishedError  the distributed id has its version
-    │   └── PathConflictError     another run brought other bytes under the path (ValueError)
+    │   └── PathConflictError     another run added other bytes under the path (ValueError)
     ├── Busy
     │   ├── OpenForWriting     files of the tree are open for writing
-    │   ├── NotIdle            somebody works on what was to be discarded as forgotten
+    │   ├── NotIdle            a pending version that was to be discarded as idle is in use
     │   ├── RunsJoined         runs have joined and not left
     │   ├── Sealing            a finish is under way
-    │   ├── BeingFilled        another process is bringing files
-    │   ├── TreeTouched        the base of a tree that is not untouched
+    │   ├── BeingFilled        another process is adding files
+    │   ├── TreeTouched        the base of a tree that was changed already
     │   ├── HeldByAlias        an alias other than latest names the version
-    │   └── NotEmpty           a collection or pending version that still holds something
-    ├── ReadOnly               a change to something sealed, or to a volume mounted read-only
-    │   ├── CutShort           a finish had decided, and did not come to its end
+    │   └── NotEmpty           a collection or pending version that is not empty
+    ├── ReadOnly               a change to a version, or to a volume mounted read-only
+    │   ├── CutShort           a finish had decided and did not complete
     │   └── ArtifactFinalizedError  a change to an artifact that was saved or handed over (AttributeError)
-    ├── ArtifactNotLoggedError a question that only a saved artifact can answer (AttributeError)
-    ├── NotPermitted           a change that nobody may make here (PermissionError)
-    ├── NotStored              files show what a write cache holds and could not be stored
+    ├── ArtifactNotLoggedError an attribute that only a saved artifact has (AttributeError)
+    ├── NotPermitted           a change that no user may make here (PermissionError)
+    ├── NotStored              files whose cached writes could not be stored
     ├── CrossTree              a rename or link from one tree to another
-    ├── Collision              a patch whose base moved and whose changes collide
+    ├── Collision              a patch whose changes collide with those of a moved base
     ├── Interrupted            the caller of a waiting command was signalled
-    ├── LostRace               another process changed what this one had read; read again
-    ├── Damaged                a stored object is missing, short or has other bytes than its digest says
-    ├── ReferenceFailed        the bytes that a reference stands for can't be used
-    │   ├── Unreachable        they can't be had
+    ├── LostRace               another process changed what this one had read
+    ├── Damaged                a stored object is missing, or does not match its digest
+    ├── ReferenceFailed        the bytes of a reference can't be used
+    │   ├── Unreachable        they can't be fetched
     │   ├── Changed            they are not the recorded ones
     │   └── RemoteMissing      what fetches them is not installed
-    └── MountError             the mount can't be made or taken away
+    └── MountError             a mount can't be made or removed
 
-Users see each class as ``artfs.NAME``. In parentheses stands the built-in that a class is as well, so that a
-caller who knows nothing of artfs catches it. Three kinds have none on purpose:
+Users see each class as ``artfs.NAME``. The built-in in parentheses is a base of the class, so that a caller
+who knows nothing of artfs can catch it. Three kinds have none on purpose:
 
-- NotFound is no FileNotFoundError. The core answers a FileNotFoundError of a system call in many places, and
-  must not take a missing collection for a missing file.
+- NotFound is not a FileNotFoundError. The core handles the FileNotFoundError of a system call in many places,
+  and must not mistake a missing collection for a missing file.
 - ReadOnly, Busy and Collision are EROFS, EBUSY and ESTALE, for which Python has no class.
-- Interrupted is no InterruptedError, and Unreachable no TimeoutError: callers retry those blindly.
+- Interrupted is not an InterruptedError, and Unreachable not a TimeoutError: callers retry those blindly.
 
-AlreadyExists, NotPermitted and VolumeExists are OSErrors. So wherever a call can raise one of them, ``except
-ArtfsError`` stands before ``except OSError``, and ``except FileExistsError`` encloses system calls alone.
-The two errors about an artifact's state are AttributeErrors as wandb's are: properties raise them, and
-``hasattr`` then tells that a draft has no version.
+AlreadyExists, NotPermitted and VolumeExists are OSErrors. Where a call can raise one of them, ``except
+ArtfsError`` comes before ``except OSError``, and ``except FileExistsError`` encloses system calls alone.
+The two errors about an artifact's state are AttributeErrors as in wandb: properties raise them, so
+``hasattr`` tells that a draft has no version.
 
-An exception carries the facts as fields; its text is one plain line that says what happened and, where
-there is something to do about it, what. Exit codes belong to ``cli/``, and so do errnos to ``mount/``. What
-the backing filesystem refuses stays an ``OSError`` with the errno it gave.
+An exception has the facts as fields. Its text is one line that says what happened and what to do about it.
+Exit codes belong to ``cli/``, errnos to ``fuse/``. An error of the backing filesystem stays an ``OSError``.
 """
 
 from __future__ import annotations
@@ -87,10 +86,10 @@ from artfs.printing import printable_uri as printable_uri  # noqa: PLC0414
 
 
 class ArtfsError(Exception):
-    """The root: whatever artfs refuses on purpose.
+    """The root of the tree.
 
-    An exception survives pickling and copying with its text, fields and notes, whatever its constructor
-    takes: they are its state, and the constructor is not called again.
+    An exception keeps its text, fields and notes when it is pickled or copied: they are its state, and the
+    constructor is not called again.
     """
 
     __module__ = "artfs"
@@ -111,7 +110,7 @@ Error = ArtfsError
 
 @contextlib.contextmanager
 def naming(path: bytes) -> Iterator[None]:
-    """Names the whole path in an OSError of the block, instead of its last part."""
+    """Puts the whole path into an OSError that the block raises, instead of its last part."""
     try:
         yield
     except ArtfsError:
@@ -121,7 +120,7 @@ def naming(path: bytes) -> Iterator[None]:
 
 
 class InvalidName(ArtfsError, ValueError):
-    """A name that is not legal for what it shall name."""
+    """A name that is illegal for what it is to name."""
 
     def __init__(self, what: str, name: bytes | str, rule: str) -> None:
         super().__init__(f"'{printable(name)}' can't name {what}: {rule}")
@@ -129,11 +128,11 @@ class InvalidName(ArtfsError, ValueError):
 
 
 class InvalidCommand(ArtfsError, ValueError):
-    """A command or a value that is not legal; the text says which one is."""
+    """An illegal command or value; the text says what is legal."""
 
 
 class NotJoined(InvalidCommand):
-    """A run that is to leave a pending version has not joined it."""
+    """A run leaves a pending version that it has not joined."""
 
     def __init__(self, run: str) -> None:
         super().__init__(f"the run '{printable(run)}' has not joined")
@@ -141,7 +140,7 @@ class NotJoined(InvalidCommand):
 
 
 class CannotSeal(ArtfsError):
-    """A tree holds entries that can't be part of a version; nothing was changed."""
+    """A tree has entries that a version can't hold; nothing was changed."""
 
     def __init__(self, entries: Sequence[tuple[bytes, str]]) -> None:
         shown = ", ".join(f"{end_of(path)} ({kind})" for path, kind in entries[:10])
@@ -151,19 +150,19 @@ class CannotSeal(ArtfsError):
 
 
 class CommError(ArtfsError):
-    """wandb's word for what a server says no to: what is asked for is not there, or can't be reached."""
+    """wandb's name for the failure of a request: its object does not exist or can't be reached."""
 
 
 class UsageError(ArtfsError, ValueError):
-    """A call of the SDK that makes no sense where it stands; the text says why."""
+    """A call of the SDK that makes no sense at this point; the text says why."""
 
 
 class UnsupportedError(UsageError):
-    """wandb has this and artfs has not; the text says what does the like."""
+    """wandb has this and artfs has not; the text names the alternative."""
 
 
 class NotFound(CommError, LookupError):
-    """Something that was asked for by name is not there."""
+    """No object has this name."""
 
 
 class CollectionNotFound(NotFound):
@@ -197,7 +196,7 @@ class RunNotFound(NotFound):
 
 
 class PathNotFound(NotFound, KeyError):
-    """A version has no such entry; a KeyError too, as a path is the key of a manifest."""
+    """A version has no such entry. It is a KeyError, as paths are the keys of a manifest."""
 
     __str__ = Exception.__str__  # KeyError's would quote the text
 
@@ -219,7 +218,7 @@ class AlreadyPending(AlreadyExists):
 
 
 class AlreadyFinishedError(AlreadyExists):
-    """The distributed id was finished: its version stands."""
+    """The distributed id was finished and has its version."""
 
     def __init__(self, collection: str, distributed_id: bytes, version: str) -> None:
         super().__init__(
@@ -229,38 +228,38 @@ class AlreadyFinishedError(AlreadyExists):
 
 
 class PathConflictError(AlreadyExists, ValueError):
-    """What was to come under a path differs from what another run brought there; nothing was changed.
+    """A file or link differs from what another run added under its path; nothing was changed.
 
-    ``path`` is text, as the SDK has paths. ``run`` is None where it isn't known who brought it.
+    ``path`` is text, as in the SDK. ``run`` is None if it is not known which run added it.
     """
 
     def __init__(self, path: bytes, run: str | None) -> None:
-        who = f": run '{printable(run)}' brought it" if run else ""
-        super().__init__(f"'{printable(path)}' is there with other content{who}; overwrite=True replaces it")
+        who = f": run '{printable(run)}' added it" if run else ""
+        super().__init__(f"'{printable(path)}' exists with other content{who}; overwrite=True replaces it")
         self.path, self.run = path.decode("utf-8", "surrogateescape"), run
 
 
 class TypeMismatch(ArtfsError, ValueError):
-    """A collection holds versions of one type, which stays."""
+    """A collection has versions of another type. All versions of a collection are of one type."""
 
     def __init__(self, collection: str, type: str, wanted: str) -> None:  # noqa: A002
         held, use = (f"of the type '{printable(type)}'", "that type") if type else ("without a type", "none")
         super().__init__(
-            f"'{printable(collection)}' has versions {held}: '{printable(wanted)}' can't be its type;"
-            f" use {use}, or another name"
+            f"'{printable(collection)}' has versions {held}: its type can't be '{printable(wanted)}';"
+            f" use {use}, or another collection"
         )
         self.collection, self.type, self.wanted = collection, type, wanted
 
 
 class Busy(ArtfsError):
-    """Something is in use; trying again later may work."""
+    """Something is in use; the same call may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """One process that holds a file of a pending tree open for writing.
+    """A process that has a file of a pending tree open for writing.
 
-    ``path`` is relative to the tree; ``pid`` is a thread group's, 0 where it is not known.
+    ``path`` is relative to the tree; ``pid`` is that of the thread group, 0 if it is not known.
     """
 
     path: bytes
@@ -273,13 +272,13 @@ class OpenForWriting(Busy):
         shown = ", ".join(f"{printable(w.path)} (pid {w.pid} {printable(w.command)})" for w in writers[:5])
         more = f" and {len(writers) - 5} more" if len(writers) > 5 else ""
         super().__init__(
-            f"files are open for writing: {shown}{more}; close them (a finish can also wait, or --force)"
+            f"files are open for writing: {shown}{more}; close them, or finish with --wait=SECONDS or --force"
         )
         self.writers = tuple(writers)
 
 
 class NotStored(ArtfsError):
-    """Files show what the kernel's write cache holds and the backing filesystem refused to store."""
+    """The backing filesystem refused to store what the kernel's write cache holds for files."""
 
     def __init__(self, paths: Sequence[bytes]) -> None:
         shown = ", ".join(map(end_of, paths[:5]))
@@ -292,21 +291,21 @@ class NotStored(ArtfsError):
 
 
 class NotIdle(Busy):
-    """What was to be discarded as forgotten is not: it changed, or a run has joined it."""
+    """A pending version is not idle, so it is not discarded: it changed lately, or a run has joined it."""
 
     def __init__(self) -> None:
-        super().__init__("somebody works on it: it has changed lately, or a run has joined it")
+        super().__init__("it is in use: it changed lately, or a run has joined it")
 
 
 class RunsJoined(Busy):
-    """``killed`` names those whose process is known to be dead, each with its process."""
+    """``killed`` are the runs whose process is known to be dead, each with that process."""
 
     def __init__(self, runs: Sequence[str], killed: Sequence[str] = ()) -> None:
         text = f"runs have joined and not left: {', '.join(printable(run) for run in runs)}"
         if killed:
             text += (
-                f"; killed: {', '.join(printable(run) for run in killed)}: let it run again, write -RUN to"
-                " .artfs/runs if its files are whole, or finish with --force"
+                f"; killed: {', '.join(printable(run) for run in killed)}: run it again, write -RUN to"
+                " .artfs/runs if its files are complete, or finish with --force"
             )
         super().__init__(text)
         self.runs, self.killed = tuple(runs), tuple(killed)
@@ -319,12 +318,12 @@ class Sealing(Busy):
 
 class BeingFilled(Busy):
     def __init__(self) -> None:
-        super().__init__("another process is putting files into it: wait until it ends")
+        super().__init__("another process is adding files to it: wait until that ends")
 
 
 class TreeTouched(Busy):
     def __init__(self) -> None:
-        super().__init__("the tree was changed already: its base can be set only while it is untouched")
+        super().__init__("the tree was changed already: set its base before you change anything")
 
 
 class HeldByAlias(Busy):
@@ -334,40 +333,40 @@ class HeldByAlias(Busy):
 
 
 class NotEmpty(Busy):
-    """A directory that still holds something: rmdir's ENOTEMPTY."""
+    """A directory that is not empty: rmdir's ENOTEMPTY."""
 
     @classmethod
     def collection(cls, name: str, *, pending: bool, versions: int) -> NotEmpty:
-        """Tells what a collection holds that is to be removed."""
+        """Says what a collection that is to be removed still has."""
         if pending:
             return cls(f"'{printable(name)}' has pending versions: finish or discard them first")
         return cls(f"'{printable(name)}' has versions ({versions}): remove them first")
 
 
 class ReadOnly(ArtfsError):
-    """A change to what is sealed for good, or to a volume that is mounted read-only."""
+    """A change to a version, or to a volume that is mounted read-only."""
 
     def __init__(self, what: str = "a sealed version never changes") -> None:
         super().__init__(what)
 
 
 class CutShort(ReadOnly):
-    """The pending version is a version already, but what finished it did not come to its end."""
+    """The pending version is a version already, but its finish did not complete."""
 
     def __init__(self) -> None:
-        super().__init__("it is a version already, but its finish could not end: finish it again")
+        super().__init__("it is a version already, but its finish did not complete: finish it again")
 
 
 class ArtifactFinalizedError(ReadOnly, AttributeError):
-    """An artifact of the SDK takes no files any more: it was saved, or handed over to be finished."""
+    """An artifact of the SDK was saved or handed over, so that its files can't be changed any more."""
 
     def __init__(self, artifact: str) -> None:
-        super().__init__(f"the artifact '{printable(artifact)}' was saved: its new_draft() can be changed")
+        super().__init__(f"the artifact '{printable(artifact)}' was saved: change its new_draft() instead")
         self.artifact = artifact
 
 
 class ArtifactNotLoggedError(ArtfsError, AttributeError):
-    """An artifact of the SDK is no version yet, so that it has none of what comes with being one."""
+    """An artifact of the SDK is not a version yet, and lacks what only a version has."""
 
     def __init__(self, artifact: str, what: str) -> None:
         super().__init__(f"the artifact '{printable(artifact)}' has no {what} before it is logged or saved")
@@ -375,20 +374,20 @@ class ArtifactNotLoggedError(ArtfsError, AttributeError):
 
 
 class NotPermitted(ArtfsError, PermissionError):
-    """A change that is possible for nobody at this place."""
+    """A change that no user can make here."""
 
     errno = errno.EPERM
 
 
 class CrossTree(ArtfsError):
     def __init__(self) -> None:
-        super().__init__("a rename or link can't lead from one tree to another: copy instead")
+        super().__init__("a rename or link can't cross from one tree to another: copy instead")
 
 
 class Collision(ArtfsError):
     """The base of a patch moved, and both sides changed the same paths in different ways.
 
-    ``paths`` has each with what was done here and there.
+    ``paths`` has each path with what either side did: (path, ours, theirs).
     """
 
     def __init__(self, text: str, paths: Sequence[tuple[bytes, str, str]] = ()) -> None:
@@ -397,13 +396,13 @@ class Collision(ArtfsError):
 
     @classmethod
     def between(cls, base: str, onto: str, paths: Sequence[tuple[bytes, str, str]]) -> Collision:
-        """Tells what collides with `onto`, which `base` names now."""
+        """Says what collides with `onto`, the version that `base` names now."""
         shown = "; ".join(
             f"{printable(path) or 'the root'} ({ours} here, {theirs} there)" for path, ours, theirs in paths
         )
         return cls(
-            f"'{base}' is {onto} now, and both sides changed: {shown}; make each path what it shall be, then"
-            f" write '{base}' to .artfs/base again (artfs rebase), which keeps yours, and finish",
+            f"'{base}' is {onto} now, and both sides changed: {shown}; make each path what you want, then"
+            f" write '{base}' to .artfs/base again (artfs rebase), which keeps your changes, and finish",
             paths,
         )
 
@@ -414,28 +413,28 @@ class Interrupted(ArtfsError):
 
 
 class LostRace(ArtfsError):
-    """The file that was to be replaced is no longer as it was read."""
+    """A file that was to be replaced has changed since it was read."""
 
 
 class Damaged(ArtfsError):
-    """A stored object can't be what its name says: missing, of a wrong size, of other bytes, unreadable."""
+    """A stored object is missing, unreadable, or differs from what its name says."""
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what} is damaged: {why}; 'artfs check' tells what it touches")
+        super().__init__(f"{what} is damaged: {why}; 'artfs check' shows what is affected")
         self.what, self.why = what, why
 
 
 class ReferenceFailed(ArtfsError):
-    """The bytes that a reference stands for can't be used. The text shows no secret of the URI."""
+    """The bytes of a reference can't be used. The text hides the secrets of the URI."""
 
     uri: str
 
 
 class Unreachable(ReferenceFailed):
-    """The bytes at a URI can't be had; ``why`` is one line."""
+    """The bytes at a URI can't be fetched; ``why`` is one line."""
 
     def __init__(self, uri: str, why: str) -> None:
-        super().__init__(f"{printable_uri(uri)} can't be had: {why}")
+        super().__init__(f"{printable_uri(uri)} can't be fetched: {why}")
         self.uri, self.why = uri, why
 
 
@@ -444,7 +443,7 @@ class Changed(ReferenceFailed):
 
     def __init__(self, uri: str, expected: str, found: str) -> None:
         expected, found = printable(expected), printable(found)
-        super().__init__(f"{printable_uri(uri)} has changed: {expected} was recorded, {found} is there")
+        super().__init__(f"{printable_uri(uri)} has changed: {expected} was recorded, {found} was found")
         self.uri, self.expected, self.found = uri, expected, found
 
 
@@ -502,4 +501,4 @@ class UnsupportedFilesystem(VolumeError):
 
 
 class MountError(ArtfsError):
-    """The mount can't be made or taken away; the text says what to do."""
+    """A mount can't be made or removed; the text says what to do."""

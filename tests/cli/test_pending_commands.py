@@ -304,7 +304,7 @@ def test_filling_and_finishing_exclude_each_other(cli: Cli, name: str, tmp_path:
             with at.stage(0o644):
                 assert "open for writing" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
         else:
-            assert "putting files into it" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
+            assert "adding files to it" in cli.refused("finish", f"{name}/job", "--wait", "0.1")
             (tmp_path / "mnt").mkdir()
             assert "in use by another process" in cli.refused("mount", cli.volume, "mnt")
     assert cli("finish", f"{name}/job").out == f"{name}:v0\n"

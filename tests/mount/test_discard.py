@@ -58,7 +58,7 @@ def test_what_is_worked_on_is_not_discarded_as_idle(model: Path, job: Path, chan
         command(job, "runs", "+run")
     with fails(errno.EBUSY):
         command(job, "discard", "--idle=1")
-    assert "somebody works on it" in show(job, "error")
+    assert "it is in use" in show(job, "error")
     assert (job / "file").read_text() == "data"
     if change == "a run joins":
         command(job, "runs", "-run")

@@ -180,7 +180,7 @@ def test_nobody_there(job: Path, model: Path) -> None:
     with fails(errno.EIO):
         (model / "v0" / "gone").read_bytes()
     [why] = show_json(model / "v0", "status")["reference_errors"].values()
-    assert "can't be had: connection refused" in why
+    assert "can't be fetched: connection refused" in why
     assert stat.S_ISREG((model / "v0" / "gone").stat().st_mode)
 
 

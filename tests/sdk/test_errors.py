@@ -208,7 +208,8 @@ def a_difference_to_no_version(name: str) -> None:
 
 @raises(
     artfs.TypeMismatch,
-    "'{name}' has versions of the type 'dataset': 'model' can't be its type; use that type, or another name",
+    "'{name}' has versions of the type 'dataset': its type can't be 'model';"
+    " use that type, or another collection",
     collection="{name}",
     type="dataset",
     wanted="model",
@@ -220,7 +221,7 @@ def another_type(name: str) -> None:
 
 @raises(
     artfs.TypeMismatch,
-    "'{name}' has versions without a type: 'model' can't be its type; use none, or another name",
+    "'{name}' has versions without a type: its type can't be 'model'; use none, or another collection",
     collection="{name}",
     type="",
     wanted="model",
@@ -262,7 +263,7 @@ def joined_after_the_finish(name: str) -> None:
 
 @raises(
     artfs.PathConflictError,
-    "'d/x' is there with other content: run '{name}-1' brought it; overwrite=True replaces it",
+    "'d/x' exists with other content: run '{name}-1' added it; overwrite=True replaces it",
     path="d/x",
     run="{name}-1",
 )
@@ -277,7 +278,7 @@ def other_bytes_of_another_run(name: str) -> None:
 
 @raises(
     artfs.PathConflictError,
-    "'x' is there with other content; overwrite=True replaces it",
+    "'x' exists with other content; overwrite=True replaces it",
     path="x",
     run=None,
 )
@@ -337,13 +338,13 @@ def finished_while_runs_are_at_it(name: str) -> None:
         client.finish(name, b"job", wait=0.1)
 
 
-@raises(artfs.NotIdle, "somebody works on it: it has changed lately, or a run has joined it")
+@raises(artfs.NotIdle, "it is in use: it changed lately, or a run has joined it")
 def discarded_if_idle(name: str) -> None:
     with _pending(name) as client:
         client.discard(name, b"job", idle=1000.0)
 
 
-@raises(artfs.TreeTouched, "the tree was changed already: its base can be set only while it is untouched")
+@raises(artfs.TreeTouched, "the tree was changed already: set its base before you change anything")
 def a_base_after_the_first_file(name: str) -> None:
     _saved(name)
     with _pending(name) as client:
@@ -353,8 +354,8 @@ def a_base_after_the_first_file(name: str) -> None:
 
 @raises(
     artfs.Collision,
-    "'latest' is v1 now, and both sides changed: x (added here, added there); make each path what it shall"
-    " be, then write 'latest' to .artfs/base again (artfs rebase), which keeps yours, and finish",
+    "'latest' is v1 now, and both sides changed: x (added here, added there); make each path what you"
+    " want, then write 'latest' to .artfs/base again (artfs rebase), which keeps your changes, and finish",
     paths=((b"x", "added", "added"),),
 )
 def both_sides_changed_a_path(name: str) -> None:
@@ -383,7 +384,7 @@ def a_fifo_is_sealed(name: str) -> None:
 
 @raises(
     artfs.ArtifactFinalizedError,
-    "the artifact '{name}' was saved: its new_draft() can be changed",
+    "the artifact '{name}' was saved: change its new_draft() instead",
     artifact="{name}",
 )
 def a_saved_artifact_is_changed(name: str) -> None:
@@ -466,7 +467,7 @@ def metadata_that_becomes_none(name: str) -> None:
 
 @raises(
     artfs.Unreachable,
-    "file:///no/such/file can't be had: there is no such file",
+    "file:///no/such/file can't be fetched: there is no such file",
     uri="file:///no/such/file",
     why="there is no such file",
 )
@@ -476,7 +477,7 @@ def nothing_to_refer_to(name: str) -> None:
 
 @raises(
     artfs.Unreachable,
-    "artfs://{name}-s:v0/x can't be had: {name}-s:v0 has no such path",
+    "artfs://{name}-s:v0/x can't be fetched: {name}-s:v0 has no such path",
     uri="artfs://{name}-s:v0/x",
     why="{name}-s:v0 has no such path",
 )
@@ -503,7 +504,7 @@ def more_references_than_wanted(name: str) -> None:
 _GONE: dict[str, Any] = {"uri": "file://{cwd}/x", "why": "there is no such file"}
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
 def what_was_referred_to_is_gone(name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     artifact.add_reference(_here("x"))
@@ -512,7 +513,7 @@ def what_was_referred_to_is_gone(name: str) -> None:
     artifact.open("x")
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
 def what_a_draft_refers_to_is_gone(name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     artifact.add_reference(_here("x"))
@@ -520,7 +521,7 @@ def what_a_draft_refers_to_is_gone(name: str) -> None:
     artifact.open("x")
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be had: there is no such file", **_GONE)
+@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
 def what_is_downloaded_is_gone(name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     artifact.add_reference(_here("x"))
@@ -531,7 +532,7 @@ def what_is_downloaded_is_gone(name: str) -> None:
 
 @raises(
     artfs.Changed,
-    "file://{cwd}/x has changed: 3 bytes was recorded, 5 bytes is there",
+    "file://{cwd}/x has changed: 3 bytes was recorded, 5 bytes was found",
     uri="file://{cwd}/x",
     expected="3 bytes",
     found="5 bytes",

@@ -392,7 +392,7 @@ def test_whole_directories_of_other_versions(name: str, outside: Path) -> None:
     third.add_reference(first.get_entry("dir/more.txt"), "x")
     third.save()
     first.delete()
-    with pytest.raises(ReferenceFailed, match="can't be had"):
+    with pytest.raises(ReferenceFailed, match="can't be fetched"):
         bytes_of(third, "x")
 
 
@@ -408,7 +408,7 @@ def test_what_can_t_be_had_is_named(saved: wandb.Artifact, outside: Path) -> Non
         lambda: saved.get_path("a.bin").download("one"),
         lambda: saved.checkout("out"),
     ):
-        with pytest.raises(ReferenceFailed, match=r"a.bin can't be had: there is no such file"):
+        with pytest.raises(ReferenceFailed, match=r"a.bin can't be fetched: there is no such file"):
             way()
     assert not any(path.name.startswith(".~") for path in Path().rglob("*"))
     saved.download("left", allow_missing_references=True, path_prefix="all")

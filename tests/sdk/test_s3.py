@@ -52,8 +52,8 @@ def test_an_object_a_version_and_a_prefix(name: str, server: S3Server, bucket: s
 def test_what_is_not_there_is_named(name: str, bucket: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     for uri, why in {
-        f"s3://{bucket}/{name}/none": f"s3://{bucket}/{name}/none can't be had: there is no such object",
-        "s3://no-such-bucket/a": "s3://no-such-bucket/a can't be had: there is no such bucket",
+        f"s3://{bucket}/{name}/none": f"s3://{bucket}/{name}/none can't be fetched: there is no such object",
+        "s3://no-such-bucket/a": "s3://no-such-bucket/a can't be fetched: there is no such bucket",
     }.items():
         with pytest.raises(ArtfsError, match=why):
             artifact.add_reference(uri)

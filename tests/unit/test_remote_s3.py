@@ -129,7 +129,7 @@ def test_servers_that_cannot_be_reached(
     endpoint: str, why: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_S3_ENDPOINT_URL", endpoint)
-    with pytest.raises(Unreachable, match=f"s3://bucket/some/key can't be had: .*{why}") as failed:
+    with pytest.raises(Unreachable, match=f"s3://bucket/some/key can't be fetched: .*{why}") as failed:
         remote.list_objects("s3://bucket/some/key")
     assert type(failed.value) is Unreachable
 
@@ -198,7 +198,9 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
     server.put(bucket, "dir/part/y")
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/dir/part")] == [b"y"]
     for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
-        with pytest.raises(Unreachable, match=f"{uri} can't be had: there is no such object, and none below"):
+        with pytest.raises(
+            Unreachable, match=f"{uri} can't be fetched: there is no such object, and none below"
+        ):
             remote.list_objects(uri)
 
 
@@ -244,10 +246,10 @@ def test_what_changed_is_told(server: S3Server, bucket: str, remote: Resolver) -
     with pytest.raises(Changed):
         remote.open(found.uri, found.size, found.checksum)
     server.client.delete_object(Bucket=bucket, Key="big")
-    with pytest.raises(Unreachable, match=f"s3://{bucket}/big can't be had: there is no such object"):
+    with pytest.raises(Unreachable, match=f"s3://{bucket}/big can't be fetched: there is no such object"):
         remote.open(found.uri, found.size, found.checksum)
 
 
 def test_a_bucket_that_is_not_there(bucket: str, remote: Resolver) -> None:
-    with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be had: there is no such bucket"):
+    with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be fetched: there is no such bucket"):
         remote.list_objects("s3://no-such-bucket/a")
