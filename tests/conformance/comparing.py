@@ -85,7 +85,10 @@ def give(fs: OsFilesystem, path: bytes, uid: int = OWNER, gid: int = TEAM) -> No
 def turns(
     cases: Iterable[str], users: Sequence[str] = tuple(USERS), *, each: int = 1
 ) -> list[tuple[str, str, str]]:
-    """Makes, users and cases that are tried together: all, or each n-th case with the next make and user."""
+    """Returns the makes, users and cases that are tried together: each n-th case with the next make and user.
+
+    With ``ARTFS_THOROUGH`` these are all combinations.
+    """
     users = users if MAY_BE_OTHERS else ["root"]
     if THOROUGH:
         return list(itertools.product(MAKES, users, dict.fromkeys(cases)))
@@ -93,6 +96,12 @@ def turns(
     return [
         (make, user, case) for (user, make), case in zip(makes_and_users, list(cases)[::each], strict=False)
     ]
+
+
+def twice(cases: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Returns what is tried if each case has two turns: of a user who may do most things, and of another."""
+    chosen = [*turns(cases, ["root", "owner"]), *turns([*cases[1:], cases[0]], ["member", "other"])]
+    return turns(cases) if THOROUGH or not MAY_BE_OTHERS else chosen
 
 
 Result = str

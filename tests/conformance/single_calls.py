@@ -163,6 +163,7 @@ SINGLE_CALLS: dict[str, Call] = {
     "chown(-1, team)": lambda fs, path: fs.chown(path, -1, TEAM),
     "chown(-1, foreign group)": lambda fs, path: fs.chown(path, -1, FOREIGN),
     "chown(member, foreign group)": lambda fs, path: fs.chown(path, MEMBER, FOREIGN),
+    "chown(large numbers)": lambda fs, path: fs.chown(path, 4_000_000_000, 4_000_000_001),
     "lchown(-1, own group)": lambda fs, path: fs.chown(path, -1, OWNER, follow=False),
     "lchown(other, other)": lambda fs, path: fs.chown(path, OTHER, OTHER, follow=False),
     "truncate(0)": lambda fs, path: fs.truncate(path, 0),

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from tests.conformance.driver import Filesystem, OsFilesystem
+from tests.conformance.driver import Filesystem
 from tests.conformance.helpers import exists, fails, read, write
 
 ODD = [
@@ -81,45 +81,6 @@ def test_every_byte_is_a_name(fs: Filesystem) -> None:
         write(fs, name, name)
     assert sorted(fs.listdir(b"")) == names
     assert all(read(fs, name) == name for name in names)
-
-
-def test_names_of_256_bytes_are_too_long(fs: Filesystem) -> None:
-    long = b"n" * 256
-    write(fs, b"file", b"kept")
-    fs.mkdir(b"dir")
-    for refused in (
-        lambda: fs.open(long, os.O_RDONLY),
-        lambda: fs.open(long, os.O_WRONLY | os.O_CREAT),
-        lambda: fs.stat(long),
-        lambda: fs.mkdir(long),
-        lambda: fs.rmdir(long),
-        lambda: fs.unlink(long),
-        lambda: fs.symlink(b"target", long),
-        lambda: fs.link(b"file", long),
-        lambda: fs.rename(b"file", long),
-        lambda: fs.rename(b"dir", long),
-        lambda: fs.rename(long, b"new"),
-        lambda: fs.mknod(long, stat.S_IFIFO | 0o600),
-        lambda: fs.stat(b"dir/" + long + b"/below"),
-    ):
-        with fails(errno.ENAMETOOLONG):
-            refused()
-    assert sorted(fs.listdir(b"")) == [b"dir", b"file"]
-
-
-@pytest.mark.real
-def test_paths_of_more_than_4095_bytes_are_too_long(fs: OsFilesystem) -> None:
-    with fails(errno.ENAMETOOLONG):
-        fs.stat(b"d/" * 2100 + b"file")
-
-
-def test_dot_and_dot_dot_are_taken(fs: Filesystem) -> None:
-    fs.mkdir(b"dir")
-    for name in (b"dir/.", b"dir/.."):
-        with fails(errno.EEXIST):
-            fs.mkdir(name)
-        with fails(errno.EISDIR, errno.EINVAL):
-            fs.unlink(name)
 
 
 RESERVED = [b".artfs@", b".artfs@lower", b".artfs@gone", b".artfs@base", b".artfs@tmp.1", b".artfs@\xff"]

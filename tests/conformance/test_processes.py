@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import signal
 import struct
@@ -13,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conformance.driver import OsFilesystem
-from tests.conformance.helpers import eventually, exists, fails, in_syscall, read, write
-from tests.conformance.processes import Child, in_child
+from tests.conformance.helpers import eventually, exists, fails, read, write
+from tests.conformance.processes import Child
 
 pytestmark = pytest.mark.real
 
@@ -178,95 +177,6 @@ def test_a_killed_writer_leaves_what_it_wrote(fs: OsFilesystem) -> None:
 # Mappings
 
 
-def test_a_shared_mapping_writes_the_file(fs: OsFilesystem) -> None:
-    write(fs, b"file", bytes(10_000))
-    with fs.open(b"file", os.O_RDWR) as file, mmap.mmap(file.fileno(), 10_000) as mapping:
-        mapping[5_000:5_005] = b"hello"
-        assert read(fs, b"file")[5_000:5_005] == b"hello"
-        mapping.flush()
-
-        def look() -> str:
-            return read(fs, b"file")[5_000:5_005].decode()
-
-        assert in_child(look) == "hello"
-    assert read(fs, b"file") == bytes(5_000) + b"hello" + bytes(4_995)
-
-
-def test_a_mapping_shows_writes_of_others(fs: OsFilesystem) -> None:
-    write(fs, b"file", b"." * 10_000)
-
-    def change() -> None:
-        with fs.open(b"file", os.O_WRONLY) as writer:
-            writer.pwrite(b"child", 0)
-
-    with (
-        fs.open(b"file", os.O_RDONLY) as file,
-        mmap.mmap(file.fileno(), 10_000, prot=mmap.PROT_READ) as mapping,
-    ):
-        assert mapping[:5] == b"....."
-        in_child(change)
-        assert mapping[:5] == b"child"
-
-
-def test_processes_share_memory_through_a_mapping(fs: OsFilesystem) -> None:
-    write(fs, b"file", bytes(4096))
-
-    def answer(child: Child) -> None:
-        with fs.open(b"file", os.O_RDWR) as file, mmap.mmap(file.fileno(), 4096) as mapping:
-            child.say()
-            child.pause()
-            assert mapping[:8] == b"question"
-            mapping[:8] = b"answered"
-
-    with (
-        Child(answer) as child,
-        fs.open(b"file", os.O_RDWR) as file,
-        mmap.mmap(file.fileno(), 4096) as mapping,
-    ):
-        child.heard()
-        mapping[:8] = b"question"
-        child.go()
-        child.value()
-        assert mapping[:8] == b"answered"
-
-
-def test_a_mapping_outlives_the_handle_and_the_name(fs: OsFilesystem) -> None:
-    write(fs, b"file", b"x" * 8192)
-    fs.link(b"file", b"other")
-    with fs.open(b"file", os.O_RDWR) as file:
-        mapping = mmap.mmap(file.fileno(), 8192)
-    fs.unlink(b"file")
-    mapping[:4] = b"late"
-    mapping[8188:] = b"last"
-    mapping.flush()
-    mapping.close()
-    assert read(fs, b"other") == b"late" + b"x" * 8184 + b"last"
-
-
-def test_a_private_mapping_keeps_its_changes_to_itself(fs: OsFilesystem) -> None:
-    write(fs, b"file", b"kept" * 1024)
-    with (
-        fs.open(b"file", os.O_RDONLY) as file,
-        mmap.mmap(file.fileno(), 4096, access=mmap.ACCESS_COPY) as mapping,
-    ):
-        mapping[:4] = b"lost"
-        assert mapping[:4] == b"lost"
-    assert read(fs, b"file") == b"kept" * 1024
-
-
-def test_a_file_grows_under_a_mapping(fs: OsFilesystem) -> None:
-    with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
-        file.truncate(4096)
-        with mmap.mmap(file.fileno(), 4096) as mapping:
-            mapping[4092:] = b"edge"
-            file.truncate(12_288)
-            mapping.resize(12_288)
-            mapping[12_284:] = b"tail"
-        assert file.pread(4, 4092) == b"edge"
-        assert file.pread(100, 12_284) == b"tail"
-        assert file.stat().size == 12_288
-
-
 def test_a_program_runs_from_the_tree(fs: OsFilesystem) -> None:
     write(fs, b"script", b"#!/bin/sh\nexit 7\n", 0o755)
     with open("/bin/sh", "rb") as shell:
@@ -290,85 +200,6 @@ def test_a_running_program_cannot_be_written(fs: OsFilesystem) -> None:
 
 
 # Locks
-
-
-def _lock_flock(fd: int, how: int) -> None:
-    fcntl.flock(fd, how)
-
-
-def _lock_record(fd: int, how: int) -> None:
-    fcntl.lockf(fd, how)
-
-
-LOCKS = {"flock": _lock_flock, "fcntl": _lock_record}
-
-
-@pytest.mark.parametrize("kind", LOCKS)
-def test_an_exclusive_lock_excludes_and_is_handed_on(fs: OsFilesystem, kind: str) -> None:
-    lock = LOCKS[kind]
-    write(fs, b"lock")
-
-    def hold(child: Child) -> None:
-        with fs.open(b"lock", os.O_RDWR) as file:
-            lock(file.fileno(), fcntl.LOCK_EX)
-            child.say()
-            child.pause()
-
-    with Child(hold) as child, fs.open(b"lock", os.O_RDWR) as file:
-        child.heard()
-        for how in (fcntl.LOCK_EX, fcntl.LOCK_SH):
-            with fails(errno.EAGAIN, errno.EACCES):
-                lock(file.fileno(), how | fcntl.LOCK_NB)
-        child.go()
-        child.value()
-        lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock(file.fileno(), fcntl.LOCK_UN)
-
-
-@pytest.mark.parametrize("kind", LOCKS)
-def test_shared_locks_go_together(fs: OsFilesystem, kind: str) -> None:
-    lock = LOCKS[kind]
-    write(fs, b"lock")
-
-    def hold(child: Child) -> None:
-        with fs.open(b"lock", os.O_RDWR) as file:
-            lock(file.fileno(), fcntl.LOCK_SH)
-            child.say()
-            child.pause()
-
-    with Child(hold) as child, fs.open(b"lock", os.O_RDWR) as file:
-        child.heard()
-        lock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-        with fails(errno.EAGAIN, errno.EACCES):
-            lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        child.go()
-        child.value()
-        lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@pytest.mark.parametrize("kind", LOCKS)
-def test_a_waiting_lock_is_granted_when_the_holder_dies(fs: OsFilesystem, kind: str) -> None:
-    lock = LOCKS[kind]
-    write(fs, b"lock")
-
-    def hold(child: Child) -> None:
-        with fs.open(b"lock", os.O_RDWR) as file:
-            lock(file.fileno(), fcntl.LOCK_EX)
-            child.say()
-            child.pause()
-
-    def wait(child: Child) -> str:
-        with fs.open(b"lock", os.O_RDWR) as file:
-            lock(file.fileno(), fcntl.LOCK_EX)
-            return "granted"
-
-    with Child(hold) as holder:
-        holder.heard()
-        with Child(wait) as waiter:
-            eventually(lambda: in_syscall(waiter.pid, "flock", "fcntl"), what="the second process waits")
-            holder.kill()
-            assert waiter.value() == "granted"
-        holder.outcome()
 
 
 def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:

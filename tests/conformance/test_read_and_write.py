@@ -28,14 +28,6 @@ def test_what_was_written_is_read(fs: Filesystem, size: int) -> None:
     assert read(fs, b"file") == data
 
 
-def test_reading_at_and_past_the_end(fs: Filesystem) -> None:
-    write(fs, b"file", b"0123456789")
-    with fs.open(b"file", os.O_RDONLY) as file:
-        assert file.pread(100, 8) == b"89"
-        assert file.pread(100, 10) == b""
-        assert file.pread(100, 1 << 40) == b""
-
-
 def test_random_writes_equal_a_bytearray(fs: Filesystem) -> None:
     dice = random.Random(7)
     model = bytearray()
@@ -90,20 +82,6 @@ def test_truncate_by_handle_and_by_path_agree(fs: Filesystem) -> None:
         fs.truncate(b"file", 3)
         assert file.stat().size == 3
         assert file.pread(100, 0) == b"012"
-
-
-def test_truncate_refuses(fs: Filesystem) -> None:
-    fs.mkdir(b"dir")
-    write(fs, b"file", b"kept")
-    with fails(errno.ENOENT):
-        fs.truncate(b"missing", 0)
-    with fails(errno.EISDIR):
-        fs.truncate(b"dir", 0)
-    with fails(errno.ENOTDIR):
-        fs.truncate(b"file/below", 0)
-    with fails(errno.EINVAL):
-        fs.truncate(b"file", -1)
-    assert read(fs, b"file") == b"kept"
 
 
 def test_a_sparse_file_takes_little_space(fs: Filesystem) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance import operands
 from tests.conformance.arenas import Arenas
-from tests.conformance.comparing import USERS, Record, outcome, turns
+from tests.conformance.comparing import USERS, Record, outcome, twice
 from tests.conformance.driver import OsFilesystem
 from tests.conformance.operands import OPERANDS, path_of
 from tests.conformance.single_calls import LOOKING, SINGLE_CALLS, differs
@@ -20,7 +20,7 @@ _CASES = {_LOOKING: LOOKING, **{call: [call] for call in SINGLE_CALLS if call no
 _SLOTS = dict.fromkeys(_CASES, operands.build)
 
 
-@pytest.mark.parametrize(("make", "user", "case"), turns([*[_LOOKING] * 5, *_CASES]))
+@pytest.mark.parametrize(("make", "user", "case"), twice([*[_LOOKING] * 3, *_CASES]))
 def test_a_call_on_a_path(arenas: Arenas, make: str, user: str, case: str) -> None:
     slot = arenas.slot("single calls", _SLOTS, make, case, user)
 

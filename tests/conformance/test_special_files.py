@@ -14,17 +14,6 @@ from tests.conformance.helpers import exists, fails, write
 from tests.conformance.processes import Child
 
 
-def test_mknod_makes_fifos_sockets_and_files(fs: Filesystem) -> None:
-    for name, kind in ((b"fifo", stat.S_IFIFO), (b"socket", stat.S_IFSOCK), (b"file", stat.S_IFREG)):
-        fs.mknod(name, kind | 0o640)
-        status = fs.stat(name)
-        assert (status.kind, status.permissions, status.size, status.nlink) == (kind, 0o640, 0, 1)
-        with fails(errno.EEXIST):
-            fs.mknod(name, kind | 0o640)
-    fs.unlink(b"fifo")
-    assert sorted(fs.listdir(b"")) == [b"file", b"socket"]
-
-
 @pytest.mark.real
 def test_a_fifo_carries_bytes_between_processes(fs: OsFilesystem) -> None:
     os.mkfifo(fs.path(b"fifo"), 0o600)
@@ -67,30 +56,12 @@ def test_a_unix_socket_can_be_bound_and_reached(fs: OsFilesystem) -> None:
     assert fs.listdir(b"") == []
 
 
-@pytest.mark.real
-def test_a_socket_file_does_not_open(fs: OsFilesystem) -> None:
-    fs.mknod(b"socket", stat.S_IFSOCK | 0o600)
-    with fails(errno.ENXIO):
-        fs.open(b"socket", os.O_RDWR)
-
-
 @pytest.mark.artfs_only
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
 def test_device_nodes_are_refused(fs: Filesystem, kind: int) -> None:
     with fails(errno.EPERM):
         fs.mknod(b"device", kind | 0o600, os.makedev(1, 3))
     assert not exists(fs, b"device")
-
-
-def test_statvfs(fs: Filesystem) -> None:
-    write(fs, b"file", b"data")
-    for path in (b"", b"file"):
-        result = fs.statvfs(path)
-        assert result.f_namemax == 255
-        assert result.f_bsize > 0
-        assert result.f_frsize > 0
-        assert result.f_blocks >= result.f_bfree >= result.f_bavail > 0
-        assert result.f_files >= result.f_ffree
 
 
 @pytest.mark.real
