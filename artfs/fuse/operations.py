@@ -365,7 +365,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:
         handle, opener = self._handles[fh]
-        await self._workers.run(Work.DISK, opener, handle.syncing(data_only=datasync))
+        await self._workers.run(Work.DISK, opener, handle.prepare_fsync(data_only=datasync))
 
     @_answering
     async def release(self, fh: int) -> None:
@@ -410,7 +410,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         listing, opener, *_ = self._listings[fh]
-        await self._workers.run(Work.DISK, opener, listing.syncing(data_only=datasync))
+        await self._workers.run(Work.DISK, opener, listing.prepare_fsync(data_only=datasync))
 
     @_answering
     async def releasedir(self, fh: int) -> None:

@@ -81,10 +81,10 @@ class Workers:
 
     async def prepare(self, needed: NeedsWork, uid: int) -> None:
         """Does what a request of this user needs first. Raises what that raises."""
-        if needed.waiting is None:
+        if needed.waiter is None:
             await trio.to_thread.run_sync(needed.prepare, limiter=self._disk[uid])
         else:
-            await self._prepare_elsewhere(needed, needed.waiting)
+            await self._prepare_elsewhere(needed, needed.waiter)
 
     async def _prepare_elsewhere(self, needed: NeedsWork, caller: Caller) -> None:
         outcome: list[Exception | None] = []
@@ -104,10 +104,10 @@ class Workers:
                     await trio.to_thread.run_sync(prepare, limiter=threads, abandon_on_cancel=True)
                     nursery.cancel_scope.cancel()
         except OSError as too_many:
-            needed.given_up(too_many)
+            needed.abandon(too_many)
             return
         if not outcome:
-            needed.given_up(Interrupted())
+            needed.abandon(Interrupted())
         elif outcome[0] is not None:
             raise outcome[0]
 

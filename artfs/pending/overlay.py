@@ -302,11 +302,12 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
-def place_new(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
+def place_directory(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> int:
     """Does as :func:`place`, but never takes the place of anything. Raises FileExistsError."""
     with _removed_on_failure(staging_fd, staged), unseen(dir_fd):
         durable.step("overlay:lift")
         durable.rename_noreplace(staging_fd, staged, dir_fd, name)
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
 def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:

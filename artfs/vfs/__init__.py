@@ -1,5 +1,6 @@
 """What a mount shows, as nodes that know nothing of FUSE: directories, files, links, control files.
 
-``node`` is the protocol; ``volume``, ``pending`` and ``sealed`` are the trees; ``control`` has a module for
-each kind of control file.
+``node`` is the protocol. ``catalog_nodes`` has the directories above the trees, ``sealed`` the nodes of
+versions, ``pending_*`` those of pending trees, ``patch_*`` those of patches, ``control`` a module for each
+control file.
 """

@@ -1,7 +1,7 @@
 """The directories above the trees: the volume's root, collections, and `pending` in each.
 
-Aliases and finished ids are symlinks here. Their names are looked up anew each time (an entry timeout of 0),
-so that whoever moves them, through whatever mount or process, is seen at once.
+Aliases and finished ids are symlinks here. The kernel looks their names up each time (an entry timeout of 0),
+so that a move by any mount or process shows at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from artfs.pending.pending_version import PENDING
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import COLLECTION_FILES, VOLUME_FILES
 from artfs.vfs.control.subject import CollectionSubject, VolumeSubject
-from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.listings import NamesListing
 from artfs.vfs.node import (
     FOREVER,
     ROOT_INO,
@@ -53,7 +53,7 @@ class _Directory(Node):
 
     __slots__ = ("ino",)
 
-    # Their changes are durable, and so wait for the disk.
+    # Changes are durable: they wait for the disk.
     blocks = frozenset({"mkdir", "rmdir", "symlink", "unlink", "rename"})
 
     def backing(self) -> int:
@@ -67,7 +67,7 @@ class _Directory(Node):
         finally:
             os.close(fd)
         attributes.nlink = 1
-        attributes.entry_timeout = _ATTR_SECONDS  # the name, too, may stand for another one then
+        attributes.entry_timeout = _ATTR_SECONDS  # by then the name may lead to another directory
         return attributes
 
     def change_attributes(
@@ -90,11 +90,11 @@ class _Directory(Node):
         return NamesListing(self.names, self.listed)
 
     def names(self) -> list[bytes]:
-        """Returns the names of all that is listed."""
+        """Returns the names that are listed."""
         raise NotImplementedError
 
     def listed(self, name: bytes) -> Node | None:
-        """Finds what a name in a listing stands for; None if it is to be listed no more."""
+        """Returns the node of a listed name; None if it is no longer listed."""
         return self.lookup(name)
 
 
@@ -123,8 +123,8 @@ class VolumeRoot(_Directory):
     def collection(self, collection: Collection) -> CollectionNode:
         node = self._collections.get(collection.name)
         if node is None or node.collection is not collection:
-            # While somebody has something of a removed one open the kernel takes its number for dead
-            # (fs/namei.c, vfs_rmdir): one of the same name needs another.
+            # While anything in a removed collection is open, the kernel regards its number as dead
+            # (fs/namei.c, vfs_rmdir): a new collection of that name needs another one.
             ino = virtual(b"collection", collection.name.encode(), b"%d" % self._removed[collection.name])
             node = self._collections[collection.name] = CollectionNode(self.view, collection, ino)
         return node
@@ -133,7 +133,7 @@ class VolumeRoot(_Directory):
         return [name.encode() for name in self.view.volume.catalog.names()]
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("only collections can be made here: use mkdir")
+        return NotPermitted("cannot make that here: only collections can be made, with mkdir")
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         catalog = self.view.volume.catalog
@@ -196,12 +196,14 @@ class CollectionNode(_Directory):
         return [name.encode() for name in found]
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("only aliases can be made here (ln -s v0 NAME); files belong below pending/ID")
+        return NotPermitted(
+            "cannot make that here: only aliases can be made, with ln -s v0 NAME; files go below pending/ID"
+        )
 
     def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
         text = names.check_alias(_text(name, "an alias"))
         if text == _LATEST:
-            raise NotPermitted("'latest' is computed: it is always the newest version")
+            raise _computed()
         try:
             self.collection.set_alias(
                 text, _text(target.removeprefix(b"./"), "a version or alias"), replace=False
@@ -214,16 +216,16 @@ class CollectionNode(_Directory):
 
     def unlink(self, name: bytes, caller: Caller) -> None:
         if name == _LATEST.encode():
-            raise NotPermitted("'latest' is computed: it is always the newest version")
+            raise _computed()
         self.collection.remove_alias(_text(name, "an alias"))
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         old, new = (_text(n, "an alias") for n in (name, new_name))
         ours = target is self or (isinstance(target, CollectionNode) and target.ino == self.ino)
         if not ours or _LATEST in (old, new) or self._alias(old) is None:
-            raise NotPermitted("versions, collections and 'pending' keep their names")
+            raise NotPermitted("cannot rename that: only aliases can be renamed, within their collection")
         if flags & syscalls.RENAME_EXCHANGE:
-            raise NotPermitted("aliases can't be exchanged: move them one by one")
+            raise NotPermitted("cannot exchange aliases: move one after the other")
         names.check_alias(new)
         self.collection.rename_alias(old, new, replace=not flags & syscalls.RENAME_NOREPLACE)
 
@@ -231,7 +233,7 @@ class CollectionNode(_Directory):
         check_no_control(name)
         number = names.parse_version(_text(name, "a version"))
         if number is None:
-            raise NotPermitted("'pending' belongs to the collection")
+            raise NotPermitted("cannot remove 'pending': it goes with its collection")
         record = self.collection.record(number)
         self.collection.delete_version(number)
         self.view.volume.trees.reopen_undecided(self.collection)
@@ -239,7 +241,7 @@ class CollectionNode(_Directory):
 
 
 class PendingList(_Directory):
-    """The directory `pending`: what is being written, and, unlisted, what was finished."""
+    """The directory `pending`: pending versions, and, unlisted, a symlink for each finished id."""
 
     __slots__ = ("collection", "view")
 
@@ -271,10 +273,10 @@ class PendingList(_Directory):
 
     def listed(self, name: bytes) -> Node | None:
         node = self.lookup(name)
-        return None if isinstance(node, SymlinkNode) else node  # finished since
+        return None if isinstance(node, SymlinkNode) else node  # a symlink: it was finished meanwhile
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("only pending versions can be made here: use mkdir")
+        return NotPermitted("cannot make that here: only pending versions can be made, with mkdir")
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         uid, gid = (caller.uid, caller.gid) if self.view.as_root else (None, None)
@@ -297,7 +299,7 @@ class SymlinkNode(Node):
         self, directory: _Directory, kind: bytes, collection: str, name: bytes, target: bytes
     ) -> None:
         self.directory, self._target = directory, target
-        # The target is part of the key: the kernel may have the old link open while it moves.
+        # The target is part of the key: the kernel may have the old link open while the alias moves.
         self.ino = virtual(kind, collection.encode(), name, target)
 
     def attributes(self) -> Attributes:
@@ -317,6 +319,10 @@ class SymlinkNode(Node):
 
     def target(self) -> bytes:
         return self._target
+
+
+def _computed() -> NotPermitted:
+    return NotPermitted("cannot set or remove 'latest': it is always the newest version")
 
 
 def _text(name: bytes, what: str) -> str:

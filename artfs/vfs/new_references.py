@@ -15,7 +15,7 @@ from artfs.pending import reference_files
 from artfs.references import FoundObject
 from artfs.store.regular_files import unlink_quietly
 from artfs.vfs.node import Caller, Node
-from artfs.vfs.pending import PendingDirectory
+from artfs.vfs.pending_directory import PendingDirectory
 from artfs.vfs.permissions import CHANGE, PASS, granted
 from artfs.volume.volume_references import new_reference_entry, path_taken
 
@@ -46,12 +46,12 @@ def refer(
         _check(at, path, caller, PASS)
     _check(at, b"/".join(way), caller, CHANGE)
     attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
-    if at.branch.serving.as_root:
+    if at.mounted.mount.as_root:
         owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
     entry = new_reference_entry(found, way[-1], *owner)
     if run:
         entry = replace(entry, xattrs=((RUN, run),))
-    pending_version = at.branch.tree.pending_version
+    pending_version = at.mounted.tree.pending_version
     staged = reference_files.stage(pending_version.fd, entry)
     try:
         at.adopt(way[-1], staged)

@@ -1,8 +1,8 @@
-"""The protocol between a mount and what it shows: nodes, handles, attributes, and who calls.
+"""The protocol between a mount and what it shows: nodes, handles, listings, attributes and callers.
 
-A node answers for one inode number. What a node does not override it refuses, with the error that fits a
-place where nothing can be made. Methods run on the thread of the event loop and must not wait, unless they
-are named in `Node.blocks` or belong to a handle whose `blocks` is true; those run on a worker thread.
+A node answers for one inode number. It refuses what it does not override, as a place does where nothing can
+be made. Methods run on the event loop's thread and must not wait, unless `Node.blocks` names them or they
+belong to a handle or listing whose `blocks` is true; those run on a worker thread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import xxhash
 
@@ -20,22 +20,22 @@ from artfs.errors import ArtfsError, NotPermitted
 from artfs.model import names
 from artfs.pending import overlay
 
-#: Inode numbers tell their kind. Below LOWER they belong to pending trees, and to what lies in them.
+#: Bits of inode numbers that tell the kind of a node. Numbers without any belong to pending trees.
 SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60
 LOWER = overlay.BIT
 KIND = SEALED | VIRTUAL | FRESH | LOWER
-ROOT_INO = 1  # of the mount, as FUSE has it
+ROOT_INO = 1  # FUSE_ROOT_ID
 
-#: Seconds for which the kernel may trust what never changes without its knowledge.
+#: Seconds for which the kernel may cache what never changes without its knowledge.
 FOREVER = 1e9
 
-BLOCK_SIZE = 1 << 20  # st_blksize: stdio, Python and cp cut their writes by it, and each write is a request
+BLOCK_SIZE = 1 << 20  # st_blksize: the size of writes by stdio, Python and cp, each of which is a request
 
 
 def virtual(*key: bytes) -> int:
-    """Returns the inode number of something that has none of its own: always the same for the same key."""
+    """Returns the inode number of a node without a backing inode: always the same for the same key."""
     return VIRTUAL | xxhash.xxh3_64_intdigest(b"\0".join(key)) >> 4
 
 
@@ -52,7 +52,7 @@ ROOT = Caller(0, 0, 0)
 
 
 class Attributes:
-    """What stat(2) shows, with the seconds for which the kernel may keep it."""
+    """What stat(2) shows, and the seconds for which the kernel may cache it."""
 
     __slots__ = (
         "atime_ns", "attr_timeout", "blocks", "ctime_ns", "entry_timeout", "gid", "ino", "mode", "mtime_ns",
@@ -85,7 +85,7 @@ class Attributes:
     def of(
         cls, ino: int, st: os.stat_result, *, entry_timeout: float = FOREVER, attr_timeout: float = FOREVER
     ) -> Attributes:
-        """Takes over a stat of the backing filesystem."""
+        """Copies a status of the backing filesystem."""
         self = cls.__new__(cls)
         self.ino, self.mode, self.nlink, self.uid, self.gid = (
             ino,
@@ -102,7 +102,7 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class AttributeChanges:
-    """What setattr shall change; None leaves as it is. Times are nanoseconds."""
+    """What setattr changes; None leaves a value as it is. Times are in nanoseconds."""
 
     mode: int | None = None
     uid: int | None = None
@@ -113,10 +113,10 @@ class AttributeChanges:
 
     @property
     def none(self) -> bool:
-        """Tells whether nothing is named: chown(2) to (-1, -1), which moves the ctime and drops setuid bits.
+        """Tells whether no value changes: chown(2) to (-1, -1), which moves the ctime and drops setuid bits.
 
-        The kernel says the same before it writes to a file with setuid bits (file_remove_privs), for whoever
-        may write: that must neither fail nor change anything if the caller is not the owner.
+        The kernel sends the same before it writes to a file with setuid bits (file_remove_privs), for any
+        writer: that must neither fail nor change anything if the caller is not the owner.
         """
         return self == _NO_CHANGES
 
@@ -144,7 +144,7 @@ CachedRead: TypeAlias = Callable[[int, int, int], memoryview | None]
 
 
 class Handle:
-    """An open file. A handle that can't do what is asked was opened without the right: EBADF's case."""
+    """An open file. The kernel never asks for what the handle was not opened for (EBADF)."""
 
     __slots__ = ()
 
@@ -173,7 +173,7 @@ class Handle:
     def fsync(self, *, data_only: bool) -> None:
         """Makes what was written durable. Runs on a worker thread."""
 
-    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+    def prepare_fsync(self, *, data_only: bool) -> Callable[[], None]:
         """Returns :meth:`fsync` as it is to be done now."""
         return functools.partial(self.fsync, data_only=data_only)
 
@@ -183,7 +183,7 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One entry of a directory listing; `offset` is where the listing goes on after it."""
+    """One entry of a listing; `offset` is where the listing continues after it."""
 
     name: bytes
     node: Node
@@ -195,19 +195,19 @@ class Listing:
     """An open directory."""
 
     blocks = False  # rewind may take long: it runs on a worker thread
-    uid = 0  # who opened it: whose share the names are that it holds
+    uid = 0  # the user who opened it, and is charged for the names that it holds
 
     def rewind(self) -> None:
-        """Takes the names anew; called before the first entry is read, and after each rewinddir(3)."""
+        """Reads the names; called before the first entry is read, and after each rewinddir(3)."""
 
     def entries(self, offset: int) -> Iterator[Listed]:
-        """Yields what comes after `offset`, 0 being the beginning."""
+        """Yields the entries after `offset`; 0 is the beginning."""
         raise NotImplementedError
 
     def fsync(self, *, data_only: bool) -> None:
         """Makes the names durable. Runs on a worker thread."""
 
-    def syncing(self, *, data_only: bool) -> Callable[[], None]:
+    def prepare_fsync(self, *, data_only: bool) -> Callable[[], None]:
         """Returns :meth:`fsync` as it is to be done now."""
         return functools.partial(self.fsync, data_only=data_only)
 
@@ -215,32 +215,22 @@ class Listing:
         """The directory was closed."""
 
 
-class EmptyListing(Listing):
-    """An open directory that was removed."""
-
-    def entries(self, offset: int) -> Iterator[Listed]:
-        return iter(())
-
-    def fsync(self, *, data_only: bool) -> None:
-        pass
-
-
 class Node:
-    """One inode. The defaults refuse: this is a place where nobody can make or change anything."""
+    """One inode. By default nothing can be made or changed here."""
 
     __slots__ = ()
 
     ino: int
 
     def current(self) -> Node:
-        """Returns the node that answers for this one now. Raises ESTALE if none does."""
+        """Returns the node that answers for this one now. Raises ESTALE if there is none."""
         return self
 
     #: Names of methods that may wait and so run on a worker thread.
     blocks: frozenset[str] = frozenset()
 
     def refusal(self) -> ArtfsError:
-        """Returns the error with which this node refuses each change that it doesn't offer."""
+        """Returns the error for every change that this node does not support."""
         return NotPermitted("nothing can be made or changed here")
 
     # -- every node
@@ -277,7 +267,7 @@ class Node:
     # -- directories
 
     def lookup(self, name: bytes) -> Node | None:
-        """Finds an entry; None if there is none."""
+        """Returns an entry's node; None if there is none."""
         return None
 
     def listing(self) -> Listing:
@@ -285,7 +275,7 @@ class Node:
 
     @property
     def absent_timeout(self) -> float:
-        """Seconds for which the kernel may remember that a name is not there."""
+        """Seconds for which the kernel may cache that a name is absent."""
         return 0
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
@@ -316,48 +306,38 @@ class Node:
 
 
 def check_no_control(name: bytes) -> None:
-    """Raises NotPermitted for the control directory's name: it can't be removed, renamed or linked."""
+    """Raises NotPermitted for the control directory's name, which can't be removed, renamed or linked."""
     if name == names.CONTROL:
-        raise NotPermitted("control directories can't be changed")
-
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+        raise NotPermitted("cannot change '.artfs': it is a control directory")
 
 
 class NeedsWork(Exception):
-    """Something has to be done first that takes long: call ``prepare`` on a worker thread, then ask again.
+    """Raised by a method that first needs something that takes long.
 
-    What that raises is the answer. With ``waiting`` it waits for another machine, for as long as that caller
-    does: once he gives up, nobody waits for it any more. Then ``given_up`` is called with why, which raises
-    that, or has it be the answer when it is asked again. Without ``waiting`` it is always done.
+    The caller runs ``prepare`` on a worker thread, and then calls the method again from its beginning: so
+    whatever changed meanwhile is looked at again. What ``prepare`` raises is the answer.
+
+    Work for a ``waiter`` waits for another machine, as long as that caller waits. When it gives up,
+    ``abandon`` is called with the reason, which it raises, or makes the method raise when it is called again.
+    Other work is always done.
     """
 
     def __init__(
         self,
         prepare: Callable[[], None],
         *,
-        waiting: Caller | None = None,
-        given_up: Callable[[Exception], None] | None = None,
+        waiter: Caller | None = None,
+        abandon: Callable[[Exception], None] | None = None,
     ) -> None:
-        self.prepare, self.waiting, self.given_up = prepare, waiting, given_up or _raise
+        self.prepare, self.waiter, self.abandon = prepare, waiter, abandon or _raise
 
 
 def _raise(error: Exception) -> None:
     raise error
 
 
-def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """Calls a method of a node, for whoever may wait himself."""
-    while True:
-        try:
-            return call(*arguments, **named)
-        except NeedsWork as error:
-            error.prepare()
-
-
 class NoSuchAttribute(Exception):
-    """An extended attribute that is not there."""
+    """There is no extended attribute of that name."""
 
 
 def writes(flags: int) -> bool:
@@ -366,5 +346,5 @@ def writes(flags: int) -> bool:
 
 
 def may_write(flags: int) -> bool:
-    """Tells whether what was opened with these flags can be written: not so with Linux's access mode 3."""
+    """Tells whether a file opened with these flags can be written: not with Linux's access mode 3."""
     return flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)

@@ -69,7 +69,7 @@ class ReferenceHandle(Handle):
 
     def read_at_once(self, offset: int, size: int, cached: CachedRead) -> bytes | memoryview | None:
         if self._brought is None:
-            raise NeedsWork(self._bring, waiting=self._caller)
+            raise NeedsWork(self._bring, waiter=self._caller)
         return cached(self._brought.fd, offset, size) if self._brought.stays else None
 
     def read(self, offset: int, size: int) -> bytes:

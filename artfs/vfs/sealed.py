@@ -1,8 +1,8 @@
 """Sealed versions: read-only trees whose inode numbers are computed, not remembered.
 
-The inode number of an entry is made of its version's serial and its ordinal, the place that it has in a
-preorder walk; both never change, so the kernel may keep everything for good, and a node that it asks for
-again after years is found by going down from the root. Only a bounded number of nodes is kept in memory.
+The inode number of an entry consists of its version's serial and its ordinal, its position in a preorder
+walk. Neither ever changes, so the kernel may cache everything for good, and a node that it asks for again
+after years is found by going down from the root. Only a bounded number of nodes is kept in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.records import VersionRecord
-from artfs.errors import Damaged, NotPermitted, ReadOnly, printable
+from artfs.errors import Damaged, ReadOnly, printable
 from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.pending import deferred_close
@@ -37,11 +37,11 @@ from artfs.vfs.node import (
 )
 from artfs.vfs.reference_handle import ReferenceHandle
 from artfs.vfs.verified_reads import VerifiedReads
-from artfs.vfs.xattrs import DIGEST, ERROR, is_own, of_reference
+from artfs.vfs.xattrs import DIGEST, ERROR, is_reserved_xattr, of_reference, reserved_xattr
 from artfs.volume.volume_references import References
 
 if TYPE_CHECKING:
-    from artfs.vfs.pending import Branch
+    from artfs.vfs.mounted_tree import MountedTree
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,13 @@ def is_directory(ino: int) -> bool:
     return bool(ino & _DIRECTORY)
 
 
-class KeptNodes:
-    """The nodes of all versions that were found last, or are open, by inode number. Event loop's thread."""
+class NodeCache:
+    """The nodes of all versions that were found last or are open, by inode number. Event loop's thread."""
 
     def __init__(self, limit: int = _KEPT_NODES) -> None:
         self._limit = limit
         self._nodes: OrderedDict[int, SealedNode] = OrderedDict()
-        #: So there is one node for a number as long as somebody has it open.
+        #: With this there is one node for a number as long as it is open.
         self._open: WeakValueDictionary[int, SealedNode] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -84,11 +84,11 @@ class KeptNodes:
         return self._nodes.get(ino) or self._open.get(ino)
 
     def opened(self, node: SealedNode) -> None:
-        """Notes that somebody has a node open, and holds it as long."""
+        """Records that a node is open; its handle holds it."""
         self._open[node.ino] = node
 
     def in_use(self) -> list[SealedNode]:
-        # Copies: others open, close and find meanwhile.
+        # Copies: other threads add and remove nodes meanwhile.
         opened = (known() for known in self._open.valuerefs())
         directories = (node for node in list(self._nodes.values()) if is_directory(node.ino))
         return [*(node for node in opened if node is not None), *directories]
@@ -110,17 +110,17 @@ class SealedTree:
         store: ObjectStore,
         references: References,
         control: Node,
-        kept: KeptNodes,
+        kept: NodeCache,
     ) -> None:
         self.collection, self.record, self.store, self.control = collection, record, store, control
         self.references = references
         self._kept = kept
         self.label = f"{collection}:{record.version}"
         self.deleted = False
-        self.outlived: WeakSet[Branch] = WeakSet()  # pending trees that became this version
+        self.former_pending: WeakSet[MountedTree] = WeakSet()  # pending trees that became this version
         root = record.root.entry()
         if root.entries > _ORDINALS:
-            raise Damaged(self.label, f"it says that it has {root.entries} entries")
+            raise Damaged(self.label, f"its record claims {root.entries} entries")
         self.root = SealedNode(self, 0, root, None, self.number(0, root))
         self._created_ns = nanoseconds(record.created_at)
 
@@ -130,11 +130,11 @@ class SealedTree:
         return SEALED | self.record.serial << _ORDINAL_BITS | kind | ordinal
 
     def opened(self, node: SealedNode) -> None:
-        """Notes that somebody has one of the nodes open, and holds it as long."""
+        """Records that one of the nodes is open; its handle holds it."""
         self._kept.opened(node)
 
     def known(self) -> list[SealedNode]:
-        """Lists what may be open, and directories in which somebody may sit. Any thread."""
+        """Lists the nodes that may be open or a working directory. Any thread."""
         return [node for node in self._kept.in_use() if node.tree is self]
 
     def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
@@ -142,14 +142,14 @@ class SealedTree:
         return self._kept.get(ino) or self._kept.keep(SealedNode(self, ordinal, entry, parent, ino))
 
     def at(self, ino: int) -> SealedNode:
-        """Finds the entry of an inode number, from the root on. Raises ESTALE if the tree has none."""
+        """Finds the entry of an inode number, going down from the root. Raises ESTALE if there is none."""
         ordinal, node = ordinal_of(ino), self.root
         if ordinal > self.record.root.entries:
             raise OSError(errno.ESTALE, "no such entry in the version")
         if self.deleted:
             if not is_directory(ino):
                 raise OSError(errno.ESTALE, "the version was deleted")
-            # Its pages may be gone, and all that it shows is that it is empty.
+            # Its pages may be gone, and it shows as an empty directory.
             return SealedNode(self, ordinal, node.entry, node, ino)
         while node.ordinal != ordinal:
             if not isinstance(node.entry, DirEntry):
@@ -173,9 +173,9 @@ class SealedNode(Node):
         self, tree: SealedTree, ordinal: int, entry: Entry, parent: SealedNode | None, ino: int
     ) -> None:
         self.tree, self.ordinal, self.entry, self.parent, self.ino = tree, ordinal, entry, parent, ino
-        self.damage: Damaged | None = None  # what was found when it was read the last time
-        self.handles: set[SealedHandle | ReferenceHandle] | None = None  # who has it open
-        self._blocks = -1  # st_blocks, once it was asked for: it may take a look at the blob
+        self.damage: Damaged | None = None  # found when it was read the last time
+        self.handles: set[SealedHandle | ReferenceHandle] | None = None  # those that have it open
+        self._blocks = -1  # st_blocks, once it is known: the blob may have to be looked at
 
     def refusal(self) -> ReadOnly:
         return ReadOnly()
@@ -201,7 +201,7 @@ class SealedNode(Node):
         return Attributes(
             self.ino,
             mode,
-            nlink=int(not self.tree.deleted),  # 1 of a directory: "not counted", as of btrfs; find(1) knows
+            nlink=int(not self.tree.deleted),  # 1 of a directory: "not counted", as on btrfs; find(1) knows
             uid=entry.uid,
             gid=entry.gid,
             size=size,
@@ -221,7 +221,7 @@ class SealedNode(Node):
             return digest.text(entry.content).encode()
         if name == ERROR and self.damage is not None:
             return refusals.encoded(self.damage).encode()
-        if isinstance(entry, ReferenceEntry) and is_own(name):
+        if isinstance(entry, ReferenceEntry) and is_reserved_xattr(name):
             return of_reference(entry, name, self.tree.references, self.tree.label)
         if not isinstance(entry, SymlinkEntry):
             for known, value in entry.xattrs:
@@ -239,7 +239,7 @@ class SealedNode(Node):
         raise self._xattr_refusal(name)
 
     def _xattr_refusal(self, name: bytes) -> Exception:
-        return NotPermitted("user.artfs.* is artfs's own") if name.startswith(b"user.artfs.") else ReadOnly()
+        return reserved_xattr(name) if name.startswith(b"user.artfs.") else ReadOnly()
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
         if self.ordinal == 0:
@@ -265,7 +265,7 @@ class SealedNode(Node):
         except Damaged as error:
             if self.tree.deleted:
                 raise OSError(errno.ESTALE, "the version was deleted, and its bytes collected") from None
-            self.lament(error)
+            self.record_damage(error)
             raise
 
     def opened(self, handle: SealedHandle | ReferenceHandle) -> None:
@@ -278,8 +278,8 @@ class SealedNode(Node):
         if self.handles is not None:
             self.handles.discard(handle)
 
-    def lament(self, error: Damaged) -> None:
-        """Tells the log what is damaged here, and keeps it for who asks why it can't be read."""
+    def record_damage(self, error: Damaged) -> None:
+        """Logs damage, and keeps it for the xattr that says why the file can't be read."""
         self.damage = copy.copy(error)  # without the frames of its traceback
         log.error("%s: %s: %s", self.tree.label, printable(self.path()), error)
 
@@ -320,7 +320,7 @@ class SealedHandle(VerifiedReads, Handle):
         try:
             node.tree.store.verified.check(node.entry.blob, self.fd, data)
         except Damaged as error:
-            node.lament(error)
+            node.record_damage(error)
             raise
         self.unverified = False
 
@@ -330,7 +330,7 @@ class SealedHandle(VerifiedReads, Handle):
 
 
 class _SealedListing(Listing):
-    """Goes on wherever it is asked to: offsets are those of the tree itself."""
+    """An open directory. Offsets are positions in the tree object, so nothing is held."""
 
     def __init__(self, node: SealedNode) -> None:
         self._node = node
@@ -348,4 +348,4 @@ class _SealedListing(Listing):
             yield Listed(entry.name, child, child.attributes(), at + 1)
 
 
-__all__ = ["KeptNodes", "SealedHandle", "SealedNode", "SealedTree", "is_directory", "serial_of"]
+__all__ = ["NodeCache", "SealedHandle", "SealedNode", "SealedTree", "is_directory", "serial_of"]

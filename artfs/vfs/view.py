@@ -29,11 +29,13 @@ from artfs.seal.seal import Request
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import PENDING_FILES, VERSION_FILES
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, directory_of
+from artfs.vfs.mounted_patch import MountedPatch
+from artfs.vfs.mounted_tree import MountContext, MountedTree
 from artfs.vfs.new_references import refer
 from artfs.vfs.node import ROOT_INO, SEALED, Caller, Node, virtual
-from artfs.vfs.patch import PatchBranch
-from artfs.vfs.pending import Branch, PendingDirectory, PendingHandle, Serving
-from artfs.vfs.sealed import KeptNodes, SealedTree, serial_of
+from artfs.vfs.pending_directory import PendingDirectory
+from artfs.vfs.pending_handle import PendingHandle
+from artfs.vfs.sealed import NodeCache, SealedTree, serial_of
 from artfs.volume.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class View:
         self.restarts = 0
         self.stopping = False  # then whoever waits gives up
         self.as_root = volume.references.world_readable_only = os.geteuid() == 0
-        self._serving = Serving(self.pending, volume.references, self.as_root, write_cache)
+        self._mount_context = MountContext(self.pending, volume.references, self.as_root, write_cache)
         # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
         self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()
         self._recent: OrderedDict[tuple[str, bytes], PendingDirectory] = OrderedDict()
@@ -100,7 +102,7 @@ class View:
         self._sealed: OrderedDict[int, SealedTree] = OrderedDict()
         self._deleted: OrderedDict[int, SealedTree] = OrderedDict()
         self._labels: dict[int, str] = {}  # of all versions that were ever shown, by their serials
-        self._kept = KeptNodes()
+        self._kept = NodeCache()
         volume.audience = self
 
     # -- pending trees
@@ -109,13 +111,13 @@ class View:
         """Returns the root of a pending tree. Raises :class:`DraftNotFoundError` if it is none any more."""
         key = tree.collection, tree.name
         root = self._roots.get(key)
-        if root is None or root.branch.tree is not tree:
+        if root is None or root.mounted.tree is not tree:
             if tree.ended:
                 raise DraftNotFoundError(tree.collection, tree.name)
             place = PendingSubject(self, self.volume.catalog.collection(tree.collection), tree)
             control = ControlDirectory(place, PENDING_FILES)
-            kind = Branch if tree.lower is None else PatchBranch
-            root = self._roots[key] = kind(tree, control, self._serving).plant()
+            kind = MountedTree if tree.lower is None else MountedPatch
+            root = self._roots[key] = kind(tree, control, self._mount_context).make_root()
         self._recent[key] = root
         with contextlib.suppress(KeyError):  # a sealing thread has let it go just now
             self._recent.move_to_end(key)
@@ -127,7 +129,7 @@ class View:
         """Lets the root of a tree go that is pending no more; a younger one of the same id stays."""
         key = tree.collection, tree.name
         root = self._roots.get(key)
-        if root is None or root.branch.tree is not tree:
+        if root is None or root.mounted.tree is not tree:
             return None
         self._recent.pop(key, None)
         return self._roots.pop(key, None)
@@ -142,7 +144,7 @@ class View:
             change(collection, old, ref, request, number=None if root is None else root.ino)
         finally:
             if old.successor is not None and root is not None:
-                self._forget_below(old, absent=[(root.ino, name) for name in list(root.branch.absent)])
+                self._forget_below(old, absent=[(root.ino, name) for name in list(root.mounted.absent)])
 
     def refer(
         self, tree: PendingTree, way: Sequence[bytes], found: FoundObject, caller: Caller, run: bytes
@@ -169,7 +171,7 @@ class View:
         """
         entries = [(self.pending_ino(tree.collection), tree.name)]
         if root is not None:
-            control = root.branch.control
+            control = root.mounted.control
             entries += [(control.ino, name) for name in control.names()]
             entries.append((root.ino, CONTROL))
         self.forget_names(tree, entries)
@@ -225,7 +227,7 @@ class View:
             # Before the pages go: from here on no write(2) can dirty one (with a write cache; else none are).
             node.fenced = self.write_cache
         for node in nodes:
-            self.kernel.forget_pages(node.ino, _PATIENCE, node.branch.tree.owner)
+            self.kernel.forget_pages(node.ino, _PATIENCE, node.mounted.tree.owner)
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
         root = self.drop(tree)
@@ -234,7 +236,7 @@ class View:
                 ArtfsError, OSError
             ):  # the collection can't be read: its nodes then fail
                 collection = self.volume.catalog.collection(tree.collection)
-                root.branch.become(self.sealed(collection, lightened(record)))
+                root.mounted.become(self.sealed(collection, lightened(record)))
         if root is not None and tree.merged:
             # Who sits in the tree has names and bytes of it that the version has not.
             self._forget_below(tree)
@@ -285,24 +287,24 @@ class View:
         self._keep(tree)
         self._sealed.pop(record.serial, None)
         self._labels.pop(record.serial, None)
-        known, outlived = tree.known(), [branch.tree for branch in tree.outlived]
+        known, former_pending = tree.known(), [mounted.tree for mounted in tree.former_pending]
         numbers = [node.ino for node in known]
-        numbers += [number for pending in outlived for number in pending.inodes.numbers()]
+        numbers += [number for pending in former_pending for number in pending.inodes.numbers()]
         with self._kernel_may_keep(tree.label):
             for number in numbers:
                 self.kernel.forget_attributes(number, _PATIENCE, 0)
         # The names only when rmdir(2) is answered: until then the kernel has the directories locked.
         below = [(node.parent.ino, node.entry.name) for node in known if node.parent is not None]
         with contextlib.suppress(RuntimeError):  # no thread can be had
-            threading.Thread(target=self._forget_deleted, args=(tree.label, below, outlived)).start()
+            threading.Thread(target=self._forget_deleted, args=(tree.label, below, former_pending)).start()
 
     def _forget_deleted(
-        self, label: str, names: list[tuple[int, bytes]], outlived: list[PendingTree]
+        self, label: str, names: list[tuple[int, bytes]], former_pending: list[PendingTree]
     ) -> None:
         with self._kernel_may_keep(label):
             for directory, name in names:
                 self.kernel.forget_entry(directory, name, _PATIENCE, 0)
-        for tree in outlived:
+        for tree in former_pending:
             self._forget_below(tree)
 
     def sealed_node(self, ino: int) -> Node:

@@ -1,4 +1,4 @@
-"""Which xattrs there are: what a tree keeps, what is told of a reference, what is artfs's own."""
+"""Extended attributes: which ones a tree stores, and those in which artfs describes an entry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+from artfs.errors import NotPermitted, printable
 from artfs.model import refusals
 from artfs.model.entry import RUN, ReferenceEntry
 from artfs.vfs.node import NoSuchAttribute
@@ -13,18 +14,18 @@ from artfs.volume.volume_references import References
 
 URI, DIGEST = b"user.artfs.uri", b"user.artfs.digest"
 ERROR = b"user.artfs.error"
-"""Why a file could not be read the last time, as :mod:`artfs.model.refusals` has it."""
+"""Why the last read of a file failed, as :mod:`artfs.model.refusals` encodes it."""
 
 
-def is_own(name: bytes) -> bool:
-    """Tells whether an attribute is artfs's own, which nobody sets; what a tree keeps in one isn't shown."""
+def is_reserved_xattr(name: bytes) -> bool:
+    """Tells whether only artfs sets an attribute. Its value in a tree is not shown."""
     return name.startswith(b"user.artfs.") and name != RUN
 
 
 def of_reference(entry: ReferenceEntry | None, name: bytes, references: References, of: str) -> bytes:
-    """Returns what one of artfs's own attributes says of a reference in the version or pending version `of`.
+    """Returns the value of a reserved attribute of a reference in the version or pending version `of`.
 
-    Raises :class:`NoSuchAttribute`.
+    Raises :class:`NoSuchAttribute`, also with None for an entry that is no reference.
     """
     if entry is not None and name == URI:
         return entry.uri
@@ -36,16 +37,21 @@ def of_reference(entry: ReferenceEntry | None, name: bytes, references: Referenc
 
 
 def no_such_xattr(name: bytes) -> Exception:
-    """Returns why there is no attribute of a name that is not ``user.*``."""
+    """Returns the error for reading an attribute that is not ``user.*``."""
     return NoSuchAttribute() if name.startswith(b"security.") else unsupported()
 
 
 def unsupported() -> OSError:
-    return OSError(errno.EOPNOTSUPP, "only user.* attributes are kept")
+    return OSError(errno.EOPNOTSUPP, "only user.* attributes are stored")
+
+
+def reserved_xattr(name: bytes) -> NotPermitted:
+    """Returns the error for changing a reserved attribute."""
+    return NotPermitted(f"cannot change '{printable(name)}': artfs sets user.artfs.* itself")
 
 
 @contextlib.contextmanager
-def absent_is_told() -> Iterator[None]:
+def enodata_as_absent() -> Iterator[None]:
     """Raises :class:`NoSuchAttribute` for the backing filesystem's ENODATA."""
     try:
         yield

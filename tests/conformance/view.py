@@ -12,20 +12,24 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from artfs.fuse.errnos import errno_of
 from artfs.model.names import MAX_NAME
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.vfs.catalog_nodes import VolumeRoot
-from artfs.vfs.node import AttributeChanges, Attributes, Caller, Handle, Node, ready
+from artfs.vfs.node import AttributeChanges, Attributes, Caller, Handle, NeedsWork, Node
 from artfs.vfs.view import View
 from artfs.volume.volume import Volume
 from tests.conformance.driver import RENAME_EXCHANGE, RENAME_NOREPLACE, Filesystem, Status, When
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _PATH_MAX = 4096
 _SYMLINKS = 40  # MAXSYMLINKS
@@ -46,6 +50,15 @@ def _answers() -> Iterator[None]:
         if code is None:
             raise
         raise OSError(code, os.strerror(code)) from error
+
+
+def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """Calls a method of a node, and does the work that it needs first, as fuse/operations does."""
+    while True:
+        try:
+            return call(*arguments, **named)
+        except NeedsWork as work:
+            work.prepare()
 
 
 @dataclass
@@ -145,7 +158,7 @@ class ViewFile:
     def fsync(self, data_only: bool = False) -> None:
         with _answers():
             if self._handle is not None:
-                self._handle.syncing(data_only=data_only)()
+                self._handle.prepare_fsync(data_only=data_only)()
 
     def stat(self) -> Status:
         return self._fs.status(self._node)
@@ -453,7 +466,7 @@ class ViewFilesystem:
         with _answers():
             listing = node.listing()
             try:
-                listing.syncing(data_only=data_only)()
+                listing.prepare_fsync(data_only=data_only)()
             finally:
                 listing.release()
 
@@ -604,4 +617,4 @@ def empty(fs: Filesystem) -> None:
             fs.unlink(name)
 
 
-__all__ = ["Kernel", "ViewFile", "ViewFilesystem", "ViewInMemory", "empty", "fill"]
+__all__ = ["Kernel", "ViewFile", "ViewFilesystem", "ViewInMemory", "empty", "fill", "ready"]

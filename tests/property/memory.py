@@ -15,12 +15,12 @@ from artfs.fuse.errnos import errno_of
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.store import durable
-from artfs.vfs.node import Node, ready
+from artfs.vfs.node import Node
 from artfs.vfs.view import View
 from artfs.volume.status import describe_pending
 from artfs.volume.volume import Volume
 from tests.conformance.driver import Filesystem, OpenFile
-from tests.conformance.view import Kernel, ViewFile, ViewFilesystem
+from tests.conformance.view import Kernel, ViewFile, ViewFilesystem, ready
 from tests.property.worlds import Finished, Seat
 
 

@@ -12,9 +12,9 @@ import pytest
 from artfs.errors import ReadOnly, Sealing
 from artfs.pending import deferred_close
 from artfs.seal.seal import Request
-from artfs.vfs.node import ROOT, AttributeChanges, NeedsWork, ready
+from artfs.vfs.node import ROOT, AttributeChanges, NeedsWork
 from tests.conformance.helpers import fails, read, write
-from tests.conformance.view import ViewFilesystem, ViewInMemory
+from tests.conformance.view import ViewFilesystem, ViewInMemory, ready
 from tests.crash.faults import steps
 
 LARGE = b"x" * (2 << 20)

@@ -15,7 +15,7 @@ import pytest
 
 from artfs.linux import syscalls
 from artfs.vfs.node import Caller
-from artfs.vfs.pending import PendingDirectory
+from artfs.vfs.pending_directory import PendingDirectory
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory
 

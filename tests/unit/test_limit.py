@@ -14,7 +14,7 @@ from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
 from artfs.limits.limit import Limit
 from artfs.references import OURSELVES
-from artfs.vfs import names_listing, open_files, patch_listing
+from artfs.vfs import listings
 from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.control import references_file, snapshot
 from artfs.vfs.control.snapshot import Snapshot
@@ -129,8 +129,7 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
 def test_an_open_listing_counts_for_who_opened_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: bool
 ) -> None:
-    for module in (open_files, patch_listing):
-        monkeypatch.setattr(module, "LISTED_NAMES", Limit(100, 4, "too much"))
+    monkeypatch.setattr(listings, "LISTED_NAMES", Limit(100, 4, "too much"))
     with Volume.init(tmp_path / "volume") as volume:
         view = ViewInMemory(volume)
         fs = view.emptied_patch() if patch else view.pending_tree()
@@ -166,7 +165,7 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
         for directory in (root, control, control.lookup(b"runs")):
             assert directory is not None
             limit = Limit(100, 15, "too much")
-            monkeypatch.setattr(names_listing, "LISTED_NAMES", limit)
+            monkeypatch.setattr(listings, "LISTED_NAMES", limit)
 
             def opened(uid: int, directory: Node = directory) -> Listing:
                 listing = directory.listing()

@@ -114,7 +114,7 @@ def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: Vie
 def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
     """A command that was accepted while a finish read the settings would be lost."""
     write(fs, b"file", b"data")
-    control = view.view.pending(view.volume.trees.get("suite", b"test-1")).branch.control
+    control = view.view.pending(view.volume.trees.get("suite", b"test-1")).mounted.control
     refused: list[bytes] = []
 
     def command(name: bytes, text: bytes) -> None:
@@ -160,7 +160,7 @@ def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
     view.pending_tree()
     tree = view.volume.trees.get("suite", b"test-2")
     assert view.view.pending(tree).lookup(b"file") is None
-    view.view.pending(tree).branch.absent.add(b"file")
+    view.view.pending(tree).mounted.absent.add(b"file")
 
     def hangs(*_: object) -> None:
         raise TimeoutError

@@ -9,7 +9,7 @@ import pytest
 from artfs.model.entry import DirEntry
 from artfs.seal.seal import Request
 from artfs.vfs.node import ROOT, NeedsWork, Node
-from artfs.vfs.sealed import KeptNodes, SealedNode
+from artfs.vfs.sealed import NodeCache, SealedNode
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import write
 from tests.conformance.view import ViewInMemory
@@ -19,7 +19,7 @@ def test_all_versions_share_one_bound(tmp_path: Path) -> None:
     with Volume.init(tmp_path / "volume") as volume:
         memory = ViewInMemory(volume)
         view = memory.view
-        view._kept = kept = KeptNodes(5)
+        view._kept = kept = NodeCache(5)
         for number in range(4):
             fs = memory.pending_tree()
             for name in range(4):

@@ -143,7 +143,7 @@ def test_a_thread_that_nobody_waits_for_any_more_counts(monkeypatch: pytest.Monk
         first, second = Caller(1001, 1001, 1), Caller(1001, 1001, 2)
 
         async def wait(caller: Caller) -> None:
-            await line.workers.prepare(NeedsWork(line.call, waiting=caller, given_up=why.append), caller.uid)
+            await line.workers.prepare(NeedsWork(line.call, waiter=caller, abandon=why.append), caller.uid)
 
         async with trio.open_nursery() as nursery:
             await line.start(nursery, 128, wait, first)

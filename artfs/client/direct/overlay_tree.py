@@ -1,13 +1,14 @@
-"""A patch in a volume that nobody mounted, as who fills it uses it.
+"""A patch in a volume that is not mounted, for whoever fills it.
 
-Owns the way down a tree of which only the changed directories are there: those above a change are planted
-when it comes. :mod:`~artfs.pending.overlay` has the single steps, and says why their order is safe. Blocking.
+Owns a cursor that goes down a tree of which only the changed directories exist: those above a change are
+materialized when it comes. :mod:`~artfs.pending.overlay_directory` has the rules, and
+:mod:`~artfs.pending.overlay` the single steps. Blocking.
 
-Other processes fill the tree at the same time, so that what a cursor once saw of its directory may be past.
-What a directory lies over is only ever taken away from it. So a lower entry shows as long as there is no
-whiteout and then, read last, still what it lies over: whiteouts go after that does. Whatever removes a name
-or plants a directory holds :meth:`exclusive <OverlaidTree.exclusive>`: else one that plants might bring back
-what was removed between its look and its step.
+Other processes fill the tree at the same time, so a cursor may have seen an older state of its directory. The
+lower directory of a directory is only ever dropped, and whiteouts are removed after that. Hence a lower entry
+shows if there is no whiteout and, read last, the lower directory is still there. Whatever removes a name or
+materializes a directory holds :meth:`exclusive <OverlaidTree.exclusive>`: otherwise it could bring back what
+another process removes between its look and its step.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from artfs.client.writable_tree import (
 )
 from artfs.errors import Busy, printable
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
+from artfs.model.tree import TreeReader
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
+from artfs.pending.overlay_directory import OverlayDirectory
 from artfs.pending.tree import PendingTree
 from artfs.store import durable, regular_files
 
@@ -63,14 +66,32 @@ def _alone(staging_fd: int) -> AbstractContextManager[None]:
     return durable.directory_lock(staging_fd)
 
 
-@dataclass(slots=True)
-class _Level:
-    """A directory on the way down: `fd` is -1 and `entry` says what it is while it only shows through."""
+@dataclass
+class _Level(OverlayDirectory):
+    """A directory on the way down. `fd` is -1, and `entry` describes it, until it is materialized."""
 
     name: bytes
     fd: int
+    tree: PendingTree
     lower: Lower | None
     entry: DirEntry | None = None
+
+    @property
+    def reader(self) -> TreeReader:
+        return self.tree.store.reader
+
+    @property
+    def staging(self) -> int:
+        return self.tree.pending_version.fd
+
+    def own_fd(self) -> int:
+        return self.fd
+
+    def lower_entry(self, name: bytes) -> Entry | None:
+        entry = super().lower_entry(name)
+        if entry is not None and self.fd >= 0 and overlay.lower_of(self.fd) is None:
+            return None  # another process has dropped it, and then the whiteouts
+        return entry
 
     def open_in(self, above: _Level) -> None:
         self.fd = os.open(self.name, _DIRECTORY, dir_fd=above.fd)
@@ -81,10 +102,9 @@ class _OverlaidCursor(TreeCursor):
     _way: list[_Level] = []  # for __del__, should __init__ have been interrupted
 
     def __init__(self, tree: PendingTree, references: DirectReferences, root_fd: int) -> None:
-        self._references = references
-        self._store, self._reader = tree.store, tree.store.reader
+        self._tree, self._references = tree, references
         self._staging_fd = tree.pending_version.fd
-        self._way = [_Level(b"", root_fd, overlay.lower_of(root_fd))]
+        self._way = [_Level(b"", root_fd, tree, overlay.lower_of(root_fd))]
 
     @property
     def path(self) -> bytes:
@@ -101,17 +121,17 @@ class _OverlaidCursor(TreeCursor):
         if level.fd >= 0:
             os.close(level.fd)
 
-    # -- where it stands
+    # -- the current directory
 
     def enter(self, name: bytes) -> None:
-        found = self._find(name)
+        found, here = self._find(name), self._way[-1]
         if isinstance(found, DirEntry):
-            lower = self._way[-1].lower
-            assert lower is not None
-            self._way.append(_Level(name, -1, Lower(found.tree, lower.number_of(found)), found))
+            assert here.lower is not None
+            lower = Lower(found.tree, here.lower.number_of(found))
+            self._way.append(_Level(name, -1, self._tree, lower, found))
         elif isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode):
-            fd = os.open(name, _DIRECTORY, dir_fd=self._way[-1].fd)
-            self._way.append(_Level(name, fd, overlay.lower_of(fd)))
+            fd = os.open(name, _DIRECTORY, dir_fd=here.fd)
+            self._way.append(_Level(name, fd, self._tree, overlay.lower_of(fd)))
         else:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
@@ -119,30 +139,31 @@ class _OverlaidCursor(TreeCursor):
         self._close(self._way.pop())
 
     def _here(self) -> int:
-        """Returns the directory's descriptor; it is planted, with all above it, if it only shows through.
+        """Returns the directory's descriptor, after materializing it and all above it if need be.
 
-        Raises Busy if others removed it.
+        Raises Busy if another process removed it.
         """
-        self._open_planted()
+        self._open_materialized()
         if self._way[-1].fd < 0:
             with _alone(self._staging_fd):
-                return self._plant()
-        return self._living()
+                return self._materialize()
+        return self._existing()
 
-    def _plant(self) -> int:
-        """Does as :meth:`_here` for who is alone."""
-        self._open_planted()
+    def _materialize(self) -> int:
+        """Does as :meth:`_here` for a caller that is alone."""
+        self._open_materialized()
         for above, level in pairwise(self._way):
             if level.fd < 0:
                 assert level.entry is not None
                 assert level.lower is not None
-                staged = overlay.stage_directory(self._staging_fd, level.entry, level.lower)
-                overlay.place_new(self._staging_fd, staged, above.fd, level.name)
+                above.materialize_below(level.name, level.entry, level.lower)
                 level.open_in(above)
-        return self._living()
+        fd = self._existing()
+        self._way[-1].lower = overlay.lower_of(fd)
+        return fd
 
-    def _open_planted(self) -> None:
-        """Opens what others have planted of the way since. Raises Busy for what they removed."""
+    def _open_materialized(self) -> None:
+        """Opens directories that others have materialized since. Raises Busy for one that they removed."""
         if self._way[-1].fd >= 0:
             return
         for above, level in pairwise(self._way):
@@ -150,24 +171,24 @@ class _OverlaidCursor(TreeCursor):
                 try:
                     level.open_in(above)
                 except (FileNotFoundError, NotADirectoryError):
-                    if overlay.is_gone(above.fd, level.name) or overlay.lower_of(above.fd) is None:
+                    if above.lower_entry(level.name) is None:
                         raise self._removed() from None
-                    return  # it shows through, with all below it
+                    return  # it shows through, and so does all below it
 
-    def _living(self) -> int:
+    def _existing(self) -> int:
         fd = self._way[-1].fd
         if os.fstat(fd).st_nlink == 0:
             raise self._removed()
         return fd
 
     def _removed(self) -> Busy:
-        return Busy(f"'{printable(self.path)}' was removed by others meanwhile; try again")
+        return Busy(f"'{printable(self.path)}' was removed by another process; try again")
 
     # -- what is there
 
     def _find(self, name: bytes) -> os.stat_result | Entry:
         """Returns an own entry's status, or what a lower one or a stub shows. Raises FileNotFoundError."""
-        self._open_planted()
+        self._open_materialized()
         level = self._way[-1]
         if level.fd >= 0:
             with contextlib.suppress(FileNotFoundError):
@@ -177,36 +198,27 @@ class _OverlaidCursor(TreeCursor):
                 target = overlay.read_target(os.readlink(name, dir_fd=level.fd))
                 times = {"uid": status.st_uid, "gid": status.st_gid, "mtime_ns": status.st_mtime_ns}
                 if isinstance(target, Stub):
-                    return overlay.stubbed(self._reader, target, **times)
+                    return overlay.stubbed(level.reader, target, **times)
                 return SymlinkEntry(name, target=target, **times)
-        found = None if level.lower is None else self._reader.find(level.lower.tree, name)
-        if found is None or (
-            level.fd >= 0 and (overlay.is_gone(level.fd, name) or overlay.lower_of(level.fd) is None)
-        ):
+        entry = level.lower_entry(name)
+        if entry is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return found[1]
-
-    def _shows(self, name: bytes) -> bool:
-        try:
-            self._find(name)
-        except FileNotFoundError:
-            return False
-        return True
+        return entry
 
     def status(self, name: bytes = b".") -> os.stat_result:
         if name == b".":
-            self._open_planted()
+            self._open_materialized()
             level = self._way[-1]
             return _status(level.entry) if level.entry is not None else os.fstat(level.fd)
         found = self._find(name)
         return found if isinstance(found, os.stat_result) else _status(found)
 
     def names(self) -> list[bytes]:
-        self._open_planted()
+        self._open_materialized()
         level = self._way[-1]
         found: set[bytes] = set()
         if level.lower is not None:
-            found.update(entry.name for _, entry in self._reader.entries(level.lower.tree))
+            found.update(entry.name for _, entry in level.reader.entries(level.lower.tree))
         if level.fd >= 0:
             found -= overlay.gone(level.fd)
             if overlay.lower_of(level.fd) is None:
@@ -217,7 +229,7 @@ class _OverlaidCursor(TreeCursor):
     def open(self, name: bytes, *, fetch: bool = True) -> int:
         found = self._find(name)
         if isinstance(found, FileEntry):
-            return self._store.open_verified(found.blob, found.size)
+            return self._tree.store.open_verified(found.blob, found.size)
         if isinstance(found, ReferenceEntry) and fetch:
             return self._references.open(found)
         if isinstance(found, os.stat_result):
@@ -258,7 +270,8 @@ class _OverlaidCursor(TreeCursor):
     # -- what is changed
 
     def _vacant(self, name: bytes) -> int:
-        if self._shows(name):
+        """Returns the directory's descriptor for something new of that name."""
+        if self.find(name) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         return self._here()
 
@@ -283,35 +296,24 @@ class _OverlaidCursor(TreeCursor):
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(self.status(name).st_mode):
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._plant())
+            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._materialize())
         else:
             durable.rename_noreplace(staged.dir_fd, staged.name, self._vacant(name), name)
         staged.published = True
 
     def remove(self, name: bytes) -> None:
-        with _alone(self._staging_fd):
-            directory = stat.S_ISDIR(self.status(name).st_mode)
-            if directory:
-                self._refuse_unless_empty(name)
-            fd = self._plant()
-            lower = overlay.lower_of(fd)
-            if lower is not None and self._reader.find(lower.tree, name) is not None:
-                overlay.hide(fd, name)
+        with _alone(self._staging_fd), contextlib.ExitStack() as stack:
+            below: _Level | None = None
+            if stat.S_ISDIR(self.status(name).st_mode):
+                self.enter(name)
+                below = self._way.pop()
+                stack.callback(self._close, below)
+                if not below.is_empty():
+                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+            fd = self._materialize()
+            self._way[-1].prepare_removal(name, below)
             with contextlib.suppress(FileNotFoundError):  # it only showed through
-                if directory:
-                    with durable.directory(fd, name) as below:
-                        overlay.drop_lower(below, self._staging_fd)
-                    os.rmdir(name, dir_fd=fd)
-                else:
-                    os.unlink(name, dir_fd=fd)
-
-    def _refuse_unless_empty(self, name: bytes) -> None:
-        self.enter(name)
-        try:
-            if self.names():
-                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
-        finally:
-            self.leave()
+                (os.unlink if below is None else os.rmdir)(name, dir_fd=fd)
 
     def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
         set_attributes(self._here(), mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)

@@ -1,6 +1,7 @@
-"""Control files: what stands in the `.artfs` of the volume, a collection, a pending version, a version.
+"""Control files: what is in the `.artfs` of the volume, of a collection, a pending version and a version.
 
-`place` says what such a directory belongs to, `node` is how the kernel sees it, `file` is the protocol of one
-control file; every other module is one kind of control file (or a few of one make). `registry` lists which
-place has which: a new control file is a new module and a line there.
+``subject`` is what such a directory belongs to, ``control_nodes`` how the kernel sees it, ``control_file``
+the protocol of one control file, ``file_registry`` the list of the files of each subject. A module ``*_file``
+is one kind of control file, or a few similar ones: a new control file is a new module, and a line in the
+registry.
 """

@@ -21,7 +21,7 @@ from artfs.vfs.control.subject import (
     directory_of,
     sees_all,
 )
-from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.listings import NamesListing
 from artfs.vfs.node import Attributes, Caller, Listing, Node, virtual
 from artfs.vfs.permissions import READ
 

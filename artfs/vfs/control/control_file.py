@@ -1,6 +1,6 @@
 """The protocol of a control file: what it reads as, and what a command written to it does.
 
-Control files run on worker threads and may block; they hold no state between calls, the place does.
+Control files run on worker threads and may block. They hold no state between calls; the subject does.
 """
 
 from __future__ import annotations
@@ -21,57 +21,57 @@ P = TypeVar("P", bound="Subject")
 
 
 class ControlFile(Generic[P]):
-    """One kind of control file, for places of one kind."""
+    """One kind of control file, for subjects of one kind."""
 
     name: ClassVar[str]
     writable: ClassVar[bool] = False
-    #: A command that may wait: each lookup gets a node of its own, so that no caller queues behind another's.
+    #: Commands may wait: each lookup returns a new node, so that no caller queues behind another.
     waits: ClassVar[bool] = False
-    #: A command of which a part may take long and another belongs on the loop's thread: see :meth:`steps`.
+    #: Commands have parts that take long, and parts that run on the loop's thread: see :meth:`steps`.
     stepped: ClassVar[bool] = False
-    #: Reading it goes through whole trees.
+    #: Reading it walks whole trees.
     computes: ClassVar[bool] = False
-    #: The most bytes of a JSON object that may come in several writes, and is applied when it is whole; 0: it
-    #: takes commands.
+    #: Bytes that a JSON object may have, which may come in several writes and is applied once it is complete;
+    #: 0 for a file that takes commands.
     document: ClassVar[int] = 0
 
     def read(self, subject: P) -> Content:
-        """Returns the present state: whole, or piece by piece where it may be much."""
+        """Returns the present state, as a whole or, if it may be large, in pieces."""
         raise NotImplementedError
 
     def read_for(self, subject: P, caller: Caller) -> Content:
-        """Returns what :meth:`read` does, where it depends on who asks. Raises PermissionError."""
+        """Returns what :meth:`read` does, if it depends on the caller. Raises PermissionError."""
         return self.read(subject)
 
     def write(self, subject: P, command: bytes, caller: Caller) -> str | None:
-        """Does what one write(2) asks; the answer is what the same handle reads next.
+        """Carries out the command of one write(2); the same handle reads the answer next.
 
-        A newline at the end is gone already. Raises an :class:`~artfs.errors.ArtfsError` to refuse.
+        A newline at the end was removed. Raises an :class:`~artfs.errors.ArtfsError` to refuse.
         """
         raise NotImplementedError
 
     def steps(
         self, subject: P, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
-        """Does as :meth:`write`, on the loop's thread: what takes long is yielded, and done on another.
+        """Does as :meth:`write` on the loop's thread, and yields calls that take long, for a worker thread.
 
-        What that returns or raises comes out of the ``yield``; :class:`Elsewhere` may also raise Interrupted.
+        The ``yield`` returns or raises what the call does; for :class:`Elsewhere` also Interrupted.
         """
         raise NotImplementedError
 
     def readable(self, subject: P) -> int:
-        """Returns the mask of permission bits for reading it, of which the place then grants its own."""
+        """Returns the permission bits for reading it; the subject's own mode masks them."""
         return 0o444
 
     def node(self, subject: P) -> Node | None:
-        """Returns the node under this name where it is a directory of its own; None for a file."""
+        """Returns the node if the name is a directory; None for a file."""
         return None
 
 
 class Elsewhere:
-    """A step that changes nothing and waits for another machine: who asked for it may give it up.
+    """A step that changes nothing and waits for another machine, and that its caller may give up.
 
-    What it calls is told by :attr:`given_up` that he did.
+    The call sees that in :attr:`given_up`.
     """
 
     def __init__(self, call: Callable[[Elsewhere], Any]) -> None:

@@ -1,8 +1,8 @@
 """Control directories and files as the kernel sees them, and the rules of reading answers back.
 
-One write(2) is one command. What a handle reads is a snapshot taken when it reads from offset 0; after a
-command it is the command's answer, or the reason of its refusal, wherever the offset stands. A program reads
-class and fields of what the same handle refused last, a command or a read, as JSON at ``refusals.OFFSET``.
+One write(2) is one command. A handle reads a snapshot, taken when it reads from offset 0. After a command it
+reads the answer or the reason of the refusal, whatever the offset is. A program reads the class and the
+fields of the last refusal on the same handle, of a command or a read, as JSON at ``refusals.OFFSET``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from artfs.vfs.control.control_file import ControlFile, Elsewhere
 from artfs.vfs.control.json_documents import Document
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.control.subject import Subject
-from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.listings import NamesListing
 from artfs.vfs.node import (
     FRESH,
     AttributeChanges,
@@ -73,7 +73,7 @@ class ControlDirectory(Node):
         return NamesListing(self.names, self.lookup)
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("control directories can't be changed")
+        return NotPermitted("cannot change '.artfs': it is a control directory")
 
 
 class ControlNode(Node):
@@ -94,18 +94,18 @@ class ControlNode(Node):
     ) -> Attributes:
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             raise self.refusal()
-        # A shell's `>` truncates, and touch sets times: both mean nothing here.
+        # A shell's `>` truncates, and touch sets times: both have no effect.
         try:
             return self.attributes()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            # With its write cache the kernel brings the time of a write at close, whose error people see:
-            # that of `discard` comes when the pending version is gone.
+            # With its write cache the kernel sends the time of a write at close(2), whose error users see:
+            # for `discard` the pending version is gone by then.
             return Attributes(self.ino, stat.S_IFREG, attr_timeout=0)
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("control files can't be changed, only written to")
+        return NotPermitted("cannot change a control file: it can be read, and some can be written")
 
     def open(self, flags: int, caller: Caller) -> Handle:
         if flags & os.O_ACCMODE != os.O_RDONLY:
@@ -118,7 +118,7 @@ class ControlNode(Node):
 
 
 class ControlHandle(Handle):
-    """One open control file. Runs on worker threads; two writes on one handle come one after the other."""
+    """One open control file. Runs on worker threads; its lock serializes requests."""
 
     __slots__ = (
         "_answer",
@@ -141,9 +141,9 @@ class ControlHandle(Handle):
         self.writing: Work | None = Work.WAITING if file.waits else Work.COMMAND
         self._lock = threading.Lock()
         self._snapshot = Snapshot(())
-        self._refusal = Snapshot(())  # what was refused last on this handle, for programs
+        self._refusal = Snapshot(())  # the last refusal on this handle, for programs
         self._answer: Snapshot | None = None  # of the last command on this handle
-        self._answer_at: int | None = None  # where it is read from; None until the first read after it
+        self._answer_at: int | None = None  # the offset where it begins; None until it is read
         self._collected = Document()
 
     def reading(self, offset: int) -> Work:
@@ -182,7 +182,7 @@ class ControlHandle(Handle):
             return len(data)
 
     def _collect(self, data: bytes) -> bytes | None:
-        """Returns the document once it is whole; nothing stays of it then, nor if it can't become one."""
+        """Adds a piece; returns the document once it is complete. Then, and on errors, nothing is kept."""
         try:
             if len(self._collected) + len(data) > self._file.document:
                 raise InvalidCommand(f"the document has at most {self._file.document} bytes")
@@ -201,7 +201,7 @@ class ControlHandle(Handle):
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
-        """Notes why a command is refused."""
+        """Records why a command is refused."""
         try:
             yield
         except (ArtfsError, OSError) as error:
@@ -210,7 +210,7 @@ class ControlHandle(Handle):
             raise
 
     def _keep(self, error: ArtfsError | OSError) -> None:
-        """Keeps a refusal for a program; one that is more than the caller may have is told in words alone."""
+        """Keeps a refusal for a program, unless the caller may not have as many bytes."""
         self._forget_refusal()
         with contextlib.suppress(OSError):
             self._refusal = self._subject.snapshot(refusals.encoded(error), self._caller)
@@ -238,10 +238,12 @@ class ControlHandle(Handle):
         self._say(reason + "\n")
 
     def release(self) -> None:
-        # A flush is no end: it comes when any of the processes that share the handle closes it. So nobody
-        # is left to be told but the next reader of `error`.
+        # A flush ends nothing: it comes whenever one of the processes that share the handle closes it. So
+        # only the next reader of `error` can be told.
         if self._collected:
-            self._subject.refused = "the document ended before it was complete"
+            self._subject.refused = (
+                "the JSON document was not complete when the file was closed; write it again"
+            )
             self._forget_collected()
         self._snapshot.close()
         self._refusal.close()
@@ -250,9 +252,9 @@ class ControlHandle(Handle):
 
 
 class SteppedHandle(ControlHandle):
-    """A control file whose commands run on the loop's thread, but for the steps that take long.
+    """A control file whose commands run on the loop's thread, except for steps that take long.
 
-    The kernel sends no second write of an inode before the first is answered, so there is one at a time.
+    The kernel sends one write at a time of an inode, so there is one command at a time.
     """
 
     __slots__ = ("_step", "_steps")
@@ -267,7 +269,7 @@ class SteppedHandle(ControlHandle):
         if self._steps is None:
             self._steps = self._file.steps(self._subject, data.removesuffix(b"\n"), self._caller)
         value, error = self._step.outcome
-        self._step = _Step(lambda: None)  # the one that is done holds what it found
+        self._step = _Step(lambda: None)  # frees the result of the one that is done
         with self._answering():
             try:
                 call = self._steps.send(value) if error is None else self._steps.throw(error)
@@ -280,17 +282,17 @@ class SteppedHandle(ControlHandle):
                 raise
         step = self._step = _Step(call)
         if isinstance(call, Elsewhere):
-            raise NeedsWork(step.run, waiting=self._caller, given_up=step.give_up)
+            raise NeedsWork(step.run, waiter=self._caller, abandon=step.give_up)
         raise NeedsWork(step.run)
 
     def release(self) -> None:
-        if self._steps is not None:  # whoever asked has given it up
+        if self._steps is not None:  # the caller gave up
             self._steps.close()
         super().release()
 
 
 class _Step:
-    """One step of a command, and what came of it."""
+    """One step of a command, and its outcome."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -299,7 +301,7 @@ class _Step:
     def run(self) -> None:
         try:
             self.outcome = self._call(), None
-        except Exception as error:  # noqa: BLE001  (raised where the step was asked for)
+        except Exception as error:  # noqa: BLE001  (raised where the step was yielded)
             self.outcome = None, error
 
     def give_up(self, why: Exception) -> None:
@@ -309,14 +311,14 @@ class _Step:
 
 
 def directory_attributes(subject: Subject, ino: int) -> Attributes:
-    """Returns the attributes of a directory of control files: who may list the place's own may list it."""
+    """Returns the attributes of a directory of control files; users who may list the subject may list it."""
     return _attributes(ino, subject.owner(), stat.S_IFDIR | 0o555)
 
 
 def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:
-    """Gives a control file or directory the owner of its place, and of the mode what the place grants.
+    """Returns the attributes of a control file or directory: its subject's owner, and mode masked by its.
 
-    The place's r grants reading, its w commanding; x is needed to get here at all.
+    The subject's r grants reading, its w grants commands; its x is needed to reach the file.
     """
     allowed = stat.S_IMODE(owner.mode)
     bits = stat.S_IMODE(mode) & allowed

@@ -1,4 +1,4 @@
-"""JSON that comes in pieces: whole, not yet whole, or never going to be."""
+"""A JSON object that comes in pieces: complete, incomplete, or not one whatever follows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 
 from artfs.errors import InvalidCommand
 
-# What of a token may stand at the end of a prefix of a document.
-_LONGEST_ESCAPE = 6
-_SHORT = 1 << 16  # bytes of a document that is parsed at each piece of it
+_LONGEST_ESCAPE = 6  # characters of \uXXXX, which the end of a piece may cut
+_SHORT = 1 << 16  # bytes of a document that is parsed with each piece
 _BLANK = re.compile(rb"\s*")
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _STRING = re.compile(rb'"[^"]*(?:"|\Z)')
@@ -17,12 +16,12 @@ _PIECE = re.compile(r"[-+.0-9eE]*|t(r(ue?)?)?|f(a(l(se?)?)?)?|n(u(ll?)?)?")
 
 
 def is_whole(document: bytes | bytearray) -> bool:
-    """Tells whether a JSON object is complete. Raises :class:`InvalidCommand` for what can't become one."""
+    """Tells whether a JSON object is complete. Raises :class:`InvalidCommand` if it can't become one."""
     try:
         text = document.decode()
     except UnicodeDecodeError as error:
         if error.end == len(document) and error.reason == "unexpected end of data":
-            return False  # in the middle of a character
+            return False  # the piece ends within a character
         raise InvalidCommand("it is not UTF-8") from None
     stripped = text.strip()
     if not stripped:
@@ -42,27 +41,27 @@ def is_whole(document: bytes | bytearray) -> bool:
 
 
 class Document:
-    """A JSON object as far as it has come.
+    """The beginning of a JSON object.
 
-    What it costs is in proportion to what comes, however small the pieces are: a long one is not parsed to
-    see whether it is whole, but its brackets are counted. One thread at a time.
+    The cost is proportional to the bytes, however small the pieces are: of a long document the brackets are
+    counted, instead of parsing it to see whether it is complete. One thread at a time.
     """
 
     __slots__ = ("_begin", "_data", "_depth", "_held", "_in_string")
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._begin = 0  # where it begins behind blanks, as far as that is known
+        self._begin = 0  # where it begins after blanks, as far as that is known
         self._depth = 0
-        self._in_string, self._held = False, b""  # a backslash at the end belongs to what follows
+        self._in_string, self._held = False, b""  # a backslash at the end escapes what follows
 
     def __len__(self) -> int:
         return len(self._data)
 
     def add(self, data: bytes) -> bytes | None:
-        """Takes the next piece; returns the document if it is whole now, which a long one may seem to be.
+        """Adds a piece; returns the document if it is complete. A long one may only seem so.
 
-        Raises :class:`InvalidCommand` for what can't become a JSON object, of a long one not always.
+        Raises :class:`InvalidCommand` if it can't become a JSON object; for a long one not always.
         """
         self._data += data
         self._count(data)
@@ -81,7 +80,7 @@ class Document:
 
     def _count(self, data: bytes) -> None:
         """Counts the brackets outside of strings."""
-        # A string that goes on is begun anew. Behind one more quote a mark stays if that has ended a string.
+        # A string that continues is opened again. The NUL after one more quote remains if that ends a string.
         data = (b'"' if self._in_string else b"") + self._held + data
         self._held = b"\\" if (len(data) - len(data.rstrip(b"\\"))) % 2 else b""
         outside = _STRING.sub(b"", _ESCAPED.sub(b"", data.removesuffix(self._held)) + b'"\0')

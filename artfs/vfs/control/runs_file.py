@@ -13,7 +13,7 @@ from artfs.vfs.control.control_nodes import ControlNode
 from artfs.vfs.control.metadata_file import json_object
 from artfs.vfs.control.owners_file import owner
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject
-from artfs.vfs.names_listing import NamesListing
+from artfs.vfs.listings import NamesListing
 from artfs.vfs.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 

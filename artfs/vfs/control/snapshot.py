@@ -1,4 +1,4 @@
-"""What a control file said when it was read from its beginning, which may be much. Any thread."""
+"""The content of a control file when it was read from its beginning, which may be large. Any thread."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from artfs.limits.numbers import SNAPSHOTS, SNAPSHOTS_IN_MEMORY
 
 Content: TypeAlias = str | bytes | Iterable[str | bytes]
 
-_IN_MEMORY = 1 << 20  # bytes; more go to a file without a name, if there is room for one
-_STEP = 1 << 16  # bytes that are gathered before they are counted
+_IN_MEMORY = 1 << 20  # bytes; more go to an unnamed file, if the disk has room
+_STEP = 1 << 16  # bytes that are collected before they are counted
 
 
 class Snapshot:
-    """Bytes that stay until :meth:`close`, and count among what their reader has of them.
+    """Bytes that are held until :meth:`close`, and charged to their reader.
 
-    They are taken as they come, so that more than he may have is never made: the beginning lies in the file,
-    the end, which is short if the disk takes what it is given, in memory.
+    They are charged piece by piece, so that no more are produced than the reader may have. The beginning is
+    in the file; the end is in memory, and short unless the disk is full. tempfile.SpooledTemporaryFile loses
+    what it holds when its file can't be written.
     """
 
     __slots__ = ("_directory", "_end", "_fd", "_held", "_in_file", "_reader", "_taken")
 
     def __init__(self, content: Content, directory: str = "", reader: int = 0) -> None:
-        """``directory`` is one on the volume, for what is large.
+        """`directory`, on the volume, takes large content.
 
-        Raises OSError (ENOMEM) for more than the reader may have, and what making the content raises.
+        Raises OSError (ENOMEM) for more than the reader may have, and what producing the content raises.
         """
         self._directory, self._reader = directory, reader
         self._fd, self._in_file, self._end = -1, 0, bytearray()
@@ -41,7 +42,7 @@ class Snapshot:
 
     @classmethod
     def uncounted(cls, content: str) -> Snapshot:
-        """Makes one of a short text that nobody can be refused."""
+        """Makes one of a short text, which is not charged."""
         self = cls(())
         self._end += content.encode("utf-8", "surrogateescape")
         return self
@@ -52,7 +53,7 @@ class Snapshot:
             if self._in_file + len(self._end) - self._taken >= _STEP:
                 self._count()
         self._count()
-        with contextlib.suppress(OSError):  # then the file takes it
+        with contextlib.suppress(OSError):  # more than the reader may hold in memory: it goes to the file
             self._hold()
             return
         self._write()
@@ -69,14 +70,14 @@ class Snapshot:
                 self._hold()
 
     def _hold(self) -> None:
-        """Counts what lies in memory."""
+        """Charges what is in memory."""
         more = len(self._end) - self._held
         if more > 0:
             SNAPSHOTS_IN_MEMORY.take(self._reader, more)
             self._held += more
 
     def _write(self) -> None:
-        """Moves to the file what the disk takes."""
+        """Moves to the file as much as the disk takes."""
         with contextlib.suppress(OSError):
             if self._fd < 0:
                 with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:

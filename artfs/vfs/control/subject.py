@@ -1,6 +1,6 @@
 """What a control directory belongs to: the volume, a collection, a pending version or a version.
 
-A place knows whose permissions count, which control files there are, and why the last command was refused.
+A subject knows whose permissions count, and why the last command was refused. Worker threads.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from artfs.vfs.view import View
 
 
-CLOSED_TO_SOME = "it tells every name, and you may not list every directory"
+CLOSED_TO_SOME = "cannot read it: it lists every name, and you may not list every directory"
 
 
 class Subject:
-    """One directory with a `.artfs` in it."""
+    """One directory that has a `.artfs`."""
 
     kind: ClassVar[str]
 
     def __init__(self, view: View, *key: bytes) -> None:
         self.view, self.key = view, (self.kind.encode(), *key)
-        self.refused: str | None = None  # why the last command was refused; None once one was accepted
+        self.refused: str | None = None  # why the last command was refused; None if it was accepted
 
     def snapshot(self, content: Content, reader: Caller) -> Snapshot:
-        """Keeps what is told to somebody until he has read it. Raises OSError (ENOMEM)."""
+        """Holds what a reader is given until the handle is closed. Raises OSError (ENOMEM)."""
         return Snapshot(content, f"/proc/self/fd/{self.view.volume.layout.fd}/trash", reader.uid)
 
     def owner(self) -> Attributes:
-        """Returns the attributes of the directory itself: who may write there may command here."""
+        """Returns the attributes of the directory; users who may write there may use commands."""
         raise NotImplementedError
 
     def granting(self, *, writable: bool) -> Attributes:
-        """Returns the attributes that decide who may use a control file, given whether it takes commands."""
+        """Returns the attributes that decide who may use a control file; `writable` if it takes commands."""
         return self.owner()
 
 
@@ -90,9 +90,9 @@ class PendingSubject(Subject):
         return cast("Node", root).attributes()
 
     def granting(self, *, writable: bool) -> Attributes:
-        """The owner may use all of them: a mode keeps nobody from giving it back to oneself.
+        """The owner may use all of them, as an owner may always change the mode.
 
-        Else a tree whose root has got the mode of a read-only directory could not be finished.
+        Otherwise a tree whose root got the mode of a read-only directory could not be finished.
         """
         root = self.owner()
         root.mode |= stat.S_IRWXU
@@ -113,9 +113,9 @@ class VersionSubject(Subject):
         return Attributes(0, stat.S_IFDIR | root.mode, uid=root.uid, gid=root.gid, mtime_ns=root.mtime_ns)
 
     def granting(self, *, writable: bool) -> Attributes:
-        """What can be changed of a version belongs to the collection, as its aliases do.
+        """What can be changed about a version belongs to the collection, as its aliases do.
 
-        Its owner and group decide then, and who is neither reads what a stranger may of the version.
+        Hence the owner and group of the collection count; others may read what the version grants others.
         """
         if not writable:
             return self.owner()
@@ -132,34 +132,42 @@ def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> Non
 
 
 class CallerAdmission(Admission):
-    """Keeps a caller from what is closed to him: he must be able to pass the collection, and to pass and list
-    the root of the version."""
+    """Admits a caller to a version if they may pass the collection, and pass and list the version's root."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     def enter(self, collection: Collection) -> None:
-        check_may(self._caller, directory_of(collection), PASS, f"'{collection.name}' is closed to you")
+        check_may(
+            self._caller,
+            directory_of(collection),
+            PASS,
+            f"cannot use '{collection.name}': you may not enter its directory",
+        )
 
     def see(self, collection: Collection, record: VersionRecord) -> None:
         self.enter(collection)
         root = record.root.entry()
         owner = Attributes(0, root.mode, uid=root.uid, gid=root.gid)
-        check_may(self._caller, owner, LIST, f"{collection.name}:{record.version} is closed to you")
+        check_may(
+            self._caller,
+            owner,
+            LIST,
+            f"cannot use {collection.name}:{record.version}: you may not list its root",
+        )
 
     def relabel(self, collection: Collection) -> None:
-        check_may(
-            self._caller, directory_of(collection), CHANGE, "its directory grants you no permission to write"
-        )
+        why = f"cannot change '{collection.name}': you may not write in its directory"
+        check_may(self._caller, directory_of(collection), CHANGE, why)
 
 
 def check_may_name(caller: Caller, collection: Collection, aliases: Sequence[str]) -> None:
     """Raises PermissionError unless a caller may set aliases of a collection, as ``ln -s`` in it does.
 
-    Who may finish a pending version need not be one who may.
+    A user who may finish a pending version need not be allowed to.
     """
     if any(alias != LATEST for alias in aliases):
-        why = f"you may not set aliases of '{collection.name}': whoever may write in its directory may"
+        why = f"cannot set aliases of '{collection.name}': you may not write in its directory"
         check_may(caller, directory_of(collection), CHANGE, why)
 
 
@@ -170,13 +178,13 @@ def directory_of(collection: Collection) -> Attributes:
 
 
 def sees_all(subject: Subject, reach: int, caller: Caller) -> bool:
-    """Tells whether a caller can list every directory of a tree of that reach, and may be told all names."""
+    """Tells whether a caller can list every directory of a tree of that reach, and so may see all names."""
     return granted(reach, subject.owner(), caller, LIST)
 
 
 def can_list(root: DirEntry) -> int:
-    """Returns the mask of permission bits for reading what tells every name of a version.
+    """Returns the permission bits for reading a file that lists every name of a version.
 
-    It is for those who could list every directory.
+    They grant it to users who could list every directory.
     """
     return sum(4 << shift for shift in (6, 3, 0) if (root.reach >> shift) & 5 == 5)
