@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from artfs.cli.output import on_terminal, print_table
+from artfs.cli.output import on_terminal, print_note, print_table
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -30,6 +30,8 @@ def help_command(context: click.Context, topic: str | None) -> None:
     topics = _topics()
     if topic is None:
         print_table(("topic", "what it covers"), [(name, _summary(page)) for name, page in topics.items()])
+        if on_terminal():
+            print_note("'artfs help TOPIC' shows a topic, 'artfs help COMMAND' the options of a command")
     elif topic in topics:
         text = topics[topic].read_text(encoding="utf-8")
         click.echo_via_pager(_rendered(text) if on_terminal() else text, color=None)

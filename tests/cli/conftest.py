@@ -1,7 +1,7 @@
 """Fixtures of the command line's tests: `cli` is the command line on a volume, once unmounted, once mounted.
 
-Commands run in this process, which is quick; `python -m artfs` is for what needs a process. The tests of a
-module share one volume for each way: `name` is a collection that no other test has.
+Commands run in this process, which is faster; tests that need a process run `python -m artfs`. The tests of a
+module share one volume for each way; `name` is a collection that no other test uses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cli(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def name() -> str:
-    """The name of a collection that is not there yet."""
+    """The name of a collection that does not exist yet."""
     return f"model-{next(_numbers)}"
 
 

@@ -1,4 +1,4 @@
-"""Runs the command line in this process and looks at what it printed; compares trees of files."""
+"""Runs the command line in this process and captures what it prints; compares trees of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Result:
 
     @property
     def reason(self) -> str:
-        """The one line on stderr of a command that was refused."""
+        """The line on stderr of a command that was refused."""
         assert self.err.startswith("artfs: "), self.err
         assert self.err.count("\n") == 1, self.err
         return self.err.removeprefix("artfs: ").rstrip("\n")
@@ -36,7 +36,7 @@ class Cli:
         self.path, self.volume, self.mounted = path, volume, mounted
 
     def __call__(self, *words: str | Path, status: int | None = 0) -> Result:
-        """Runs a command; fails unless it ends with this exit status (None: with any)."""
+        """Runs a command; fails unless it exits with this status (None: with any)."""
         arguments = [*([] if self.path is None else ["--volume", str(self.path)]), *map(str, words)]
         out, err = _capture(), _capture()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -69,7 +69,7 @@ def _bytes(stream: io.TextIOWrapper) -> bytes:
 
 
 def snapshot(root: Path) -> dict[bytes, tuple[object, ...]]:
-    """All that a version keeps of a tree: kinds, modes, times, contents, targets, user xattrs, by path."""
+    """Returns what a version keeps of a tree by path: kind, mode, times, content, target, user xattrs."""
     found: dict[bytes, tuple[object, ...]] = {}
     top = os.fsencode(root)
     todo = [b""]

@@ -49,9 +49,9 @@ def test_damage_is_named_and_repaired(cli: Cli, version: str, tmp_path: Path) ->
     assert "1 damaged" in found.out
     assert cli("check", "--repair", status=1).out.count("damaged")
     assert blob.exists()
-    if not cli.mounted:  # a daemon tells its log, too, and the fixture wants none of that
+    if not cli.mounted:  # a daemon logs it too, and the fixture accepts no log
         assert "damaged" in cli.refused("get", version, "out")
-    cli("put", tmp_path / "tree", "--name", f"{version}-again")  # brings the bytes again
+    cli("put", tmp_path / "tree", "--name", f"{version}-again")  # stores the bytes again
     assert cli.json("check", "--repair")["sound"] is True
     assert cli("cat", version, "sub/file").raw == data
 

@@ -1,4 +1,4 @@
-"""Aliases and tags of any text: by the command line with and without a mount, and by files on a mount."""
+"""Aliases and tags with any text, by the command line and by files of a mount."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_files(cli: Cli, name: str) -> None:
     aliases = ["-x", "100%", "best acc=0.91", "epoch 3"]
     assert show(model / "v0", "aliases") == "".join(f"{alias}\n" for alias in [*aliases, "latest"])
     assert show_json(model / "v0", "status")["aliases"] == [*aliases, "latest"]
-    command(model / "v0", "tags", "needs review\n")  # an empty line behind it: these are lines
+    command(model / "v0", "tags", "needs review\n")  # a line end: one tag per line
     assert show_json(model / "v0", "status")["tags"] == ["needs review"]
     for alias in ALIASES:
         if alias not in aliases:
@@ -125,7 +125,7 @@ def test_a_link_and_a_scope_by_files(cli: Cli, name: str) -> None:
         assert finish(job, "in%20production")["version"] == finish(best / "in production")["version"]
         assert show_json(best / f"v{number}", "status")["link"] == f"{name}:{ref}"
     assert os.readlink(model / "latest") == "v1"
-    # What is changed is a patch, and no link.
+    # A link that is changed becomes a patch.
     job = best / "pending" / "changed"
     job.mkdir()
     command(job, "link", f"{name}:v1")

@@ -12,7 +12,7 @@ from tests.cli.running import Cli, snapshot
 
 @pytest.fixture
 def base(cli: Cli, name: str, tmp_path: Path) -> str:
-    """A collection whose v0, called best, has some directories."""
+    """A collection whose v0 has the alias best and some directories."""
     root = tmp_path / "base"
     for path in ("a/b/two", "a/one", "three", "c/d/four"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def test_a_collision(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None
         assert "new (added here, added there)" in why
     assert cli.json("diff", f"{base}/job") == before
     assert len(cli.json("log", base)) == 2
-    # What was shown is ours from here on.
+    # A rebase keeps our side of the collisions that were listed.
     assert cli("rebase", f"{base}/job").out == f"{base}:v1\n"
     assert cli("diff", f"{base}/job").out.splitlines() == ["M a/b/two (7 -> 7)", "M new (6 -> 3)"]
     assert cli("finish", f"{base}/job", "best").out == f"{base}:v2\n"

@@ -17,7 +17,7 @@ OLD = 981_173_106 * 10**9 + 123_456_789
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A tree with some of everything."""
+    """A tree with one of everything."""
     root = tmp_path / "source"
     (root / "sub" / "empty").mkdir(parents=True)
     (root / "a.txt").write_text("hello\n")

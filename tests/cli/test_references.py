@@ -14,7 +14,7 @@ from tests.cli.running import Cli
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory that everybody may read, which a mount by root asks for."""
+    """A directory that everybody may read, as a mount by root requires."""
     for above in tmp_path.parents:
         if above != Path("/") and not above.stat().st_mode & 0o1:
             above.chmod(above.stat().st_mode | 0o55)
@@ -119,7 +119,7 @@ def test_a_file_that_changes_while_it_is_copied(
     cli("finish", f"{name}/job")
 
     def copy(source: int, target: int, *more: Any, **options: Any) -> bool:
-        if not cli.mounted:  # there the daemon gives recorded bytes, or none
+        if not cli.mounted:  # a daemon gives the recorded bytes, or none
             (outside / "one").write_text("two")
         return copy_file(source, target, *more, **options)
 

@@ -1,4 +1,4 @@
-"""What bad input gets: one line, the right exit status, and nothing changed."""
+"""Refused commands print one line, exit with the right status, and change nothing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_source_without_read_permission(tmp_path: Path) -> None:
 _BECOME_NOBODY = """
 import encodings.ascii, importlib, os, pkgutil, pwd, grp, sys
 import artfs
-# Imported before: the checkout may lie where nobody else can look.
+# Imported before: other users may be unable to read the checkout.
 for module in pkgutil.walk_packages(artfs.__path__, "artfs."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
@@ -313,7 +313,7 @@ def test_a_waiting_finish_can_be_interrupted(mounted: MountedVolume) -> None:
 
 
 def _waits(pid: int) -> bool:
-    """Whether a process has a control file open."""
+    """Tells whether a process has a control file open."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # it was closed since
             if os.readlink(link).endswith("/.artfs/finish"):
@@ -349,7 +349,7 @@ def test_a_mount_whose_daemon_died(volume: Path, tmp_path: Path) -> None:
             result = _at(volume)("status", "--json", status=None)
             return result.status == 0 and "pid" not in json.loads(result.out)
 
-        eventually(is_gone, what="it has died")  # before that it is neither reached nor gone
+        eventually(is_gone, what="it has died")  # until then it is neither reachable nor gone
         assert "has died" in _at(tmp_path / "mnt").refused("ls")
         _at(volume)("ls")
     finally:

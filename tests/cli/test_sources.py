@@ -1,4 +1,4 @@
-"""What of a source becomes part of a version: the attributes of its root, and what its symlinks lead to."""
+"""What put takes from a source: the attributes of its root, and what its symlinks lead to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _directory(path: Path, mode: int, note: bytes) -> Path:
 
 
 def _root(cli: Cli, name: str, out: Path) -> tuple[int, int, bytes]:
-    """Returns mode, mtime and note of the root of a version, as it is got into a new directory."""
+    """Returns mode, mtime and note of the root of a version, after get into a new directory."""
     cli("get", name, out)
     status = out.stat()
     if cli.mounted:
@@ -64,7 +64,7 @@ def test_the_root_of_a_tree_that_several_puts_fill(cli: Cli, name: str, tmp_path
     cli("put", first, "--name", name, "--id", "job")
     if cli.mounted:
         assert cli.path is not None
-        # Its owner can go on.
+        # Its owner can add more files.
         assert stat.S_IMODE((cli.path / name / "pending" / "job").stat().st_mode) == 0o755
     cli("put", last, "--name", name, "--id", "job")
     cli("finish", f"{name}/job")
@@ -80,7 +80,7 @@ def test_an_existing_target_keeps_its_mode(cli: Cli, name: str, tmp_path: Path) 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A snapshot as Hugging Face's hub has it, with more kinds of symlinks."""
+    """A snapshot of Hugging Face's hub, with more kinds of symlinks."""
     (tmp_path / "hub/blobs/more").mkdir(parents=True)
     (tmp_path / "hub/blobs/1").write_text("weights")
     (tmp_path / "hub/blobs/more/2").write_text("more")

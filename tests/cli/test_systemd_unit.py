@@ -1,4 +1,4 @@
-"""systemd-unit: what is printed is a unit that systemd takes."""
+"""systemd-unit prints a unit that systemd accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_mount_is_supervised_and_reports_when_it_is_ready() -> None:
     assert _setting(unit, "RequiresMountsFor") == "/srv/vol /mnt"
     assert "/etc/systemd/system/artfs-mnt-art.service" in unit
     assert _setting(unit, "NoNewPrivileges") == "yes"
-    # Each of these gives the service a mount namespace of its own, in which the mount would be hidden.
+    # Each of these gives the service a mount namespace of its own, which would hide the mount.
     settings = [line for line in unit.splitlines() if not line.startswith("#")]
     assert not [
         line for line in settings if line.startswith(("Private", "Protect", "ReadOnly", "Inaccessible"))
