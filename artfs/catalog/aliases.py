@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from artfs.catalog import small_files
-from artfs.catalog.versions import Home, Versions
+from artfs.catalog.home import Home
+from artfs.catalog.versions import Versions
 from artfs.errors import AliasNotFound, AlreadyExists, Damaged, InvalidCommand, InvalidName, VersionNotFound
 from artfs.model.names import LATEST, check_alias, parse_version
 from artfs.store import durable

@@ -23,7 +23,6 @@ from artfs.errors import (
     CollectionNotFound,
     Damaged,
     InvalidName,
-    LostRace,
     NotEmpty,
     printable,
 )
@@ -198,18 +197,18 @@ class Catalog:
 
     def next_serial(self) -> int:
         """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""
+        serial = 0
+
+        def count(raw: bytes | None) -> bytes:
+            nonlocal serial
+            serial = _serial(raw) + 1
+            if serial >= 1 << records.SERIAL_BITS:
+                raise Damaged("serial", "there is no greater number: no more versions can be made")
+            return b"%d\n" % serial
+
         with self._counting:
-            while True:
-                raw = small_files.read(self._root_fd, b"serial", "serial")
-                serial = _serial(raw) + 1
-                if serial >= 1 << records.SERIAL_BITS:
-                    raise Damaged("serial", "there is no greater number: no more versions can be made")
-                try:
-                    data = b"%d\n" % serial
-                    durable.replace_if_unchanged(self._root_fd, b"serial", raw, data, label="serial")
-                    return serial
-                except LostRace:
-                    continue
+            small_files.update(self._root_fd, b"serial", "serial", count, label="serial")
+        return serial
 
     # --- inside ---
 

@@ -19,7 +19,7 @@ from artfs.catalog import (
     records,
     small_files,
 )
-from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, LostRace, RunNotFound
+from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
 from artfs.store import durable
 from artfs.store.documents import timestamp
 from artfs.store.owners import Owner
@@ -111,7 +111,7 @@ class Runs:
 
     def read(self, run: str) -> Run:
         """Returns a run; one that crashed is so even if nobody has noted it. Raises RunNotFound, Damaged."""
-        found = self._read(check_run_id(run))[1]
+        found = self._read(check_run_id(run))
         if found is None:
             raise RunNotFound(run)
         return replace(found, state=CRASHED) if _crashed(found) else found
@@ -121,7 +121,7 @@ class Runs:
         found = []
         for run in self.ids():
             with contextlib.suppress(Damaged, RunNotFound):
-                known = self._read(run)[1]
+                known = self._read(run)
                 if known is not None and _crashed(known):
                     if not dry_run:
                         self.change(run, _with_crash)
@@ -199,32 +199,38 @@ class Runs:
         return self._change(check_run_id(run), known)
 
     def _change(self, run: str, change: Callable[[Run | None], Run]) -> Run:
-        while True:
-            raw, before = self._read(run)
+        after: Run | None = None
+
+        def changed(raw: bytes | None) -> bytes | None:
+            nonlocal after
+            before = self._decode(run, raw)
             after = _checked(change(before))
             data = _encoded(after)
-            if after == before:
-                durable.confirm(self._fd, label="run")
-                return after
-            try:
-                durable.replace_if_unchanged(self._fd, _file(run), raw, data, label="run")
-                return after
-            except LostRace:
-                continue
+            return raw if after == before else data
 
-    def _read(self, run: str) -> tuple[bytes | None, Run | None]:
-        what = small_files.shown(b"runs", _file(run))
-        raw = small_files.read(self._fd, _file(run), what)
+        small_files.update(self._fd, _file(run), _what(run), changed, label="run")
+        assert after is not None
+        return after
+
+    def _read(self, run: str) -> Run | None:
+        return self._decode(run, small_files.read(self._fd, _file(run), _what(run)))
+
+    @staticmethod
+    def _decode(run: str, raw: bytes | None) -> Run | None:
         if raw is None:
-            return None, None
+            return None
+        what = _what(run)
         found = records.decode(raw, Run, what)
         if found.id != run:
             raise Damaged(what, "it is the file of another run")
         try:
-            _checked(found)
+            return _checked(found)
         except InvalidCommand as error:
             raise Damaged(what, str(error)) from None
-        return raw, found
+
+
+def _what(run: str) -> str:
+    return small_files.shown(b"runs", _file(run))
 
 
 def _crashed(run: Run) -> bool:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 from artfs.catalog import (
     records,
     small_files,
 )
+from artfs.catalog.home import Home
 from artfs.catalog.records import Labels, Tombstone, VersionRecord
-from artfs.errors import ArtfsError, CollectionNotFound, Damaged, VersionNotFound
+from artfs.errors import Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
 from artfs.store import durable
 from artfs.store.documents import timestamp
@@ -31,75 +32,6 @@ _SHORT = 1 << 14  # bytes of a record's file of which all is kept
 
 MOST_MISSING = 1000
 """So many records may be missing among the others; more, and the highest number is not to be believed."""
-
-
-class Home:
-    """The directory of one collection, reached by name at each use: it may be removed and made anew."""
-
-    def __init__(self, collections_fd: int, name: str) -> None:
-        self.name = name
-        self._collections_fd = collections_fd
-
-    @contextmanager
-    def opened(self, sub: bytes | None = None) -> Iterator[int]:
-        """Opens the collection's directory, or one in it, for the block's time.
-
-        Raises CollectionNotFound, and Damaged if what is there can't be that directory.
-        """
-        fd = self._open() if sub is None else self._open_inside(sub)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    @contextmanager
-    def locked(self, sub: bytes | None = None, *, shared: bool = False) -> Iterator[None]:
-        """Excludes every other holder of this lock of the collection, for the block's time.
-
-        With ``shared`` those only that want it for themselves. That of ``pending`` is asked for before that
-        of the whole, never after.
-        """
-        while True:
-            with self.opened(sub) as fd, durable.directory_lock(fd, shared=shared):
-                if self._stands(fd, sub):  # else it was removed before the lock was had
-                    yield
-                    return
-
-    def _open(self) -> int:
-        try:
-            return small_files.open_directory(self._collections_fd, self.name.encode(), self.what())
-        except FileNotFoundError:
-            raise CollectionNotFound(self.name) from None
-
-    def _open_inside(self, sub: bytes) -> int:
-        while True:
-            fd = self._open()
-            try:
-                return small_files.open_directory(fd, sub, self.what(sub))
-            except FileNotFoundError:
-                if self._stands(fd):  # else it was removed just now
-                    raise Damaged(self.what(sub), "it is missing") from None
-            finally:
-                os.close(fd)
-
-    def _stands(self, fd: int, sub: bytes | None = None) -> bool:
-        """Tells whether the collection's directory, or one in it, still is this one."""
-        path = os.path.join(self.name.encode(), sub or b"")
-        try:
-            status = os.stat(path, dir_fd=self._collections_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return os.path.samestat(status, os.fstat(fd))
-
-    def missing(self, *parts: bytes) -> ArtfsError:
-        """Tells what a file that is not there means: damage, or that the collection was removed."""
-        if small_files.identity(self._collections_fd, self.name.encode()) is None:
-            return CollectionNotFound(self.name)
-        return Damaged(self.what(*parts), "it is missing")
-
-    def what(self, *parts: bytes) -> str:
-        """Names a file of the collection in an error."""
-        return small_files.shown(b"collections", self.name.encode(), *parts)
 
 
 class Versions:

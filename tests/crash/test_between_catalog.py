@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artfs.catalog.versions import Home
+from artfs.catalog.home import Home
 from artfs.client import expiry
 from artfs.client.interface import Client
 from artfs.client.open import open_client
@@ -143,15 +143,15 @@ def test_a_start_while_the_collection_is_removed(other: Client, tmp_path: Path) 
 _KILLED = """
 import contextlib, os, sys
 from artfs.client.open import open_client
-from artfs.catalog.versions import Home
+from artfs.catalog.home import Home
 from artfs.errors import ArtfsError
 from artfs.store import durable
 durable.step = lambda label: os._exit(77) if label == "alias:sync-dir" else None
-with open_client(sys.argv[1]) as access:
+with open_client(sys.argv[1]) as client:
     print(flush=True)
     sys.stdin.readline()
     with contextlib.suppress(ArtfsError):
-        access.alias("model", "v1", ["best"])
+        client.alias("model", "v1", ["best"])
 """
 
 
