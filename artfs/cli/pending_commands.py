@@ -81,7 +81,7 @@ def new(
     "excludes",
     metavar="GLOB",
     multiple=True,
-    help="Leave out what matches: '*.tmp' by name at any depth, 'logs/*.txt' by path; repeatable.",
+    help="Leave out what a .gitignore would: '*.tmp' by name at any depth, 'logs/*.txt' by path; repeatable.",
 )
 @click.option(
     "--follow-symlinks",
@@ -128,9 +128,8 @@ def put(
       artfs put today/ --name dataset --base latest
     """
     from artfs.client.transfer import put as transfer
-    from artfs.client.transfer.sources import Sources
-    from artfs.client.transfer.symlink_policy import FollowSymlinks, about_kept
-    from artfs.client.transfer.tree_paths import Excludes
+    from artfs.client.transfer.sources import Excludes, Sources
+    from artfs.client.transfer.symlink_policy import FollowSymlinks, describe_kept
 
     given = [os.fsencode(path) for path in paths]
     sources = Sources(given, Excludes(excludes), follow=FollowSymlinks(follow_symlinks))
@@ -140,7 +139,7 @@ def put(
             answer = transfer.put(client, sources, name, **options)
         else:
             answer = transfer.add(client, sources, name, os.fsencode(distributed_id), **options)
-    if kept := about_kept(sources.kept):
+    if kept := describe_kept(sources.kept):
         print_note(kept)
     if distributed_id is None:
         _print_answer(name, answer, as_json)

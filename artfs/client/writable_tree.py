@@ -1,8 +1,9 @@
-"""The files of a pending version as who fills it uses them, whatever they lie in.
+"""The interface by which programs write files into a pending version.
 
-Owns the interface: a :class:`Tree` gives :class:`Cursor`\\ s, and a cursor changes the directory where it
-stands. :mod:`~artfs.client.plain_tree` is the one over a plain directory, on a mount or in a volume. Knows
-neither what is copied nor on what terms. Blocking. Any thread may use a tree; a cursor belongs to one thread.
+A :class:`WritableTree` gives :class:`TreeCursor`\\ s, and a cursor reads and changes its current directory.
+:mod:`~artfs.client.plain_tree` implements both over a plain directory, on a mount or in a volume. Knows
+neither what is written nor by which policy. Blocking. Any thread may use a tree; a cursor belongs to one
+thread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -22,11 +23,11 @@ from artfs.store import regular_files
 
 
 class StagedFile:
-    """A file or symlink that is not yet under its name: fill it, then :meth:`Cursor.publish` it.
+    """A file or symlink that is not yet under its name: fill it, then :meth:`TreeCursor.publish` it.
 
-    Used in a ``with`` statement, which closes the file and drops what was not published. ``dir_fd`` and
-    ``name`` say where it lies meanwhile. One that is `kept` was lifted out of another tree, where it stays if
-    it is not published.
+    Used in a ``with`` statement, which closes the file and removes it if it was not published. ``dir_fd`` and
+    ``name`` are its temporary place. One that is `kept` was taken from another tree, where it stays if it is
+    not published.
     """
 
     def __init__(self, dir_fd: int, name: bytes, *, kept: bool = False) -> None:
@@ -37,14 +38,14 @@ class StagedFile:
 
     @classmethod
     def create(cls, dir_fd: int, name: bytes, mode: int) -> StagedFile:
-        """Makes an empty file, of that mode less the umask."""
+        """Creates an empty file, of that mode less the umask."""
         staged = cls(dir_fd, name)
         staged._file = regular_files.create_owned(dir_fd, name, mode)
         return staged
 
     @property
     def file(self) -> io.FileIO:
-        """The open file of what is neither a symlink nor lifted."""
+        """The open file of what is neither a symlink nor taken from another tree."""
         assert self._file is not None
         return self._file
 
@@ -64,7 +65,7 @@ class StagedFile:
 
 
 class ReferenceTarget(NamedTuple):
-    """What a reference stands for: so many bytes at a URI, and which; the checksum may be empty."""
+    """What a reference refers to: bytes at a URI, how many and which; the checksum may be empty."""
 
     uri: str
     size: int
@@ -72,11 +73,11 @@ class ReferenceTarget(NamedTuple):
 
 
 class TreeCursor(ABC):
-    """Stands at one directory of a pending tree, at first the root. Close it, or use it in ``with``.
+    """A current directory of a pending tree, at first the root. Close it, or use it in ``with``.
 
-    Names are single ones, and the caller has checked them. No method follows a symlink. What the backing
-    filesystem refuses is an OSError with its errno. Where others removed the directory meanwhile, that is
-    FileNotFoundError or :class:`~artfs.errors.Busy`.
+    Names are single ones, which the caller has checked. No method follows a symlink. What the backing
+    filesystem refuses is an OSError with its errno. If another process removed the directory meanwhile, that
+    is FileNotFoundError or :class:`~artfs.errors.Busy`.
     """
 
     @property
@@ -97,7 +98,7 @@ class TreeCursor(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- where it stands
+    # -- the current directory
 
     @abstractmethod
     def enter(self, name: bytes) -> None:
@@ -107,14 +108,24 @@ class TreeCursor(ABC):
     def leave(self) -> None:
         """Goes up again."""
 
-    # -- what is there
+    def go_to(self, path: bytes, enter: Callable[[bytes], None] | None = None) -> None:
+        """Goes to the directory at a path below the root; down by `enter`, if given."""
+        here, there = (names.split(b"/") if names else [] for names in (self.path, path))
+        pairs = enumerate(zip(here, there, strict=False))
+        shared = next((at for at, (a, b) in pairs if a != b), min(len(here), len(there)))
+        for _ in here[shared:]:
+            self.leave()
+        for name in there[shared:]:
+            (enter or self.enter)(name)
+
+    # -- its entries
 
     @abstractmethod
     def status(self, name: bytes = b".") -> os.stat_result:
         """Returns the status of an entry, by default of the directory itself. Raises FileNotFoundError."""
 
     def find(self, name: bytes) -> os.stat_result | None:
-        """Returns the same; None if there is no such entry."""
+        """Returns the status of an entry; None if there is no such entry."""
         try:
             return self.status(name)
         except FileNotFoundError:
@@ -128,14 +139,14 @@ class TreeCursor(ABC):
     def open(self, name: bytes, *, fetch: bool = True) -> int:
         """Opens a regular file for reading; the caller closes the descriptor.
 
-        Of a reference that is what it stands for; without `bring` what stands for it, whose bytes mean
+        A reference opens as the bytes that it refers to; without `fetch` as its placeholder, whose bytes mean
         nothing. Raises FileNotFoundError; ELOOP for a symlink, EINVAL for what is no regular file;
         :class:`~artfs.errors.ReferenceFailed`.
         """
 
     @abstractmethod
     def reference(self, name: bytes) -> ReferenceTarget | None:
-        """Returns what an entry stands for if it is a reference. Raises FileNotFoundError."""
+        """Returns what an entry refers to; None if it is no reference. Raises FileNotFoundError."""
 
     @abstractmethod
     def symlink_target(self, name: bytes) -> bytes:
@@ -143,10 +154,10 @@ class TreeCursor(ABC):
 
     @abstractmethod
     def xattrs(self, name: bytes) -> Sequence[tuple[bytes, bytes]]:
-        """Returns the xattrs of an entry that belong to its user."""
+        """Returns the user's xattrs of an entry."""
 
     def run_of(self, name: bytes) -> str | None:
-        """Returns the run that brought an entry, as far as is noted. Raises FileNotFoundError."""
+        """Returns the run that added an entry, if that is recorded. Raises FileNotFoundError."""
         try:
             fd = self.open(name, fetch=False)
         except FileNotFoundError:
@@ -154,13 +165,13 @@ class TreeCursor(ABC):
         except OSError:
             return None
         try:
-            return as_run(os.getxattr(fd, RUN))
+            return decode_run(os.getxattr(fd, RUN))
         except OSError:
             return None
         finally:
             os.close(fd)
 
-    # -- what is changed
+    # -- changes
 
     @abstractmethod
     def make_directory(self, name: bytes, mode: int) -> None:
@@ -168,29 +179,33 @@ class TreeCursor(ABC):
 
     @abstractmethod
     def stage(self, mode: int) -> StagedFile:
-        """Makes an empty file, of that mode less the umask, that no name leads to. A crash leaves no name."""
+        """Creates an empty file without a name in the tree, of that mode less the umask.
+
+        After a crash it never gets one.
+        """
 
     @abstractmethod
     def stage_symlink(self, target: bytes, mtime_ns: int) -> StagedFile:
-        """Makes a symlink that no name leads to."""
+        """Creates a symlink without a name in the tree."""
 
     @abstractmethod
-    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
-        """Makes a reference that no name leads to. Raises :class:`~artfs.errors.InvalidCommand`."""
+    def stage_reference(self, target: ReferenceTarget) -> StagedFile:
+        """Creates a reference without a name in the tree. Raises :class:`~artfs.errors.InvalidCommand`."""
 
     @abstractmethod
     def take(self, name: bytes) -> StagedFile:
-        """Makes a file or symlink ready to be published in another tree, which then takes it from here.
+        """Prepares a file or symlink to be published in another tree, which then takes it from this one.
 
         Raises OSError with EXDEV if it can't be taken: then copy it.
         """
 
     @abstractmethod
     def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
-        """Gives what was staged its name, in one atomic step, and with `replace` in the place of another's.
+        """Gives a staged file its name, in one atomic step; with `replace` in the place of another file.
 
-        `replace` is for who is :meth:`Tree.alone`. Raises FileExistsError without it, IsADirectoryError where
-        a directory stands; OSError with EXDEV if it was lifted where nothing can be taken from: then copy it.
+        With `replace` the caller holds :meth:`WritableTree.exclusive`. Raises FileExistsError without it,
+        IsADirectoryError if the name is that of a directory; OSError with EXDEV for a taken file that can't
+        be moved here: then copy it.
         """
 
     @abstractmethod
@@ -199,11 +214,14 @@ class TreeCursor(ABC):
 
     @abstractmethod
     def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
-        """Gives the directory itself its attributes; without a mode that one stays."""
+        """Sets the attributes of the directory itself; None leaves the mode as it is."""
 
 
 class WritableTree(ABC):
-    """The files of one pending version, for as long as it is being filled."""
+    """The files of one pending version, open for writing."""
+
+    #: The algorithm of :meth:`learn_digest`; None where digests are not used.
+    algorithm: Algorithm | None = None
 
     @abstractmethod
     def cursor(self) -> TreeCursor:
@@ -217,38 +235,29 @@ class WritableTree(ABC):
         """Tells whether a directory is the root of this tree, into which it can't be copied."""
         return os.path.samestat(status, self.status())
 
-    #: The algorithm of :meth:`learn`; None where nobody asks for digests.
-    algorithm: Algorithm | None = None
+    def learn_digest(self, fd: int, digest: bytes) -> None:  # noqa: B027  (not every tree uses digests)
+        """Records the digest of a file that the caller just wrote, so that a finish need not read it again.
 
-    def learn_digest(self, fd: int, digest: bytes) -> None:  # noqa: B027  (there may be nobody to tell)
-        """Is told the digest of a file's bytes by who just wrote all of them.
-
-        A finish then need not read it again. Only for files of a tree that nobody else fills, and when the
-        file has its name: nothing changes its ctime any more.
+        Only for a tree that no other process fills, and once the file has its name: from then on its ctime
+        does not change.
         """
 
     def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:  # noqa: ARG002
         """Makes as many of these references as can be made at once, by path, and returns how many.
 
-        The directories are there. What stands in the way ends it, but for the same reference. `run` is noted
-        on each. None is made where this is no quicker than one by one.
+        The directories exist. Stops at a name that is taken by anything but the same reference. `run` is
+        recorded on each. Makes none where this is no quicker than one by one.
         """
         return 0
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
-        """Excludes whoever else asks for this, in any thread and process that fills the tree. Short."""
+        """Excludes all other holders of this, in any thread and process that writes to the tree. Short."""
 
 
-def as_run(noted: bytes) -> str:
-    """Returns the run that an entry's mark names."""
-    return noted.decode("utf-8", "surrogateescape")
+def decode_run(recorded: bytes) -> str:
+    """Returns the run that an entry's xattr names."""
+    return recorded.decode("utf-8", "surrogateescape")
 
 
-def descend(cursor: TreeCursor, way: Sequence[bytes]) -> None:
-    """Goes down a path. Raises FileNotFoundError, NotADirectoryError."""
-    for name in way:
-        cursor.enter(name)
-
-
-__all__ = ["ReferenceTarget", "StagedFile", "TreeCursor", "WritableTree", "as_run", "descend"]
+__all__ = ["ReferenceTarget", "StagedFile", "TreeCursor", "WritableTree", "decode_run"]

@@ -16,15 +16,13 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.client.interface import Progress, silent
-from artfs.client.transfer.sources import Sources
-from artfs.client.transfer.symlink_policy import FollowSymlinks, about_kept
-from artfs.client.transfer.tree_paths import Excludes
+from artfs.client.transfer.sources import Excludes, Sources
+from artfs.client.transfer.symlink_policy import FollowSymlinks, describe_kept
 from artfs.client.transfer.tree_writer import TreeWriter, make_writable
 from artfs.client.writable_tree import (
     ReferenceTarget,
     TreeCursor,
     WritableTree,
-    descend,
 )
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.linux.walk import walk
@@ -130,7 +128,7 @@ class Adding(Reading):
         sources = Sources([os.fsencode(source)], excludes, at=at, follow=_follow(follow_symlinks))
         with self._bringing(sources, source, at, overwrite or merge):
             pass
-        if kept := about_kept(sources.kept):
+        if kept := describe_kept(sources.kept):
             warnings.warn(kept, stacklevel=2)
 
     @contextlib.contextmanager
@@ -139,7 +137,7 @@ class Adding(Reading):
     ) -> Iterator[WritableTree]:
         """Brings the sources, and gives the tree in which they are then."""
         draft = self._open_draft()
-        sources.look_through(self._access().is_volume)
+        sources.check(self._access().is_volume)
         with (
             progress.shown(f"adding {os.path.basename(os.path.abspath(shown))}") as tell,
             self._writer(draft, overwrite, sources.size, tell) as writer,
@@ -178,7 +176,7 @@ class Adding(Reading):
         if encoding is None and "b" not in mode:
             encoding = "utf-8"
         with self._writer(self._open_draft(), overwrite) as writer, writer.tree.cursor() as at:
-            _enter(writer, at, way)
+            writer.go_to(at, b"/".join(way))
             with writer.new(at, last) as raw:
                 # Around the object, not its descriptor: once that is closed, and its number another file's,
                 # nothing that is still in the buffer is written there.
@@ -210,7 +208,7 @@ class Adding(Reading):
         last += objects.missing_suffix(kind, os.fsdecode(last)).encode()
         data = kind.dump(obj)
         with self._writer(self._open_draft(), overwrite) as writer, writer.tree.cursor() as at:
-            _enter(writer, at, way)
+            writer.go_to(at, b"/".join(way))
             writer.data(at, last, data)
             return self._entry(writer.tree, (*way, last))
 
@@ -258,7 +256,7 @@ class Adding(Reading):
         self, writer: TreeWriter, at: TreeCursor, path: bytes, origin: ReferenceTarget
     ) -> ArtifactManifestEntry:
         way, _, name = path.rpartition(b"/")
-        writer.go(at, way)
+        writer.go_to(at, way)
         return draft_entry(self, at, name, at.status(name), origin)
 
     def __setitem__(self, name: str, obj: Any) -> None:
@@ -285,14 +283,14 @@ class Adding(Reading):
         with draft.tree() as tree, tree.cursor() as at:
             make_writable(tree)
             try:
-                descend(at, way[:-1])
+                at.go_to(b"/".join(way[:-1]))
                 _remove(at, way[-1])
             except (FileNotFoundError, NotADirectoryError):
                 raise FileNotFoundError(f"the artifact has no {os.fspath(named)!r}") from None
 
     def _entry(self, tree: WritableTree, way: Sequence[bytes]) -> ArtifactManifestEntry:
         with tree.cursor() as at:
-            descend(at, way[:-1])
+            at.go_to(b"/".join(way[:-1]))
             return draft_entry(self, at, way[-1], at.status(way[-1]))
 
 
@@ -308,11 +306,6 @@ def _follow(given: str | bool) -> FollowSymlinks:
 def _check_policy(policy: str | None) -> None:
     if policy not in _POLICIES:
         raise ValueError(f"policy={policy!r} is neither 'mutable' nor 'immutable'")
-
-
-def _enter(writer: TreeWriter, at: TreeCursor, way: Sequence[bytes]) -> None:
-    for part in way:
-        writer.enter(at, part, mode=0o777)
 
 
 def _remove(at: TreeCursor, name: bytes) -> None:

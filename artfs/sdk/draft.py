@@ -246,7 +246,7 @@ def _agree(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
             if missing or not _enter_if_there(at, step.name):
                 missing += 1
         elif not missing:
-            writer.agree(at, step.name, source, step.status)
+            writer.check_move(at, step.name, source, step.status)
 
 
 def _enter_if_there(at: TreeCursor, name: bytes) -> bool:
@@ -255,7 +255,7 @@ def _enter_if_there(at: TreeCursor, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        raise type_conflict(at.below(name), "a directory", "a file or symlink") from None
+        raise type_conflict(at, name, "the directory") from None
     return True
 
 

@@ -17,7 +17,6 @@ from artfs.client.transfer.tree_paths import no_file
 from artfs.client.writable_tree import (
     ReferenceTarget,
     TreeCursor,
-    descend,
 )
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.linux.walk import walk
@@ -129,7 +128,7 @@ class Reading(Core):
         assert self._draft is not None
         with self._draft.tree() as tree, tree.cursor() as at:
             try:
-                descend(at, way[:-1])
+                at.go_to(b"/".join(way[:-1]))
                 return at.open(way[-1])
             except (FileNotFoundError, NotADirectoryError):
                 raise PathNotFound(self._shown(), b"/".join(way)) from None

@@ -84,12 +84,15 @@ def test_several_puts_fill_one_patch(cli: Cli, base: str, changes: Path, tmp_pat
 
 def test_a_path_that_conflicts_with_the_base(cli: Cli, base: str, tmp_path: Path) -> None:
     for said, path in (
-        ("'three' can't become a directory: it is a file", "three/x"),
-        ("'c' can't become a file", "c"),
+        (
+            "cannot create the directory 'three': 'three' is a file in this version; remove it first",
+            "three/x",
+        ),
+        ("cannot create the file 'c': 'c' is a directory in this version; remove it first", "c"),
     ):
         root = tmp_path / path.replace("/", " ")
         (root / path).parent.mkdir(parents=True)
-        (root / path).write_text("in the way")
+        (root / path).write_text("")
         assert said in cli.refused("put", root, "--name", base, "--base", "v0")
     assert cli.json("pending", base) == []
 

@@ -104,20 +104,32 @@ def test_several_sources_share_the_root(cli: Cli, name: str, tmp_path: Path) -> 
 
 def test_excludes(cli: Cli, name: str, tmp_path: Path) -> None:
     root = tmp_path / "source"
-    for path in ("a.tmp", "keep", "logs/x.txt", "logs/y.bin", "cache/z", "deep/er/b.tmp", "deep/cache"):
+    paths = (
+        "a.tmp",
+        "keep",
+        "keep.tmp",
+        "logs/x.txt",
+        "logs/y.bin",
+        "cache/z",
+        "deep/er/b.tmp",
+        "deep/cache",
+    )
+    for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(path)
-    excludes = ("--exclude", "*.tmp", "--exclude", "logs/*.txt", "--exclude", "cache/")
-    cli("put", root, "--name", name, *excludes)
+    excludes = ("*.tmp", "logs/*.txt", "cache/", "!keep.tmp")
+    cli("put", root, "--name", name, *(word for pattern in excludes for word in ("--exclude", pattern)))
     cli("get", name, tmp_path / "out")
     assert sorted(os.fsdecode(path) for path in snapshot(tmp_path / "out")) == [
         "deep",
         "deep/cache",
         "deep/er",
         "keep",
+        "keep.tmp",
         "logs",
         "logs/y.bin",
     ]
+    assert "Invalid git pattern" in cli.refused("put", root, "--name", name, "--exclude", "!")
 
 
 def test_a_refused_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
@@ -131,7 +143,7 @@ def test_a_refused_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> N
     (root / "sub" / ".artfs@thing").touch()
     assert ".artfs" in cli.refused("put", root, "--name", name)
     (root / "sub" / ".artfs@thing").unlink()
-    assert "'a' is there twice" in cli.refused("put", root, tmp_path / "a", "--name", name)
+    assert "cannot copy 'a' twice" in cli.refused("put", root, tmp_path / "a", "--name", name)
     assert "'bad name'" in cli.refused("put", root, "--name", "bad name")
     assert "'v7'" in cli.refused("put", root, "--name", name, "--alias", "v7")
     assert cli.refused("put", "missing", "--name", name) == "missing: No such file or directory"
@@ -269,7 +281,9 @@ def test_a_pending_version_can_not_be_put_into_itself(cli: Cli, name: str) -> No
     cli("new", name, "--id", "job")
     (pending / "job" / "sub").mkdir()
     (pending / "job" / "sub" / "file").write_text("x")
-    assert "'job' is the pending version itself" in cli.refused("put", pending, "--name", name, "--id", "job")
+    assert "cannot copy 'job': it is the pending version itself" in cli.refused(
+        "put", pending, "--name", name, "--id", "job"
+    )
     cli("put", pending / "job" / "sub", "--name", name, "--id", "job")
     cli("put", pending / "job", "--name", name, "--id", "job")
     assert cli.json("pending", name)[0]["files"] == 2

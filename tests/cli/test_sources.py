@@ -199,7 +199,7 @@ def test_a_file_that_is_swapped_for_a_link(cli: Cli, name: str, tmp_path: Path, 
     assert cli.path is not None
     with open_client(cli.path) as client:
         sources = Sources([os.fsencode(source)], follow=FollowSymlinks.OUTSIDE)
-        sources.look_through(client.is_volume)
+        sources.check(client.is_volume)
         client.new(name, b"job")
         (source / "f").unlink()
         (source / "f").symlink_to("../secret")

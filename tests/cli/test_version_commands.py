@@ -157,10 +157,10 @@ def test_get_follows_no_symlink(cli: Cli, versions: str, tmp_path: Path) -> None
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").symlink_to("../elsewhere")
-    assert "'sub' is in the way" in cli.refused("get", versions, "out")
+    assert "'sub' is no directory in the target" in cli.refused("get", versions, "out")
     assert os.listdir(tmp_path / "elsewhere") == []
     (tmp_path / "out2" / "a").mkdir(parents=True)
-    assert "'a' is in the way" in cli.refused("get", versions, "out2")
+    assert "'a' is a directory in the target" in cli.refused("get", versions, "out2")
     assert not [name for name in os.listdir(tmp_path / "out2") if name.startswith(".")]
     (tmp_path / "file").touch()
     assert cli.refused("get", versions, "file") == "file: Not a directory"

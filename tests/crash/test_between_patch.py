@@ -69,7 +69,7 @@ def put(
     with client.open_tree(NAME, pending) as tree, tree.cursor() as at:
         writer = TreeWriter(tree, WritePolicy(replace=replace, run=run))
         way, _, name = path.rpartition(b"/")
-        writer.go(at, way)
+        writer.go_to(at, way)
         writer.data(at, name, data)
 
 
@@ -100,7 +100,7 @@ class Standing:
 
     def __init__(self, tree: WritableTree, *, run: str | None = None) -> None:
         self.writer, self.at = TreeWriter(tree, WritePolicy(run=run)), tree.cursor()
-        self.writer.go(self.at, b"dir")
+        self.writer.go_to(self.at, b"dir")
 
     def write(self, name: bytes, data: bytes) -> None:
         with self.at:
@@ -142,7 +142,7 @@ def test_a_directory_below_one_that_was_made_anew(client: Client, other: Client)
     """Neither of them was planted when it was entered."""
     with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         writer = TreeWriter(tree, WritePolicy())
-        writer.go(at, b"dir/below")
+        writer.go_to(at, b"dir/below")
         replace_directory(other)
         with pytest.raises(Busy, match="'dir/below' was removed"):
             writer.data(at, b"file", b"dir/below/file")

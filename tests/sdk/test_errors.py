@@ -290,7 +290,8 @@ def another_file_of_a_name(name: str) -> None:
 
 
 @raises(
-    artfs.InvalidCommand, "'k' can't become a directory: it is a file or symlink already; remove it first"
+    artfs.InvalidCommand,
+    "cannot create the directory 'k': 'k' is a file in this version; remove it first",
 )
 def a_directory_where_a_file_is(name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")

@@ -191,7 +191,7 @@ class Directly:
                 staged.write_bytes(bytes_of(seed, size))
                 staged.chmod(0o644)
                 sources = Sources([os.fsencode(staged)], at=[*at, *os.fsencode(path).split(b"/")])
-                sources.look_through(self._access.is_volume)
+                sources.check(self._access.is_volume)
                 sources.copy(TreeWriter(tree, WritePolicy(replace=True)))
 
     def _command(self, *arguments: str) -> None:

@@ -29,7 +29,7 @@ from artfs.client.writable_tree import (
     StagedFile,
     TreeCursor,
     WritableTree,
-    as_run,
+    decode_run,
 )
 from artfs.errors import Busy, printable
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
@@ -265,7 +265,7 @@ class _OverlaidCursor(TreeCursor):
             return super().run_of(name)
         # Not as the blob's inode says: that is of whoever stored these bytes first.
         noted = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
-        return None if noted is None else as_run(noted)
+        return None if noted is None else decode_run(noted)
 
     # -- what is changed
 

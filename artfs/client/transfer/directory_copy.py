@@ -1,9 +1,9 @@
-"""Brings one directory of the user's into a tree: large files by threads, directories' attributes at the end.
+"""Copies one of the user's directories into a tree: large files by threads, attributes at the end.
 
 Owns which thread does what. The thread that walks copies the small files itself: a call into the kernel that
 takes microseconds costs more than that when the interpreter's lock changes hands at each. A large file is
 copied by a worker, with a cursor of its own. Directories get their attributes when all else is done, the
-innermost first: bringing a file into one changes its times, and a mode may forbid it.
+innermost first: writing a file into one changes its times, and its mode may forbid it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from artfs.client.file_attributes import user_xattrs
 from artfs.client.transfer.symlink_policy import SourceDirectories
 from artfs.client.transfer.tree_writer import TreeWriter
-from artfs.client.writable_tree import (
-    TreeCursor,
-    descend,
-)
+from artfs.client.writable_tree import TreeCursor
 from artfs.errors import naming
 from artfs.linux.walk import WalkEntry
 from artfs.model.entry import SEALED_MODE
@@ -33,26 +30,26 @@ _AHEAD = 2 * _WORKERS  # files that may wait: each holds a descriptor
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """A directory that has all its entries, and the attributes that it gets."""
+class _Attributes:
+    """What a directory gets once it has all its entries."""
 
-    way: tuple[bytes, ...]
+    path: bytes
     mode: int
     mtime_ns: int
     xattrs: Sequence[tuple[bytes, bytes]]
 
 
 class DirectoryCopy:
-    """The target of one walk; ``at`` stands where the walk does. It belongs to the thread that walks.
+    """The target of one walk; ``at`` follows the walk. It belongs to the thread that walks.
 
-    Used in a ``with`` statement, whose block calls :meth:`finish` at its end. When the statement ends,
-    however it does, no other thread works on the tree any more.
+    Used in a ``with`` statement, whose block calls :meth:`finish` at its end. When the statement ends, for
+    whatever reason, no other thread works on the tree any more.
     """
 
     def __init__(self, writer: TreeWriter) -> None:
         self._writer = writer
         self.at: TreeCursor = writer.tree.cursor()
-        self._left: list[_Left] = []
+        self._complete: list[_Attributes] = []
         self._pool: ThreadPoolExecutor | None = None
         self._running: list[Future[None]] = []
         self._finished = False
@@ -61,10 +58,15 @@ class DirectoryCopy:
         return self
 
     def finish(self) -> None:
-        """Waits for the files that are being copied, and gives the directories their attributes."""
+        """Waits for the files that are being copied, and sets the attributes of the directories."""
         while self._running:
             self._running.pop(0).result()
-        self._dress()
+        with self._writer.tree.cursor() as at:
+            for directory in self._complete:
+                at.go_to(directory.path)
+                self._writer.set_attributes(
+                    at, mode=directory.mode, mtime_ns=directory.mtime_ns, xattrs=directory.xattrs
+                )
         self._finished = True
 
     def __exit__(self, *_: object) -> None:
@@ -75,62 +77,49 @@ class DirectoryCopy:
         self.at.close()
 
     def start_top(self, status: os.stat_result) -> None:
-        """Begins with the directory of `status`, whose content comes to where the walk begins.
+        """Begins with the directory of `status`, whose content is copied to the current directory.
 
-        What only its owner may see of the source, nobody else sees meanwhile either.
+        Meanwhile nobody sees there what only the owner of the source may see.
         """
         self._writer.restrict(self.at, status.st_mode)
 
     def enter(self, name: bytes) -> None:
         self._writer.enter(self.at, name)
 
-    def leave(self, found: WalkEntry, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Leaves the directory `found`, which has these user xattrs."""
-        self._leave(found.status, xattrs)
+    def leave(self, entry: WalkEntry, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Leaves the directory `entry`, which has these user xattrs."""
+        self._add(entry.status, xattrs)
         self.at.leave()
 
     def leave_top(self, source_fd: int) -> None:
-        """Gives where the walk began the attributes of the directory that it went through."""
-        self._leave(os.fstat(source_fd), user_xattrs(source_fd))
+        """Ends the walk of the directory `source_fd`, whose attributes the current directory gets."""
+        self._add(os.fstat(source_fd), user_xattrs(source_fd))
 
-    def file(self, directory: SourceDirectories, found: WalkEntry) -> None:
-        """Copies a file of a source's directory, now or by and by."""
-        with naming(found.path):
-            source = io.FileIO(directory.open(found.name))
-            if found.status.st_size < LARGE or _WORKERS == 1:
-                self._copy(self.at, found, source)
+    def _add(self, status: os.stat_result, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
+        mode = status.st_mode & SEALED_MODE
+        self._complete.append(_Attributes(self.at.path, mode, status.st_mtime_ns, xattrs))
+
+    def file(self, directory: SourceDirectories, entry: WalkEntry) -> None:
+        """Copies a file of a source's directory, now or later."""
+        with naming(entry.path):
+            source = io.FileIO(directory.open(entry.name))
+            if entry.status.st_size < LARGE or _WORKERS == 1:
+                self._copy(self.at, entry, source)
                 return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_WORKERS, "artfs-add")
-        self._running.append(self._pool.submit(self._copy_elsewhere, self._way(), found, source))
+        self._running.append(self._pool.submit(self._copy_in_worker, self.at.path, entry, source))
         while len(self._running) > _AHEAD:
             self._running.pop(0).result()
 
-    # -- inside
-
-    def _way(self) -> tuple[bytes, ...]:
-        path = self.at.path
-        return tuple(path.split(b"/")) if path else ()
-
-    def _copy(self, at: TreeCursor, found: WalkEntry, source: io.FileIO) -> None:
+    def _copy(self, at: TreeCursor, entry: WalkEntry, source: io.FileIO) -> None:
         with source:
-            self._writer.file(at, found.name, source.fileno())
+            self._writer.file(at, entry.name, source.fileno())
 
-    def _copy_elsewhere(self, way: Sequence[bytes], found: WalkEntry, source: io.FileIO) -> None:
-        with self._writer.tree.cursor() as at, naming(found.path):
-            descend(at, way)
-            self._copy(at, found, source)
-
-    def _leave(self, status: os.stat_result, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
-        self._left.append(_Left(self._way(), status.st_mode & SEALED_MODE, status.st_mtime_ns, xattrs))
-
-    def _dress(self) -> None:
-        here: tuple[bytes, ...] = ()
-        with self._writer.tree.cursor() as at:
-            for left in self._left:
-                _go(at, here, left.way)
-                here = left.way
-                self._writer.dress(at, mode=left.mode, mtime_ns=left.mtime_ns, xattrs=left.xattrs)
+    def _copy_in_worker(self, directory: bytes, entry: WalkEntry, source: io.FileIO) -> None:
+        with self._writer.tree.cursor() as at, naming(entry.path):
+            at.go_to(directory)
+            self._copy(at, entry, source)
 
 
 def _join(pool: ThreadPoolExecutor) -> None:
@@ -148,12 +137,3 @@ def _join(pool: ThreadPoolExecutor) -> None:
             interrupted = error
     if interrupted is not None:
         raise interrupted
-
-
-def _go(at: TreeCursor, here: Sequence[bytes], there: Sequence[bytes]) -> None:
-    shared = 0
-    while shared < min(len(here), len(there)) and here[shared] == there[shared]:
-        shared += 1
-    for _ in range(len(here) - shared):
-        at.leave()
-    descend(at, there[shared:])

@@ -1,6 +1,7 @@
 """Copies a version out to a directory.
 
-Owns how a target is written: each file whole or not at all, never through a symlink, never outside.
+Owns how a target directory is written: each file whole or not at all, never through a symlink, never
+outside.
 Blocking; any thread.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from artfs.client.file_attributes import set_attributes
 from artfs.client.interface import Client, Entry, Progress, silent
@@ -62,18 +63,18 @@ def get(
 ) -> GetResult:
     """Copies a version, or what is at and below `prefix`, into `directory`: by default `NAME-vN` here.
 
-    The directory is made if it is not there. Files that are there already are replaced; what is in the way of
-    another kind is left, and refuses. A reference at one of the paths `may_miss` is left out if its bytes
-    can't be had. Raises :class:`~artfs.errors.PathNotFound`, :class:`InvalidCommand`,
-    :class:`ReferenceFailed`.
+    The directory is made if it does not exist. Existing files are replaced; a directory that conflicts with
+    a file, or a file with a directory, is left and refused. A reference at one of the paths `may_miss` is
+    left out if its bytes can't be fetched. Raises :class:`~artfs.errors.PathNotFound`,
+    :class:`InvalidCommand`, :class:`ReferenceFailed`.
     """
     status = client.version(name, ref)
     version = str(status["version"])
     directory = directory or Path(f"{name}-{version}")
     for _ in islice(client.walk(name, version, prefix), len(parts(prefix)) + 1):
-        pass  # raises for a prefix that is not there, before anything is made
+        pass  # raises for a prefix that does not exist, before anything is made
     entries = client.walk(name, version, prefix)
-    root = _Left.of(next(entries))
+    root = _directory(next(entries))
     total = 0 if prefix else int(status["size"])
     got = GetResult(name, version, directory)
     made = _make(directory)
@@ -99,24 +100,19 @@ def get(
     return got
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """What a directory gets once all is written in it."""
+class _Directory(NamedTuple):
+    """A directory and its user's xattrs, which it gets once all is written in it."""
 
     entry: Entry
     xattrs: Sequence[tuple[bytes, bytes]]
 
-    @classmethod
-    def of(cls, entry: Entry) -> _Left:
-        return cls(entry, entry.xattrs())
-
 
 class _Writer:
-    """The target of one get, and the directory of it that is being written."""
+    """Writes into the target of one get, in the order of a preorder walk."""
 
     def __init__(self, target: int, got: GetResult, total: int, progress: Progress) -> None:
         self._to = DirectoryStack(target)
-        self._entered: list[_Left] = []
+        self._entered: list[_Directory] = []
         self._got, self._total, self._progress, self._done = got, total, progress, 0
 
     def close(self) -> None:
@@ -143,15 +139,15 @@ class _Writer:
                 raise
 
     def climb(self, path: bytes) -> None:
-        """Goes up to the directory at `path`, and gives those that it leaves their attributes."""
+        """Goes up to the directory at `path`, and sets the attributes of those that it leaves."""
         while self._entered and self._entered[-1].entry.path != path:
             self.restore(self._entered.pop())
             self._to.leave()
 
-    def restore(self, left: _Left) -> None:
-        """Gives the directory where one stands what it had when it was sealed."""
-        entry = left.entry
-        set_attributes(self._to.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=left.xattrs)
+    def restore(self, directory: _Directory) -> None:
+        """Gives the current directory the attributes that it had when it was sealed."""
+        entry = directory.entry
+        set_attributes(self._to.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=directory.xattrs)
 
     def _enter(self, entry: Entry) -> None:
         with contextlib.suppress(FileExistsError):
@@ -159,11 +155,8 @@ class _Writer:
         try:
             self._to.enter(entry.name)
         except NotADirectoryError:
-            raise InvalidCommand(
-                f"'{printable(self._to.below(entry.name))}' is in the way: it is a directory in the version,"
-                " and none here; remove it first"
-            ) from None
-        self._entered.append(_Left.of(entry))
+            raise self._conflict(entry.name, "directory", "no directory") from None
+        self._entered.append(_directory(entry))
         mode = stat.S_IMODE(os.fstat(self._to.fd).st_mode)
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             with contextlib.suppress(PermissionError):
@@ -190,22 +183,28 @@ class _Writer:
         os.utime(temp, ns=times, dir_fd=self._to.fd, follow_symlinks=False)
 
     def _refuse_directory(self, name: bytes) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(name, dir_fd=self._to.fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                raise InvalidCommand(
-                    f"'{printable(self._to.below(name))}' is in the way: it is a directory here, and none"
-                    " in the version; remove it first"
-                )
+        status = self._to.find(name)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            raise self._conflict(name, "file", "a directory")
+
+    def _conflict(self, name: bytes, wanted: str, found: str) -> InvalidCommand:
+        path = printable(self._to.below(name))
+        return InvalidCommand(
+            f"cannot create the {wanted} '{path}': '{path}' is {found} in the target; remove it first"
+        )
 
     def _copied(self, count: int) -> None:
         self._done += count
         self._progress("copy", self._done, self._total)
 
 
+def _directory(entry: Entry) -> _Directory:
+    return _Directory(entry, entry.xattrs())
+
+
 def _make(directory: Path) -> bool:
     try:
-        os.mkdir(directory, 0o700)  # until it gets its mode, nobody else sees what comes there
+        os.mkdir(directory, 0o700)  # until it gets its mode, no other user sees its content
     except FileExistsError:
         return False
     return True

@@ -1,10 +1,10 @@
-"""Makes a version of files in one go, or brings them into a pending version.
+"""Makes a version of files in one go, or adds them to a pending version.
 
 Owns the order of the steps, and that nothing is left of what is refused. Knows no implementation of `Client`.
 Blocking; any thread.
 
-A file that is in the tree already under the same path is replaced by a new inode: who reads the old one goes
-on doing so, and of two processes that bring the same path one wins whole.
+A file that is in the tree already under the same path is replaced by a new inode: a reader of the old one
+keeps it, and of two processes that write the same path one wins whole.
 """
 
 from __future__ import annotations
@@ -30,18 +30,16 @@ def put(
     aliases: Sequence[str] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Makes a version of the sources, or of `base` and the sources in it.
+    """Makes a version of the sources, or of `base` with the sources written into it.
 
-    Returns the answer of its finish with ``collection``.
-
-    If anything is refused, or it is interrupted, no pending version is left, nor a collection that was made
-    for it. Of a process that is killed they stay, and `gc` takes them.
+    Returns the answer of its finish with ``collection``. After a refusal or an interrupt no pending version
+    is left, nor a collection that was made for it. If the process is killed they stay until a `gc`.
     """
     for word in aliases:
         if word != names.LATEST:
             names.check_alias(word)
     names.check_collection(name)
-    sources.look_through(client.is_volume)
+    sources.check(client.is_volume)
     draft = names.private_id()
     try:
         client.new(name, draft, kind=kind, base=base, private=True)
@@ -67,15 +65,14 @@ def add(
     aliases: Sequence[str] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Brings the sources into the pending version of an id, which is started if it is not there; returns its
-    status.
+    """Adds the sources to the pending version of an id, which is started if it does not exist.
 
-    The aliases are those it will have once it is finished. `base` must be the one that it has, or is given to
-    one that nothing was brought into yet; else :class:`~artfs.errors.TreeTouched` is raised.
+    Returns its status. The aliases are those that it gets once it is finished. `base` must be the one that it
+    has, or becomes that of an untouched one; else :class:`~artfs.errors.TreeTouched` is raised.
     """
     for word in aliases:
         names.check_alias(word)
-    sources.look_through(client.is_volume)
+    sources.check(client.is_volume)
     try:
         client.new(name, distributed_id, kind=kind, base=base)
     except AlreadyPending:

@@ -1,11 +1,11 @@
-"""Which symlinks of a source are taken for what they lead to, and which stay links.
+"""Which symlinks of a source are followed, and which stay symlinks.
 
 Owns that decision, and that what is copied is what was decided on. Knows neither volumes nor trees. Each
 object belongs to one thread.
 
-A source is walked twice, first to look it through and then to copy it. The first walk decides on each link,
-and notes which inode it leads to. The second opens that inode or nothing: a link that was put there, or led
-elsewhere, since then is refused.
+A source is walked twice, first to check it and then to copy it. The first walk decides on each symlink, and
+records the inode that it leads to. The second opens that inode or fails: a symlink that was created or
+changed in between is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from artfs.errors import Busy, naming, printable
 from artfs.linux.walk import DIRECTORY, DirectoryStack, Identity, identity, identity_of
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_SHOWN = 3  # links that are named in a line about all of them
+_SHOWN = 3  # symlinks that a message names
 
 
 class FollowSymlinks(enum.StrEnum):
@@ -30,15 +30,14 @@ class FollowSymlinks(enum.StrEnum):
 
     NEVER = "never"
     OUTSIDE = "outside"
-    """Those that lead out of the source to a file or directory that can be read; other links stay links."""
+    """Those that lead out of the source to a file or directory that can be read."""
     ALWAYS = "always"
-    """All; one that leads nowhere, or back up, is an error."""
+    """All; one that leads nowhere, or to a directory above it, is an error."""
 
 
 @dataclass(slots=True)
 class LinkDecisions:
-    """What became of the links of one source, by path: the inode that is followed to; None for a link that
-    stays one."""
+    """By path of a symlink the inode that it is followed to; None if it stays a symlink."""
 
     targets: dict[bytes, Identity | None] = field(default_factory=dict)
     complete: bool = False
@@ -46,10 +45,10 @@ class LinkDecisions:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """A directory whose content stays together: the source, or what a link led to.
+    """A directory that is copied as a whole: the source, or what a followed symlink led to.
 
-    A link in it that leads to something in it, too, means the same in the version. `above` are the
-    directories that hold it.
+    A symlink in it to something in it means the same in the version. `above` are the directories that hold
+    it.
     """
 
     depth: int
@@ -58,7 +57,7 @@ class _Base:
 
 
 class SourceDirectories(DirectoryStack):
-    """The directories of a source, from its root down to where a walk stands."""
+    """The directories of a source, from its root down to the current one."""
 
     def __init__(
         self,
@@ -67,20 +66,20 @@ class SourceDirectories(DirectoryStack):
         decisions: LinkDecisions,
         is_volume: Callable[[os.stat_result], bool] = lambda _: False,
     ) -> None:
-        """Owns `root_fd` from now on, also after a failure. `is_volume` tells what is never followed into."""
+        """Owns `root_fd` from now on, also after a failure. A symlink to what `is_volume` is not followed."""
         super().__init__(root_fd)
         self._follow, self._decisions, self._is_volume = follow, decisions, is_volume
         self._bases = [self._base()] if follow is FollowSymlinks.OUTSIDE else []
         self._target: tuple[bytes, Identity] | None = None
-        #: Why the link that :meth:`find` found last stays one though it leads to nothing in the source.
+        #: Why the last symlink that :meth:`find` returned stays one though it leads to nothing in the source.
         self.kept: str | None = None
         #: The user xattrs of the directory that was left last.
         self.left_xattrs: list[tuple[bytes, bytes]] = []
 
     def find(self, name: bytes) -> os.stat_result | None:
-        """Returns the status of an entry, of a link that is followed that of its target; None if it is gone.
+        """Returns the status of an entry, for a followed symlink that of its target; None if it is gone.
 
-        Raises :class:`Busy` if it is not what it was when the source was looked through.
+        Raises :class:`Busy` if it is not what it was when the source was checked.
         """
         self._target = self.kept = None
         status = super().find(name)
@@ -101,9 +100,9 @@ class SourceDirectories(DirectoryStack):
         return target or status
 
     def enter(self, name: bytes) -> None:
-        """Goes down into the directory that :meth:`find` found last, or into another one that is no link.
+        """Goes down into the directory that :meth:`find` returned last, or another that is no symlink.
 
-        Raises OSError (ELOOP) if it is one of those that hold it.
+        Raises OSError (ELOOP) for one that holds the current directory.
         """
         if not self._is_followed(name):
             super().enter(name)
@@ -116,7 +115,7 @@ class SourceDirectories(DirectoryStack):
     def _push(self, fd: int, name: bytes) -> None:
         if self._follow is not FollowSymlinks.NEVER and identity(fd) in self._identities:
             os.close(fd)
-            raise OSError(errno.ELOOP, "a symlink leads back up", name)
+            raise OSError(errno.ELOOP, "the symlink leads to a directory that holds it", name)
         super()._push(fd, name)
 
     def leave(self) -> None:
@@ -126,7 +125,7 @@ class SourceDirectories(DirectoryStack):
         super().leave()
 
     def open(self, name: bytes) -> int:
-        """Opens the file that :meth:`find` found last for reading, or another one that is no link."""
+        """Opens the file that :meth:`find` returned last, or another that is no symlink, for reading."""
         if self._is_followed(name):
             return self._open_target(name, READ & ~os.O_NOFOLLOW)
         return os.open(name, READ, dir_fd=self.fd)
@@ -148,7 +147,7 @@ class SourceDirectories(DirectoryStack):
         return Busy(f"'{printable(self.below(name))}' changed while it was being added; try again")
 
     def _decide(self, name: bytes, path: bytes) -> os.stat_result | None:
-        """Returns the status of what a link leads to if it is followed."""
+        """Returns the status of what a symlink leads to if it is followed."""
         if self._follow is FollowSymlinks.ALWAYS:
             with naming(path):
                 return os.stat(name, dir_fd=self.fd)
@@ -163,7 +162,7 @@ class SourceDirectories(DirectoryStack):
             os.close(fd)
 
     def _decide_on(self, name: bytes, fd: int) -> os.stat_result | None:
-        """Returns the status of the target `fd` of a link if the link leads out and can be followed."""
+        """Returns the status of the target `fd` of a symlink that leads out and can be followed."""
         if self._stays_inside(os.readlink(name, dir_fd=self.fd), _real_path(fd)):
             return None
         status = os.fstat(fd)
@@ -172,7 +171,7 @@ class SourceDirectories(DirectoryStack):
             wanted |= os.X_OK
             if self._is_volume(status):
                 self.kept = "it leads to the volume"
-            elif self._holds_us(identity_of(status)):
+            elif self._holds_current(identity_of(status)):
                 self.kept = "it leads to a directory that holds it"
         elif not stat.S_ISREG(status.st_mode):
             self.kept = "it leads to neither a file nor a directory"
@@ -181,9 +180,9 @@ class SourceDirectories(DirectoryStack):
         return None if self.kept is not None else status
 
     def _stays_inside(self, target: bytes, real: bytes) -> bool:
-        """Tells whether a link leads to something in the same base, and does so wherever that is copied to.
+        """Tells whether a symlink leads to something in the same base, wherever that is copied to.
 
-        An absolute link, or one by way of a directory above the base, leads to where the source is now.
+        An absolute symlink, or one by way of a directory above the base, leads to where the source is now.
         """
         base = self._bases[-1]
         depth = len(self._names) - base.depth
@@ -195,16 +194,16 @@ class SourceDirectories(DirectoryStack):
                 return False
         return (real + b"/").startswith(base.path.rstrip(b"/") + b"/")
 
-    def _holds_us(self, directory: Identity) -> bool:
+    def _holds_current(self, directory: Identity) -> bool:
         return directory in self._identities or any(directory in base.above for base in self._bases)
 
     def _base(self) -> _Base:
-        """Returns the directory where the walk stands as a base."""
+        """Returns the current directory as a base."""
         above, here, way = set[Identity](), identity(self.fd), b".."
         while True:
             try:
                 found = identity_of(os.stat(way, dir_fd=self.fd))
-            except OSError:  # it can't be passed: nothing in it leads further up
+            except OSError:  # can't be searched: no symlink in it leads further up
                 break
             if found == here:
                 break
@@ -213,8 +212,8 @@ class SourceDirectories(DirectoryStack):
         return _Base(len(self._names), _real_path(self.fd), frozenset(above))
 
 
-def about_kept(kept: list[tuple[bytes, str]]) -> str:
-    """Tells in a line of links that stay links though they lead to nothing in the source; "" if none does."""
+def describe_kept(kept: list[tuple[bytes, str]]) -> str:
+    """Returns a line that names symlinks that stay so though they lead to nothing in the source."""
     if not kept:
         return ""
     named = ", ".join(f"'{printable(path)}' ({why})" for path, why in kept[:_SHOWN])
@@ -226,4 +225,4 @@ def _real_path(fd: int) -> bytes:
     return os.readlink(b"/proc/self/fd/%d" % fd)
 
 
-__all__ = ["FollowSymlinks", "LinkDecisions", "SourceDirectories", "about_kept"]
+__all__ = ["FollowSymlinks", "LinkDecisions", "SourceDirectories", "describe_kept"]

@@ -1,11 +1,11 @@
-"""Writes into a pending tree: the one way in which files, links and directories get there.
+"""Writes files, symlinks, references and directories into a pending tree; there is no other way into one.
 
-Owns on what terms an entry takes a name that another one has, and that each appears whole or not at all in a
-tree that others fill too. Knows neither sources nor volumes. Blocking; a copier may be used by any thread,
-each with a cursor of its own.
+Owns by which policy an entry takes a name that another one has, and that each appears whole or not at all in
+a tree that other processes fill too. Knows neither sources nor volumes. Blocking; any thread may use a
+writer, each with a cursor of its own.
 
-Somebody else's file is never replaced unless that is asked for: a name is taken only if it is free, in one
-atomic step, and where it isn't, those who would replace what stands there do so one after the other.
+A file of another writer is never replaced unless the policy says so: a name is taken only if it is free, in
+one atomic step, and otherwise the writers that would replace the present file do so one after the other.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from artfs.model.digest import Hasher
 from artfs.model.entry import RUN, SEALED_MODE
 from artfs.store import durable, regular_files
 
-_ATTEMPTS = 100  # of a name, against others that bring the same path at the same moment
+_ATTEMPTS = 100  # to take a name, while other writers write the same path
 
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
-    """On what terms files come into a tree.
+    """How files are written into a tree.
 
-    With `replace` they take the place of what is there; else of nothing but what `run` brought itself: where
-    another's file has the same bytes they agree, and otherwise it is a conflict. `shared` tells that others
-    may fill or read the tree at the same time. `run` is noted on each file; unless it is `alone`, other
-    processes of it bring files too, and what it brought is theirs.
+    With `replace` they take the place of present files; else only of those that `run` added itself: where
+    another's file has the same bytes the two agree, and otherwise it is a conflict. `shared` tells that
+    others may fill or read the tree at the same time. `run` is recorded on each file; unless it is `alone`,
+    its other processes add files too, and what they added is not replaced.
     """
 
     replace: bool = False
@@ -54,23 +54,23 @@ class WritePolicy:
     alone: bool = True
 
 
-class _Standing(enum.Enum):
-    """What stands under a name for which something comes."""
+class _Present(enum.Enum):
+    """What has the name that a new entry is to get."""
 
     NOTHING = enum.auto()
     THE_SAME = enum.auto()
     REPLACEABLE = enum.auto()
 
 
-#: Tells whether the file or symlink under a name is the same as the one that comes.
+#: Tells whether the present file or symlink is the same as the new one.
 _Compare = Callable[[], bool]
 
-#: Writes a file, and tells whether the hasher, if there is one, was given all its bytes.
+#: Writes a file, and tells whether the hasher, if there is one, saw all its bytes.
 _Fill = Callable[[int, Hasher | None], bool]
 
 
 class TreeWriter:
-    """The target of one operation."""
+    """Writes into `tree` for one operation, of `total` bytes."""
 
     def __init__(
         self, tree: WritableTree, policy: WritePolicy, total: int = 0, progress: Progress = silent
@@ -85,30 +85,34 @@ class TreeWriter:
     # -- directories
 
     def enter(self, at: TreeCursor, name: bytes, *, mode: int = 0o700) -> None:
-        """Goes down into a directory, which is made with that mode if it is not there; writable for us."""
+        """Goes down into a directory, which is made with that mode if it is missing, and writable for us."""
         try:
             at.make_directory(name, mode)
         except FileExistsError:
             try:
                 at.enter(name)
             except NotADirectoryError:
-                raise type_conflict(at.below(name), "a directory", "a file or symlink") from None
-            _open_up(at, at.status())
+                raise type_conflict(at, name, "the directory") from None
+            _make_writable(at, at.status())
         else:
             at.enter(name)
 
+    def go_to(self, at: TreeCursor, path: bytes) -> None:
+        """Goes from the current directory to the one at `path`; makes those that are missing."""
+        at.go_to(path, lambda name: self.enter(at, name, mode=0o777))
+
     def restrict(self, at: TreeCursor, mode: int) -> None:
-        """Takes from others what `mode` doesn't grant them of the directory where `at` stands."""
-        found = stat.S_IMODE(at.status().st_mode)
+        """Takes the permissions that `mode` does not grant from group and others of the current directory."""
+        status = at.status()
+        found = stat.S_IMODE(status.st_mode)
         if found & ~mode & 0o077:
             with self._unless_theirs(at):
-                at.set_attributes(mode=found & (mode | 0o700), mtime_ns=at.status().st_mtime_ns, xattrs=())
+                at.set_attributes(mode=found & (mode | 0o700), mtime_ns=status.st_mtime_ns, xattrs=())
 
-    def dress(self, at: TreeCursor, *, mode: int, mtime_ns: int, xattrs: Xattrs) -> None:
-        """Gives the directory where `at` stands its attributes.
+    def set_attributes(self, at: TreeCursor, *, mode: int, mtime_ns: int, xattrs: Xattrs) -> None:
+        """Sets the attributes of the current directory.
 
-        The root of a tree that others fill stays writable for its owner, and is left as it is by everybody
-        else.
+        The root of a shared tree stays writable for its owner; other users leave it as it is.
         """
         if self._policy.shared and not at.path:
             mode |= stat.S_IRWXU
@@ -129,7 +133,7 @@ class TreeWriter:
         """Copies an open file, with mode, mtime and user xattrs."""
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
-            raise CannotSeal([(at.below(name), "no regular file any more")])
+            raise CannotSeal([(at.below(name), "no longer a regular file")])
         mode = status.st_mode & SEALED_MODE
 
         def fill(fd: int, hasher: Hasher | None) -> bool:
@@ -145,7 +149,7 @@ class TreeWriter:
         self._write(at, name, mode, fill, lambda: _same_file(at, name, source))
 
     def data(self, at: TreeCursor, name: bytes, content: bytes) -> None:
-        """Makes a file of bytes that are at hand."""
+        """Writes a file of these bytes."""
 
         def fill(fd: int, hasher: Hasher | None) -> bool:
             durable.write_all(fd, content)
@@ -154,7 +158,9 @@ class TreeWriter:
             return True
 
         def same() -> bool:
-            fd = _open_file(at, name)
+            if at.reference(name) is not None:
+                return False
+            fd = at.open(name)
             with open(fd, "rb", buffering=0) as file:
                 return os.fstat(fd).st_size == len(content) and file.read() == content
 
@@ -164,106 +170,76 @@ class TreeWriter:
         def same() -> bool:
             return at.symlink_target(name) == target
 
-        self._take(at, name, lambda: at.stage_symlink(target, mtime_ns), same)
+        self._take_name(at, name, lambda: at.stage_symlink(target, mtime_ns), same)
 
     def references(self, found: Sequence[tuple[bytes, ReferenceTarget]]) -> None:
-        """Makes files whose bytes are elsewhere, by path, and the directories above them."""
+        """Writes references, by path, and the directories above them."""
         with self.tree.cursor() as at:
             made = 0
             if not self._policy.replace:
-                for way in sorted({path.rpartition(b"/")[0] for path, _ in found}):
-                    self.go(at, way)
+                for directory in sorted({path.rpartition(b"/")[0] for path, _ in found}):
+                    self.go_to(at, directory)
                 made = self.tree.add_references(found, self._policy.run)
-            for path, origin in found[made:]:
-                way, _, name = path.rpartition(b"/")
-                self.go(at, way)
-                self.reference(at, name, origin)
+            for path, target in found[made:]:
+                directory, _, name = path.rpartition(b"/")
+                self.go_to(at, directory)
+                self.reference(at, name, target)
 
-    def go(self, at: TreeCursor, path: bytes) -> None:
-        """Goes from where a cursor stands to a directory, which is made if it is not there."""
-        here, there = (way.split(b"/") if way else [] for way in (at.path, path))
-        shared = 0
-        while shared < min(len(here), len(there)) and here[shared] == there[shared]:
-            shared += 1
-        for _ in here[shared:]:
-            at.leave()
-        for name in there[shared:]:
-            self.enter(at, name, mode=0o777)
-
-    def reference(self, at: TreeCursor, name: bytes, origin: ReferenceTarget) -> None:
-        """Makes a file whose bytes are elsewhere."""
-
+    def reference(self, at: TreeCursor, name: bytes, target: ReferenceTarget) -> None:
         def stage() -> StagedFile:
-            staged = at.stage_reference(origin)
-            self._mark(b"/proc/self/fd/%d/%s" % (staged.dir_fd, staged.name))
+            staged = at.stage_reference(target)
+            self._record_run(b"/proc/self/fd/%d/%s" % (staged.dir_fd, staged.name))
             return staged
 
-        self._take(at, name, stage, lambda: at.reference(name) == origin)
+        self._take_name(at, name, stage, lambda: at.reference(name) == target)
 
     def move(self, at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> None:
-        """Takes a file or symlink from another tree; where that can't be, copies it and leaves it there."""
+        """Moves an entry from another tree; where it can't be moved, copies it and leaves it there."""
         if stat.S_ISLNK(status.st_mode):
             self.symlink(at, name, source.symlink_target(name), status.st_mtime_ns)
-            return
-        origin = source.reference(name)
-        if origin is not None:
-            self.reference(at, name, origin)
-            return
-        fd = source.open(name)
-        try:
-
-            def lift() -> StagedFile:
-                lifted = source.take(name)
-                self._mark(fd)
-                return lifted
-
-            def same() -> bool:
-                return _same_file(at, name, fd)
-
+        elif (target := source.reference(name)) is not None:
+            self.reference(at, name, target)
+        else:
+            fd = source.open(name)
             try:
-                self._take(at, name, lift, same)
+                self._move_file(at, name, source, fd)
+                self._copied(status.st_size)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
                 self.file(at, name, fd)
-            else:
-                self._copied(status.st_size)
-        finally:
-            os.close(fd)
+            finally:
+                os.close(fd)
+
+    def _move_file(self, at: TreeCursor, name: bytes, source: TreeCursor, fd: int) -> None:
+        def take() -> StagedFile:
+            taken = source.take(name)
+            self._record_run(fd)
+            return taken
+
+        self._take_name(at, name, take, lambda: _same_file(at, name, fd))
+
+    def check_move(self, at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> None:
+        """Raises what :meth:`move` would raise for the present entry; changes nothing."""
+        self._present(at, name, lambda: _same_entry(at, name, source, status))
 
     @contextlib.contextmanager
     def new(self, at: TreeCursor, name: bytes) -> Iterator[io.FileIO]:
-        """Gives a file to be written, which the block may close; it gets its name if the block ends well."""
+        """Yields a file to be written, which the block may close; it gets its name if the block ends well."""
         with at.stage(0o666) as staged:
-            self._mark(staged.fd)
+            self._record_run(staged.fd)
             yield staged.file
 
             def same() -> bool:
-                with open(
-                    regular_files.open_regular(staged.dir_fd, staged.name), "rb", buffering=0
-                ) as written:
+                fd = regular_files.open_regular(staged.dir_fd, staged.name)
+                with open(fd, "rb", buffering=0) as written:
                     return _same_file(at, name, written.fileno())
 
             self._publish(at, name, staged, same)
 
-    def agree(self, at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> None:
-        """Changes nothing, and raises what taking over an entry would raise for what stands there now."""
-        if stat.S_ISLNK(status.st_mode):
-            self._standing(at, name, lambda: at.symlink_target(name) == source.symlink_target(name))
-            return
-        origin = source.reference(name)
-        if origin is not None:
-            self._standing(at, name, lambda: at.reference(name) == origin)
-            return
-
-        def same() -> bool:
-            fd = source.open(name)
-            try:
-                return _same_file(at, name, fd)
-            finally:
-                os.close(fd)
-
-        self._standing(at, name, same)
+    def stop(self) -> None:
+        """Makes the copies of other threads end soon, with CancelledError."""
+        self._stopped = True
 
     # -- inside
 
@@ -272,12 +248,12 @@ class TreeWriter:
 
         def complete(staged: StagedFile) -> bytes | None:
             hasher = None if algorithm is None else algorithm.hasher()
-            self._mark(staged.fd)
+            self._record_run(staged.fd)
             return hasher.digest() if fill(staged.fd, hasher) and hasher is not None else None
 
-        self._take(at, name, lambda: at.stage(mode), same, complete)
+        self._take_name(at, name, lambda: at.stage(mode), same, complete)
 
-    def _take(
+    def _take_name(
         self,
         at: TreeCursor,
         name: bytes,
@@ -285,22 +261,22 @@ class TreeWriter:
         same: _Compare,
         complete: Callable[[StagedFile], bytes | None] = lambda _: None,
     ) -> None:
-        """Gives what `stage` makes its name once `complete` has filled it, which may return its digest.
+        """Publishes what `stage` makes once `complete` has filled it, which may return its digest.
 
         A name is given by one rename of what is complete: whatever raises an exception here, and wherever,
         the tree has the whole entry or none.
         """
-        if self._standing(at, name, same) is _Standing.THE_SAME:
+        if self._present(at, name, same) is _Present.THE_SAME:
             return
         for _ in range(_ATTEMPTS):
+            # FileNotFoundError: a finish removed it as one whose process had died (`remove_stale_temps`).
             with contextlib.suppress(FileNotFoundError), stage() as staged:
-                # FileNotFoundError: a finish took it for one whose maker has died (`plain.sweep`).
                 digest = complete(staged)
                 self._publish(at, name, staged, same)
                 if digest is not None and staged.published:
                     self.tree.learn_digest(staged.fd, digest)
                 return
-        raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
+        raise _contended(at, name)
 
     def _publish(self, at: TreeCursor, name: bytes, staged: StagedFile, same: _Compare) -> None:
         for _ in range(_ATTEMPTS):
@@ -308,39 +284,34 @@ class TreeWriter:
                 at.publish(staged, name, replace=False)
                 return
             with self.tree.exclusive():
-                standing = self._standing(at, name, same)
-                if standing is _Standing.REPLACEABLE:
+                present = self._present(at, name, same)
+                if present is _Present.REPLACEABLE:
                     at.publish(staged, name, replace=True)
-            if standing is not _Standing.NOTHING:
+            if present is not _Present.NOTHING:
                 return
-        raise Busy(f"others write '{printable(at.below(name))}' all the time; try again")
+        raise _contended(at, name)
 
-    def _standing(self, at: TreeCursor, name: bytes, same: _Compare) -> _Standing:
+    def _present(self, at: TreeCursor, name: bytes, same: _Compare) -> _Present:
         """Raises :class:`PathConflictError` for what must not be replaced."""
         try:
-            found = at.status(name)
-            if stat.S_ISDIR(found.st_mode):
-                raise type_conflict(at.below(name), "a file or symlink", "a directory")
+            if stat.S_ISDIR(at.status(name).st_mode):
+                raise type_conflict(at, name, "the file")
             if self._policy.replace:
-                return _Standing.REPLACEABLE
+                return _Present.REPLACEABLE
             with contextlib.suppress(OSError):
                 if same():
-                    return _Standing.THE_SAME
+                    return _Present.THE_SAME
             owner = at.run_of(name)
         except FileNotFoundError:
-            return _Standing.NOTHING
+            return _Present.NOTHING
         if owner is not None and owner == self._policy.run and self._policy.alone:
-            return _Standing.REPLACEABLE
+            return _Present.REPLACEABLE
         raise PathConflictError(at.below(name), owner)
 
-    def _mark(self, file: int | bytes) -> None:
+    def _record_run(self, file: int | bytes) -> None:
         if self._policy.run is not None:
             with contextlib.suppress(OSError):  # a filesystem without xattrs
                 os.setxattr(file, RUN, self._policy.run.encode())
-
-    def stop(self) -> None:
-        """Has the copies that other threads make end soon, with CancelledError."""
-        self._stopped = True
 
     def _copied(self, count: int) -> None:
         if self._stopped:
@@ -351,14 +322,14 @@ class TreeWriter:
 
 
 def make_writable(tree: WritableTree) -> None:
-    """Lets its owner change the root of a tree, which may have the mode of a directory that forbids it."""
+    """Lets its owner change the root of a tree, whose mode may be that of a directory that forbids it."""
     status = tree.status()
     if not _is_writable(status):
         with tree.cursor() as at:
-            _open_up(at, status)
+            _make_writable(at, status)
 
 
-def _open_up(at: TreeCursor, status: os.stat_result) -> None:
+def _make_writable(at: TreeCursor, status: os.stat_result) -> None:
     if not _is_writable(status):
         with contextlib.suppress(PermissionError):
             mode = stat.S_IMODE(status.st_mode) | stat.S_IRWXU
@@ -369,22 +340,37 @@ def _is_writable(status: os.stat_result) -> bool:
     return status.st_mode & stat.S_IRWXU == stat.S_IRWXU
 
 
-def _open_file(at: TreeCursor, name: bytes) -> int:
-    """Opens what stands in the tree, to be compared; a reference equals no file."""
-    if at.reference(name) is not None:
-        raise OSError(errno.EINVAL, "a reference", name)
-    return at.open(name)
-
-
 def _same_file(at: TreeCursor, name: bytes, source: int) -> bool:
-    fd = _open_file(at, name)
+    if at.reference(name) is not None:
+        return False
+    fd = at.open(name)
     try:
         return regular_files.same_bytes(fd, source)
     finally:
         os.close(fd)
 
 
-def type_conflict(path: bytes, comes: str, stands: str) -> InvalidCommand:
+def _same_entry(at: TreeCursor, name: bytes, source: TreeCursor, status: os.stat_result) -> bool:
+    if stat.S_ISLNK(status.st_mode):
+        return at.symlink_target(name) == source.symlink_target(name)
+    if (target := source.reference(name)) is not None:
+        return at.reference(name) == target
+    fd = source.open(name)
+    try:
+        return _same_file(at, name, fd)
+    finally:
+        os.close(fd)
+
+
+def _contended(at: TreeCursor, name: bytes) -> Busy:
+    return Busy(f"other writers keep writing '{printable(at.below(name))}'; try again")
+
+
+def type_conflict(at: TreeCursor, name: bytes, wanted: str) -> InvalidCommand:
+    """Returns the refusal to create a file where a directory is, or the other way round."""
+    mode = at.status(name).st_mode
+    found = "a directory" if stat.S_ISDIR(mode) else "a symlink" if stat.S_ISLNK(mode) else "a file"
+    path = printable(at.below(name))
     return InvalidCommand(
-        f"'{printable(path)}' can't become {comes}: it is {stands} already; remove it first"
+        f"cannot create {wanted} '{path}': '{path}' is {found} in this version; remove it first"
     )
