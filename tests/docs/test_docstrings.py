@@ -1,4 +1,4 @@
-"""Every example in the docstrings of the SDK runs, and prints what it shows.
+"""Every example in the docstrings of the SDK runs, and prints what it shows; so does Python in the documents.
 
 Each runs on a volume of its own, with the names that `_names` gives it: `artifact` is new and `logged` is
 logged, `run` is under way and `record` has ended. An example without output may return something.
@@ -10,6 +10,7 @@ import doctest
 import importlib
 import os
 import pkgutil
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -25,7 +26,7 @@ import artfs
 import artfs.sdk
 from artfs.linux import syscalls
 from artfs.sdk import connection
-from tests.mount.mounting import must
+from tests.mount.mounting import REPOSITORY, must
 
 
 def _tests() -> Iterator[doctest.DocTest]:
@@ -134,6 +135,25 @@ def _names() -> dict[str, Any]:
         "classes": artfs.Classes([{"id": 0, "name": "cat"}]),
         "image": artfs.Image("photo.jpg"),
     }
+
+
+def _blocks() -> Iterator[Any]:
+    for document in (REPOSITORY / "README.md", *sorted((REPOSITORY / "artfs" / "docs").glob("*.md"))):
+        for block in re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL):
+            yield pytest.param(block, id=document.name)
+
+
+@pytest.mark.parametrize("block", list(_blocks()))
+def test_a_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARTFS_VOLUME", str(tmp_path / "volume"))
+    must("init", "volume")
+    _files(tmp_path)
+    (tmp_path / "data" / "raw" / "broken.csv").touch()
+    with artfs.init():
+        _log("mnist", "dataset")
+    exec(block, {})
+    connection.forget()
 
 
 @pytest.mark.parametrize("test", [pytest.param(test, id=test.name) for test in _tests()])
