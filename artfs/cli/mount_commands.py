@@ -114,11 +114,11 @@ def mount(
 
         # Before pyfuse3 is imported, so that its absence is reported in words.
         prerequisites.check_machine(allow_other=others)
-        from artfs.daemon import serve
+        from artfs.daemon.serve import serve_volume
+        from artfs.daemon.supervisor import Supervised
         from artfs.fuse.handshake import Options
-        from artfs.fuse.supervised import Supervised
 
-        serve.mount(
+        serve_volume(
             volume,
             directory,
             Options(allow_other=others, read_only=read_only, write_cache=write_cache),

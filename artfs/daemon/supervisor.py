@@ -35,7 +35,6 @@ from pathlib import Path
 
 from artfs.daemon import background
 from artfs.errors import Busy, MountError, VolumeInUse
-from artfs.fuse import supervised
 from artfs.linux import dead_mounts, mountinfo
 from artfs.linux.procfs import start_ticks
 from artfs.store.layout import Layout
@@ -44,6 +43,7 @@ from artfs.store.owners import this_process
 
 log = logging.getLogger(__name__)
 
+_VARIABLE = "ARTFS_RESTARTS"
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _LOOK = 1.0  # seconds between looks at a daemon that says nothing
 
@@ -60,6 +60,30 @@ class Policy:
     window: float = 60.0
     delays: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
     end: float = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What a daemon knows of its supervisor: the pid, and how many daemons the mount had before."""
+
+    supervisor: int
+    restarts: int
+
+    def now(self) -> bool:
+        """Tells whether the supervisor still runs: a daemon may outlive it."""
+        return os.getppid() == self.supervisor
+
+    @classmethod
+    def from_environment(cls) -> Supervised | None:
+        """Returns what the supervisor of this process has passed on; None without a supervisor."""
+        restarts = os.environ.pop(_VARIABLE, None)
+        return None if restarts is None else cls(os.getppid(), int(restarts))
+
+
+def _environment(restarts: int) -> dict[str, str]:
+    # systemd waits for the readiness of the supervisor, not of the daemon.
+    inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    return {**inherited, _VARIABLE: str(restarts)}
 
 
 @dataclass
@@ -128,7 +152,7 @@ class Supervisor:
 
     def _live(self, restarts: int, ready: Callable[[], None]) -> _Life:
         """Starts a daemon and waits for its end."""
-        process, pipe = background.launch(self.command, env=supervised.environment(restarts))
+        process, pipe = background.launch(self.command, env=_environment(restarts))
         life = _Life(process, pipe)
         try:
             while life.status is None:

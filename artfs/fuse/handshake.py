@@ -1,29 +1,29 @@
 """Makes the FUSE mount and answers the kernel's first request (INIT) itself.
 
-Owns the /dev/fuse descriptor until pyfuse3 has it, and the flags that the mount has. Knows nothing of volumes
-and nodes. ``connect`` blocks; call it before the event loop runs. ``Connection.answer_init`` is called on the
+Owns the /dev/fuse descriptor until pyfuse3 has it, and the flags of the mount. Knows nothing of volumes and
+nodes. ``connect`` blocks; call it before the event loop runs. ``Connection.answer_init`` is called on the
 loop's thread, by ``Operations.init()``.
 
 libfuse up to 3.14 has no way to ask for several flags of the protocol that decide how many requests a mount
-costs: HANDLE_KILLPRIV_V2 (without it each write(2) is preceded by a GETXATTR), PARALLEL_DIROPS, MAX_PAGES
-with the size of our choice. So the handshake is taken out of its hands:
+costs: HANDLE_KILLPRIV_V2 (without it a GETXATTR precedes each write(2)), PARALLEL_DIROPS, MAX_PAGES with a
+size of our choice. So this module does the handshake instead:
 
     connect       opens /dev/fuse, mounts (mount(2), or fusermount3 for an ordinary user), reads the INIT that
                   the kernel has queued, and puts a copy of it into a socket pair
     pyfuse3       is given ``/dev/fd/N``, N being the other end of that pair: libfuse takes such a path for a
-                  descriptor that somebody else has mounted already, and reads the INIT from it
-    answer_init   answers the kernel through the device, and puts the device in N's place with dup2(2).
-                  libfuse's own answer comes after that and has the number of a request that no longer waits:
-                  the kernel says ENOENT, which libfuse expects of interrupted requests and ignores
+                  descriptor that is mounted already, and reads the INIT from it
+    answer_init   answers the kernel through the device, and replaces N by the device with dup2(2). libfuse's
+                  own answer comes after that and has the number of a request that no longer waits: the kernel
+                  says ENOENT, which libfuse expects of interrupted requests and ignores
 
-Where a daemon has died, its mount stays and the new one is made over it, so that nobody meets the directory
+The mount of a daemon that has died stays, and the new one is made over it, so that nobody sees the directory
 beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as the anchor of the mount: a
 container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
-it. An ordinary user can't do so, since fusermount3 asks the dead mount: there it goes first.
+it. For an ordinary user the dead mount is detached first, since fusermount3 asks it.
 
-If any of it can't be had, pyfuse3 mounts in its own way (``Connection.plain``): slower, and with ASYNC_DIO,
-which libfuse asks for whatever pyfuse3 is told. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and
-``do_init`` of libfuse, fusermount3's _FUSE_COMMFD.
+If any of this fails, pyfuse3 mounts in its own way (``Connection.plain``): slower, and with ASYNC_DIO, which
+libfuse always asks for. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of libfuse,
+_FUSE_COMMFD of fusermount3.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ import socket
 import stat
 import struct
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import MountError, printable
-from artfs.fuse.prerequisites import DEVICE, HELPER
 from artfs.linux import mountinfo
 from artfs.linux.dead_mounts import pile, take_topmost_away
 from artfs.linux.mountinfo import FILESYSTEM_TYPE, Mount, detach, last_line
 
 log = logging.getLogger(__name__)
 
+DEVICE = "/dev/fuse"
+HELPER = "fusermount3"
 
 # linux/fuse.h
 _INIT = 26
@@ -81,8 +81,8 @@ HANDLE_KILLPRIV_V2 = 1 << 28
 #   AUTO_INVAL_DATA        drops a file's pages when its mtime moves; every change comes through this kernel
 #   ASYNC_DIO              lets an O_DIRECT write by AIO or io_uring complete without a second invalidation of
 #                          the page cache (fs/fuse/file.c, fuse_direct_IO): pages that a reader brought in
-#                          meanwhile then stay stale. Without it the write is done when io_submit(2) returns
-#   NO_OPEN(DIR)_SUPPORT   opens are counted: a seal asks who has what open
+#                          meanwhile then stay stale. Without it the write has ended when io_submit(2) returns
+#   NO_OPEN(DIR)_SUPPORT   opens are counted: a seal asks which files are open
 #   DONT_MASK, POSIX_ACL   the kernel applies the umask; there are no default ACLs
 #   SETXATTR_EXT, INIT_EXT change structures, or bring flags, that libfuse 3.14 doesn't know
 _WANTED = (
@@ -140,12 +140,12 @@ class Options:
 
 
 class Connection:
-    """A mount that is made, or that pyfuse3 is about to make, and the way to it.
+    """A mount that is made, or that pyfuse3 is about to make, and the descriptors that lead to it.
 
-    ``path_for_pyfuse`` and ``options_for_pyfuse`` are what ``pyfuse3.init`` is to be called with. ``flags``
-    are those that the mount has once ``initialized`` was called; None in the plain way, where libfuse
-    decides. ``mount`` is its line of the mount table, None as long as pyfuse3 has not made it. ``dead`` is
-    the mount of a dead daemon that it lies over.
+    ``path_for_pyfuse`` and ``options_for_pyfuse`` are the arguments of ``pyfuse3.init``. ``flags`` are those
+    of the mount once INIT was answered; None in the plain way, where libfuse decides. ``mount`` is its line
+    of the mount table, None as long as pyfuse3 has not made it. ``dead`` is the mount of a dead daemon
+    beneath it. ``failure`` says why the kernel refused the answer.
     """
 
     def __init__(self, mountpoint: Path, options: Options, dead: Mount | None = None) -> None:
@@ -157,7 +157,6 @@ class Connection:
         self.options_for_pyfuse = frozenset(_plain_options(options))
         self.flags: int | None = None
         self.failure: Exception | None = None
-        self.initialized: Callable[[], None] = lambda: None
         self._device = -1
         self._peer: socket.socket | None = None
         self._session_fd = -1
@@ -171,8 +170,8 @@ class Connection:
     def answer_init(self) -> None:
         """Answers the kernel's INIT and hands the device to libfuse; ``Operations.init()`` calls it.
 
-        Never raises, since pyfuse3 would lose the exception: what went wrong is in ``failure``, and the loop
-        then ends, because the descriptor that libfuse reads from has come to its end.
+        Never raises, since pyfuse3 would lose the exception: ``failure`` has it, and the loop ends, because
+        the descriptor that libfuse reads from is at its end.
         """
         if not self.plain and self._device >= 0:
             try:
@@ -186,11 +185,10 @@ class Connection:
                 log.error("the kernel refused the answer to its first request: %s", error)
                 self.failure = error
             self._close_ends()
-        self.initialized()
 
     def abandon(self) -> None:
-        """Gives the mount up before pyfuse3 has taken it over; the mount point is free afterwards, or holds
-        a dead mount as before."""
+        """Detaches the mount before pyfuse3 has it. The mount point is then as it was: free, or with a dead
+        mount."""
         if self.plain:
             return
         self._close_ends()
@@ -199,7 +197,7 @@ class Connection:
             detach(self.mountpoint)
 
     def _take_over(self, device: int) -> None:
-        """Reads the INIT and prepares the descriptor that libfuse shall read it from."""
+        """Reads the INIT and prepares the descriptor from which libfuse will read it."""
         self._request = _read_init(device)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.send(self._request)
@@ -217,10 +215,9 @@ class Connection:
 
 
 def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Connection:
-    """Mounts at ``mountpoint``, an existing directory given by its absolute path; in the place of ``dead``,
-    if there is one.
+    """Mounts at the absolute path of an existing directory, and over ``dead``, if there is such a mount.
 
-    Falls back to the plain way, with a line in the log, where the handshake is not possible.
+    Falls back to the plain way, with a warning in the log, where the handshake is not possible.
 
     Raises:
         MountError: this user or this machine can't mount at all, or ``dead`` was unmounted meanwhile.
@@ -229,20 +226,20 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
     try:
         device = _mount(connection)
     except OSError as error:
-        log.warning("can't mount by ourselves (%s), libfuse shall: %s", error, _COST_OF_PLAIN)
-        _take_all_away(connection)
+        log.warning("artfs can't mount (%s), so libfuse does: %s", error, _COST_OF_PLAIN)
+        _detach_all(connection)
         return connection
     try:
         if connection.mount is None:
             connection.mount = mountinfo.at(mountpoint)
         connection._take_over(device)
     except (OSError, ValueError) as error:
-        log.warning("the handshake failed (%s), libfuse shall do it: %s", error, _COST_OF_PLAIN)
+        log.warning("the handshake failed (%s), so libfuse does it: %s", error, _COST_OF_PLAIN)
         os.close(device)
         connection.mount = None
         if connection.dead is None:
             detach(mountpoint)
-        _take_all_away(connection)
+        _detach_all(connection)
     return connection
 
 
@@ -252,7 +249,7 @@ def _mount(connection: Connection) -> int:
     try:
         if connection.dead is None:
             return _mount_directly(point, options)
-        return _mount_over(connection, _take_covering_away(connection))
+        return _mount_over(connection, _detach_covering(connection))
     except PermissionError:
         # Root without CAP_SYS_ADMIN, and ordinary users.
         if shutil.which(HELPER) is None:
@@ -260,12 +257,12 @@ def _mount(connection: Connection) -> int:
                 "this process may not mount: mount as root, install the package fuse3,"
                 " or start the container with '--cap-add SYS_ADMIN'"
             ) from None
-        _take_all_away(connection)
+        _detach_all(connection)
         return _mount_by_helper(point, options)
 
 
 def _mount_over(connection: Connection, dead: Mount) -> int:
-    """Mounts over a dead mount, and nowhere else: whoever took it away shall not find it mounted again."""
+    """Mounts over a dead mount, and nowhere else: what was unmounted meanwhile is not mounted again."""
     point = connection.mountpoint
     device = _mount_directly(point, connection.options)
     try:
@@ -279,8 +276,8 @@ def _mount_over(connection: Connection, dead: Mount) -> int:
     return device
 
 
-def _take_covering_away(connection: Connection) -> Mount:
-    """Takes away the dead mounts that lie over the lowest one; returns that."""
+def _detach_covering(connection: Connection) -> Mount:
+    """Detaches the dead mounts over the lowest one; returns that."""
     found = pile(connection.mountpoint, connection.options.source)
     if not found:
         raise _unmounted(connection)
@@ -290,8 +287,8 @@ def _take_covering_away(connection: Connection) -> Mount:
     return found[0]
 
 
-def _take_all_away(connection: Connection) -> None:
-    """Frees the mount point of what dead daemons left, where a mount can only be made on a directory."""
+def _detach_all(connection: Connection) -> None:
+    """Detaches the dead mounts, where a new mount can't be made over them."""
     if connection.dead is None:
         return
     found = pile(connection.mountpoint, connection.options.source)
@@ -340,7 +337,7 @@ def _mount_flags(options: Options) -> int:
 
 
 def _mount_by_helper(mountpoint: Path, options: Options) -> int:
-    """Lets the setuid helper mount; it sends the device's descriptor over the socket that it is given."""
+    """Mounts by the setuid helper, which sends the device's descriptor over a socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         command = [HELPER, "-o", ",".join(_helper_options(options)), "--", os.fspath(mountpoint)]
@@ -384,7 +381,7 @@ def _helper_options(options: Options) -> list[str]:
 
 
 def _plain_options(options: Options) -> list[str]:
-    # pyfuse3 takes ASCII only here. What is shown as the device is not worth a failure.
+    # pyfuse3 takes ASCII only. The name of the device is not worth a failure.
     simple = options.source.isascii() and "\\" not in options.source and "," not in options.source
     source = options.source if simple else "artfs"
     words = [f"fsname={source}", "subtype=artfs", "nosuid", "nodev", *_permission_words(options)]
@@ -395,7 +392,7 @@ def _read_init(device: int) -> bytes:
     """Reads the request that mount(2) has queued.
 
     Raises:
-        ValueError: it is no INIT, or one of a protocol that is not spoken here.
+        ValueError: it is not an INIT, or one of another protocol.
         OSError: it doesn't come.
     """
     poller = select.poll()

@@ -15,7 +15,6 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import pyfuse3
@@ -25,7 +24,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from artfs.errors import Interrupted, Sealing
 from artfs.fuse.errnos import errno_of
 from artfs.fuse.inode_table import InodeTable
-from artfs.fuse.session import Session
+from artfs.fuse.invalidation import Notifier
 from artfs.fuse.workers import CachedReads, Workers
 from artfs.limits import descriptors, numbers
 from artfs.linux.procfs import is_signalled
@@ -77,30 +76,12 @@ def _answering(operation: F) -> F:
     return answer  # type: ignore[return-value]
 
 
-class KernelCaches:
-    """Lets the view tell the kernel; called on sealing threads, which wait for it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
-        with contextlib.suppress(CancelledError):  # the mount is at its end, and with it all names
-            self._session.notifier.entry(parent, name, owner=owner).result(timeout)
-
-    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
-        self._session.notifier.inode(ino, owner=owner).result(timeout)
-
-    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
-        with contextlib.suppress(CancelledError):
-            self._session.notifier.inode(ino, owner=owner, attributes_only=True).result(timeout)
-
-
 class Operations(pyfuse3.Operations):
     """One mount's answers."""
 
-    def __init__(self, session: Session, view: View) -> None:
+    def __init__(self, view: View, notifier: Notifier) -> None:
         super().__init__()
-        self._session, self._view = session, view
+        self._view, self._notifier = view, notifier
         root = VolumeRoot(view)
         self._nodes = InodeTable(view, root)
         # Each with who opened it; a listing with the number under which it was opened, and the node.
@@ -113,9 +94,6 @@ class Operations(pyfuse3.Operations):
             descriptors.check_for_pending_version, view.volume.layout.fd
         )
         self._cached_read = CachedReads().read
-
-    def init(self) -> None:
-        self._session.answer_init()
 
     def _caller_of(self, arguments: Sequence[Any]) -> Caller:
         """Returns whose request it is: a context is its last argument, or a handle its first."""
@@ -168,7 +146,7 @@ class Operations(pyfuse3.Operations):
         """
         if parent.ino == parent_inode:
             return False
-        self._session.notifier.entry(parent.ino, name)
+        self._notifier.entry(parent.ino, name)
         return True
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:  # type: ignore[override]
@@ -450,4 +428,4 @@ def _dot(node: Node) -> EntryAttributes:
     return entry
 
 
-__all__ = ["KernelCaches", "Operations"]
+__all__ = ["Operations"]

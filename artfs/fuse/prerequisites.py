@@ -11,11 +11,10 @@ import stat
 from pathlib import Path
 
 from artfs.errors import MountError, printable
+from artfs.fuse.handshake import DEVICE, HELPER
 from artfs.linux import dead_mounts, mountinfo
 
-DEVICE = "/dev/fuse"
 FUSE_CONF = "/etc/fuse.conf"
-HELPER = "fusermount3"
 _CAP_SYS_ADMIN = 21  # linux/capability.h
 
 

@@ -1,7 +1,7 @@
-"""Writes down each request of the kernel and its answer, to see again what went wrong.
+"""Records each request of the kernel and its answer, to find out what went wrong.
 
-``ARTFS_TRACE=FILE`` in the daemon's environment turns it on: FILE has a line for each request when it is
-answered, and for each notification. FILE.1 has the lines before, and older ones are dropped. The lines have
+``ARTFS_TRACE=FILE`` in the daemon's environment turns it on. FILE has a line for each request when it is
+answered, and for each notification; FILE.1 has the lines before, and older ones are dropped. The lines have
 names, but no bytes of files. The trace wraps the operations: a mount without it pays nothing.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pyfuse3
 
-from artfs.fuse.session import Session
+from artfs.fuse.invalidation import Notifier
 
 VARIABLE = "ARTFS_TRACE"
 
@@ -25,8 +25,8 @@ _MOST = 16 << 20  # bytes of each of the two files
 _SHOWN = 80  # bytes of a name or value
 
 
-def trace_if_asked(operations: pyfuse3.Operations, session: Session) -> None:
-    """Has the operations of a mount traced if the environment says so; to be called before the first."""
+def trace_if_asked(operations: pyfuse3.Operations, notifier: Notifier) -> None:
+    """Traces the operations of a mount if the environment says so. Call it before the first operation."""
     path = os.environ.get(VARIABLE)
     if not path:
         return
@@ -38,7 +38,7 @@ def trace_if_asked(operations: pyfuse3.Operations, session: Session) -> None:
         if not name.startswith("_"):
             setattr(operations, name, _answered(log, name, method))
     pyfuse3.readdir_reply = _called(log, "listed", pyfuse3.readdir_reply)
-    for owner, name in ((operations, "forget"), (session.notifier, "entry"), (session.notifier, "inode")):
+    for owner, name in ((operations, "forget"), (notifier, "entry"), (notifier, "inode")):
         what = name if owner is operations else f"notify {name}"
         setattr(owner, name, _called(log, what, getattr(owner, name)))
 

@@ -150,13 +150,6 @@ def cut_off(mount: Mount) -> bool:
         os.close(held)
 
 
-def syncfs(fd: int) -> None:
-    """Writes what the kernel holds back of the filesystem that ``fd`` lies in."""
-    if _libc.syncfs(fd) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
 def last_line(output: bytes) -> str:
     """The last line that a helper program wrote."""
     lines = output.decode(errors="replace").strip().splitlines()

@@ -85,13 +85,15 @@ class View:
         *,
         read_only: bool = False,
         write_cache: bool = False,
+        supervised: Callable[[], bool] = lambda: False,
+        restarts: int = 0,
     ) -> None:
+        """``supervised`` tells whether a daemon that dies is replaced, ``restarts`` how many were."""
         self.volume, self.kernel = volume, kernel or NoKernel()
         self.read_only, self.write_cache = read_only, write_cache
         self.started = time.time()
-        self.supervised: Callable[[], bool] = lambda: False  # whether a dead daemon would be started again
-        self.restarts = 0
-        self.stopping = False  # then whoever waits gives up
+        self.supervised, self.restarts = supervised, restarts
+        self.stopping = False
         self.as_root = volume.references.world_readable_only = os.geteuid() == 0
         self._mount_context = MountContext(self.pending, volume.references, self.as_root, write_cache)
         # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
@@ -104,6 +106,10 @@ class View:
         self._labels: dict[int, str] = {}  # of all versions that were ever shown, by their serials
         self._kept = NodeCache()
         volume.audience = self
+
+    def stop(self) -> None:
+        """Ends whatever waits, since the mount is about to end."""
+        self.stopping = True
 
     # -- pending trees
 

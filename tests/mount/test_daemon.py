@@ -187,7 +187,7 @@ class TestBeginning:
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         tiny.start()
         (tiny.point / "file").write_text("content")
-        assert "its mount is replaced" in tiny.log
+        assert "replacing its mount" in tiny.log
         unmount(tiny.point)
         assert os.listdir(tiny.point) == []
 

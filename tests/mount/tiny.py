@@ -26,26 +26,27 @@ import trio
 from pyfuse3 import FUSEError
 
 from artfs.daemon import background
+from artfs.daemon.serve import serve
+from artfs.daemon.supervisor import Supervised
 from artfs.errors import MountError
-from artfs.fuse import handshake
-from artfs.fuse import session as daemon
-from artfs.fuse.supervised import Supervised
+from artfs.fuse import handshake, session
+from artfs.fuse.invalidation import Notifier
 from artfs.linux import mountinfo
 from artfs.store.locks import Lock
 from artfs.store.owners import this_process
 
+#: The connection of this process, once it is made.
+connections: list[handshake.Connection] = []
+
 
 class Tiny(pyfuse3.Operations):  # type: ignore[misc,unused-ignore]
-    def __init__(self, volume: Path, session: daemon.Session) -> None:
+    def __init__(self, volume: Path) -> None:
         super().__init__()
-        self.volume, self.session = volume, session
+        self.volume = volume
         self.counts: Counter[str] = Counter()
         self.largest_write = 0
         self.names: dict[int, bytes] = {pyfuse3.ROOT_INODE: b"."}
         self.directory = os.open(volume / "files", os.O_RDONLY | os.O_DIRECTORY)
-
-    def init(self) -> None:
-        self.session.answer_init()
 
     def attributes(self, name: bytes) -> pyfuse3.EntryAttributes:
         try:
@@ -112,8 +113,7 @@ class Tiny(pyfuse3.Operations):  # type: ignore[misc,unused-ignore]
 
     async def getxattr(self, ino: int, name: bytes, ctx: Any) -> bytes:
         if ino == pyfuse3.ROOT_INODE and name == b"user.tiny":
-            connection = self.session.connection
-            flags = connection.flags if connection else None
+            flags = connections[0].flags
             facts = {"counts": self.counts, "largest_write": self.largest_write, "flags": flags}
             return json.dumps(facts).encode()
         self.counts["getxattr"] += 1
@@ -133,6 +133,7 @@ def main(arguments: Sequence[str]) -> None:
     volume, mountpoint = Path(arguments[0]), Path(arguments[1])
     options = set(arguments[2:])
     logging.basicConfig(level=logging.INFO)
+    _note_connections()
     with background.reporting() as report:
         if "fail" in options:
             raise MountError("this daemon was told to fail")
@@ -144,21 +145,34 @@ def main(arguments: Sequence[str]) -> None:
             _unmount_before_mounting()
         for option in options:
             if option.startswith("grace="):
-                daemon.GRACE = float(option.partition("=")[2])
-                daemon.HARD_LIMIT = daemon.GRACE + 2
+                session.GRACE = float(option.partition("=")[2])
+                session.HARD_LIMIT = session.GRACE + 2
         locks = os.open(volume / "locks", os.O_RDONLY)
         with Lock(locks, b"mount").exclusive(blocking=False) as held:
             held.write_owner(this_process(str(mountpoint.absolute())))
-            daemon.serve(
-                volume,
-                mountpoint,
-                handshake.Options(allow_other="allow-other" in options),
-                lambda session: Tiny(volume, session),
-                ready=report.ready,
-                stopping=lambda: logging.info("tiny is stopping"),
-                stopped=lambda: logging.info("tiny has stopped"),
-                supervised=Supervised.from_environment(),
-            )
+            try:
+                serve(
+                    volume,
+                    mountpoint,
+                    handshake.Options(allow_other="allow-other" in options),
+                    Tiny(volume),
+                    Notifier(),
+                    ready=report.ready,
+                    stopping=lambda: logging.info("tiny is stopping"),
+                    supervised=Supervised.from_environment(),
+                )
+            finally:
+                logging.info("tiny has stopped")
+
+
+def _note_connections() -> None:
+    connect = handshake.connect
+
+    def noted(*arguments: Any) -> handshake.Connection:
+        connections.append(connect(*arguments))
+        return connections[-1]
+
+    handshake.connect = noted  # type: ignore[assignment]
 
 
 def _refuse_handshake() -> None:

@@ -13,11 +13,11 @@ class Log:
     def __init__(self) -> None:
         self.now = 0.0
         self.told: list[str] = []
-        self._sparing = log_rate_limit.Sparing(lambda: self.now)
+        self._limit = log_rate_limit.LogRateLimit(lambda: self.now)
 
     def tell(self, name: str, text: str) -> None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, "%s", (text,), None)
-        if self._sparing.filter(record):
+        if self._limit.filter(record):
             self.told.append(record.getMessage())
 
 
