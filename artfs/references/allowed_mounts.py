@@ -1,17 +1,16 @@
-"""Which mounts bytes may be taken from.
+"""The mounts that references may read from.
 
-Owns: the reading of mountinfo, and the filesystems that are refused. Must not know paths and URIs. Any
-thread. It asks procfs only, never the filesystem in question: the daemon must not wait for an answer of its
-own mount, and a server that is dead or hostile must not be woken.
+Owns: which filesystems are refused. Must not know paths and URIs. Any thread. It reads procfs only, never the
+filesystem in question: the daemon must not wait for its own mount, nor for a dead or hostile server.
 """
 
 from __future__ import annotations
 
 import os
 
-# What a mount of artfs calls itself in mountinfo (artfs/fuse/handshake.py).
+# The type of a mount of artfs in mountinfo (artfs/fuse/handshake.py).
 _ARTFS = b"fuse.artfs"
-# Their files show more to root than their mode says, or do something when they are opened.
+# Their files give root more than their mode allows others, or opening one has an effect.
 _PSEUDO = frozenset(
     b"proc sysfs cgroup cgroup2 securityfs debugfs tracefs configfs pstore bpf efivarfs selinuxfs devpts"
     b" devtmpfs mqueue binfmt_misc nsfs rpc_pipefs fusectl autofs hugetlbfs".split()
@@ -19,23 +18,23 @@ _PSEUDO = frozenset(
 
 
 class AllowedMounts:
-    """The mounts that one call meets. Not to be kept: ids of mounts are used again."""
+    """The mounts that one call meets. Not to be kept: ids of mounts are reused."""
 
     def __init__(self, *, world_readable_only: bool) -> None:
-        self._careful = world_readable_only
+        self._world_readable_only = world_readable_only
         self._refusals: dict[bytes, str | None] = {}
 
     def refusal(self, fd: int) -> str | None:
-        """Tells why nothing may be read on the mount that holds ``fd`` (it may be O_PATH); None if it may.
+        """Returns why nothing may be read on the mount of ``fd`` (which may be O_PATH), or None.
 
-        Refused are mounts of artfs: a reference that leads back into the mount that serves it would wait
-        for itself, round by round until no thread is left. A careful caller's also: pseudo filesystems, and
-        FUSE mounts of others than root, whose server may say of modes what it likes, and never answer.
+        Mounts of artfs are refused: a reference that leads back into the mount that serves it would wait for
+        itself, and each round takes a thread. With ``world_readable_only`` so are pseudo filesystems, and
+        FUSE mounts of users other than root, whose server may report any modes, and may never answer.
         """
         mount = _mount_of(fd)
         if mount not in self._refusals:
             self._refusals = self._look()
-        return self._refusals.get(mount, "the mount it is on can't be told")
+        return self._refusals.get(mount, "its mount is unknown")
 
     def _look(self) -> dict[bytes, str | None]:
         refusals = {}
@@ -48,12 +47,12 @@ class AllowedMounts:
     def _judge(self, kind: bytes, options: list[bytes]) -> str | None:
         if kind == _ARTFS:
             return "it is on a mount of artfs; artfs://COLLECTION:VERSION/PATH refers to a version"
-        if not self._careful:
+        if not self._world_readable_only:
             return None
         if kind in _PSEUDO:
-            return f"it is on {kind.decode()}, whose files are not kept ones"
+            return f"it is on {kind.decode()}, which does not store files"
         if kind.split(b".")[0] in (b"fuse", b"fuseblk") and b"user_id=0" not in options:
-            return "it is on a FUSE mount that is not root's"
+            return "it is on a FUSE mount that another user than root made"
         return None
 
 

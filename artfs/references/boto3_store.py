@@ -1,37 +1,29 @@
-"""S3, over boto3, which knows where AWS's users keep credentials and endpoints.
+"""S3, through boto3, which finds credentials and endpoints where users of AWS keep them.
 
-Owns: how boto3 is asked, and what its errors mean. Must not know caches and what is done with an answer.
+Owns: the calls of boto3, and the meaning of its errors. Must not know caches and the use of an answer.
 Blocking; any thread.
 
-Keys are sent as they are, ``//`` included, and a prefix may end anywhere: other libraries take keys for
-paths. Credentials, profiles, region and endpoint are boto3's to find: in the environment, in ``~/.aws``, in
-the metadata of the machine. An endpoint that is named may be http. Nothing of the text of an answer gets into
-an error: those are made here of words that are known.
+Keys are sent as they are, ``//`` included, and a prefix may end anywhere: other libraries treat keys as
+paths. boto3 finds credentials, profiles, region and endpoint in the environment, in ``~/.aws``, and in the
+metadata of the machine. A configured endpoint may be http. The text of an answer never gets into an error,
+which is made of known words only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from artfs.errors import RemoteMissing, Unreachable
-from artfs.references.remote_store import (
-    HEAD_REFUSED,
-    HeadRefused,
-    NoObject,
-    ObjectInfo,
-    RequestFailed,
-    Timeouts,
-    TransferBroken,
-    status_text,
-)
+from artfs.references import remote_store
+from artfs.references.remote_store import ObjectInfo, Timeouts
 
 _CHUNK = 1 << 16  # bytes
-_REGION = "us-east-1"  # what S3 takes where nobody says, and other servers don't ask for
-_CONNECTIONS = 64  # as many as there may be transfers at once
+_REGION = "us-east-1"  # the default of S3; other servers ignore it
+_CONNECTIONS = 64  # at least the number of simultaneous transfers
 
 _NO_CREDENTIALS = (
     "there are no credentials for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a"
@@ -43,30 +35,30 @@ _CODES = {
     "NoSuchVersion": "there is no such version of it",
     "ExpiredToken": "the credentials for it have expired",
     "InvalidAccessKeyId": "its server does not know the access key",
-    "InvalidToken": "its server does not take the session token",
+    "InvalidToken": "its server refuses the session token",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
     "RequestTimeTooSkewed": "the clock of this machine differs from its server's",
 }
-#: Of botocore's exceptions, by name: only those that are imported can be caught otherwise.
+#: By the name of botocore's exception, which is imported only when it is needed.
 _KINDS = {
     "NoCredentialsError": _NO_CREDENTIALS,
     "PartialCredentialsError": "the credentials for it are not complete",
-    "ProfileNotFound": "the profile that AWS_PROFILE names is in neither file of ~/.aws",
+    "ProfileNotFound": "no file in ~/.aws has the profile that AWS_PROFILE names",
     "ConfigParseError": "the files of ~/.aws can't be read",
-    "ConnectTimeoutError": "its server doesn't answer in time",
-    "ReadTimeoutError": "its server doesn't answer in time",
-    "ConnectionClosedError": "the connection broke off",
-    "ResponseStreamingError": "the connection broke off",
-    "IncompleteReadError": "the connection broke off",
+    "ConnectTimeoutError": remote_store.TIMED_OUT,
+    "ReadTimeoutError": remote_store.TIMED_OUT,
+    "ConnectionClosedError": remote_store.BROKEN,
+    "ResponseStreamingError": remote_store.BROKEN,
+    "IncompleteReadError": remote_store.BROKEN,
     "SSLError": "the certificate of its server is not trusted, or it speaks no TLS",
-    "ParamValidationError": "S3 has no buckets or keys of such names",
+    "ParamValidationError": "the name of the bucket or key is not legal in S3",
 }
 
 
 class Boto3Store:
     """A bucket of S3."""
 
-    partial = True
+    lists_partial_names = True
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
@@ -82,13 +74,8 @@ class Boto3Store:
 
     @staticmethod
     def _chunks(uri: str, body: Any) -> Iterator[bytes]:
-        try:
-            with _translated(uri):
-                yield from body.iter_chunks(_CHUNK)
-        except (Unreachable, RequestFailed) as error:
-            raise TransferBroken(uri, error.why) from None
-        finally:
-            body.close()
+        with contextlib.closing(body), remote_store.transferring(uri), _translated(uri):
+            yield from body.iter_chunks(_CHUNK)
 
     def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
         with _translated(uri):
@@ -116,7 +103,7 @@ def client(uri: str, timeouts: Timeouts) -> Any:
     with _translated(uri):
         session = boto3.Session()
         if not unsigned and session.get_credentials() is None:
-            # Said now: a client would go on without, when there are some.
+            # A client made without credentials would never look for them again.
             raise Unreachable(uri, _NO_CREDENTIALS)
         return session.client(
             "s3",
@@ -124,7 +111,7 @@ def client(uri: str, timeouts: Timeouts) -> Any:
             endpoint_url=_endpoint(),
             config=Config(
                 connect_timeout=timeouts.connect,
-                read_timeout=timeouts.silence,
+                read_timeout=timeouts.read,
                 retries={"total_max_attempts": 1 + timeouts.retries, "mode": "standard"},
                 max_pool_connections=_CONNECTIONS,
                 user_agent_extra="artfs",
@@ -134,7 +121,7 @@ def client(uri: str, timeouts: Timeouts) -> Any:
 
 
 def _endpoint() -> str | None:
-    """Returns an endpoint of which boto3 does not know: under wandb's name, and obstore's."""
+    """Returns an endpoint that boto3 does not find itself: from wandb's variable, or obstore's."""
     named = os.environ.get
     if own := named("AWS_S3_ENDPOINT_URL"):
         return own
@@ -145,7 +132,7 @@ def _meta(answer: Any) -> ObjectInfo:
     return ObjectInfo.of(answer["ContentLength"], answer.get("ETag"), answer.get("VersionId"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated(uri: str, *, head: bool = False) -> Iterator[None]:
     from http.client import HTTPException
 
@@ -154,24 +141,24 @@ def _translated(uri: str, *, head: bool = False) -> Iterator[None]:
 
     try:
         yield
-    # Not chained: the other's text may show what is secret.
+    # Not chained: the original text may contain secrets.
     except ClientError as error:
         raise _refused(uri, error.response, head) from None
     except (BotoCoreError, HTTPError, HTTPException, OSError) as error:
         raise Unreachable(uri, _why(error)) from None
     except ValueError:
-        raise Unreachable(uri, "the endpoint that is set for S3 is no address") from None
+        raise Unreachable(uri, "the endpoint that is set for S3 is not a legal address") from None
 
 
-def _refused(uri: str, response: Any, head: bool) -> Unreachable | RequestFailed:
+def _refused(uri: str, response: Any, head: bool) -> Unreachable | remote_store.RequestFailed:
     code = response.get("Error", {}).get("Code", "")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    why = _CODES.get(code) or status_text(status)
-    if head and status in HEAD_REFUSED:
-        return HeadRefused(uri, why)
+    why = _CODES.get(code) or remote_store.status_text(status)
+    if head and status in remote_store.HEAD_REFUSED:
+        return remote_store.HeadRefused(uri, why)
     if code == "NoSuchBucket" or status != 404:
         return Unreachable(uri, why)
-    return NoObject(uri, _CODES.get(code, "there is no such object"))
+    return remote_store.NoObject(uri, _CODES.get(code, "there is no such object"))
 
 
 def _why(error: BaseException) -> str:
@@ -183,7 +170,7 @@ def _why(error: BaseException) -> str:
         one = todo.pop()
         seen.add(id(one))
         if isinstance(one, socket.gaierror):
-            return "the name of its server is not known"
+            return remote_store.UNKNOWN_HOST
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno).lower()
         causes = (one.__cause__, one.__context__, getattr(one, "reason", None), *_given(one))
@@ -192,6 +179,6 @@ def _why(error: BaseException) -> str:
 
 
 def _given(error: BaseException) -> list[Any]:
-    """Returns what botocore puts into an exception."""
+    """Returns the details that botocore stores in an exception."""
     given = getattr(error, "kwargs", None)
     return list(given.values()) if isinstance(given, dict) else []

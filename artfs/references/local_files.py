@@ -1,14 +1,14 @@
-"""Files of this machine as references: reached safely, hashed, and remembered while they are unchanged.
+"""Files of this machine as references: opened safely, hashed, and remembered while they are unchanged.
 
-Owns: the way along a path, who must be able to read a file, and which files were verified. Must not know
+Owns: the resolution of paths, who must be able to read a file, and which files were verified. Must not know
 caches and other schemes. Blocking; any thread.
 
-A path is gone component by component from the root directory. Each is opened with O_PATH and O_NOFOLLOW and
-then judged by its descriptor, so that whatever is put in its place meanwhile is judged too. A symlink among
-the directories is followed by its text, in the same way, so that every real directory on the way is asked;
-the object itself must be no symlink. Nothing but a regular file is ever opened for reading, since opening a
-device can have an effect. For a careful caller everybody (group and others) must be able to pass each
-directory and to read the file; access lists that take from one user what others have are not read.
+A path is resolved component by component from the root directory. Each is opened with O_PATH and O_NOFOLLOW
+and then checked by its descriptor, so that nobody can replace it between the two. A symlink among the
+directories is resolved from its text in the same way, so that every real directory is checked; the object
+itself must not be a symlink. Only regular files are opened for reading, since opening a device can have an
+effect. With ``world_readable_only``, everyone (group and others) must be able to pass each directory and to
+read the file; access lists, which may deny it to one user, are not read.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from artfs.store import regular_files
 
 MOST_SYMLINKS = 40  # the kernel's own bound, path_resolution(7)
 REMEMBERED = 16384
-# Times come from a clock that ticks; within a tick a second change leaves ctime as it is.
+# Times of files advance in ticks: a second change within one tick leaves ctime as it is.
 RACY_NS = 2_000_000_000
 
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAME = 100  # bytes of memory that a name takes besides its own
+_NAME = 100  # bytes of memory that a name takes in addition to its length
 _KINDS = {stat.S_IFLNK: "a symlink", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo"}
 _ALL_PASS, _ALL_READ = 0o011, 0o044
 
 
 class _State(NamedTuple):
-    """What tells that a file's bytes are still those that were hashed: ctime can be set by nobody."""
+    """Equal as long as a file's bytes are those that were hashed: no user can set ctime."""
 
     device: int
     inode: int
@@ -55,7 +55,7 @@ class _State(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """What was read of a file, and when the reading began."""
+    """The digest and size of what was read, and when the reading began."""
 
     digest: bytes
     size: int
@@ -68,14 +68,14 @@ def _state(fd: int) -> _State:
 
 
 class LocalFiles:
-    """Looks at and opens ``file://``. Every failure is Unreachable or Changed, never an OSError.
+    """Lists and opens ``file://``. Every failure is Unreachable or Changed, never an OSError.
 
-    What an asker has given up ends soon, with Interrupted.
+    Once the asker has given up, a call soon ends with Interrupted.
     """
 
     def __init__(self, algorithm: Algorithm, *, world_readable_only: bool) -> None:
         self._algorithm = algorithm
-        self._careful = world_readable_only
+        self._world_readable_only = world_readable_only
         self._lock = threading.Lock()
         self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
         self._hashing: SingleFlight[tuple[_State, str], _Content] = SingleFlight()
@@ -86,11 +86,11 @@ class LocalFiles:
     ) -> list[FoundObject]:
         """Returns the file, or all regular files below the directory, sorted by name.
 
-        Counts them before it hashes the first. Raises InvalidCommand for more than ``max_objects``.
+        Raises InvalidCommand for more than ``max_objects``, before it hashes the first.
         """
         path = uris.file_path(uri)
-        with self._reaching(uri):
-            top, mounts = self._walk(path), AllowedMounts(world_readable_only=self._careful)
+        with self._translating_errors(uri):
+            top, mounts = self._walk(path), AllowedMounts(world_readable_only=self._world_readable_only)
             try:
                 if not stat.S_ISDIR(os.fstat(top).st_mode):
                     if max_objects < 1:
@@ -102,7 +102,10 @@ class LocalFiles:
                         for name in names:
                             parts = (*below, name)
                             here = FilePath((*path.parts, *parts), directory=False)
-                            with self._reaching(uris.file_uri(here.parts)), _opened(directory, name) as fd:
+                            with (
+                                self._translating_errors(uris.file_uri(here.parts)),
+                                _opened(directory, name) as fd,
+                            ):
                                 _refuse(mounts.refusal(fd))
                                 found.append(self._found(fd, here, b"/".join(parts), checksum, asker))
                                 charge(found[-1].memory)
@@ -111,15 +114,15 @@ class LocalFiles:
                 os.close(top)
 
     def open(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> LocalFile:
-        """Opens a file for reading and verifies it: by what is remembered if it's unchanged, else by hashing.
+        """Opens a file for reading and verifies it, but does not read an unchanged one again.
 
-        An empty checksum verifies nothing but the size, and that only if it isn't 0.
+        With an empty checksum only the size is verified, and only if it is not 0.
         """
         fd, state = self._open(uri, size, checksum, asker, remembered=True)
         return LocalFile(self, uri, fd, size, checksum, state, asker)
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
-        """Reads and hashes a file whatever is remembered."""
+        """Reads and hashes a file, even if it was verified before."""
         os.close(self._open(uri, size, checksum, OURSELVES, remembered=False)[0])
 
     def forget(self) -> None:
@@ -129,7 +132,7 @@ class LocalFiles:
     def _open(
         self, uri: str, size: int, checksum: bytes, asker: Asker, *, remembered: bool
     ) -> tuple[int, _State | None]:
-        with self._reaching(uri):
+        with self._translating_errors(uri):
             handle = self._walk(uris.file_path(uri))
             try:
                 fd = self._readable(handle)
@@ -141,10 +144,10 @@ class LocalFiles:
                 os.close(fd)
                 raise
 
-    # ---- the way there ------------------------------------------------------------------------------------
+    # ---- paths ---------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _reaching(self, uri: str) -> Iterator[None]:
+    def _translating_errors(self, uri: str) -> Iterator[None]:
         try:
             yield
         except GivenUp:
@@ -154,13 +157,13 @@ class LocalFiles:
         except FileNotFoundError:
             raise Unreachable(uri, "there is no such file") from None
         except NotADirectoryError:
-            raise Unreachable(uri, "what its path names as a directory is none") from None
+            raise Unreachable(uri, "a component of its path is not a directory") from None
         except OSError as error:
             raise Unreachable(uri, (error.strerror or str(error)).lower()) from None
 
     def _walk(self, path: FilePath) -> int:
-        """Opens what a path names with O_PATH: a directory, or something that may be a regular file."""
-        mounts, links = AllowedMounts(world_readable_only=self._careful), 0
+        """Opens what a path names with O_PATH: a directory, or what may be a regular file."""
+        mounts, links = AllowedMounts(world_readable_only=self._world_readable_only), 0
         todo = list(reversed(path.parts))
         at = os.open(b"/", _PATH | os.O_DIRECTORY)
         try:
@@ -194,12 +197,12 @@ class LocalFiles:
         return at
 
     def _pass(self, directory: int) -> None:
-        if self._careful and os.fstat(directory).st_mode & _ALL_PASS != _ALL_PASS:
-            raise _Refused("not everybody may read it: a directory of its path is closed to some")
+        if self._world_readable_only and os.fstat(directory).st_mode & _ALL_PASS != _ALL_PASS:
+            raise _Refused("not every user may read it: a directory of its path is closed to some")
 
     @contextlib.contextmanager
     def _descent(self, top: int, below: tuple[bytes, ...], mounts: AllowedMounts) -> Iterator[int]:
-        """Opens a directory below one that was reached. By its whole path each time: few descriptors."""
+        """Opens a directory below ``top``, from there each time, so that few descriptors are held."""
         at = os.open(b".", _PATH | os.O_DIRECTORY, dir_fd=top)
         try:
             for name in below:
@@ -213,20 +216,20 @@ class LocalFiles:
             os.close(at)
 
     def _readable(self, handle: int) -> int:
-        """Opens for reading what O_PATH holds, if it is a regular file that may be read."""
+        """Opens an O_PATH descriptor for reading, if it is a regular file that may be read."""
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
-            what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-            raise _Refused(f"it is {what}" + ("; name what it leads to" if stat.S_ISLNK(mode) else ""))
-        if self._careful and mode & _ALL_READ != _ALL_READ:
-            raise _Refused("not everybody may read it")
-        # O_NONBLOCK: a lease that another process holds on the file is not waited for.
+            what = _KINDS.get(stat.S_IFMT(mode), "not a regular file")
+            raise _Refused(f"it is {what}" + ("; use the path of its target" if stat.S_ISLNK(mode) else ""))
+        if self._world_readable_only and mode & _ALL_READ != _ALL_READ:
+            raise _Refused("not every user may read it")
+        # O_NONBLOCK: do not wait for a lease that another process holds on the file.
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _below(
         self, top: int, mounts: AllowedMounts, path: FilePath, most: int, charge: ChargeMemory, asker: Asker
     ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
-        """Lists the regular files of every directory: (path below the top, names)."""
+        """Lists the regular files of every directory: (path below ``top``, names)."""
         listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
         todo: list[tuple[bytes, ...]] = [()]
         count = 0
@@ -234,11 +237,11 @@ class LocalFiles:
             below = todo.pop()
             names: list[bytes] = []
             with (
-                self._reaching(uris.file_uri((*path.parts, *below))),
+                self._translating_errors(uris.file_uri((*path.parts, *below))),
                 self._descent(top, below, mounts) as directory,
             ):
-                if self._careful and os.fstat(directory).st_mode & _ALL_READ != _ALL_READ:
-                    raise _Refused("not everybody may list it")
+                if self._world_readable_only and os.fstat(directory).st_mode & _ALL_READ != _ALL_READ:
+                    raise _Refused("not every user may list it")
                 fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
                 try:
                     with os.scandir(fd) as entries:
@@ -272,14 +275,14 @@ class LocalFiles:
                 content = self._content(fd, state, self._algorithm, asker, remembered=True)
                 if state == _state(fd) and content.size == state.size:
                     return FoundObject(name, uri, state.size, _tag(self._algorithm, content.digest))
-            raise _Refused("it is changed while it is read")
+            raise _Refused("it is being changed; try again")
         finally:
             os.close(fd)
 
     def _verify(
         self, uri: str, fd: int, size: int, checksum: bytes, asker: Asker, *, remembered: bool
     ) -> _State | None:
-        """Returns the state in which the bytes were the recorded ones; None if it isn't known which were."""
+        """Returns the state in which the bytes were the recorded ones; None without a recorded checksum."""
         state = _state(fd)
         if state.size != size and (checksum or size):
             raise Changed(uri, f"{size} bytes", f"{state.size} bytes")
@@ -289,7 +292,7 @@ class LocalFiles:
         try:
             algorithm = Algorithm.named(label.decode())
         except ValueError:
-            raise Unreachable(uri, "its checksum is none of a file") from None
+            raise Unreachable(uri, "its recorded checksum is not that of a file") from None
         content = self._content(fd, state, algorithm, asker, remembered=remembered)
         found = _tag(algorithm, content.digest)
         if content.size != size:
@@ -301,9 +304,9 @@ class LocalFiles:
     def _content(
         self, fd: int, state: _State, algorithm: Algorithm, asker: Asker, *, remembered: bool
     ) -> _Content:
-        """Hashes an open file, or remembers; ``state`` is what fstat said just now.
+        """Returns the digest of an open file, remembered or read; ``state`` is its present state.
 
-        A file is remembered only if it had long been unchanged when its reading began, and still is.
+        It is remembered only if the file was last changed long before its reading began, and is unchanged.
         """
         if not remembered:
             return self._read(fd, algorithm, asker)
@@ -329,7 +332,7 @@ class LocalFiles:
 
 
 class LocalFile:
-    """An open file of this machine, which is read where it is, and which others may change meanwhile."""
+    """An open file of this machine, which is read in place, and which others may change meanwhile."""
 
     def __init__(
         self,
@@ -346,22 +349,22 @@ class LocalFile:
         self._state, self._asker = state, asker
 
     def moved(self) -> bool:
-        """Tells whether the file may have been changed since it was verified."""
+        """Tells whether the file may have changed since it was verified."""
         return self._state is not None and _state(self.fd) != self._state
 
     def check(self, copy: int) -> None:
         """Compares a copy with what was recorded. Raises Changed, and Unreachable if it can't be read."""
-        with self._files._reaching(self._uri):
+        with self._files._translating_errors(self._uri):
             self._verify(copy, remembered=False)
 
     def settled(self) -> bool:
-        """Tells whether what was read until now was of the recorded bytes; if not, read again, and ask again.
+        """Tells whether all reads until now returned recorded bytes; if not, the caller reads and asks again.
 
-        A file whose times have moved is verified anew. Raises Changed, and Unreachable if it can't be read.
+        Verifies a file whose times have changed. Raises Changed, and Unreachable if it can't be read.
         """
         if not self.moved():
             return True
-        with self._files._reaching(self._uri):
+        with self._files._translating_errors(self._uri):
             self._state = self._verify(self.fd, remembered=True)
         return False
 
@@ -372,7 +375,7 @@ class LocalFile:
 
 
 class _Refused(Exception):
-    """Why a file is not read; who catches it knows the URI."""
+    """Why a file is not read; the handler knows the URI."""
 
 
 def _refuse(why: str | None) -> None:

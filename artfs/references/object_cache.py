@@ -1,11 +1,11 @@
-"""Whole objects in one private directory, up to a limit.
+"""A cache of whole objects in one private directory, up to a limit.
 
-Owns: the files of the directory, which of them are trusted, which go first. Must not know URIs. Blocking; any
-thread, also several processes on one directory: nothing is known in memory but sums.
+Owns: the files of the directory, which of them are trusted, and which are removed first. Must not know URIs.
+Blocking; any thread, also several processes on one directory: memory holds nothing but sums.
 
-A file's name is a digest of what it is a copy of, its mtime is when it was last used, and it gets its name
-when it is whole. It is not made durable: after a crash of the machine it may be short or empty. So a file of
-another size than is asked for counts as none, and one that another user made or could have changed, too.
+The name of a file is the digest of the object's URI and checksum, its mtime is the time of its last use, and
+it gets its name when it is complete. It is not made durable: after a crash of the machine it may be short or
+empty. So a file of an unexpected size is ignored, and so is one that another user made or could change.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from artfs.store import durable, regular_files
 
 _NAME = re.compile(rb"[0-9a-f]{64}")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Room is made for more than is needed, so that the directory isn't looked through for each new object.
+# The part of the limit that a sweep leaves, so that not every new object needs one.
 _KEPT = 0.9
-# Other processes bring objects, too: after this part of the limit the directory is looked through.
-_UNSEEN = 0.125
+# After new objects of this part of the limit comes a sweep: other processes add objects, too.
+_SWEEP_AFTER = 0.125
 
 
 class Incoming:
-    """A file that an object is written to, without a name until :meth:`Cache.keep` gives it one."""
+    """The file that an object is written to; :meth:`ObjectCache.keep` gives it its name."""
 
     def __init__(self, fd: int, temp: bytes | None) -> None:
         self.fd, self.temp = fd, temp
 
     def reopen(self) -> int:
-        """Opens it once more, for reading, at offset 0."""
+        """Opens the file again, for reading, at offset 0."""
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 class ObjectCache:
-    """Keeps objects in the directory ``dir_fd``, of which it holds a descriptor of its own; None: keeps none.
+    """Keeps objects in the directory ``dir_fd``, which it duplicates; with None it keeps none.
 
-    ``limit`` is in bytes. One object brought in last may be all that there is, and none is larger.
+    ``limit`` is in bytes. No object is larger, and the newest one is always kept.
     """
 
     def __init__(self, dir_fd: int | None, limit: int) -> None:
@@ -52,16 +52,16 @@ class ObjectCache:
         self._lock = threading.Lock()
         self._sweeping = threading.Lock()
         self._total = 0
-        self._unseen: float = limit + 1  # the first object that comes has the directory looked through
+        self._unswept: float = limit + 1  # the first new object causes a sweep
 
     def close(self) -> None:
-        """No other call may be under way, and none comes after."""
+        """Closes the directory. No other call may be under way, or come after."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
     def open(self, name: bytes, size: int) -> int | None:
-        """Opens an object of exactly this size for reading; None if it isn't there, or can't be trusted."""
+        """Opens an object of exactly this size for reading; None if it is missing or can't be trusted."""
         if self._fd is None:
             return None
         try:
@@ -70,7 +70,7 @@ class ObjectCache:
             return None
         if _trusted(os.fstat(fd), size):
             with contextlib.suppress(OSError):
-                _use(fd)
+                _set_used(fd)
             return fd
         os.close(fd)
         return None
@@ -80,7 +80,7 @@ class ObjectCache:
 
     @contextlib.contextmanager
     def incoming(self, *, named: bool) -> Iterator[Incoming]:
-        """Makes an empty file; without ``named`` it can't be kept, and is gone when it is closed."""
+        """Creates an empty file; without ``named`` it can't be kept and is removed when it is closed."""
         if self._fd is None:
             fd, path = tempfile.mkstemp(prefix="artfs-")
             os.unlink(path)
@@ -100,26 +100,26 @@ class ObjectCache:
                 regular_files.unlink_quietly(self._fd, incoming.temp)
 
     def keep(self, incoming: Incoming, name: bytes) -> None:
-        """Gives a whole object its name, and removes those that were not used for longest, but never it.
+        """Gives a complete object its name, and removes the least recently used others above the limit.
 
-        What stands under the name is replaced. If it can't be, the object is not kept: that is no failure.
+        A file of that name is replaced. If that fails, the object is not kept, which is no error.
         """
         if self._fd is None or incoming.temp is None:
             return
-        _use(incoming.fd)
+        _set_used(incoming.fd)
         try:
-            # By rename(2) itself and not by durable.move: nothing here must outlive a crash.
+            # Not durable.move: nothing here needs to survive a crash.
             os.rename(incoming.temp, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError:
-            return  # a directory in its place, say; the temp goes with `incoming`
+            return  # a directory has the name, for example; `incoming` removes the temp
         incoming.temp = None
         size = os.fstat(incoming.fd).st_size
         with self._lock:
             self._total += size
-            self._unseen += size
-        with self._sweeping:  # excludes other sweeps only: who opens an object waits for none
+            self._unswept += size
+        with self._sweeping:  # excludes other sweeps only: to open an object never waits for one
             with self._lock:
-                due = self._total > self.limit or self._unseen > self.limit * _UNSEEN
+                due = self._total > self.limit or self._unswept > self.limit * _SWEEP_AFTER
             if due:
                 self._sweep(self._fd, name)
 
@@ -144,9 +144,9 @@ class ObjectCache:
                     regular_files.unlink_quietly(dir_fd, name)
                     total -= size
         with self._lock:
-            # What came while the directory was read may be counted twice; the next sweep puts that right.
+            # An object added while the directory was read may count twice until the next sweep.
             self._total += total - before
-            self._unseen = 0
+            self._unswept = 0
 
 
 def _trusted(info: os.stat_result, size: int) -> bool:
@@ -159,6 +159,6 @@ def _trusted(info: os.stat_result, size: int) -> bool:
     )
 
 
-def _use(fd: int) -> None:
+def _set_used(fd: int) -> None:
     now = time.time_ns()
     os.utime(fd, ns=(now, now))

@@ -1,13 +1,13 @@
-"""Http servers, Google's and Azure's object stores, over obstore.
+"""Http servers, Google's and Azure's object stores, through obstore.
 
-Owns: how obstore is asked, and what its errors mean. Must not know caches and what is done with an answer.
+Owns: the calls of obstore, and the meaning of its errors. Must not know caches and the use of an answer.
 Blocking; any thread.
 
-Credentials and endpoints come from the environment, under the names that object stores' own tools use
-(``GOOGLE_...``, ``AZURE_...``). Nothing of a URI's query, of the text of an answer, or of obstore's own
-messages, which quote both, gets into an error: those are made here of words that are known.
+Credentials and endpoints come from the environment, under the names that the object stores' own tools use
+(``GOOGLE_...``, ``AZURE_...``). A URI's query, the text of an answer, and obstore's messages, which quote
+both, never get into an error, which is made of known words only.
 
-Redirects are followed by reqwest, which knows http and https only.
+reqwest follows redirects; it supports http and https only.
 """
 
 from __future__ import annotations
@@ -20,22 +20,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from artfs.errors import RemoteMissing, Unreachable
-from artfs.references.remote_store import (
-    HEAD_REFUSED,
-    HeadRefused,
-    NoObject,
-    ObjectInfo,
-    RequestFailed,
-    Timeouts,
-    TransferBroken,
-    status_text,
-)
+from artfs.references import remote_store
+from artfs.references.remote_store import ObjectInfo, Timeouts
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _LIST = 1000  # objects a chunk
-# Set on a store, these options take the place of what obstore reads from the environment.
+# Set for a store, these options replace what obstore reads from the environment.
 _ENVIRONMENT = {"gs": "GOOGLE", "az": "AZURE"}
 _INHERITED = (
     "allow_http",
@@ -49,7 +41,7 @@ _INHERITED = (
 class ObstoreStore:
     """A bucket, or an http address."""
 
-    partial = False  # obstore lists below whole components
+    lists_partial_names = False  # obstore's prefixes are whole components
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -70,11 +62,8 @@ class ObstoreStore:
 
     @staticmethod
     def _chunks(obstore: Any, uri: str, result: Any) -> Iterator[bytes]:
-        try:
-            with _translated(obstore, uri):
-                yield from result.stream(min_chunk_size=1)
-        except (Unreachable, RequestFailed) as error:
-            raise TransferBroken(uri, error.why) from None
+        with remote_store.transferring(uri), _translated(obstore, uri):
+            yield from result.stream(min_chunk_size=1)
 
     def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
         obstore = _obstore(uri)
@@ -93,7 +82,7 @@ def make(uri: str, scheme: str, where: str, timeouts: Timeouts, *, whole: bool) 
 def _make(store: Any, scheme: str, where: str, timeouts: Timeouts, whole: bool) -> ObjectStore:
     client: Any = {
         "connect_timeout": timedelta(seconds=timeouts.connect),
-        "read_timeout": timedelta(seconds=timeouts.silence),
+        "read_timeout": timedelta(seconds=timeouts.read),
         "timeout": timedelta(seconds=timeouts.transfer if whole else timeouts.answer),
         "user_agent": "artfs",
     }
@@ -139,18 +128,18 @@ def _meta(meta: Any) -> ObjectInfo:
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _SYSTEM = re.compile(r"Os \{\s*code: (\d+)")
-# The names of Rust's variants in an error's debug text: they are code, and hold no data.
+# The names of Rust's variants in an error's debug text, which contain no data.
 _VARIANT = re.compile(r"\b(?:source|kind|inner): ([A-Z][A-Za-z]+)")
 _METADATA_SERVICE = re.compile(r"https?://(?:169\.254\.169\.254|169\.254\.170\.2|metadata\.google\.internal)")
 _WORDS = (
-    ("MissingContentLength", "the server doesn't tell its size"),
+    ("MissingContentLength", "the server does not report its size"),
     ("RangeNotSupported", "the transfer broke off"),
-    ("dns error", "the name of its server is not known"),
-    ("TimedOut", "its server doesn't answer in time"),
-    ("IncompleteMessage", "the connection broke off"),
-    ("UnexpectedEof", "the connection broke off"),
+    ("dns error", remote_store.UNKNOWN_HOST),
+    ("TimedOut", remote_store.TIMED_OUT),
+    ("IncompleteMessage", remote_store.BROKEN),
+    ("UnexpectedEof", remote_store.BROKEN),
     ("ertificate", "the certificate of its server is not trusted"),
-    ("BadScheme", "it leads to another scheme than http"),
+    ("BadScheme", "it redirects to another scheme than http"),
     ("MissingAccount", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
 )
 
@@ -159,7 +148,7 @@ _WORDS = (
 def _translated(obstore: Any, uri: str) -> Iterator[None]:
     try:
         yield
-    # What obstore raises: its own, FileNotFoundError and the like, ValueError for paths and addresses.
+    # obstore raises its own errors, FileNotFoundError and the like, ValueError for paths and addresses.
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
         text = str(error)
         asked_metadata = _METADATA_SERVICE.search(text) and not _METADATA_SERVICE.match(uri)
@@ -167,22 +156,22 @@ def _translated(obstore: Any, uri: str) -> Iterator[None]:
         status = int(found[1]) if found else None
         failure: Exception
         if asked_metadata:
-            failure = Unreachable(uri, "no credentials for it are in the environment")
-        elif status in HEAD_REFUSED or "MissingContentLength" in text:
-            failure = HeadRefused(uri, _why(text, status))
+            failure = Unreachable(uri, "the environment has no credentials for it")
+        elif status in remote_store.HEAD_REFUSED or "MissingContentLength" in text:
+            failure = remote_store.HeadRefused(uri, _why(text, status))
         elif isinstance(error, FileNotFoundError):
-            failure = NoObject(uri, "there is no such object")
+            failure = remote_store.NoObject(uri, "there is no such object")
         elif isinstance(error, ValueError):
             failure = Unreachable(uri, "obstore can't use this address")
         else:
             failure = Unreachable(uri, _why(text, status))
-        # Not chained: the other's text may show what is secret.
+        # Not chained: the original text may contain secrets.
         raise failure from None
 
 
 def _why(text: str, status: int | None) -> str:
     if status is not None:
-        return status_text(status)
+        return remote_store.status_text(status)
     if code := _SYSTEM.search(text):
         return os.strerror(int(code[1])).lower()
     for word, meaning in _WORDS:

@@ -1,7 +1,7 @@
-"""Objects of servers: which store serves a URI, what is below a prefix, how an object is brought.
+"""Objects on servers: which store serves a URI, what is below a prefix, how an object is fetched.
 
-Owns: the stores that are kept, the names that keys get, how often a transfer is begun again. Must not know
-caches, other schemes, and how a library is asked. Blocking; any thread.
+Owns: the open stores, the names that keys get in a tree, the repetition of transfers. Must not know caches,
+other schemes, and the libraries. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STORES = 128
 
 
 class Location(NamedTuple):
-    """Where an object is: its store, its name there, and its version, empty for the newest."""
+    """The store of an object, its name there, and its version, empty for the newest."""
 
     store: RemoteStore
     path: str
@@ -39,16 +39,16 @@ class Location(NamedTuple):
 
 
 class StorePool:
-    """Maps URIs to stores, which are kept with their connections. The seam for other stores, in tests."""
+    """Maps URIs to stores, which stay open with their connections. Tests replace it."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self._patience = timeouts
+        self._timeouts = timeouts
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
+        self._fetch_into_cache: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
         self._s3: Any = None
 
-    def place(self, uri: str, *, whole: bool) -> Location:
-        """Tells where a URI leads; ``whole``: for the bytes of an object, which may take long.
+    def locate(self, uri: str, *, whole: bool) -> Location:
+        """Returns where a URI leads; ``whole``: for the bytes of an object, with the timeout of a transfer.
 
         Raises InvalidCommand, Unreachable and RemoteMissing.
         """
@@ -59,37 +59,37 @@ class StorePool:
             where, path = uris.http_address(uri)
         key = (scheme, where, whole)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return Location(self._kept[key], path, version)
+            if key in self._fetch_into_cache:
+                self._fetch_into_cache.move_to_end(key)
+                return Location(self._fetch_into_cache[key], path, version)
         store = self.make(uri, scheme, where, whole=whole)
         with self._lock:
-            self._kept[key] = store
-            if len(self._kept) > _STORES:
-                self._kept.popitem(last=False)
+            self._fetch_into_cache[key] = store
+            if len(self._fetch_into_cache) > _STORES:
+                self._fetch_into_cache.popitem(last=False)
         return Location(store, path, version)
 
     def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> RemoteStore:
-        """Makes the store of a bucket, or of an http address. Raises Unreachable and RemoteMissing."""
+        """Opens the store of a bucket, or of an http address. Raises Unreachable and RemoteMissing."""
         if scheme != "s3":
-            return obstore_store.make(uri, scheme, where, self._patience, whole=whole)
-        if self._s3 is None:  # two threads may make one each; the second stays
-            self._s3 = boto3_store.client(uri, self._patience)
+            return obstore_store.make(uri, scheme, where, self._timeouts, whole=whole)
+        if self._s3 is None:  # two threads may both make one; the last stays
+            self._s3 = boto3_store.client(uri, self._timeouts)
         return boto3_store.Boto3Store(self._s3, where)
 
     def forget(self) -> None:
         with self._lock:
-            self._kept.clear()
+            self._fetch_into_cache.clear()
             if self._s3 is not None:
                 self._s3.close()
             self._s3 = None
 
 
 class RemoteObjects:
-    """Looks at and fetches objects. Every failure is Unreachable, Changed or RemoteMissing."""
+    """Lists and fetches objects. Every failure is Unreachable, Changed or RemoteMissing."""
 
     def __init__(self, stores: StorePool, timeouts: Timeouts) -> None:
-        self._stores, self._patience = stores, timeouts
+        self._stores, self._timeouts = stores, timeouts
 
     @as_unreachable()
     def list_objects(
@@ -97,10 +97,10 @@ class RemoteObjects:
     ) -> list[FoundObject]:
         """Returns the object, or all below the prefix if the URI names none, sorted by name.
 
-        Where there is neither, and the server can list so, the objects whose key begins with the URI's, as
-        below the directory that it ends in.
+        If there is neither, and the server lists partial names, it returns the objects whose key begins with
+        the URI's, with names relative to the last slash of that.
 
-        Raises InvalidCommand for more than ``max_objects``, and for keys that can't stand in a tree.
+        Raises InvalidCommand for more than ``max_objects``, and for keys that can't be paths in a tree.
         """
         if uris.scheme_of(uri) not in uris.BUCKETS:
             meta, name = self._head(uri), uris.http_name(uri)
@@ -121,13 +121,13 @@ class RemoteObjects:
     def _below(
         self, uri: str, key: str, prefix: bool, checksum: bool, most: int, charge: ChargeMemory
     ) -> list[FoundObject]:
-        store = self._stores.place(uri, whole=False).store
+        store = self._stores.locate(uri, whole=False).store
         start = key if prefix else f"{key}/"
         kept = self._listed(store, uri, start, len(start), checksum, most, charge)
-        if not kept and not prefix and store.partial:
+        if not kept and not prefix and store.lists_partial_names:
             kept = self._listed(store, uri, key, key.rfind("/") + 1, checksum, most, charge)
         if not kept:
-            raise Unreachable(uri, "there is no such object, and none below it")
+            raise Unreachable(uri, "there is no such object, and no object below it")
         return kept
 
     def _listed(
@@ -146,71 +146,74 @@ class RemoteObjects:
         for chunk in store.list(uri, start):
             for key, meta in chunk:
                 if key == start or (key.endswith("/") and not meta.size):
-                    continue  # the marker that some tools make of a directory
+                    continue  # the marker by which some tools represent a directory
                 one = f"{scheme}://{bucket}/{key}"
                 name = uris.object_name(one, key[cut:])
                 if name in found:
                     raise InvalidCommand(
                         f"{printable_uri(one)} and {printable_uri(found[name].uri)}"
-                        " would have the same name in a tree: refer to each by itself"
+                        " would have the same name in a tree: add a reference to each of them"
                     )
                 found[name] = FoundObject(name, one, meta.size, meta.checksum if checksum else b"")
                 charge(found[name].memory)
             if len(found) > most:
                 raise uris.too_many(uri, most)
         above = {name[:end] for name in found for end, byte in enumerate(name) if byte == 0x2F}
-        # Empty objects with the name of a directory that is there are markers, too.
+        # Empty objects with the name of a directory are markers, too.
         return sorted(item for name, item in found.items() if item.size or name not in above)
 
     @as_unreachable()
     def head(self, uri: str, checksum: bytes = b"") -> ObjectInfo:
-        """Asks for an object: for the version that the checksum names, where it does."""
+        """Returns what the server reports about an object, in the version that the checksum may name."""
         return self._head(uri, checksum)
 
     def _head(self, uri: str, checksum: bytes = b"") -> ObjectInfo:
-        place = self._stores.place(uri, whole=False)
-        version = _version(place, checksum)
+        location = self._stores.locate(uri, whole=False)
+        version = _version(location, checksum)
         try:
-            return place.store.head(uri, place.path, version)
+            return location.store.head(uri, location.path, version)
         except HeadRefused:
-            # Servers that know no HEAD, and addresses that are signed for GET alone: the bytes are left.
-            return place.store.get(uri, place.path, version)[0]
+            # The server does not support HEAD, or the address is signed for GET only. The bytes are not read.
+            return location.store.get(uri, location.path, version)[0]
 
     @as_unreachable()
     def fetch(self, uri: str, size: int, checksum: bytes, fd: int) -> None:
-        """Writes an object to an empty file, in the pieces in which it comes.
+        """Writes an object to an empty file, in the pieces in which it arrives.
 
-        Compares size, and ETag or version, of the very answer that brings the bytes. A transfer that breaks
-        off soon is begun again a bounded number of times. Raises what writing raises, too.
+        Compares the size, and the ETag or version, of the answer that has the bytes. A transfer that breaks
+        off soon is repeated a bounded number of times. Also raises what writing raises.
         """
-        started, tries = time.monotonic(), 1 + self._patience.retries
+        started, tries = time.monotonic(), 1 + self._timeouts.retries
         while True:
             tries -= 1
             try:
                 self._receive(uri, size, checksum, fd)
                 return
             except TransferBroken:
-                if not tries or time.monotonic() - started > self._patience.retry_for:
+                if not tries or time.monotonic() - started > self._timeouts.retry_for:
                     raise
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
 
     def _receive(self, uri: str, size: int, checksum: bytes, fd: int) -> None:
-        place = self._stores.place(uri, whole=True)
+        location = self._stores.locate(uri, whole=True)
         started, received = time.monotonic(), 0
-        meta, chunks = place.store.get(uri, place.path, _version(place, checksum))
+        meta, chunks = location.store.get(uri, location.path, _version(location, checksum))
         meta.check(uri, size, checksum)
         for chunk in chunks:
             durable.write_all(fd, chunk)
             received += len(chunk)
             took = time.monotonic() - started
-            if took > self._patience.grace and received < (took - self._patience.grace) * self._patience.pace:
-                raise Unreachable(uri, "it comes too slowly")
+            if (
+                took > self._timeouts.rate_after
+                and received < (took - self._timeouts.rate_after) * self._timeouts.min_rate
+            ):
+                raise Unreachable(uri, "its server sends it too slowly")
         if received != meta.size:
-            raise TransferBroken(uri, f"{received} bytes came instead of {meta.size}")
+            raise TransferBroken(uri, f"{received} bytes arrived instead of {meta.size}")
 
 
-def _version(place: Location, checksum: bytes) -> str:
-    if place.version or not checksum.startswith(VERSION):
-        return place.version
+def _version(location: Location, checksum: bytes) -> str:
+    if location.version or not checksum.startswith(VERSION):
+        return location.version
     return checksum[len(VERSION) :].decode()

@@ -1,7 +1,7 @@
-"""What servers answer, whichever library asks them.
+"""The interface of a store of remote objects, whichever library serves it.
 
-Owns: how long is waited, what is noted of an object, the ways in which asking fails, and what a library must
-be able to do. Must not know URIs' schemes, caches and the libraries. Pure: any thread.
+Owns: the timeouts, what is recorded of an object, the ways in which a request fails, and what a library must
+provide. Must not know the schemes of URIs, caches and the libraries. Pure: any thread.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ ETAG, VERSION = b"etag:", b"version:"
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long servers are waited for. Seconds, but for ``retries`` and ``pace`` (bytes a second)."""
+    """How long to wait for servers. In seconds, except ``retries`` and ``min_rate`` (bytes a second)."""
 
     connect: float = 10.0  # for a connection
-    silence: float = 30.0  # for the next bytes
-    answer: float = 60.0  # for a whole answer to a question about an object
+    read: float = 30.0  # for the next bytes
+    answer: float = 60.0  # for the whole answer to a request about an object
     transfer: float = 86400.0  # for a whole object
-    grace: float = 60.0  # after which an object must have come at the pace
-    pace: int = 8192
+    rate_after: float = 60.0  # from which on a transfer must have the minimum rate
+    min_rate: int = 8192
     retries: int = 3
-    retry_for: float = 30.0  # after which nothing is tried again
+    retry_for: float = 30.0  # after which no request is repeated
 
 
 class ObjectInfo(NamedTuple):
-    """What a server says of an object. ``etag`` is without quotes, which some lists leave out."""
+    """What a server reports about an object. ``etag`` is without quotes, which some listings omit."""
 
     size: int
     etag: bytes
@@ -40,16 +40,16 @@ class ObjectInfo(NamedTuple):
 
     @classmethod
     def of(cls, size: int, etag: str | None, version: str | None) -> ObjectInfo:
-        # "null" is S3's version of objects that are older than the versioning of their bucket.
+        # "null" is S3's version id of objects older than the versioning of their bucket.
         return cls(size, _unquoted(etag or ""), b"" if version in (None, "null") else version.encode())
 
     @property
     def checksum(self) -> bytes:
-        """The version where there is one, since it can be read even if a newer one came; else the ETag."""
+        """The version where there is one, since it stays readable after a newer one; else the ETag."""
         return VERSION + self.version if self.version else ETAG + self.etag if self.etag else b""
 
     def check(self, uri: str, size: int, checksum: bytes) -> None:
-        """Raises Changed unless this is what was recorded. Without checksum, size 0 stands for unknown."""
+        """Raises Changed unless this is what was recorded. Without a checksum, size 0 means unknown."""
         if self.size != size and (checksum or size):
             raise Changed(uri, f"{size} bytes", f"{self.size} bytes")
         if not checksum:
@@ -59,7 +59,7 @@ class ObjectInfo(NamedTuple):
         elif checksum.startswith(VERSION):
             found = VERSION + self.version
         else:
-            raise Unreachable(uri, "its checksum is neither an ETag nor a version")
+            raise Unreachable(uri, "its recorded checksum is neither an ETag nor a version")
         if found != checksum:
             raise Changed(uri, _shown(checksum), _shown(found))
 
@@ -77,7 +77,7 @@ def _unquoted(etag: str) -> bytes:
 
 
 class RequestFailed(Exception):
-    """A failure that may be answered here; whoever called from outside gets it as Unreachable."""
+    """A failure that this package may handle; callers from outside get it as Unreachable."""
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(uri, why)
@@ -85,47 +85,60 @@ class RequestFailed(Exception):
 
 
 class NoObject(RequestFailed):
-    """The server answered that there is none."""
+    """The server answered that there is no such object."""
 
 
 class HeadRefused(RequestFailed):
-    """The server answered in a way in which it may not answer a GET."""
+    """The server refused a HEAD in a way in which it may not refuse a GET."""
 
 
 class TransferBroken(RequestFailed):
-    """The connection ended, or fell silent, amid the bytes."""
+    """The connection ended, or timed out, amid the bytes."""
 
 
 @contextmanager
 def as_unreachable() -> Iterator[None]:
-    """Makes Unreachable of what nobody has answered."""
+    """Turns RequestFailed into Unreachable."""
     try:
         yield
     except RequestFailed as failure:
         raise Unreachable(failure.uri, failure.why) from None
 
 
-class RemoteStore(Protocol):
-    """A bucket, or an http server. ``uri`` is what errors name; every failure is Unreachable or Unanswered.
+@contextmanager
+def transferring(uri: str) -> Iterator[None]:
+    """Turns any failure into TransferBroken."""
+    try:
+        yield
+    except (Unreachable, RequestFailed) as error:
+        raise TransferBroken(uri, error.why) from None
 
-    An empty ``version`` stands for the newest.
+
+class RemoteStore(Protocol):
+    """A bucket, or an http server. Errors name ``uri``; a failure is Unreachable or RequestFailed.
+
+    An empty ``version`` means the newest.
     """
 
-    partial: bool
-    """Whether a prefix may end within a name."""
+    lists_partial_names: bool
+    """Whether the prefix of a listing may end within a name."""
 
     def head(self, uri: str, path: str, version: str) -> ObjectInfo:
-        """Asks for an object. Raises NoObject and NoAnswerToHead, too."""
+        """Returns what the server reports about an object. Raises NoObject and HeadRefused, too."""
 
     def get(self, uri: str, path: str, version: str) -> tuple[ObjectInfo, Iterator[bytes]]:
-        """Asks for the bytes of an object, which raise BrokeOff. Raises NoObject."""
+        """Returns the same and the object's bytes, which raise TransferBroken. Raises NoObject, too."""
 
     def list(self, uri: str, prefix: str) -> Iterator[list[tuple[str, ObjectInfo]]]:
-        """Lists all objects whose key begins with the prefix, some at a time."""
+        """Lists all objects whose key begins with the prefix, in parts."""
 
 
-#: Of these answers to a HEAD a GET may have another one.
+#: After these answers to a HEAD, a GET may succeed.
 HEAD_REFUSED = (400, 403, 405, 501)
+
+TIMED_OUT = "its server doesn't answer in time"
+BROKEN = "the connection broke off"
+UNKNOWN_HOST = "the name of its server is not known"
 
 
 def status_text(status: int) -> str:
@@ -133,19 +146,3 @@ def status_text(status: int) -> str:
         return f"its server answers {status} {http.HTTPStatus(status).phrase}"
     except ValueError:
         return f"its server answers {status}"
-
-
-__all__ = [
-    "ETAG",
-    "HEAD_REFUSED",
-    "VERSION",
-    "HeadRefused",
-    "NoObject",
-    "ObjectInfo",
-    "RemoteStore",
-    "RequestFailed",
-    "Timeouts",
-    "TransferBroken",
-    "as_unreachable",
-    "status_text",
-]

@@ -1,4 +1,4 @@
-"""The door to bytes elsewhere: one object a volume that looks, opens and verifies.
+"""The entry point to bytes elsewhere: one object per volume that lists, opens and verifies.
 
 Owns: which module serves a URI, and the way of an object from its server through the cache to a descriptor.
 Must not know versions, pending trees and FUSE. Blocking; any thread.
@@ -22,15 +22,16 @@ from artfs.references.uris import ChargeMemory, FoundObject, no_charge
 
 
 class Resolver:
-    """Reads what references stand for.
+    """Reads the bytes of references.
 
-    ``cache_fd`` is a directory that only this process's user may use (mode 0700); it stays the caller's.
-    None: nothing is kept, and what is read comes through unnamed files in the directory for temporary ones.
-    ``limit`` bounds the sum of the cached objects, in bytes; a larger object comes through an unnamed file.
+    ``cache_fd`` is a directory that only this process's user may use (mode 0700); the caller closes it. With
+    None nothing is kept, and objects are read through unnamed files in the directory for temporary files.
+    ``limit`` bounds the sum of the cached objects, in bytes; a larger object is read through an unnamed file.
 
-    ``careful``: the caller serves several users. Then ``file://`` reads only what everybody may read.
+    ``world_readable_only`` is for a caller that serves several users: ``file://`` reads only files that every
+    user may read.
 
-    ``algorithm`` hashes the files that are looked at; recorded digests are checked by the one they name.
+    ``algorithm`` hashes the files that are listed; a recorded digest is checked with the algorithm it names.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Resolver:
         self._stores = stores or StorePool(timeouts)
         self._objects = RemoteObjects(self._stores, timeouts)
         self._cache = ObjectCache(cache_fd, limit)
-        self._coming: SingleFlight[bytes, int] = SingleFlight(os.close)
+        self._fetching: SingleFlight[bytes, int] = SingleFlight(os.close)
 
     def list_objects(
         self,
@@ -59,10 +60,10 @@ class Resolver:
         charge: ChargeMemory = no_charge,
         asker: Asker = OURSELVES,
     ) -> list[FoundObject]:
-        """Tells what is at a URI: one object, or all below a directory or prefix, sorted by name.
+        """Returns what is at a URI: one object, or all below a directory or prefix, sorted by name.
 
-        Sizes are asked for in any case; without ``checksum`` files are not hashed, and nothing is verified
-        later but the size. An empty directory has none; a prefix with nothing below it is Unreachable.
+        Without ``checksum`` files are not hashed, and only their sizes are verified later. An empty directory
+        gives an empty list; a prefix with no object below it is Unreachable.
 
         Raises InvalidCommand (an unknown scheme, an illegal URI, more than ``max_objects``, before any file
         is hashed), Unreachable and RemoteMissing; Interrupted once the asker has given up.
@@ -76,7 +77,7 @@ class Resolver:
     def open(self, uri: str, size: int, checksum: bytes) -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
-        They were the recorded ones when it was opened; see :meth:`open_checked`. Raises what that does.
+        They are verified at the time of the call; see :meth:`open_checked`, which raises the same errors.
         """
         opened = self.open_checked(uri, size, checksum)
         return opened if isinstance(opened, int) else opened.fd
@@ -84,34 +85,34 @@ class Resolver:
     def open_checked(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> int | LocalFile:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
-        What comes from a server stays as it is. A file of this machine is read where it is: whoever reads it
-        is to ask afterwards whether it was still the recorded one. With an empty checksum any bytes of the
-        size will do, or of any size if it is 0, and they are fetched anew each time.
+        Bytes from a server do not change. A file of this machine is read in place: after each read, the
+        caller asks the LocalFile whether it still was the recorded one. With an empty checksum any bytes of
+        the size are accepted, of any size if it is 0, and they are fetched anew each time.
 
-        Raises Unreachable, Changed and RemoteMissing, and Interrupted once the asker has given up; nothing
-        else.
+        Raises only Unreachable, Changed and RemoteMissing, and Interrupted once the asker has given up.
         """
         try:
             if uris.scheme_of(uri) == "file":
                 return self._files.open(uri, size, checksum, asker)
             if not checksum:
-                return self._bring(uri, size, checksum, None)
+                return self._fetch(uri, size, checksum, None)
             name = hashlib.sha256(uri.encode() + b"\0" + checksum).hexdigest().encode()
             if (fd := self._cache.open(name, size)) is not None:
                 return fd
-            with self._coming.share(
-                name + b".%d" % size, lambda: self._kept(uri, size, checksum, name)
+            with self._fetching.share(
+                name + b".%d" % size, lambda: self._fetch_into_cache(uri, size, checksum, name)
             ) as shared:
                 return os.open(f"/proc/self/fd/{shared}", os.O_RDONLY | os.O_CLOEXEC)
         except InvalidCommand as error:
             raise Unreachable(uri, printable(str(error))) from None
         except OSError as error:
-            raise Unreachable(uri, f"it can't be brought here: {_reason(error)}") from None
+            raise Unreachable(uri, f"it can't be copied to this machine: {_reason(error)}") from None
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
-        """Compares what is at a URI with what was recorded, without the cache and all that is remembered.
+        """Compares what is at a URI now with what was recorded, without any cache.
 
-        A file is read and hashed; a server is asked, and its object not fetched. Raises as :meth:`open` does.
+        A file is read and hashed; of a server's object only the ETag or version is requested. Raises as
+        :meth:`open` does.
         """
         try:
             if uris.scheme_of(uri) == "file":
@@ -122,18 +123,18 @@ class Resolver:
             raise Unreachable(uri, printable(str(error))) from None
 
     def close(self) -> None:
-        """Forgets everything but the cached objects. No other call may be under way, and none comes after."""
+        """Closes all but the cached objects. No other call may be under way, or come after."""
         self._files.forget()
         self._stores.forget()
         self._cache.close()
 
-    def _kept(self, uri: str, size: int, checksum: bytes, name: bytes) -> int:
-        # Another thread may have brought it since this one looked.
+    def _fetch_into_cache(self, uri: str, size: int, checksum: bytes, name: bytes) -> int:
+        # Another thread may have fetched it meanwhile.
         if (fd := self._cache.open(name, size)) is not None:
             return fd
-        return self._bring(uri, size, checksum, name)
+        return self._fetch(uri, size, checksum, name)
 
-    def _bring(self, uri: str, size: int, checksum: bytes, name: bytes | None) -> int:
+    def _fetch(self, uri: str, size: int, checksum: bytes, name: bytes | None) -> int:
         meta = self._objects.head(uri, checksum)
         meta.check(uri, size, checksum)
         keep = name is not None and self._cache.fits(meta.size)

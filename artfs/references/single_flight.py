@@ -1,6 +1,7 @@
 """Work that several threads want at once, done once.
 
-Owns: who does it, who waits, and who is the last to leave. Must not know what the work is. Any thread.
+Owns: which thread does the work, which ones wait, and when the result is released. Must not know what the
+work is. Any thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 
 from artfs.errors import ArtfsError
 
-_LOOK = 0.2  # seconds between looks whether who waits still does
+_CHECK_EVERY = 0.2  # seconds between calls of a waiting thread's `check`
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -27,9 +28,9 @@ class _Call(Generic[T]):
 
 
 class SingleFlight(Generic[K, T]):
-    """At most one work a key is under way at any time; nothing is remembered once it has ended.
+    """Runs at most one call per key at a time; results are not kept once it has ended.
 
-    ``release`` is called with each result when the last of those who shared it has left its with block.
+    ``release`` is called with each result when the last thread that shares it has left its with block.
     """
 
     def __init__(self, release: Callable[[T], None] = lambda _: None) -> None:
@@ -39,44 +40,44 @@ class SingleFlight(Generic[K, T]):
 
     @contextlib.contextmanager
     def share(self, key: K, work: Callable[[], T], check: Callable[[], None] = lambda: None) -> Iterator[T]:
-        """Yields what ``work`` returned, here or in the thread that came first.
+        """Yields the result of ``work``, called here or by the thread that came first.
 
-        An ArtfsError refuses all who share the work. After any other exception (a signal hit the thread
-        that did it) those who waited do it themselves. Who waits calls `check` meanwhile, which ends that by
-        raising.
+        An ArtfsError is raised for all that share the work. After any other exception (a signal hit the
+        thread that did it) one of the waiting threads does the work. A waiting thread calls `check`, whose
+        exception ends the wait.
         """
         while True:
             with self._lock:
-                flight = self._calls.get(key)
-                first = flight is None
-                if flight is None:
-                    flight = self._calls[key] = _Call()
-                flight.users += 1
+                call = self._calls.get(key)
+                first = call is None
+                if call is None:
+                    call = self._calls[key] = _Call()
+                call.users += 1
             try:
                 if first:
-                    self._do(key, flight, work)
+                    self._do(key, call, work)
                 else:
-                    while not flight.done.wait(_LOOK):
+                    while not call.done.wait(_CHECK_EVERY):
                         check()
-                if flight.refusal is not None:
-                    raise flight.refusal.with_traceback(None)
-                if flight.results:
-                    yield flight.results[0]
+                if call.refusal is not None:
+                    raise call.refusal.with_traceback(None)
+                if call.results:
+                    yield call.results[0]
                     return
             finally:
                 with self._lock:
-                    flight.users -= 1
-                    last = not flight.users
+                    call.users -= 1
+                    last = not call.users
                 if last:
-                    for result in flight.results:
+                    for result in call.results:
                         self._release(result)
 
-    def _do(self, key: K, flight: _Call[T], work: Callable[[], T]) -> None:
+    def _do(self, key: K, call: _Call[T], work: Callable[[], T]) -> None:
         try:
-            flight.results.append(work())
+            call.results.append(work())
         except ArtfsError as error:
-            flight.refusal = error
+            call.refusal = error
         finally:
             with self._lock:
                 del self._calls[key]
-            flight.done.set()
+            call.done.set()

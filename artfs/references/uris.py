@@ -1,11 +1,11 @@
-"""How URIs are spelled, and what a look at one tells.
+"""The syntax of URIs, and the objects found at one.
 
-Owns: the schemes, what is legal after each, the names that follow from a URI. Must not know how bytes are
+Owns: the schemes, what is legal after each, the names that a URI implies. Must not know how bytes are
 fetched. Pure functions: any thread.
 
 ``file://`` is percent-encoded bytes (RFC 8089), and artfs records it in one canonical spelling. Keys of
-object stores are taken literally, as their own tools do: a ``%`` or ``?`` in one is itself, but that
-``?versionId=V`` at the end of an ``s3://`` names a version. ``http(s)://`` is recorded as it was given.
+object stores are literal, as in their own tools: ``%`` and ``?`` have no meaning, except that
+``?versionId=V`` at the end of an ``s3://`` URI names a version. ``http(s)://`` is recorded as it was given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artfs.errors import InvalidCommand, printable_uri
 
 SCHEMES = ("file", "http", "https", "s3", "gs", "az")
 BUCKETS = ("s3", "gs", "az")
-LONGEST = 65535  # what an entry of a tree holds
+LONGEST = 65535  # the most bytes that an entry of a tree can hold
 
 _KNOWN = ", ".join(f"{scheme}://" for scheme in (*SCHEMES, "artfs"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -30,11 +30,11 @@ _SAFE = "!$&'()*+,;=:@"  # RFC 3986, pchar; the unreserved ones are never quoted
 
 
 class FoundObject(NamedTuple):
-    """One object that a look at a URI found.
+    """One object at a URI.
 
     ``name`` is its path relative to the URI's directory, the last component for a single object.
     ``checksum`` is tagged text: a digest (``xxh128:...``) for ``file://``, ``etag:...`` or ``version:...``
-    elsewhere; it is empty where none was asked for, and where the server gives none.
+    elsewhere; it is empty if none was requested, or the server reports none.
     """
 
     name: bytes
@@ -44,17 +44,17 @@ class FoundObject(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """About so many bytes it takes."""
+        """About how many bytes it takes."""
         return 300 + len(self.name) + len(self.uri)
 
 
-#: Told, each time, how many bytes of memory a look is about to keep; what it raises ends the look. It must be
-#: no OSError, which would be taken for one of the place that is looked at.
+#: Called with each number of bytes of memory that a listing is about to take. Its exception ends the listing;
+#: it must not be an OSError, which would count as a failure to read the listed directory.
 ChargeMemory: TypeAlias = Callable[[int], None]
 
 
 def no_charge(_: int) -> None:
-    """For who may take as much as there is."""
+    """Does not limit the memory."""
 
 
 def scheme_of(uri: str) -> str:
@@ -62,9 +62,11 @@ def scheme_of(uri: str) -> str:
     scheme, separator, _ = uri.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in SCHEMES:
-        raise InvalidCommand(f"'{printable_uri(uri)}' can't be a reference: known are {_KNOWN}")
+        raise InvalidCommand(
+            f"'{printable_uri(uri)}' can't be a reference: it must begin with one of {_KNOWN}"
+        )
     if _CONTROL.search(uri):
-        raise InvalidCommand(f"'{printable_uri(uri)}' has control characters; write them as %0A and the like")
+        raise InvalidCommand(f"'{printable_uri(uri)}' has control characters; percent-encode them, as in %0A")
     try:
         size = len(uri.encode("utf-8", "surrogateescape" if scheme == "file" else "strict"))
     except UnicodeEncodeError:
@@ -75,7 +77,7 @@ def scheme_of(uri: str) -> str:
 
 
 def check(uri: str) -> None:
-    """Raises InvalidCommand for what can't be a reference."""
+    """Raises InvalidCommand for a URI that can't be a reference."""
     scheme = scheme_of(uri)
     if scheme == "file":
         file_path(uri)
@@ -87,7 +89,7 @@ def check(uri: str) -> None:
 
 def too_many(uri: str, most: int) -> InvalidCommand:
     return InvalidCommand(
-        f"{printable_uri(uri)} has more than {most} objects: refer to a part of it, or raise max_objects"
+        f"{printable_uri(uri)} has more than {most} objects: add a part of it, or raise max_objects"
     )
 
 
@@ -104,11 +106,11 @@ def file_path(uri: str) -> FilePath:
     if not slash or host.lower() not in ("", "localhost"):
         raise InvalidCommand(f"'{printable_uri(uri)}' must be file:///ABSOLUTE/PATH")
     if "?" in path or "#" in path:
-        raise InvalidCommand(f"'{printable_uri(uri)}': a ? or # of a path is written %3F or %23")
+        raise InvalidCommand(f"'{printable_uri(uri)}': write ? and # in a path as %3F and %23")
     raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
     parts = tuple(part for part in raw.split(b"/") if part not in (b"", b"."))
     if b"\0" in raw or b".." in parts:
-        raise InvalidCommand(f"'{printable_uri(uri)}' must have neither .. nor %00 in its path")
+        raise InvalidCommand(f"'{printable_uri(uri)}' has .. or %00 in its path, which is not allowed")
     return FilePath(parts, not parts or raw.endswith((b"/", b"/.")))
 
 
@@ -118,19 +120,19 @@ def file_uri(parts: tuple[bytes, ...]) -> str:
 
 
 def quoted(path: bytes) -> str:
-    """Returns a relative path as it stands in a URI: ASCII, percent-encoded."""
+    """Returns a relative path as a URI has it: ASCII, percent-encoded."""
     return "/".join(quote(part, safe=_SAFE) for part in path.split(b"/"))
 
 
 def names_object(uri: str, found: str) -> bool:
-    """Tells whether what a look at ``uri`` found is what it names itself, and not one of what is below."""
+    """Tells whether an object ``found`` at ``uri`` is the one that it names, and not one below it."""
     if scheme_of(uri) == "file":
         return found == file_uri(file_path(uri).parts)
     return found == uri
 
 
 class Key(NamedTuple):
-    """An object of a bucket; or a prefix, with the slash at its end, or empty for the whole bucket."""
+    """An object of a bucket; or a prefix, which ends in a slash or is empty for the whole bucket."""
 
     bucket: str
     key: str
@@ -139,39 +141,38 @@ class Key(NamedTuple):
 
 
 def bucket_key(uri: str) -> Key:
-    """Takes apart a URI of an object store; raises InvalidCommand."""
+    """Parses the URI of an object store; raises InvalidCommand."""
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise InvalidCommand(f"'{printable_uri(uri)}' has no legal name of a bucket behind ://")
+        raise InvalidCommand(f"'{printable_uri(uri)}' has no legal bucket name after ://")
     s3, version = scheme_of(uri) == "s3", ""
     if s3 and (named := _VERSION.search(key)):
         key, version = key[: named.start()], named[1]
     stem = key.removesuffix("/")
     parts = stem.split("/")
     if "\0" in stem or not {".", ".."}.isdisjoint(parts) or (key and not s3 and "" in parts):
-        empty = "" if s3 else "an empty, "
-        raise InvalidCommand(f"'{printable_uri(uri)}' names a key with {empty}a . or .. component")
+        components = ". or .." if s3 else "empty, . or .."
+        raise InvalidCommand(f"'{printable_uri(uri)}': its key must not have {components} components")
     prefix = stem != key or not key
     if version and prefix:
-        raise InvalidCommand(f"'{printable_uri(uri)}' names a version, and no object")
+        raise InvalidCommand(f"'{printable_uri(uri)}' names a version, but no object")
     return Key(bucket, key, prefix, version)
 
 
 def object_name(uri: str, path: str) -> bytes:
-    """Returns the name that the object gets in a tree, without empty components; raises InvalidCommand."""
+    """Returns an object's name in a tree, without empty components; raises InvalidCommand."""
     parts = [part for part in path.split("/") if part]
     if not parts or "\0" in path or path.endswith("/") or not {".", ".."}.isdisjoint(parts):
         raise InvalidCommand(
-            f"'{printable_uri(uri)}' can't stand in a tree:"
-            " its key has a . or .. component, or a slash at its end"
+            f"'{printable_uri(uri)}' can't be in a tree: its key has a . or .. component, or ends in a slash"
         )
     return "/".join(parts).encode()
 
 
 class Address(NamedTuple):
-    """An http address, cut so that one connection can serve many: ``path`` is what comes behind ``base``.
+    """An http address: ``path`` follows ``base``, for which one connection can serve many paths.
 
-    ``path`` is empty where only the whole address is sure to be sent as it was given.
+    ``path`` is empty if only a request for the whole address sends it unchanged.
     """
 
     base: str
@@ -179,7 +180,7 @@ class Address(NamedTuple):
 
 
 def http_address(uri: str) -> Address:
-    """Checks an address; raises InvalidCommand."""
+    """Parses an address; raises InvalidCommand."""
     try:
         parts = urlsplit(uri)
         legal = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -187,7 +188,7 @@ def http_address(uri: str) -> Address:
         legal = False
     if not legal:
         raise InvalidCommand(
-            f"'{printable_uri(uri)}' is no address: write {uri.partition(':')[0]}://HOST/PATH"
+            f"'{printable_uri(uri)}' is not a legal address: write {uri.partition(':')[0]}://HOST/PATH"
         )
     if _PLAIN_PATH.fullmatch(parts.path) and not ("?" in uri or "#" in uri):
         return Address(f"{parts.scheme}://{parts.netloc}", parts.path[1:])
@@ -195,7 +196,7 @@ def http_address(uri: str) -> Address:
 
 
 def http_name(uri: str) -> bytes:
-    """Returns the last component of an address's path, percent-decoded; the host where there is none."""
+    """Returns the last component of an address's path, percent-decoded; the host if there is none."""
     parts = urlsplit(uri)
     raw = unquote_to_bytes(parts.path.rstrip("/")).rpartition(b"/")[2]
     return (parts.hostname or "").encode() if raw in (b"", b".", b"..") or b"\0" in raw else raw

@@ -1,12 +1,12 @@
 """Blobs and tree pages by id: looked up, linked in, read, made durable.
 
 Owns: ``objects/`` of a volume, the choice of a blob's collision counter, the cache of pages. Must not know
-versions or pending trees. Any thread may call it, and any number of processes on one volume.
+versions or pending trees. Any thread and any number of processes may use one volume.
 
 Nothing that is linked or put is durable before :meth:`ObjectStore.sync`: after a crash an object may be
-missing, short or hold zeros. So no object is trusted because it is there. Whoever brings the same bytes
-again compares them with the stored ones, and replaces those if they don't match their name. After a flush
-that failed not even that is enough, since what compares may be in memory alone (``doubt``): then all is
+missing, short or hold zeros. So no object is trusted because it exists. A caller that stores the same bytes
+again compares them with the stored ones, and replaces those if they do not match their name. After a failed
+flush (:mod:`.failed_flush`) that is not enough, since the bytes compared may be in memory only: then all is
 written anew.
 """
 
@@ -38,7 +38,7 @@ _MAY_HAVE_HOLES = 1 << 20  # bytes
 # No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
 _LONGEST_PAGE = 512 << 20
 
-# What a page that is brought again is put in the place of.
+# A page that is stored again replaces one that can't be read for these reasons.
 _UNREADABLE = (
     errno.ENOENT,
     errno.ELOOP,
@@ -49,9 +49,9 @@ _UNREADABLE = (
     errno.EACCES,
 )
 
-# Where a hard link can't be had and a copy is as good: too many links to the inode (65,000 on ext4: the
-# *source* has them, in its pending tree), another filesystem or project quota, no links at all, or
-# fs.protected_hardlinks for a file of another user.
+# Where a hard link is impossible a copy is stored: too many links to the inode (65,000 on ext4: the *source*
+# has them, in its pending tree), another filesystem or project quota, a filesystem without links, or
+# fs.protected_hardlinks for another user's file.
 _COPY_INSTEAD = (errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS)
 
 
@@ -80,7 +80,7 @@ class ObjectStore:
         self._cached, self._cached_most = 0, cached_entries
 
     def close(self) -> None:
-        """Closes the store's descriptors. Nobody may be using it."""
+        """Closes the store's descriptors. No other call may be under way."""
         for fd in (self._objects_fd, self.blobs_fd, self.trees_fd, self._damaged_fd):
             os.close(fd)
 
@@ -91,14 +91,14 @@ class ObjectStore:
     # --- blobs
 
     def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
-        """Finds the id of a file's bytes, whose digest is given, and tells whether they are stored.
+        """Returns the id of a file's bytes, whose digest is given, and whether they are stored.
 
-        Stored means: compared byte by byte just now, or one inode. That is so for SHA-256 too: its digest
-        can be trusted, the disk can't. If the bytes differ, the stored blob is hashed. Is it damaged,
-        the answer is its id and "not stored", and :meth:`link` will replace it; is it sound, the two collide
-        and the next counter is tried.
+        Stored means: compared byte by byte just now, or the same inode. SHA-256 is no exception: its digests
+        can be trusted, the disk can't. If the bytes differ, the stored blob is hashed. If it is damaged,
+        its id is returned as not stored, and :meth:`link` replaces it; if it is sound, the two collide and
+        the next counter is tried.
 
-        In doubt nothing counts as stored.
+        After a failed flush nothing counts as stored.
         """
         counter = 0
         while True:
@@ -117,18 +117,19 @@ class ObjectStore:
     def link(self, blob: BlobId, dir_fd: int, name: bytes, *, fd: int | None = None) -> None:
         """Links the regular file at (``dir_fd``, ``name``) into the store, so that it *is* the blob.
 
-        The caller has hashed the file and no one writes it any more. ``fd``, if given, is that very file:
-        then it's known to be what was linked. Where a hard link can't be had, a copy is stored, and hashed.
-        A damaged blob of this id is replaced atomically. One that came meanwhile is fine if it has the same
-        bytes. Raises LostRace if it has not, or if the file is no longer what was hashed: resolve again.
+        The caller has hashed the file, and nobody writes it any more. ``fd``, if given, is that file opened:
+        then what was linked is checked to be the same inode. Where a hard link is impossible, a copy is
+        stored and hashed. A damaged blob of this id is replaced atomically; a sound one is kept if it has the
+        same bytes. Raises LostRace if it has others, or if the file is no longer what was hashed: resolve
+        again.
 
-        In doubt a copy is stored, whatever is there.
+        After a failed flush a copy is stored in any case.
         """
         path = blob_path(blob)
         durable.step("objects:link")
         try:
             if self.failed_flush.active:
-                raise OSError(errno.EXDEV, "a link would be to what may not be on the disk")
+                raise OSError(errno.EXDEV, "the file may not be on the disk")
             in_shard(
                 self.blobs_fd,
                 path,
@@ -147,12 +148,12 @@ class ObjectStore:
             found = os.stat(path, dir_fd=self.blobs_fd, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or (fd is not None and not _same_inode(found, os.fstat(fd))):
                 os.unlink(path, dir_fd=self.blobs_fd)
-                raise LostRace(f"the file to become {text(blob)} was replaced meanwhile")
+                raise LostRace(f"the file for blob {text(blob)} was replaced meanwhile")
         self._flush.add(self.blobs_fd, path)
         self._unmark(blob)
 
     def add_file(self, fd: int) -> BlobId:
-        """Stores a copy of a file that others may be writing: hashes exactly the bytes that are stored."""
+        """Stores a copy of a file that may be written meanwhile: hashes exactly the bytes that it stores."""
         with self._temp(self.blobs_fd) as (temp, temp_fd):
             copy_file(fd, temp_fd)
             while True:
@@ -166,13 +167,13 @@ class ObjectStore:
     def open_blob(self, blob: BlobId, size: int | None = None, *, known: Sequence[int] = ()) -> int:
         """Opens a blob for reading and returns the descriptor.
 
-        Descriptors of it that are `known` lead to it still when gc has taken its name.
+        If gc has removed its name, one of its `known` descriptors is opened again.
 
-        Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes. Its bytes are
-        not verified: see ``verified`` and :meth:`open_verified`. PermissionError if another user owns it.
+        Raises Damaged if it is missing, marked, no regular file, or not of ``size`` bytes; PermissionError if
+        another user owns it. Its bytes are not verified: see ``verified`` and :meth:`open_verified`.
         """
         if blob in self.damaged_blobs:
-            raise Damaged(f"blob {text(blob)}", "a check found other bytes than its digest says")
+            raise Damaged(f"blob {text(blob)}", "a check found that its bytes do not match its digest")
         try:
             fd = regular_files.open_regular(self.blobs_fd, blob_path(blob))
         except OSError as error:
@@ -186,11 +187,11 @@ class ObjectStore:
         return fd
 
     def blocks(self, entry: Entry, size: int) -> int:
-        """Returns st_blocks of an entry of `size` bytes: of a file how much is stored, for its holes.
+        """Returns st_blocks of an entry of `size` bytes: for a large file what is stored, so that holes show.
 
-        A small file is not looked for: its holes save a read or two, and a walk that finds it for the first
-        time would pay for the look, up to twice as much. Nothing is stored of a reference, but who reads it
-        (tar, cp) must not take all of it for a hole.
+        Small files count as full: their holes save a read or two, while the stat(2) of each would make the
+        first walk up to twice as long. References count as full, too: a program that reads one (tar, cp) must
+        not take it for a hole.
         """
         if isinstance(entry, FileEntry) and size >= _MAY_HAVE_HOLES:
             with contextlib.suppress(OSError):
@@ -198,7 +199,7 @@ class ObjectStore:
         return full_blocks(size)
 
     def open_verified(self, blob: BlobId, size: int | None = None) -> int:
-        """Opens a blob as :meth:`open_blob` does, and reads it first if it has to be verified."""
+        """Opens a blob as :meth:`open_blob` does, and verifies it first if necessary."""
         fd = self.open_blob(blob, size)
         try:
             if self.verified.needs_check(blob, fd):
@@ -209,17 +210,17 @@ class ObjectStore:
         return fd
 
     def replace_blob(self, blob: BlobId, fd: int) -> None:
-        """Puts a copy of a file in the place of a missing or damaged blob; its mark stays until it's durable.
+        """Replaces a missing or damaged blob by a copy of a file; the caller removes its mark after a sync.
 
-        Raises LostRace if the file's bytes are not those of the id, or the stored blob is sound and differs.
+        Raises LostRace if the file's bytes do not match the id, or the stored blob is sound and differs.
         """
         self._copy_in(blob, fd)
         self._flush.add(self.blobs_fd, blob_path(blob))
 
     def verify_blob(self, blob: BlobId) -> tuple[bytes | None, int, str]:
-        """Reads a whole blob: what digest it really has (None if it can't be read), its size, what is wrong.
+        """Reads a whole blob; returns its actual digest (None if it can't be read), its size, what is wrong.
 
-        The last is empty for a sound one. Marks make no difference.
+        The last is empty for a sound blob. Marks are ignored.
         """
         try:
             fd = regular_files.open_regular(self.blobs_fd, blob_path(blob))
@@ -233,12 +234,12 @@ class ObjectStore:
             return None, 0, f"it can't be read: {error.strerror}"
         finally:
             os.close(fd)
-        return digest, size, "" if digest == digest_of(blob) else "it has other bytes than its digest says"
+        return digest, size, "" if digest == digest_of(blob) else "its bytes do not match its digest"
 
     # --- pages of trees
 
     def put(self, tree: TreeId, data: bytes) -> None:
-        """Stores a page under the id its bytes have: ``put`` for ``model.tree``. Replaces a damaged page."""
+        """Stores a page under the id of its bytes: ``put`` for ``model.tree``. Replaces a damaged page."""
         path = tree_path(tree)
         durable.step("objects:put")
         try:
@@ -260,7 +261,7 @@ class ObjectStore:
         return tree
 
     def page(self, tree: TreeId) -> pages.Page:
-        """Returns a page, from the cache or read and verified. Raises Damaged."""
+        """Returns a page from the cache, or reads and verifies it. Raises Damaged."""
         with self._cache_lock:
             if (page := self._cache.get(tree)) is not None:
                 self._cache.move_to_end(tree)
@@ -275,45 +276,45 @@ class ObjectStore:
         return page
 
     def read_page(self, tree: TreeId) -> pages.Page:
-        """Reads and verifies a page past the cache. Raises Damaged."""
+        """Reads and verifies a page, without the cache. Raises Damaged."""
         what = f"tree {text(tree)}"
         try:
             data = durable.read(self.trees_fd, tree_path(tree), _LONGEST_PAGE)
         except OSError as error:
             raise file_error(error, what) from None
         if tree_id(self.algorithm, data) != tree:
-            raise Damaged(what, "it has other bytes than its digest says")
+            raise Damaged(what, "its bytes do not match its digest")
         return pages.decode(data, what)
 
     # --- both
 
     def begin(self) -> int:
-        """Returns what :meth:`sync` wants to know: to be called before anything is stored."""
+        """Returns ``since`` for :meth:`sync`. To be called before anything is stored."""
         self.failed_flush.refresh()
         return self.failed_flush.count
 
     def sync(self, *, since: int) -> None:
-        """Makes durable all that was linked, put or found stored before the call, by whichever thread.
+        """Makes durable all that was linked, put or found stored before the call, by any thread.
 
-        One syncfs(2) on ext4, xfs and btrfs, which takes the data of linked files along; elsewhere an
-        fsync of each file and each directory. Raises OSError: then nothing is known to be durable; if that
-        is what the disk said, there is doubt from then on.
+        On ext4, xfs and btrfs one syncfs(2), which includes the data of linked files; elsewhere an fsync of
+        each file and each directory. Raises OSError: then nothing is known to be durable, and a failed flush
+        is recorded if the disk reported it.
 
-        ``since`` is what :meth:`begin` gave the caller. Raises LostRace if doubt arose after that, also in
-        another process: the kernel tells each descriptor of an error once, so that another's flush may have
-        been told of the caller's bytes. What was stored is then to be stored again.
+        ``since`` is the result of :meth:`begin`. Raises LostRace if a flush has failed after that, also in
+        another process: the kernel reports an error once per descriptor, so that the other flush may have
+        received the error for the caller's bytes. The caller must store everything again.
         """
-        # One at a time: nobody succeeds between another's failure and the doubt that comes of it, and who
-        # finds nothing left to do has waited for who took it.
+        # One at a time: no call succeeds between the failure of another and its record, and a call that
+        # finds nothing to do has waited for the one that does it.
         with self._syncing:
             durable.step("objects:sync")
             self._flush.flush()
             self.failed_flush.refresh()
             if self.failed_flush.count != since:
-                raise LostRace("something could not be made durable meanwhile; store it again")
+                raise LostRace("a flush has failed meanwhile; store the files again")
 
     def blobs(self) -> Iterator[BlobId]:
-        """Yields the ids of all stored blobs, shard by shard. What comes or goes meanwhile may be missed."""
+        """Yields the ids of all stored blobs. May miss what is added or removed meanwhile."""
         for shard, name in scan(self.blobs_fd):
             with contextlib.suppress(ValueError):
                 digest, _, counter = name.partition("-")
@@ -327,21 +328,21 @@ class ObjectStore:
                 yield TreeId(self.algorithm.prefix + bytes.fromhex(shard + name))
 
     def blob_size(self, blob: BlobId) -> int | None:
-        """Returns the size of a blob's file, None if it is missing or no file."""
+        """Returns the size of a blob's file, None if it is missing or not a regular file."""
         return size_of(self.blobs_fd, blob_path(blob))
 
     def tree_size(self, tree: TreeId) -> int | None:
-        """Returns the size of a page's file, None if it is missing or no file."""
+        """Returns the size of a page's file, None if it is missing or not a regular file."""
         return size_of(self.trees_fd, tree_path(tree))
 
     def remove_blob(self, blob: BlobId) -> None:
-        """Removes a blob and its mark. Only gc may, under the exclusive lock."""
+        """Removes a blob and its mark. For gc only, under the exclusive lock."""
         durable.step("objects:unlink")
         os.unlink(blob_path(blob), dir_fd=self.blobs_fd)
         self._unmark(blob)
 
     def remove_tree(self, tree: TreeId) -> None:
-        """Removes a page. Only gc may, under the exclusive lock."""
+        """Removes a page. For gc only, under the exclusive lock."""
         durable.step("objects:unlink")
         os.unlink(tree_path(tree), dir_fd=self.trees_fd)
         with self._cache_lock:
@@ -349,8 +350,8 @@ class ObjectStore:
                 self._cached -= len(page) + 1
 
     def sweep_temps(self, *, any_age: bool = False, dry_run: bool = False) -> int:
-        """Removes temps that were left behind; all of them for who holds the exclusive lock."""
-        # Temps stand only here, never in the shards.
+        """Removes temps that were left behind; with ``any_age`` all, for the holder of the exclusive lock."""
+        # Temps are only here, never in the shards.
         return sum(
             durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) for fd in (self.blobs_fd, self.trees_fd)
         )
@@ -358,7 +359,7 @@ class ObjectStore:
     # --- within
 
     def _compare(self, blob: BlobId, fd: int) -> bool | None:
-        """True: stored with the bytes of ``fd``. False: missing or damaged. None: sound, of other bytes."""
+        """Returns True if stored with the bytes of ``fd``, False if missing or damaged, None if others."""
         path = blob_path(blob)
         try:
             found = os.stat(path, dir_fd=self.blobs_fd, follow_symlinks=False)
@@ -369,7 +370,7 @@ class ObjectStore:
             return True
         if not stat.S_ISREG(found.st_mode):
             return False
-        if found.st_size == given.st_size == 0:  # as many as there are, and no two differ
+        if found.st_size == given.st_size == 0:  # all empty files are equal
             return True
         try:
             stored = regular_files.open_regular(self.blobs_fd, path)
@@ -381,7 +382,7 @@ class ObjectStore:
                     return True
                 failed = None
             except OSError as error:
-                failed = error  # whose? the stored file's, if it can't be hashed either
+                failed = error  # of the stored file, if it can't be hashed either
             try:
                 sound = self.hash_fd(stored) == digest_of(blob)
             except OSError:
@@ -393,11 +394,11 @@ class ObjectStore:
             os.close(stored)
 
     def _link_over(self, blob: BlobId, path: bytes, dir_fd: int, name: bytes, fd: int | None) -> None:
-        """Links to an id that is there: compares, and replaces what is damaged."""
+        """Links to an id that exists: compares, and replaces a damaged blob."""
         with _source(dir_fd, name, fd) as source:
             state = self._compare(blob, source)
             if state is None:
-                raise LostRace(f"another file became {text(blob)} meanwhile")
+                raise LostRace(f"blob {text(blob)} was stored with other bytes meanwhile")
             if state:
                 return
             temp = durable.temp_name()
@@ -411,27 +412,28 @@ class ObjectStore:
             try:
                 linked = os.stat(temp, dir_fd=self.blobs_fd, follow_symlinks=False)
                 if not _same_inode(linked, os.fstat(source)):
-                    raise LostRace(f"the file to become {text(blob)} was replaced meanwhile")
+                    raise LostRace(f"the file for blob {text(blob)} was replaced meanwhile")
                 os.rename(temp, path, src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
             finally:
-                # Also after a rename: between two names of one inode it does nothing (POSIX).
+                # Also after the rename, which does nothing between two names of one inode (POSIX).
                 regular_files.unlink_quietly(self.blobs_fd, temp)
 
     def _copy_in(self, blob: BlobId, source: int) -> None:
-        """Stores a copy under an id that is missing or damaged, after a look at the copy's digest."""
+        """Stores a copy under an id that is missing or damaged, after it has hashed the copy."""
         with self._temp(self.blobs_fd) as (temp, fd):
             copy_file(source, fd, share=not self.failed_flush.active)
             if self.hash_fd(fd) != digest_of(blob):
                 if self.failed_flush.active:
-                    raise Damaged(f"a file to become {text(blob)}", "it reads other bytes than were written")
-                raise LostRace(f"the file to become {text(blob)} was changed while it was copied")
+                    why = "it reads other bytes than were written"
+                    raise Damaged(f"the file for blob {text(blob)}", why)
+                raise LostRace(f"the file for blob {text(blob)} was changed while it was copied")
             if self._compare(blob, fd) is None:
-                raise LostRace(f"another file became {text(blob)} meanwhile")
+                raise LostRace(f"blob {text(blob)} was stored with other bytes meanwhile")
             move_in(self.blobs_fd, temp, blob_path(blob))
 
     @contextlib.contextmanager
     def _temp(self, dir_fd: int) -> Iterator[tuple[bytes, int]]:
-        """Yields a new empty file, name and descriptor; removes the name at the end if it is still there."""
+        """Yields the name and descriptor of a new empty file; removes the name at the end if it exists."""
         name = durable.temp_name()
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
         try:

@@ -50,7 +50,7 @@ class VerifiedBlobs:
             hasher.update(data)
             digest = hasher.digest()
         if digest != digest_of(blob):
-            raise Damaged(f"blob {text(blob)}", "it has other bytes than its digest says")
+            raise Damaged(f"blob {text(blob)}", "its bytes do not match its digest")
         with self._lock:
             self._known[blob] = state
             self._known.move_to_end(blob)

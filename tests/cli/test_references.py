@@ -108,7 +108,7 @@ def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None
     assert len(cli.json("refer", f"{name}/job")) == 1
     os.chmod(outside / "one", 0o600)
     if cli.mounted and os.geteuid() == 0:
-        assert "not everybody may read it" in cli.refused("refer", f"{name}/job", uri, "closed")
+        assert "not every user may read it" in cli.refused("refer", f"{name}/job", uri, "closed")
 
 
 def test_a_file_that_changes_while_it_is_copied(

@@ -141,4 +141,4 @@ def test_damage_is_told_as_without_a_mount(damaged: DamagedVolume, version: Path
 
     mounted = told(open_client(damaged.point), tmp_path / "mounted")
     assert mounted == told(DirectClient(Volume.open(damaged.volume)), tmp_path / "direct")
-    assert mounted[0][1]["why"] == "it has other bytes than its digest says"
+    assert mounted[0][1]["why"] == "its bytes do not match its digest"

@@ -117,9 +117,9 @@ def test_what_is_closed_in_a_version_is_not_opened_by_a_reference(
         with fails(errno.EIO):
             (job / "early").read_text()
     for uri in (f"artfs://{other.name}:v0/dir/secret", f"artfs://{other.name}:latest/dir/secret"):
-        assert "not everybody may" in refused(job, f"late {uri}", errno.EIO)
+        assert "not every user may" in refused(job, f"late {uri}", errno.EIO)
     if closed != "file":
-        assert "not everybody may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
+        assert "not every user may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
 
 
 def test_the_xattr_is_nobody_s_business(model: Path, job: Path, outside: Path) -> None:

@@ -494,7 +494,7 @@ def no_collection_to_refer_to(name: str) -> None:
 
 @raises(
     ValueError,
-    "uri: file://{cwd}/d has more than 2 objects: refer to a part of it, or raise max_objects",
+    "uri: file://{cwd}/d has more than 2 objects: add a part of it, or raise max_objects",
 )
 def more_references_than_wanted(name: str) -> None:
     for number in range(3):

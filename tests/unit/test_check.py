@@ -74,7 +74,7 @@ def test_each_damage_names_every_path(volume: Volume) -> None:
     report = run(volume, first, second, third)
     assert touched(report) == [("blob", ["m/v0:copy", "m/v0:d/w", "m/v1:deep/er/w"])]
     assert report.findings[0].id == text(blob)
-    assert "other bytes" in report.findings[0].why
+    assert "do not match" in report.findings[0].why
     assert not report.sound
     volume.blob_file(blob).unlink()
     assert "missing" in run(volume, first).findings[0].why

@@ -266,7 +266,7 @@ def test_pages_are_verified_and_replaced(volume: Volume) -> None:
     file = volume.path / "objects/trees" / tree_path(root.tree).decode()
     good = file.read_bytes()
     assert set(volume.store.trees()) == {root.tree, *(e.tree for e in page.items if hasattr(e, "tree"))}
-    for bad, why in ((good[:-1], "other bytes"), (b"", "other bytes"), (None, "missing")):
+    for bad, why in ((good[:-1], "do not match"), (b"", "do not match"), (None, "missing")):
         file.unlink()
         if bad is not None:
             file.write_bytes(bad)

@@ -379,7 +379,7 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
         return result
 
     monkeypatch.setattr(regular_files, "hash_and_size", write)
-    with pytest.raises(Unreachable, match="changed while it is read"):
+    with pytest.raises(Unreachable, match="it is being changed"):
         remote.list_objects(uri_of(path))
     monkeypatch.setattr(regular_files, "hash_and_size", measure)
     with pytest.raises(Changed):
@@ -395,7 +395,7 @@ def test_what_is_no_file_is_refused_without_being_opened(place: Path, world_read
     os.mkfifo(place / "fifo", 0o644)  # opening it would wait for a writer
     (place / "loop").symlink_to("loop")
     for name, why in {
-        "link": "a symlink; name what it leads to",
+        "link": "a symlink; use the path of its target",
         "dir": "it is a directory",
         "fifo": "it is a fifo",
         "loop/x": "too many symlinks",
@@ -535,7 +535,7 @@ def test_careful_reads_only_files_that_everybody_may_read(place: Path, mode: int
         lambda: remotes(world_readable_only=True).open(uri_of(path), 4, b""),
         lambda: remotes(world_readable_only=True).verify(uri_of(path), 4, tag(b"data")),
     ):
-        with pytest.raises(Unreachable, match="not everybody may read it"):
+        with pytest.raises(Unreachable, match="not every user may read it"):
             action()
     path.chmod(0o444)
     assert read(remotes(world_readable_only=True), uri_of(path), 4) == b"data"
@@ -548,13 +548,13 @@ def test_careful_passes_only_directories_that_everybody_may_pass(place: Path, mo
     (place / "top").chmod(mode)
     remote = remotes(world_readable_only=True)
     for uri in (uri_of(path), uri_of(place / "link/a")):
-        with pytest.raises(Unreachable, match="not everybody may read it"):
+        with pytest.raises(Unreachable, match="not every user may read it"):
             remote.open(uri, 4, b"")
-    with pytest.raises(Unreachable, match="not everybody"):
+    with pytest.raises(Unreachable, match="not every user"):
         remote.list_objects(uri_of(place))
     (place / "top").chmod(0o711)
     assert read(remote, uri_of(path), 4) == b"data"
-    with pytest.raises(Unreachable, match="not everybody may list it"):
+    with pytest.raises(Unreachable, match="not every user may list it"):
         remote.list_objects(uri_of(place))
 
 
@@ -584,7 +584,7 @@ def test_careful_leaves_pseudo_files_alone() -> None:
 
 
 def test_pseudo_files_have_no_size_that_could_be_recorded() -> None:
-    with pytest.raises(Unreachable, match="changed while it is read"):
+    with pytest.raises(Unreachable, match="it is being changed"):
         remotes().list_objects("file:///proc/version")
 
 

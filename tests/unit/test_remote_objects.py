@@ -31,7 +31,7 @@ from artfs.store import durable
 from tests.local_server import LocalServer, Quiet
 from tests.unit.test_remote_cache import together
 
-QUICK = Timeouts(connect=2, silence=0.3, answer=2, transfer=20, grace=10, retries=1, retry_for=2)
+QUICK = Timeouts(connect=2, read=0.3, answer=2, transfer=20, rate_after=10, retries=1, retry_for=2)
 
 
 @dataclass
@@ -296,7 +296,7 @@ def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Resolver) -> N
 
 def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
     uri = web.put("/a", Item(bytes(100_000), pause=0.02))
-    timeouts = Timeouts(silence=5, grace=0.1, pace=1_000_000, retries=0)
+    timeouts = Timeouts(read=5, rate_after=0.1, min_rate=1_000_000, retries=0)
     with opened(cache, timeouts=timeouts) as remote, pytest.raises(Unreachable, match="too slowly"):
         remote.open(uri, 100_000, b"etag:one")
 
@@ -312,7 +312,7 @@ def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
         (Item(status=799), "799"),
         (Item(status=302, headers={"Location": "file:///etc/passwd"}), "302 Found"),
         (Item(status=302, headers={"Location": "ftp://127.0.0.1/SECRET"}), "another scheme than http"),
-        (Item(length=False), "doesn't tell its size"),
+        (Item(length=False), "does not report its size"),
     ],
 )
 def test_what_a_server_refuses(web: Web, remote: Resolver, item: Item, why: str) -> None:
@@ -398,9 +398,9 @@ def test_one_transfer_serves_all_who_open_at_once(web: Web, cache: Path, kind: s
     data = os.urandom(200_000)
     uri = web.put("/a", Item(data, before=until(go)))
     limit = 1000 if kind == "too large" else 1 << 20
-    timeouts = Timeouts(silence=10)
+    timeouts = Timeouts(read=10)
     with opened(None if kind == "no cache" else cache, limit=limit, timeouts=timeouts) as remote:
-        results = together(remote._coming, 8, lambda: read(remote, uri, len(data), b"etag:one"), go.set)
+        results = together(remote._fetching, 8, lambda: read(remote, uri, len(data), b"etag:one"), go.set)
         assert results == [data] * 8
         assert web.log == ["HEAD /a", "GET /a"]
         assert len(list(cache.iterdir())) == (kind == "kept")
@@ -409,7 +409,7 @@ def test_one_transfer_serves_all_who_open_at_once(web: Web, cache: Path, kind: s
 def test_one_failure_is_that_of_all_who_open_at_once(web: Web, remote: Resolver) -> None:
     go = threading.Event()
     uri = web.put("/a", Item(status=404, before=until(go, 0.2)))
-    results = together(remote._coming, 8, lambda: remote.open(uri, 4, b"etag:one"), go.set)
+    results = together(remote._fetching, 8, lambda: remote.open(uri, 4, b"etag:one"), go.set)
     assert all(isinstance(result, Unreachable) for result in results)
     assert web.log == ["HEAD /a"]
 
@@ -418,7 +418,7 @@ def test_different_objects_do_not_wait_for_each_other(web: Web, cache: Path) -> 
     go = threading.Event()
     slow = web.put("/slow", Item(before=until(go)))
     quick = web.put("/quick", Item())
-    with opened(cache, timeouts=Timeouts(silence=10)) as remote:
+    with opened(cache, timeouts=Timeouts(read=10)) as remote:
         waiting = threading.Thread(target=lambda: read(remote, slow, 4, b"etag:one"))
         waiting.start()
         assert read(remote, quick, 4, b"etag:one") == b"data"

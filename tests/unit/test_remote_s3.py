@@ -16,7 +16,7 @@ from tests.s3_server import S3Server, environment, s3_server
 
 _numbers = itertools.count(1)
 
-QUICK = Timeouts(connect=2, silence=5, answer=5, retries=0)
+QUICK = Timeouts(connect=2, read=5, answer=5, retries=0)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_profile_that_is_nowhere(bucket: str, remote: Resolver, monkeypatch: p
     [
         ("http://127.0.0.1:1", "connection refused"),
         ("http://no.such.host.invalid", "the name of its server is not known"),
-        ("no address", "is no address"),
+        ("no address", "is not a legal address"),
     ],
 )
 def test_servers_that_cannot_be_reached(
@@ -168,10 +168,10 @@ def test_a_key_that_no_tree_can_hold_is_named(
     key: str, server: S3Server, bucket: str, remote: Resolver
 ) -> None:
     server.put(bucket, key)
-    with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' can't stand in a tree"):
+    with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' can't be in a tree"):
         remote.list_objects(f"s3://{bucket}/set/")
     if not key.endswith("/"):
-        with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}' names a key with a"):
+        with pytest.raises(InvalidCommand, match=f"'s3://{bucket}/{key}': its key must not have"):
             remote.list_objects(f"s3://{bucket}/{key}")
 
 
