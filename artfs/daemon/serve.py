@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from artfs.store.locks import Held
 from artfs.store.owners import Owner, this_process
 from artfs.vfs.view import View
 from artfs.volume.volume import Volume
-from artfs.volume.volume_references import SCHEMES
+from artfs.volume.volume_references import SCHEMES, ReferencePolicy
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +57,18 @@ def serve_volume(
     log_rate_limit.install()
     descriptors.raise_limit()  # recovery holds some for each pending version
     again = supervised is not None and supervised.restarts > 0
-    with Volume.open(volume_path, serve=True) as volume, _own(volume, mountpoint, patient=again):
+    # A daemon of an ordinary user, too, may read more than the users whom it admits.
+    policy = ReferencePolicy(schemes, world_readable_only=os.geteuid() == 0 or options.allow_other)
+    with (
+        Volume.open_to_serve(volume_path, policy, verify_all=verify) as volume,
+        _own(volume, mountpoint, patient=again),
+    ):
         volume.upgrade()
         if not options.read_only:
             for finding in volume.layout.check_filesystem():
                 if finding.state == "limited":
                     log.info("the filesystem of %s: %s: %s", volume_path, finding.need, finding.why)
             volume.recover(alone=True)
-        volume.references.schemes = schemes
-        if verify:
-            volume.store.verified.largest = sys.maxsize
         notifier = Notifier()
         view = View(
             volume,
@@ -77,8 +78,6 @@ def serve_volume(
             supervised=supervised.now if supervised else lambda: False,
             restarts=supervised.restarts if supervised else 0,
         )
-        # A daemon of an ordinary user, too, may read more than the users whom it admits.
-        volume.references.world_readable_only = view.as_root or options.allow_other
         operations = Operations(view, notifier)
         trace_if_asked(operations, notifier)
         log.info("mounting %s at %s", volume_path, mountpoint)

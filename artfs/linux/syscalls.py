@@ -1,8 +1,8 @@
 """Linux system calls that Python's ``os`` lacks.
 
-Owns: the ctypes signatures and the constants. Must not know what the calls are used for.
-Any thread may call it; the calls release the GIL. Names are bytes, directories are descriptors, and a
-failure is an ``OSError`` with the kernel's errno.
+Owns: the ctypes signatures and the constants. Must not know what the calls are used for. Any thread may call
+it; the calls release the GIL. Names are bytes, directories are descriptors, and a failure is an ``OSError``
+with the kernel's errno.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
-# _IOW(0x94, 9, int); not so on mips, powerpc and sparc, which have no reflink here.
+# _IOW(0x94, 9, int); mips, powerpc and sparc have other numbers, so that reflink fails there.
 _FICLONE = 0x40049409
 
 # f_type of statfs(2), from linux/magic.h
@@ -46,7 +46,7 @@ def _renameat2_number() -> int:
 def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
     """Renames with RENAME_NOREPLACE or RENAME_EXCHANGE.
 
-    Raises EINVAL where the filesystem has no such rename (NFS), ENOSYS where the kernel has none.
+    Raises EINVAL if the filesystem does not support it (NFS), ENOSYS if the kernel does not.
     """
     if hasattr(_libc, "renameat2"):
         result = _libc.renameat2(src_dir, src, dst_dir, dst, ctypes.c_uint(flags))
@@ -59,16 +59,16 @@ def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) ->
 
 
 def syncfs(fd: int) -> None:
-    """Writes back the whole filesystem that holds ``fd``.
+    """Writes back the whole filesystem of ``fd``.
 
-    Raises EIO also for a writeback error that any file of it had since ``fd`` was opened (Linux 5.8).
+    Also raises EIO for a write-back error of any of its files since ``fd`` was opened (Linux 5.8).
     """
     if _libc.syncfs(fd) != 0:
         _raise()
 
 
 def filesystem_type(fd: int) -> int:
-    """Returns statfs(2)'s f_type of the filesystem that holds ``fd``."""
+    """Returns statfs(2)'s f_type of the filesystem of ``fd``."""
     buffer = (ctypes.c_long * 64)()  # struct statfs has 120 bytes on 64 bit; f_type comes first
     if _libc.fstatfs(fd, buffer) != 0:
         _raise()
@@ -85,27 +85,27 @@ def _timespecs(atime_ns: int | None, mtime_ns: int | None) -> ctypes.Array[_Time
 def utimensat(
     dir_fd: int, name: bytes, atime_ns: int | None, mtime_ns: int | None, *, follow: bool = False
 ) -> None:
-    """Sets times in nanoseconds; None leaves that one as it is."""
+    """Sets times in nanoseconds; None leaves a time unchanged."""
     flags = 0 if follow else AT_SYMLINK_NOFOLLOW
     if _libc.utimensat(dir_fd, name, _timespecs(atime_ns, mtime_ns), flags) != 0:
         _raise(name)
 
 
 def touch(dir_fd: int) -> None:
-    """Sets a directory's mtime to the present as the kernel counts it, which is what changes of names get."""
+    """Sets a directory's mtime to the kernel's present time, as a change of names does."""
     times = (_Timespec * 2)(_Timespec(0, UTIME_OMIT), _Timespec(0, UTIME_NOW))
     if _libc.utimensat(dir_fd, b".", times, 0) != 0:
         _raise()
 
 
 def futimens(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-    """Sets the times of an open file in nanoseconds; None leaves that one as it is."""
+    """Sets the times of an open file in nanoseconds; None leaves a time unchanged."""
     if _libc.futimens(fd, _timespecs(atime_ns, mtime_ns)) != 0:
         _raise()
 
 
 def reflink(dst_fd: int, src_fd: int) -> bool:
-    """Makes ``dst_fd`` share all of ``src_fd``'s extents; False where that can't be done."""
+    """Makes ``dst_fd`` share all extents of ``src_fd``; returns False if that is not possible."""
     try:
         fcntl.ioctl(dst_fd, _FICLONE, src_fd)
     except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
 from artfs.sdk.listing import Listing
-from artfs.volume.volume_references import uri_of
+from artfs.volume.version_references import uri_of
 
 if TYPE_CHECKING:
     from artfs.sdk.reading import Reading

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from artfs.store.documents import file_error
 from artfs.store.failed_flush import FailedFlush
 from artfs.store.flush import Flush
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
-from artfs.store.verified_blobs import VerifiedBlobs
+from artfs.store.verified_blobs import LARGEST, VerifiedBlobs
 
 _MAY_HAVE_HOLES = 1 << 20  # bytes
 # No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
@@ -63,14 +64,21 @@ def full_blocks(size: int) -> int:
 class ObjectStore:
     """The objects of one volume. It keeps descriptors of its own; ``root_fd`` may be closed."""
 
-    def __init__(self, root_fd: int, algorithm: Algorithm, *, cached_entries: int = 200_000) -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        algorithm: Algorithm,
+        *,
+        cached_entries: int = 200_000,
+        verify_all: bool = False,
+    ) -> None:
         self.algorithm = algorithm
         self._objects_fd = durable.open_directory(root_fd, layout.OBJECTS)
         self.blobs_fd = durable.open_directory(root_fd, layout.BLOBS)
         self.trees_fd = durable.open_directory(root_fd, layout.TREES)
         self._damaged_fd = durable.open_directory(root_fd, layout.DAMAGED)
         self.damaged_blobs = DamagedBlobs(self._damaged_fd)
-        self.verified = VerifiedBlobs(algorithm)
+        self.verified = VerifiedBlobs(algorithm, largest=sys.maxsize if verify_all else LARGEST)
         self.reader = TreeReader(self.page)
         self.failed_flush = FailedFlush(self._objects_fd)
         self._syncing = threading.Lock()

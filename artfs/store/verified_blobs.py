@@ -26,17 +26,16 @@ _State = tuple[int, int, int, int]
 class VerifiedBlobs:
     """The blobs of one store that were verified, up to a number of them."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        self._algorithm = algorithm
-        #: Blobs of up to so many bytes are verified before they are read.
-        self.largest = LARGEST
+    def __init__(self, algorithm: Algorithm, *, largest: int = LARGEST) -> None:
+        """Blobs of up to ``largest`` bytes are verified before they are read."""
+        self._algorithm, self._largest = algorithm, largest
         self._known: OrderedDict[BlobId, _State] = OrderedDict()
         self._lock = threading.Lock()
 
     def needs_check(self, blob: BlobId, fd: int) -> bool:
         """Tells whether an open blob must be verified before its bytes are used."""
         state = _state(fd)
-        return 0 < state[1] <= self.largest and self._known.get(blob) != state
+        return 0 < state[1] <= self._largest and self._known.get(blob) != state
 
     def check(self, blob: BlobId, fd: int, data: bytes | memoryview | None = None) -> None:
         """Compares an open blob with its digest. `data`, if given, is all of its bytes. Raises Damaged."""

@@ -94,7 +94,7 @@ class View:
         self.started = time.time()
         self.supervised, self.restarts = supervised, restarts
         self.stopping = False
-        self.as_root = volume.references.world_readable_only = os.geteuid() == 0
+        self.as_root = os.geteuid() == 0
         self._mount_context = MountContext(self.pending, volume.references, self.as_root, write_cache)
         # Weak: a root goes once the kernel has forgotten it, and with it the descriptors of its tree.
         self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()

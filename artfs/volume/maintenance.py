@@ -1,7 +1,7 @@
-"""Maintenance of a volume: whether it is sound, and what nothing needs any more.
+"""Maintenance of a volume: check and gc over everything in it.
 
-Owns what counts as needed and as a problem, over all rooms that keep something. Blocking; any thread may
-call it, beside daemons and seals.
+Owns what counts as needed and as a problem, in all parts of a volume. Blocking; any thread may call it,
+beside daemons and seals.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from artfs.volume.volume_references import References
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """What is to be looked after; all of it is the caller's."""
+    """The parts of a volume, which the caller closes."""
 
     layout: Layout
     store: ObjectStore
@@ -58,10 +58,10 @@ class Maintenance:
         """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
 
         def roots() -> Iterator[check.Root]:
-            # Patches first: one that is sealed meanwhile is then seen as a version.
+            # Patches first: one that is sealed meanwhile is then found as a version.
             for collection, name in self._readable_pending():
                 label = f"{collection.name}/{printable(name)}"
-                with contextlib.suppress(Damaged):  # told among its problems
+                with contextlib.suppress(Damaged):  # reported among its problems
                     yield from ((label, tree) for tree in self._trees_below(collection, name))
             for collection, record in self.sound_records():
                 yield f"{collection.name}:{record.version}", record.root.entry()
@@ -80,7 +80,7 @@ class Maintenance:
         return report
 
     def _problems(self) -> Iterator[Damaged]:
-        """Yields what is wrong with all that is no object."""
+        """Yields what is wrong with everything except objects."""
         yield from self.catalog.problems()
         for collection in self.catalog.collections():
             with contextlib.suppress(CollectionNotFound):
@@ -106,7 +106,7 @@ class Maintenance:
                 return found if opened.stands_in(fd) else []
 
     def check_references(self, *, progress: gc.Progress = gc.no_progress) -> list[Finding]:
-        """Compares what references stand for with what was recorded; returns what is wrong, a URI each."""
+        """Compares the bytes of references with what was recorded; returns a finding for each bad URI."""
         where: dict[ReferenceEntry, list[Touched]] = {}
         for collection, record in self.sound_records():
             for path, entry in manifest.walk(self.store.reader, record.root.entry()):
@@ -127,7 +127,7 @@ class Maintenance:
     def preview_gc(
         self, gone: Container[tuple[str, str | bytes]] = (), *, progress: gc.Progress = gc.no_progress
     ) -> gc.Collected:
-        """Tells what :meth:`gc` would remove, and removes nothing. Raises as that does.
+        """Returns what :meth:`gc` would remove. Raises as that does.
 
         `gone` are versions (by name) and pending versions (by id) of collections that count as removed.
         """
@@ -138,7 +138,7 @@ class Maintenance:
     def gc(self, *, progress: gc.Progress = gc.no_progress) -> gc.Collected:
         """Removes what no version and no pending version needs. Safe beside daemons and seals.
 
-        Raises :class:`~artfs.errors.Damaged`, and has removed no object, if what is needed can't be known.
+        Raises :class:`~artfs.errors.Damaged`, and has removed no object, if it can't tell what is needed.
         """
 
         def pending() -> bool:
@@ -151,13 +151,13 @@ class Maintenance:
         return collected
 
     def _needed_trees(self, gone: Container[tuple[str, str | bytes]] = ()) -> list[TreeId]:
-        """Lists the roots of all versions, and of what pending versions lie over and are patches of.
+        """Lists the roots of all versions, and of the bases of pending versions.
 
-        Raises :class:`~artfs.errors.Damaged` where something may hold more that can't be read.
+        Raises :class:`~artfs.errors.Damaged` if something that may need more objects can't be read.
         """
         for stranger in self.catalog.strangers():
             raise stranger
-        # Pending ones first: one that is sealed meanwhile is then seen as a version.
+        # Pending ones first: one that is sealed meanwhile is then found as a version.
         found = [
             tree
             for collection, name in self._all_pending()
@@ -173,8 +173,8 @@ class Maintenance:
         return found
 
     def _trees_below(self, collection: Collection, name: bytes) -> set[TreeId]:
-        """Returns what a pending version lies over and is a patch of; nothing if it isn't there any more."""
-        # From the files, not from what this process knows: another one may have rebased it.
+        """Returns the base and the lower tree of a pending version; nothing if it no longer exists."""
+        # From the files, not from this process's memory: another process may have rebased it.
         found = set()
         removed = contextlib.suppress(DraftNotFoundError, CollectionNotFound)
         with removed, self._pending_root(collection, name) as root:
@@ -185,7 +185,7 @@ class Maintenance:
         return found
 
     def sound_records(self) -> Iterator[tuple[Collection, VersionRecord]]:
-        # What is left out is told among the collection's problems.
+        # Damaged ones are reported among the collection's problems.
         for collection in self.catalog.collections():
             numbers: list[int] = []
             with contextlib.suppress(Damaged, CollectionNotFound):
@@ -194,18 +194,15 @@ class Maintenance:
                 with contextlib.suppress(Damaged, VersionNotFound, CollectionNotFound):
                     yield collection, collection.record(number)
 
-    def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
+    def _all_pending(self, *ignored: type[ArtfsError]) -> Iterator[tuple[Collection, bytes]]:
         for collection in self.catalog.collections():
-            names_: list[bytes] = []
-            # Told among the collection's problems; or it was removed just now.
-            with contextlib.suppress(Damaged, CollectionNotFound):
-                names_ = pending_names(collection)
-            yield from ((collection, name) for name in names_)
+            names: list[bytes] = []
+            with contextlib.suppress(CollectionNotFound, *ignored):
+                names = pending_names(collection)
+            yield from ((collection, name) for name in names)
 
-    def _all_pending(self) -> Iterator[tuple[Collection, bytes]]:
-        for collection in self.catalog.collections():
-            with contextlib.suppress(CollectionNotFound):
-                yield from ((collection, name) for name in pending_names(collection))
+    def _readable_pending(self) -> Iterator[tuple[Collection, bytes]]:
+        return self._all_pending(Damaged)  # which is reported among the collection's problems
 
     def _pending_roots(self) -> Iterator[int]:
         for collection, name in self._all_pending():

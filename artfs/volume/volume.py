@@ -54,7 +54,7 @@ from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.volume.maintenance import Maintenance
 from artfs.volume.pending_trees import PendingTrees, is_decided, pending_names
-from artfs.volume.volume_references import References, describe_reference
+from artfs.volume.volume_references import ALL_REFERENCES, ReferencePolicy, References, describe_reference
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +65,18 @@ _PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a vers
 class Volume:
     """An open volume. Close it, or use it in a ``with`` statement."""
 
-    def __init__(self, opened: Layout) -> None:
+    def __init__(
+        self, opened: Layout, policy: ReferencePolicy = ALL_REFERENCES, *, verify_all: bool = False
+    ) -> None:
         self.layout = opened
         self.path = Path(opened.path)
-        self.store = ObjectStore(opened.fd, opened.algorithm)
+        self.store = ObjectStore(opened.fd, opened.algorithm, verify_all=verify_all)
         self.catalog = Catalog(opened.fd)
         self.trees = PendingTrees(opened, self.store, self.catalog)
         self._runs_fd = opened.open_directory(layout.RUNS)
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
-        self.references = References(opened.fd, self.store, self.catalog.collection)
+        self.references = References(opened.fd, self.store, self.catalog.collection, policy)
         self.maintenance = Maintenance(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()
 
@@ -86,17 +88,30 @@ class Volume:
         return volume
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, serve: bool = False) -> Volume:
-        """Opens a volume, and brings one of an older format to the present one, where it can be written.
+    def open(cls, path: str | os.PathLike[str]) -> Volume:
+        """Opens a volume; upgrades one of an older format to the present one, if it can be written.
 
-        With `serve` that is left to the caller, who calls :meth:`upgrade` once it has the mount's lock.
         Raises the :class:`~artfs.errors.VolumeError` that says why the volume can't be opened.
         """
         opened = Layout.open(path)
         try:
-            if not serve:
-                upgrade.upgrade_alone(opened)
+            upgrade.upgrade_alone(opened)
             return cls(opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    @classmethod
+    def open_to_serve(
+        cls, path: str | os.PathLike[str], policy: ReferencePolicy, *, verify_all: bool
+    ) -> Volume:
+        """Opens a volume for a daemon, which calls :meth:`upgrade` once it has the mount's lock.
+
+        With `verify_all` blobs of every size are verified before they are read. Raises as :meth:`open` does.
+        """
+        opened = Layout.open(path)
+        try:
+            return cls(opened, policy, verify_all=verify_all)
         except BaseException:
             opened.close()
             raise

@@ -1,7 +1,8 @@
 """References of a volume: files whose bytes live elsewhere, or in another version of the same volume.
 
-Owns ``artfs://COLLECTION:V/PATH``, the private directory of the cache, and what went wrong last. Where other
-bytes come from is the business of ``remote/``. Blocking; any thread.
+Owns: which references are allowed, the private directory of the cache, and the last failure of each
+reference. Must not know where bytes come from: ``references/`` does, and ``version_references.py`` for
+``artfs://``. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -13,82 +14,87 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
 
-from artfs import references as remote
+from artfs import references
 from artfs.errors import (
     AlreadyExists,
     ArtfsError,
-    Changed,
     Interrupted,
     InvalidCommand,
-    InvalidName,
-    NotFound,
     NotPermitted,
     Unreachable,
     printable,
     printable_uri,
 )
-from artfs.model import digest, manifest, names
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
+from artfs.model import names
+from artfs.model.entry import ReferenceEntry
 from artfs.references import OURSELVES, Asker, FoundObject, LocalFile, Resolver, uris
 from artfs.references.uris import ChargeMemory, no_charge
-from artfs.seal.patch_base import (
-    Find,
-    record_of,
-)
+from artfs.seal.patch_base import Find
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
+from artfs.volume import version_references
+from artfs.volume.version_references import VersionReferences
 
 log = logging.getLogger(__name__)
 
-_SCHEME = "artfs://"
-SCHEMES = frozenset({"artfs", *remote.SCHEMES})
-CACHE = b"cache"
+SCHEMES = frozenset({"artfs", *references.SCHEMES})
+_CACHE = b"cache"
 _MODE = 0o644
 _KEPT_FAILURES = 1000
-# Everybody: group and others, since a class may have fewer bits than a later one.
-_ALL_PASS, _ALL_READ, _ALL_LIST = 0o011, 0o044, 0o055
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePolicy:
+    """The references that a process follows: those of some schemes.
+
+    ``world_readable_only``: those whose bytes every user may read. For a process that serves other users, and
+    may read more than they.
+    """
+
+    schemes: frozenset[str] = SCHEMES
+    world_readable_only: bool = False
+
+
+ALL_REFERENCES = ReferencePolicy()
 
 
 class References:
-    """The way to the bytes of references. Costs nothing until there is one."""
+    """Lists, opens and verifies references. The cache is opened with the first one."""
 
-    def __init__(self, root_fd: int, store: ObjectStore, find: Find) -> None:
+    def __init__(self, root_fd: int, store: ObjectStore, find: Find, policy: ReferencePolicy) -> None:
         """``root_fd`` must stay open."""
-        #: Whether who asks is served by a process that may read more than he: then only what everybody may
-        #: read is read for him. To be set before the first use.
-        self.world_readable_only = False
-        #: Nothing is brought from elsewhere. To be set before the first use.
-        self.schemes = SCHEMES
-        self._root_fd, self._store, self._find = root_fd, store, find
+        self.schemes = policy.schemes
+        self._policy, self._root_fd, self._algorithm = policy, root_fd, store.algorithm
+        self._versions = VersionReferences(store, find, world_readable_only=policy.world_readable_only)
         self._cache_fd: int | None = None
-        self._known_remotes: Resolver | None = None
+        self._opened_resolver: Resolver | None = None
         self._failures: OrderedDict[tuple[str, bytes, bytes], ArtfsError] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        if self._known_remotes is not None:
-            self._known_remotes.close()
+        if self._opened_resolver is not None:
+            self._opened_resolver.close()
         if self._cache_fd is not None:
             os.close(self._cache_fd)
 
     @property
-    def _remotes(self) -> Resolver:
+    def _resolver(self) -> Resolver:
         with self._lock:
-            if self._known_remotes is None:
-                with contextlib.suppress(OSError):  # a volume that can't be written has no cache
+            if self._opened_resolver is None:
+                with contextlib.suppress(OSError):  # a read-only volume has no cache
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(CACHE, 0o700, dir_fd=self._root_fd)
-                    self._cache_fd = durable.open_directory(self._root_fd, CACHE)
-                self._known_remotes = Resolver(
+                        os.mkdir(_CACHE, 0o700, dir_fd=self._root_fd)
+                    self._cache_fd = durable.open_directory(self._root_fd, _CACHE)
+                self._opened_resolver = Resolver(
                     self._cache_fd,
-                    algorithm=self._store.algorithm,
-                    world_readable_only=self.world_readable_only,
+                    algorithm=self._algorithm,
+                    world_readable_only=self._policy.world_readable_only,
                 )
-            return self._known_remotes
+            return self._opened_resolver
 
     def list_objects(
         self,
@@ -100,24 +106,31 @@ class References:
         charge: ChargeMemory = no_charge,
         asker: Asker = OURSELVES,
     ) -> list[tuple[bytes, FoundObject]]:
-        """Tells what is at a URI now, each object with where it would stand: at `path`, or below.
+        """Returns what is at a URI now, each object with its path in a tree: `path`, or below it.
 
-        A single object stands at `path` itself, without one at the top under its own name. What is in a
-        directory or prefix stands below `path`, without one directly at the top. In ``artfs://`` an alias is
-        taken for the version that it names, and a reference for what it stands for.
+        A single object gets `path` itself; its own name if that is empty. The objects of a directory or
+        prefix get paths below `path`. In ``artfs://`` an alias counts as the version that it names now, and a
+        reference as what it refers to.
 
         Raises :class:`~artfs.errors.InvalidCommand`, :class:`~artfs.errors.InvalidName`,
-        :class:`ReferenceFailed`, :class:`NotFound`; :class:`Interrupted` once the asker has given up.
+        :class:`NotPermitted`, :class:`ReferenceFailed`, :class:`NotFound`; :class:`Interrupted` once the
+        asker has given up.
         """
         self._check_allowed(uri)
-        if uri.startswith(_SCHEME):
-            found, one = self._look_inside(uri, checksum, max_objects, charge)
+        if uri.startswith(version_references.SCHEME):
+            found, single = self._versions.list_objects(
+                uri,
+                checksum=checksum,
+                max_objects=max_objects,
+                charge=charge,
+                check_allowed=self._check_allowed,
+            )
         else:
-            found = self._remotes.list_objects(
+            found = self._resolver.list_objects(
                 uri, checksum=checksum, max_objects=max_objects, charge=charge, asker=asker
             )
-            one = len(found) == 1 and uris.names_object(uri, found[0].uri)
-        if one and path:
+            single = len(found) == 1 and uris.names_object(uri, found[0].uri)
+        if single and path:
             return [(path, found[0])]
         for object_ in found:
             for name in object_.name.split(b"/"):
@@ -126,8 +139,8 @@ class References:
         return [(path + b"/" + object_.name if path else object_.name, object_) for object_ in found]
 
     def check(self, uri: str) -> None:
-        """Raises :class:`~artfs.errors.InvalidCommand` for what can be no reference, and
-        :class:`~artfs.errors.NotPermitted` for what is not brought here. Asks nobody."""
+        """Raises :class:`~artfs.errors.InvalidCommand` for a URI that can't be a reference, and
+        :class:`~artfs.errors.NotPermitted` for one that is not allowed here. Does not access it."""
         check_uri(uri)
         self._check_allowed(uri)
 
@@ -138,33 +151,31 @@ class References:
     def open(self, entry: ReferenceEntry, *, of: str = "") -> int:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
-        Raises :class:`ReferenceFailed` if they can't be had or are others now, and remembers why, for the
-        version or pending version `of` which it is.
+        Raises :class:`ReferenceFailed` if they can't be fetched or have changed, and records the failure for
+        the version or pending version `of`.
         """
         return self.open_file(entry, of=of).fd
 
     def open_file(self, entry: ReferenceEntry, *, of: str = "", asker: Asker = OURSELVES) -> ReferenceFile:
-        """Opens the recorded bytes, as :meth:`open` does, for who reads them while others may change them.
+        """Opens the recorded bytes, as :meth:`open` does, for reading while others may change them.
 
-        Raises also :class:`Interrupted` once the asker has given up; so does what is returned.
+        Also raises :class:`Interrupted` once the asker has given up; so do the methods of the result.
         """
         uri = os.fsdecode(entry.uri)
-        with self._noting(entry, of):
+        with self._recording_failure(entry, of):
             if (refusal := self._refusal(uri)) is not None:
                 raise Unreachable(uri, refusal)
-            if uri.startswith(_SCHEME):
-                opened: int | LocalFile = self._store.open_verified(
-                    self._recorded(uri, entry).blob, entry.size
-                )
+            if uri.startswith(version_references.SCHEME):
+                opened: int | LocalFile = self._versions.open(uri, entry)
             else:
-                opened = self._remotes.open_checked(uri, entry.size, entry.checksum, asker)
+                opened = self._resolver.open_checked(uri, entry.size, entry.checksum, asker)
         if isinstance(opened, int):
             return ReferenceFile(opened)
         return _LocalReferenceFile(self, opened, entry, of)
 
     @contextlib.contextmanager
-    def _noting(self, entry: ReferenceEntry, of: str) -> Iterator[None]:
-        """Remembers what goes wrong with a reference, until it goes well."""
+    def _recording_failure(self, entry: ReferenceEntry, of: str) -> Iterator[None]:
+        """Records a failure with a reference, until it succeeds."""
         key = of, entry.uri, entry.checksum
         try:
             yield
@@ -184,16 +195,13 @@ class References:
     def verify(self, entry: ReferenceEntry) -> None:
         """Compares what is there now with what was recorded. Raises :class:`ReferenceFailed`."""
         uri = os.fsdecode(entry.uri)
-        if uri.startswith(_SCHEME):
-            self._recorded(uri, entry)
+        if uri.startswith(version_references.SCHEME):
+            self._versions.verify(uri, entry)
         else:
-            self._remotes.verify(uri, entry.size, entry.checksum)
+            self._resolver.verify(uri, entry.size, entry.checksum)
 
     def failures(self, of: str) -> dict[str, str]:
-        """Returns the URIs that could not be read the last time through this process, and why.
-
-        What may be secret of them is left out.
-        """
+        """Returns the URIs, without secrets, that this process failed to read the last time, and why."""
         with self._lock:
             return {
                 printable_uri(os.fsdecode(uri)): str(why)
@@ -202,7 +210,7 @@ class References:
             }
 
     def failure(self, entry: ReferenceEntry, of: str) -> ArtfsError | None:
-        """Returns why one of them could not be read the last time; None if it could."""
+        """Returns the last failure with a reference; None if it was read since."""
         with self._lock:
             return self._failures.get((of, entry.uri, entry.checksum))
 
@@ -211,88 +219,11 @@ class References:
         if scheme in self.schemes or scheme not in SCHEMES:
             return None
         known = ",".join(sorted(self.schemes)) or "none"
-        return f"this mount brings no {scheme}:// references: it was mounted with --references {known}"
-
-    # -- within the volume
-
-    def _look_inside(
-        self, uri: str, checksum: bool, most: int, charge: ChargeMemory
-    ) -> tuple[list[FoundObject], bool]:
-        collection, version, way, entry = self._resolve(uri)
-
-        def describe_reference(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> FoundObject:
-            if isinstance(entry, ReferenceEntry):
-                self._check_allowed(os.fsdecode(entry.uri))
-                return FoundObject(
-                    name, os.fsdecode(entry.uri), entry.size, entry.checksum if checksum else b""
-                )
-            recorded = digest.text(entry.blob).encode() if checksum else b""
-            return FoundObject(name, uri_of(collection, version, path), entry.size, recorded)
-
-        if isinstance(entry, FileEntry | ReferenceEntry):
-            if most < 1:
-                raise uris.too_many(uri, most)
-            return [describe_reference(entry.name, way, entry)], True
-        if not isinstance(entry, DirEntry):
-            raise InvalidCommand(f"'{printable(uri)}' is neither a file nor a directory")
-        if entry.files > most:
-            raise uris.too_many(uri, most)
-        above = way + b"/" if way else b""
-        found = []
-        for path, below in manifest.walk(self._store.reader, entry):
-            if isinstance(below, FileEntry | ReferenceEntry):
-                found.append(describe_reference(path, above + path, below))
-                charge(found[-1].memory)
-        return found, False
-
-    def _recorded(self, uri: str, entry: ReferenceEntry) -> FileEntry:
-        try:
-            found = self._resolve(uri)[3]
-        except (NotFound, InvalidCommand, InvalidName) as error:
-            raise Unreachable(uri, str(error)) from None
-        there = digest.text(found.blob) if isinstance(found, FileEntry) else "no file"
-        recorded = entry.checksum.decode("utf-8", "replace")
-        if not isinstance(found, FileEntry) or (recorded and recorded != there):
-            raise Changed(uri, recorded, there)
-        if found.size != entry.size:
-            raise Changed(uri, f"{entry.size} bytes", f"{found.size} bytes")
-        return found
-
-    def _resolve(self, uri: str) -> tuple[str, str, bytes, Entry]:
-        """Returns collection, version and path that a URI names, and the entry there.
-
-        Raises :class:`NotFound`, :class:`InvalidCommand`, :class:`InvalidName`, :class:`Unreachable`.
-        """
-        version, way = _parts(uri)
-        name = version.partition(":")[0]
-        if self.world_readable_only:  # first, or the answer would tell what there is
-            with self._find(name).opened() as fd:
-                if os.fstat(fd).st_mode & _ALL_PASS != _ALL_PASS:
-                    raise Unreachable(uri, f"not everybody may read what is in '{name}'")
-        collection, record = record_of(self._find, name, version)
-        root = record.root.entry()
-        if self.world_readable_only:
-            self._check_open_to_all(uri, root, way)
-        found = manifest.find(self._store.reader, root, b"/".join(way))
-        if found is None:
-            raise Unreachable(uri, f"{collection.name}:{record.version} has no such path")
-        return collection.name, record.version, b"/".join(way), found
-
-    def _check_open_to_all(self, uri: str, root: DirEntry, way: Sequence[bytes]) -> None:
-        for depth in range(len(way) + 1):
-            entry = manifest.find(self._store.reader, root, b"/".join(way[:depth]))
-            last = depth == len(way)
-            if isinstance(entry, DirEntry):
-                if entry.mode & _ALL_PASS != _ALL_PASS:
-                    raise Unreachable(uri, "not everybody may read it: a directory of its path is closed")
-                if last and entry.reach & _ALL_LIST != _ALL_LIST:
-                    raise Unreachable(uri, "not everybody may list it")
-            elif isinstance(entry, FileEntry | ReferenceEntry) and entry.mode & _ALL_READ != _ALL_READ:
-                raise Unreachable(uri, "not everybody may read it")
+        return f"this mount does not read {scheme}:// references: it was mounted with --references {known}"
 
 
 def parse_schemes(text: str | None) -> frozenset[str]:
-    """Reads a list of schemes, ``file,artfs,https``, or ``none``; without one all are meant.
+    """Parses a list of schemes, ``file,artfs,https``, or ``none``; without a text, returns all.
 
     Raises InvalidCommand.
     """
@@ -315,15 +246,15 @@ class ReferenceFile:
         self.fd = fd
 
     def read(self, offset: int, size: int) -> bytes:
-        """Returns recorded bytes. Raises :class:`ReferenceFailed` if they are others by now."""
+        """Returns recorded bytes. Raises :class:`ReferenceFailed` if they have changed."""
         return os.pread(self.fd, size, offset)
 
     def check(self, copy: int) -> None:
-        """Raises :class:`ReferenceFailed` if what was copied from ``fd`` may be other bytes, and is."""
+        """Raises :class:`ReferenceFailed` if a copy of ``fd`` does not have the recorded bytes."""
 
 
 class _LocalReferenceFile(ReferenceFile):
-    """A file of this machine, read where it is."""
+    """A file of this machine, read in place."""
 
     stays = False
 
@@ -334,73 +265,38 @@ class _LocalReferenceFile(ReferenceFile):
     def read(self, offset: int, size: int) -> bytes:
         while True:
             data = os.pread(self.fd, size, offset)
-            with self._references._noting(self._entry, self._of):
+            with self._references._recording_failure(self._entry, self._of):
                 if self._file.settled():
                     return data
 
     def check(self, copy: int) -> None:
         if self._file.moved():
-            with self._references._noting(self._entry, self._of):
+            with self._references._recording_failure(self._entry, self._of):
                 self._file.check(copy)
 
 
 def check_uri(uri: str) -> str:
-    """Raises :class:`~artfs.errors.InvalidCommand` for what can be no reference."""
-    if uri.startswith(_SCHEME):
-        _parts(uri)
+    """Raises :class:`~artfs.errors.InvalidCommand` for a URI that can't be a reference."""
+    if uri.startswith(version_references.SCHEME):
+        version_references.parse(uri)
     else:
         uris.check(uri)
     return uri
 
 
-def uri_of(collection: str, version: str, path: bytes) -> str:
-    """Returns the URI of a path in a version, percent-encoded."""
-    return f"{_SCHEME}{collection}:{version}/{uris.quoted(path)}".rstrip("/")
-
-
-def _parts(uri: str) -> tuple[str, list[bytes]]:
-    """Takes ``artfs://COLLECTION:V/PATH`` apart: the version, and the names of the path.
-
-    Version and path are percent-encoded.
-    """
-    version, _, path = uri.removeprefix(_SCHEME).partition("/")
-    name, ref = names.split_reference(version)
-    if not (name and ref):
-        raise InvalidCommand(f"'{printable(uri)}' is not artfs://COLLECTION:V/PATH")
-    raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))
-    way = [part for part in raw.split(b"/") if part]
-    if b"\0" in raw or not {b".", b".."}.isdisjoint(way):
-        raise InvalidCommand(f"'{printable(uri)}' must have neither . nor .. nor %00 in its path")
-    return f"{name}:{unquote(ref)}", way
-
-
 def new_reference_entry(found: FoundObject, name: bytes, uid: int, gid: int) -> ReferenceEntry:
-    """Returns the entry of a new reference to what a look found."""
+    """Returns the entry of a new reference to an object."""
     uri = os.fsencode(found.uri)
     return ReferenceEntry(name, _MODE, uid, gid, time.time_ns(), found.size, uri, found.checksum)
 
 
 def describe_reference(path: bytes, entry: ReferenceEntry | FoundObject) -> dict[str, Any]:
-    """Returns what is told of a reference in a pending version."""
+    """Returns what users see of a reference in a pending version."""
     uri = entry.uri if isinstance(entry.uri, str) else os.fsdecode(entry.uri)
     checksum = os.fsdecode(entry.checksum)
     return {"path": os.fsdecode(path), "uri": uri, "size": entry.size, "checksum": checksum}
 
 
 def path_taken(path: bytes) -> AlreadyExists:
-    """Says that something stands where a reference is to be made."""
-    return AlreadyExists(f"'{printable(path)}' is there already: remove it first")
-
-
-__all__ = [
-    "CACHE",
-    "SCHEMES",
-    "ReferenceFile",
-    "References",
-    "check_uri",
-    "describe_reference",
-    "new_reference_entry",
-    "parse_schemes",
-    "path_taken",
-    "uri_of",
-]
+    """Returns the error for a reference whose path is taken."""
+    return AlreadyExists(f"'{printable(path)}' exists already: remove it first")

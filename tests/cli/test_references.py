@@ -97,7 +97,7 @@ def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None
     for _ in range(2):  # the same again agrees
         cli("refer", f"{name}/job", uri)
     for words, why in (
-        (((outside / "sub" / "two").as_uri(), "one"), "'one' is there already"),
+        (((outside / "sub" / "two").as_uri(), "one"), "'one' exists already"),
         ((uri, "one/below"), "directory"),
         ((uri + "-not",), "there is no such file"),
         (("gopher://x/y",), "can't be a reference"),

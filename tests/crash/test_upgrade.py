@@ -15,6 +15,7 @@ from artfs.pending import upgrade
 from artfs.seal.seal import Request
 from artfs.store.layout import Layout
 from artfs.volume.volume import Volume
+from artfs.volume.volume_references import ALL_REFERENCES
 from tests.crash.faults import ERRORS, crash, steps, worth_trying
 from tests.formats import PATCH, format_1
 from tests.power.images import image, needs
@@ -82,7 +83,7 @@ def test_it_is_left_alone_while_an_older_daemon_serves_it(
 def test_who_waited_for_the_lock_upgrades_nothing_again(place: Path) -> None:
     """A name that a user took since then must not be taken for artfs's."""
     path = format_1(place / "volume")
-    with Volume.open(path, serve=True) as late:
+    with Volume.open_to_serve(path, ALL_REFERENCES, verify_all=False) as late:
         open_and_close(path)
         taken = path / "collections/model/pending/plain/tree/.artfs-base"
         taken.write_text("the user's")

@@ -114,7 +114,7 @@ def test_bad_input(job: Path, line: str, code: int, why: str) -> None:
 def test_a_name_that_is_taken(job: Path, outside: Path) -> None:
     (job / "file").write_text("mine")
     uri = (outside / "one").as_uri()
-    assert "'file' is there already" in refused(job, f"file {uri}", errno.EEXIST)
+    assert "'file' exists already" in refused(job, f"file {uri}", errno.EEXIST)
     assert "no directory" in refused(job, f"file/below {uri}", errno.ENOTDIR)
     assert (job / "file").read_text() == "mine"
 

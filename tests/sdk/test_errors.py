@@ -299,7 +299,7 @@ def a_directory_where_a_file_is(name: str) -> None:
     artifact.add(b"2", "k/x")
 
 
-@raises(artfs.AlreadyExists, "'x' is there already: remove it first")
+@raises(artfs.AlreadyExists, "'x' exists already: remove it first")
 def another_reference_of_a_name(name: str) -> None:
     with _pending(name) as client:
         _put(client, name, b"x")

@@ -248,7 +248,7 @@ def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_che
     assert found.checksum == b"sha256:" + Algorithm.SHA256.digest(b"data").hex().encode()
     assert read(remote, found.uri, 4, tag(b"data")) == b"data"
     assert read(remotes(), found.uri, 4, found.checksum) == b"data"
-    with pytest.raises(Unreachable, match="checksum is none of a file"):
+    with pytest.raises(Unreachable, match="checksum is not that of a file"):
         remote.open(found.uri, 4, b"etag:x")
 
 
@@ -401,8 +401,8 @@ def test_what_is_no_file_is_refused_without_being_opened(place: Path, world_read
         "loop/x": "too many symlinks",
         "nothing": "no such file",
         "nothing/x": "no such file",
-        "file/x": "a directory is none",
-        "file/": "a directory is none",
+        "file/x": "is not a directory",
+        "file/": "is not a directory",
         "x" * 300: "file name too long",
     }.items():
         with pytest.raises(Unreachable, match=why):
@@ -602,10 +602,10 @@ MOUNTINFO = b"""\
     [
         (b"21", None, None),
         (b"30", "mount of artfs", "mount of artfs"),
-        (b"31", None, "FUSE mount that is not root's"),
+        (b"31", None, "FUSE mount that another user than root made"),
         (b"32", None, None),
         (b"33", None, "on sysfs"),
-        (b"99", "can't be told", "can't be told"),
+        (b"99", "its mount is unknown", "its mount is unknown"),
     ],
 )
 def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch) -> None:

@@ -500,7 +500,7 @@ def test_a_prefix_is_all_objects_below_it(stored: Resolver, store: Any) -> None:
             key.encode() for key in keys
         )
     for uri in ("s3://bucket/nothing", "s3://bucket/nothing/", "s3://bucket/sett/"):
-        with pytest.raises(Unreachable, match="none below it"):
+        with pytest.raises(Unreachable, match="no object below it"):
             stored.list_objects(uri)
 
 

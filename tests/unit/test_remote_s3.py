@@ -113,7 +113,7 @@ def test_credentials_that_come_later_are_found(
 
 def test_a_profile_that_is_nowhere(bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(Unreachable, match="the profile that AWS_PROFILE names is in neither file"):
+    with pytest.raises(Unreachable, match="has the profile that AWS_PROFILE names"):
         remote.list_objects(f"s3://{bucket}/a")
 
 
@@ -199,7 +199,7 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/dir/part")] == [b"y"]
     for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
         with pytest.raises(
-            Unreachable, match=f"{uri} can't be fetched: there is no such object, and none below"
+            Unreachable, match=f"{uri} can't be fetched: there is no such object, and no object below"
         ):
             remote.list_objects(uri)
 
@@ -232,7 +232,7 @@ def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
         remote.list_objects(f"s3://{bucket}/dir/a?versionId=none")
     assert type(failed.value) is Unreachable
     for uri in (f"s3://{bucket}/?versionId=x", f"s3://{bucket}/dir/?versionId=x"):
-        with pytest.raises(InvalidCommand, match="names a version, and no object"):
+        with pytest.raises(InvalidCommand, match="names a version, but no object"):
             remote.list_objects(uri)
 
 
