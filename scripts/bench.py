@@ -145,19 +145,23 @@ class JuiceFS(System):
 
 
 class Artfs(System):
+    package: Path = ROOT
+
     def running(self, home: Path) -> Iterator[None]:
-        artfs = Path(sys.executable).with_name("artfs")
         mount = home / "mnt"
         mount.mkdir()
-        run(artfs, "init", home / "volume")
-        run(artfs, "mount", home / "volume", mount, *shlex.split(self.options.mount_options))
+        self.artfs("init", home / "volume")
+        self.artfs("mount", home / "volume", mount, *shlex.split(self.options.mount_options))
         try:
             self.collection = mount / "bench"
             self.work = self.collection / "pending" / "work"
             self.work.mkdir(parents=True)
             yield
         finally:
-            run(artfs, "umount", mount)
+            self.artfs("umount", mount)
+
+    def artfs(self, *words: str | Path) -> None:
+        run(sys.executable, "-m", "artfs", *words, PYTHONPATH=str(self.package))
 
     def seal(self, name: str, seed: int) -> tuple[Path, float]:
         pending = self.fill(self.collection / "pending" / name, seed)
@@ -181,6 +185,18 @@ class Artfs(System):
         return seconds
 
 
+class Before(Artfs):
+    """The artfs of another commit, with the same dependencies."""
+
+    def running(self, home: Path) -> Iterator[None]:
+        self.package = home / "checkout"
+        self.package.mkdir()
+        archive = home / "checkout.tar"
+        run("git", "-C", ROOT, "archive", "--output", archive, self.options.before)
+        run("tar", "-C", self.package, "-xf", archive)
+        yield from super().running(home)
+
+
 class Ostree(System):
     """Only for finish: a commit of a directory, for root to a bare repository, else to a bare-user one."""
 
@@ -194,7 +210,13 @@ class Ostree(System):
         return seconds
 
 
-SYSTEMS: dict[str, type[System]] = {"artfs": Artfs, "native": Native, "juicefs": JuiceFS, "ostree": Ostree}
+SYSTEMS: dict[str, type[System]] = {
+    "artfs": Artfs,
+    "before": Before,
+    "native": Native,
+    "juicefs": JuiceFS,
+    "ostree": Ostree,
+}
 
 
 # ---- the rows -----------------------------------------------------------------------------------------
@@ -412,6 +434,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=chosen("row", rows), default=rows, help="comma-separated; all: " + ",".join(rows)
     )
+    parser.add_argument(
+        "--before", metavar="COMMIT", help="measure the artfs of this commit too, as `before`"
+    )
     parser.add_argument("--rounds", type=int, help="how often to measure each row (default 3, quick: 1)")
     parser.add_argument("--quick", action="store_true", help="small sizes, for a first impression")
     parser.add_argument(
@@ -427,7 +452,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the rate of every round")
     parser.add_argument(
-        "--check", action="store_true", help="exit 1 if artfs is slower than JuiceFS or ostree in a row"
+        "--check", action="store_true", help="exit 1 if artfs is slower than a peer (but for native) in a row"
     )
     options = parser.parse_args(arguments)
     options.load = os.getloadavg()[0]
@@ -440,6 +465,8 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.rows = [row for row in options.rows if row not in dropped]
         if dropped:
             say(f"leaves out {', '.join(dropped)}: only root can drop the kernel's caches")
+    if options.before is None:
+        options.systems = [name for name in options.systems if name != "before"]
     if "finish" not in options.rows:
         options.systems = [name for name in options.systems if name != "ostree"]
     return options
