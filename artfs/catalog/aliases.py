@@ -1,6 +1,6 @@
 """The aliases of one collection: one small file each, with the name of a version or of another alias.
 
-Owns ``aliases/``, and that ``latest`` is computed. Must not know what a version holds. Blocking; any thread
+Owns ``aliases/``, and computes ``latest``. Must not know the content of versions. Blocking; any thread
 may call it, and several processes work on the same directory. Nothing is cached.
 """
 
@@ -19,11 +19,11 @@ from artfs.model.names import LATEST, check_alias, parse_version
 from artfs.store import durable
 
 MAX_CHAIN = 40
-"""Aliases that lead to each other: as many links as the kernel follows (path_resolution(7))."""
+"""The longest chain of aliases: as many links as the kernel follows (path_resolution(7))."""
 
 
 class Leads(NamedTuple):
-    """Where a name leads. ``held``: it holds the version; what leads through ``latest`` only follows."""
+    """Where a name leads. It keeps a ``held`` version from deletion, unless it leads through ``latest``."""
 
     number: int
     held: bool
@@ -34,13 +34,13 @@ class Aliases:
         self._home, self._versions = home, versions
 
     def names(self) -> list[str]:
-        """Returns the names of all aliases, sorted, without reading them; not ``latest``."""
+        """Returns the names of all aliases but ``latest``, sorted, without reading them."""
         with self._home.opened(b"aliases") as fd:
             names = (os.fsdecode(entry) for entry in os.listdir(fd))
             return sorted(name for name in names if _legal(name))
 
     def targets(self) -> dict[str, str]:
-        """Returns what each alias names, as it was given: a version, ``latest`` or another alias."""
+        """Returns the target of each alias, as it was given: a version, ``latest`` or another alias."""
         with self._home.opened(b"aliases") as fd:
             found = {name: self._read(fd, name) for name in self.names()}
         return {name: _target(raw) for name, raw in found.items() if raw is not None}
@@ -63,7 +63,7 @@ class Aliases:
     def resolve(self, ref: str) -> int:
         """Returns the number of the version that a version's name, ``latest`` or an alias leads to.
 
-        Raises VersionNotFound, and InvalidCommand for aliases that lead back to themselves.
+        Raises VersionNotFound, and InvalidCommand for a loop of aliases.
         """
         if parse_version(ref) is not None or ref == LATEST:
             return self._follow(ref, lambda _: None).number
@@ -71,9 +71,9 @@ class Aliases:
             return self._follow(ref, lambda name: self._read(fd, name)).number
 
     def leading(self) -> dict[str, Leads]:
-        """Returns where each alias leads, ``latest`` last. Leaves out those that lead nowhere.
+        """Returns where each alias leads, ``latest`` last. Aliases that lead nowhere are left out.
 
-        Raises Damaged if one can't be read: it might hold any version.
+        Raises Damaged if an alias can't be read, since it might hold any version.
         """
         with self._home.opened(b"aliases") as fd:
             found = {name: self._read(fd, name) for name in self.names()}
@@ -86,23 +86,23 @@ class Aliases:
         return leading
 
     def set(self, name: str, target: str, *, replace: bool = True) -> int:
-        """Sets or moves an alias, durably; returns the number of the version that it leads to then.
+        """Sets or moves an alias durably, and returns the number of the version that it leads to.
 
-        Raises InvalidName, VersionNotFound, InvalidCommand if it would lead back to itself, and, without
-        ``replace``, AlreadyExists if there is one.
+        Raises InvalidName, VersionNotFound, InvalidCommand for a loop, and, without ``replace``,
+        AlreadyExists.
         """
         self._check_settable(name)
         with self._alone() as fd:
             return self._set(fd, name, target, replace)
 
     def remove(self, name: str) -> None:
-        """Removes an alias, durably. Others that lead to it lead nowhere then. Raises AliasNotFound."""
+        """Removes an alias durably. Aliases that lead to it lead nowhere then. Raises AliasNotFound."""
         self._check_settable(name)
         with self._alone() as fd:
             self._remove(fd, name)
 
     def rename(self, old: str, new: str, *, replace: bool = True) -> None:
-        """Gives ``new`` what ``old`` names, then removes ``old``: a crash may leave both."""
+        """Sets ``new`` to the target of ``old``, then removes ``old``. A crash may leave both."""
         self._check_settable(old)
         self._check_settable(new)
         if old != new:
@@ -114,9 +114,9 @@ class Aliases:
 
     @contextmanager
     def _alone(self) -> Iterator[int]:
-        """Keeps others from changing aliases and from deleting versions; gives the directory.
+        """Opens the directory, and excludes changes of aliases and deletions of versions.
 
-        So what an alias leads to when it is set is there until it is, and no two close a circle at once.
+        So the target of an alias exists until the alias is set, and two callers can't make a loop together.
         """
         with self._home.locked(), self._home.opened(b"aliases") as fd:
             yield fd
@@ -145,7 +145,7 @@ class Aliases:
             raise InvalidName("an alias", name, "it always names the newest version by itself")
 
     def _leads_with(self, fd: int, name: str, target: str) -> Leads:
-        """Tells where an alias leads that names ``target``, whatever it names now."""
+        """Returns where an alias would lead if it named ``target``."""
         return self._follow(target, lambda other: self._read(fd, other), (name,))
 
     def _follow(self, ref: str, read: Callable[[str], bytes | None], passed: Collection[str] = ()) -> Leads:
@@ -163,7 +163,7 @@ class Aliases:
                 return Leads(number, held=True)
             if ref in chain or len(chain) > MAX_CHAIN:
                 circle = " -> ".join([*chain[:MAX_CHAIN], ref])
-                raise InvalidCommand(f"aliases of '{self._home.name}' lead back to themselves: {circle}")
+                raise InvalidCommand(f"aliases of '{self._home.name}' are a loop: {circle}")
             raw = read(ref) if _legal(ref) else None
             if raw is None:
                 raise self._nowhere(chain, ref)
@@ -174,7 +174,7 @@ class Aliases:
         return VersionNotFound(self._home.name, " -> ".join([*chain, ref]))
 
     def _read(self, fd: int, name: str) -> bytes | None:
-        """Returns the file's bytes after a look at them: a legal target and a newline."""
+        """Returns the bytes of the file, after a check that they are a legal target and a newline."""
         what = self._home.what(b"aliases", name.encode())
         raw = small_files.read(fd, name.encode(), what)
         if raw is not None:

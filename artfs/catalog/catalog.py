@@ -1,6 +1,6 @@
 """The collections of a volume, and the counter of serial numbers.
 
-Owns ``collections/`` and ``serial``. Must not know what is in a collection beyond whether it is empty.
+Owns ``collections/`` and ``serial``. Must not know the content of a collection, but whether it is empty.
 Blocking; any thread may call it, and several processes work on the same volume.
 """
 
@@ -36,24 +36,24 @@ T = TypeVar("T")
 
 class Catalog:
     def __init__(self, root_fd: int) -> None:
-        """``root_fd`` is the volume's directory; it must stay open while this is used. See ``close``."""
+        """``root_fd`` is the volume's directory; it must stay open while this is used."""
         self._root_fd = root_fd
         self._fd = small_files.open_directory(root_fd, b"collections", "collections")
         self._kept: dict[str, Collection] = {}
         self._counting = threading.Lock()
 
     def close(self) -> None:
-        """Closes the one descriptor that it holds. Collections got from it can't be used any more."""
+        """Closes its descriptor. Its collections can't be used any more."""
         os.close(self._fd)
 
     def names(self) -> list[str]:
-        """Returns the names of all collections, sorted. What is no collection is passed over."""
-        # As durable.names does, and asks nothing of each one besides.
+        """Returns the names of all collections, sorted. Anything else in the directory is left out."""
+        # Lists as durable.names does, without a stat of each entry.
         with durable.directory(self._fd, b".") as fd, os.scandir(fd) as entries:
             return sorted(e.name for e in entries if _legal(e.name) and e.is_dir(follow_symlinks=False))
 
     def collection(self, name: str) -> Collection:
-        """Raises CollectionNotFound, also for a name that none can have; Damaged."""
+        """Raises CollectionNotFound, also for an illegal name, and Damaged."""
         if not _legal(name):
             raise CollectionNotFound(name)
         try:
@@ -70,7 +70,7 @@ class Catalog:
         return self.each(lambda collection: collection)
 
     def each(self, look: Callable[[Collection], T]) -> list[T]:
-        """Returns what is found in each collection, sorted by name, but for those removed meanwhile."""
+        """Returns the result for each collection, sorted by name, without those removed meanwhile."""
         found = []
         for name in self.names():
             with suppress(CollectionNotFound):
@@ -78,7 +78,7 @@ class Catalog:
         return found
 
     def strangers(self) -> Iterator[Damaged]:
-        """Yields what stands beside the collections and is none; it may be one that was moved or renamed."""
+        """Yields what lies beside the collections and is none; it may be one that was moved or renamed."""
         for name in sorted(map(os.fsencode, durable.names(self._fd))):
             what = small_files.shown(b"collections", name)
             with suppress(FileNotFoundError):
@@ -95,7 +95,9 @@ class Catalog:
         yield from self.strangers()
         serials: dict[int, str] = {}
         for collection in self.collections():
-            with suppress(Damaged, CollectionNotFound):  # the collection tells; it was removed just now
+            with suppress(
+                Damaged, CollectionNotFound
+            ):  # reported by the collection, or it was removed meanwhile
                 for record in collection.versions():
                     name = f"{collection.name}:{record.version}"
                     if record.serial in serials:
@@ -108,7 +110,9 @@ class Catalog:
             yield error
         else:
             if serials and max(serials) > last:
-                yield Damaged("serial", f"{serials[max(serials)]} has a greater one: it would be used again")
+                yield Damaged(
+                    "serial", f"{serials[max(serials)]} has a greater one: it would be assigned again"
+                )
 
     def create(
         self,
@@ -119,14 +123,14 @@ class Catalog:
         *,
         collection_type: str = "",
     ) -> Collection:
-        """Makes a collection, durably and whole or not at all. Owner and group are the process's by default.
+        """Makes a collection durably and atomically. Owner and group are the process's by default.
 
         Raises InvalidName, AlreadyExists, InvalidCommand for the type.
         """
         check_collection(name)
         records.check_type(collection_type)
         if small_files.identity(self._fd, name.encode()) is not None:
-            raise AlreadyExists(f"there is a collection '{name}' already")
+            raise AlreadyExists(f"the collection '{name}' exists already")
         temp = durable.temp_name()
         os.mkdir(temp, 0o700, dir_fd=self._fd)
         try:
@@ -134,28 +138,28 @@ class Catalog:
             durable.move(self._fd, temp, self._fd, name.encode(), label="collection")
         except FileExistsError:
             self._purge(temp)
-            raise AlreadyExists(f"there is a collection '{name}' already") from None
+            raise AlreadyExists(f"the collection '{name}' exists already") from None
         except Exception:
             self._purge(temp)
             raise
         return self.collection(name)
 
     def keep_reserve(self) -> None:
-        """Sees to the room that deleting a version takes on a full disk."""
+        """Reserves the space that deleting a version takes on a full disk."""
         reserve.ensure(self._fd)
 
     def remove(self, name: str) -> None:
-        """Removes a collection that has no version and nothing pending; else NotEmpty.
+        """Removes a collection without versions and pending versions. Raises NotEmpty for any other.
 
-        Its numbers begin at v0 again if it is made anew; serial numbers are never used again. Nothing comes
-        into it between the look through it and its end, and nothing is hidden before that is decided.
+        A new collection of the name begins at v0 again; serial numbers are never used again. Nothing can be
+        added between the check and the removal, and nothing is hidden before the check has passed.
         """
         self._remove(name, _refuse_unless_empty)
 
     def remove_unused(self, name: str, collection_type: str) -> None:
-        """Removes a collection that holds nothing but the type it was made with; else NotEmpty.
+        """Removes a collection that has nothing but the type it was made with. Raises NotEmpty for any other.
 
-        The scope does not count: the program that makes a collection for a draft notes it there by itself.
+        The scope does not count: a program that makes a collection for a draft sets it automatically.
         """
 
         def refuse_unless_unused(collection: Collection) -> None:
@@ -169,13 +173,14 @@ class Catalog:
     def _remove(self, name: str, refuse: Callable[[Collection], None]) -> None:
         collection = self.collection(name)
         temp = durable.temp_name()
-        refuse(collection)  # also before: a seal may be long
+        refuse(collection)  # also before the lock: a seal may hold it for long
         with collection.committing():
             refuse(collection)
             try:
                 durable.move(self._fd, name.encode(), self._fd, temp, label="collection-removal")
             except OSError:
-                # Not known to be durable: whoever is told so finds it as it was.
+                # The removal is not known to be durable, so the collection is restored before the error is
+                # raised.
                 with suppress(OSError):
                     durable.rename_noreplace(self._fd, temp, self._fd, name.encode())
                 raise
@@ -183,11 +188,11 @@ class Catalog:
         self._purge(temp)
 
     def sweep(self) -> None:
-        """Deletes what processes that died left half made or half removed; what holds a version is left."""
+        """Deletes what dead processes left half made or half removed, but nothing that has a version."""
         tree_removal.sweep_stale_directories(self._fd, unless=self._holds_versions)
 
     def _holds_versions(self, temp: bytes) -> bool:
-        """Tells whether a temp is no empty collection: an artfs before this one removed them otherwise."""
+        """Tells whether a temp has versions: earlier versions of artfs removed collections in another way."""
         with (
             suppress(FileNotFoundError, NotADirectoryError),
             durable.directory(self._fd, temp + b"/versions") as fd,
@@ -196,7 +201,7 @@ class Catalog:
         return False
 
     def next_serial(self) -> int:
-        """Returns a number that no call ever returned before, in any process. Begins at 1; may leave gaps."""
+        """Returns a number that no call in any process ever returned. They begin at 1 and may have gaps."""
         serial = 0
 
         def count(raw: bytes | None) -> bytes:
@@ -230,17 +235,17 @@ class Catalog:
 
 
 def _show(fd: int, mode: int, uid: int, gid: int) -> None:
-    """Gives a directory what the mount shows of it, durably."""
+    """Sets the owner and mode that the mount shows of a directory, durably."""
     if (uid, gid) != (-1, -1):
-        os.fchown(fd, uid, gid)  # Before the mode: chown(2) clears bits of it.
+        os.fchown(fd, uid, gid)  # Before the mode: chown(2) clears some of its bits.
     os.fchmod(fd, mode)
     durable.sync_dir(fd, label="collection")
 
 
 def _refuse_unless_empty(collection: Collection) -> None:
-    # Pending ones first: one that is sealed meanwhile is then seen as a version.
+    # Pending versions first: one that is sealed meanwhile is then found as a version.
     with collection.opened(_PENDING) as fd:
-        # Of a temp nobody was told yet: who is making it finds the collection gone.
+        # A temp was not reported to any caller yet: its maker finds that the collection is gone.
         if any(not small_files.is_internal(os.fsencode(entry)) for entry in os.listdir(fd)):
             raise NotEmpty.collection(collection.name, pending=True, versions=0)
     if numbers := collection.numbers():

@@ -1,6 +1,6 @@
-"""The JSON of versions: what is written once (the record), what may change (the labels), what is shown.
+"""The JSON of versions: the record, written once; the labels, which may change; and what users see.
 
-Owns the byte format of those files and the rules for the texts in them. Knows no directory. Pure; any
+Owns the byte format of these files and the rules for their texts. Must not know directories. Pure; any
 thread may call it. The formats are in ``store/FORMAT.md``.
 """
 
@@ -33,7 +33,7 @@ WORD_LIMIT = 256
 """Bytes of a tag, a type or the name of a run."""
 
 SERIAL_BITS = 26
-"""Bits of a serial number: inode numbers on a mount have no room for more."""
+"""Bits of a serial number: an inode number on a mount has no room for more."""
 
 _NOT_IN_A_LINE = re.compile("[\\0-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -77,7 +77,7 @@ class Root(Struct, frozen=True, kw_only=True):
         )
 
     def entry(self) -> DirEntry:
-        """Returns the entry. Raises ValueError if a digest or xattr in it is not one."""
+        """Returns the entry. Raises ValueError for an invalid digest or xattr."""
         return DirEntry(
             name=b"",
             mode=int(self.mode, 8),
@@ -95,12 +95,12 @@ class Root(Struct, frozen=True, kw_only=True):
 
 
 class VersionRecord(Struct, frozen=True, kw_only=True):
-    """One version, as it was committed. Never changes until a tombstone replaces it.
+    """One version, as it was committed. It never changes until a tombstone replaces it.
 
     ``distributed_id`` is percent-encoded (see ``encode_id``). ``seal`` is the nonce of the seal that made
     the version: a recovering seal knows its own commit by it. ``serial`` is unique in the volume.
     ``base`` is the version that this one is a patch of, ``link`` the one that it is a link to.
-    ``metadata``, ``tags`` and ``description`` are what the labels begin with.
+    ``metadata``, ``tags`` and ``description`` are the first labels.
     """
 
     version: VersionText
@@ -172,17 +172,17 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
-    """What stands in the place of a deleted version's record, so that its number is never used again."""
+    """What replaces the record of a deleted version, so that its number is never used again."""
 
     version: VersionText
     deleted_at: str
 
 
 class Labels(Struct, frozen=True, kw_only=True):
-    """What may be changed of a version. No part of its content.
+    """What may be changed of a version. It is not part of its content.
 
-    ``ttl`` is whole seconds, ``"none"`` for ever, or null: as the collection says. ``used_by`` are the runs
-    that read the version, ``runs`` those that produced the same content again after it was committed.
+    ``ttl`` is whole seconds, ``"none"`` for ever, or null for that of the collection. ``used_by`` are the
+    runs that read the version, ``runs`` those that produced the same content again after it was committed.
     """
 
     description: str = ""
@@ -195,12 +195,12 @@ class Labels(Struct, frozen=True, kw_only=True):
 
 
 def initial_labels(record: VersionRecord) -> Labels:
-    """Returns the labels of a version of which nothing was changed yet. They share the record's metadata."""
+    """Returns the labels of a version that was not changed yet. They share the record's metadata."""
     return Labels(description=record.description, tags=record.tags, metadata=record.metadata)
 
 
 def lightened(record: VersionRecord) -> VersionRecord:
-    """Returns the record without metadata and description, which may be large, for who keeps it long."""
+    """Returns the record without metadata and description, which may be large, to be kept in memory."""
     return msgspec.structs.replace(record, metadata={}, description="")
 
 
@@ -215,7 +215,7 @@ def describe(
 ) -> dict[str, Any]:
     """Returns what users see of a version: the keys of its ``status`` and of a line of ``versions``.
 
-    ``ttl`` is the one that counts, the version's own or the collection's; None for ever.
+    ``ttl`` is the effective one, the version's own or the collection's; None for ever.
 
     ``distributed_id`` is text decoded with surrogateescape, so it is not always valid UTF-8.
     """
@@ -241,14 +241,14 @@ def describe(
 
 
 def effective_ttl(labels: Labels, collection_ttl: int | None) -> int | None:
-    """Returns how many seconds a version lives; None for ever."""
+    """Returns the ttl of a version in seconds; None for ever."""
     if labels.ttl == "none":
         return None
     return collection_ttl if labels.ttl is None else labels.ttl
 
 
 def has_expired(created_at: str, ttl: int | None, now: float) -> bool:
-    """Tells whether a version has outlived its effective ttl at a moment, in seconds since the epoch."""
+    """Tells whether the effective ttl of a version has passed at a time, in seconds since the epoch."""
     return ttl is not None and nanoseconds(created_at) / 1e9 + ttl <= now
 
 
@@ -265,7 +265,7 @@ def _unhexed(text: str) -> bytes:
 def encode(value: Struct) -> bytes:
     """Returns the file of a record, tombstone, labels or run: pretty JSON with a newline at its end.
 
-    Raises InvalidCommand if a text in it is not valid Unicode or a number is none that JSON has.
+    Raises InvalidCommand for a text that is not valid Unicode or a number that JSON does not have.
     """
     return dump(msgspec.to_builtins(value)).encode() + b"\n"
 
@@ -285,12 +285,12 @@ AnyStruct = TypeVar("AnyStruct", bound=Struct)
 
 
 def decode(data: bytes, kind: type[AnyStruct], what: str) -> AnyStruct:
-    """Reads such a file back; keys that it does not know are left out. Raises Damaged, naming ``what``."""
+    """Reads such a file; unknown keys are left out. Raises Damaged, naming ``what``."""
     return _convert(_load(data, what), kind, what)
 
 
 def decode_labels(data: bytes, what: str) -> Labels:
-    """Reads labels back, which say nothing that nobody could have set. Raises Damaged, naming ``what``."""
+    """Reads labels, and checks them as if a user had set them. Raises Damaged, naming ``what``."""
     labels = decode(data, Labels, what)
     try:
         check_labels(labels)
@@ -300,7 +300,7 @@ def decode_labels(data: bytes, what: str) -> Labels:
 
 
 def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombstone:
-    """Reads a record or tombstone and checks that it is the one of ``number`` and agrees with itself.
+    """Reads a record or tombstone, and checks that it is of ``number`` and consistent.
 
     Raises Damaged, naming ``what``.
     """
@@ -328,7 +328,7 @@ def decode_version(data: bytes, number: int, what: str) -> VersionRecord | Tombs
 
 
 def load_metadata(data: bytes, what: str) -> dict[str, Any]:
-    """Reads the metadata that a pending version keeps. Raises Damaged, naming ``what``."""
+    """Reads the metadata of a pending version. Raises Damaged, naming ``what``."""
     document = _load(data, what)
     if not isinstance(document, dict):
         raise Damaged(what, "it is no JSON object")
@@ -338,7 +338,7 @@ def load_metadata(data: bytes, what: str) -> dict[str, Any]:
 def _load(data: bytes, what: str) -> Any:
     try:
         document = json.loads(data.decode(), parse_constant=_refuse_constant, parse_float=_finite)
-        if b"\\u" in data:  # the one way in which a text can hold what is no character
+        if b"\\u" in data:  # a lone surrogate, which is not a character
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Damaged(what, f"it is not JSON ({error})") from None
@@ -359,7 +359,7 @@ def _refuse_constant(name: str) -> None:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is too great a number")
+        raise ValueError(f"{text[:20]} is too large a number")
     return number
 
 
@@ -367,7 +367,7 @@ def _finite(text: str) -> float:
 
 
 def encode_id(distributed_id: bytes) -> str:
-    """Returns the id as text that is valid UTF-8: what is printable stays, all else and ``%`` become %XX."""
+    """Returns the id as text in valid UTF-8: unprintable characters and ``%`` become %XX."""
     return "".join(
         char if char.isprintable() and char != "%" else _percent(char)
         for char in distributed_id.decode("utf-8", "surrogateescape")
@@ -375,7 +375,7 @@ def encode_id(distributed_id: bytes) -> str:
 
 
 def decode_id(text: str) -> bytes:
-    """Undoes ``encode_id``. Raises ValueError for a text that it can't have made."""
+    """Reverses ``encode_id``. Raises ValueError for a text that it can't have returned."""
     distributed_id = unquote_to_bytes(text)
     if encode_id(distributed_id) != text:
         raise ValueError(f"'{printable(text)}' is not an encoded distributed id")
@@ -386,7 +386,7 @@ def _percent(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
-# --- rules for texts; each returns what it was given ---
+# --- rules for texts; each function returns what it was given ---
 
 
 def check_word(what: str, word: str) -> str:
@@ -400,7 +400,7 @@ def check_word(what: str, word: str) -> str:
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Checks tags and drops repeated ones; their order stays."""
+    """Checks tags and drops repeated ones; the order stays."""
     return tuple(dict.fromkeys(map(_check_tag, tags)))
 
 
@@ -424,7 +424,7 @@ def check_description(text: str) -> str:
 
 
 def check_type(text: str) -> str:
-    """Checks the type of a collection; empty is none."""
+    """Checks the type of a collection; it may be empty."""
     return check_line("a type", text)
 
 
@@ -444,7 +444,7 @@ def check_ttl(ttl: int | Literal["none"] | None) -> int | Literal["none"] | None
 
 def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Checks that metadata is a JSON object of at most 16 MiB, with texts that are valid Unicode."""
-    given: Any = metadata  # Callers pass on what users gave them.
+    given: Any = metadata  # Callers may pass on any object that a user gave them.
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise InvalidCommand("metadata is a JSON object")
     size = len(dump(metadata).encode())
@@ -454,13 +454,13 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_fields(names: Iterable[str]) -> None:
-    """Raises InvalidCommand for what is no field of labels that a user sets."""
+    """Raises InvalidCommand for a field of labels that does not exist, or that users can't set."""
     if not {*names} <= {*Labels.__struct_fields__} - {"updated_at"}:
-        raise InvalidCommand(f"no such notes: {', '.join(sorted(names))}")
+        raise InvalidCommand(f"no such labels: {', '.join(sorted(names))}")
 
 
 def check_labels(labels: Labels) -> Labels:
-    """Checks everything that a user gave in labels."""
+    """Checks all fields of labels that users set."""
     check_description(labels.description)
     check_ttl(labels.ttl)
     check_metadata(labels.metadata)

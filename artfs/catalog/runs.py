@@ -1,4 +1,4 @@
-"""Runs: one JSON file each, with what a job read and wrote.
+"""Runs: one JSON file for each, with what a job read and wrote.
 
 Owns ``runs/``. Must not know collections: inputs and outputs are texts like ``model:v3``. Blocking; any
 thread may call it, and several processes work on the same run.
@@ -25,7 +25,7 @@ from artfs.store.documents import timestamp
 from artfs.store.owners import Owner
 
 MAX_ID = 200
-"""Bytes of a run's id. Its file's name has a suffix, and a temp's name is longer still."""
+"""Bytes of a run's id. The name of its file has a suffix, and that of a temp is longer still."""
 
 MAX_BYTES = 1 << 20
 """Bytes of a run's file."""
@@ -36,10 +36,9 @@ _SUFFIX = ".json"
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word.
 
-    ``owner`` is the number of the user who made it through a mount. ``processes`` are those that it goes on
-    in: it is ``crashed`` once all of them are known to be dead without having ended it.
-    ``config`` and ``summary`` are JSON objects: what the run was given, and what it came to; ``notes`` is
-    free text.
+    ``owner`` is the uid of the user who made it through a mount. ``processes`` are those in which it runs: it
+    is ``crashed`` once all of them are known to have died without ending it. ``config`` and ``summary`` are
+    JSON objects, the parameters and the results; ``notes`` is free text.
     """
 
     id: str
@@ -66,7 +65,7 @@ _FREE_TEXT = {"notes"}
 """Keys whose text may have several lines."""
 
 _ADDED = ("inputs", "outputs", "config", "summary")
-"""Keys whose value is added to what is there, as several processes may know a part of it each."""
+"""Keys whose value is added to the present one, since each process may know a part of it."""
 
 _SETTABLE = {*Run.__struct_fields__} - {"owner", "processes"}
 
@@ -74,7 +73,7 @@ RUNNING, CRASHED = "running", "crashed"
 
 
 def check_run_id(run: str) -> str:
-    """Returns the id if a run may bear it: a word that is a file name and begins with no dot."""
+    """Returns the id if it is legal: a word that is a file name and does not begin with a dot."""
     try:
         records.check_word("the id of a run", run)
     except InvalidCommand as error:
@@ -86,11 +85,11 @@ def check_run_id(run: str) -> str:
 
 class Runs:
     def __init__(self, runs_fd: int) -> None:
-        """``runs_fd`` is the directory's descriptor; it must stay open while this is used."""
+        """``runs_fd`` is the directory; it must stay open while this is used."""
         self._fd = runs_fd
 
     def ids(self) -> list[str]:
-        """Returns the ids of all runs, sorted. What is no run's file is passed over."""
+        """Returns the ids of all runs, sorted. Other files are left out."""
         return sorted(run for name in durable.names(self._fd) if (run := _run(name)) is not None)
 
     def problems(self) -> Iterator[Damaged]:
@@ -106,18 +105,18 @@ class Runs:
                 yield error
 
     def exists(self, run: str) -> bool:
-        """Tells whether there is such a file, whatever is in it. Raises InvalidName."""
+        """Tells whether the file of a run exists, whatever its content. Raises InvalidName."""
         return small_files.identity(self._fd, _file(check_run_id(run))) is not None
 
     def read(self, run: str) -> Run:
-        """Returns a run; one that crashed is so even if nobody has noted it. Raises RunNotFound, Damaged."""
+        """Returns a run; a crash shows even if it was not recorded yet. Raises RunNotFound, Damaged."""
         found = self._read(check_run_id(run))
         if found is None:
             raise RunNotFound(run)
         return replace(found, state=CRASHED) if _crashed(found) else found
 
-    def note_crashes(self, *, dry_run: bool = False) -> list[str]:
-        """Notes durably which runs have crashed since; returns their ids. With `dry_run` notes nothing."""
+    def record_crashes(self, *, dry_run: bool = False) -> list[str]:
+        """Records durably which runs have crashed; returns their ids. With `dry_run` only returns them."""
         found = []
         for run in self.ids():
             with contextlib.suppress(Damaged, RunNotFound):
@@ -129,28 +128,28 @@ class Runs:
         return found
 
     def create(self, run: Run) -> Run:
-        """Makes a run, durably; it starts now if it says no time. Raises AlreadyExists, InvalidName."""
+        """Makes a run durably; it starts now unless it has a time. Raises AlreadyExists, InvalidName."""
         run = _checked(run if run.started_at else replace(run, started_at=timestamp()))
         if not durable.create(self._fd, _file(run.id), _encoded(run), label="run"):
-            raise AlreadyExists(f"there is a run '{run.id}' already")
+            raise AlreadyExists(f"the run '{run.id}' exists already")
         return run
 
     def apply(
         self, run: str, document: Mapping[str, Any], *, by: int = 0, process: Owner | None = None
     ) -> Run:
-        """Makes or updates a run from a JSON object with any of a run's keys; returns it.
+        """Makes or updates a run from a JSON object with any of a run's keys, and returns it.
 
-        Inputs, outputs and keys of config and summary are added to those there are; a key of the summary is
-        removed by null; all else is set. Applying it again changes nothing.
-        With a `process` the state is said of the run in that process: it ends with the last of them.
-        Raises InvalidName, InvalidCommand, and PermissionError if the run belongs to another user than `by`,
-        unless that is root.
+        Inputs, outputs and keys of config and summary are added to the present ones; null removes a key of
+        the summary; other values are replaced. The same object again changes nothing. With a `process` the
+        state is that of the run in this process: the run ends with the last of its processes. Raises
+        InvalidName, InvalidCommand, and PermissionError unless the run belongs to the user `by` or that is
+        root.
         """
         check_run_id(run)
         try:
             given = msgspec.convert({**document, "id": document.get("id", run)}, Run)
         except (msgspec.ValidationError, TypeError) as error:
-            raise InvalidCommand(f"no JSON of a run: {error}") from None
+            raise InvalidCommand(f"not the JSON of a run: {error}") from None
         if unknown := sorted(document.keys() - _SETTABLE):
             raise InvalidCommand(f"a run has no {', '.join(unknown)}")
         if given.id != run:
@@ -177,19 +176,19 @@ class Runs:
         return self._change(run, change)
 
     def record_input(self, run: str, version: str) -> Run:
-        """Notes durably that the run read a version. Raises RunNotFound."""
+        """Records durably that the run read a version. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, inputs=_union(before.inputs, (version,))))
 
     def record_output(self, run: str, version: str) -> Run:
-        """Notes durably that the run made a version. Raises RunNotFound."""
+        """Records durably that the run made a version. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, outputs=_union(before.outputs, (version,))))
 
     def end(self, run: str, state: str = "finished") -> Run:
-        """Notes durably that the run ended now. Raises RunNotFound."""
+        """Records durably that the run ends now. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, state=state, ended_at=timestamp()))
 
     def change(self, run: str, change: Callable[[Run], Run]) -> Run:
-        """Replaces a run by what ``change`` makes of it; it is called again if another came first."""
+        """Replaces a run by what ``change`` makes of it; ``change`` may be called several times."""
 
         def known(before: Run | None) -> Run:
             if before is None:
@@ -243,7 +242,7 @@ def _with_crash(run: Run) -> Run:
 
 
 def _in_process(before: Run, after: Run, process: Owner) -> Run:
-    """Returns a run after it began or ended in a process, others being those that it goes on in."""
+    """Returns a run after it began or ended in a process."""
     others = tuple(known for known in before.processes if not known.same(process))
     if after.state == RUNNING:
         return replace(after, processes=(*(known for known in others if known.alive() is not False), process))
@@ -259,7 +258,7 @@ def _encoded(run: Run) -> bytes:
 
 
 def check_size(size: int) -> None:
-    """Raises InvalidCommand for more bytes than the JSON of a run may have."""
+    """Raises InvalidCommand for too many bytes of JSON."""
     if size > MAX_BYTES:
         raise InvalidCommand(f"a run has at most {MAX_BYTES} bytes of JSON, not {size}")
 
@@ -285,7 +284,7 @@ def _file(run: str) -> bytes:
 
 
 def _run(name: str) -> str | None:
-    """Returns the id that a file's name stands for, None if it stands for none."""
+    """Returns the id of a run's file; None for any other name."""
     try:
         return check_run_id(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
     except InvalidName:

@@ -1,12 +1,12 @@
-"""The numbered records of one collection: committed once each, never changed, at last a tombstone.
+"""The numbered records of one collection: each is committed once, never changed, and at last a tombstone.
 
 Owns ``versions/``. Must not know aliases, labels and ids. Blocking; any thread may call it, and several
 processes work on the same directory.
 
-Numbers follow each other without a gap, since a commit needs its predecessor and a tombstone keeps the
-number. So the highest one is found by looking whether the next exists, without listing thousands. Decoded
-records are kept, and believed only while the file under the name is still the same one. Of long ones
-metadata and description are not kept: decoded, metadata may take fifty times the bytes that it has in a file.
+Numbers have no gaps, since a commit needs its predecessor and a tombstone keeps the number. So the highest
+one is found by a look for the next file, without listing thousands. Decoded records are cached, and valid
+only while the file under the name is the same one. Metadata and description of long records are not cached:
+decoded metadata may take fifty times the bytes of its file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from artfs.store.documents import timestamp
 
 SUFFIX = ".json"
 
-_SHORT = 1 << 14  # bytes of a record's file of which all is kept
+_SHORT = 1 << 14  # bytes of a record's file up to which all of it is cached
 
 MOST_MISSING = 1000
-"""So many records may be missing among the others; more, and the highest number is not to be believed."""
+"""The most missing records below the highest number for which that number is plausible."""
 
 
 class Versions:
-    """The records come without metadata and description if they are long: see :meth:`initial_labels`."""
+    """Its records lack metadata and description if these are long: see :meth:`initial_labels`."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -47,14 +47,14 @@ class Versions:
             return self._find_highest(fd) + 1
 
     def numbers(self) -> list[int]:
-        """Returns the numbers of all versions but the deleted ones. Damaged records count as versions."""
+        """Returns the numbers of all versions that are not deleted. Damaged records count as versions."""
         with self._opened() as fd:
             return [n for n in range(self._find_highest(fd) + 1) if not self._deleted(fd, n)]
 
     def all(self) -> list[VersionRecord]:
-        """Returns the records, oldest first. One that is damaged or missing makes it raise Damaged.
+        """Returns the records, oldest first. Raises Damaged if one is damaged or missing.
 
-        So what relies on seeing all versions, as gc does, never misses one.
+        So a caller that relies on all versions, such as gc, never misses one.
         """
         with self._opened() as fd:
             found = (self._load(fd, n) for n in range(self._find_highest(fd) + 1))
@@ -68,7 +68,7 @@ class Versions:
         return None
 
     def record(self, number: int) -> VersionRecord:
-        """Raises VersionNotFound if there is no such version (any more)."""
+        """Raises VersionNotFound if the version does not exist or was deleted."""
         with self._opened() as fd:
             if small_files.identity(fd, _file(number)) is None and number > self._find_highest(fd):
                 raise self._not_found(number)
@@ -78,7 +78,7 @@ class Versions:
         return record
 
     def initial_labels(self, number: int) -> Labels:
-        """Returns what the labels of a version begin with. Raises VersionNotFound, Damaged."""
+        """Returns the labels that a version was committed with. Raises VersionNotFound, Damaged."""
         with self._opened() as fd:
             decoded = self._read(fd, number)[1]
         if isinstance(decoded, Tombstone):
@@ -93,7 +93,7 @@ class Versions:
         return True
 
     def commit(self, record: VersionRecord) -> bool:
-        """Makes the version exist, with one atomic step. False: its number is taken, or not the next one."""
+        """Creates the version, in one atomic step. False if its number is taken, or not the next one."""
         data = records.encode(record)
         number = record.number
         with self._opened() as fd:
@@ -102,9 +102,9 @@ class Versions:
             return durable.create(fd, _file(number), data, label="commit")
 
     def delete(self, number: int) -> None:
-        """Replaces a record, also a damaged one, by a tombstone. Raises VersionNotFound.
+        """Replaces a record, even a damaged one, by a tombstone. Raises VersionNotFound.
 
-        The caller keeps others from setting aliases to it.
+        The caller excludes that aliases to it are set.
         """
         tombstone = records.encode(Tombstone(version=version_name(number), deleted_at=timestamp()))
         with self._opened() as fd:
@@ -112,7 +112,7 @@ class Versions:
             durable.replace_if_unchanged(fd, _file(number), raw, tombstone, label="tombstone")
 
     def problems(self) -> Iterator[Damaged]:
-        """Yields what is wrong with the records, and files among them that don't belong there."""
+        """Yields the damage of records, and files that don't belong there."""
         with self._opened() as fd:
             numbers: Iterable[int] = ()
             try:
@@ -135,18 +135,18 @@ class Versions:
         return self._home.opened(b"versions")
 
     def _find_highest(self, fd: int) -> int:
-        """Returns the highest number that was ever used, -1 if none was.
+        """Returns the highest number that was ever used; -1 if none was.
 
-        Raises Damaged for one that can't be, since what is done for all numbers below it would not end.
+        Raises Damaged for an implausible one, since loops over all lower numbers would not end.
         """
         highest = self._highest
-        # Not there: the collection was removed and made anew.
+        # The file is missing: the collection was removed and made again.
         if highest < 0 or small_files.identity(fd, _file(highest)) is None:
             numbers = _numbers(fd)
             highest = max(numbers, default=-1)
             missing = highest + 1 - len(numbers)
             if missing > MOST_MISSING:
-                why = f"{missing} versions before it are missing, and no version was ever made without them"
+                why = f"{missing} versions before it are missing, and a version is never made without them"
                 raise Damaged(self._what(_file(highest)), why)
         while small_files.identity(fd, _file(highest + 1)) is not None:
             highest += 1
@@ -154,7 +154,7 @@ class Versions:
         return highest
 
     def _load(self, fd: int, number: int) -> VersionRecord | None:
-        """Returns the record, None for a tombstone. Raises Damaged, also if there is neither."""
+        """Returns the record; None for a tombstone. Raises Damaged, also if the file is missing."""
         name = _file(number)
         kept = self._decoded.get(number)
         if kept is not None and kept[0] == small_files.identity(fd, name):
@@ -180,7 +180,7 @@ class Versions:
             return False
 
     def _read_undeleted(self, fd: int, number: int) -> bytes | None:
-        """Returns the record's bytes, None if it is missing. Raises VersionNotFound if there is none."""
+        """Returns the bytes of a record; None if it is missing. Raises VersionNotFound if never used."""
         name = _file(number)
         raw = small_files.read(fd, name, self._what(name))
         if raw is None and number > self._find_highest(fd):

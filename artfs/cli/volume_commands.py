@@ -218,7 +218,7 @@ def gc(client: Client, dry_run: bool, age: str | None, as_json: bool) -> None:
         if older is not None:
             idle = discard_idle(client, older, dry_run=dry_run)
             discarded += [pending for pending in idle if pending not in discarded]
-        crashed = volume.runs.note_crashes(dry_run=dry_run)
+        crashed = volume.runs.record_crashes(dry_run=dry_run)
         expired = remove_expired(client, dry_run=dry_run)
         with progress({"mark": "looking", "sweep": "removing"}) as show:
             if dry_run:

@@ -44,7 +44,7 @@ def record_of(
 ) -> tuple[Collection, VersionRecord]:
     """Finds the version of a reference: ``v3``, an alias, or either of another collection, ``other:v3``.
 
-    Raises :class:`NotFound`, InvalidCommand for aliases that lead back to themselves, and what `admit` does.
+    Raises :class:`NotFound`, InvalidCommand for a loop of aliases, and what `admit` does.
     """
     other, word = split_reference(ref)
     found = find(other or collection)

@@ -265,7 +265,7 @@ def test_an_alias_that_stands_is_moved_only_on_purpose(model):
         model.rename_alias("none", "best")
 
 
-def test_aliases_never_lead_back_to_themselves(model):
+def test_aliases_never_form_a_loop(model):
     commit(model, aliases=["a"])
     model.set_alias("b", "a")
     for target in ("a", "b"):

@@ -229,7 +229,7 @@ class MountedClient(Client):
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
-                raise InvalidCommand(f"aliases of '{name}' lead back to themselves: {ref}") from None
+                raise InvalidCommand(f"aliases of '{name}' are a loop: {ref}") from None
         try:
             yield fd
         finally:
