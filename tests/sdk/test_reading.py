@@ -45,7 +45,7 @@ def test_entries(version: wandb.Artifact) -> None:
         "sub/empty",
         "sub/run.sh",
     ]
-    assert version.manifest.size() == version.size == 6 + 6 + 10 + 3_000_001
+    assert version.manifest.size() == version.size == 6 + 6 + 10 + 1_200_001
     document = version.manifest.to_manifest_json()
     assert document["contents"]["a.txt"] == {"kind": "file", "size": 6, "digest": entry.digest}
     with pytest.raises(KeyError) as caught:
