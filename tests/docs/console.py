@@ -143,9 +143,10 @@ def _on_terminal(command: list[str], base: Path, *, until: str, times: int) -> s
     )
     os.close(terminal)
     data, end = b"", time.monotonic() + SECONDS
+    ended = re.compile(rb"%s \d+\r?\n" % until.encode())  # the exit status may come by a read of its own
     try:
         # Not to the end of file: what an example starts in the background keeps the terminal open.
-        while data.count(until.encode()) < times and (left := end - time.monotonic()) > 0:
+        while len(ended.findall(data)) < times and (left := end - time.monotonic()) > 0:
             if not select.select([reader], [], [], left)[0]:
                 break
             try:
