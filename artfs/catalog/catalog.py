@@ -13,19 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-from artfs.catalog import (
-    records,
-    small_files,
-)
+from artfs.catalog import records, small_files
 from artfs.catalog.collection import Collection
-from artfs.errors import (
-    AlreadyExists,
-    CollectionNotFound,
-    Damaged,
-    InvalidName,
-    NotEmpty,
-    printable,
-)
+from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidName, NotEmpty, printable
 from artfs.model.names import check_collection
 from artfs.store import durable, reserve, tree_removal
 

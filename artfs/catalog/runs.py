@@ -15,10 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from artfs.catalog import (
-    records,
-    small_files,
-)
+from artfs.catalog import records, small_files
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
 from artfs.store import durable
 from artfs.store.documents import timestamp

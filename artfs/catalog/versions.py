@@ -15,10 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
-from artfs.catalog import (
-    records,
-    small_files,
-)
+from artfs.catalog import records, small_files
 from artfs.catalog.home import Home
 from artfs.catalog.records import Labels, Tombstone, VersionRecord
 from artfs.errors import Damaged, VersionNotFound

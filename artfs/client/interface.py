@@ -26,10 +26,7 @@ from artfs.pending.pending_version import Owners
 from artfs.store.owners import this_process
 
 if TYPE_CHECKING:
-    from artfs.client.writable_tree import (
-        ReferenceTarget,
-        WritableTree,
-    )
+    from artfs.client.writable_tree import ReferenceTarget, WritableTree
     from artfs.model.diff import Change
     from artfs.model.digest import Algorithm
     from artfs.model.scope import Scope

@@ -18,12 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
 from artfs.client.reference_writer import ReferenceAccess
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    StagedFile,
-    TreeCursor,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree
 from artfs.linux.walk import DirectoryStack
 from artfs.pending.hashes import Hashes
 from artfs.store import durable, regular_files

@@ -14,10 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from artfs.client.mounted.control_files import command
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    StagedFile,
-)
+from artfs.client.writable_tree import ReferenceTarget, StagedFile
 from artfs.errors import ArtfsError
 from artfs.model import refusals
 from artfs.model.entry import ReferenceEntry

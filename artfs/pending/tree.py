@@ -20,10 +20,7 @@ from artfs.pending.census import newest_change
 from artfs.pending.copy_up import Staging
 from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
-from artfs.pending.pending_version import (
-    TREE,
-    PendingVersion,
-)
+from artfs.pending.pending_version import TREE, PendingVersion
 from artfs.pending.unwritten import Unwritten
 from artfs.store import durable, tree_removal
 from artfs.store.objects import ObjectStore

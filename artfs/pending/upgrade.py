@@ -20,11 +20,7 @@ import time
 from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
 from artfs.linux.walk import scan
 from artfs.pending import overlay
-from artfs.pending.pending_version import (
-    PENDING,
-    TREE,
-    PendingVersion,
-)
+from artfs.pending.pending_version import PENDING, TREE, PendingVersion
 from artfs.store import durable, reserve
 from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 

@@ -5,10 +5,10 @@ and may be called from any thread. boto3 serves S3, obstore the other object sto
 imported when they are first needed.
 """
 
-from artfs.references.asker import OURSELVES, Asker
 from artfs.references.local_files import LocalFile
 from artfs.references.remote_store import Timeouts
 from artfs.references.resolver import Resolver
+from artfs.references.single_flight import THIS_PROCESS, Requester
 from artfs.references.uris import SCHEMES, FoundObject
 
-__all__ = ["OURSELVES", "SCHEMES", "Asker", "FoundObject", "LocalFile", "Resolver", "Timeouts"]
+__all__ = ["SCHEMES", "THIS_PROCESS", "FoundObject", "LocalFile", "Requester", "Resolver", "Timeouts"]

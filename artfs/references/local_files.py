@@ -28,8 +28,7 @@ from artfs.limits.numbers import HASHING_THREADS
 from artfs.model.digest import Algorithm
 from artfs.references import uris
 from artfs.references.allowed_mounts import AllowedMounts
-from artfs.references.asker import OURSELVES, Asker, GivenUp
-from artfs.references.single_flight import SingleFlight
+from artfs.references.single_flight import THIS_PROCESS, Abandoned, Requester, SingleFlight
 from artfs.references.uris import ChargeMemory, FilePath, FoundObject
 from artfs.store import regular_files
 
@@ -70,7 +69,7 @@ def _state(fd: int) -> _State:
 class LocalFiles:
     """Lists and opens ``file://``. Every failure is Unreachable or Changed, never an OSError.
 
-    Once the asker has given up, a call soon ends with Interrupted.
+    Once the requester has gone, a call soon ends with Interrupted.
     """
 
     def __init__(self, algorithm: Algorithm, *, world_readable_only: bool) -> None:
@@ -82,7 +81,13 @@ class LocalFiles:
         self._turns = Turns(HASHING_THREADS)
 
     def list_objects(
-        self, uri: str, *, checksum: bool, max_objects: int, charge: ChargeMemory, asker: Asker = OURSELVES
+        self,
+        uri: str,
+        *,
+        checksum: bool,
+        max_objects: int,
+        charge: ChargeMemory,
+        requester: Requester = THIS_PROCESS,
     ) -> list[FoundObject]:
         """Returns the file, or all regular files below the directory, sorted by name.
 
@@ -95,9 +100,9 @@ class LocalFiles:
                 if not stat.S_ISDIR(os.fstat(top).st_mode):
                     if max_objects < 1:
                         raise uris.too_many(uri, max_objects)
-                    return [self._found(top, path, path.parts[-1], checksum, asker)]
+                    return [self._found(top, path, path.parts[-1], checksum, requester)]
                 found: list[FoundObject] = []
-                for below, names in self._below(top, mounts, path, max_objects, charge, asker):
+                for below, names in self._below(top, mounts, path, max_objects, charge, requester):
                     with self._descent(top, below, mounts) as directory:
                         for name in names:
                             parts = (*below, name)
@@ -107,30 +112,30 @@ class LocalFiles:
                                 _opened(directory, name) as fd,
                             ):
                                 _refuse(mounts.refusal(fd))
-                                found.append(self._found(fd, here, b"/".join(parts), checksum, asker))
+                                found.append(self._found(fd, here, b"/".join(parts), checksum, requester))
                                 charge(found[-1].memory)
                 return sorted(found)
             finally:
                 os.close(top)
 
-    def open(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> LocalFile:
+    def open(self, uri: str, size: int, checksum: bytes, requester: Requester = THIS_PROCESS) -> LocalFile:
         """Opens a file for reading and verifies it, but does not read an unchanged one again.
 
         With an empty checksum only the size is verified, and only if it is not 0.
         """
-        fd, state = self._open(uri, size, checksum, asker, remembered=True)
-        return LocalFile(self, uri, fd, size, checksum, state, asker)
+        fd, state = self._open(uri, size, checksum, requester, remembered=True)
+        return LocalFile(self, uri, fd, size, checksum, state, requester)
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
         """Reads and hashes a file, even if it was verified before."""
-        os.close(self._open(uri, size, checksum, OURSELVES, remembered=False)[0])
+        os.close(self._open(uri, size, checksum, THIS_PROCESS, remembered=False)[0])
 
     def forget(self) -> None:
         with self._lock:
             self._verified.clear()
 
     def _open(
-        self, uri: str, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+        self, uri: str, size: int, checksum: bytes, requester: Requester, *, remembered: bool
     ) -> tuple[int, _State | None]:
         with self._translating_errors(uri):
             handle = self._walk(uris.file_path(uri))
@@ -139,7 +144,7 @@ class LocalFiles:
             finally:
                 os.close(handle)
             try:
-                return fd, self._verify(uri, fd, size, checksum, asker, remembered=remembered)
+                return fd, self._verify(uri, fd, size, checksum, requester, remembered=remembered)
             except BaseException:
                 os.close(fd)
                 raise
@@ -150,7 +155,7 @@ class LocalFiles:
     def _translating_errors(self, uri: str) -> Iterator[None]:
         try:
             yield
-        except GivenUp:
+        except Abandoned:
             raise Interrupted from None
         except _Refused as refused:
             raise Unreachable(uri, str(refused)) from None
@@ -227,7 +232,13 @@ class LocalFiles:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _below(
-        self, top: int, mounts: AllowedMounts, path: FilePath, most: int, charge: ChargeMemory, asker: Asker
+        self,
+        top: int,
+        mounts: AllowedMounts,
+        path: FilePath,
+        most: int,
+        charge: ChargeMemory,
+        requester: Requester,
     ) -> list[tuple[tuple[bytes, ...], list[bytes]]]:
         """Lists the regular files of every directory: (path below ``top``, names)."""
         listed: list[tuple[tuple[bytes, ...], list[bytes]]] = []
@@ -246,7 +257,7 @@ class LocalFiles:
                 try:
                     with os.scandir(fd) as entries:
                         for entry in entries:
-                            asker.check()
+                            requester.check()
                             if entry.is_dir(follow_symlinks=False):
                                 todo.append((*below, os.fsencode(entry.name)))
                                 charge(_NAME + len(entry.name) + 8 * len(below))
@@ -263,8 +274,10 @@ class LocalFiles:
 
     # ---- the bytes ----------------------------------------------------------------------------------------
 
-    def _found(self, handle: int, path: FilePath, name: bytes, checksum: bool, asker: Asker) -> FoundObject:
-        asker.check()
+    def _found(
+        self, handle: int, path: FilePath, name: bytes, checksum: bool, requester: Requester
+    ) -> FoundObject:
+        requester.check()
         uri = uris.file_uri(path.parts)
         fd = self._readable(handle)
         try:
@@ -272,7 +285,7 @@ class LocalFiles:
                 return FoundObject(name, uri, os.fstat(fd).st_size, b"")
             for _ in range(3):
                 state = _state(fd)
-                content = self._content(fd, state, self._algorithm, asker, remembered=True)
+                content = self._content(fd, state, self._algorithm, requester, remembered=True)
                 if state == _state(fd) and content.size == state.size:
                     return FoundObject(name, uri, state.size, _tag(self._algorithm, content.digest))
             raise _Refused("it is being changed; try again")
@@ -280,7 +293,7 @@ class LocalFiles:
             os.close(fd)
 
     def _verify(
-        self, uri: str, fd: int, size: int, checksum: bytes, asker: Asker, *, remembered: bool
+        self, uri: str, fd: int, size: int, checksum: bytes, requester: Requester, *, remembered: bool
     ) -> _State | None:
         """Returns the state in which the bytes were the recorded ones; None without a recorded checksum."""
         state = _state(fd)
@@ -293,7 +306,7 @@ class LocalFiles:
             algorithm = Algorithm.named(label.decode())
         except ValueError:
             raise Unreachable(uri, "its recorded checksum is not that of a file") from None
-        content = self._content(fd, state, algorithm, asker, remembered=remembered)
+        content = self._content(fd, state, algorithm, requester, remembered=remembered)
         found = _tag(algorithm, content.digest)
         if content.size != size:
             raise Changed(uri, f"{size} bytes", f"{content.size} bytes")
@@ -302,20 +315,22 @@ class LocalFiles:
         return state
 
     def _content(
-        self, fd: int, state: _State, algorithm: Algorithm, asker: Asker, *, remembered: bool
+        self, fd: int, state: _State, algorithm: Algorithm, requester: Requester, *, remembered: bool
     ) -> _Content:
         """Returns the digest of an open file, remembered or read; ``state`` is its present state.
 
         It is remembered only if the file was last changed long before its reading began, and is unchanged.
         """
         if not remembered:
-            return self._read(fd, algorithm, asker)
+            return self._read(fd, algorithm, requester)
         key = (state, algorithm.label)
         with self._lock:
             if key in self._verified:
                 self._verified.move_to_end(key)
                 return self._verified[key]
-        with self._hashing.share(key, lambda: self._read(fd, algorithm, asker), asker.check) as content:
+        with self._hashing.share(
+            key, lambda: self._read(fd, algorithm, requester), requester.check
+        ) as content:
             pass
         if state == _state(fd) and state.ctime_ns <= content.read_at_ns - RACY_NS:
             with self._lock:
@@ -324,11 +339,11 @@ class LocalFiles:
                     self._verified.popitem(last=False)
         return content
 
-    def _read(self, fd: int, algorithm: Algorithm, asker: Asker) -> _Content:
-        own = asker is OURSELVES
-        with contextlib.nullcontext() if own else self._turns.turn(asker.uid, asker.check):
+    def _read(self, fd: int, algorithm: Algorithm, requester: Requester) -> _Content:
+        own = requester is THIS_PROCESS
+        with contextlib.nullcontext() if own else self._turns.turn(requester.uid, requester.check):
             now = time.time_ns()
-            return _Content(*regular_files.hash_and_size(algorithm, fd, check=asker.check), now)
+            return _Content(*regular_files.hash_and_size(algorithm, fd, check=requester.check), now)
 
 
 class LocalFile:
@@ -342,11 +357,11 @@ class LocalFile:
         size: int,
         checksum: bytes,
         state: _State | None,
-        asker: Asker,
+        requester: Requester,
     ) -> None:
         self.fd = fd
         self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
-        self._state, self._asker = state, asker
+        self._state, self._requester = state, requester
 
     def moved(self) -> bool:
         """Tells whether the file may have changed since it was verified."""
@@ -370,7 +385,7 @@ class LocalFile:
 
     def _verify(self, fd: int, *, remembered: bool) -> _State | None:
         return self._files._verify(
-            self._uri, fd, self._size, self._checksum, self._asker, remembered=remembered
+            self._uri, fd, self._size, self._checksum, self._requester, remembered=remembered
         )
 
 

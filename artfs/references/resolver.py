@@ -12,12 +12,11 @@ import os
 from artfs.errors import InvalidCommand, Unreachable, printable
 from artfs.model.digest import Algorithm
 from artfs.references import uris
-from artfs.references.asker import OURSELVES, Asker
 from artfs.references.local_files import LocalFile, LocalFiles
 from artfs.references.object_cache import ObjectCache
 from artfs.references.remote_objects import RemoteObjects, StorePool
 from artfs.references.remote_store import Timeouts
-from artfs.references.single_flight import SingleFlight
+from artfs.references.single_flight import THIS_PROCESS, Requester, SingleFlight
 from artfs.references.uris import ChargeMemory, FoundObject, no_charge
 
 
@@ -58,7 +57,7 @@ class Resolver:
         checksum: bool = True,
         max_objects: int = 10_000_000,
         charge: ChargeMemory = no_charge,
-        asker: Asker = OURSELVES,
+        requester: Requester = THIS_PROCESS,
     ) -> list[FoundObject]:
         """Returns what is at a URI: one object, or all below a directory or prefix, sorted by name.
 
@@ -66,11 +65,11 @@ class Resolver:
         gives an empty list; a prefix with no object below it is Unreachable.
 
         Raises InvalidCommand (an unknown scheme, an illegal URI, more than ``max_objects``, before any file
-        is hashed), Unreachable and RemoteMissing; Interrupted once the asker has given up.
+        is hashed), Unreachable and RemoteMissing; Interrupted once the requester has gone.
         """
         if uris.scheme_of(uri) == "file":
             return self._files.list_objects(
-                uri, checksum=checksum, max_objects=max_objects, charge=charge, asker=asker
+                uri, checksum=checksum, max_objects=max_objects, charge=charge, requester=requester
             )
         return self._objects.list_objects(uri, checksum=checksum, max_objects=max_objects, charge=charge)
 
@@ -82,18 +81,20 @@ class Resolver:
         opened = self.open_checked(uri, size, checksum)
         return opened if isinstance(opened, int) else opened.fd
 
-    def open_checked(self, uri: str, size: int, checksum: bytes, asker: Asker = OURSELVES) -> int | LocalFile:
+    def open_checked(
+        self, uri: str, size: int, checksum: bytes, requester: Requester = THIS_PROCESS
+    ) -> int | LocalFile:
         """Opens the recorded bytes for reading; the caller closes the descriptor.
 
         Bytes from a server do not change. A file of this machine is read in place: after each read, the
         caller asks the LocalFile whether it still was the recorded one. With an empty checksum any bytes of
         the size are accepted, of any size if it is 0, and they are fetched anew each time.
 
-        Raises only Unreachable, Changed and RemoteMissing, and Interrupted once the asker has given up.
+        Raises only Unreachable, Changed and RemoteMissing, and Interrupted once the requester has gone.
         """
         try:
             if uris.scheme_of(uri) == "file":
-                return self._files.open(uri, size, checksum, asker)
+                return self._files.open(uri, size, checksum, requester)
             if not checksum:
                 return self._fetch(uri, size, checksum, None)
             name = hashlib.sha256(uri.encode() + b"\0" + checksum).hexdigest().encode()

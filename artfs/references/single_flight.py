@@ -1,4 +1,4 @@
-"""Work that several threads want at once, done once.
+"""Work that several threads want at once, done once, and the users for whom it is done.
 
 Owns: which thread does the work, which ones wait, and when the result is released. Must not know what the
 work is. Any thread.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from artfs.errors import ArtfsError
@@ -17,6 +18,27 @@ _CHECK_EVERY = 0.2  # seconds between calls of a waiting thread's `check`
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+
+class Abandoned(Exception):
+    """The requester has gone. Not an ArtfsError: another thread that waits for the same work then does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """The user for whom work is done; ``has_gone`` tells quickly, in any thread, whether they still wait."""
+
+    uid: int
+    has_gone: Callable[[], bool]
+
+    def check(self) -> None:
+        """Raises Abandoned if the requester has gone."""
+        if self.has_gone():
+            raise Abandoned
+
+
+#: Work that this process does for itself.
+THIS_PROCESS = Requester(-1, lambda: False)
 
 
 class _Call(Generic[T]):

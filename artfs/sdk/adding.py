@@ -19,11 +19,7 @@ from artfs.client.interface import Progress, silent
 from artfs.client.transfer.sources import Excludes, Sources
 from artfs.client.transfer.symlink_policy import FollowSymlinks, describe_kept
 from artfs.client.transfer.tree_writer import TreeWriter, make_writable
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    TreeCursor,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.linux.walk import walk
 from artfs.sdk import arguments, current, media, objects, progress

@@ -17,11 +17,7 @@ from typing import Any
 
 from artfs.client.interface import Client, Progress, silent
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy, type_conflict
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    TreeCursor,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotFound, VolumeError
 from artfs.linux.walk import walk
 from artfs.model.entry import SEALED_MODE

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from artfs.client.transfer.tree_paths import no_file
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    TreeCursor,
-)
+from artfs.client.writable_tree import ReferenceTarget, TreeCursor
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.linux.walk import walk
 from artfs.sdk import arguments, media, objects, outside, scopes

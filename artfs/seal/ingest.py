@@ -32,10 +32,7 @@ from artfs.model.entry import (
     Xattrs,
 )
 from artfs.model.tree import TreeReader, build
-from artfs.pending import (
-    overlay,
-    reference_files,
-)
+from artfs.pending import overlay, reference_files
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
 from artfs.store import regular_files

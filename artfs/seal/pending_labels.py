@@ -16,14 +16,8 @@ from artfs.catalog import records
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import Labels, VersionRecord
 from artfs.model import names
-from artfs.model.label_changes import (
-    ADDING,
-    merged,
-)
-from artfs.pending.pending_version import (
-    PendingLabels,
-    PendingVersion,
-)
+from artfs.model.label_changes import ADDING, merged
+from artfs.pending.pending_version import PendingLabels, PendingVersion
 from artfs.seal.patch_base import Admission
 
 _KEPT = ("description", "metadata", "tags")

@@ -21,10 +21,7 @@ from artfs.model.entry import DirEntry
 from artfs.pending import overlay
 from artfs.pending.gate import State
 from artfs.pending.overlay import Base, Lower
-from artfs.pending.pending_version import (
-    TREE,
-    Mark,
-)
+from artfs.pending.pending_version import TREE, Mark
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import mend
 from artfs.seal import patch_base as bases

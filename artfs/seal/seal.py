@@ -45,18 +45,12 @@ from artfs.model import names
 from artfs.model.entry import DirEntry
 from artfs.pending.gate import State, WritableHandle
 from artfs.pending.overlay import Base
-from artfs.pending.pending_version import (
-    Mark,
-    PendingLabels,
-)
+from artfs.pending.pending_version import Mark, PendingLabels
 from artfs.pending.tree import PendingTree
 from artfs.seal import patch_base as bases
 from artfs.seal import pending_labels
 from artfs.seal.ingest import Ingested, ingest
-from artfs.seal.patch_base import (
-    Admission,
-    Find,
-)
+from artfs.seal.patch_base import Admission, Find
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 

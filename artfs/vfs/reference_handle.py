@@ -13,7 +13,7 @@ from typing import Protocol
 from artfs.errors import Interrupted
 from artfs.linux.procfs import has_ended
 from artfs.model.entry import ReferenceEntry
-from artfs.references import Asker
+from artfs.references import Requester
 from artfs.vfs.node import CachedRead, Caller, Handle, NeedsWork
 from artfs.volume.volume_references import ReferenceFile, References
 
@@ -80,10 +80,10 @@ class ReferenceHandle(Handle):
 
     def _bring(self) -> None:
         """Runs on a worker thread, for as long as somebody else's server takes."""
-        asker = Asker(self._caller.uid, self._given_up)
+        requester = Requester(self._caller.uid, self._given_up)
         with self._bringing:
             if self._brought is None and not self._keep(
-                self._references.open_file(self._entry, of=self._of, asker=asker)
+                self._references.open_file(self._entry, of=self._of, requester=requester)
             ):
                 raise Interrupted
 

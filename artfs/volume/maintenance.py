@@ -31,11 +31,7 @@ from artfs.model import manifest
 from artfs.model.digest import TreeId
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import inspection, overlay
-from artfs.pending.pending_version import (
-    PENDING,
-    TREE,
-    PendingVersion,
-)
+from artfs.pending.pending_version import PENDING, TREE, PendingVersion
 from artfs.store import check, gc
 from artfs.store.check import Finding, Touched
 from artfs.store.layout import Layout

@@ -33,16 +33,9 @@ from artfs.errors import (
 from artfs.model import names
 from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
-from artfs.pending import (
-    pending_version,
-    upgrade,
-)
+from artfs.pending import pending_version, upgrade
 from artfs.pending.gate import State
-from artfs.pending.pending_version import (
-    PENDING,
-    Owners,
-    PendingLabels,
-)
+from artfs.pending.pending_version import PENDING, Owners, PendingLabels
 from artfs.pending.tree import PendingTree, empty_trash
 from artfs.seal import patch_base as bases
 from artfs.seal import preview

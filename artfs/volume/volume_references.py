@@ -31,7 +31,7 @@ from artfs.errors import (
 )
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
-from artfs.references import OURSELVES, Asker, FoundObject, LocalFile, Resolver, uris
+from artfs.references import THIS_PROCESS, FoundObject, LocalFile, Requester, Resolver, uris
 from artfs.references.uris import ChargeMemory, no_charge
 from artfs.seal.patch_base import Find
 from artfs.store import durable
@@ -104,7 +104,7 @@ class References:
         checksum: bool = True,
         max_objects: int = 10_000_000,
         charge: ChargeMemory = no_charge,
-        asker: Asker = OURSELVES,
+        requester: Requester = THIS_PROCESS,
     ) -> list[tuple[bytes, FoundObject]]:
         """Returns what is at a URI now, each object with its path in a tree: `path`, or below it.
 
@@ -114,7 +114,7 @@ class References:
 
         Raises :class:`~artfs.errors.InvalidCommand`, :class:`~artfs.errors.InvalidName`,
         :class:`NotPermitted`, :class:`ReferenceFailed`, :class:`NotFound`; :class:`Interrupted` once the
-        asker has given up.
+        requester has gone.
         """
         self._check_allowed(uri)
         if uri.startswith(version_references.SCHEME):
@@ -127,7 +127,7 @@ class References:
             )
         else:
             found = self._resolver.list_objects(
-                uri, checksum=checksum, max_objects=max_objects, charge=charge, asker=asker
+                uri, checksum=checksum, max_objects=max_objects, charge=charge, requester=requester
             )
             single = len(found) == 1 and uris.names_object(uri, found[0].uri)
         if single and path:
@@ -156,10 +156,12 @@ class References:
         """
         return self.open_file(entry, of=of).fd
 
-    def open_file(self, entry: ReferenceEntry, *, of: str = "", asker: Asker = OURSELVES) -> ReferenceFile:
+    def open_file(
+        self, entry: ReferenceEntry, *, of: str = "", requester: Requester = THIS_PROCESS
+    ) -> ReferenceFile:
         """Opens the recorded bytes, as :meth:`open` does, for reading while others may change them.
 
-        Also raises :class:`Interrupted` once the asker has given up; so do the methods of the result.
+        Also raises :class:`Interrupted` once the requester has gone; so do the methods of the result.
         """
         uri = os.fsdecode(entry.uri)
         with self._recording_failure(entry, of):
@@ -168,7 +170,7 @@ class References:
             if uri.startswith(version_references.SCHEME):
                 opened: int | LocalFile = self._versions.open(uri, entry)
             else:
-                opened = self._resolver.open_checked(uri, entry.size, entry.checksum, asker)
+                opened = self._resolver.open_checked(uri, entry.size, entry.checksum, requester)
         if isinstance(opened, int):
             return ReferenceFile(opened)
         return _LocalReferenceFile(self, opened, entry, of)

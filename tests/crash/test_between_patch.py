@@ -15,11 +15,7 @@ import pytest
 from artfs.client.interface import Client
 from artfs.client.open import open_client
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    TreeCursor,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import Busy, PathConflictError
 from artfs.sdk import connection
 from artfs.sdk.connection import Connection

@@ -11,12 +11,7 @@ import pytest
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
 from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
-from artfs.pending.pending_version import (
-    Owners,
-    PendingLabels,
-    PendingVersion,
-    start,
-)
+from artfs.pending.pending_version import Owners, PendingLabels, PendingVersion, start
 from artfs.store import layout
 from artfs.store.owners import Owner
 

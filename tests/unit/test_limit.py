@@ -13,7 +13,7 @@ import pytest
 from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
 from artfs.limits.limit import Limit
-from artfs.references import OURSELVES
+from artfs.references import THIS_PROCESS
 from artfs.vfs import listings
 from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.control import references_file, snapshot
@@ -110,7 +110,7 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
 
         def look(directory: str, room: references_file.Room) -> int:
             wanted = references_file.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
-            return len(wanted.look(volume.references, room, OURSELVES))
+            return len(wanted.look(volume.references, room, THIS_PROCESS))
 
         her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
         with references_file.Room(her) as room:

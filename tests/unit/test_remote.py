@@ -26,7 +26,7 @@ from artfs.errors import (
     printable_uri,
 )
 from artfs.model.digest import Algorithm
-from artfs.references import Asker, LocalFile, Resolver, allowed_mounts, local_files, uris
+from artfs.references import LocalFile, Requester, Resolver, allowed_mounts, local_files, uris
 from artfs.references.allowed_mounts import AllowedMounts
 from artfs.store import durable, regular_files
 from tests.conformance.helpers import eventually
@@ -752,7 +752,7 @@ def far(path: Path) -> Path:
 
 
 class Hashing:
-    """Looks at files in threads, for askers who give up when they are told to."""
+    """Looks at files in threads, for requesters who go when they are told to."""
 
     def __init__(self, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
@@ -766,7 +766,7 @@ class Hashing:
     def look(self, path: Path, uid: int, gone: threading.Event) -> threading.Thread:
         def run() -> None:
             with pytest.raises(Interrupted):
-                self._remote.list_objects(uri_of(path), asker=Asker(uid, gone.is_set))
+                self._remote.list_objects(uri_of(path), requester=Requester(uid, gone.is_set))
 
         thread = threading.Thread(target=run)
         thread.start()

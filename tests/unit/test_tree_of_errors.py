@@ -96,7 +96,7 @@ SIGNALS = {
     "artfs.references.remote_store.NoObject",
     "artfs.references.remote_store.RequestFailed",
     "artfs.limits.limit.LimitExceededError",
-    "artfs.references.asker.GivenUp",
+    "artfs.references.single_flight.Abandoned",
     "artfs.references.local_files._Refused",
     "artfs.store.requirements.Limited",
     "artfs.store.requirements.Unmet",

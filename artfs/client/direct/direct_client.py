@@ -27,10 +27,7 @@ from artfs.client.plain_tree import PlainTree
 from artfs.client.reference_writer import DirectReferences
 from artfs.client.transfer.tree_paths import no_file, parts, resolved
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, WritableTree
 from artfs.errors import (
     AlreadyExists,
     AlreadyFinishedError,

@@ -24,13 +24,7 @@ from itertools import pairwise
 
 from artfs.client.file_attributes import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.client.reference_writer import DirectReferences
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    StagedFile,
-    TreeCursor,
-    WritableTree,
-    decode_run,
-)
+from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree, decode_run
 from artfs.errors import Busy, printable
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.tree import TreeReader

@@ -32,10 +32,7 @@ from artfs.client.mounted.control_files import (
 )
 from artfs.client.plain_tree import PlainTree, sweep
 from artfs.client.reference_writer import MountedReferences
-from artfs.client.writable_tree import (
-    ReferenceTarget,
-    WritableTree,
-)
+from artfs.client.writable_tree import ReferenceTarget, WritableTree
 from artfs.errors import (
     AliasNotFound,
     AlreadyFinishedError,

@@ -17,7 +17,7 @@ from typing import Any, Self
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
 from artfs.limits.numbers import FOUND_OBJECTS
 from artfs.model import names
-from artfs.references import Asker, FoundObject
+from artfs.references import FoundObject, Requester
 from artfs.vfs.control.control_file import ControlFile, Elsewhere, line
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, sees_all
@@ -55,7 +55,7 @@ class PendingReferences(ControlFile[PendingSubject]):
                 wanted = Wanted.parse(command)
                 dry_run = wanted.dry_run
                 objects = yield Elsewhere(
-                    lambda step: wanted.look(references, room, Asker(caller.uid, lambda: step.given_up))
+                    lambda step: wanted.look(references, room, Requester(caller.uid, lambda: step.given_up))
                 )
             # Before anything is made: it may be more than the caller may have.
             answer: Snapshot = yield lambda: subject.snapshot(_told(objects) if objects else "ok\n", caller)
@@ -176,7 +176,7 @@ class Wanted:
         where = b"" if path == "." else _path(os.fsencode(path))
         return cls(where, uri, not no_checksum, max_objects, dry_run)
 
-    def look(self, references: References, room: Room, asker: Asker) -> _Objects:
+    def look(self, references: References, room: Room, requester: Requester) -> _Objects:
         """Blocking. Raises OSError (ENOMEM) too."""
         try:
             found = references.list_objects(
@@ -185,7 +185,7 @@ class Wanted:
                 checksum=self.checksum,
                 max_objects=self.max_objects,
                 charge=room.take,
-                asker=asker,
+                requester=requester,
             )
         except _NoRoomError as error:
             raise error.why from None
