@@ -20,7 +20,7 @@ import click
 from artfs.errors import printable
 
 if TYPE_CHECKING:
-    from artfs.client.interface import Progress
+    from artfs.client.values import Progress
 
 T = TypeVar("T")
 

@@ -30,7 +30,8 @@ from artfs.cli.output import (
 from artfs.cli.parameters import with_client
 
 if TYPE_CHECKING:
-    from artfs.client.interface import Client, Entry
+    from artfs.client.interface import Client
+    from artfs.client.values import Entry
 
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 

@@ -1,9 +1,9 @@
-"""A pending tree that is a plain directory: on a mount, or in a volume that nobody mounted.
+"""A pending tree that is a plain directory: on a mount, or in a volume without one.
 
-Owns where a file is made that has no name yet. In a volume that is beside the tree, under the name of a temp,
-so that it goes with the pending version whatever becomes of its maker. A mount has no such place: there it
-is the root of the tree, under a name that its maker holds locked, and :func:`sweep` removes those whose maker
-has died. Blocking.
+Owns where a file is staged. In a volume that is beside the tree, under the name of a temp, so that it goes
+with the pending version whatever happens to its process. A mount has no such place: there it is the root of
+the tree, under a prefix of its own and locked by its process, and :func:`remove_stale_temps` removes those
+whose process has died. Blocking.
 """
 
 from __future__ import annotations
@@ -14,25 +14,48 @@ import fcntl
 import os
 import secrets
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
-from artfs.client.reference_writer import ReferenceAccess
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree
 from artfs.linux.walk import DirectoryStack
 from artfs.pending.hashes import Hashes
 from artfs.store import durable, regular_files
 
 TEMP = b".~artfs-put."
-"""How a file's name begins in a tree on a mount while it is brought."""
+"""How the name of a staged file in a tree on a mount begins."""
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class PlainTree(WritableTree):
-    """The tree at `root_fd`, with the temps in `staging_fd`, by default in the root; owns neither.
+class ReferenceAccess(ABC):
+    """How references are kept in one pending tree."""
 
-    `hashes` are what the finish in this process knows of it.
+    @abstractmethod
+    def target_of(self, path: bytes) -> ReferenceTarget | None:
+        """Returns what the entry at a path refers to; None if it is no reference."""
+
+    @abstractmethod
+    def stage(self, target: ReferenceTarget, temp: bytes) -> StagedFile:
+        """Creates a reference without a name in the tree; `temp` is a name that it may have meanwhile."""
+
+    def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:  # noqa: ARG002
+        """Does what :meth:`.WritableTree.add_references` does."""
+        return 0
+
+    @abstractmethod
+    def fetch(self, fd: int) -> int:
+        """Returns the bytes that an open file of the tree refers to: `fd` itself, or another one for it.
+
+        Raises :class:`~artfs.errors.ReferenceFailed`.
+        """
+
+
+class PlainTree(WritableTree):
+    """The tree at `root_fd`, with staged files in `staging_fd`, by default in the root; owns neither.
+
+    `hashes` are the digests that a finish in this process knows.
     """
 
     def __init__(
@@ -101,10 +124,10 @@ class _PlainCursor(TreeCursor):
 
     def open(self, name: bytes, *, fetch: bool = True) -> int:
         fd = regular_files.open_regular(self._to.fd, name)
-        return self._references.fetched(fd) if fetch else fd
+        return self._references.fetch(fd) if fetch else fd
 
     def reference(self, name: bytes) -> ReferenceTarget | None:
-        return self._references.origin(self._path(name))
+        return self._references.target_of(self._path(name))
 
     def _path(self, name: bytes) -> bytes:
         return b"/proc/self/fd/%d/%s" % (self._to.fd, name)
@@ -124,7 +147,7 @@ class _PlainCursor(TreeCursor):
         if self._staging_fd is None:
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
         if self._hashes is not None:
-            # What is learned of a file that is replaced must not count for one that gets its number.
+            # The digest of a file that was replaced must not count for one that gets its inode number.
             self._hashes.forget(os.fstat(staged.fd).st_ino)
         return staged
 
@@ -134,8 +157,8 @@ class _PlainCursor(TreeCursor):
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
         return StagedFile(dir_fd, name)
 
-    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
-        return self._references.stage(origin, self._temp()[0])
+    def stage_reference(self, target: ReferenceTarget) -> StagedFile:
+        return self._references.stage(target, self._temp()[0])
 
     def _temp(self) -> tuple[bytes, int]:
         if self._staging_fd is not None:
@@ -144,9 +167,9 @@ class _PlainCursor(TreeCursor):
 
     def take(self, name: bytes) -> StagedFile:
         if self.status(name).st_nlink > 1:
-            # A finish that failed may have made it a blob of the store. The mark of that finish keeps it from
-            # being written in place, and the tree where it would come has none.
-            raise OSError(errno.EXDEV, "a file of several names is copied, not taken", name)
+            # A failed finish may have made it a blob of the store. The mark of that finish keeps it from
+            # being written in place; the other tree has no mark.
+            raise OSError(errno.EXDEV, "a file with several links can only be copied", name)
         return StagedFile(self._to.fd, name, kept=True)
 
     def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
@@ -166,21 +189,21 @@ class _PlainCursor(TreeCursor):
         set_attributes(self._to.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
 
 
-def sweep(root_fd: int) -> None:
-    """Removes what processes that were killed left in the root of a tree on a mount."""
-    for name in map(os.fsencode, os.listdir(root_fd)):
+def remove_stale_temps(root_fd: int) -> None:
+    """Removes the staged files of killed processes from the root of a tree on a mount."""
+    for name in map(os.fsencode, durable.names(root_fd)):
         if name.startswith(TEMP):
             with contextlib.suppress(OSError):
-                _remove_if_left(root_fd, name)
+                _remove_if_stale(root_fd, name)
 
 
-def _remove_if_left(root_fd: int, name: bytes) -> None:
+def _remove_if_stale(root_fd: int, name: bytes) -> None:
     if os.path.islink(b"/proc/self/fd/%d/%s" % (root_fd, name)):
         os.unlink(name, dir_fd=root_fd)
         return
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root_fd)
     try:
-        # BlockingIOError: it is being filled. A maker whose file goes before its lock is had makes another.
+        # BlockingIOError: it is being written. A process whose file goes before it is locked stages another.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=root_fd)
     finally:

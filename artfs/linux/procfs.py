@@ -119,6 +119,6 @@ def boot_time() -> float:
 def read_line(path: str) -> str:
     """Returns the text of a file of one line; empty if it can't be read."""
     try:
-        return Path(path).read_text("ascii").strip()
+        return Path(path).read_bytes().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from artfs.client.interface import Progress, silent
 from artfs.client.transfer.sources import Excludes, Sources
 from artfs.client.transfer.symlink_policy import FollowSymlinks, describe_kept
 from artfs.client.transfer.tree_writer import TreeWriter, make_writable
+from artfs.client.values import Progress, silent
 from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.linux.walk import walk

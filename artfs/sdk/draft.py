@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from artfs.client.interface import Client, Progress, silent
+from artfs.client.interface import Client
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy, type_conflict
+from artfs.client.values import Progress, silent
 from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotFound, VolumeError
 from artfs.linux.walk import walk

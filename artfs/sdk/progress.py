@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from artfs.client.interface import Progress, silent
+from artfs.client.values import Progress, silent
 
 _QUIET = 1.0  # seconds before the first line: what is quick needs none
 _INTERVAL = 0.2

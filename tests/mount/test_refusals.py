@@ -140,6 +140,6 @@ def test_who_fills_a_pending_version_may_not_name_it(model: Path, job: Path) -> 
             client.finish(model.name, b"job", ["best"])
         return str(refused.value.strerror)
 
-    why = f"you may not set aliases of '{model.name}': whoever may write in its directory may"
+    why = f"cannot set aliases of '{model.name}': you may not write in its directory"
     assert in_child(finish, uid=NOBODY) == why
     assert show(job, "error") == why + "\n"

@@ -22,8 +22,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
+from artfs.client.direct.direct_references import DirectReferences
 from artfs.client.file_attributes import Xattrs, is_users, set_attributes, user_xattrs
-from artfs.client.reference_writer import DirectReferences
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree, decode_run
 from artfs.errors import Busy, printable
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
@@ -228,7 +228,7 @@ class _OverlaidCursor(TreeCursor):
             return self._references.open(found)
         if isinstance(found, os.stat_result):
             fd = regular_files.open_regular(self._way[-1].fd, name)
-            return self._references.fetched(fd) if fetch else fd
+            return self._references.fetch(fd) if fetch else fd
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)
 
@@ -236,7 +236,7 @@ class _OverlaidCursor(TreeCursor):
         found = self._find(name)
         if isinstance(found, ReferenceEntry):
             return ReferenceTarget(os.fsdecode(found.uri), found.size, os.fsdecode(found.checksum))
-        return self._references.origin(self._path(name)) if isinstance(found, os.stat_result) else None
+        return self._references.target_of(self._path(name)) if isinstance(found, os.stat_result) else None
 
     def _path(self, name: bytes) -> bytes:
         return b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name)

@@ -11,10 +11,10 @@ import stat
 from collections.abc import Iterator
 
 from artfs.client.file_attributes import user_xattrs
-from artfs.client.interface import Entry
 from artfs.client.mounted.control_files import document
-from artfs.client.reference_writer import brought, failure_of, told
+from artfs.client.mounted.mounted_references import failure_of, fetch, reported
 from artfs.client.transfer.tree_paths import no_file, parts, resolved
+from artfs.client.values import Entry
 from artfs.errors import PathNotFound
 from artfs.linux.walk import DirectoryStack, walk
 
@@ -76,7 +76,7 @@ def open_at(root: int, name: str, path: bytes) -> int:
         for part in way[:-1]:
             directories.enter(part)
         opened = _open_file(directories.fd, way[-1])
-    return brought(opened)
+    return fetch(opened)
 
 
 def read_failure(root: int, path: bytes) -> Exception | None:
@@ -147,4 +147,4 @@ def _open_file(dir_fd: int, name: bytes) -> int:
     try:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError as error:
-        raise told(b"/proc/self/fd/%d/%s" % (dir_fd, name), error) from None
+        raise reported(b"/proc/self/fd/%d/%s" % (dir_fd, name), error) from None

@@ -13,9 +13,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from artfs.client.interface import Client, Progress, silent
+from artfs.client.interface import Client
 from artfs.client.transfer.sources import Sources
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
+from artfs.client.values import Progress, silent
 from artfs.errors import AlreadyPending, ArtfsError
 from artfs.model import names
 

@@ -22,7 +22,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 from artfs.client.file_attributes import Xattrs, set_attributes, umask, user_xattrs
-from artfs.client.interface import Progress, silent
+from artfs.client.values import Progress, silent
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree
 from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
 from artfs.linux.file_copy import copy_file
