@@ -108,7 +108,7 @@ def mount(
             from artfs.daemon.supervisor import Supervisor
 
             command = [*background.PROGRAM, *daemon]
-            Supervisor(volume, directory, command, tell=systemd.show_status).run(_report_ready(report))
+            Supervisor(volume, directory, command, show_status=systemd.show_status).run(_report_ready(report))
             return
         from artfs.fuse import prerequisites
 

@@ -1,8 +1,7 @@
-"""A daemon in the background: the command that starts it returns when the mount answers, or says why it
-doesn't.
+"""A daemon in the background: the command that starts it returns once the mount answers, or reports why not.
 
-Owns the pipe between the two processes. Knows neither pyfuse3 nor trio. ``start`` runs in the command's
-process, ``reporting`` in the daemon's.
+Owns the pipe between the two processes. ``start`` runs in the command's process, ``reporting`` in the
+daemon's.
 
 The daemon is the same program in the foreground, in a session of its own. It finds the pipe's descriptor in
 its environment, and writes one line to it: ``ready``, or ``error`` and the reason.
@@ -33,11 +32,10 @@ _LOG_LIMIT = 16 * 1024 * 1024
 def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = PROGRAM) -> int:
     """Starts ``artfs ARGUMENTS`` as a daemon and waits until it is ready; returns its pid.
 
-    The arguments are those of the mount in the foreground. The daemon's messages are appended to
-    ``log_file``.
+    The arguments are those of a mount in the foreground. The daemon's messages are appended to ``log_file``.
 
     Raises:
-        MountError: it ended before it was ready; the text is the reason that it gave.
+        MountError: it ended before it was ready; the text is the reason that it reported.
     """
     with open(_opened(log_file), "ab") as messages:
         logged_before = messages.tell()
@@ -48,7 +46,7 @@ def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = 
         try:
             answer = lines.readline().strip()
             if answer == READY:
-                daemon.returncode = 0  # It goes on alone: the object's end is no reason for a warning.
+                daemon.returncode = 0  # it goes on alone: Popen must not warn
                 return daemon.pid
             status = daemon.wait()
         except BaseException:
@@ -62,7 +60,7 @@ def start(arguments: Sequence[str], log_file: Path, *, program: Sequence[str] = 
 
 
 def launch(command: Sequence[str], **how: Any) -> tuple[subprocess.Popen[bytes], int]:
-    """Starts a daemon; returns it, and the end of the pipe that its line will come from."""
+    """Starts a daemon; returns it, and the end of the pipe from which its line is read."""
     ours, theirs = os.pipe()
     environment = how.pop("env", os.environ)
     try:
@@ -82,12 +80,12 @@ def launch(command: Sequence[str], **how: Any) -> tuple[subprocess.Popen[bytes],
 
 
 def refusal(answer: bytes) -> str:
-    """The reason in a daemon's line, empty if it gave none."""
+    """Returns the reason in a daemon's line; empty if it has none."""
     return answer[len(_ERROR) :].decode(errors="replace").strip() if answer.startswith(_ERROR) else ""
 
 
 def _opened(log_file: Path) -> int:
-    """Opens the log for appending. Root may mount what is somebody else's: no link is followed."""
+    """Opens the log for appending. It follows no link: root may mount another user's volume."""
     above = -1
     try:
         above = os.open(log_file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -110,34 +108,33 @@ def _opened(log_file: Path) -> int:
 
 
 class Report:
-    """The daemon's end of the pipe; without a parent that listens it does nothing."""
+    """The daemon's end of the pipe. Without a parent that reads it does nothing."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
 
     def ready(self) -> None:
-        """Tells that the mount answers. A daemon in the background leaves its working directory then."""
+        """Reports that the mount answers. A daemon in the background then leaves its working directory."""
         if self._fd is not None:
             os.chdir("/")
-            self._tell(READY)
+            self._write(READY)
 
     def failed(self, error: Exception) -> None:
-        """Tells why there will be no mount."""
-        self._tell(_ERROR + " ".join(str(error).split()).encode(errors="replace"))
+        """Reports why there is no mount."""
+        self._write(_ERROR + " ".join(str(error).split()).encode(errors="replace"))
 
-    def _tell(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        with contextlib.suppress(OSError):  # The parent may have been killed.
+        with contextlib.suppress(OSError):  # the parent may have been killed
             os.write(fd, line + b"\n")
         os.close(fd)
 
 
 @contextlib.contextmanager
 def reporting() -> Iterator[Report]:
-    """Gives the way to tell a parent; what artfs or the system refuses meanwhile is told, and raised
-    again."""
+    """Yields the report to a parent; errors of artfs and the system are reported, and raised again."""
     fd = os.environ.pop(_VARIABLE, None)
     report = Report(int(fd) if fd else None)
     if fd:

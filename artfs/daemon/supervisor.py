@@ -1,21 +1,21 @@
-"""A small process that brings a mount back when its daemon dies.
+"""A small process that mounts again when the daemon of a mount dies.
 
-Owns when a daemon is started again and when not. Knows neither pyfuse3 nor trio, and of the volume its lock
-alone; runs in the main thread of a process that does nothing else. Every wait is one poll(2), for signals and
-for the daemon's line, so that nothing here hangs with a daemon or a mount. A daemon that was killed while a
-thread of it hung in the kernel is no end to wait(2) yet (``dead``): that is looked for.
+Owns when a daemon is started again and when not. Knows the volume's lock only; runs in the main thread of a
+process that does nothing else. Every wait is one poll(2), for signals and for the daemon's line, so that
+nothing here hangs with a daemon or a mount. wait(2) does not report a daemon that was killed while a thread
+of it hangs in the kernel: the supervisor looks for that.
 
     a clean end (umount, SIGTERM, SIGINT)   the supervisor ends too
-    any other end                           the daemon is started again. Until the new mount answers, the dead
-                                            one stays where it is: users get ENOTCONN, and never write into
-                                            the directory beneath (``handshake`` has how)
-    the dead mount is gone                  somebody has unmounted it: nothing is started
-    ``Policy.deaths`` in ``Policy.window``  the supervisor gives up and says so; the dead mount stays, until
-                                            it is mounted again or unmounted
+    any other end                           the daemon is started again. The dead mount stays until the new
+                                            one answers: users get ENOTCONN, and never write into the
+                                            directory beneath (see ``fuse/handshake.py``)
+    the dead mount is gone                  it was unmounted on purpose: nothing is started
+    ``Policy.deaths`` in ``Policy.window``  the supervisor stops and says why; the dead mount stays until it
+                                            is mounted again or unmounted
 
-SIGTERM and SIGINT go on to the daemon, which unmounts. If the supervisor is killed, the daemon goes on alone:
-that costs the users nothing. SIGHUP is ignored, by the daemon too. As process 1 of a container it reaps
-whoever is left to it.
+SIGTERM and SIGINT go on to the daemon, which unmounts. If the supervisor is killed, the daemon goes on
+alone, and users notice nothing. Supervisor and daemon ignore SIGHUP. As process 1 of a container the
+supervisor reaps orphans.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from pathlib import Path
 from artfs.daemon import background
 from artfs.errors import Busy, MountError, VolumeInUse
 from artfs.linux import dead_mounts, mountinfo
+from artfs.linux.mountinfo import Mount
 from artfs.linux.procfs import start_ticks
 from artfs.store.layout import Layout
 from artfs.store.locks import Held
@@ -53,7 +54,7 @@ class Policy:
     """How often a daemon may die: ``deaths`` within ``window`` seconds are too many. ``delays`` are the
     seconds before it is started again, after the first death in that time, the second, and so on.
 
-    A daemon that is told to end has ``end`` seconds for it: more than it takes (``daemon.HARD_LIMIT``).
+    A daemon has ``end`` seconds to end: more than it takes (``session.HARD_LIMIT``).
     """
 
     deaths: int = 5
@@ -96,7 +97,7 @@ class _Life:
     ready: bool = False
     status: int | None = None
 
-    def told(self) -> str:
+    def ending(self) -> str:
         how = f"ended with status {self.status}"
         if self.status is not None and self.status < 0:
             how = f"was killed by {_signal_name(-self.status)}"
@@ -106,20 +107,19 @@ class _Life:
 
 @dataclass
 class Supervisor:
-    """``command`` is what runs the daemon in the foreground, ``tell`` is told each change in a line."""
+    """``command`` runs the daemon in the foreground, ``show_status`` is called at each change with a line."""
 
     volume: Path
     mountpoint: Path
     command: Sequence[str]
     policy: Policy = Policy()
-    tell: Callable[[str], None] = lambda _: None
-    _stop_at: float | None = None  # when the daemon's time to end is over
+    show_status: Callable[[str], None] = lambda _: None
+    _stop_at: float | None = None  # when the daemon is killed if it has not ended
     _source: str | None = None
     _deaths: deque[float] = field(default_factory=deque)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Mounts, and returns when the mount has come to a wanted end. ``ready`` is called when it first
-        answers.
+        """Mounts, and returns when the mount has ended on purpose. ``ready`` is called when it first answers.
 
         Raises:
             MountError: there was no mount at all, or the daemon died too often.
@@ -128,16 +128,16 @@ class Supervisor:
         with Layout.open(self.volume) as layout, self._own(layout), _signals() as self._signals:
             life = self._live(0, ready)
             if not life.ready and self._stop_at is None:
-                raise MountError(background.refusal(life.line) or f"the daemon {life.told()}")
+                raise MountError(background.refusal(life.line) or f"the daemon {life.ending()}")
             restarts = 0
             while self._is_wanted_after(life):
                 restarts += 1
-                self._note_death(life)
+                self._count_death(life)
                 if not self._pause():
                     break
                 life = self._live(restarts, lambda: None)
             if self._stop_at is not None and life.status != 0:
-                self._take_away()
+                self._detach_dead()
 
     def _own(self, layout: Layout) -> Held:
         lock = layout.supervisor_lock
@@ -170,10 +170,10 @@ class Supervisor:
         self._source = mount.source if mount is not None else None
         if restarts:
             log.warning("%s is mounted again (restarts: %d)", self.mountpoint, restarts)
-        self.tell(f"mounted at {self.mountpoint}; restarts: {restarts}")
+        self.show_status(f"mounted at {self.mountpoint}; restarts: {restarts}")
 
     def _poll(self, life: _Life) -> bool:
-        """Waits for one thing to happen; returns whether it was that the mount answers."""
+        """Waits for one event; returns whether it was that the mount answers."""
         poller = select.poll()
         poller.register(self._signals, select.POLLIN)
         if life.pipe >= 0:
@@ -181,7 +181,7 @@ class Supervisor:
         left = _LOOK if self._stop_at is None else min(_LOOK, max(0.0, self._stop_at - time.monotonic()))
         happened = dict(poller.poll(left * 1000))
         if not happened:
-            self._look_at(life)
+            self._end_hanging(life)
         if self._signals.fileno() in happened:
             number = self._drain()
             self._reap(life)
@@ -189,19 +189,19 @@ class Supervisor:
                 os.kill(life.process.pid, number)
         return life.pipe in happened and self._read(life)
 
-    def _look_at(self, life: _Life) -> None:
-        """Sees to a daemon that does not come to its end."""
+    def _end_hanging(self, life: _Life) -> None:
+        """Ends a daemon that does not end by itself."""
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
             os.kill(life.process.pid, signal.SIGKILL)
             self._stop_at = time.monotonic() + self.policy.end
         if not start_ticks(life.process.pid):
-            mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
-            if mount is not None and mount.ours and mount.source == self._source:
+            mount = self._mount()
+            if mount is not None:
                 dead_mounts.end(mount)
 
     def _read(self, life: _Life) -> bool:
-        """Takes what the daemon has written; returns whether it has just said that the mount answers."""
+        """Reads what the daemon has written; returns whether it has just reported that the mount answers."""
         if life.pipe < 0:
             return False
         os.set_blocking(life.pipe, False)
@@ -218,9 +218,9 @@ class Supervisor:
         return life.ready
 
     def _reap(self, life: _Life | None) -> None:
-        """Takes the end of the daemon, and of whoever else was left to this process.
+        """Reaps the daemon, and orphans.
 
-        Nothing else does, as methods of Popen would: so a pid that was not taken here is still the daemon's.
+        Nothing else calls wait(2), as methods of Popen would: a pid that was not reaped here is the daemon's.
         """
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -228,20 +228,20 @@ class Supervisor:
                     life.status = life.process.returncode = os.waitstatus_to_exitcode(ended[1])
 
     def _drain(self) -> signal.Signals | None:
-        """Takes the signals that came; returns the one that asks for the end."""
+        """Reads the signals that came; returns the one that asks for the end."""
         with contextlib.suppress(BlockingIOError):
             for number in self._signals.recv(4096):
                 if number in _ENDING:
                     log.info("%s: ending the mount at %s", _signal_name(number), self.mountpoint)
-                    self.tell(f"ending the mount at {self.mountpoint}")
+                    self.show_status(f"ending the mount at {self.mountpoint}")
                     self._stop_at = time.monotonic() + self.policy.end
                     return signal.Signals(number)
         return None
 
-    # -- what comes after it
+    # -- after its end
 
     def _is_wanted_after(self, life: _Life) -> bool:
-        """Whether a daemon is to be started after this one."""
+        """Tells whether to start a daemon after this one."""
         if self._stop_at is not None:
             return False
         if life.status == 0:
@@ -249,18 +249,22 @@ class Supervisor:
         if -(life.status or 0) in _ENDING:  # before it could unmount
             self._stop_at = time.monotonic()
             return False
-        log.warning("the daemon of %s %s", self.mountpoint, life.told())
-        return self._stands()
+        log.warning("the daemon of %s %s", self.mountpoint, life.ending())
+        return self._is_still_mounted()
 
-    def _stands(self) -> bool:
-        """Whether the dead mount is still there. Asks the mount table, not the mount."""
-        mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
-        stands = mount is not None and mount.ours and mount.source == self._source
-        if not stands:
+    def _is_still_mounted(self) -> bool:
+        """Tells whether the dead mount is still there. Reads the mount table, and does not ask the mount."""
+        mounted = self._mount() is not None
+        if not mounted:
             log.info("%s was unmounted: it is not mounted again", self.mountpoint)
-        return stands
+        return mounted
 
-    def _note_death(self, life: _Life) -> None:
+    def _mount(self) -> Mount | None:
+        """Returns the topmost mount at the mountpoint if it is the volume's."""
+        mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
+        return mount if mount is not None and mount.ours and mount.source == self._source else None
+
+    def _count_death(self, life: _Life) -> None:
         """Counts a death. Raises MountError if it was one too many."""
         now = time.monotonic()
         self._deaths.append(now)
@@ -269,52 +273,46 @@ class Supervisor:
         if len(self._deaths) >= self.policy.deaths:
             message = (
                 f"gave up: the daemon of {self.mountpoint} died {len(self._deaths)} times within"
-                f" {self.policy.window:.0f} seconds, at last it {life.told()}. The dead mount stays:"
-                " 'artfs mount' replaces it, 'artfs umount' takes it away"
+                f" {self.policy.window:.0f} seconds, at last it {life.ending()}. The dead mount stays:"
+                " 'artfs mount' replaces it, 'artfs umount' unmounts it"
             )
             log.critical("%s", message)
-            self.tell(message)
+            self.show_status(message)
             raise MountError(message)
 
     def _pause(self) -> bool:
         """Waits before the next start; returns whether there is to be one."""
         number = min(len(self._deaths), len(self.policy.delays)) - 1
         until = time.monotonic() + self.policy.delays[number]
-        self.tell(f"the daemon died, {self.mountpoint} will be mounted again")
+        self.show_status(f"the daemon died, {self.mountpoint} will be mounted again")
         while self._stop_at is None:
             left = until - time.monotonic()
             if left <= 0:
-                return self._stands()
+                return self._is_still_mounted()
             if select.select([self._signals], [], [], left)[0]:
                 self._drain()
                 self._reap(None)
         return False
 
-    def _take_away(self) -> None:
-        """Unmounts what a daemon that could not end in order has left."""
+    def _detach_dead(self) -> None:
+        """Detaches the dead mounts of a daemon that could not end in order."""
         point = mountinfo.resolve(self.mountpoint)
-        while self._source is not None and (mount := mountinfo.at(point)) is not None:
-            if not mount.ours or mount.source != self._source or not dead_mounts.is_dead(point):
-                break
-            try:
+        try:
+            while self._source is not None and self._mount() is not None and dead_mounts.is_dead(point):
                 mountinfo.detach(point)
-            except OSError as error:
-                log.error("%s could not be unmounted: %s", point, error.strerror)
-                break
+        except OSError as error:
+            log.error("%s could not be unmounted: %s", point, error.strerror)
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Lets the signals of a supervisor arrive as bytes of a socket, the number of each."""
+    """Yields a socket from which the numbers of the supervisor's signals are read, each a byte."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
 
-    def noted(*_: object) -> None:
-        pass
-
     with ours, theirs:
-        before = {number: signal.signal(number, noted) for number in (*_ENDING, signal.SIGCHLD)}
+        before = {number: signal.signal(number, lambda *_: None) for number in (*_ENDING, signal.SIGCHLD)}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         descriptor = signal.set_wakeup_fd(theirs.fileno())
         try:

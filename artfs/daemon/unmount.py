@@ -1,7 +1,7 @@
-"""Takes a mount away and waits for its daemon's end.
+"""Unmounts, and waits for the daemon's end.
 
-Knows neither pyfuse3 nor trio; runs in the process of a command. Nothing here asks the mounted filesystem, so
-a dead or hanging daemon doesn't hang it.
+Runs in the process of a command. Nothing here asks the mounted filesystem, so a daemon that is dead or hangs
+doesn't hang it.
 """
 
 from __future__ import annotations
@@ -14,30 +14,27 @@ import time
 from pathlib import Path
 
 from artfs.errors import MountError, printable
-from artfs.linux import mountinfo
-from artfs.linux.dead_mounts import take_away
+from artfs.linux import dead_mounts, mountinfo
 from artfs.linux.mountinfo import Mount
 from artfs.linux.procfs import is_stopped
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
 from artfs.store.locks import Lock
 from artfs.store.owners import Owner
 
-TIMEOUT = 60.0
-"""Longer than a daemon may take to end."""
-
+TIMEOUT = 60.0  # longer than a daemon may take to end
 _PAUSE = 0.02
 
 
 def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> None:
-    """Unmounts, also a mount that is in use, or whose daemon is dead; returns when mount and daemon are gone.
+    """Unmounts, also if the mount is in use or its daemon is dead; returns when mount and daemon are gone.
 
-    Asks the daemon, where it can be seen from here, so that it ends in order; through its supervisor if it
-    has one, which would start it again else. Otherwise the mount is detached from here; where the daemon was
-    killed, whoever still waits for it gets an error.
+    Signals the supervisor, which would start the daemon again, or the daemon, if this process can see it, so
+    that it ends in order. Otherwise it detaches the mount itself; if the daemon was killed, callers that
+    still wait for it get an error.
 
     Raises:
-        MountError: it is no mount of artfs, or this user may not take it away; the daemon is stopped, or does
-            not end in time.
+        MountError: it is not a mount of artfs, or this user may not unmount it; the daemon is stopped, or
+            does not end in time.
     """
     point = mountinfo.resolve(mountpoint)
     mount = _ours(point)
@@ -51,18 +48,18 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
             if owner is not None and process is not None:
                 stack.callback(os.close, process)
                 _end(process, owner, f"the {called} of {_shown(point)}, process {owner.pid},", deadline)
-        # A daemon that ends on its own has detached before; one that was killed meanwhile has not, and may
-        # have died on top of another dead one.
+        # A daemon that ended in order has detached its mount. One that was killed has not, and its mount may
+        # be over another dead one.
         for left in reversed(covered):
-            if _stands(left):
+            if _is_mounted(left):
                 try:
-                    take_away(left, dead=owner is not None and owner.alive() is False)
+                    dead_mounts.detach(left, dead=owner is not None and owner.alive() is False)
                 except OSError as error:
-                    if _stands(left):  # else its daemon was faster
+                    if _is_mounted(left):  # else its daemon was faster
                         raise MountError(f"{_shown(point)} can't be unmounted: {error.strerror}") from None
         if process is not None:
-            _ends(process, deadline)  # of another user: it could not be asked, and ends since it has no mount
-        while any(_stands(left) for left in covered):
+            _ends(process, deadline)  # another user's: not signalled, it ends because it has no mount
+        while any(_is_mounted(left) for left in covered):
             if time.monotonic() > deadline:
                 raise MountError(f"{_shown(point)} is still mounted after {timeout:.0f} seconds")
             time.sleep(_PAUSE)
@@ -72,20 +69,20 @@ def _ours(point: Path) -> Mount:
     mount = mountinfo.at(point)
     if mount is not None and mount.ours:
         return mount
-    holder = mountinfo.holding(point)
+    holder = mountinfo.containing(point)
     if holder is not None and holder.ours:
-        raise MountError(f"{_shown(point)} is not a mount but lies in one: unmount {_shown(holder.point)}")
+        raise MountError(f"{_shown(point)} is not a mount but inside one: unmount {_shown(holder.point)}")
     what = f"a mount of type {mount.type}, not of artfs" if mount is not None else "not a mount"
     raise MountError(f"nothing to unmount: {_shown(point)} is {what}")
 
 
-def _stands(mount: Mount) -> bool:
-    # Ids and devices are given again at once: only all three together tell a mount from the next one.
+def _is_mounted(mount: Mount) -> bool:
+    # Ids and devices are used again at once: only all fields together tell a mount from the next one.
     return mount in mountinfo.table()
 
 
 def _owner(mount: Mount, lock: bytes) -> Owner | None:
-    """Who has this mount, if a lock of the volume names somebody."""
+    """Returns the process that has this mount, as a lock of the volume names it; None if it names none."""
     try:
         directory = os.open(Path(mount.source) / "locks", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -102,12 +99,12 @@ def _owner(mount: Mount, lock: bytes) -> Owner | None:
 
 
 def _open(owner: Owner) -> int | None:
-    """A pidfd of a process, if it runs here."""
+    """Opens a pidfd of a process; None if it doesn't run here."""
     try:
         pidfd = os.pidfd_open(owner.pid)
     except OSError:
         return None
-    # Asked after the pidfd was opened: the pid can't have gone to another process in between.
+    # Checked after the pidfd was opened: the pid can't belong to another process by now.
     if owner.alive():
         return pidfd
     os.close(pidfd)
@@ -115,11 +112,11 @@ def _open(owner: Owner) -> int | None:
 
 
 def _end(process: int, owner: Owner, called: str, deadline: float) -> None:
-    """Asks a process to end, and waits for that. Raises MountError."""
+    """Ends a process by SIGTERM, and waits for that. Raises MountError."""
     if is_stopped(owner.pid):
         raise MountError(
-            f"{called} is stopped: let it go on ('kill -CONT {owner.pid}'), or end it"
-            f" ('kill -KILL {owner.pid}'), and unmount again"
+            f"{called} is stopped: continue it ('kill -CONT {owner.pid}') or kill it"
+            f" ('kill -KILL {owner.pid}'), then unmount again"
         )
     started = time.monotonic()
     if _signal(process) and not _ends(process, deadline):

@@ -43,7 +43,7 @@ from pathlib import Path
 
 from artfs.errors import MountError, printable
 from artfs.linux import mountinfo
-from artfs.linux.dead_mounts import pile, take_topmost_away
+from artfs.linux.dead_mounts import detach_topmost, pile
 from artfs.linux.mountinfo import FILESYSTEM_TYPE, Mount, detach, last_line
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _detach_covering(connection: Connection) -> Mount:
     if not found:
         raise _unmounted(connection)
     for _ in found[1:]:
-        take_topmost_away(connection.mountpoint)
+        detach_topmost(connection.mountpoint)
     connection.dead = found[0]
     return found[0]
 
@@ -295,7 +295,7 @@ def _detach_all(connection: Connection) -> None:
     if not found:
         raise _unmounted(connection)
     for _ in found:
-        take_topmost_away(connection.mountpoint)
+        detach_topmost(connection.mountpoint)
     connection.dead = None
 
 

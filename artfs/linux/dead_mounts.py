@@ -1,10 +1,10 @@
-"""Mounts whose daemon has died: told from living ones, ended, taken away.
+"""Mounts whose daemon has died: how they are recognized, ended and detached.
 
 A thread of a killed daemon may hang in the kernel, which it asked to forget a name, behind the lock of a
-directory in which a request waits for the daemon. It holds the device, so that the kernel does not see its
-end: then neither can come to an end before the connection is ended (:func:`end`, :func:`take_away`).
+directory in which a request waits for the daemon. It holds the device, so that the kernel does not see the
+daemon's end: neither ends before the connection is aborted (:func:`end`, :func:`detach`).
 
-Knows neither pyfuse3 nor trio. Blocks; any thread may call it.
+Blocks; any thread may call it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def is_dead(point: Path) -> bool:
-    """Whether nobody answers for the topmost mount at a path. Waits for a daemon that is only slow."""
+    """Tells whether no daemon answers for the topmost mount at a path. Waits for a daemon that is slow."""
     try:
         os.statvfs(point)  # always asks the daemon; stat(2) may still be answered from the kernel's cache
     except OSError as error:
@@ -32,10 +32,10 @@ def is_dead(point: Path) -> bool:
 
 
 def left_by(volume: Path, point: Path) -> Mount | None:
-    """Returns what a daemon of this volume that died has left at a resolved path, None if there is nothing.
+    """Returns the mount that a dead daemon of this volume has left at a resolved path; None if there is none.
 
-    That is to be replaced by the new mount, and only then taken away, so that nobody sees, or writes into,
-    the directory beneath meanwhile.
+    The new mount is to replace it before it is detached, so that nobody sees, or writes into, the directory
+    beneath meanwhile.
     """
     mount = mountinfo.at(point)
     if mount is not None and mount.ours and mount.source == str(volume) and is_dead(point):
@@ -44,9 +44,9 @@ def left_by(volume: Path, point: Path) -> Mount | None:
 
 
 def pile(point: Path, source: str) -> list[Mount]:
-    """Returns the mounts of a volume that lie uppermost over each other at a path, the lowest first.
+    """Returns the topmost mounts at a path that are a volume's, the lowest first.
 
-    Where one of them is dead, all are: each was mounted over one that was.
+    If one of them is dead, all are: each was mounted over a dead one.
     """
     found: list[Mount] = []
     for mount in reversed(mountinfo.stack(point)):
@@ -57,36 +57,36 @@ def pile(point: Path, source: str) -> list[Mount]:
 
 
 def clear(point: Path) -> None:
-    """Takes away all that dead daemons have left uppermost at a path. Raises MountError."""
+    """Detaches the topmost mounts at a path whose daemons have died. Raises MountError."""
     while (mount := mountinfo.at(point)) is not None and mount.ours and is_dead(point):
-        log.warning("%s: the daemon of an earlier mount has died, its mount is taken away", point)
-        take_topmost_away(point)
+        log.warning("%s: the daemon of an earlier mount has died, detaching its mount", point)
+        detach_topmost(point)
 
 
-def take_topmost_away(point: Path) -> None:
-    """Takes away the topmost mount at a path, which is dead. Raises MountError if this user may not."""
+def detach_topmost(point: Path) -> None:
+    """Detaches the topmost mount at a path, which is dead. Raises MountError if this user may not."""
     try:
         mountinfo.detach(point)
     except OSError as error:
         raise MountError(
-            f"{printable(os.fsencode(point))} holds a dead mount that this user can't take away"
-            f" ({error.strerror}): run 'umount -l' on it as root"
+            f"cannot detach the dead mount at {printable(os.fsencode(point))}: {error.strerror};"
+            " run 'umount -l' on it as root"
         ) from None
 
 
 def end(mount: Mount) -> None:
-    """Ends the connection of the topmost mount at its place, whose daemon was killed.
+    """Aborts the connection of the topmost mount at its path, whose daemon was killed.
 
-    The dead mount stays, where it can, until a new one is there: nobody is to see the directory beneath.
+    The dead mount stays, if it can, until it is replaced, so that nobody sees the directory beneath it.
     """
-    log.warning("%s: the daemon of this mount was killed, its connection is ended", mount.point)
-    if not mountinfo.cut_off(mount):
+    log.warning("%s: the daemon of this mount was killed, aborting its connection", mount.point)
+    if not mountinfo.abort_only(mount):
         with contextlib.suppress(OSError):
-            take_away(mount, dead=True)
+            detach(mount, dead=True)
 
 
-def take_away(mount: Mount, *, dead: bool) -> None:
-    """Detaches a mount; of a daemon that is `dead` also the connection. Raises OSError."""
+def detach(mount: Mount, *, dead: bool) -> None:
+    """Detaches a mount, and aborts the connection if its daemon is `dead`. Raises OSError."""
     if dead:
         mountinfo.abort(mount.device)
     mountinfo.detach(mount.point, force=dead)

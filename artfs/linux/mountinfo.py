@@ -1,7 +1,6 @@
-"""The mount table, and mounting's opposite: which mounts there are here, and how to take one away.
+"""The mount table: which mounts there are, and how to detach one.
 
-Knows nothing of pyfuse3. Any thread may call it; nothing here touches a mounted filesystem, so nothing here
-hangs when its daemon does.
+Any thread may call it. Nothing here asks a mounted filesystem, so nothing here hangs when its daemon does.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of the table. ``id`` is unique while the mount stands; ``device`` names the filesystem.
+    """A line of the table. ``id`` is unique while the mount exists; ``device`` names the filesystem.
 
-    ``parent`` is the id of the mount that this one stands on.
+    ``parent`` is the id of the mount that the mountpoint is in, ``options`` are those of the filesystem.
     """
 
     id: int
@@ -39,6 +38,7 @@ class Mount:
     type: str
     source: str
     parent: int = field(default=0, compare=False)
+    options: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def ours(self) -> bool:
@@ -46,10 +46,10 @@ class Mount:
 
 
 def table() -> list[Mount]:
-    """All mounts of this process's namespace, a covered one before the one that covers it.
+    """Returns all mounts of this process's namespace, a covered one before the one that covers it.
 
-    The kernel lists them in the order in which they were made, which is another one when a mount was moved
-    over a younger one.
+    The kernel lists them in the order in which they were made: another one if a mount was moved over a
+    younger one.
     """
     with open(_TABLE, "rb") as file:
         found = [_parse(line) for line in file]
@@ -70,17 +70,17 @@ def table() -> list[Mount]:
 
 
 def stack(point: Path) -> list[Mount]:
-    """All mounts at exactly this resolved path, the topmost last."""
+    """Returns all mounts at exactly this resolved path, the topmost last."""
     return [mount for mount in table() if mount.point == point]
 
 
 def at(point: Path) -> Mount | None:
-    """The topmost mount at exactly this resolved path."""
+    """Returns the topmost mount at exactly this resolved path."""
     return next(reversed(stack(point)), None)
 
 
-def holding(path: Path) -> Mount | None:
-    """The mount that a resolved path lies in."""
+def containing(path: Path) -> Mount | None:
+    """Returns the mount that a resolved path is in."""
     found = None
     for mount in table():
         if path.is_relative_to(mount.point) and (
@@ -91,19 +91,25 @@ def holding(path: Path) -> Mount | None:
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """An absolute path without symlinks, found without asking a mount that stands at its very end."""
+    """Returns an absolute path without symlinks, without asking a mount at the path itself."""
     absolute = Path(os.path.abspath(path))
     candidate = Path(os.path.realpath(absolute.parent)) / absolute.name
     return candidate if at(candidate) else Path(os.path.realpath(absolute))
 
 
-def detach(point: Path, *, force: bool = False) -> None:
-    """Takes the topmost mount away from ``point``, also when it is in use or its daemon is dead.
+def mount_id(fd: int) -> int:
+    """Returns the id of the mount that an open file is on; -1 if that is not known."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
+        return next((int(line[7:]) for line in lines if line.startswith(b"mnt_id:")), -1)
 
-    With ``force`` requests that wait for an answer fail now (root only: others get a plain detaching).
+
+def detach(point: Path, *, force: bool = False) -> None:
+    """Detaches the topmost mount at ``point``, also if it is in use or its daemon is dead.
+
+    With ``force`` requests that wait for an answer fail now (root only; for others it is a plain detach).
 
     Raises:
-        OSError: there is no mount, or this user may not take it away.
+        OSError: there is no mount, or this user may not detach it.
     """
     flags = _MNT_DETACH | _UMOUNT_NOFOLLOW | (_MNT_FORCE if force else 0)
     if _libc.umount2(os.fsencode(point), flags) == 0:
@@ -123,7 +129,7 @@ def detach(point: Path, *, force: bool = False) -> None:
 
 
 def abort(device: tuple[int, int]) -> bool:
-    """Ends a FUSE connection for all who hold it; False where its control filesystem can't be had."""
+    """Aborts a FUSE connection, whoever holds it; False if its control filesystem can't be written."""
     try:
         Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_bytes(b"1")
     except OSError:
@@ -131,14 +137,14 @@ def abort(device: tuple[int, int]) -> bool:
     return True
 
 
-def cut_off(mount: Mount) -> bool:
-    """Ends the connection of a mount that is the topmost one at its place, and leaves the mount there, dead.
+def abort_only(mount: Mount) -> bool:
+    """Aborts the connection of a mount, the topmost one at its path, and leaves the mount there, dead.
 
-    False where this user may not.
+    Returns False if this user may not.
     """
     if abort(mount.device):
         return True
-    # To unmount by force ends it first, and then finds the mount in use: by us. O_PATH asks no daemon.
+    # umount2(2) by force aborts it first, and then finds the mount in use, here. O_PATH asks no daemon.
     try:
         held = os.open(mount.point, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -151,7 +157,7 @@ def cut_off(mount: Mount) -> bool:
 
 
 def last_line(output: bytes) -> str:
-    """The last line that a helper program wrote."""
+    """Returns the last line that a helper program wrote."""
     lines = output.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
 
@@ -168,6 +174,7 @@ def _parse(line: bytes) -> Mount:
         type=_text(rest[0]),
         source=_text(rest[1]),
         parent=int(fields[1]),
+        options=frozenset(_text(rest[2]).strip().split(",")),
     )
 
 

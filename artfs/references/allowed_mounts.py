@@ -6,15 +6,15 @@ filesystem in question: the daemon must not wait for its own mount, nor for a de
 
 from __future__ import annotations
 
-import os
+from artfs.linux import mountinfo
+from artfs.linux.mountinfo import Mount
 
-# The type of a mount of artfs in mountinfo (artfs/fuse/handshake.py).
-_ARTFS = b"fuse.artfs"
 # Their files give root more than their mode allows others, or opening one has an effect.
-_PSEUDO = frozenset(
-    b"proc sysfs cgroup cgroup2 securityfs debugfs tracefs configfs pstore bpf efivarfs selinuxfs devpts"
-    b" devtmpfs mqueue binfmt_misc nsfs rpc_pipefs fusectl autofs hugetlbfs".split()
-)
+_PSEUDO = frozenset((
+    "proc", "sysfs", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "configfs", "pstore", "bpf",
+    "efivarfs", "selinuxfs", "devpts", "devtmpfs", "mqueue", "binfmt_misc", "nsfs", "rpc_pipefs", "fusectl",
+    "autofs", "hugetlbfs",
+))  # fmt: skip
 
 
 class AllowedMounts:
@@ -22,7 +22,7 @@ class AllowedMounts:
 
     def __init__(self, *, world_readable_only: bool) -> None:
         self._world_readable_only = world_readable_only
-        self._refusals: dict[bytes, str | None] = {}
+        self._refusals: dict[int, str | None] = {}
 
     def refusal(self, fd: int) -> str | None:
         """Returns why nothing may be read on the mount of ``fd`` (which may be O_PATH), or None.
@@ -31,42 +31,18 @@ class AllowedMounts:
         itself, and each round takes a thread. With ``world_readable_only`` so are pseudo filesystems, and
         FUSE mounts of users other than root, whose server may report any modes, and may never answer.
         """
-        mount = _mount_of(fd)
+        mount = mountinfo.mount_id(fd)
         if mount not in self._refusals:
-            self._refusals = self._look()
+            self._refusals = {found.id: self._judge(found) for found in mountinfo.table()}
         return self._refusals.get(mount, "its mount is unknown")
 
-    def _look(self) -> dict[bytes, str | None]:
-        refusals = {}
-        for line in _read(b"/proc/self/mountinfo").splitlines():
-            before, _, after = line.partition(b" - ")
-            kind, _, options = after.split(b" ", 2)
-            refusals[before.split(b" ", 1)[0]] = self._judge(kind, options.split(b","))
-        return refusals
-
-    def _judge(self, kind: bytes, options: list[bytes]) -> str | None:
-        if kind == _ARTFS:
+    def _judge(self, mount: Mount) -> str | None:
+        if mount.ours:
             return "it is on a mount of artfs; artfs://COLLECTION:VERSION/PATH refers to a version"
         if not self._world_readable_only:
             return None
-        if kind in _PSEUDO:
-            return f"it is on {kind.decode()}, which does not store files"
-        if kind.split(b".")[0] in (b"fuse", b"fuseblk") and b"user_id=0" not in options:
+        if mount.type in _PSEUDO:
+            return f"it is on {mount.type}, which does not store files"
+        if mount.type.split(".")[0] in ("fuse", "fuseblk") and "user_id=0" not in mount.options:
             return "it is on a FUSE mount that another user than root made"
         return None
-
-
-def _mount_of(fd: int) -> bytes:
-    for line in _read(b"/proc/self/fdinfo/%d" % fd).splitlines():
-        if line.startswith(b"mnt_id:"):
-            return line[7:].strip()
-    return b""
-
-
-def _read(path: bytes) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            return file.readall()
-    finally:
-        os.close(fd)

@@ -146,12 +146,12 @@ def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeyp
     topmost = mountinfo.at(Path("/mnt"))
     assert topmost is not None
     assert topmost.source == "above"
-    assert mountinfo.holding(Path("/mnt/file")) == topmost
+    assert mountinfo.containing(Path("/mnt/file")) == topmost
     assert [mount.id for mount in mountinfo.table()] == [20, 40, 30, 50]
 
 
 def test_a_path_is_in_the_mount_that_is_nearest():
-    assert mountinfo.holding(Path("/proc/self")) == mountinfo.at(Path("/proc"))
+    assert mountinfo.containing(Path("/proc/self")) == mountinfo.at(Path("/proc"))
 
 
 @pytest.mark.fuse
@@ -386,6 +386,6 @@ class TestUnmount:
 
     def test_a_path_within_a_mount(self, tiny: TinyMounts):
         tiny.start()
-        with pytest.raises(MountError, match=f"lies in one: unmount {tiny.point}"):
+        with pytest.raises(MountError, match=f"inside one: unmount {tiny.point}"):
             unmount(tiny.point / "somewhere")
         assert tiny.mounted

@@ -3,7 +3,7 @@
 Run as ``python -m tests.mount.tiny VOLUME MOUNTPOINT [OPTION...]``. VOLUME holds ``files`` and ``locks``. The
 xattr ``user.tiny`` of the root tells as JSON what requests came and which flags the mount has. Options:
 ``allow-other``, ``plain`` (no handshake of ours), ``fail`` and ``die`` (before there is a mount),
-``grace=SECONDS``, ``unmounted`` (a dead mount is taken away while it is being replaced). statfs on a mount
+``grace=SECONDS``, ``unmounted`` (a dead mount is detached while it is being replaced). statfs on a mount
 whose VOLUME holds a file ``wait`` never returns; ``wait-thread`` lets a thread do the waiting, ``raise``
 makes it fail in a way that pyfuse3 doesn't stand.
 """

@@ -25,8 +25,9 @@ from artfs.errors import (
     Unreachable,
     printable_uri,
 )
+from artfs.linux import mountinfo
 from artfs.model.digest import Algorithm
-from artfs.references import LocalFile, Requester, Resolver, allowed_mounts, local_files, uris
+from artfs.references import LocalFile, Requester, Resolver, local_files, uris
 from artfs.references.allowed_mounts import AllowedMounts
 from artfs.store import durable, regular_files
 from tests.conformance.helpers import eventually
@@ -588,7 +589,7 @@ def test_pseudo_files_have_no_size_that_could_be_recorded() -> None:
         remotes().list_objects("file:///proc/version")
 
 
-MOUNTINFO = b"""\
+MOUNTINFO = """\
 21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 21 0:40 / /mnt/art rw,nosuid,nodev shared:9 - fuse.artfs /srv/vol rw,user_id=0,group_id=0,allow_other
 31 21 0:41 / /mnt/own rw - fuse.sshfs host:/ rw,user_id=1000,group_id=1000,allow_other
@@ -600,19 +601,18 @@ MOUNTINFO = b"""\
 @pytest.mark.parametrize(
     ("mount", "common", "world_readable_only"),
     [
-        (b"21", None, None),
-        (b"30", "mount of artfs", "mount of artfs"),
-        (b"31", None, "FUSE mount that another user than root made"),
-        (b"32", None, None),
-        (b"33", None, "on sysfs"),
-        (b"99", "its mount is unknown", "its mount is unknown"),
+        (21, None, None),
+        (30, "mount of artfs", "mount of artfs"),
+        (31, None, "FUSE mount that another user than root made"),
+        (32, None, None),
+        (33, None, "on sysfs"),
+        (99, "its mount is unknown", "its mount is unknown"),
     ],
 )
-def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch) -> None:
-    def fake(path: bytes) -> bytes:
-        return MOUNTINFO if path.endswith(b"mountinfo") else b"pos:\t0\nmnt_id:\t%s\nino:\t1\n" % mount
-
-    monkeypatch.setattr(allowed_mounts, "_read", fake)
+def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch, tmp_path) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTINFO)
+    monkeypatch.setattr(mountinfo, "_TABLE", tmp_path / "mountinfo")
+    monkeypatch.setattr(mountinfo, "mount_id", lambda _: mount)
     for cautious, expected in ((False, common), (True, world_readable_only)):
         said = AllowedMounts(world_readable_only=cautious).refusal(3)
         assert said is None if expected is None else said is not None and expected in said
