@@ -269,7 +269,7 @@ def test_aliases_never_form_a_loop(model):
     commit(model, aliases=["a"])
     model.set_alias("b", "a")
     for target in ("a", "b"):
-        with pytest.raises(InvalidCommand, match="back to themselves"):
+        with pytest.raises(InvalidCommand, match="are a loop"):
             model.set_alias("a", target)
     with pytest.raises(InvalidCommand):
         model.rename_alias("b", "a")
@@ -741,7 +741,7 @@ def test_a_crafted_loop_of_aliases(vol, model):
     for name, target in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
         (vol.files("model") / "aliases" / name).write_text(f"{target}\n")
     for name in ("a", "self"):
-        with pytest.raises(InvalidCommand, match="back to themselves"):
+        with pytest.raises(InvalidCommand, match="are a loop"):
             model.resolve(name)
     assert model.aliases_of(0) == ["latest"]
     assert model.describe(0)["aliases"] == ["latest"]
