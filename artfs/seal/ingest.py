@@ -1,8 +1,8 @@
-"""Reads a frozen pending tree bottom up: hashes what is not known yet, and writes the tree objects.
+"""Reads a frozen pending tree bottom up, hashes the files whose digest is not known, and writes tree objects.
 
-Owns the order of the walk and what of a file becomes part of a version. Nothing of the pending tree is
-changed here, and no inode of it is shared yet. Of a patch only the changes are read: a directory that lies
-over a lower one is that one's tree, updated. Blocking; runs on a sealing thread.
+Owns the order of the walk, and which attributes of a file become part of a version. It changes nothing in the
+pending tree and shares no inode of it. Of a patch it reads the changes alone: a directory over a lower one
+becomes the tree of the lower one, updated. Blocking; runs on a sealing thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from artfs.pending.tree import PendingTree
 from artfs.store import regular_files
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-_MOST_REFUSED = 1 << 20  # bytes of the paths of what no version can hold; the reason shows but a few
+_MOST_REFUSED = (
+    1 << 20
+)  # bytes of the paths of entries that a version can't hold; the error shows only a few of them
 
 #: Returns the digest of a file that was learned while it was written, or None.
 Known = Callable[[os.stat_result], bytes | None]
@@ -46,7 +48,7 @@ Known = Callable[[os.stat_result], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file whose blob the store has not got yet."""
+    """A file whose blob the store does not have yet."""
 
     name: bytes
     blob: BlobId
@@ -54,7 +56,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """The root's entry, and the files that are to be linked, by the names that lead to their directory."""
+    """The entry of the root, and the files to link, by the path of their directory."""
 
     root: DirEntry
     new: list[tuple[list[bytes], list[NewFile]]]
@@ -62,7 +64,7 @@ class Ingested:
 
 @dataclass(slots=True)
 class _Frame:
-    """A directory on the way down: its entries so far, and the subdirectories that are still to be read."""
+    """A directory of the walk: its entries so far, and the subdirectories still to be read."""
 
     name: bytes
     lower: Lower | None = None
@@ -73,7 +75,7 @@ class _Frame:
 
 
 class Sink(Protocol):
-    """What takes the files and pages of a tree: a store, as far as it is needed here."""
+    """What receives the files and pages of a tree: the part of a store that ingest needs."""
 
     algorithm: Algorithm
     reader: TreeReader
@@ -97,9 +99,9 @@ class Ingest:
         patched: bool = False,
         references: bool = False,
     ) -> None:
-        """``patched``: directories may lie over lower ones; else no name and no target means such a thing.
+        """``patched``: the tree may have overlay directories, whiteouts and stubs.
 
-        ``references``: files may be references; else none is looked at for that.
+        ``references``: files may be references. If either is false, no file is examined for it.
         """
         self._store, self._known, self._on_file = store, known, on_file
         self._patched, self._references = patched, references
@@ -111,8 +113,8 @@ class Ingest:
     def run(self, root_fd: int) -> Ingested:
         """Reads the tree below `root_fd`.
 
-        Raises :class:`CannotSeal` that names the fifos, sockets and devices in the tree; all, unless they are
-        very many. Then, as after any error, only objects were written that nothing refers to.
+        Raises :class:`CannotSeal`, which names the fifos, sockets and devices in the tree (not all if they
+        are very many). After an error all objects that were written are unreferenced.
         """
         stack = self._stack
         with DirectoryStack(os.open(b".", DIRECTORY, dir_fd=root_fd)) as at:
@@ -124,7 +126,7 @@ class Ingest:
                     try:
                         at.enter(name)
                     except OSError:
-                        with naming(self._path(name)):  # made when needed: it is long where a tree is deep
+                        with naming(self._path(name)):  # computed when needed: in a deep tree it is long
                             raise
                     self._list(at.fd, name)
                     continue
@@ -139,7 +141,7 @@ class Ingest:
         return Ingested(entry, self._new)
 
     def _list(self, dir_fd: int, name: bytes) -> None:
-        """Reads the entries of a directory but for its subdirectories."""
+        """Reads the entries of a directory, but not its subdirectories."""
         frame = _Frame(name)
         self._stack.append(frame)
         try:
@@ -155,9 +157,9 @@ class Ingest:
                 self._read(dir_fd, frame, child)
 
     def _read(self, dir_fd: int, frame: _Frame, name: bytes) -> None:
-        if names.is_reserved(name):  # nobody makes such a name through artfs
+        if names.is_reserved(name):  # no such name can be made through artfs
             what = f"'{printable(self._path(name))}' of a pending version"
-            raise Damaged(what, "its name means nothing there")
+            raise Damaged(what, "no such name belongs there")
         status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
@@ -180,7 +182,7 @@ class Ingest:
                 raise CannotSeal(sorted(self._unsealable))
 
     def _path(self, *name: bytes) -> bytes:
-        """Returns the path of an entry of the directory that is being read, or of that itself."""
+        """Returns the path of an entry of the current directory, or of the directory itself."""
         return b"/".join([*(part.name for part in self._stack[1:]), *name]) or b"."
 
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
@@ -262,7 +264,7 @@ class Ingest:
 
 
 def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], None]) -> Ingested:
-    """Reads a pending tree, whose root is open. `on_file` is called at each file.
+    """Reads a pending tree, whose root is open. `on_file` is called for each file.
 
     Raises what :meth:`Ingest.run` does.
     """
@@ -271,7 +273,7 @@ def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], N
 
 
 def _xattrs(file: int | bytes) -> Xattrs:
-    """Returns the attributes that a version keeps: the user's own, and which run added the file."""
+    """Returns the xattrs that a version keeps: those of users, and which run added the file."""
     follow = isinstance(file, int)  # a path is not followed
     found = os.listxattr(file, follow_symlinks=follow)
     if not found:

@@ -1,6 +1,6 @@
-"""Which version a patch is of: looked up, followed when its alias moves, merged with what it moved to.
+"""The base of a patch: looked up, followed when its alias moves, and merged with the version it moved to.
 
-Owns what a base's reference means. Must not know how a pending tree lies on disk. Blocking; any thread.
+Owns the meaning of a base's name. Must not know the layout of a pending tree. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Find = Callable[[str], Collection]
 
 
 class Admission:
-    """Whom a version is shown to as a base. This one admits whoever asks: the one whose volume it is."""
+    """Decides which versions a caller may use as a base. This one admits all."""
 
     def enter(self, collection: Collection) -> None:
-        """Raises PermissionError if who asks may not even know what there is in a collection."""
+        """Raises PermissionError if the caller may not list the collection."""
 
     def see(self, collection: Collection, record: VersionRecord) -> None:
-        """Raises PermissionError if who asks may not see all that the root of a version holds."""
+        """Raises PermissionError if the caller may not read the root of a version."""
 
     def relabel(self, collection: Collection) -> None:
         """Raises PermissionError if the caller may not change labels of the versions of a collection."""
@@ -57,8 +57,8 @@ def record_of(
 def look_up(find: Find, collection: str, ref: str, admit: Admission = EVERYBODY) -> Base:
     """Returns what a reference names now, as a base. Raises what :func:`record_of` and `admit` do.
 
-    What a patch lies over shows through under its own root, so neither the root's mode nor the collection's
-    keeps anybody out any more: they have to be asked here.
+    A patch shows the content of its base below its own root, so the modes of the base's root and collection
+    no longer apply: they are checked here.
     """
     found, record = record_of(find, collection, ref, admit)
     return _base(ref, found, record)
@@ -75,14 +75,14 @@ def root_of(find: Find, base: Base) -> DirEntry:
 
 
 def moved(find: Find, base: Base, collection: str, admit: Admission = EVERYBODY) -> Base | None:
-    """Returns where a base's alias leads now; None if that is where it led, or nowhere any more.
+    """Returns the version that a base's alias leads to now; None if it is the same, or there is none.
 
-    Raises what `admit` does for where it leads now.
+    Raises what `admit` does for that version.
     """
     if not base.follows:
         return None
     with suppress(NotFound):
-        found, record = record_of(find, collection, base.ref)  # who asks may not pass where it was
+        found, record = record_of(find, collection, base.ref)  # the caller may not pass the old one
         if (found.name, record.version) != (base.collection, base.version):
             admit.see(found, record)
             return _base(base.ref, found, record)
@@ -100,9 +100,9 @@ def rebased(
 ) -> DirEntry:
     """Returns `ours`, a changed `base`, with the changes that led from there to `onto`.
 
-    Its root keeps its own attributes. Raises :class:`Collision`, and records in `pending_version` what
-    collided: so that a conflict that was shown can be told from one that was not. That ours wins one keeps it
-    noted, for what is refused because of another is tried again.
+    The root keeps its own attributes. Raises :class:`Collision`, and records the conflicts in
+    `pending_version`, so that conflicts that were shown before are known. A conflict that ours wins stays
+    recorded, since the merge is repeated if another one refuses it.
     """
     met: list[merge.Conflict] = []
 

@@ -1,6 +1,6 @@
-"""Labels of a pending version: changed while it is pending, and given to the version that it equals.
+"""Labels of a pending version: changed while it is pending, and added to the version that it is equal to.
 
-Owns what becomes of tags, description and metadata between the two. Blocking; any thread may call it.
+Owns how tags, description and metadata pass from one to the other. Blocking; any thread may call it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def change(
     """Changes ``aliases``, ``tags``, ``description`` and ``metadata`` of a pending version, all at once.
 
     `since` is what :func:`~artfs.model.label_changes.merged` takes it for: by default nothing is removed.
-    What other processes change at the same time stays. The caller keeps the pending version from being
-    sealed. Raises InvalidCommand, InvalidName and :class:`~artfs.errors.Damaged`.
+    Changes of other processes are kept. The caller excludes a seal of the pending version. Raises
+    InvalidCommand, InvalidName and :class:`~artfs.errors.Damaged`.
     """
 
     def changed(labels: PendingLabels, metadata: bytes) -> tuple[PendingLabels, bytes]:
@@ -61,9 +61,9 @@ def _aliases(aliases: list[str]) -> tuple[str, ...]:
 def check(
     collection: Collection, record: VersionRecord, pending_version: PendingVersion, admit: Admission
 ) -> None:
-    """Looks whether a version can be given the labels of a pending version that equals it.
+    """Checks that the labels of a pending version can be added to the version that it is equal to.
 
-    Raises PermissionError if `admit` does not let the caller change them, and what :func:`give` does.
+    Raises PermissionError if `admit` refuses that, and what :func:`give` raises.
     """
     before = collection.labels(record.number)
     changed = _differing(before, _with(before, pending_version))
@@ -73,17 +73,17 @@ def check(
     except PermissionError:
         why = (
             f"nothing differs from {collection.name}:{record.version}, and its {', '.join(changed)} can be"
-            " changed by whoever may write in the collection's directory: remove what was given here, or ask"
-            " them to finish it"
+            " changed only by users who may write in the collection's directory: remove your labels, or ask"
+            " one of them to finish it"
         )
         raise PermissionError(errno.EACCES, why) from None
 
 
 def give(collection: Collection, number: int, pending_version: PendingVersion) -> tuple[str, ...]:
-    """Adds the labels of a pending version to those of the version that it equals; returns what that changed.
+    """Adds the labels of a pending version to the version that it is equal to; returns which ones changed.
 
-    Tags are added, keys of the metadata are added or replaced, a description replaces the one there is. Again
-    with the same labels: nothing changes. Raises VersionNotFound, InvalidCommand, and
+    Tags are added, keys of the metadata are added or replaced, a description is replaced. The same labels
+    again change nothing. Raises VersionNotFound, InvalidCommand, and
     :class:`~artfs.errors.Damaged`.
     """
     if not _given(pending_version):
@@ -101,7 +101,7 @@ def give(collection: Collection, number: int, pending_version: PendingVersion) -
 
 
 def _given(pending_version: PendingVersion) -> dict[str, Any]:
-    """Returns the labels that a pending version has; aliases are not among them."""
+    """Returns the labels that a pending version has, without aliases."""
     labels = pending_version.labels()
     found = {"description": labels.description, "metadata": metadata_of(pending_version), "tags": labels.tags}
     return {key: value for key, value in found.items() if value}

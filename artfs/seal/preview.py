@@ -1,6 +1,6 @@
-"""What a finish would make of a pending tree that goes on being changed: its root, and pages to read it by.
+"""What a finish would make of a pending tree that is still being changed: its root and its pages.
 
-Stores nothing: new pages are held in memory. Blocking; any thread.
+Stores nothing: new pages are kept in memory. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from artfs.pending.tree import PendingTree
 from artfs.seal.ingest import ingest
 from artfs.store.objects import ObjectStore
 
-_ATTEMPTS = 5  # against files that go while they are looked at
-# What comes of an entry that is gone, or of another kind than it was a moment ago.
+_ATTEMPTS = 5  # against files that disappear while they are read
+# The errors for an entry that has disappeared or become of another kind.
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 
 
 class Preview:
-    """Takes pages and blobs as a store does, and keeps the pages that the store has not got."""
+    """Receives pages and blobs as a store does, and keeps the pages that the store does not have."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Preview:
 
 
 class _Names(Preview):
-    """Takes all files for the same: for who asks for nothing but their names."""
+    """Gives all files the same blob, for callers that need only their names."""
 
     def hash_fd(self, fd: int) -> bytes:  # noqa: ARG002
         return bytes(self.algorithm.size)
@@ -57,12 +57,11 @@ class _Names(Preview):
 
 
 def changes(tree: PendingTree) -> tuple[Iterator[Change], int]:
-    """Yields what a pending tree has changed since its base, or since nothing if it has none; also its reach.
+    """Returns the changes of a pending tree since its base, or since nothing if it has none, and their reach.
 
-    The reach is that of both sides: who may list every directory of them.
-
-    Each file counts as it is when it is read. Raises :class:`~artfs.errors.CannotSeal` as a finish would,
-    and Busy if files go again and again while they are looked at.
+    The reach is the mask of users who may list every directory of both sides. Each file counts as it is when
+    it is read. Raises :class:`~artfs.errors.CannotSeal` as a finish would, and Busy if files keep
+    disappearing while they are read.
     """
     sink, root = _preview(tree)
     base = tree.base()
@@ -72,7 +71,7 @@ def changes(tree: PendingTree) -> tuple[Iterator[Change], int]:
 
 
 def references(tree: PendingTree) -> tuple[Iterator[tuple[bytes, ReferenceEntry]], int]:
-    """Yields the references in a pending tree, by path; also its reach. No file is read.
+    """Returns the references in a pending tree, by path, and its reach. No file is read.
 
     Raises as :func:`changes` does.
     """
@@ -94,4 +93,4 @@ def _preview(tree: PendingTree, kind: type[Preview] = Preview) -> tuple[Preview,
                 raise
         finally:
             os.close(root)
-    raise Busy("the pending version changes all the time: look again later")
+    raise Busy("the pending version is changing all the time: try again later")

@@ -1,11 +1,11 @@
-"""Gives a pending version a base: any while it is untouched, then where the alias of its base has moved.
+"""Sets the base of a pending version: any base while it is untouched, later the version its alias moved to.
 
-Owns the order of the steps. A new root is built beside the tree and exchanged with it, which is the one
-atomic step; so a crash leaves the tree with the old base or with the new one. Blocking; on a worker thread.
+Owns the order of the steps. A new root is built beside the tree and exchanged with it. This is the one atomic
+step, so a crash leaves the tree with the old base or with the new one. Blocking; runs on a worker thread.
 
-A touched tree is rebased much as it is sealed: its changed files become blobs, and the tree that comes of
-them and of the moved base is what the new root lies over. What is changed since the new base is then found
-as ever, by comparing with it.
+The rebase of a changed tree is like a seal: its changed files become blobs, and the merge of the tree with
+the moved base becomes the lower tree of the new root. The changes since the new base are then found as
+always, by comparison with it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _NUMBER_BITS = overlay.BIT.bit_length() - 1
 def set_base(
     sealer: Sealer, tree: PendingTree, ref: str, request: Request, number: int | None
 ) -> bytes | None:
-    """Makes `tree` a patch of what `ref` names; returns the trash name of its files, None if it was one.
+    """Makes `tree` a patch of `ref`; returns the trash name of its files, None if it was one already.
 
-    An empty `ref` takes the base of an untouched tree away. After a change `tree` is at its end; what is
-    there now is another :class:`PendingTree`. Its root gets the node number `number`: that of the old one,
-    since somebody may sit there. Waits for files to be closed as a finish does.
+    An empty `ref` removes the base of an untouched tree. A change ends `tree`, and another
+    :class:`PendingTree` replaces it. Its root gets the node number `number`, that of the old root, since it
+    may be the working directory of a process. Waits for files to be closed as a finish does.
 
     Raises :class:`TreeTouched`, :class:`~artfs.errors.NotFound`, :class:`~artfs.errors.Collision`,
     :class:`~artfs.errors.Busy`, :class:`~artfs.errors.NotStored`, and what `request.admit` does; then nothing
@@ -60,7 +60,7 @@ def set_base(
         state = State.DISCARDED
         raise
     except BaseException:
-        # An error may come after the exchange, when all that is missing is to know it durable.
+        # An error may come after the exchange, before that is known to be durable.
         if not tree.stands():
             state = State.REPLACED
         raise
@@ -98,7 +98,7 @@ def _set_base(
 
 
 def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId:
-    """Stores what the tree shows after its base has moved. A conflict that was shown before is ours."""
+    """Stores the merge of the tree with its moved base. Ours wins conflicts that were shown before."""
     since = sealer.store.begin()
     ingested = sealer.ingest(tree)
     known = tree.pending_version.conflicts()
@@ -110,7 +110,7 @@ def _rebase(sealer: Sealer, tree: PendingTree, base: Base, onto: Base) -> TreeId
         onto,
         ours_wins=lambda conflict: (conflict.path, conflict.entry) in known,
     )
-    # From here on inodes of the tree may be blobs, as in a seal; it is one that never commits.
+    # From here on inodes of the tree may be blobs, as in a seal, but this one never commits.
     tree.pending_version.set_mark(Mark(secrets.token_hex(16), lowest=sealer.collection.next_number()))
     tree.shares_blobs = True
     sealer.link(tree, ingested)
@@ -128,10 +128,10 @@ def _plant(
 ) -> bytes:
     """Exchanges the tree for an empty one over `lower`; returns the trash name of the old one.
 
-    Its root has the attributes of the old one. Of `like`, the root of the base, it gets the user's xattrs;
-    and group and others may not read or pass it where they may not do so there: what was private stays so.
+    Its root has the attributes of the old one, the users' xattrs of `like`, the root of the base, and no r
+    and x bits for group and others that `like` lacks, so that a private base stays private.
     """
-    mend(tree)  # what is left beside the tree belongs to this one
+    mend(tree)  # what else is beside the tree belongs to this one
     old, directory = os.fstat(root), tree.pending_version.fd
     staged = durable.temp_name()
     durable.step("base:plant")

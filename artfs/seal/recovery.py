@@ -1,8 +1,8 @@
 """Finishes or undoes what a crash left of a seal. Run when a volume is opened for writing.
 
-A mark that stands without its version means that nothing was decided: the tree is pending and whole, and
-stays marked, since some of its files may be blobs of the store already (``pending/unshare``, of which what
-was cut short is brought to its end). A mark whose version stands is settled.
+A mark without its version means that nothing was decided: the tree is pending and complete. It stays marked,
+since some of its files may be blobs of the store (``pending/unshare``, whose interrupted steps are completed
+here). A mark whose version exists is settled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
     try:
         with tree.pending_version.exclusively():
             if not tree.pending_version.stands_in(sealer.pending_fd):
-                tree.gate.settle(State.DISCARDED)  # its sealer was alive, and has come to the end
+                tree.gate.settle(State.DISCARDED)  # its sealer was alive, and has completed
                 return None
             record = decided(sealer.collection, tree.pending_version.mark())
             if record is None:
@@ -36,4 +36,4 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
             tree.gate.settle(State.SEALED)
             return trash
     except Busy:
-        return None  # its sealer is alive, or somebody is filling it
+        return None  # its sealer is alive, or another process is adding files

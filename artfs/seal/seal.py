@@ -4,15 +4,15 @@ Owns the order of the durable steps, which is what makes a crash harmless::
 
     close     nothing changes from here on (pending/gate)
     ingest    hash, write tree objects
-    merge     only if the base of a patch is an alias that moved; all that can refuse is done when it ends
-    mark      the pending version says which seal is under way
+    merge     only if the base of a patch is an alias that moved; after it nothing can refuse
+    mark      the pending version records which seal is under way
     link      new files become blobs of the store; then everything is made durable
     commit    the version's record is created: the one atomic step
     settle    runs, labels, aliases, the finished id; the pending files go to the trash
 
-Before the commit a crash leaves a pending version, after it a sealed one. What is left of the last line is
-then done by :mod:`artfs.seal.recovery`, or by the next finish: a tree whose version stands never changes
-again, also if an error came between. Blocking; runs on a worker thread, one seal a tree.
+A crash before the commit leaves a pending version, a crash after it a version. :mod:`artfs.seal.recovery` or
+the next finish then completes the last step. Once its version exists a tree never changes again, also after
+an error. Blocking; runs on a worker thread, one seal for each tree.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ from artfs.seal.patch_base import Admission, Find
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 
-DEFAULT_WAIT = 2.0  # seconds, for closes that are on their way
+DEFAULT_WAIT = 2.0  # seconds in which files may still be closed
 _POLL = 0.05  # seconds between looks at a seal in another process
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # of ingest, against other seals that store other bytes under the same digest
+_ATTEMPTS = 5  # against other seals that store other bytes under the same digest
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a finish asks for. `wait` is in seconds; `interrupted` tells that the caller gave up.
+    """The request of a finish. `wait` is in seconds; `interrupted` tells whether the caller was signalled.
 
-    `admit` decides which versions may be shown to the caller as a base.
+    `admit` decides which versions the caller may use as a base.
     """
 
     aliases: Sequence[str] = ()
@@ -78,9 +78,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a finish made: `unchanged` if the tree was equal to the newest version already.
+    """The result of a finish; it is `unchanged` if the tree is equal to the newest version.
 
-    Then `updated` names the labels of that version which the finish changed: description, metadata, tags.
+    Then `updated` names the labels of that version that the finish changed: description, metadata, tags.
     """
 
     version: str
@@ -94,13 +94,13 @@ class Answer:
 
 
 class Audience(Protocol):
-    """Who else knows the tree: a mount. The default audience of a volume without one does nothing."""
+    """What else must know of a seal: a mount. The default, of a volume without one, does nothing."""
 
     def flush(self, handles: list[WritableHandle]) -> None:
-        """Brings what processes wrote into mapped or cached pages of these handles to the backing files."""
+        """Writes the dirty pages of these handles to the backing files."""
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
-        """The tree is `record` now. Called once, after the commit and before the answer; must not raise."""
+        """The tree became `record`. Called once, after the commit and before the answer; must not raise."""
 
 
 class NoAudience:
@@ -112,7 +112,7 @@ class NoAudience:
 
 
 class Settled(NamedTuple):
-    """How a seal came to its end: the trash name of the pending files, and what :class:`Answer` tells."""
+    """The end of a seal: the trash name of the pending files, and `updated` of :class:`Answer`."""
 
     trash: bytes
     updated: tuple[str, ...]
@@ -120,7 +120,7 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """What a seal works with: one volume's store, one collection of it, and who is told."""
+    """What a seal works with: the store of a volume, one of its collections, and the audience."""
 
     store: ObjectStore
     collection: Collection
@@ -130,15 +130,15 @@ class Sealer:
     pending_fd: int
     trash_fd: int
     audience: Audience = field(default_factory=NoAudience)
-    #: Notes with a run that it made a version, like ``model:v3``; may be repeated.
+    #: Records with a run that it made a version, such as ``model:v3``; may be repeated.
     record_output: Callable[[str, str], None] = lambda _run, _version: None
 
     def seal(self, tree: PendingTree, request: Request) -> tuple[Answer, bytes]:
-        """Turns `tree` into a version, durably; returns the answer and the trash name of its pending files.
+        """Turns `tree` into a version durably; returns the answer and the trash name of its pending files.
 
-        Raises what the gate, the walk and the backing filesystem refuse with; then nothing has changed. But
-        an OSError may come after the commit too: then the version stands, the tree takes no change any more,
-        and the next finish does the rest.
+        Raises the errors of the gate, the walk and the backing filesystem; then nothing has changed. But an
+        OSError may also come after the commit: then the version exists, the tree takes no more changes, and
+        the next finish completes it.
         """
         for alias in request.aliases:
             if alias != "latest":
@@ -163,7 +163,7 @@ class Sealer:
                     unchanged = mark.version is not None
                     settled = self.resume(tree, record, request.aliases)
                 else:
-                    # Looked at before the gate was closed, and before others were kept away.
+                    # It was checked before the gate was closed and other processes were excluded.
                     if not request.force and (refusal := tree.pending_version.still_joined()):
                         raise refusal
                     if handles:
@@ -176,7 +176,7 @@ class Sealer:
                 tree.gate.unfence(handles)
             tree.gate.settle(state)
             raise
-        # In this order: who looks the name up after the kernel was told finds no pending version any more.
+        # In this order: a lookup after the kernel was notified must not find the pending version.
         tree.gate.settle(State.SEALED)
         try:
             self.audience.publish(tree, record)
@@ -186,10 +186,10 @@ class Sealer:
 
     @contextlib.contextmanager
     def alone(self, tree: PendingTree, interrupted: Callable[[], bool]) -> Iterator[None]:
-        """Keeps other processes from the tree; waits for a seal of theirs to end, as the gate does for ours.
+        """Excludes other processes from the tree, after a wait for the end of their seal.
 
-        Raises :class:`DraftNotFoundError` if they sealed or discarded it, and :class:`Sealing` if they
-        gave it another base.
+        Raises :class:`DraftNotFoundError` if they sealed or discarded the tree, and :class:`Sealing` if they
+        set another base.
         """
         with contextlib.ExitStack() as stack:
             while True:
@@ -203,17 +203,17 @@ class Sealer:
             if not tree.pending_version.stands_in(self.pending_fd):
                 raise DraftNotFoundError(tree.collection, tree.name)
             if not tree.stands():
-                raise Sealing  # another process has given it another base: ask for its tree again
+                raise Sealing  # another process has set another base: get the tree again
             yield
 
     def _state_after_failure(self, tree: PendingTree) -> State:
-        """Tells how a seal left the tree that did not come to its end, by what is on disk."""
+        """Returns the state of the tree after a failed seal, by what is on disk."""
         try:
             if not tree.pending_version.stands_in(self.pending_fd):
                 return State.DISCARDED
             undone = decided(self.collection, tree.pending_version.mark()) is None
         except (ArtfsError, OSError):
-            undone = False  # not known: a change now could be lost when it is found to be sealed
+            undone = False  # not known: changes would be lost if the tree is found to be sealed later
         return State.PENDING if undone else State.COMMITTED
 
     def again(self, attempt: Callable[[], T]) -> T:
@@ -255,14 +255,14 @@ class Sealer:
             turn.take()
         aliases = tuple(dict.fromkeys(a for a in (*labels.aliases, *request.aliases) if a != "latest"))
         mark: Mark | None = None
-        while True:  # whoever took the number before us has made a version: so all together get on
-            # Before the look at the newest: a version that comes between the two is then seen by the commit.
+        while True:  # whoever took the number has made a version: so the seals together make progress
+            # Before the newest is read: the commit fails if a version comes in between.
             number = self.collection.next_number()
             newest = self.collection.newest()
             root, named = self._onto(tree, base, ingested.root, request.admit)
             whole = base is not None and ingested.root.tree == base.tree_id
             link = labels.link if whole and labels.link == named else None
-            # A link knows its source, so it is no other one's link.
+            # A link has one source: equal content is not enough.
             same = newest is not None and newest.root.entry().content == root.content
             if newest is not None and same and link in (None, newest.link):
                 try:
@@ -273,7 +273,7 @@ class Sealer:
                 return newest, True
             linked = mark is not None
             mark = mark or Mark(secrets.token_hex(16), aliases, lowest=number)
-            # Made here, since nothing that can refuse comes after the first link.
+            # Made here, since nothing may refuse after the first link.
             record = self._record(number, tree, request, labels, mark, root, named, link)
             records.check_labels(records.initial_labels(record))
             if not linked:
@@ -291,7 +291,7 @@ class Sealer:
     def _onto(
         self, tree: PendingTree, base: Base | None, root: DirEntry, admit: Admission
     ) -> tuple[DirEntry, str | None]:
-        """Returns the root of the version to be, merged with where the base has moved, and what it is of."""
+        """Returns the root of the new version, merged with the moved base, and the name of that base."""
         if base is None:
             return root, None
         self._set_aliases_of_newest()
@@ -304,10 +304,10 @@ class Sealer:
         )
 
     def _set_aliases_of_newest(self) -> None:
-        """Does what a seal left undone that was killed between its commit and its aliases.
+        """Sets the aliases that a seal left unset that was killed after its commit.
 
-        Only who has the turn sees one: what an alias named before that commit must not be built upon, and a
-        later commit must not come between.
+        The holder of the turn does this first: it must not build on the target that an alias had before that
+        commit, and no later commit may come in between.
         """
         newest = self.collection.newest()
         if newest is None or not newest.aliases or self.collection.finished(newest.id) == newest.number:
@@ -375,8 +375,8 @@ class Sealer:
         )
 
     def resume(self, tree: PendingTree, record: VersionRecord, aliases: Sequence[str] = ()) -> Settled:
-        """Settles a seal that was decided earlier, and sets more aliases. The caller keeps others away."""
-        # Whoever decided may not have come to know that it is durable.
+        """Settles a seal that was decided earlier, and sets more aliases. The caller excludes others."""
+        # The deciding process may have died before its decision was durable.
         durable.sync_dir(tree.pending_version.fd, label="resume:mark")
         with self.collection.opened(b"versions") as versions:
             durable.sync_dir(versions, label="resume:commit")
@@ -387,7 +387,7 @@ class Sealer:
             return self.settle(tree, record)
 
     def settle(self, tree: PendingTree, record: VersionRecord) -> Settled:
-        """Does what follows from a commit, also again after a crash: each step may have been done already."""
+        """Does what follows from a commit. Repeatable: each step may be done already."""
         mark = tree.pending_version.mark()
         assert mark is not None
         for run in tree.pending_version.runs():
@@ -395,7 +395,9 @@ class Sealer:
                 self.collection.add_run(record.number, run.name)
             self.record_output(run.name, f"{self.collection.name}:{record.version}")
         updated: tuple[str, ...] = ()
-        if self.collection.finished(tree.name) != record.number:  # it is noted last: then they were set
+        if (
+            self.collection.finished(tree.name) != record.number
+        ):  # the id is recorded last: then all else is set
             if mark.version is not None:
                 updated = pending_labels.give(self.collection, record.number, tree.pending_version)
             for alias in mark.aliases:
@@ -407,7 +409,7 @@ class Sealer:
 
 
 class _Turn:
-    """A seal's turn among those of its collection: once taken, it lasts until the seal is settled."""
+    """The turn of a seal among those of its collection: once taken, it lasts until the seal is settled."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -427,7 +429,7 @@ class _Turn:
 
 
 def decided(collection: Collection, mark: Mark | None) -> VersionRecord | None:
-    """Returns the version that a seal with this mark became; None if it did not get so far."""
+    """Returns the version that the seal with this mark made; None if it was not committed."""
     if mark is None:
         return None
     if mark.version is not None:
@@ -435,7 +437,7 @@ def decided(collection: Collection, mark: Mark | None) -> VersionRecord | None:
             record = collection.record(collection.resolve(mark.version))
         except VersionNotFound:
             return None
-        if record.seal != mark.seal:  # what the mark would have dropped is not in that version
+        if record.seal != mark.seal:  # the pending files may not be in that version
             what = f"the mark of a seal in '{collection.name}'"
             raise Damaged(what, f"it names {record.version}, which another seal made")
         return record
