@@ -24,6 +24,7 @@ import pyfuse3
 
 from artfs.limits.limit import PerUser
 from artfs.limits.numbers import NOTIFYING_THREADS
+from artfs.vfs.view import Kernel
 
 _RECENT = 64  # notifications whose owners keep their threads
 
@@ -41,7 +42,7 @@ class _Line(NamedTuple):
     calls: deque[tuple[Future[None], _Call]]
 
 
-class Notifier:
+class Notifier(Kernel):
     """Sends notifications. ``owner`` owns the tree that a notification is about.
 
     ``entry`` and ``inode`` return at once; ``future.result(timeout)`` waits for the kernel. The others wait,

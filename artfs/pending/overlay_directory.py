@@ -109,6 +109,3 @@ class OverlayDirectory:
         self.white_out(name)
         if directory is not None:
             directory.drop_lower()
-
-
-__all__ = ["OverlayDirectory"]

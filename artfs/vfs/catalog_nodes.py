@@ -6,7 +6,6 @@ so that a move by any mount or process shows at once.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections import Counter
@@ -41,8 +40,6 @@ from artfs.vfs.node import (
 )
 from artfs.vfs.view import View
 from artfs.volume.pending_trees import pending_names
-
-log = logging.getLogger(__name__)
 
 _ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
 _LATEST = "latest"
@@ -330,6 +327,3 @@ def _text(name: bytes, what: str) -> str:
         return name.decode()
     except UnicodeDecodeError:
         raise InvalidName(what, name, "it is valid UTF-8") from None
-
-
-__all__ = ["CollectionNode", "PendingList", "SymlinkNode", "VolumeRoot"]

@@ -209,6 +209,3 @@ class PatchListing(PendingListing):
 def _listed(name: bytes, node: Node | None, offset: int) -> Iterator[Listed]:
     if node is not None:
         yield Listed(name, node, node.attributes(), offset)
-
-
-__all__ = ["EmptyListing", "NamesListing", "PatchListing", "PendingListing"]

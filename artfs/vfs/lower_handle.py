@@ -63,6 +63,3 @@ def _sync_and_close(fd: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-__all__ = ["LowerHandle"]

@@ -26,7 +26,7 @@ class MountedPatch(MountedTree):
         super().__init__(tree, control, mount)
         self.store, self.reader = tree.store, tree.store.reader
         base = tree.base()
-        #: Whether the base is an alias: when that moves, names appear that nobody made here.
+        #: Whether the base is an alias: when that moves, names appear without a change here.
         self.follows = base is not None and base.follows
         self.born_ns = tree.pending_version.birth.created_ns
         with durable.directory(tree.pending_version.fd, TREE) as root:
@@ -69,6 +69,3 @@ class MountedPatch(MountedTree):
             own = Lower(entry.tree, number)
             return self.tree.inodes.add(PatchDirectory(self, parent, entry.name, number, entry, own))
         return self.tree.inodes.add(PatchNode(self, parent, entry.name, number, entry))
-
-
-__all__ = ["MountedPatch"]

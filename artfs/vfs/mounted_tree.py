@@ -115,6 +115,3 @@ class MountedTree:
     def _new_node(self, status: os.stat_result, parent: BackingInode, name: bytes) -> PendingNode:
         kind = PendingDirectory if stat.S_ISDIR(status.st_mode) else PendingNode
         return kind(self, parent, name, status.st_ino)
-
-
-__all__ = ["MountContext", "MountedTree"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import xxhash
 
@@ -25,7 +25,6 @@ SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60
 LOWER = overlay.BIT
-KIND = SEALED | VIRTUAL | FRESH | LOWER
 ROOT_INO = 1  # FUSE_ROOT_ID
 
 #: Seconds for which the kernel may cache what never changes without its knowledge.
@@ -51,35 +50,24 @@ class Caller:
 ROOT = Caller(0, 0, 0)
 
 
+@dataclass(slots=True)
 class Attributes:
     """What stat(2) shows, and the seconds for which the kernel may cache it."""
 
-    __slots__ = (
-        "atime_ns", "attr_timeout", "blocks", "ctime_ns", "entry_timeout", "gid", "ino", "mode", "mtime_ns",
-        "nlink", "rdev", "size", "uid",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        ino: int,
-        mode: int,
-        *,
-        nlink: int = 1,
-        uid: int = 0,
-        gid: int = 0,
-        rdev: int = 0,
-        size: int = 0,
-        blocks: int = 0,
-        atime_ns: int = 0,
-        mtime_ns: int = 0,
-        ctime_ns: int = 0,
-        entry_timeout: float = FOREVER,
-        attr_timeout: float = FOREVER,
-    ) -> None:
-        self.ino, self.mode, self.nlink, self.uid, self.gid, self.rdev = ino, mode, nlink, uid, gid, rdev
-        self.size, self.blocks = size, blocks
-        self.atime_ns, self.mtime_ns, self.ctime_ns = atime_ns, mtime_ns, ctime_ns
-        self.entry_timeout, self.attr_timeout = entry_timeout, attr_timeout
+    ino: int
+    mode: int
+    _: KW_ONLY
+    nlink: int = 1
+    uid: int = 0
+    gid: int = 0
+    rdev: int = 0
+    size: int = 0
+    blocks: int = 0
+    atime_ns: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    entry_timeout: float = FOREVER
+    attr_timeout: float = FOREVER
 
     @classmethod
     def of(
@@ -257,6 +245,18 @@ class Node:
         raise self.refusal()
 
     # -- files and links
+
+    handles: set[Any] | None  # those that have it open, in a slot of nodes that record them
+
+    def opened(self, handle: Handle) -> None:
+        """Records that a handle has it open, until :meth:`closed`."""
+        if self.handles is None:
+            self.handles = set()  # type: ignore[misc]
+        self.handles.add(handle)
+
+    def closed(self, handle: Handle) -> None:
+        if self.handles is not None:
+            self.handles.discard(handle)
 
     def open(self, flags: int, caller: Caller) -> Handle:
         raise self.refusal()

@@ -207,6 +207,3 @@ def _check_kinds(node: PendingNode, other: PendingNode | None, flags: int) -> No
         other.check_empty()
     elif node.is_directory:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-__all__ = ["PatchDirectory"]

@@ -330,6 +330,3 @@ class PatchNode(PendingNode):
         target = overlay.read_target(super().target())
         assert isinstance(target, bytes)
         return target
-
-
-__all__ = ["PatchNode"]

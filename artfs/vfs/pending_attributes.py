@@ -79,6 +79,3 @@ def _truncate(
                 os.ftruncate(fd, size)
     finally:
         os.close(fd)
-
-
-__all__ = ["set_times", "truncate_large"]

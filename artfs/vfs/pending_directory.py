@@ -294,6 +294,3 @@ def _inode(directory: int, name: bytes) -> int | None:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
     except FileNotFoundError:
         return None
-
-
-__all__ = ["PendingDirectory"]

@@ -110,6 +110,3 @@ class PendingHandle(Handle):
         # An inode with one name is only the tree's; a second name may be a blob's, which never changes.
         if not self.node.mounted.tree.shares_blobs or os.fstat(self.fd).st_nlink == 1:
             self.fenced = self.node.fenced = False
-
-
-__all__ = ["PendingHandle"]

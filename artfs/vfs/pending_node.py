@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from artfs.errors import DraftNotFoundError, NotPermitted, ReadOnly
 from artfs.model.entry import ReferenceEntry
@@ -42,12 +42,6 @@ if TYPE_CHECKING:
 _LEVELS_AT_ONCE = 128  # of a sealed tree that one request goes down before others have their turn
 
 
-class OpenFile(Protocol):
-    """A handle; `fd` leads to the inode on the backing filesystem as long as it is open."""
-
-    fd: int
-
-
 class PendingNode(BackingInode, Node):
     """A file, symlink, fifo or socket of a pending tree."""
 
@@ -65,7 +59,7 @@ class PendingNode(BackingInode, Node):
         self.writers = 0
         self.fenced = False  # by a forced finish, on a mount with a write cache
         self._sealed_node: Node | None = None  # the sealed entry, once it was found: it never changes
-        self.handles: set[OpenFile] | None = None  # those that have it open
+        self.handles: set[PendingHandle | ReferenceHandle] | None = None  # those that have it open
         self.was_sealed = False  # as a part of a version that was deleted: its inode may still be a blob
 
     def current(self) -> Node:
@@ -135,17 +129,6 @@ class PendingNode(BackingInode, Node):
                 raise OSError(errno.ESTALE, "the version is gone")
             node = below._sealed_node = found
         return node
-
-    # -- who has it open
-
-    def opened(self, handle: OpenFile) -> None:
-        if self.handles is None:
-            self.handles = set()
-        self.handles.add(handle)
-
-    def closed(self, handle: OpenFile) -> None:
-        if self.handles is not None:
-            self.handles.discard(handle)
 
     def _nameless(self) -> int:
         if self.fd < 0:
@@ -381,6 +364,3 @@ class PendingNode(BackingInode, Node):
     def _opened_reference(self, entry: ReferenceEntry, caller: Caller, fd: int = -1) -> Handle:
         references, of = self.mounted.mount.references, self.mounted.tree.label
         return ReferenceHandle(references, entry, of, caller, node=self, fd=fd)
-
-
-__all__ = ["OpenFile", "PendingNode"]

@@ -268,15 +268,9 @@ class SealedNode(Node):
             self.record_damage(error)
             raise
 
-    def opened(self, handle: SealedHandle | ReferenceHandle) -> None:
-        if self.handles is None:
-            self.handles = set()
-        self.handles.add(handle)
+    def opened(self, handle: Handle) -> None:
+        super().opened(handle)
         self.tree.opened(self)
-
-    def closed(self, handle: SealedHandle | ReferenceHandle) -> None:
-        if self.handles is not None:
-            self.handles.discard(handle)
 
     def record_damage(self, error: Damaged) -> None:
         """Logs damage, and keeps it for the xattr that says why the file can't be read."""
@@ -346,6 +340,3 @@ class _SealedListing(Listing):
         for at, entry in reader.entries(node.entry.tree, offset):
             child = node.tree.node(node.ordinal + at, entry, node)
             yield Listed(entry.name, child, child.attributes(), at + 1)
-
-
-__all__ = ["NodeCache", "SealedHandle", "SealedNode", "SealedTree", "is_directory", "serial_of"]

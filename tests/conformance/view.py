@@ -22,6 +22,7 @@ from artfs.fuse.errnos import errno_of
 from artfs.model.names import MAX_NAME
 from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
+from artfs.vfs import view
 from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.node import AttributeChanges, Attributes, Caller, Handle, NeedsWork, Node
 from artfs.vfs.view import View
@@ -71,7 +72,7 @@ class _Found:
     dot: bytes = b""  # the last name, where that is "." or ".."
 
 
-class Kernel:
+class Kernel(view.Kernel):
     """The names that the kernel remembers, by directory, and with them the nodes."""
 
     def __init__(self) -> None:
@@ -102,12 +103,6 @@ class Kernel:
 
     def forget_entry(self, parent: int, name: bytes, timeout: float, owner: int) -> None:
         self._names.pop((parent, name), None)
-
-    def forget_pages(self, ino: int, timeout: float, owner: int) -> None:
-        pass
-
-    def forget_attributes(self, ino: int, timeout: float, owner: int) -> None:
-        pass
 
     def forget_all(self) -> None:
         """As when memory is short: what is open stays."""

@@ -115,7 +115,7 @@ def test_a_name_that_is_taken(job: Path, outside: Path) -> None:
     (job / "file").write_text("mine")
     uri = (outside / "one").as_uri()
     assert "'file' exists already" in refused(job, f"file {uri}", errno.EEXIST)
-    assert "no directory" in refused(job, f"file/below {uri}", errno.ENOTDIR)
+    assert "'file' is not a directory" in refused(job, f"file/below {uri}", errno.ENOTDIR)
     assert (job / "file").read_text() == "mine"
 
 

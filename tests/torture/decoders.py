@@ -235,11 +235,11 @@ DECODERS: dict[str, Decoder] = {
     "metadata-command": Decoder(_document(metadata_file.parsed), (b'{"a": {"b": [null, true]}}', b"{}")),
     "run-command": Decoder(_document(_run), (b'{"state": "finished", "inputs": ["m:v1"]}',)),
     "references-command": Decoder(
-        references_file.Wanted.parse,
+        references_file.Look.parse,
         (b"a b s3://b/k --dry-run --max-objects=3", b'{"path": "a", "uri": "s3://b"}'),
     ),
     "references-lines": Decoder(
-        lambda data: references_file._recorded(data, _REFERENCES),
+        lambda data: references_file.parse_lines(data, _REFERENCES),
         (b'{"path": "a", "uri": "s3://b/k", "size": 3, "checksum": "e"}\n' * 2,),
     ),
     "init": Decoder(

@@ -108,16 +108,16 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
             (tmp_path / directory / str(number)).touch()
     with Volume.init(tmp_path / "volume") as volume:
 
-        def look(directory: str, room: references_file.Room) -> int:
-            wanted = references_file.Wanted.parse(f"x {(tmp_path / directory).as_uri()}".encode())
-            return len(wanted.look(volume.references, room, THIS_PROCESS))
+        def look(directory: str, room: references_file.FoundCharge) -> int:
+            wanted = references_file.Look.parse(f"x {(tmp_path / directory).as_uri()}".encode())
+            return len(wanted.run(volume.references, room, THIS_PROCESS))
 
         her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
-        with references_file.Room(her) as room:
+        with references_file.FoundCharge(her) as room:
             assert look("few", room) == 20
-            with references_file.Room(her) as second, fails(errno.ENOMEM):
+            with references_file.FoundCharge(her) as second, fails(errno.ENOMEM):
                 look("many", second)
-            with references_file.Room(him) as his:
+            with references_file.FoundCharge(him) as his:
                 assert look("few", his) == 20
         with pytest.raises(Interrupted):
             look("few", room)  # a look that nobody waits for any more

@@ -1,4 +1,4 @@
-"""A patch in a volume that is not mounted, for whoever fills it.
+"""A patch in a volume that is not mounted, as a program fills it.
 
 Owns a cursor that goes down a tree of which only the changed directories exist: those above a change are
 materialized when it comes. :mod:`~artfs.pending.overlay_directory` has the rules, and
@@ -257,9 +257,9 @@ class _OverlaidCursor(TreeCursor):
         found = self._find(name)
         if isinstance(found, os.stat_result):
             return super().run_of(name)
-        # Not as the blob's inode says: that is of whoever stored these bytes first.
-        noted = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
-        return None if noted is None else decode_run(noted)
+        # Not the xattr of the blob's inode: that is of the first file with these bytes.
+        recorded = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
+        return None if recorded is None else decode_run(recorded)
 
     # -- what is changed
 
@@ -319,6 +319,3 @@ def _status(entry: Entry) -> os.stat_result:
     seconds = entry.mtime_ns // 1_000_000_000
     known = (mode, 0, 0, 1, entry.uid, entry.gid, size, seconds, seconds, seconds)
     return os.stat_result(known, {"st_mtime_ns": entry.mtime_ns, "st_atime_ns": entry.mtime_ns})
-
-
-__all__ = ["OverlaidTree"]

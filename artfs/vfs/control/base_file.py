@@ -1,6 +1,6 @@
 """`base` and `link`: the version that a pending one is a patch of, or a link to.
 
-Writing either shows that version's content at once.
+A write to either shows that version's content at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Base(ControlFile[PendingSubject]):
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         refs = words.read_list(command)
         if len(refs) > 1:
-            raise InvalidCommand("base takes one word: a version, an alias, or either as COLLECTION:V")
+            raise InvalidCommand("base takes one word: a version or an alias, or either as COLLECTION:V")
         subject.view.set_base(subject.tree, "".join(refs), _request(subject, caller))
 
 
@@ -44,6 +44,3 @@ def _request(subject: PendingSubject, caller: Caller) -> Request:
     return Request(
         interrupted=lambda: subject.view.stopping or is_signalled(caller.pid), admit=CallerAdmission(caller)
     )
-
-
-__all__ = ["Base", "Link"]

@@ -1,4 +1,4 @@
-"""`changes` of a pending version, and `diff` of a version: what differs, a line of JSON for each entry."""
+"""`changes` of a pending version, and `diff` of a version: what differs, one line of JSON for each entry."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from artfs.vfs.node import Attributes, Caller, Listing, Node, virtual
 from artfs.vfs.permissions import READ
 
 
-def _told(changes: Iterable[Change]) -> Iterator[str]:
+def _lines(changes: Iterable[Change]) -> Iterator[str]:
     return (line(change.json()) for change in changes)
 
 
 class Changes(ControlFile[PendingSubject]):
-    """What was changed since the base. It tells every name, and so is for who can list every directory."""
+    """What was changed since the base. For users who can list every directory, since it lists every name."""
 
     name, computes = "changes", True
 
@@ -39,11 +39,11 @@ class Changes(ControlFile[PendingSubject]):
         changes, reach = subject.view.volume.changes_within_reach(subject.tree)
         if not sees_all(subject, reach, caller):
             raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
-        return _told(changes)
+        return _lines(changes)
 
 
 class Diff(ControlFile[VersionSubject]):
-    """`diff/V`: what another version has changed since this one."""
+    """`diff/V`: the changes from this version to another."""
 
     name = "diff"
 
@@ -52,7 +52,7 @@ class Diff(ControlFile[VersionSubject]):
 
 
 class _Difference(ControlFile[VersionSubject]):
-    """What leads from a version to another."""
+    """The changes from a version to another."""
 
     name, computes = "", True
 
@@ -60,13 +60,13 @@ class _Difference(ControlFile[VersionSubject]):
         self._collection, self._other = collection, other
 
     def read(self, subject: VersionSubject) -> Iterator[str]:
-        return _told(subject.view.volume.differences(subject.record, self._other))
+        return _lines(subject.view.volume.differences(subject.record, self._other))
 
     def readable(self, subject: VersionSubject) -> int:
         one, other = subject.record.root.entry(), self._other.root.entry()
         mask, owners = can_list(one) & can_list(other), {(one.uid, one.gid), (other.uid, other.gid)}
         if self._collection.name != subject.collection.name:
-            # Nobody who reads this has passed its directory, as he has that of the other.
+            # A reader has passed the directory of this version's collection, but not that of the other's.
             above = directory_of(self._collection)
             mask &= _reading(above.mode)
             owners.add((above.uid, above.gid))
@@ -74,9 +74,9 @@ class _Difference(ControlFile[VersionSubject]):
 
 
 class _Closed(ControlFile[VersionSubject]):
-    """What leads to a version of a collection that is closed to some, looked for when it is read.
+    """The changes to a version of a collection that some users may not enter, looked up at a read.
 
-    The name is found whether there is such a version or not: a lookup is answered for all users at once.
+    A lookup is answered for all users at once, so the name exists whether there is such a version or not.
     """
 
     name, computes = "", True
@@ -97,19 +97,19 @@ class _Closed(ControlFile[VersionSubject]):
 
 
 def _reading(passing: int) -> int:
-    """Returns the mask for reading of those who may pass a directory of that mode."""
+    """Returns the bits that let the classes of users read who may pass a directory of that mode."""
     return (passing & 0o111) << 2
 
 
 def _of_one(mask: int, owners: set[tuple[int, int]]) -> int:
-    """Returns a mask as far as its classes are the same people: all of it if there is one owner."""
+    """Returns a mask whose classes mean the same users everywhere: all of it only if there is one owner."""
     if len(owners) == 1:
         return mask
     return 0o444 if mask & 0o004 else 0
 
 
 class _Others(Node):
-    """The directory `diff`: each version by number or alias, also of other collections."""
+    """The directory `diff`: each version by its number or an alias, also of other collections."""
 
     __slots__ = ("ino", "subject")
 
@@ -133,7 +133,7 @@ class _Others(Node):
             return None
 
     def _node(self, collection: Collection, other: VersionRecord) -> Node:
-        # Known by what it leads to, since an alias moves.
+        # Keyed by the version, since an alias moves.
         ino = virtual(b"control", *self.subject.key, b"diff", b"%d" % other.serial)
         return ControlNode(self.subject, _Difference(collection, other), ino)
 
@@ -142,6 +142,3 @@ class _Others(Node):
 
     def _names(self) -> list[bytes]:
         return [names.version_name(number).encode() for number in self.subject.collection.numbers()]
-
-
-__all__ = ["Changes", "Diff"]

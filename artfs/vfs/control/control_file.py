@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from artfs.errors import InvalidCommand
+import msgspec
+
+from artfs.errors import InvalidCommand, printable
 
 if TYPE_CHECKING:
     from artfs.vfs.control.snapshot import Content, Snapshot
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
     from artfs.vfs.node import Caller, Node
 
 P = TypeVar("P", bound="Subject")
+T = TypeVar("T")
 
 
 class ControlFile(Generic[P]):
     """One kind of control file, for subjects of one kind."""
 
-    name: ClassVar[str]
+    name: str
     writable: ClassVar[bool] = False
     #: Commands may wait: each lookup returns a new node, so that no caller queues behind another.
     waits: ClassVar[bool] = False
@@ -100,14 +103,57 @@ def decoded(command: bytes) -> str:
         raise InvalidCommand("a command must be UTF-8 text") from None
 
 
-def seconds(option: str, *, most: float = math.inf) -> float:
+def converted(what: str, value: object, kind: type[T]) -> T:
+    """Returns JSON as a msgspec type. Raises :class:`~artfs.errors.InvalidCommand`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidCommand(f"cannot read {what}: {error}") from None
+
+
+def json_object(what: str, document: bytes) -> dict[str, Any]:
+    """Reads a JSON object. Raises :class:`~artfs.errors.InvalidCommand`."""
+    try:
+        value = json.loads(document.decode() or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidCommand(f"{what} must be a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidCommand(f"{what} must be a JSON object, not {_kind(value)}")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _kind(value: object) -> str:
+    return {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number"
+    )
+
+
+def option(file: str, word: str, known: Mapping[str, Callable[[str], Any] | None]) -> tuple[str, Any]:
+    """Reads ``--NAME``, or ``--NAME=VALUE`` by its parser in `known`; returns the name and the value.
+
+    argparse would also take abbreviations and ``--NAME VALUE``, where VALUE can be an alias.
+    """
+    for usage, parse in known.items():
+        name = usage.partition("=")[0]
+        if parse is None and word == name:
+            return name, True
+        if parse is not None and word.startswith(name + "="):
+            return name, parse(word)
+    raise InvalidCommand(f"'{printable(word)}' is not an option of {file}; it has {', '.join(known)}")
+
+
+def seconds(word: str, *, most: float = math.inf) -> float:
     """Reads ``--NAME=SECONDS``. Raises :class:`~artfs.errors.InvalidCommand`."""
-    name, _, value = option.partition("=")
+    name, _, value = word.partition("=")
     try:
         found = float(value)
     except ValueError:
         found = -1
     if not 0 <= found <= most:
         limit = "" if most == math.inf else f", at most {most:.0f}"
-        raise InvalidCommand(f"{name} takes seconds{limit}, not '{value}'")
+        raise InvalidCommand(f"{name} takes seconds{limit}, not '{printable(value)}'")
     return found

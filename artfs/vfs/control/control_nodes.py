@@ -175,8 +175,8 @@ class ControlHandle(Handle):
             if self._file.document:
                 command = self._collect(data)
             elif len(data) > COMMAND_BYTES:
-                # As much as one request brings: it may be the beginning of a longer write(2).
-                raise InvalidCommand(f"a command has at most {COMMAND_BYTES} bytes")
+                # A full request: it may be the beginning of a longer write(2).
+                raise InvalidCommand(f"the command is too long: it may have {COMMAND_BYTES} bytes")
             if command is not None:
                 self._accept(self._file.write(self._subject, command.removesuffix(b"\n"), self._caller))
             return len(data)
@@ -185,7 +185,7 @@ class ControlHandle(Handle):
         """Adds a piece; returns the document once it is complete. Then, and on errors, nothing is kept."""
         try:
             if len(self._collected) + len(data) > self._file.document:
-                raise InvalidCommand(f"the document has at most {self._file.document} bytes")
+                raise InvalidCommand(f"the document is too long: it may have {self._file.document} bytes")
             DOCUMENTS.take(self._caller.uid, len(data))
             document = self._collected.add(data)
         except BaseException:

@@ -1,4 +1,4 @@
-"""`error`: why the last command at this place was refused, until one is accepted."""
+"""`error`: why the last command in this directory was refused, until one is accepted."""
 
 from __future__ import annotations
 

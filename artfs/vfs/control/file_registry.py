@@ -1,4 +1,4 @@
-"""Which control files stand where: the one list of them."""
+"""Which control files each subject has: the only list of them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,11 @@ from artfs.vfs.control.readme_file import Readme
 from artfs.vfs.control.references_file import PendingReferences
 from artfs.vfs.control.runs_file import PendingRuns, RunsDirectory, UsedBy
 from artfs.vfs.control.status_file import PendingStatus, UpdatedAt, VersionStatus, VolumeStatus
-from artfs.vfs.control.text_files import (
-    CollectionDescription,
-    CollectionScope,
-    CollectionTags,
-    CollectionTtl,
-    PendingAliases,
-    PendingDescription,
-    PendingTags,
-    Type,
-    VersionAliases,
-    VersionDescription,
-    VersionTags,
-    VersionTtl,
-)
+from artfs.vfs.control.text_files import COLLECTION_TEXTS, PENDING_TEXTS, VERSION_TEXTS
 from artfs.vfs.control.versions_file import Versions
 
 VOLUME_FILES = (Readme(), VolumeStatus(), Metrics(), RunsDirectory(), Error())
-COLLECTION_FILES = (
-    Type(),
-    CollectionDescription(),
-    CollectionTags(),
-    CollectionTtl(),
-    CollectionScope(),
-    Versions(),
-    Error(),
-)
+COLLECTION_FILES = (*COLLECTION_TEXTS, Versions(), Error())
 PENDING_FILES = (
     PendingFinish(),
     Discard(),
@@ -50,11 +29,9 @@ PENDING_FILES = (
     Base(),
     Link(),
     Changes(),
-    PendingAliases(),
-    PendingTags(),
-    PendingDescription(),
     PendingMetadata(),
     PendingLabels(),
+    *PENDING_TEXTS,
     PendingRuns(),
     PendingReferences(),
     PendingOwners(),
@@ -65,12 +42,9 @@ VERSION_FILES = (
     Error(),
     Manifest(),
     Diff(),
-    VersionAliases(),
-    VersionTags(),
-    VersionDescription(),
     VersionMetadata(),
     VersionLabels(),
-    VersionTtl(),
+    *VERSION_TEXTS,
     UsedBy(),
     UpdatedAt(),
 )

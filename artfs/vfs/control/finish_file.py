@@ -1,44 +1,44 @@
-"""`finish`: one line seals the tree; on a version it adds aliases. The one command that waits."""
+"""`finish`: one line seals the tree into a version; on a version it adds aliases."""
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from artfs.catalog.collection import Collection
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
 from artfs.linux.procfs import is_signalled
 from artfs.model import names, words
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
-from artfs.vfs.control.control_file import ControlFile, decoded, line, seconds
+from artfs.vfs.control.control_file import ControlFile, decoded, line, option, seconds
 from artfs.vfs.control.subject import CallerAdmission, PendingSubject, Subject, VersionSubject, check_may_name
 from artfs.vfs.node import Caller
 from artfs.volume.volume import user_name
 
 USAGE = (
     "usage: echo '[ALIAS...] [--wait=SECONDS] [--force]' > finish\n"
-    "seals the tree into the next version, which gets the aliases; `error` says why one was refused\n"
-    "in an alias %XX stands for a byte: epoch%203 is 'epoch 3'\n"
+    "seals the tree into the next version, which gets the aliases; `error` says why a command was refused\n"
+    "in an alias %XX is a byte: epoch%203 is 'epoch 3'\n"
 )
 _LONGEST_WAIT = 7 * 86400.0
+_OPTIONS = {"--wait=SECONDS": functools.partial(seconds, most=_LONGEST_WAIT), "--force": None}
 
 
 def request(subject: Subject, command: bytes, caller: Caller) -> Request:
-    """Reads the line. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
+    """Reads a command. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
     if b"\n" in command:
         raise InvalidCommand("finish takes one line")
-    aliases, wait, force = [], DEFAULT_WAIT, False
+    aliases, given = list[str](), dict[str, Any]()
     for item in command.split():
-        if item == b"--force":
-            force = True
-        elif item.startswith(b"--wait="):
-            wait = seconds(decoded(item), most=_LONGEST_WAIT)
-        elif item.startswith(b"-"):
-            shown = printable(item)
-            raise InvalidCommand(f"'{shown}' is no option of finish: there are --wait=SECONDS and --force")
+        if item.startswith(b"-"):
+            name, value = option("finish", decoded(item), _OPTIONS)
+            given[name] = value
         else:
             aliases.append(names.check_alias(words.read_word(item)))
     return Request(
         aliases,
-        wait,
-        force,
+        given.get("--wait", DEFAULT_WAIT),
+        given.get("--force", False),
         by=user_name(caller.uid),
         interrupted=lambda: subject.view.stopping or is_signalled(caller.pid),
         admit=CallerAdmission(caller),

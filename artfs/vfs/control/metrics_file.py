@@ -19,10 +19,10 @@ class Metrics(ControlFile[VolumeSubject]):
             ("artfs_collections", "gauge", "Collections in the volume", known["collections"]),
             ("artfs_pending_versions", "gauge", "Pending versions in the volume", known["pending"]),
             ("artfs_sealed_versions", "gauge", "Sealed versions in the volume", known["sealed"]),
-            ("artfs_sealed_bytes", "gauge", "Bytes that the sealed versions show in all", known["bytes"]),
+            ("artfs_sealed_bytes", "gauge", "Total size of the sealed versions", known["bytes"]),
             ("artfs_available_bytes", "gauge", "Bytes free on the backing filesystem", known["available"]),
-            ("artfs_uptime_seconds", "gauge", "Seconds since the mount was made", time.time() - view.started),
-            ("artfs_restarts_total", "counter", "Daemons that this mount had before", view.restarts),
+            ("artfs_uptime_seconds", "gauge", "Seconds since the daemon started", time.time() - view.started),
+            ("artfs_restarts_total", "counter", "Times that the daemon was started again", view.restarts),
         ]
         return "".join(
             f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n"

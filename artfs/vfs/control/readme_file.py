@@ -19,14 +19,13 @@ This directory is an artfs mount: named collections of immutable versions, made 
   echo 'big.bin s3://bucket/big.bin' > model/pending/job-42/.artfs/references
                                              a file whose bytes stay where they are
 
-  ln -sfn v0 model/best ; rm model/best      move or remove an alias
-  rmdir model/v0                             delete a version as a whole
-  cat model/pending/job-42/.artfs/status     how a pending version stands, and who has what open in it
-  cat model/pending/job-42/.artfs/error      why the last command was refused
-  echo > model/pending/job-42/.artfs/discard give a pending version up
+  ln -sfn v0 model/best ; rm model/best      move or remove an alias rmdir model/v0
+  delete a version as a whole cat model/pending/job-42/.artfs/status     the state of a pending version, and
+  which processes have files open cat model/pending/job-42/.artfs/error      why the last command was refused
+  echo > model/pending/job-42/.artfs/discard delete a pending version
 
-In a line of aliases or tags %20 is a blank: `echo epoch%203 > finish`; `ln -s v0 'epoch 3'` does the same.
-Words after the aliases in `finish`: --wait=SECONDS waits for open files, --force seals without them.
+In a line of aliases or tags %20 is a blank: `echo epoch%203 > finish`, like `ln -s v0 'epoch 3'`.
+Options of `finish`: --wait=SECONDS waits for open files, --force seals without them.
 `.artfs` is found by name and never listed. `artfs --help` is the command line over the same mount.
 """
 

@@ -1,7 +1,7 @@
 """`references` of a pending version: files whose bytes live at a URI.
 
-`PATH URI` looks what is there and adds it, or all that is below; what the file reads as, lines of JSON, adds
-just that, unlooked.
+`PATH URI` looks up what is there, and adds it or all that is below. Lines of JSON, as the file reads, add
+just those references without a look.
 """
 
 from __future__ import annotations
@@ -9,38 +9,46 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
 from artfs.limits.numbers import FOUND_OBJECTS
 from artfs.model import names
+from artfs.model.entry import RUN
+from artfs.pending import reference_files
 from artfs.references import FoundObject, Requester
-from artfs.vfs.control.control_file import ControlFile, Elsewhere, line
+from artfs.store.regular_files import unlink_quietly
+from artfs.vfs.control.control_file import ControlFile, Elsewhere, converted, line, option
 from artfs.vfs.control.snapshot import Snapshot
-from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, sees_all
-from artfs.vfs.node import Caller
-from artfs.volume.volume_references import References, describe_reference
+from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, check_may, sees_all
+from artfs.vfs.node import Caller, Node
+from artfs.vfs.pending_directory import PendingDirectory
+from artfs.vfs.permissions import CHANGE, PASS
+from artfs.volume.volume_references import References, describe_reference, new_reference_entry, path_taken
 
-_AT_ONCE = 100  # references made before others have their turn
-_LARGEST = 1 << 63
+_AT_ONCE = 100  # references made before other requests have their turn
 _DIGITS = 19  # of a number on a command line
+_DIRECTORY_MODE = 0o755
 
-#: Paths in the tree, what shall stand there, and the run that brings it, if that is known.
+#: Paths in the tree, the references to make there, and the run that adds each, empty if unknown.
 _Objects = list[tuple[bytes, FoundObject, bytes]]
 
 
 class PendingReferences(ControlFile[PendingSubject]):
-    """It tells every name, and so is for who can list every directory. The answer tells what was added."""
+    """For users who can list every directory, since it lists every name. The answer is what was added."""
 
     name, writable, waits, stepped, computes = "references", True, True, True, True
 
     def read_for(self, subject: PendingSubject, caller: Caller) -> Iterator[str]:
         found, reach = subject.view.volume.references_within_reach(subject.tree)
         may = sees_all(subject, reach, caller)
-        for reference in found:  # who may not is told that there is none
+        for reference in found:  # if there is none, everybody may know that
             if not may:
                 raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
             yield line(reference)
@@ -49,16 +57,17 @@ class PendingReferences(ControlFile[PendingSubject]):
         self, subject: PendingSubject, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
         references, dry_run = subject.view.volume.references, False
-        with Room(caller) as room:
-            objects = _recorded(command, references)
+        with FoundCharge(caller) as charge:
+            objects = parse_lines(command, references)
             if objects is None:
-                wanted = Wanted.parse(command)
-                dry_run = wanted.dry_run
+                look = Look.parse(command)
+                dry_run = look.dry_run
                 objects = yield Elsewhere(
-                    lambda step: wanted.look(references, room, Requester(caller.uid, lambda: step.given_up))
+                    lambda step: look.run(references, charge, Requester(caller.uid, lambda: step.given_up))
                 )
-            # Before anything is made: it may be more than the caller may have.
-            answer: Snapshot = yield lambda: subject.snapshot(_told(objects) if objects else "ok\n", caller)
+            # Before anything is made, since it may be more than the caller may have.
+            told = (line(describe_reference(path, object_)) for path, object_, _ in objects)
+            answer: Snapshot = yield lambda: subject.snapshot(told if objects else "ok\n", caller)
             try:
                 if not dry_run:
                     yield from self._make(subject, objects, caller)
@@ -76,13 +85,14 @@ class PendingReferences(ControlFile[PendingSubject]):
         made: list[tuple[int, bytes]] = []
 
         def forget() -> None:
-            # The kernel may have looked for these names before, and remembers that there was nothing.
+            # The kernel may have looked these names up before, and remembers that they are absent.
             subject.view.forget_names(subject.tree, made)
             made.clear()
 
         try:
             for path, object_, run in objects:
-                made += subject.view.refer(subject.tree, path.split(b"/"), object_, caller, run)
+                root = subject.view.pending(subject.tree)
+                made += [(at.ino, name) for at, name in _make_one(root, path, object_, caller, run)]
                 if len(made) >= _AT_ONCE:
                     yield forget
         except (ArtfsError, OSError) as error:
@@ -92,13 +102,66 @@ class PendingReferences(ControlFile[PendingSubject]):
             raise refused
 
 
-class _NoRoomError(Exception):
+def _make_one(
+    root: PendingDirectory, path: bytes, found: FoundObject, caller: Caller, run: bytes
+) -> list[tuple[PendingDirectory, bytes]]:
+    """Makes one reference and the directories above it, as the caller may; returns the names that are new.
+
+    Makes nothing if the same reference is there already. Raises AlreadyExists, NotADirectoryError,
+    PermissionError.
+    """
+    at, made = root, list[tuple[PendingDirectory, bytes]]()
+    *above, last = path.split(b"/")
+    for depth, name in enumerate(above, 1):
+        below: Node | None = at.find(name)
+        if below is None:
+            _check_may(caller, at, path, CHANGE)
+            below = at.mkdir(name, _DIRECTORY_MODE, caller)
+            made.append((at, name))
+        if not isinstance(below, PendingDirectory):
+            shown = printable(b"/".join(above[:depth]))
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"cannot create '{printable(path)}': '{shown}' is not a directory"
+            )
+        at = below
+        _check_may(caller, at, path, PASS)
+    _check_may(caller, at, path, CHANGE)
+    attributes, owner = at.attributes(), (os.geteuid(), os.getegid())
+    if at.mounted.mount.as_root:
+        owner = caller.uid, attributes.gid if attributes.mode & stat.S_ISGID else caller.gid
+    entry = new_reference_entry(found, last, *owner)
+    if run:
+        entry = replace(entry, xattrs=((RUN, run),))
+    staging = at.mounted.tree.pending_version.fd
+    staged = reference_files.stage(staging, entry)
+    try:
+        at.adopt(last, staged)
+    except BaseException as error:
+        unlink_quietly(staging, staged)
+        if not isinstance(error, FileExistsError):
+            raise
+        present = at.find(last)
+        same = present.reference() if present is not None else None
+        if same is None or (same.uri, same.size, same.checksum) != (entry.uri, entry.size, entry.checksum):
+            raise path_taken(path) from None
+        return made
+    return [*made, (at, last)]
+
+
+def _check_may(caller: Caller, directory: PendingDirectory, path: bytes, bits: int) -> None:
+    why = f"cannot create '{printable(path)}': you may not make files in its directory"
+    check_may(caller, directory.attributes(), bits, why)
+
+
+class _ChargeRefusedError(Exception):
+    """Carries an OSError past those that the look handles itself."""
+
     def __init__(self, why: OSError) -> None:
         self.why = why
 
 
-class Room:
-    """The memory of what one command found, until that is no longer needed. Any thread."""
+class FoundCharge:
+    """The memory of what one command found, charged to its caller until it ends. Any thread."""
 
     def __init__(self, caller: Caller) -> None:
         self._uid, self._taken, self._ended = caller.uid, 0, False
@@ -108,14 +171,14 @@ class Room:
         return self
 
     def take(self, size: int) -> None:
-        """Raises _NoRoomError, also for a look that nobody waits for any more."""
+        """Raises _ChargeRefusedError, also for a look that nobody waits for any more."""
         with self._lock:
             try:
                 if self._ended:
                     raise Interrupted
                 FOUND_OBJECTS.take(self._uid, size)
             except OSError as error:
-                raise _NoRoomError(error) from None
+                raise _ChargeRefusedError(error) from None
             self._taken += size
 
     def __exit__(self, *_: object) -> None:
@@ -125,119 +188,105 @@ class Room:
             self._taken = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a command asks for."""
+class Look(Struct, frozen=True, forbid_unknown_fields=True):
+    """A command to look up what is at a URI, as its JSON has it."""
 
-    path: bytes
+    path: str
     uri: str
-    checksum: bool = True
-    max_objects: int = 10_000_000
+    no_checksum: bool = False
+    max_objects: Annotated[int, Meta(ge=0)] = 10_000_000
     dry_run: bool = False
 
     @classmethod
-    def parse(cls, command: bytes) -> Wanted:
+    def parse(cls, command: bytes) -> Look:
         """Reads ``PATH URI [--no-checksum] [--max-objects=N] [--dry-run]``, or the same as JSON.
 
-        The path may hold blanks, a URI has none. ``.`` is the root: a single object then has its own name.
+        The path may contain blanks, the URI none. ``.`` is the root: a single object then keeps its own name.
         Raises InvalidCommand, InvalidName.
         """
-        read = _object(command)
+        read = _json_object(command)
         if read is None:
-            words = os.fsdecode(command).split(" ")
-            read = {}
+            words, read = os.fsdecode(command).split(" "), {}
             while words and words[-1].startswith("--"):
-                option, equals, value = words.pop()[2:].partition("=")
-                number = value.isdigit() and value.isascii() and len(value) <= _DIGITS
-                read[option.replace("-", "_")] = int(value) if number else not equals or value
+                name, value = option("references", words.pop(), _OPTIONS)
+                read[name.removeprefix("--").replace("-", "_")] = value
             if len(words) < 2 or "://" not in words[-1]:
                 raise InvalidCommand(
                     "write PATH URI, like: echo 'images/a.png s3://bucket/a.png' > references"
                 )
             read |= {"path": " ".join(words[:-1]), "uri": words[-1]}
-        return cls._checked(**{"path": None, "uri": None} | read)
+        look = converted("a reference", read, cls)
+        return replace(look, path="" if look.path == "." else os.fsdecode(_checked(look.path)))
 
-    @classmethod
-    def _checked(
-        cls,
-        path: Any,
-        uri: Any,
-        no_checksum: Any = False,
-        max_objects: Any = 10_000_000,
-        dry_run: Any = False,
-        **others: Any,
-    ) -> Wanted:
-        for option in others:
-            shown = printable(option.replace("_", "-"))
-            raise InvalidCommand(f"'--{shown}': there are --no-checksum, --max-objects=N and --dry-run")
-        kinds = ((path, str), (uri, str), (no_checksum, bool), (max_objects, int), (dry_run, bool))
-        if any(type(value) is not kind for value, kind in kinds) or max_objects < 0:
-            raise InvalidCommand("path and uri are texts, max-objects is a number, the others take no value")
-        where = b"" if path == "." else _path(os.fsencode(path))
-        return cls(where, uri, not no_checksum, max_objects, dry_run)
-
-    def look(self, references: References, room: Room, requester: Requester) -> _Objects:
+    def run(self, references: References, charge: FoundCharge, requester: Requester) -> _Objects:
         """Blocking. Raises OSError (ENOMEM) too."""
         try:
             found = references.list_objects(
                 self.uri,
-                self.path,
-                checksum=self.checksum,
+                os.fsencode(self.path),
+                checksum=not self.no_checksum,
                 max_objects=self.max_objects,
-                charge=room.take,
+                charge=charge.take,
                 requester=requester,
             )
-        except _NoRoomError as error:
+        except _ChargeRefusedError as error:
             raise error.why from None
         return [(path, object_, b"") for path, object_ in found]
 
 
-def _recorded(command: bytes, references: References) -> _Objects | None:
-    """Reads lines of JSON with ``path``, ``uri``, ``size`` and ``checksum``; None if it is a question.
+def _count(word: str) -> int:
+    name, _, digits = word.partition("=")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
+        raise InvalidCommand(f"{name} takes a number, not '{printable(digits)}'")
+    return int(digits)
 
-    There may be ``run`` too, which is noted as on other files.
+
+_OPTIONS = {"--no-checksum": None, "--max-objects=N": _count, "--dry-run": None}
+
+
+class _Line(Struct, forbid_unknown_fields=True):
+    path: str
+    uri: str
+    size: Annotated[int, Meta(ge=0, lt=1 << 63)]
+    checksum: str
+    run: str = ""
+
+
+def parse_lines(command: bytes, references: References) -> _Objects | None:
+    """Reads lines of JSON, as the file reads; None for a command to look something up.
+
+    ``run`` is recorded as on other files.
     """
     objects: _Objects = []
     for document in command.splitlines():
-        read = _object(document)
+        read = _json_object(document)
         if read is None or "size" not in read:
             if objects:
                 raise InvalidCommand(f"'{printable(document[:100])}' has no size")
             return None
-        path, uri, size, checksum = (read.pop(key, None) for key in ("path", "uri", "size", "checksum"))
-        run = read.pop("run", "")
-        texts = all(isinstance(text, str) for text in (path, uri, checksum, run))
-        if read or not texts or type(size) is not int or not 0 <= size < _LARGEST:
-            raise InvalidCommand("a reference has path, uri and checksum, which are texts, and a size")
-        references.check(uri)
-        found = FoundObject(b"", uri, size, os.fsencode(checksum))
-        objects.append((_path(os.fsencode(path)), found, os.fsencode(run)))
+        given = converted("a reference", read, _Line)
+        references.check(given.uri)
+        found = FoundObject(b"", given.uri, given.size, os.fsencode(given.checksum))
+        objects.append((_checked(given.path), found, os.fsencode(given.run)))
     return objects or None
 
 
-def _object(document: bytes) -> dict[str, Any] | None:
-    """Reads a JSON object; None for what doesn't look like one."""
+def _json_object(document: bytes) -> dict[str, Any] | None:
+    """Reads a JSON object; None for what does not look like one."""
     if not document.startswith(b"{"):
         return None
     try:
         read = json.loads(document)
-        for value in read.values():
-            if isinstance(value, str):
-                os.fsencode(value)
+        for text in (*read, *read.values()):
+            if isinstance(text, str):
+                os.fsencode(text)
     except (ValueError, RecursionError):
-        raise InvalidCommand(f"'{printable(document[:100])}' is no JSON object of text and numbers") from None
+        raise InvalidCommand(
+            f"'{printable(document[:100])}' is not a JSON object of text and numbers"
+        ) from None
     return dict(read)
 
 
-def _told(objects: _Objects) -> Iterator[str]:
-    return (line(describe_reference(path, object_)) for path, object_, _ in objects)
-
-
-def _path(path: bytes) -> bytes:
-    path = path.strip(b"/")
-    for name in path.split(b"/"):
-        names.check_entry_name(name)
-    return path
-
-
-__all__ = ["PendingReferences", "Room", "Wanted"]
+def _checked(path: str) -> bytes:
+    names_ = os.fsencode(path).strip(b"/").split(b"/")
+    return b"/".join(map(names.check_entry_name, names_))

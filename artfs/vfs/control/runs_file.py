@@ -1,4 +1,4 @@
-"""Runs: `runs` of a pending version (who joined), `used_by` of a version, `runs/` of the volume."""
+"""Runs: `runs` of a pending version (that joined it), `used_by` of a version, `runs/` of the volume."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import msgspec
 
 from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
 from artfs.errors import InvalidCommand
-from artfs.vfs.control.control_file import ControlFile, decoded, line
+from artfs.vfs.control.control_file import ControlFile, decoded, json_object, line
 from artfs.vfs.control.control_nodes import ControlNode
-from artfs.vfs.control.metadata_file import json_object
 from artfs.vfs.control.owners_file import owner
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject
 from artfs.vfs.listings import NamesListing
@@ -18,10 +17,9 @@ from artfs.vfs.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 
 class PendingRuns(ControlFile[PendingSubject]):
-    """`+NAME` joins and `-NAME` leaves; finish waits for who has joined.
+    """`+NAME` joins and `-NAME` leaves; finish waits until all that have joined leave.
 
-    With a JSON object behind the name, which describes the process that writes, it is that process alone that
-    joins or leaves.
+    With a JSON object after the name, which describes the writing process, only that process joins or leaves.
     """
 
     name, writable = "runs", True
@@ -53,12 +51,12 @@ class UsedBy(ControlFile[VersionSubject]):
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         word = decoded(command).strip()
         if word[:1] != "+" or not word[1:]:
-            raise InvalidCommand("write +NAME to note that a run read the version")
+            raise InvalidCommand("write +NAME to record that a run read the version")
         subject.view.volume.record_use(subject.collection, subject.record.number, word[1:])
 
 
 class RunsDirectory(ControlFile[VolumeSubject]):
-    """`runs`: what jobs read and wrote."""
+    """`runs`: what the runs of the volume read and wrote."""
 
     name = "runs"
 
@@ -67,9 +65,9 @@ class RunsDirectory(ControlFile[VolumeSubject]):
 
 
 class _RunFile(ControlFile[VolumeSubject]):
-    """One run: its JSON; what is written is merged into it. That is for who made it here, and for root.
+    """One run as JSON. What its creator or root writes is merged into it.
 
-    Its mode says nothing of that: it would have to be read for each look at it.
+    Its mode does not show that, since each stat(2) would have to read it.
     """
 
     writable = True
@@ -130,6 +128,3 @@ class _Runs(Node):
 
     def _names(self) -> list[bytes]:
         return [run.encode() for run in self.subject.view.volume.runs.ids()]
-
-
-__all__ = ["PendingRuns", "RunsDirectory", "UsedBy"]

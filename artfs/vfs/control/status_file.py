@@ -13,7 +13,7 @@ from artfs.vfs.permissions import LIST, granted
 from artfs.volume.status import describe, describe_pending
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CLOSED = "(closed)"  # in place of a path that the reader of a status could not find by himself
+_CLOSED = "(closed)"  # instead of a path that the reader could not list
 
 
 class VolumeStatus(ControlFile[VolumeSubject]):
@@ -49,9 +49,9 @@ class PendingStatus(ControlFile[PendingSubject]):
 
 
 def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
-    """Tells whether a caller can list every directory on the way from the root to a file.
+    """Tells whether a caller can list every directory from the root to a file.
 
-    Also False if the way is another one by now.
+    Also False if one of them was moved meanwhile.
     """
     way = path.split(b"/")[:-1]
     if caller.uid == 0 or not way:
@@ -76,7 +76,7 @@ def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
 
 
 class UpdatedAt(ControlFile[VersionSubject]):
-    """When the tags, description, metadata, ttl or users of a version were changed last."""
+    """When the tags, the description, the metadata, the ttl or `used_by` of a version last changed."""
 
     name = "updated_at"
 

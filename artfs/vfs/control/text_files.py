@@ -1,14 +1,15 @@
-"""The small texts that a shell can set: type, description, aliases, tags, ttl.
+"""The short texts that a shell can set: type, scope, description, aliases, tags, ttl.
 
-Reading gives the text, of aliases and tags a line each; writing replaces the whole, and takes aliases and
+A read returns the text; of aliases and tags a line each. A write replaces the whole, and takes aliases and
 tags as words in one line or as lines (:mod:`artfs.model.words`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from artfs.catalog import records
+from artfs.catalog.collection import Collection
 from artfs.model import duration, names, words
 from artfs.model.scope import Scope
 from artfs.vfs.control.control_file import ControlFile, decoded
@@ -16,133 +17,84 @@ from artfs.vfs.control.subject import CollectionSubject, PendingSubject, Version
 from artfs.vfs.node import Caller
 
 
-def _ended(text: str) -> str:
-    return text if not text or text.endswith("\n") else text + "\n"
-
-
-def _lines(texts: Iterable[str]) -> str:
-    return "".join(f"{words.line(text)}\n" for text in texts)
-
-
 def aliases_from(command: bytes) -> tuple[str, ...]:
     """Reads a list of aliases. Raises :class:`~artfs.errors.InvalidName`."""
     return tuple(dict.fromkeys(map(names.check_alias, words.read_list(command))))
 
 
-class Type(ControlFile[CollectionSubject]):
-    name, writable = "type", True
+def _tags_from(command: bytes) -> tuple[str, ...]:
+    return records.check_tags(words.read_list(command))
+
+
+def _description_from(command: bytes) -> str:
+    return records.check_description(decoded(command))
+
+
+def _shown(value: str | Iterable[str]) -> str:
+    if not isinstance(value, str):
+        return "".join(f"{words.line(text)}\n" for text in value)
+    return value if not value or value.endswith("\n") else value + "\n"
+
+
+class _CollectionText(ControlFile[CollectionSubject]):
+    """A text of a collection, which `set_text` sets."""
+
+    writable = True
+
+    def __init__(self, name: str, set_text: Callable[[Collection, str], object]) -> None:
+        self.name, self._set_text = name, set_text
 
     def read(self, subject: CollectionSubject) -> str:
-        return _ended(subject.collection.type)
+        return _shown(getattr(subject.collection, self.name))
 
     def write(self, subject: CollectionSubject, command: bytes, caller: Caller) -> None:
-        subject.collection.set_type(decoded(command).strip())
+        self._set_text(subject.collection, decoded(command))
 
 
-class CollectionDescription(ControlFile[CollectionSubject]):
-    name, writable = "description", True
+class _PendingLabel(ControlFile[PendingSubject]):
+    """A label of a pending version."""
 
-    def read(self, subject: CollectionSubject) -> str:
-        return _ended(subject.collection.description)
+    writable = True
 
-    def write(self, subject: CollectionSubject, command: bytes, caller: Caller) -> None:
-        subject.collection.set_description(decoded(command))
-
-
-class CollectionTags(ControlFile[CollectionSubject]):
-    """A tag is a line."""
-
-    name, writable = "tags", True
-
-    def read(self, subject: CollectionSubject) -> str:
-        return _lines(subject.collection.tags)
-
-    def write(self, subject: CollectionSubject, command: bytes, caller: Caller) -> None:
-        subject.collection.set_tags(line.strip() for line in decoded(command).splitlines() if line.strip())
-
-
-class PendingDescription(ControlFile[PendingSubject]):
-    name, writable = "description", True
+    def __init__(self, name: str, parse: Callable[[bytes], str | tuple[str, ...]]) -> None:
+        self.name, self._parse = name, parse
 
     def read(self, subject: PendingSubject) -> str:
-        return _ended(subject.tree.pending_version.labels().description)
+        return _shown(getattr(subject.tree.pending_version.labels(), self.name))
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
-        description = records.check_description(decoded(command))
+        value = self._parse(command)
+        if self.name == "aliases":
+            check_may_name(caller, subject.collection, value)
         with subject.tree.gate.long_change():
-            subject.tree.pending_version.change(description=description)
+            subject.tree.pending_version.change(**{self.name: value})
 
 
-class PendingAliases(ControlFile[PendingSubject]):
-    name, writable = "aliases", True
+class _VersionLabel(ControlFile[VersionSubject]):
+    """A label of a version."""
 
-    def read(self, subject: PendingSubject) -> str:
-        return _lines(subject.tree.pending_version.labels().aliases)
+    writable = True
 
-    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
-        aliases = aliases_from(command)
-        check_may_name(caller, subject.collection, aliases)
-        with subject.tree.gate.long_change():
-            subject.tree.pending_version.change(aliases=aliases)
-
-
-class PendingTags(ControlFile[PendingSubject]):
-    name, writable = "tags", True
-
-    def read(self, subject: PendingSubject) -> str:
-        return _lines(subject.tree.pending_version.labels().tags)
-
-    def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
-        tags = records.check_tags(words.read_list(command))
-        with subject.tree.gate.long_change():
-            subject.tree.pending_version.change(tags=tags)
-
-
-class VersionDescription(ControlFile[VersionSubject]):
-    name, writable = "description", True
+    def __init__(self, name: str, parse: Callable[[bytes], str | tuple[str, ...]]) -> None:
+        self.name, self._parse = name, parse
 
     def read(self, subject: VersionSubject) -> str:
-        return _ended(subject.collection.labels(subject.record.number).description)
+        return _shown(getattr(subject.collection.labels(subject.record.number), self.name))
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
-        description = records.check_description(decoded(command))
-        subject.collection.update_labels(subject.record.number, description=description)
+        subject.collection.update_labels(subject.record.number, **{self.name: self._parse(command)})
 
 
-class VersionAliases(ControlFile[VersionSubject]):
+class _VersionAliases(ControlFile[VersionSubject]):
     name = "aliases"
 
     def read(self, subject: VersionSubject) -> str:
-        return _lines(subject.collection.aliases_of(subject.record.number))
+        return _shown(subject.collection.aliases_of(subject.record.number))
 
 
-class VersionTags(ControlFile[VersionSubject]):
-    name, writable = "tags", True
-
-    def read(self, subject: VersionSubject) -> str:
-        return _lines(subject.collection.labels(subject.record.number).tags)
-
-    def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
-        tags = records.check_tags(words.read_list(command))
-        subject.collection.update_labels(subject.record.number, tags=tags)
-
-
-class CollectionScope(ControlFile[CollectionSubject]):
-    """The entity and project that the collection belongs to, ENTITY/PROJECT; either may be empty. What is
-    known stays: writing another one is refused."""
-
-    name, writable = "scope", True
-
-    def read(self, subject: CollectionSubject) -> str:
-        return _ended(subject.collection.scope)
-
-    def write(self, subject: CollectionSubject, command: bytes, caller: Caller) -> None:
-        subject.collection.claim(Scope.parse(decoded(command).strip()))
-
-
-class CollectionTtl(ControlFile[CollectionSubject]):
+class _CollectionTtl(ControlFile[CollectionSubject]):
     """How long versions live that have no ttl of their own: seconds, or a number with a unit (90m, 12h, 30d,
-    2w); `none` for ever."""
+    2w); `none` is for ever."""
 
     name, writable = "ttl", True
 
@@ -154,8 +106,8 @@ class CollectionTtl(ControlFile[CollectionSubject]):
         subject.collection.set_ttl(None if word in ("", "none") else duration.seconds(word))
 
 
-class VersionTtl(ControlFile[VersionSubject]):
-    """Likewise of one version; `inherit` for the collection's."""
+class _VersionTtl(ControlFile[VersionSubject]):
+    """The same for one version; `inherit` is the collection's."""
 
     name, writable = "ttl", True
 
@@ -173,3 +125,29 @@ class VersionTtl(ControlFile[VersionSubject]):
 
 def _ttl(seconds: int | None) -> str:
     return "none\n" if seconds is None else f"{seconds}\n"
+
+
+COLLECTION_TEXTS = (
+    _CollectionText("type", lambda collection, text: collection.set_type(text.strip())),
+    _CollectionText("description", lambda collection, text: collection.set_description(text)),
+    # A tag is a line here, and may contain blanks.
+    _CollectionText("tags", lambda collection, text: collection.set_tags(_lines(text))),
+    # ENTITY/PROJECT, either of which may be empty. Once known, neither can be changed.
+    _CollectionText("scope", lambda collection, text: collection.claim(Scope.parse(text.strip()))),
+    _CollectionTtl(),
+)
+PENDING_TEXTS = (
+    _PendingLabel("aliases", aliases_from),
+    _PendingLabel("tags", _tags_from),
+    _PendingLabel("description", _description_from),
+)
+VERSION_TEXTS = (
+    _VersionAliases(),
+    _VersionLabel("tags", _tags_from),
+    _VersionLabel("description", _description_from),
+    _VersionTtl(),
+)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
