@@ -1,9 +1,8 @@
-"""The driver that needs no FUSE: nodes of the view in memory, with the kernel's part played here.
+"""The driver without FUSE: nodes of the view in memory, and a model of the kernel.
 
-Does what Linux does before it asks a filesystem: it walks paths and follows symlinks, remembers names for
-as long as it was allowed to, refuses what needs no filesystem to be refused, applies the umask, and finds the
-end for an append. What it leaves out: permissions (tests that need them are ``real``), cached attributes and
-pages. For one thread.
+Does what Linux does before it asks a filesystem: walks paths and follows symlinks, caches names as long as it
+may, refuses what needs no filesystem, applies the umask, and finds the end for an append. Without permissions
+(tests that need them are ``real``), cached attributes and pages. For one thread.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def _refuse(code: int, path: bytes = b"") -> OSError:
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """What fuse/operations does to an exception: it becomes an errno, or there is a bug."""
+    """Turns an exception into an errno, as fuse/operations does; one without an errno is a bug."""
     try:
         yield
     except Exception as error:
@@ -64,7 +63,7 @@ def ready(call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T
 
 @dataclass
 class _Found:
-    """Where a path leads: the directory, the last name in it, and what is there."""
+    """The end of a path: the directory, the last name, and its node."""
 
     parent: Node
     name: bytes
@@ -73,7 +72,7 @@ class _Found:
 
 
 class Kernel(view.Kernel):
-    """The names that the kernel remembers, by directory, and with them the nodes."""
+    """The names that the kernel caches, by directory, with their nodes."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[int, bytes], Node | None] = {}
@@ -105,7 +104,7 @@ class Kernel(view.Kernel):
         self._names.pop((parent, name), None)
 
     def forget_all(self) -> None:
-        """As when memory is short: what is open stays."""
+        """Drops all cached names, as when memory is short; open files stay."""
         self._names.clear()
 
 
@@ -117,7 +116,7 @@ class ViewFile:
         self._closed = False
 
     def _may(self, refused: int) -> Handle:
-        """Returns the handle, unless the file was opened for the other thing only, or is a directory."""
+        """Returns the handle, unless its access mode is `refused` or it is a directory."""
         if self._flags & os.O_ACCMODE == refused:
             raise _refuse(errno.EBADF)
         if self._handle is None:
@@ -180,7 +179,7 @@ class ViewFile:
 
 
 class ViewFilesystem:
-    """A pending tree. Paths can't leave it: ``..`` at its root is the root, absolute targets lead nowhere."""
+    """A pending tree. Paths stay in it: ``..`` of the root is the root, absolute targets lead nowhere."""
 
     def __init__(self, kernel: Kernel, root: Node, volume: Volume) -> None:
         self._kernel, self._root, self._volume = kernel, root, volume
@@ -189,7 +188,7 @@ class ViewFilesystem:
     # Path walk
 
     def _walk(self, path: bytes, *, follow: bool) -> _Found:
-        """Goes to the last name of a path; ``follow`` decides about a symlink there."""
+        """Goes to the last name of a path; `follow` a symlink there."""
         if len(path) >= _PATH_MAX:
             raise _refuse(errno.ENAMETOOLONG, path)
         todo = [part for part in path.split(b"/") if part][::-1]
@@ -232,7 +231,7 @@ class ViewFilesystem:
         return node
 
     def _free(self, path: bytes) -> _Found:
-        """Finds the place for something new (filename_create in fs/namei.c)."""
+        """Finds the directory and name of a new entry (filename_create in fs/namei.c)."""
         found = self._walk(path, follow=False)
         if found.dot or found.node is not None:
             raise _refuse(errno.EEXIST, path)
@@ -245,7 +244,7 @@ class ViewFilesystem:
 
     @contextmanager
     def as_daemon(self) -> Iterator[int]:
-        """Runs a piece with the daemon's umask and yields that of the caller."""
+        """Runs the block with the daemon's umask, and yields the caller's."""
         umask = os.umask(0)
         try:
             yield umask
@@ -355,7 +354,7 @@ class ViewFilesystem:
             self._kernel.made(source.parent, source.name, target.node)
 
     def _lies_in(self, path: bytes, node: Node) -> bool:
-        """Whether the directory of a path is ``node`` or somewhere below it."""
+        """Tells whether the directory of a path is `node` or below it."""
         parts = [part for part in path.split(b"/") if part][:-1]
         return any(
             self._at(b"/".join(parts[:length]), follow=True).ino == node.ino
@@ -411,7 +410,7 @@ class ViewFilesystem:
 
     def utimens(self, path: bytes, atime: int | When, mtime: int | When, follow: bool = True) -> None:
         if atime is When.OMIT and mtime is When.OMIT:
-            return  # not even the path is looked at
+            return  # without looking at the path
         now = time.time_ns()
 
         def given(moment: int | When) -> int | None:
@@ -430,7 +429,7 @@ class ViewFilesystem:
         return self.status(self._at(path, follow=follow))
 
     def status(self, node: Node) -> Status:
-        """What stat(2) would tell of a node."""
+        """Returns what stat(2) shows of a node."""
         with _answers():
             return _status(node.attributes())
 
@@ -446,7 +445,7 @@ class ViewFilesystem:
             try:
                 listing.rewind()
                 for entry in listing.entries(0):
-                    # readdirplus: the kernel remembers what it was shown.
+                    # readdirplus: the kernel caches the entries.
                     names.append(entry.name)
                     if entry.attributes.entry_timeout:
                         self._kernel.made(node, entry.name, entry.node)
@@ -485,7 +484,7 @@ class ViewFilesystem:
             ready(node.remove_xattr, name)
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
-        """As setxattr(2) and then pyfuse3, which sees to the flags by asking first."""
+        """As setxattr(2) and then pyfuse3, which implements the flags by a getxattr first."""
         self._check_xattr(node, name, errno.EPERM)
         if flags:
             try:
@@ -506,7 +505,7 @@ class ViewFilesystem:
             return node.xattr(name)
 
     def _check_xattr(self, node: Node, name: bytes, refused: int) -> None:
-        """xattr_permission of fs/xattr.c: users' attributes are for files and directories."""
+        """Allows user.* for files and directories alone (xattr_permission in fs/xattr.c)."""
         if len(name) > _XATTR_NAME_MAX:
             raise _refuse(errno.ERANGE, name)
         if name.startswith(b"user.") and self._kind(node) not in (stat.S_IFREG, stat.S_IFDIR):
@@ -533,7 +532,7 @@ def _status(attributes: Attributes) -> Status:
 
 
 class ViewInMemory:
-    """A volume and its view, in which tests get a pending tree each."""
+    """A volume and its view, with a pending tree for each test."""
 
     def __init__(self, volume: Volume) -> None:
         self.volume, self.kernel = volume, Kernel()
@@ -543,11 +542,11 @@ class ViewInMemory:
         self._trees = 0
 
     def pending_tree(self) -> ViewFilesystem:
-        """A fresh pending tree."""
+        """Returns a new pending tree."""
         return self._shown(self._started())
 
     def emptied_patch(self) -> ViewFilesystem:
-        """A patch that is empty since all of its base was removed, under the names that tests like to use."""
+        """Returns a patch of which every entry was removed, under the names that tests use most."""
         if self._collection.newest() is None:
             fill(self._shown(tree := self._started()))
             self.volume.finish_tree(self._collection, tree, Request())
@@ -557,7 +556,7 @@ class ViewInMemory:
         return filesystem
 
     def discard(self) -> None:
-        """Ends the tree that was made last, and gives its descriptors back."""
+        """Discards the last tree, and closes its descriptors."""
         tree = self.volume.trees.get(self._collection.name, b"test-%d" % self._trees)
         self.volume.discard_tree(self._collection, tree)
         self.view.discarded(tree)
@@ -571,7 +570,7 @@ class ViewInMemory:
         return ViewFilesystem(self.kernel, self.view.pending(tree), self.volume)
 
 
-FAVOURITES = [
+COMMON_NAMES = [
     b"a",
     b"b",
     b"c",
@@ -590,11 +589,11 @@ FAVOURITES = [
 
 
 def fill(fs: Filesystem) -> None:
-    """Makes something under each of the names that tests like to use: a file or a directory with files."""
-    for number, name in enumerate(FAVOURITES):
+    """Makes a file, or a directory with files, under each of the names that tests use most."""
+    for number, name in enumerate(COMMON_NAMES):
         if number % 2:
             fs.mkdir(name)
-            for below in FAVOURITES[:4]:
+            for below in COMMON_NAMES[:4]:
                 fs.open(name + b"/" + below, os.O_CREAT | os.O_WRONLY).close()
         else:
             with fs.open(name, os.O_CREAT | os.O_WRONLY) as file:
@@ -602,10 +601,10 @@ def fill(fs: Filesystem) -> None:
 
 
 def empty(fs: Filesystem) -> None:
-    """Removes what :func:`fill` made."""
-    for number, name in enumerate(FAVOURITES):
+    """Removes all that :func:`fill` made."""
+    for number, name in enumerate(COMMON_NAMES):
         if number % 2:
-            for below in FAVOURITES[:4]:
+            for below in COMMON_NAMES[:4]:
                 fs.unlink(name + b"/" + below)
             fs.rmdir(name)
         else:

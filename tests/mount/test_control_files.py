@@ -1,4 +1,4 @@
-"""Control files: hidden but found, one command a write, answers on the same handle, reasons for refusals."""
+"""Control files: found but not listed, one command for each write, answers on the same handle, refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def version(model: Path) -> Path:
     return commit(model, "done", {"file": "data"})
 
 
-# Where they are
+# Control directories
 
 
 def test_the_control_directory_is_found_and_never_listed(shared_mnt: Path, model: Path, job: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_the_control_directories_list(shared_mnt: Path, model: Path, job: P
             assert os.stat(control(place, name)).st_ino > 0
 
 
-def test_only_the_root_of_a_tree_has_one(job: Path) -> None:
+def test_only_the_root_of_a_tree_has_a_control_directory(job: Path) -> None:
     (job / "dir").mkdir()
     assert not os.path.lexists(job / "dir" / ".artfs")
     with fails(errno.EINVAL):
@@ -114,7 +114,7 @@ def test_a_control_directory_cannot_be_changed(
     assert os.listdir(job) == ["file"]
 
 
-def test_looking_opening_and_reading_change_nothing(model: Path, job: Path) -> None:
+def test_stat_open_and_read_change_nothing(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     for _ in range(2):
         for name in os.listdir(job / ".artfs"):
@@ -128,14 +128,14 @@ def test_looking_opening_and_reading_change_nothing(model: Path, job: Path) -> N
     assert (job / "file").read_text() == "data"
 
 
-def test_commands_without_an_answer_yet_read_as_usage(job: Path) -> None:
+def test_finish_and_discard_read_as_usage_before_a_command(job: Path) -> None:
     assert "--wait" in show(job, "finish")
     assert "--force" in show(job, "finish")
     assert show(job, "discard").strip()
 
 
 @pytest.mark.parametrize("line", ["--dry-run", "job", "no", "yes please"])
-def test_discard_obeys_no_words_that_it_does_not_know(job: Path, line: str) -> None:
+def test_discard_refuses_unknown_words(job: Path, line: str) -> None:
     (job / "file").write_text("precious")
     with fails(errno.EINVAL):
         command(job, "discard", line)
@@ -209,7 +209,7 @@ def test_the_metrics_are_prometheus_text(shared_mnt: Path, job: Path) -> None:
     }
 
 
-def test_the_control_files_of_the_volume_take_no_writes(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_control_files_of_the_volume_are_read_only(shared_mnt: Path, model: Path, job: Path) -> None:
     for tree, name in (
         (shared_mnt, "README"),
         (shared_mnt, "status"),
@@ -235,7 +235,7 @@ def test_type_and_description_of_a_collection(model: Path) -> None:
     assert show(model, "type").strip() == "model"
 
 
-def test_the_type_stays_once_there_is_a_version(model: Path) -> None:
+def test_the_type_cannot_change_once_there_is_a_version(model: Path) -> None:
     command(model, "type", "dataset")
     commit(model, "done", {"file": "data"})
     with fails(errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS):
@@ -275,7 +275,7 @@ def test_the_status_of_a_pending_version(job: Path) -> None:
     assert (status["files"], status["bytes"]) == (2, 1234)
 
 
-def test_reading_gives_the_present_state_on_an_open_handle_too(job: Path) -> None:
+def test_an_open_handle_reads_the_present_state(job: Path) -> None:
     fd = os.open(control(job, "status"), os.O_RDONLY)
     try:
         assert json.loads(os.pread(fd, 65536, 0))["files"] == 0
@@ -288,7 +288,7 @@ def test_reading_gives_the_present_state_on_an_open_handle_too(job: Path) -> Non
         os.close(fd)
 
 
-def test_reading_in_small_pieces_gives_the_whole(job: Path) -> None:
+def test_small_reads_return_the_whole(job: Path) -> None:
     whole = show(job, "status")
     fd = os.open(control(job, "status"), os.O_RDONLY)
     pieces = list(iter(lambda: os.read(fd, 7), b""))
@@ -313,7 +313,7 @@ def test_texts_of_a_pending_version_go_into_the_version(model: Path, job: Path, 
         assert "two" in show(version, name).split()
 
 
-def test_description_keeps_spaces_and_letters(job: Path) -> None:
+def test_description_keeps_blanks_and_non_ascii_letters(job: Path) -> None:
     text = 'a "description" with  two spaces, \\ and ümläuts'
     command(job, "description", text)
     assert show(job, "description") == text + "\n"
@@ -336,7 +336,7 @@ def test_runs_join_and_leave(job: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", ["+", "-"])
-def test_a_run_is_no_path(job: Path, tmp_path: Path, sign: str) -> None:
+def test_a_run_id_is_not_a_path(job: Path, tmp_path: Path, sign: str) -> None:
     outside = tmp_path / "evil"
     for bad in (".", "..", "../evil", "../tree/evil", "a/b", str(outside), ".artfs-tmp.1.x", "é" * 101):
         with fails(errno.EINVAL):
@@ -370,7 +370,7 @@ def test_every_way_of_opening_to_write_works(job: Path, flags: int) -> None:
     assert show(job, "description") == "text\n"
 
 
-def test_the_shell_can_talk_and_listen_on_one_handle(model: Path, job: Path) -> None:
+def test_a_shell_writes_and_reads_on_one_handle(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     done = subprocess.run(
         ["sh", "-ec", "exec 3<>.artfs/finish; echo best >&3; cat <&3"],
@@ -383,7 +383,7 @@ def test_the_shell_can_talk_and_listen_on_one_handle(model: Path, job: Path) -> 
     assert os.readlink(model / "best") == "v0"
 
 
-def test_the_first_read_after_a_command_answers_from_wherever_the_offset_stands(model: Path) -> None:
+def test_the_first_read_after_a_command_returns_the_answer_at_any_offset(model: Path) -> None:
     version = commit(model, "done", {"file": "data"})
     fd = os.open(control(version, "finish"), os.O_RDWR)
     try:
@@ -419,7 +419,7 @@ def test_a_refusal_is_read_back_on_the_same_handle(job: Path) -> None:
         os.close(fd)
 
 
-def test_error_gives_the_reason_until_a_command_is_accepted(job: Path) -> None:
+def test_error_has_the_reason_until_a_command_is_accepted(job: Path) -> None:
     assert show(job, "error") == "ok\n"
     with fails(errno.EINVAL):
         command(job, "finish", "--frobnicate")
@@ -453,7 +453,7 @@ def test_a_version_says_why_it_refuses(model: Path, version: Path) -> None:
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_metadata_is_an_object_and_is_kept(job: Path, version: Path, sealed: bool) -> None:
+def test_metadata_is_stored(job: Path, version: Path, sealed: bool) -> None:
     tree = version if sealed else job
     assert show_json(tree, "metadata.json") == {}
     value = {"accuracy": 0.93, "names": ["a", "ü"], "nested": {"deep": [1, None, True]}, "big": 2**60}
@@ -463,7 +463,7 @@ def test_metadata_is_an_object_and_is_kept(job: Path, version: Path, sealed: boo
     assert show_json(tree, "metadata.json") == {"replaced": True}
 
 
-def test_metadata_goes_into_the_version_and_may_change_there(model: Path, job: Path) -> None:
+def test_metadata_is_in_the_version_and_can_change_there(model: Path, job: Path) -> None:
     command(job, "metadata.json", '{"epoch": 3}')
     version = model / str(finish(job)["version"])
     assert show_json(version, "metadata.json") == {"epoch": 3}
@@ -481,10 +481,8 @@ def test_metadata_collects_several_writes(job: Path) -> None:
     assert show_json(job, "metadata.json") == {"text": "a } in a string", "n": [1, 2]}
 
 
-def test_metadata_collects_what_several_processes_write_one_after_the_other(
-    job: Path, tmp_path: Path
-) -> None:
-    """Each process closes its copy of the handle, so a close is not yet the end."""
+def test_metadata_collects_writes_of_several_processes(job: Path, tmp_path: Path) -> None:
+    """Each process closes its copy of the handle, so a close does not end the document."""
     (tmp_path / "1").write_text('{"text": "one')
     (tmp_path / "2").write_text(' two"}')
     script = f"(cat {tmp_path}/1; cat {tmp_path}/2) > .artfs/metadata.json"
@@ -516,7 +514,7 @@ def test_large_metadata_written_by_a_tool(job: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["[1, 2]", '"text"', "7", "null", "nonsense", "{]", '{"a": 1} {"b": 2}', '{"a"}']
 )
-def test_metadata_that_is_no_object_is_einval(job: Path, text: str) -> None:
+def test_metadata_that_is_not_an_object_is_einval(job: Path, text: str) -> None:
     command(job, "metadata.json", '{"kept": 1}')
     with fails(errno.EINVAL):
         command(job, "metadata.json", text)
@@ -527,7 +525,7 @@ def test_metadata_that_is_no_object_is_einval(job: Path, text: str) -> None:
 # labels.json
 
 
-def test_labels_are_changed_beside_what_others_change(job: Path, version: Path) -> None:
+def test_labels_keep_concurrent_changes(job: Path, version: Path) -> None:
     for tree in (job, version):
         command(tree, "labels.json", '{"tags": ["a", "b"], "metadata": {"x": 1, "y": 1}, "description": "d"}')
         since = {"tags": ["a"], "metadata": {"x": 1, "z": 1}}
@@ -553,7 +551,7 @@ def test_labels_are_changed_beside_what_others_change(job: Path, version: Path) 
         *('{"since": {"description": ""}}', '{"tags": ["a\\u0000"]}', '{"metadata": {"a": NaN}}', "[1]"),
     ],
 )
-def test_labels_that_are_not_legal_are_einval(job: Path, version: Path, labels: str) -> None:
+def test_invalid_labels_are_einval(job: Path, version: Path, labels: str) -> None:
     for tree in (job, version):
         before = show_json(tree, "labels.json")
         with fails(errno.EINVAL):
@@ -590,7 +588,7 @@ def test_the_status_of_a_version(model: Path, job: Path) -> None:
     assert status["used_by"] == []
 
 
-def test_description_tags_and_ttl_of_a_version_may_change(version: Path) -> None:
+def test_description_tags_and_ttl_of_a_version_can_change(version: Path) -> None:
     for name, line in (("description", "new words"), ("tags", "good fast")):
         command(version, name, line)
         assert show(version, name).split() == line.split()
@@ -620,8 +618,8 @@ def test_the_manifest_lists_every_entry(model: Path, job: Path) -> None:
         assert {"kind", "mode", "mtime"} <= set(manifest[path])
 
 
-def test_answers_of_commands_with_unknown_words(job: Path) -> None:
-    """Whatever is refused leaves the tree pending."""
+def test_commands_with_unknown_options_are_refused(job: Path) -> None:
+    """A refused command leaves the tree pending."""
     for line in (
         "--wait",
         "--wait=",

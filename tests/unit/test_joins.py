@@ -1,4 +1,4 @@
-"""Runs that join a pending version, each process for itself."""
+"""Runs that join a pending version, each process on its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dead() -> Owner:
     return owner
 
 
-def test_each_process_leaves_for_itself(pending_version: PendingVersion) -> None:
+def test_each_process_leaves_on_its_own(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
     pending_version.join("run", ours)
     pending_version.join("run", ours)
@@ -45,7 +45,7 @@ def test_each_process_leaves_for_itself(pending_version: PendingVersion) -> None
     assert pending_version.still_joined() is None
 
 
-def test_by_hand_all_leave_that_are_not_known_to_run(pending_version: PendingVersion) -> None:
+def test_leave_by_hand_removes_all_processes_not_known_to_run(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
     for process in (ours, ELSEWHERE, dead(), None):
         pending_version.join("run", process)
@@ -61,7 +61,7 @@ def test_by_hand_all_leave_that_are_not_known_to_run(pending_version: PendingVer
     assert pending_version.joined() == []
 
 
-def test_a_killed_process_is_told_until_its_run_goes_on(pending_version: PendingVersion) -> None:
+def test_a_killed_process_is_reported_until_its_run_continues(pending_version: PendingVersion) -> None:
     sibling = subprocess.Popen(["sleep", "60"])
     time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     killed = dead()
@@ -69,7 +69,7 @@ def test_a_killed_process_is_told_until_its_run_goes_on(pending_version: Pending
     refusal = pending_version.still_joined()
     assert refusal is not None
     assert refusal.killed == (f"run of {killed}",)
-    # One that ran at the same time does not speak for it; one that began later does.
+    # A process that ran at the same time does not replace it; one that started later does.
     pending_version.join("run", owners.process(sibling.pid))
     pending_version.leave("run", owners.process(sibling.pid))
     assert pending_version.joined() == ["run"]

@@ -1,4 +1,4 @@
-"""JSON objects that come in pieces: when one is whole, when it can't become one, and what that costs."""
+"""JSON objects that come in pieces: when they are complete, when they can't be, and what that costs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OBJECTS = st.dictionaries(st.text(max_size=3), VALUES)
 
 @pytest.mark.parametrize("short", [0, 10, 1 << 16])
 @given(value=OBJECTS, cuts=st.lists(st.integers(0, 200)), blanks=st.text(alphabet=" \n", max_size=4))
-def test_an_object_is_whole_with_its_last_bracket(
+def test_an_object_is_complete_with_its_last_bracket(
     short: int, value: Any, cuts: list[int], blanks: str
 ) -> None:
     data = (blanks + json.dumps(value, ensure_ascii=False) + blanks).encode()
@@ -42,7 +42,7 @@ def test_an_object_is_whole_with_its_last_bracket(
 
 
 @pytest.mark.parametrize("text", ["[]", "x", " 5", '{"a": }', "{}}", "{'a': 1}", '{"a": \\"'])
-def test_what_can_be_no_object(text: str) -> None:
+def test_text_that_cannot_become_an_object_is_refused(text: str) -> None:
     with pytest.raises(InvalidCommand):
         is_whole(text.encode())
     with pytest.raises(InvalidCommand):
@@ -66,7 +66,7 @@ def test_a_long_document_must_begin_as_an_object() -> None:
         (b'{"a":[""', b',""', b"]}"),
     ],
 )
-def test_small_pieces_of_a_large_document_take_no_time(begin: bytes, piece: bytes, end: bytes) -> None:
+def test_small_pieces_of_a_large_document_cost_little(begin: bytes, piece: bytes, end: bytes) -> None:
     document = Document()
     document.add(begin)
     for _ in range(10):

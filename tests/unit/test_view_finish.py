@@ -1,4 +1,4 @@
-"""What may still write to a tree when it is sealed: the view in memory, and no mount."""
+"""Which handles can write to a tree while it is sealed, with the view in memory instead of a mount."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_writer_counts_while_any_name_of_its_file_is_in_the_tree(
 
 
 def test_no_name_leads_to_sealed_bytes(view: ViewInMemory, fs: ViewFilesystem) -> None:
-    """A process that sits in the tree goes on with the names that it had seen."""
+    """A process with a working directory in the tree goes on with the names that it has seen."""
     write(fs, b"one", b"data")
     fs.link(b"one", b"two")
     reader = fs.open(b"two", os.O_RDONLY)
@@ -72,7 +72,7 @@ def test_no_name_leads_to_sealed_bytes(view: ViewInMemory, fs: ViewFilesystem) -
     assert read(fs, b"two") == sealed(view, "two") == b"data"
 
 
-def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFilesystem) -> None:
+def test_finish_does_not_wait_for_an_unlinked_file(view: ViewInMemory, fs: ViewFilesystem) -> None:
     write(fs, b"one", b"data")
     fs.link(b"one", b"two")
     with fs.open(b"one", os.O_RDWR) as file:
@@ -83,9 +83,7 @@ def test_an_unlinked_file_keeps_no_finish_waiting(view: ViewInMemory, fs: ViewFi
         assert file.pread(10, 0) == b"Data"
 
 
-def test_a_forced_finish_that_is_refused_leaves_every_handle_as_it_was(
-    view: ViewInMemory, fs: ViewFilesystem
-) -> None:
+def test_a_refused_forced_finish_leaves_every_handle_usable(view: ViewInMemory, fs: ViewFilesystem) -> None:
     write(fs, b"one", b"data")
     fs.link(b"one", b"two")
     fs.mknod(b"fifo", stat.S_IFIFO | 0o600)
@@ -96,8 +94,8 @@ def test_a_forced_finish_that_is_refused_leaves_every_handle_as_it_was(
         assert file.pread(10, 0) == b"Data"
 
 
-def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: ViewFilesystem) -> None:
-    """Else a forced finish between the write and that takes the digest of the bytes before."""
+def test_a_digest_is_dropped_before_a_fence_can_come(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    """Otherwise a forced finish after the write would use the digest of the bytes before it."""
     tree = view.volume.trees.get("suite", b"test-1")
     written, locked = tree.hashes.written, []
 
@@ -111,8 +109,10 @@ def test_a_digest_is_dropped_before_a_fence_can_pass(view: ViewInMemory, fs: Vie
     assert all(locked)
 
 
-def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
-    """A command that was accepted while a finish read the settings would be lost."""
+def test_a_command_during_a_finish_is_in_the_version_or_refused(
+    view: ViewInMemory, fs: ViewFilesystem
+) -> None:
+    """A command that is accepted while a finish reads the labels would be lost."""
     write(fs, b"file", b"data")
     control = view.view.pending(view.volume.trees.get("suite", b"test-1")).mounted.control
     refused: list[bytes] = []
@@ -145,14 +145,14 @@ def test_what_is_told_of_a_version_is_in_it_or_refused(view: ViewInMemory, fs: V
 
 COMMANDS = {
     b"tags": b"t",
-    b"description": b"told",
+    b"description": b"text",
     b"aliases": b"best",
     b"metadata.json": b'{"a": 1}',
     b"runs": b"+run",
 }
 
 
-def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
+def test_a_base_is_set_even_if_the_kernel_forgets_nothing(
     view: ViewInMemory, fs: ViewFilesystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(fs, b"file", b"data")
@@ -168,4 +168,4 @@ def test_a_base_is_set_though_the_kernel_keeps_what_it_knows(
     monkeypatch.setattr(view.kernel, "forget_entry", hangs)
     view.view.set_base(tree, "v0", Request())
     assert view.view.pending(view.volume.trees.get("suite", b"test-2")).lookup(b"file") is not None
-    assert "the kernel keeps" in caplog.text
+    assert "the kernel goes on showing" in caplog.text

@@ -1,4 +1,4 @@
-"""What is kept in memory of sealed trees: a bounded number of nodes, of all versions together."""
+"""The cache of sealed nodes: a bounded number for all versions together, found again when needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_all_versions_share_one_bound(tmp_path: Path) -> None:
                     assert len(kept) <= 5
 
 
-def test_who_sits_deep_in_what_is_sealed_is_led_down_once_and_in_turns_with_others(
+def test_a_deep_working_directory_is_found_once_and_in_turns_after_a_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels, lookups = 300, list[bytes]()
@@ -62,8 +62,8 @@ def test_who_sits_deep_in_what_is_sealed_is_led_down_once_and_in_turns_with_othe
             before = len(lookups)
             try:
                 way[-1].current()
-            except NeedsWork as unready:
-                unready.prepare()
+            except NeedsWork as work:
+                work.prepare()
             at_once.append(len(lookups) - before)
         assert sum(at_once) == levels
         assert max(at_once) < levels / 2
