@@ -1,4 +1,4 @@
-"""References on a mount: the control file, reading, who may, and what becomes of them."""
+"""References on a mount: the control file, reading, permissions, patches, servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory that everybody may read."""
+    """A directory that every user may read."""
     for above in (tmp_path, *tmp_path.parents):
         if above != Path("/") and not above.stat().st_mode & 0o1:
             above.chmod(above.stat().st_mode | 0o55)
@@ -36,7 +36,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def test_references_are_files(job: Path, outside: Path) -> None:
-    assert not (job / "a" / "one").exists()  # the kernel remembers that
+    assert not (job / "a" / "one").exists()  # the kernel caches that
     refer(job, "a/one", (outside / "one").as_uri())
     assert (job / "a" / "one").read_text() == "one"
     refer(job, "with blanks/all of it", outside.as_uri())
@@ -54,7 +54,7 @@ def test_references_are_files(job: Path, outside: Path) -> None:
     assert show_json(job, "status")["files"] == 3
 
 
-def test_a_version_has_them(job: Path, model: Path, outside: Path) -> None:
+def test_a_version_has_references(job: Path, model: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     os.setxattr(job / "one", "user.mine", b"1")
     os.chmod(job / "one", 0o600)
@@ -70,7 +70,7 @@ def test_a_version_has_them(job: Path, model: Path, outside: Path) -> None:
         os.open(version / "one", os.O_WRONLY)
 
 
-def test_they_move_like_other_files(job: Path, outside: Path) -> None:
+def test_references_are_renamed_like_files(job: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     (job / "one").rename(job / "moved")
     os.link(job / "moved", job / "linked")
@@ -80,7 +80,7 @@ def test_they_move_like_other_files(job: Path, outside: Path) -> None:
     assert (job / "linked").read_text() == "one"
 
 
-def test_their_bytes_are_not_ours_to_change(job: Path, outside: Path) -> None:
+def test_references_cannot_be_written(job: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     with fails(errno.EPERM):
         os.open(job / "one", os.O_WRONLY | os.O_APPEND)
@@ -111,7 +111,7 @@ def test_bad_input(job: Path, line: str, code: int, why: str) -> None:
     assert os.listdir(job) == []
 
 
-def test_a_name_that_is_taken(job: Path, outside: Path) -> None:
+def test_a_path_that_is_taken(job: Path, outside: Path) -> None:
     (job / "file").write_text("mine")
     uri = (outside / "one").as_uri()
     assert "'file' exists already" in refused(job, f"file {uri}", errno.EEXIST)
@@ -119,7 +119,7 @@ def test_a_name_that_is_taken(job: Path, outside: Path) -> None:
     assert (job / "file").read_text() == "mine"
 
 
-def test_nobody_makes_one_by_hand(job: Path, outside: Path) -> None:
+def test_users_cannot_make_one_by_xattr(job: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     (job / "plain").write_text("plain")
     with fails(errno.EPERM):
@@ -128,7 +128,7 @@ def test_nobody_makes_one_by_hand(job: Path, outside: Path) -> None:
         os.removexattr(job / "one", "user.artfs.reference")
 
 
-def test_bytes_that_changed_are_never_shown(job: Path, model: Path, outside: Path) -> None:
+def test_changed_bytes_are_never_read(job: Path, model: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     refer(job, "loose", (outside / "one").as_uri(), "--no-checksum")
     finish(job)
@@ -161,7 +161,7 @@ def test_a_patch_over_references(job: Path, model: Path, outside: Path) -> None:
     assert (model / "v1" / "all" / "one").read_text() == "ours"
 
 
-def test_they_outlive_the_daemon(own_mount: MountedVolume, pending: Path, outside: Path) -> None:
+def test_references_survive_the_daemon(own_mount: MountedVolume, pending: Path, outside: Path) -> None:
     refer(pending, "one", (outside / "one").as_uri())
     remount(own_mount)
     assert (pending / "one").read_text() == "one"
@@ -171,7 +171,7 @@ def test_they_outlive_the_daemon(own_mount: MountedVolume, pending: Path, outsid
 
 
 @as_root
-def test_what_others_may(job: Path, outside: Path) -> None:
+def test_access_of_other_users(job: Path, outside: Path) -> None:
     os.chmod(job, 0o755)
     uri = (outside / "one").as_uri()
     line = f"theirs {uri}\n".encode()
@@ -190,7 +190,7 @@ def test_what_others_may(job: Path, outside: Path) -> None:
     (job / "closed").mkdir(0o755)
     line = f"closed/theirs {uri}\n".encode()
     assert in_child(write, uid=NOBODY, gid=NOBODY) == errno.EACCES
-    # The daemon may read it, and everybody else may not: so nobody gets it from the daemon.
+    # The daemon may read it, but not every user: so the daemon gives it to no user.
     os.chmod(outside / "one", 0o600)
     assert "not every user may read it" in refused(job, f"secret {uri}", errno.EIO)
     with fails(errno.EIO):
@@ -198,7 +198,7 @@ def test_what_others_may(job: Path, outside: Path) -> None:
 
 
 @as_root
-def test_a_directory_that_is_closed_is_not_passed(job: Path, outside: Path) -> None:
+def test_a_closed_directory_is_not_passed(job: Path, outside: Path) -> None:
     uri = (outside / "one").as_uri()
     os.chmod(job, 0o777)
     (job / "closed" / "open").mkdir(parents=True)
@@ -219,7 +219,7 @@ def test_a_directory_that_is_closed_is_not_passed(job: Path, outside: Path) -> N
 
 
 @as_root
-def test_names_in_closed_directories_are_told_to_who_may_list_them(
+def test_names_in_closed_directories_show_to_users_who_may_list_them(
     job: Path, model: Path, outside: Path
 ) -> None:
     uri = (outside / "one").as_uri()
@@ -244,7 +244,7 @@ def test_names_in_closed_directories_are_told_to_who_may_list_them(
     assert "reference_errors" not in status
 
 
-def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:
+def test_a_mount_with_some_schemes_only(outside: Path) -> None:
     with mounted_volume(("--references", "artfs,http")) as mounted:
         tree = mounted.point / "model" / "pending" / "job"
         tree.mkdir(parents=True)
@@ -259,7 +259,7 @@ def test_a_mount_that_brings_only_what_it_may(outside: Path) -> None:
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Gives the path back, with an ETag; `/slow` waits until it is let go."""
+    """Answers with the path and an ETag; `/slow` waits until it is released."""
 
     etags: dict[str, str] = {}
     let_go = threading.Event()
@@ -306,7 +306,7 @@ def test_http(job: Path, model: Path, server: str) -> None:
     assert "has changed" in str(show_json(model / "v0", "status")["reference_errors"])
 
 
-def test_a_slow_server_holds_up_nobody_else(job: Path, server: str) -> None:
+def test_a_slow_server_does_not_block_others(job: Path, server: str) -> None:
     _Server.let_go.clear()
     refer(job, "slow", f"{server}/slow")
     read: list[bytes] = []
@@ -322,9 +322,7 @@ def test_a_slow_server_holds_up_nobody_else(job: Path, server: str) -> None:
 
 
 @pytest.mark.parametrize("advice", [os.POSIX_FADV_NORMAL, os.POSIX_FADV_RANDOM], ids=["ahead", "as it comes"])
-def test_who_has_a_reference_open_of_one_who_has_ended_reads_it(
-    job: Path, outside: Path, advice: int
-) -> None:
+def test_a_handle_survives_the_process_that_opened_it(job: Path, outside: Path, advice: int) -> None:
     refer(job, "one", (outside / "one").as_uri())
     ours, theirs = socket.socketpair()
     with ours, theirs:

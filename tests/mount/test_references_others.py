@@ -1,4 +1,4 @@
-"""References that others made, may not have, or change meanwhile; and what the control file takes."""
+"""References and permissions, references whose bytes change, and the input of the control file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory that everybody may read."""
+    """A directory that every user may read."""
     for above in (tmp_path, *tmp_path.parents):
         if above != Path("/") and not above.stat().st_mode & 0o1:
             above.chmod(above.stat().st_mode | 0o55)
@@ -50,7 +50,7 @@ def as_nobody(function: Callable[[], Any]) -> Any:
 
 
 @as_root
-def test_a_directory_that_can_t_be_passed(job: Path, outside: Path) -> None:
+def test_a_directory_that_cannot_be_passed(job: Path, outside: Path) -> None:
     os.chmod(job, 0o777)
     (job / "closed" / "open").mkdir(parents=True)
     os.chmod(job / "closed" / "open", 0o777)
@@ -75,7 +75,7 @@ def test_the_group_of_a_setgid_directory(job: Path, outside: Path) -> None:
 
 
 @as_root
-def test_names_in_closed_directories_are_told_to_nobody(job: Path, model: Path, outside: Path) -> None:
+def test_names_in_closed_directories_stay_hidden(job: Path, model: Path, outside: Path) -> None:
     uri = (outside / "one").as_uri()
     (job / "closed").mkdir(mode=0o700)
     refer(job, "closed/secret", uri)
@@ -97,7 +97,7 @@ def test_names_in_closed_directories_are_told_to_nobody(job: Path, model: Path, 
 @as_root
 @pytest.mark.parametrize("to", ["others", "the group"])
 @pytest.mark.parametrize("closed", ["collection", "root", "directory", "file"])
-def test_what_is_closed_in_a_version_is_not_opened_by_a_reference(
+def test_a_reference_does_not_open_closed_entries_of_a_version(
     shared_mnt: Path, model: Path, job: Path, closed: str, to: str
 ) -> None:
     other = shared_mnt / f"{model.name}-closed"
@@ -122,7 +122,7 @@ def test_what_is_closed_in_a_version_is_not_opened_by_a_reference(
         assert "not every user may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
 
 
-def test_the_xattr_is_nobody_s_business(model: Path, job: Path, outside: Path) -> None:
+def test_the_xattr_is_hidden_from_users(model: Path, job: Path, outside: Path) -> None:
     uri = (outside / "one").as_uri()
     refer(job, "one", uri)
     os.setxattr(job / "one", "user.mine", b"1")
@@ -150,7 +150,7 @@ def test_the_xattr_is_nobody_s_business(model: Path, job: Path, outside: Path) -
     look(tree / "one", ["user.mine"])
     os.chmod(tree / "one", 0o600)  # a stub now
     look(tree / "one", ["user.mine"])
-    os.setxattr(tree / "one", "user.more", b"2")  # a file of the patch's own
+    os.setxattr(tree / "one", "user.more", b"2")  # a file of the patch
     look(tree / "one", ["user.mine", "user.more"])
     assert show_json(tree, "status")["bytes"] == 3 + 5
 
@@ -164,26 +164,26 @@ def test_stubs_of_references_count_with_their_size(model: Path, job: Path, outsi
     assert (status["files"], status["bytes"]) == (1, 3)
 
 
-# ---- what the control file takes
+# ---- the input of the control file
 
 
-def test_what_it_reads_as_can_be_written(job: Path, model: Path, outside: Path) -> None:
+def test_the_text_of_the_control_file_can_be_written_to_it(job: Path, model: Path, outside: Path) -> None:
     odd = b"\xff odd\tname"
     control(job, "references").write_bytes(odd + b" " + (outside / "one").as_uri().encode())
     refer(job, "b", (outside / "one").as_uri(), "--no-checksum")
     text = show(job, "references")
     other = model / "pending" / "other"
     other.mkdir()
-    (outside / "one").write_text("two")  # nobody looks
+    (outside / "one").write_text("two")  # which is not read
     assert ask(other, "references", text.rstrip("\n")) == text
-    assert ask(other, "references", text.rstrip("\n")) == text  # the same again agrees
+    assert ask(other, "references", text.rstrip("\n")) == text  # repeating it changes nothing
     assert show(other, "references") == text
     with fails(errno.EIO):
         (other / os.fsdecode(odd)).read_text()
     assert (other / "b").read_text() == "two"
 
 
-def test_a_dry_run_tells_and_makes_nothing(job: Path, outside: Path) -> None:
+def test_a_dry_run_reports_and_creates_nothing(job: Path, outside: Path) -> None:
     (outside / "sub").mkdir()
     (outside / "sub" / "two").write_text("two!")
     uri = outside.as_uri()
@@ -239,14 +239,14 @@ def test_more_bad_input(job: Path, line: str) -> None:
     assert os.listdir(job) == []
 
 
-def test_the_whole_of_a_look_is_checked_before_anything_is_made(job: Path, outside: Path) -> None:
+def test_all_objects_are_checked_before_one_is_added(job: Path, outside: Path) -> None:
     (outside / "sub").mkdir()
     (outside / "sub" / ".artfs@x").write_text("a name that belongs to artfs")
     assert "belong to artfs" in refused(job, f"all {outside.as_uri()}", errno.EINVAL)
     assert os.listdir(job) == []
 
 
-def test_however_a_uri_is_spelled(job: Path, outside: Path) -> None:
+def test_uris_in_other_spellings(job: Path, outside: Path) -> None:
     (outside / "dir").mkdir()
     (outside / "dir" / "only").write_text("only")
     for number, uri in enumerate(
@@ -284,7 +284,7 @@ def test_versions_with_odd_names_and_references_in_them(model: Path, job: Path, 
     told = {line["path"]: line["uri"] for line in show_lines(tree, "references")}
     assert told == {
         "copy": f"artfs://{model.name}:v0/with%20blanks",
-        "all/far": (outside / "one").as_uri(),  # what that one stands for
+        "all/far": (outside / "one").as_uri(),  # the target of the reference there
         "all/with blanks": f"artfs://{model.name}:v0/with%20blanks",
     }
     assert (tree / "copy").read_text() == (tree / "all" / "with blanks").read_text() == "inside"
@@ -301,7 +301,7 @@ def test_versions_with_odd_names_and_references_in_them(model: Path, job: Path, 
 # ---- bytes that change
 
 
-def test_bytes_that_change_under_an_open_file(model: Path, job: Path, outside: Path) -> None:
+def test_bytes_that_change_while_a_file_is_open(model: Path, job: Path, outside: Path) -> None:
     source = outside / "big"
     source.write_bytes(b"a" * (4 << 20))
     refer(job, "big", source.as_uri())
@@ -310,7 +310,7 @@ def test_bytes_that_change_under_an_open_file(model: Path, job: Path, outside: P
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         assert os.pread(fd, 100, 0) == b"a" * 100
-        os.chmod(source, 0o664)  # its bytes are the recorded ones still
+        os.chmod(source, 0o664)  # its bytes are still the recorded ones
         assert os.pread(fd, 100, 1 << 20) == b"a" * 100
         with source.open("r+b") as file:
             file.seek(2 << 20)
@@ -319,7 +319,7 @@ def test_bytes_that_change_under_an_open_file(model: Path, job: Path, outside: P
             os.pread(fd, 100, 2 << 20)
         with fails(errno.EIO):
             os.pread(fd, 100, 3 << 20)
-        assert os.pread(fd, 100, 0) == b"a" * 100  # what was read before, is known
+        assert os.pread(fd, 100, 0) == b"a" * 100  # from the page cache
         with source.open("r+b") as file:
             file.seek(2 << 20)
             file.write(b"a")
@@ -329,7 +329,7 @@ def test_bytes_that_change_under_an_open_file(model: Path, job: Path, outside: P
     assert "reference_errors" not in show_json(model / "v0", "status")
 
 
-def test_unknown_bytes_are_read_anew(model: Path, job: Path, outside: Path) -> None:
+def test_unrecorded_bytes_are_read_anew(model: Path, job: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri(), "--no-checksum")
     finish(job)
     for text in ("one", "two", "six"):
@@ -337,7 +337,7 @@ def test_unknown_bytes_are_read_anew(model: Path, job: Path, outside: Path) -> N
         assert (model / "v0" / "one").read_text() == text
 
 
-def test_a_mount_tells_what_it_may_not_bring(outside: Path) -> None:
+def test_a_mount_names_the_schemes_that_it_refuses(outside: Path) -> None:
     uri = (outside / "one").as_uri()
     with mounted_volume() as mounted:
         tree = mounted.point / "model" / "pending" / "job"

@@ -1,4 +1,4 @@
-"""References to servers that don't answer, or are gone: nobody else waits, and who waits may stop waiting."""
+"""References to servers that do not answer: no other user waits, and a waiting user can stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refer(tree: Path, path: str, uri: str) -> None:
 
 
 class Hanging(LocalServer):
-    """A server that answers to HEAD, and to the rest when it is let go."""
+    """A server that answers HEAD at once, and other requests when it is released."""
 
     def __init__(self, *, at_once: tuple[str, ...] = ("HEAD",)) -> None:
         self.go, self.waiting = threading.Event(), 0
@@ -101,9 +101,11 @@ def uncached(tree: Path, path: str, text: str) -> None:
         os.close(fd)
 
 
-def test_readers_that_wait_hold_up_nobody(own_mount: MountedVolume, collection: Path, pending: Path) -> None:
+def test_waiting_readers_do_not_block_others(
+    own_mount: MountedVolume, collection: Path, pending: Path
+) -> None:
     with hanging("HEAD") as server:
-        names = [f"r{number}" for number in range(140)]  # more than are fetched at the same time
+        names = [f"r{number}" for number in range(140)]  # more than are fetched at once
         lines = [{"path": n, "uri": f"{server.base}/{n}", "size": 4, "checksum": "etag:one"} for n in names]
         command(pending, "references", "\n".join(map(json.dumps, lines)))
         (pending / "file").write_text("file")
@@ -117,7 +119,7 @@ def test_readers_that_wait_hold_up_nobody(own_mount: MountedVolume, collection: 
             quickly(lambda: uncached(version, "file", "file"))
             quickly(lambda: os.fsync(os.open(tree / "x", os.O_RDONLY)))
             quickly(lambda: finish(tree))
-            # Who no longer wants to wait, need not.
+            # A waiting process can be killed.
             readers[0].send_signal(signal.SIGINT)
             quickly(lambda: readers[0].wait(20))
             quickly(lambda: must("umount", own_mount.point))
@@ -125,7 +127,7 @@ def test_readers_that_wait_hold_up_nobody(own_mount: MountedVolume, collection: 
     own_mount.mount_again()
 
 
-def test_looks_that_wait_hold_up_nobody(model: Path, job: Path) -> None:
+def test_waiting_listings_do_not_block_others(model: Path, job: Path) -> None:
     (job / "file").write_text("file")
     finish(job)
     tree = model / "pending" / "other"
@@ -158,7 +160,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_program_that_catches_the_signal_gets_on(job: Path) -> None:
+def test_a_program_that_catches_the_signal_continues(job: Path) -> None:
     with hanging("HEAD") as server:
         refer(job, "slow", f"{server.base}/slow")
         reader = subprocess.Popen([sys.executable, "-c", READING, job / "slow"], stdout=subprocess.PIPE)
@@ -173,7 +175,7 @@ def test_a_program_that_catches_the_signal_gets_on(job: Path) -> None:
         assert (job / "slow").read_bytes() == b"data"
 
 
-def test_nobody_there(job: Path, model: Path) -> None:
+def test_a_server_that_is_down(job: Path, model: Path) -> None:
     with hanging("HEAD", "GET") as server:
         refer(job, "gone", f"{server.base}/gone")
     finish(job)
@@ -184,7 +186,7 @@ def test_nobody_there(job: Path, model: Path) -> None:
     assert stat.S_ISREG((model / "v0" / "gone").stat().st_mode)
 
 
-def test_secrets_of_addresses_are_not_told(job: Path, model: Path) -> None:
+def test_errors_hide_the_secrets_of_addresses(job: Path, model: Path) -> None:
     with hanging("HEAD", "GET") as server:
         address = server.base.replace("//", "//user:password@") + "/x?token=secret"
         line = {"path": "x", "uri": address, "size": 4, "checksum": "etag:other"}

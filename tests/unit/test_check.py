@@ -1,4 +1,4 @@
-"""Check: what it calls damaged, whom it says that touches, and what repair does."""
+"""Check: what counts as damaged, the paths that it affects, and repair."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_sound_volume(volume: Volume) -> None:
     assert msgspec.json.decode(msgspec.json.encode(report))["roots"] == 2
 
 
-def test_each_damage_names_every_path(volume: Volume) -> None:
+def test_each_finding_names_every_path(volume: Volume) -> None:
     shared = {"w": b"weights", "x": b"other"}
     first = volume.tree({"d": shared, "copy": b"weights"})
     second = volume.tree({"deep": {"er": shared}})
@@ -123,7 +123,7 @@ def test_a_page_of_a_large_directory(volume: Volume) -> None:
     assert touched(run(volume, root)) == [("tree", ["m/v0:big"])]
 
 
-def test_summaries_that_lie(volume: Volume) -> None:
+def test_wrong_summaries(volume: Volume) -> None:
     inner = volume.tree({"f": b"1"}, b"d")
     for lie in ({"bytes": 2}, {"content": inner.content[:-1] + b"\0"}, {"reach": 0}):
         liar = msgspec.structs.replace(inner, **lie)
@@ -157,7 +157,7 @@ def test_surplus(volume: Volume) -> None:
     assert report.sound
 
 
-def test_repair_marks_what_it_can_not_mend(volume: Volume) -> None:
+def test_repair_marks_what_it_cannot_replace(volume: Volume) -> None:
     root = volume.tree({"bad": b"data", "gone": b"nothing", "fine": b"fine"})
     bad, gone = find(volume, root, b"bad"), find(volume, root, b"gone")
     volume.blob_file(bad).write_bytes(b"DATA")
@@ -171,7 +171,7 @@ def test_repair_marks_what_it_can_not_mend(volume: Volume) -> None:
         volume.store.open_blob(bad, 4)
     assert volume.blob_file(bad).read_bytes() == b"DATA"
     assert os.listdir(volume.path / "damaged") == [text(bad)]
-    # It comes to its senses: somebody restored the file.
+    # The file is restored.
     volume.blob_file(bad).write_bytes(b"data")
     volume.add(b"nothing")
     report = run(volume, root, repair=True)
@@ -199,12 +199,12 @@ def test_repair_takes_copies_from_pending_trees(volume: Volume, tmp_path: Path) 
     assert [f.repaired for f in report.findings] == ["replaced"] * 2
     assert report.sound
     assert run(volume, root).findings == []
-    # Never a link: the pending file goes on being written.
+    # Not a link: the pending file may still be written.
     assert volume.blob_file(bad).stat().st_nlink == 1
     assert os.listdir(volume.path / "damaged") == []
 
 
-def test_repair_puts_blobs_that_changed_places_back(volume: Volume) -> None:
+def test_repair_swaps_blobs_that_have_each_others_bytes(volume: Volume) -> None:
     root = volume.tree({"a": b"aaaa", "b": b"bbbb", "c": b"cccc"})
     a, b, c = (find(volume, root, name) for name in (b"a", b"b", b"c"))
     spare = volume.add(b"surplus")
@@ -232,7 +232,7 @@ def test_repair_does_not_guess_between_colliding_blobs(volume: Volume, tmp_path:
     assert not volume.blob_file(twin).exists()
 
 
-def test_a_file_that_can_not_be_read(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     root = volume.tree({"a": b"data"})
 
     def fail(*_: object) -> None:
@@ -250,7 +250,7 @@ def test_repair_sweeps_stale_temps(volume: Volume, monkeypatch: pytest.MonkeyPat
     assert run(volume, repair=True).temps_removed == 3
 
 
-def test_directories_deeper_than_a_stack(volume: Volume) -> None:
+def test_directories_deeper_than_the_stack(volume: Volume) -> None:
     root = volume.tree({"f": b"data"}, b"d")
     for _ in range(1500):
         root = build([root], volume.store.algorithm, volume.store.put).directory(b"d", 0o755, 0, 0, 0)

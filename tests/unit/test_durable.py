@@ -1,4 +1,4 @@
-"""Durable changes: what they answer, what a crash leaves, who wins a race."""
+"""Durable changes: their results, what a crash leaves, races."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_replace_if_unchanged(fd: int, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
+def test_concurrent_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
     durable.create(fd, b"n", b"0", label="t")
 
     def count() -> None:
@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_no_temp(fd: int, tmp_path: Path, monkeypatch: pytest
     assert names(tmp_path) == []
 
 
-def test_reads_nothing_but_regular_files(fd: int, tmp_path: Path) -> None:
+def test_only_regular_files_are_read(fd: int, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     (tmp_path / "target").write_bytes(b"x")
     os.mkfifo(tmp_path / "fifo")
@@ -193,7 +193,7 @@ def test_reads_nothing_but_regular_files(fd: int, tmp_path: Path) -> None:
     assert durable.read(fd, b"target") == b"x"
 
 
-def test_temps_are_stale_when_dead_and_old() -> None:
+def test_temps_of_dead_processes_are_stale_after_an_hour() -> None:
     ours = durable.temp_name()
     dead = durable.TEMP_PREFIX + b"999999999.abc"
     assert ours.startswith(b".artfs")
@@ -213,7 +213,7 @@ def test_renameat2_exchanges(fd: int, tmp_path: Path) -> None:
     assert caught.value.filename == b"none"
 
 
-def test_times_can_be_left_as_they_are(fd: int, tmp_path: Path) -> None:
+def test_a_time_of_none_stays_unchanged(fd: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     syscalls.utimensat(fd, b"a", 1_500_000_001, -1)
     syscalls.utimensat(fd, b"a", None, 5)
@@ -225,8 +225,8 @@ def test_times_can_be_left_as_they_are(fd: int, tmp_path: Path) -> None:
     assert (found.st_atime_ns, found.st_mtime_ns) == (7, 5)
 
 
-def test_many_may_list_a_directory_by_one_descriptor(tmp_path):
-    """os.listdir(fd) would have them share the offset."""
+def test_threads_list_a_directory_through_one_descriptor(tmp_path):
+    """With os.listdir(fd) they would share the offset."""
     wanted = {f"name-{number}" for number in range(50)}
     for name in wanted:
         (tmp_path / name).touch()
@@ -239,7 +239,7 @@ def test_many_may_list_a_directory_by_one_descriptor(tmp_path):
     assert all(len(names) == 50 and set(names) == wanted for names in found)
 
 
-def test_a_child_that_is_forked_under_a_lock_of_a_directory_keeps_none(fd: int) -> None:
+def test_a_child_forked_under_a_directory_lock_does_not_keep_it(fd: int) -> None:
     reading, writing = os.pipe()
     with durable.directory_lock(fd):
         child = os.fork()

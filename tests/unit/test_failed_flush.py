@@ -1,6 +1,6 @@
-"""After a flush that failed nothing is trusted that may be in memory alone, until gc has ended the doubt.
+"""After a failed flush nothing is trusted that may be in memory only, until gc has cleared the record.
 
-A failed write-back itself can't be had here. What is seen is that bytes get an inode that is younger than it.
+A test can't cause a failed write-back. It checks that bytes get an inode that is younger than the failure.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def finish(volume: Volume, name: bytes) -> str:
 
 
 def fail_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process of its own, as far as the volume knows."""
+    """Acts like another process, as far as the volume can tell."""
 
     def fail(self: flush.Flush) -> None:
         error = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -61,7 +61,7 @@ def fail_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inodes(path: Path) -> set[int]:
-    """Of all objects, and of all that is pending."""
+    """The inodes of all objects and pending files."""
     return {
         file.stat().st_ino for file in [*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]
     }
@@ -72,17 +72,17 @@ def objects(path: Path, kind: str = "*") -> set[int]:
 
 
 def hold(path: Path, tmp_path: Path) -> None:
-    """Gives every object and pending file another name, so that no inode number is used again."""
+    """Gives every object and pending file another name, so that no inode number is reused."""
     (tmp_path / "held").mkdir()
     for number, file in enumerate([*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]):
         os.link(file, tmp_path / "held" / str(number))
 
 
 @pytest.mark.parametrize("name", [b"job", b"other"])
-def test_the_next_finish_writes_all_anew(
+def test_the_next_finish_writes_everything_anew(
     path: Path, tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one of another pending version whose files are equal to those that were stored."""
+    """Also that of another pending version with equal files."""
     fail_to_finish(path, monkeypatch)
     with Volume.open(path) as volume:
         if name == b"other":
@@ -90,15 +90,15 @@ def test_the_next_finish_writes_all_anew(
         hold(path, tmp_path)
         doubtful = inodes(path)
         assert finish(volume, name) == "v0"
-        volume.maintenance.gc()  # a page that no version needs is no harm
+        volume.maintenance.gc()  # removes pages that no version needs
         assert not objects(path) & doubtful
         assert volume.maintenance.check().sound
 
 
-def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
+def test_a_finish_during_the_failed_flush_of_another_writes_everything_anew(
     path: Path, tmp_path: Path
 ) -> None:
-    """That flush may have been told what was to be told of these bytes."""
+    """The kernel may have reported the error for these bytes to that flush."""
     with Volume.open(path) as volume:
         hold(path, tmp_path)
         doubtful = inodes(path)
@@ -115,10 +115,10 @@ def test_what_is_being_finished_while_anothers_flush_fails_is_written_anew(
         assert volume.maintenance.check().sound
 
 
-def test_what_is_being_finished_while_another_process_fails_is_written_anew(
+def test_a_finish_during_the_failed_flush_of_another_process_writes_everything_anew(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That one may have been told what was to be told of these bytes."""
+    """The kernel may have reported the error for these bytes to that process."""
     with Volume.open(path) as volume:
         start(volume, b"equal")
         hold(path, tmp_path)
@@ -137,7 +137,7 @@ def test_what_is_being_finished_while_another_process_fails_is_written_anew(
         assert volume.maintenance.check().sound
 
 
-def test_gc_ends_it_when_nothing_is_pending(
+def test_gc_clears_the_record_when_nothing_is_pending(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_to_finish(path, monkeypatch)
@@ -156,8 +156,8 @@ def test_gc_ends_it_when_nothing_is_pending(
         assert objects(path, "blobs") == stored
 
 
-def test_bytes_that_were_lost_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel dropped the pages, and reads what was on the disk before."""
+def test_lost_bytes_are_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel dropped the pages, and reads return what was on the disk before."""
     with Volume.open(path) as volume:
         tree = volume.trees.get(NAME, b"job")
         file = path / "collections" / NAME / "pending" / "job" / "tree" / "file"

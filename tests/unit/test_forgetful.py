@@ -1,4 +1,4 @@
-"""Backing filesystems that forget what is held by O_PATH alone, refuse owners, or have no renames with flags.
+"""Backing filesystems that lose files held only by O_PATH, refuse owners, or have no renames with flags.
 
 What has happened is never answered with an error, and what is answered with an error has not happened.
 """
@@ -29,7 +29,7 @@ def tree(request: pytest.FixtureRequest, view: ViewInMemory) -> ViewFilesystem:
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As JuiceFS and gocryptfs: what has no name any more is known to who has really opened it alone."""
+    """As JuiceFS and gocryptfs: a file without a name is reachable only through real opens."""
 
     def fstat(fd: int) -> os.stat_result:
         status = _fstat(fd)
@@ -41,7 +41,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_names_go_and_are_replaced(tree: ViewFilesystem) -> None:
+def test_names_are_removed_and_replaced(tree: ViewFilesystem) -> None:
     write(tree, b"a", b"1")
     write(tree, b"b", b"2")
     tree.rename(b"b", b"a")
@@ -62,7 +62,7 @@ def test_names_go_and_are_replaced(tree: ViewFilesystem) -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_an_open_file_works_on(tree: ViewFilesystem) -> None:
+def test_an_unlinked_open_file_stays_usable(tree: ViewFilesystem) -> None:
     for name in (b"removed", b"replaced"):
         write(tree, name, b"old")
     write(tree, b"new", b"new")
@@ -80,7 +80,7 @@ def test_an_open_file_works_on(tree: ViewFilesystem) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
-def test_what_can_not_be_given_to_its_maker_is_not_made(
+def test_a_file_that_cannot_get_its_owner_is_not_created(
     tree: ViewFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container that has no such user."""
@@ -105,7 +105,7 @@ def test_what_can_not_be_given_to_its_maker_is_not_made(
     assert tree.listdir(b"") == []
 
 
-def test_nothing_is_replaced_where_renames_have_no_flags(
+def test_noreplace_works_where_renames_have_no_flags(
     tree: ViewFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on CephFS."""

@@ -1,4 +1,4 @@
-"""Garbage collection: what stays, what goes, and when it refuses."""
+"""Garbage collection: what it keeps, what it removes, and when it refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def objects_of(volume: Volume) -> set[bytes]:
     return {*volume.store.blobs(), *volume.store.trees()}
 
 
-def test_keeps_what_is_reached_and_nothing_else(volume: Volume) -> None:
+def test_keeps_only_what_roots_reach(volume: Volume) -> None:
     kept = volume.tree({"a": b"1", "d": {f"{n}": b"%d" % n for n in range(1200)}})
     needed = objects_of(volume)
     volume.tree({"a": b"1", "other": {"b": b"garbage", "empty": {}}})
@@ -60,13 +60,13 @@ def test_open_blobs_stay_readable(volume: Volume) -> None:
     os.close(fd)
 
 
-def test_marks_go_with_their_blobs(volume: Volume) -> None:
+def test_marks_are_removed_with_their_blobs(volume: Volume) -> None:
     volume.store.damaged_blobs.add(volume.add(b"data"))
     run(volume)
     assert os.listdir(volume.path / "damaged") == []
 
 
-def test_refuses_when_it_can_not_know_what_is_needed(volume: Volume) -> None:
+def test_refuses_when_a_needed_page_is_missing(volume: Volume) -> None:
     root = volume.tree({"d": {"f": b"1"}})
     volume.add(b"garbage")
     found = volume.store.reader.find(root.tree, b"d")
@@ -78,7 +78,7 @@ def test_refuses_when_it_can_not_know_what_is_needed(volume: Volume) -> None:
     assert objects_of(volume) == before
 
 
-def test_a_seal_under_way_is_waited_for(volume: Volume) -> None:
+def test_waits_for_a_seal_under_way(volume: Volume) -> None:
     roots: list[TreeId] = []
     asked = threading.Event()
 
@@ -103,7 +103,7 @@ def test_sweeps_temps_and_trash(volume: Volume) -> None:
     young = [volume.path / p / ".artfs-tmp.1.ff" for p in ("objects/blobs", "objects/trees")]
     for path in young:
         path.write_bytes(b"")
-    (volume.path / "runs/.artfs-tmp.1.ff").write_bytes(b"")  # may be a living writer's
+    (volume.path / "runs/.artfs-tmp.1.ff").write_bytes(b"")  # its writer may be alive
     (volume.path / "trash/x/y").mkdir(parents=True)
     (volume.path / "trash/x/y/z").write_bytes(b"")
     assert run(volume, dry_run=True).temps == 2
@@ -115,20 +115,22 @@ def test_sweeps_temps_and_trash(volume: Volume) -> None:
     assert os.listdir(volume.path / "trash") == []
 
 
-def test_stale_drafts_go_and_collections_stay(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removes_stale_pending_versions_and_keeps_collections(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("artfs.store.durable.STALE_AFTER_SECONDS", -1.0)
     pending = volume.path / "collections/m/pending"
     (pending / ".artfs-tmp.999999999.1/tree/d").mkdir(parents=True)
     (pending / "job/tree").mkdir(parents=True)
     (pending / "job/.artfs-tmp.999999999.1").write_bytes(b"")
-    (volume.path / "collections/.artfs-tmp.999999999.1.m").mkdir()  # the catalog's to decide
+    (volume.path / "collections/.artfs-tmp.999999999.1.m").mkdir()  # the catalog decides about it
     assert run(volume).temps == 2
     assert os.listdir(pending) == ["job"]
     assert os.listdir(pending / "job") == ["tree"]
     assert len(os.listdir(volume.path / "collections")) == 2
 
 
-def test_trash_of_any_mode_and_depth() -> None:
+def test_empties_trash_of_any_mode_and_depth() -> None:
     def check(place: Path) -> None:
         os.mkdir(place / "trash")
         with directory(place / "trash") as fd:

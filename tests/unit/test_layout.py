@@ -1,4 +1,4 @@
-"""Making and opening volumes, and why one can't be opened."""
+"""Init and open of volumes, and their refusals."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_the_golden_config() -> None:
     assert layout.encode_config(config) == (GOLDEN / "artfs.json").read_bytes()
 
 
-def test_an_empty_directory_becomes_one(tmp_path: Path) -> None:
+def test_init_in_an_empty_directory(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir(mode=0o755)
     Layout.init(tmp_path / "v").close()
     assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
 
 
-def test_nothing_is_made_over_something(tmp_path: Path) -> None:
+def test_init_refuses_what_exists(tmp_path: Path) -> None:
     Layout.init(tmp_path / "v").close()
     with pytest.raises(VolumeExists, match="a volume already"):
         Layout.init(tmp_path / "v")
@@ -67,7 +67,7 @@ def test_nothing_is_made_over_something(tmp_path: Path) -> None:
         Layout.init(tmp_path / "none/v")
 
 
-def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
+def test_open_refuses_and_says_why(tmp_path: Path) -> None:
     def config(text: str) -> Path:
         (tmp_path / "artfs.json").write_text(text)
         return tmp_path
@@ -98,7 +98,7 @@ def test_why_it_can_not_be_opened(tmp_path: Path) -> None:
         Layout.open(tmp_path)
 
 
-def test_init_can_be_cut_short_anywhere(tmp_path: Path) -> None:
+def test_init_completes_after_a_crash_at_any_step(tmp_path: Path) -> None:
     labels = crash_points(lambda: Layout.init(tmp_path / "whole").close())
     for number, label in enumerate(labels):
         path = tmp_path / str(number)
@@ -113,7 +113,7 @@ def test_init_can_be_cut_short_anywhere(tmp_path: Path) -> None:
         Layout.open(path).close()
 
 
-def test_an_ordinary_user_has_a_volume() -> None:
+def test_an_ordinary_user_makes_a_volume() -> None:
     def run(place: Path) -> None:
         Layout.init(place / "v").close()
         Layout.open(place / "v").close()
@@ -136,7 +136,7 @@ def test_a_volume_that_others_can_reach_is_refused(tmp_path: Path) -> None:
         path.chmod(mode)
         with pytest.raises(VolumeError, match="open to other users"):
             Layout.open(path)
-    path.chmod(0o770)  # its group is its owner's business
+    path.chmod(0o770)  # the owner decides about the group
     Layout.open(path).close()
 
 

@@ -1,4 +1,4 @@
-"""Locks between threads and processes, and what is known of their owners."""
+"""Locks between threads and processes, and their owners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lock(tmp_path: Path):
         yield Lock(fd, b"lock")
 
 
-def test_shared_holders_go_together_and_exclude_an_exclusive_one(lock: Lock) -> None:
+def test_shared_holders_exclude_an_exclusive_one(lock: Lock) -> None:
     with lock.shared(), lock.shared(blocking=False), pytest.raises(Busy):
         lock.exclusive(blocking=False)
     with lock.exclusive():
@@ -38,7 +38,7 @@ def test_shared_holders_go_together_and_exclude_an_exclusive_one(lock: Lock) -> 
     lock.exclusive(blocking=False).release()
 
 
-def test_a_waiting_one_gets_it_at_last(lock: Lock) -> None:
+def test_a_waiting_caller_gets_the_lock(lock: Lock) -> None:
     held = lock.exclusive()
     got = threading.Event()
 
@@ -69,7 +69,7 @@ def test_the_owner_is_named(lock: Lock) -> None:
         shared.write_owner(owners.this_process())
 
 
-def test_a_dead_process_holds_nothing(lock: Lock) -> None:
+def test_a_dead_process_holds_no_lock(lock: Lock) -> None:
     child = os.fork()
     if child == 0:
         lock.exclusive().write_owner(owners.this_process())
@@ -81,18 +81,18 @@ def test_a_dead_process_holds_nothing(lock: Lock) -> None:
     lock.exclusive(blocking=False).release()
 
 
-def test_of_other_hosts_nothing_is_known() -> None:
+def test_processes_of_other_hosts_are_unknown() -> None:
     ours = owners.this_process()
     assert Owner(pid=1, host="elsewhere", boot="x").alive() is None
     assert Owner(pid=ours.pid, host=ours.host, boot=ours.boot, ticks=ours.ticks + 1).alive() is False
 
 
-def test_of_other_pid_namespaces_and_machines_nothing_is_known() -> None:
+def test_processes_of_other_pid_namespaces_and_machines_are_unknown() -> None:
     ours = owners.this_process()
     assert ours.alive() is True
     assert replace(ours, space="pid:[1] time:[1]", ticks=1).alive() is None
     assert replace(ours, space="unknown").alive() is None
-    # Two containers may have one name: what has no machine-id may run on another machine.
+    # Two containers may have the same name: without a machine-id it may run on another machine.
     for machine in ("", "another"):
         assert replace(ours, machine=machine, boot="an earlier one").alive() is None
 
@@ -107,7 +107,7 @@ def test_a_process_of_an_earlier_boot_is_dead(monkeypatch: pytest.MonkeyPatch, t
         assert replace(ours, boot="an earlier one").alive() is dead
 
 
-def test_a_process_that_is_stopped_is_alive_and_one_that_ended_is_dead() -> None:
+def test_a_stopped_process_is_alive_and_a_zombie_is_dead() -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
         owner = owners.process(child.pid)
@@ -117,14 +117,14 @@ def test_a_process_that_is_stopped_is_alive_and_one_that_ended_is_dead() -> None
         assert owner.alive() is True
     finally:
         child.kill()
-        # A zombie until it is waited for.
+        # A zombie until its parent waits for it.
         eventually(lambda: owner.alive() is False, what="it is dead")
         child.wait()
     assert owner.alive() is False
 
 
 def test_a_process_began_after_the_moment_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also while this process waits for a CPU between the readings of two clocks."""
+    """Also if this process loses the CPU between the readings of two clocks."""
     clock, readings = time.clock_gettime, itertools.count()
 
     def preempted(which: int) -> float:
@@ -141,7 +141,7 @@ def test_a_process_began_after_the_moment_before_it(monkeypatch: pytest.MonkeyPa
         assert owner.began_after(moment)
 
 
-def test_half_an_owner_is_none(lock: Lock, tmp_path: Path) -> None:
+def test_an_incomplete_owner_is_ignored(lock: Lock, tmp_path: Path) -> None:
     (tmp_path / "lock").write_text('{"pid": 1')
     assert lock.read_owner() is None
     with lock.exclusive(), pytest.raises(Busy, match="another process"):

@@ -1,4 +1,4 @@
-"""The object store: ids, dedup, links, damage, pages, and what an ordinary user can do."""
+"""The object store: ids, deduplication, links, damage, pages, ordinary users."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_damaged_blob_is_replaced(volume: Volume, source: tuple[Path, int], ho
     assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
 
 
-def test_reading_says_what_is_damaged(volume: Volume) -> None:
+def test_reading_a_damaged_blob_names_it(volume: Volume) -> None:
     blob = volume.add(b"data")
     with pytest.raises(Damaged, match="4 bytes instead of 5"):
         volume.store.open_blob(blob, 5)
@@ -156,7 +156,7 @@ def test_reading_says_what_is_damaged(volume: Volume) -> None:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def test_marks_are_seen_by_others_at_once(volume: Volume) -> None:
+def test_marks_show_in_other_processes_at_once(volume: Volume) -> None:
     blob, other = volume.add(b"data"), ObjectStore(volume.layout.fd, volume.store.algorithm)
     for _ in range(3):
         os.close(other.open_blob(blob))
@@ -197,7 +197,7 @@ def test_without_hard_links_a_copy_is_stored(
     assert not volume.blob_file(blob).exists()
 
 
-def test_what_was_replaced_meanwhile_is_not_stored(volume: Volume, source: tuple[Path, int]) -> None:
+def test_a_file_that_is_replaced_meanwhile_is_not_stored(volume: Volume, source: tuple[Path, int]) -> None:
     path, fd = source
     (path / "f").write_bytes(b"data")
     with opened(path / "f") as file:
@@ -229,7 +229,7 @@ def test_add_file_stores_a_copy(volume: Volume, tmp_path: Path) -> None:
     assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
 
 
-def test_threads_may_store_the_same_at_once(volume: Volume, source: tuple[Path, int]) -> None:
+def test_threads_store_the_same_file_at_once(volume: Volume, source: tuple[Path, int]) -> None:
     path, fd = source
     failed: list[BaseException] = []
 
@@ -318,7 +318,9 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     assert synced == []
 
 
-def test_sync_is_one_call_here(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_is_one_syncfs_where_it_is_known_to_work(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if syscalls.filesystem_type(volume.layout.fd) not in flush._SYNCFS:
         pytest.skip("no syncfs for this filesystem")
     calls: list[int] = []
@@ -327,7 +329,7 @@ def test_sync_is_one_call_here(volume: Volume, monkeypatch: pytest.MonkeyPatch) 
     assert len(calls) == 1
 
 
-def test_strange_files_are_no_objects(volume: Volume) -> None:
+def test_foreign_files_are_ignored(volume: Volume) -> None:
     shard = volume.path / "objects/blobs/00"
     shard.mkdir()
     (volume.path / "objects/trees/xyz").mkdir()

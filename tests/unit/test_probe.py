@@ -1,4 +1,4 @@
-"""A filesystem that does not do what a volume needs is refused by name: each lie of one, and each lack."""
+"""A filesystem that does not meet a requirement is refused, and the requirement is named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _stat, _fstat, _renameat2 = os.stat, os.fstat, syscalls.renameat2
 
 
 def findings(directory: Path) -> dict[str, probe.Finding]:
-    """What is found in a directory; sees that nothing stays there."""
+    """Returns the findings in a directory; checks that nothing is left there."""
     before = set(os.listdir(directory))
     with opened(directory) as fd, durable.directory_lock(fd):
         found = probe.probe(str(directory), fd)
@@ -61,7 +61,7 @@ def replaced(status: os.stat_result, **changes: object) -> Any:
     return SimpleNamespace(**{**fields, **changes})
 
 
-# ---- the lies: each replaces calls by ones of a filesystem that is not as it says --------------------------
+# ---- lies: each replaces system calls by those of a filesystem that does something else -------------------
 
 
 def link_copies(src: bytes, dst: bytes, *, src_dir_fd: int, dst_dir_fd: int, **_: object) -> None:
@@ -114,14 +114,14 @@ def fstat_counts_a_hidden_name(fd: int) -> Any:
 
 
 def fstat_knows_one_name(fd: int) -> os.stat_result:
-    """As a filesystem whose inodes are paths: that of a removed name is lost, whatever others there are."""
+    """As a filesystem whose inodes are paths: a removed name's inode is lost, even with other names."""
     if not os.path.exists(os.readlink(f"/proc/self/fd/{fd}")) and _fstat(fd).st_nlink:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     return _fstat(fd)
 
 
 def unlink_hides(name: bytes, *, dir_fd: int) -> None:
-    """As NFS and libfuse do with what is open."""
+    """As NFS and libfuse do with open files."""
     if name.startswith(b".nfs") or not name.startswith(b"d/"):
         _unlink(name, dir_fd=dir_fd)
     else:
@@ -204,7 +204,7 @@ _LIES: dict[str, tuple[str, list[tuple[object, str, Any]]]] = {
 
 
 @pytest.mark.parametrize("lie", _LIES)
-def test_a_lie_is_found_and_named(lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_lie_is_found_and_named(lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need, calls = _LIES[lie]
     with monkeypatch.context() as patch:
         for where, name, call in calls:
@@ -227,15 +227,15 @@ def test_a_lie_is_found_and_named(lie: str, tmp_path: Path, monkeypatch: pytest.
     Layout.init(old).close()
 
 
-def test_a_local_filesystem_has_all(tmp_path: Path) -> None:
+def test_a_local_filesystem_meets_all_requirements(tmp_path: Path) -> None:
     assert {one.state for one in findings(tmp_path).values()} == {"ok"}
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_renames_without_flags_are_good_enough(
+def test_a_filesystem_without_rename_flags_is_accepted(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CephFS and NFS have none: a link does for the one, and a volume goes without the other."""
+    """CephFS and NFS have none: a link replaces NOREPLACE, and a volume works without EXCHANGE."""
     monkeypatch.setattr(syscalls, "renameat2", refusing(code))
     found = findings(tmp_path)
     assert found["renames that replace nothing"].state == "ok"
@@ -244,7 +244,7 @@ def test_renames_without_flags_are_good_enough(
     Layout.init(tmp_path / "volume").close()
 
 
-def test_names_that_are_refused_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_names_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse_odd(name: Any, flags: int, mode: int = 0o777, **named: Any) -> int:
         if isinstance(name, bytes) and b"\xff" in name:
             raise OSError(errno.EILSEQ, os.strerror(errno.EILSEQ))
@@ -256,14 +256,12 @@ def test_names_that_are_refused_limit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_what_says_nothing_of_the_filesystem_is_no_lack(
-    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unrelated_errors_are_no_finding(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = tmp_path / "volume"
     with Layout.init(volume) as layout:
         monkeypatch.setattr(os, "symlink", refusing(code))
         if code in (errno.ENOSPC, errno.EDQUOT):
-            assert layout.check_filesystem() == []  # a full volume can be mounted, to make room
+            assert layout.check_filesystem() == []  # a full volume can be mounted, to free space
         else:
             with pytest.raises(OSError, match=str(volume)) as told:
                 layout.check_filesystem()
@@ -287,7 +285,7 @@ Layout.init(sys.argv[1])
 """
 
 
-def test_what_a_killed_process_leaves_is_swept(tmp_path: Path) -> None:
+def test_the_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     command = [sys.executable, "-c", _KILLED, str(volume)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
@@ -296,15 +294,15 @@ def test_what_a_killed_process_leaves_is_swept(tmp_path: Path) -> None:
     assert not any(probe.is_trial(os.fsencode(name)) for name in os.listdir(volume))
 
 
-def test_a_directory_that_is_not_free_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_in_use_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(os, "link", refusing(errno.EPERM))
     with pytest.raises(VolumeExists):
         Layout.init(tmp_path)
 
 
-def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directly: where the filesystem is none whose type is known."""
+def test_a_moved_volume_is_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mount, on a filesystem of unknown type."""
     volume, source = tmp_path / "volume", tmp_path / "source"
     source.mkdir()
     (source / "file").write_bytes(b"bytes")
@@ -329,5 +327,5 @@ def test_a_volume_that_moved_is_read_and_not_written(tmp_path: Path, monkeypatch
         assert len(access.versions("model")) == 2
 
 
-def test_numbers_of_nodes_have_room() -> None:
+def test_inode_numbers_fit_the_bits_left_for_them() -> None:
     assert 1 << requirements.INODE_BITS == LOWER

@@ -49,7 +49,7 @@ def no_descriptor_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody may read, down from the root."""
+    """A directory that every user may read, down from the root."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(os.path.realpath(name))
@@ -85,13 +85,13 @@ def tag(data: bytes) -> bytes:
 
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets an hour pass: every file was last changed long ago."""
+    """Moves the clock by an hour: every file was last changed long ago."""
     monkeypatch.setattr(local_files, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9))
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Notes the inode of each file that is hashed."""
+    """Records the inode of each file that is hashed."""
     inodes: list[int] = []
     measure = regular_files.hash_and_size
 
@@ -164,7 +164,7 @@ def test_other_uris_are_refused(uri: str) -> None:
     with pytest.raises(InvalidCommand) as refused:
         remotes().list_objects(uri)
     assert "\n" not in str(refused.value)
-    # What was recorded all the same can't be read: EIO, and not the EINVAL of a command.
+    # If it was recorded nevertheless, reading fails with EIO, not with the EINVAL of a command.
     with pytest.raises(Unreachable):
         remotes().open(uri, 1, b"etag:x")
     with pytest.raises(Unreachable):
@@ -188,11 +188,11 @@ def test_an_unknown_scheme_names_the_known_ones() -> None:
         ("http://host/a/%00", b"host"),
     ],
 )
-def test_an_address_gives_one_name(uri: str, name: bytes) -> None:
+def test_an_address_implies_one_name(uri: str, name: bytes) -> None:
     assert uris.http_name(uri) == name
 
 
-def test_an_address_is_cut_only_where_it_stays_itself() -> None:
+def test_an_address_is_split_only_if_it_stays_the_same() -> None:
     assert uris.http_address("http://h:1/a/b.bin") == ("http://h:1", "a/b.bin")
     for whole in (
         "http://h/a%20b",
@@ -215,7 +215,7 @@ def test_an_address_is_cut_only_where_it_stays_itself() -> None:
         ("nothing", "nothing"),
     ],
 )
-def test_what_is_shown_of_a_uri_holds_no_secret(uri: str, shown: str) -> None:
+def test_a_printed_uri_has_no_secrets(uri: str, shown: str) -> None:
     assert printable_uri(uri) == shown
     for error in (Unreachable(uri, "why"), Changed(uri, "a", "b"), RemoteMissing(uri)):
         assert str(error).startswith(shown)
@@ -237,12 +237,12 @@ def test_a_file(place: Path, world_readable_only: bool) -> None:
     remote.close()
 
 
-def test_uris_of_files_are_recorded_in_one_spelling(place: Path) -> None:
+def test_file_uris_are_recorded_in_one_spelling(place: Path) -> None:
     path = make(place / "\u00e4 b")
     assert remotes().list_objects(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
 
 
-def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_checked(place: Path) -> None:
+def test_the_recorded_algorithm_is_the_volumes_and_the_checked_one_the_records(place: Path) -> None:
     path = make(place / "a")
     remote = remotes(algorithm=Algorithm.SHA256)
     [found] = remote.list_objects(uri_of(path))
@@ -254,7 +254,7 @@ def test_the_volume_decides_which_digest_is_recorded_and_the_record_which_is_che
 
 
 @pytest.mark.parametrize("world_readable_only", [False, True])
-def test_a_directory_is_all_regular_files_below_sorted(place: Path, world_readable_only: bool) -> None:
+def test_a_directory_gives_all_regular_files_below_sorted(place: Path, world_readable_only: bool) -> None:
     names = [b"b", b"a/z", b"a/deep/er/x", b"a-", b"\xff\xfe", b"q?#% ;\n\\", b"empty"]
     for name in names:
         path = Path(os.fsdecode(os.path.join(os.fsencode(place), b"top", name)))
@@ -305,7 +305,7 @@ def test_too_many_objects_are_refused_before_any_is_hashed(place: Path, hashed: 
     assert hashed == []
 
 
-def test_another_size_is_changed_and_nothing_is_hashed(place: Path, hashed: list[int]) -> None:
+def test_another_size_is_a_change_without_hashing(place: Path, hashed: list[int]) -> None:
     path = make(place / "a", b"longer")
     for checksum in (tag(b"data"), b""):
         with pytest.raises(Changed) as changed:
@@ -317,13 +317,13 @@ def test_another_size_is_changed_and_nothing_is_hashed(place: Path, hashed: list
 
 
 @pytest.mark.usefixtures("long_ago")
-def test_same_size_and_mtime_but_other_bytes_are_changed(place: Path, hashed: list[int]) -> None:
+def test_other_bytes_of_the_same_size_and_mtime_are_a_change(place: Path, hashed: list[int]) -> None:
     path, remote = make(place / "a"), remotes()
     assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
     before = path.stat()
     path.write_bytes(b"DATA")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of times may tick every 4 ms only
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # file times may advance in steps of 4 ms
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     with pytest.raises(Changed) as changed:
@@ -342,7 +342,7 @@ def test_an_unchanged_file_is_hashed_once(place: Path, hashed: list[int]) -> Non
     with pytest.raises(Changed):
         remote.open(uri_of(path), 4, tag(b"DATA"))
     assert len(hashed) == 1
-    remote.verify(uri_of(path), 4, tag(b"data"))  # trusts no memory
+    remote.verify(uri_of(path), 4, tag(b"data"))  # without what is remembered
     assert len(hashed) == 2
     remote.close()
     read(remote, uri_of(path), 4, tag(b"data"))
@@ -357,7 +357,7 @@ def test_a_file_changed_a_moment_ago_is_hashed_each_time(place: Path, hashed: li
 
 
 @pytest.mark.usefixtures("long_ago")
-def test_the_memory_of_files_is_bounded(place: Path, hashed: list[int], monkeypatch) -> None:
+def test_the_number_of_remembered_files_is_bounded(place: Path, hashed: list[int], monkeypatch) -> None:
     monkeypatch.setattr(local_files, "REMEMBERED", 2)
     remote = remotes()
     one, two, three = (make(place / name) for name in "123")
@@ -388,7 +388,9 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
 
 
 @pytest.mark.parametrize("world_readable_only", [False, True])
-def test_what_is_no_file_is_refused_without_being_opened(place: Path, world_readable_only: bool) -> None:
+def test_other_kinds_of_files_are_refused_without_opening_them(
+    place: Path, world_readable_only: bool
+) -> None:
     remote = remotes(world_readable_only=world_readable_only)
     make(place / "file")
     (place / "link").symlink_to("file")
@@ -424,7 +426,7 @@ def test_symlinks_among_the_directories_are_followed(place: Path, world_readable
     remote = remotes(world_readable_only=world_readable_only)
     for name in ("now/sub/a", "far/sub/a", "now/round/a", "far/round/a"):
         assert read(remote, uri_of(place / name), 4, tag(b"data")) == b"data"
-    # A link itself is refused; with a slash behind it, it is what it leads to.
+    # A link is refused; with a slash at its end, the URI means its target.
     with pytest.raises(Unreachable, match="a symlink"):
         remote.list_objects(uri_of(place / "far"))
     [found] = remote.list_objects(uri_of(place / "far") + "/")
@@ -436,7 +438,7 @@ def test_symlinks_among_the_directories_are_followed(place: Path, world_readable
 
 
 def swap_at(monkeypatch: pytest.MonkeyPatch, name: bytes, swap: Callable[[], None]) -> None:
-    """Does something right after a component of that name was opened with O_PATH."""
+    """Calls an action right after a component of that name was opened with O_PATH."""
     refusal = AllowedMounts.refusal
     done: list[int] = []
 
@@ -449,7 +451,7 @@ def swap_at(monkeypatch: pytest.MonkeyPatch, name: bytes, swap: Callable[[], Non
     monkeypatch.setattr(AllowedMounts, "refusal", swapping)
 
 
-def test_a_directory_that_becomes_a_symlink_leads_nowhere_else(place: Path, monkeypatch) -> None:
+def test_a_directory_that_becomes_a_symlink_is_not_followed(place: Path, monkeypatch) -> None:
     make(place / "dir" / "a", b"good")
     make(place / "other" / "a", b"evil")
 
@@ -492,8 +494,8 @@ def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, 
         remotes().list_objects(uri_of(place / "top"))
 
 
-def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> None:
-    """What leads through a closed directory is never read, however the two names are exchanged."""
+def test_swapping_names_never_reads_a_closed_file(place: Path) -> None:
+    """A file in a closed directory is never read, however two names are exchanged."""
     make(place / "closed" / "a", b"secret", 0o644)
     (place / "closed").chmod(0o700)
     make(place / "dir" / "a", b"public")
@@ -524,11 +526,11 @@ def test_swapping_all_the_time_never_gets_a_closed_file_read(place: Path) -> Non
     assert b"public" in seen
 
 
-# ---- who may read -----------------------------------------------------------------------------------------
+# ---- permissions ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o000, 0o611])
-def test_careful_reads_only_files_that_everybody_may_read(place: Path, mode: int) -> None:
+def test_world_readable_only_reads_files_that_every_user_may_read(place: Path, mode: int) -> None:
     path = make(place / "top" / "a", mode=mode)
     for action in (
         lambda: remotes(world_readable_only=True).list_objects(uri_of(path)),
@@ -543,7 +545,7 @@ def test_careful_reads_only_files_that_everybody_may_read(place: Path, mode: int
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o701, 0o766])
-def test_careful_passes_only_directories_that_everybody_may_pass(place: Path, mode: int) -> None:
+def test_world_readable_only_passes_directories_that_every_user_may_pass(place: Path, mode: int) -> None:
     path = make(place / "top" / "sub" / "a")
     (place / "link").symlink_to("top/sub")
     (place / "top").chmod(mode)
@@ -559,7 +561,7 @@ def test_careful_passes_only_directories_that_everybody_may_pass(place: Path, mo
         remote.list_objects(uri_of(place))
 
 
-def test_without_care_the_kernel_decides(place: Path) -> None:
+def test_otherwise_the_kernel_decides(place: Path) -> None:
     path = make(place / "closed" / "a", mode=0o600)
 
     def run(own: Path) -> None:
@@ -578,13 +580,13 @@ def test_without_care_the_kernel_decides(place: Path) -> None:
     as_nobody(run)
 
 
-def test_careful_leaves_pseudo_files_alone() -> None:
+def test_world_readable_only_refuses_pseudo_files() -> None:
     with pytest.raises(Unreachable, match="it is on proc"):
         remotes(world_readable_only=True).open("file:///proc/self/status", 0, b"")
     assert read(remotes(), "file:///proc/self/status")
 
 
-def test_pseudo_files_have_no_size_that_could_be_recorded() -> None:
+def test_pseudo_files_have_no_size_to_record() -> None:
     with pytest.raises(Unreachable, match="it is being changed"):
         remotes().list_objects("file:///proc/version")
 
@@ -621,7 +623,7 @@ def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch, 
 # ---- at once ----------------------------------------------------------------------------------------------
 
 
-def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkeypatch) -> None:
+def test_files_opened_at_once_are_hashed_once(place: Path, monkeypatch) -> None:
     path, remote = make(place / "a"), remotes()
     measure, hashing, calls = regular_files.hash_and_size, threading.Event(), []
 
@@ -638,7 +640,7 @@ def test_files_are_hashed_once_for_all_who_open_them_at_once(place: Path, monkey
 # ---- without obstore --------------------------------------------------------------------------------------
 
 
-def test_without_libraries_everything_but_files_says_what_to_install(place: Path, monkeypatch) -> None:
+def test_without_libraries_errors_say_what_to_install(place: Path, monkeypatch) -> None:
     for library in ("boto3", "obstore"):
         for module in [name for name in sys.modules if name.split(".")[0] == library]:
             monkeypatch.delitem(sys.modules, module)
@@ -679,7 +681,7 @@ def test_all_failures_are_one_kind() -> None:
     assert {Unreachable, Changed, RemoteMissing} <= set(ReferenceFailed.__subclasses__())
 
 
-# ---- files that are read where they are
+# ---- files that are read in place
 
 
 def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
@@ -690,7 +692,7 @@ def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
         assert opened.settled()
         path.chmod(0o640)
         assert opened.moved()
-        assert not opened.settled()  # what was read meanwhile may have been anything
+        assert not opened.settled()  # what was read meanwhile is unknown
         assert opened.settled()
         assert not opened.moved()
         path.write_bytes(b"evil")
@@ -703,7 +705,7 @@ def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
         os.close(opened.fd)
 
 
-def test_a_copy_of_a_file_that_changed(place: Path) -> None:
+def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
     path, remote = make(place / "a", b"good"), remotes()
     opened = remote.open_checked(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
@@ -719,7 +721,7 @@ def test_a_copy_of_a_file_that_changed(place: Path) -> None:
             os.close(fd)
 
 
-def test_bytes_that_nothing_is_known_of_may_change(place: Path) -> None:
+def test_unrecorded_bytes_may_change(place: Path) -> None:
     path = make(place / "a", b"good")
     opened = remotes().open_checked(uri_of(path), 4, b"")
     assert isinstance(opened, LocalFile)
@@ -728,7 +730,7 @@ def test_bytes_that_nothing_is_known_of_may_change(place: Path) -> None:
     os.close(opened.fd)
 
 
-def test_what_a_uri_names_itself() -> None:
+def test_whether_a_uri_names_the_object_itself() -> None:
     for uri, found, itself in (
         ("file:///a//b/./c", "file:///a/b/c", True),
         ("file://localhost/a%62", "file:///ab", True),
@@ -741,7 +743,7 @@ def test_what_a_uri_names_itself() -> None:
         assert uris.names_object(uri, found) is itself, uri
 
 
-# ---- who has given up ----------------------------------------------------------------------------------
+# ---- requesters ------------------------------------------------------------------------------------------
 
 
 def far(path: Path) -> Path:
@@ -752,7 +754,7 @@ def far(path: Path) -> Path:
 
 
 class Hashing:
-    """Looks at files in threads, for requesters who go when they are told to."""
+    """Lists files in threads, for requesters who go at a signal."""
 
     def __init__(self, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
@@ -776,7 +778,7 @@ class Hashing:
         eventually(lambda: self.begun == count, what=f"{count} files are read")
 
 
-def test_what_was_given_up_ends_and_others_who_wait_for_it_do_it_themselves(
+def test_abandoned_work_ends_and_waiting_requesters_do_it_themselves(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, hashing = far(place / "file"), Hashing(remotes(), monkeypatch)
@@ -795,7 +797,7 @@ def test_what_was_given_up_ends_and_others_who_wait_for_it_do_it_themselves(
     others[0].join(30)
 
 
-def test_a_user_has_few_files_hashed_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_files_are_hashed_a_few_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashing, gone = Hashing(remotes(), monkeypatch), threading.Event()
     threads = [hashing.look(far(place / f"hers-{number}"), 1001, gone) for number in range(8)]
     hashing.wait(2)

@@ -1,4 +1,4 @@
-"""What references share: work that many want at once, and the cache's directory."""
+"""Single flight, and the directory of the cache."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make(path: Path, data: bytes, mode: int = 0o644) -> Path:
 def together(
     flights: SingleFlight[Any, Any], count: int, action: Callable[[], object], release: Callable[[], None]
 ) -> list[object]:
-    """Runs an action in threads, and releases the first when all others wait for it."""
+    """Runs an action in threads, and lets the first continue when all others wait for it."""
     results: list[object] = []
 
     def run() -> None:
@@ -76,12 +76,12 @@ def test_shared_work_is_released_by_the_last() -> None:
 
     assert together(flights, 4, use, go.set) == ["True"] * 4
     assert (released, len(left), flights._calls) == (["True"], 4, {})
-    with flights.share("key", lambda: "again") as result:  # nothing is remembered
+    with flights.share("key", lambda: "again") as result:  # results are not kept
         assert result == "again"
     assert released == ["True", "again"]
 
 
-def test_a_refusal_refuses_all() -> None:
+def test_a_refusal_is_raised_for_all() -> None:
     flights: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []
@@ -172,7 +172,7 @@ def test_cached_objects_outlive_the_process(cached) -> None:
     assert held(path) == ["0"]
 
 
-def test_what_is_not_kept_leaves_nothing(cached) -> None:
+def test_objects_that_are_not_kept_leave_no_file(cached) -> None:
     path, fd = cached
     cache = ObjectCache(fd, 1000)
     for named in (True, False):
@@ -198,7 +198,7 @@ def test_without_a_directory_nothing_is_kept(tmp_path: Path, monkeypatch) -> Non
     cache.close()
 
 
-def test_those_that_were_not_used_for_longest_go(cached) -> None:
+def test_the_least_recently_used_are_removed(cached) -> None:
     path, fd = cached
     cache = ObjectCache(fd, 1000)
     for name in NAMES[:3]:
@@ -206,7 +206,7 @@ def test_those_that_were_not_used_for_longest_go(cached) -> None:
     assert get(cache, NAMES[0], 300)
     keep(cache, NAMES[3], bytes(300))
     assert held(path) == ["0", "2", "3"]
-    keep(cache, NAMES[4], bytes(1000))  # never the one that came
+    keep(cache, NAMES[4], bytes(1000))  # never the newest
     assert held(path) == ["4"]
     keep(cache, NAMES[5], bytes(1))
     assert held(path) == ["5"]
@@ -215,7 +215,7 @@ def test_those_that_were_not_used_for_longest_go(cached) -> None:
     cache.close()
 
 
-def test_the_limit_holds_for_many_and_over_restarts(cached) -> None:
+def test_the_limit_holds_over_restarts(cached) -> None:
     path, fd = cached
     for _ in range(3):
         cache = ObjectCache(fd, 1000)
@@ -223,13 +223,13 @@ def test_the_limit_holds_for_many_and_over_restarts(cached) -> None:
             keep(cache, name, bytes(90))
             assert sum(file.stat().st_size for file in path.iterdir()) <= 1000
         cache.close()
-    cache = ObjectCache(fd, 300)  # a smaller one now
+    cache = ObjectCache(fd, 300)  # with a smaller limit
     keep(cache, NAMES[0], bytes(90))
     assert sum(file.stat().st_size for file in path.iterdir()) <= 300
     cache.close()
 
 
-def test_what_other_processes_bring_is_seen_in_time(cached) -> None:
+def test_objects_that_other_processes_add_count(cached) -> None:
     path, fd = cached
     one, other = ObjectCache(fd, 1000), ObjectCache(fd, 1000)
     for name, more in zip(NAMES[:8], NAMES[8:], strict=True):
@@ -257,21 +257,21 @@ def test_planted_files_are_not_trusted(cached, tmp_path: Path) -> None:
         file = path / NAMES[name].decode()
         plant(file)
         assert get(cache, NAMES[name], 4) is None
-        keep(cache, NAMES[name], b"good")  # takes its place
+        keep(cache, NAMES[name], b"good")  # replaces it
         assert get(cache, NAMES[name], 4) == b"good"
         assert stat.S_ISREG(file.lstat().st_mode)
     assert evil.read_bytes() == b"evil"
     blocked = path / NAMES[15].decode()
     (blocked / "x").mkdir(parents=True)
     assert get(cache, NAMES[15], 4) is None
-    keep(cache, NAMES[15], b"good")  # is not kept, and is no failure
+    keep(cache, NAMES[15], b"good")  # is not kept, which is no error
     assert get(cache, NAMES[15], 4) is None
     assert blocked.is_dir()
     cache.close()
     assert not [name for name in os.listdir(path) if name.startswith(".")]
 
 
-def test_temps_of_dead_processes_go_and_foreign_names_stay(cached, monkeypatch) -> None:
+def test_temps_of_dead_processes_are_removed_and_foreign_names_kept(cached, monkeypatch) -> None:
     path, fd = cached
     (path / os.fsdecode(durable.TEMP_PREFIX + b"999999999.x")).write_bytes(b"left")
     (path / "README").write_bytes(bytes(2000))

@@ -1,4 +1,4 @@
-"""References to servers: http on this machine, object stores in memory, and what goes wrong with them."""
+"""References to servers: http on this machine, object stores in memory, and their failures."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ QUICK = Timeouts(connect=2, read=0.3, answer=2, transfer=20, rate_after=10, retr
 
 @dataclass
 class Item:
-    """What the server has at a path, and how it behaves there."""
+    """The server's object at a path, and how it behaves there."""
 
     data: bytes = b"data"
     etag: str | None = '"one"'
     status: int = 200
-    body: bytes = b""  # of an answer that is no 200
+    body: bytes = b""  # of an answer other than 200
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda method: None
-    ends: list[int] = field(default_factory=list)  # each answer to a GET breaks off after so many bytes
+    ends: list[int] = field(default_factory=list)  # each answer to a GET ends after so many bytes
     pause: float = 0  # after each KiB
     length: bool = True
     no_head: int = 0
@@ -60,7 +60,7 @@ def until(event: threading.Event, seconds: float = 10) -> Callable[[str], None]:
 
 
 class Web(LocalServer):
-    """A server on 127.0.0.1 that notes what it is asked."""
+    """A server on 127.0.0.1 that records the requests."""
 
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
@@ -119,7 +119,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory of the cache, and one for what is not kept; neither may hold anything else at the end."""
+    """The directory of the cache; checks that neither it nor the temporary one has other files at the end."""
     path, other = tmp_path / "cache", tmp_path / "tmp"
     path.mkdir(mode=0o700)
     other.mkdir()
@@ -172,7 +172,7 @@ def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
     ("etag", "checksum"),
     [('"one"', b"etag:one"), ('W/"one"', b"etag:W/one"), ("bare", b"etag:bare"), ('""', b""), (None, b"")],
 )
-def test_a_look_tells_size_and_etag(web: Web, remote: Resolver, etag: str | None, checksum: bytes) -> None:
+def test_a_listing_has_size_and_etag(web: Web, remote: Resolver, etag: str | None, checksum: bytes) -> None:
     uri = web.put("/dir/a%20b.bin", Item(etag=etag)) + "?token=1"
     assert remote.list_objects(uri) == [(b"a b.bin", uri, 4, checksum)]
     assert remote.list_objects(uri, checksum=False) == [(b"a b.bin", uri, 4, b"")]
@@ -188,11 +188,11 @@ def test_an_object_is_fetched_once_and_kept(web: Web, remote: Resolver, cache: P
         assert read(remote, uri, len(data), b"etag:one") == data
     assert web.log == ["HEAD /a", "GET /a"]
     assert [path.stat().st_size for path in cache.iterdir()] == [len(data)]
-    # Also by the next process, and without the server.
+    # Also in the next process, and without the server.
     web.items.clear()
     with opened(cache) as again:
         assert read(again, uri, len(data), b"etag:one") == data
-    # A cut or wrong copy is fetched again.
+    # A truncated or wrong copy is fetched again.
     [copy] = cache.iterdir()
     os.truncate(copy, 5)
     web.put("/a", Item(data))
@@ -237,7 +237,7 @@ def test_an_object_that_changed(web: Web, remote: Resolver) -> None:
         remote.verify(uri, 4, b"etag:one")
 
 
-def test_verify_asks_the_server_and_fetches_nothing(web: Web, remote: Resolver) -> None:
+def test_verify_fetches_no_bytes(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item())
     read(remote, uri, 4, b"etag:one")
     remote.verify(uri, 4, b"etag:one")
@@ -246,12 +246,10 @@ def test_verify_asks_the_server_and_fetches_nothing(web: Web, remote: Resolver) 
     assert web.log == ["HEAD /a", "GET /a", "HEAD /a", "HEAD /a", "HEAD /a"]
     web.items.clear()
     with pytest.raises(Unreachable, match="no such object"):
-        remote.verify(uri, 4, b"etag:one")  # though it is in the cache
+        remote.verify(uri, 4, b"etag:one")  # although it is in the cache
 
 
-def test_an_object_that_changes_between_question_and_transfer(
-    web: Web, remote: Resolver, cache: Path
-) -> None:
+def test_an_object_that_changes_between_head_and_get(web: Web, remote: Resolver, cache: Path) -> None:
     item = Item()
 
     def change(method: str) -> None:
@@ -264,14 +262,14 @@ def test_an_object_that_changes_between_question_and_transfer(
     assert list(cache.iterdir()) == []
 
 
-def test_a_transfer_that_breaks_off_is_begun_again(web: Web, remote: Resolver, cache: Path) -> None:
+def test_a_broken_transfer_is_repeated(web: Web, remote: Resolver, cache: Path) -> None:
     data = os.urandom(300_000)
     uri = web.put("/a", Item(data, ends=[100_000]))
     assert read(remote, uri, len(data), b"etag:one") == data
     assert web.asked("GET") >= 2
 
 
-def test_a_transfer_that_always_breaks_off_is_given_up(web: Web, remote: Resolver, cache: Path) -> None:
+def test_a_transfer_is_repeated_a_bounded_number_of_times(web: Web, remote: Resolver, cache: Path) -> None:
     uri = web.put("/a", Item(bytes(300_000), ends=[100_000] * 100))
     with pytest.raises(Unreachable, match="broke off"):
         remote.open(uri, 300_000, b"etag:one")
@@ -279,7 +277,7 @@ def test_a_transfer_that_always_breaks_off_is_given_up(web: Web, remote: Resolve
     assert list(cache.iterdir()) == []
 
 
-def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Resolver) -> None:
+def test_a_server_that_stops_sending_times_out(web: Web, remote: Resolver) -> None:
     end = threading.Event()
     silent = web.put("/silent", Item(before=until(end)))
     amid = web.put("/amid", Item(bytes(3000), pause=1.0))
@@ -294,7 +292,7 @@ def test_a_server_that_falls_silent_is_given_up(web: Web, remote: Resolver) -> N
     assert time.monotonic() - started < 8
 
 
-def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
+def test_a_server_that_sends_slowly_times_out(web: Web, cache: Path) -> None:
     uri = web.put("/a", Item(bytes(100_000), pause=0.02))
     timeouts = Timeouts(read=5, rate_after=0.1, min_rate=1_000_000, retries=0)
     with opened(cache, timeouts=timeouts) as remote, pytest.raises(Unreachable, match="too slowly"):
@@ -315,7 +313,7 @@ def test_a_server_that_trickles_is_given_up(web: Web, cache: Path) -> None:
         (Item(length=False), "does not report its size"),
     ],
 )
-def test_what_a_server_refuses(web: Web, remote: Resolver, item: Item, why: str) -> None:
+def test_refusals_of_a_server(web: Web, remote: Resolver, item: Item, why: str) -> None:
     uri = web.put("/a", item) + "?sig=SECRET"
     for action in (remote.list_objects, lambda uri: remote.open(uri, 4, b"etag:one")):
         with pytest.raises(Unreachable, match=why) as failed:
@@ -355,14 +353,14 @@ def test_redirects_are_followed_to_http(web: Web, remote: Resolver) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 405, 501])
-def test_servers_that_know_no_head(web: Web, remote: Resolver, status: int) -> None:
+def test_servers_without_head(web: Web, remote: Resolver, status: int) -> None:
     uri = web.put("/a", Item(no_head=status))
     assert remote.list_objects(uri) == [(b"a", uri, 4, b"etag:one")]
     assert read(remote, uri, 4, b"etag:one") == b"data"
     remote.verify(uri, 4, b"etag:one")
 
 
-def test_who_asks_with_a_password(web: Web, remote: Resolver) -> None:
+def test_an_address_with_a_password(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item()).replace("//", "//me:pw@")
     assert read(remote, uri, 4, b"etag:one") == b"data"
     with pytest.raises(Changed) as changed:
@@ -370,7 +368,7 @@ def test_who_asks_with_a_password(web: Web, remote: Resolver) -> None:
     assert "pw" not in str(changed.value)
 
 
-def test_an_object_beyond_the_limit_is_read_and_not_kept(web: Web, cache: Path) -> None:
+def test_an_object_above_the_limit_is_read_and_not_kept(web: Web, cache: Path) -> None:
     small, large = web.put("/small", Item(bytes(80))), web.put("/large", Item(bytes(101)))
     with opened(cache, limit=100) as remote:
         assert read(remote, small, 80, b"etag:one") == bytes(80)
@@ -393,7 +391,7 @@ def test_the_cache_is_bounded(web: Web, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["kept", "too large", "no cache"])
-def test_one_transfer_serves_all_who_open_at_once(web: Web, cache: Path, kind: str) -> None:
+def test_objects_opened_at_once_share_one_transfer(web: Web, cache: Path, kind: str) -> None:
     go = threading.Event()
     data = os.urandom(200_000)
     uri = web.put("/a", Item(data, before=until(go)))
@@ -406,7 +404,7 @@ def test_one_transfer_serves_all_who_open_at_once(web: Web, cache: Path, kind: s
         assert len(list(cache.iterdir())) == (kind == "kept")
 
 
-def test_one_failure_is_that_of_all_who_open_at_once(web: Web, remote: Resolver) -> None:
+def test_objects_opened_at_once_share_one_failure(web: Web, remote: Resolver) -> None:
     go = threading.Event()
     uri = web.put("/a", Item(status=404, before=until(go, 0.2)))
     results = together(remote._fetching, 8, lambda: remote.open(uri, 4, b"etag:one"), go.set)
@@ -427,7 +425,7 @@ def test_different_objects_do_not_wait_for_each_other(web: Web, cache: Path) -> 
         waiting.join(10)
 
 
-def test_a_full_disk_is_said(web: Web, remote: Resolver, cache: Path, monkeypatch) -> None:
+def test_a_full_disk_is_reported(web: Web, remote: Resolver, cache: Path, monkeypatch) -> None:
     def full(fd: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -478,13 +476,13 @@ def test_one_object(stored: Resolver, store: Any, scheme: str) -> None:
     obstore.put(store, "dir/a 100%25?.bin", b"DATA!")
     with pytest.raises(Changed):
         stored.verify(uri, 4, found.checksum)
-    assert read(stored, uri, 4, found.checksum) == b"data"  # the cache has the recorded ones
+    assert read(stored, uri, 4, found.checksum) == b"data"  # from the cache
     obstore.delete(store, "dir/a 100%25?.bin")
     with pytest.raises(Unreachable, match="no such object"):
         stored.verify(uri, 4, found.checksum)
 
 
-def test_a_prefix_is_all_objects_below_it(stored: Resolver, store: Any) -> None:
+def test_a_prefix_gives_all_objects_below_it(stored: Resolver, store: Any) -> None:
     keys = ["set/b", "set/a/z", "set/a-", "set/\u00e4", "set/sub/deep/x", "set2/no", "sett", "other"]
     for key in keys:
         obstore.put(store, key, key.encode())
@@ -504,7 +502,7 @@ def test_a_prefix_is_all_objects_below_it(stored: Resolver, store: Any) -> None:
             stored.list_objects(uri)
 
 
-def test_an_object_comes_before_the_prefix_of_its_name() -> None:
+def test_an_object_precedes_the_prefix_of_its_name() -> None:
     store = MemoryStore()
     obstore.put(store, "k", b"data")
     obstore.put(store, "k/z", b"more")
@@ -513,7 +511,7 @@ def test_an_object_comes_before_the_prefix_of_its_name() -> None:
         assert [item.name for item in remote.list_objects("gs://bucket/k/")] == [b"z"]
 
 
-def test_empty_objects_in_the_place_of_directories_are_left_out() -> None:
+def test_empty_objects_that_mark_directories_are_left_out() -> None:
     store = MemoryStore()
     for key, data in {"top": b"", "top/sub": b"", "top/sub/a": b"data", "top/empty": b""}.items():
         obstore.put(store, key, data)
@@ -542,7 +540,7 @@ def test_too_many_objects_are_refused_while_they_are_listed(monkeypatch) -> None
         assert len(remote.list_objects("s3://bucket/set/", max_objects=25)) == 25
 
 
-def test_stores_are_kept_by_bucket(cache: Path) -> None:
+def test_stores_stay_open_by_bucket(cache: Path) -> None:
     store = MemoryStore()
     obstore.put(store, "k", b"data")
     stores = Injected({"bucket": store})
@@ -550,11 +548,11 @@ def test_stores_are_kept_by_bucket(cache: Path) -> None:
         for _ in range(3):
             [found] = remote.list_objects("s3://bucket/k")
             read(remote, found.uri, 4, b"")
-    assert stores.made == [("s3", "bucket")] * 2  # one for questions, one for transfers
+    assert stores.made == [("s3", "bucket")] * 2  # one for HEAD, one for transfers
 
 
 class S3(Web):
-    """Speaks as much S3 as it takes: versions by query, and a list."""
+    """Implements the necessary part of S3: versions by query, and listings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -608,7 +606,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     server.close()
 
 
-def test_a_recorded_version_is_read_though_a_newer_one_came(s3: S3, remote: Resolver, cache: Path) -> None:
+def test_a_recorded_version_is_read_after_a_newer_one(s3: S3, remote: Resolver, cache: Path) -> None:
     s3.versions["dir/a%20b \u00e4"] = [("v1", b"data")]
     uri = "s3://bucket/dir/a%20b \u00e4"
     assert remote.list_objects(uri) == [("a%20b \u00e4".encode(), uri, 4, b"version:v1")]
@@ -624,12 +622,12 @@ def test_a_recorded_version_is_read_though_a_newer_one_came(s3: S3, remote: Reso
     assert len(list(cache.iterdir())) == 3
 
 
-def test_a_bucket_without_versions_gives_etags(s3: S3, remote: Resolver) -> None:
+def test_a_bucket_without_versions_has_etags(s3: S3, remote: Resolver) -> None:
     s3.versions["a"] = [("null", b"data")]
     assert remote.list_objects("s3://bucket/a") == [(b"a", "s3://bucket/a", 4, b"etag:tag-null")]
 
 
-def test_a_list_gives_etags_and_leaves_markers_out(s3: S3, remote: Resolver) -> None:
+def test_a_listing_has_etags_and_omits_markers(s3: S3, remote: Resolver) -> None:
     for key in ("set/", "set/sub/", "set/sub/a&b", "set/x"):
         s3.versions[key] = [("v1", b"" if key.endswith("/") else key.encode())]
     found = remote.list_objects("s3://bucket/set")
@@ -640,13 +638,13 @@ def test_a_list_gives_etags_and_leaves_markers_out(s3: S3, remote: Resolver) -> 
     assert read(remote, found[0].uri, found[0].size, found[0].checksum) == b"set/sub/a&b"
 
 
-def test_keys_that_no_tree_can_hold(s3: S3, remote: Resolver) -> None:
+def test_keys_that_cannot_be_in_a_tree(s3: S3, remote: Resolver) -> None:
     s3.versions["set/../../etc/passwd"] = [("v1", b"data")]
     with pytest.raises((Unreachable, InvalidCommand)):
         remote.list_objects("s3://bucket/set/")
 
 
-def test_credentials_are_in_no_text(s3: S3, remote: Resolver, monkeypatch) -> None:
+def test_errors_do_not_contain_credentials(s3: S3, remote: Resolver, monkeypatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="connection refused") as failed:
         remote.list_objects("s3://bucket/a")
@@ -662,7 +660,7 @@ def test_azure_without_an_account_says_what_is_missing(remote: Resolver, monkeyp
         remote.list_objects("az://container/a")
 
 
-def test_missing_credentials_are_called_so() -> None:
+def test_missing_credentials_are_named() -> None:
     text = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token: status code: 403"
     with (
         pytest.raises(Unreachable, match="no credentials"),
@@ -671,7 +669,7 @@ def test_missing_credentials_are_called_so() -> None:
         raise obstore.exceptions.GenericError(text)
 
 
-def test_an_unknown_failure_shows_names_of_kinds_only() -> None:
+def test_an_unknown_failure_shows_only_names_of_variants() -> None:
     text = 'Generic error: hunter2 is bad\n\nDebug source:\nGeneric {\n source: BadKey {\n key: "hunter2" } }'
     with (
         pytest.raises(Unreachable, match=r"failed \(BadKey\)") as failed,
@@ -684,7 +682,7 @@ def test_an_unknown_failure_shows_names_of_kinds_only() -> None:
 # ---- without obstore --------------------------------------------------------------------------------------
 
 
-def test_without_obstore_the_cache_still_serves(web: Web, remote: Resolver, monkeypatch) -> None:
+def test_without_obstore_cached_objects_are_read(web: Web, remote: Resolver, monkeypatch) -> None:
     uri = web.put("/a", Item())
     assert read(remote, uri, 4, b"etag:one") == b"data"
     monkeypatch.setitem(sys.modules, "obstore", None)

@@ -1,4 +1,4 @@
-"""References to S3, with a server of it: credentials, endpoints, and which keys there are."""
+"""References to S3, with a server: credentials, endpoints, and keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of whoever runs the tests; credentials in a file, and no endpoint."""
+    """An environment without the user's settings: credentials in a file, and no endpoint."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -61,7 +61,7 @@ def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
 @pytest.mark.parametrize(
     "variable", ["AWS_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
 )
-def test_an_endpoint_that_is_named_may_be_http(
+def test_a_configured_endpoint_may_be_http(
     variable: str, server: S3Server, bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.put(bucket, "a")
@@ -98,7 +98,7 @@ def test_credentials_are_found(
     remote.close()
 
 
-def test_credentials_that_come_later_are_found(
+def test_credentials_added_later_are_found(
     server: S3Server, bucket: str, remote: Resolver, tmp_path: Path
 ) -> None:
     server.put(bucket, "a")
@@ -111,7 +111,7 @@ def test_credentials_that_come_later_are_found(
     assert remote.list_objects(f"s3://{bucket}/a")
 
 
-def test_a_profile_that_is_nowhere(bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_profile(bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(Unreachable, match="has the profile that AWS_PROFILE names"):
         remote.list_objects(f"s3://{bucket}/a")
@@ -138,7 +138,7 @@ def test_servers_that_cannot_be_reached(
 
 
 def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Resolver) -> None:
-    """Their names in a tree have none; what is asked for is the key as it is."""
+    """Their names in a tree have none; the request has the key as it is."""
     for key in ("odd//b", "/top", "odd//deep///c"):
         server.put(bucket, key, key.encode())
     [one] = remote.list_objects(f"s3://{bucket}/odd//b")
@@ -164,7 +164,7 @@ def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Resol
 
 
 @pytest.mark.parametrize("key", ["set/../up", "set/./here", "set/end//"])
-def test_a_key_that_no_tree_can_hold_is_named(
+def test_a_key_that_cannot_be_in_a_tree_is_named(
     key: str, server: S3Server, bucket: str, remote: Resolver
 ) -> None:
     server.put(bucket, key)
@@ -182,7 +182,7 @@ def test_odd_characters(server: S3Server, bucket: str, remote: Resolver) -> None
     found = remote.list_objects(f"s3://{bucket}/")
     assert {item.name.decode() for item in found} == set(keys)
     for item in found:
-        if "\n" not in item.uri:  # no URI may hold one
+        if "\n" not in item.uri:  # which no URI may contain
             assert read(remote, item.uri, item.size, item.checksum) == item.name
             assert remote.list_objects(item.uri)[0][1:] == item[1:]
 
@@ -194,7 +194,7 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
     assert [item.name for item in found] == [b"part-1", b"part-2/x"]
     assert [item.uri for item in found] == [f"s3://{bucket}/dir/part-1", f"s3://{bucket}/dir/part-2/x"]
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/part")] == [b"party"]
-    # What is below a directory of that name comes first, and is all.
+    # If there is a directory of that name, only what is below it is listed.
     server.put(bucket, "dir/part/y")
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/dir/part")] == [b"y"]
     for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
@@ -204,7 +204,7 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
             remote.list_objects(uri)
 
 
-def test_more_than_a_page(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_a_listing_of_several_pages(server: S3Server, bucket: str, remote: Resolver) -> None:
     for number in range(1005):
         server.put(bucket, f"many/{number:04}", b"")
     assert len(remote.list_objects(f"s3://{bucket}/many")) == 1005
@@ -236,7 +236,7 @@ def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
             remote.list_objects(uri)
 
 
-def test_what_changed_is_told(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_a_changed_object_is_reported(server: S3Server, bucket: str, remote: Resolver) -> None:
     server.put(bucket, "big", os.urandom(5_000_000))
     [found] = remote.list_objects(f"s3://{bucket}/big")
     assert len(read(remote, found.uri, found.size, found.checksum)) == 5_000_000
@@ -250,6 +250,6 @@ def test_what_changed_is_told(server: S3Server, bucket: str, remote: Resolver) -
         remote.open(found.uri, found.size, found.checksum)
 
 
-def test_a_bucket_that_is_not_there(bucket: str, remote: Resolver) -> None:
+def test_a_missing_bucket(bucket: str, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be fetched: there is no such bucket"):
         remote.list_objects("s3://no-such-bucket/a")

@@ -1,4 +1,4 @@
-"""Which blobs are verified before they are read, and that each is once."""
+"""Which blobs are verified before they are read, each of them once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_sound_blob_is_verified_once(algorithm: Algorithm, fd: int) -> None:
     assert not verified.needs_check(blob, fd)
 
 
-def test_what_was_read_is_as_good_as_the_file(algorithm: Algorithm, fd: int) -> None:
+def test_bytes_that_were_read_are_verified_without_the_file(algorithm: Algorithm, fd: int) -> None:
     verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     with pytest.raises(Damaged):
         verified.check(blob, fd, memoryview(b"dato"))
@@ -53,7 +53,7 @@ def test_what_was_read_is_as_good_as_the_file(algorithm: Algorithm, fd: int) -> 
     assert not verified.needs_check(blob, fd)
 
 
-def test_a_damaged_blob_is_never_taken_for_sound(algorithm: Algorithm, fd: int) -> None:
+def test_a_damaged_blob_is_refused_each_time(algorithm: Algorithm, fd: int) -> None:
     verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"other")
     for _ in range(2):
         with pytest.raises(Damaged):
@@ -61,7 +61,7 @@ def test_a_damaged_blob_is_never_taken_for_sound(algorithm: Algorithm, fd: int) 
         assert verified.needs_check(blob, fd)
 
 
-def test_a_blob_that_was_changed_is_verified_again(algorithm: Algorithm, fd: int, path: Path) -> None:
+def test_a_changed_blob_is_verified_again(algorithm: Algorithm, fd: int, path: Path) -> None:
     verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     verified.check(blob, fd)
     path.write_bytes(b"dat0")
@@ -71,7 +71,7 @@ def test_a_blob_that_was_changed_is_verified_again(algorithm: Algorithm, fd: int
         verified.check(blob, fd)
 
 
-def test_large_and_empty_ones_are_not_wanted(algorithm: Algorithm, fd: int, path: Path) -> None:
+def test_large_and_empty_blobs_need_no_check(algorithm: Algorithm, fd: int, path: Path) -> None:
     verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     os.truncate(path, LARGEST)
     assert verified.needs_check(blob, fd)
