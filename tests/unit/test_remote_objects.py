@@ -10,13 +10,11 @@ import sys
 import tempfile
 import threading
 import time
-import xml.sax.saxutils
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import obstore
 import obstore.exceptions
@@ -549,107 +547,6 @@ def test_stores_stay_open_by_bucket(cache: Path) -> None:
             [found] = remote.list_objects("s3://bucket/k")
             read(remote, found.uri, 4, b"")
     assert stores.made == [("s3", "bucket")] * 2  # one for HEAD, one for transfers
-
-
-class S3(Web):
-    """Implements the necessary part of S3: versions by query, and listings."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.versions: dict[str, list[tuple[str, bytes]]] = {}
-
-    def answer(self, request: BaseHTTPRequestHandler, method: str) -> None:
-        self.log.append(f"{method} {request.path}")
-        url = urlsplit(request.path)
-        key, query = unquote(url.path).removeprefix("/bucket").lstrip("/"), parse_qs(url.query)
-        headers = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
-        if "list-type" in query:
-            rows = "".join(
-                f"<Contents><Key>{xml.sax.saxutils.escape(name)}</Key><Size>{len(versions[-1][1])}</Size>"
-                f"<LastModified>2015-10-21T07:28:00.000Z</LastModified>"
-                f"<ETag>&quot;tag-{versions[-1][0]}&quot;</ETag></Contents>"
-                for name, versions in sorted(self.versions.items())
-                if name.startswith(query.get("prefix", [""])[0])
-            )
-            data = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode()
-        else:
-            wanted = query.get("versionId")
-            found = [v for v in self.versions.get(key, ()) if not wanted or v[0] == wanted[0]]
-            if not found:
-                request.send_response(404)
-                request.send_header("Content-Length", "0")
-                request.end_headers()
-                return
-            version, data = found[-1]
-            headers |= {"ETag": f'"tag-{version}"', "x-amz-version-id": version}
-        request.send_response(200)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        if method == "GET":
-            request.wfile.write(data)
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    server = S3()
-    for name, value in {
-        "AWS_ENDPOINT": server.base,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "KEYID",
-        "AWS_SECRET_ACCESS_KEY": "SECRET",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
-
-
-def test_a_recorded_version_is_read_after_a_newer_one(s3: S3, remote: Resolver, cache: Path) -> None:
-    s3.versions["dir/a%20b \u00e4"] = [("v1", b"data")]
-    uri = "s3://bucket/dir/a%20b \u00e4"
-    assert remote.list_objects(uri) == [("a%20b \u00e4".encode(), uri, 4, b"version:v1")]
-    s3.versions["dir/a%20b \u00e4"].append(("v2", b"newer"))
-    assert read(remote, uri, 4, b"version:v1") == b"data"
-    remote.verify(uri, 4, b"version:v1")
-    assert read(remote, uri, 5, b"version:v2") == b"newer"
-    assert read(remote, uri, 5, b"etag:tag-v2") == b"newer"
-    with pytest.raises(Changed):
-        remote.verify(uri, 4, b"etag:tag-v1")
-    with pytest.raises(Unreachable, match="no such object"):
-        remote.verify(uri, 4, b"version:v0")
-    assert len(list(cache.iterdir())) == 3
-
-
-def test_a_bucket_without_versions_has_etags(s3: S3, remote: Resolver) -> None:
-    s3.versions["a"] = [("null", b"data")]
-    assert remote.list_objects("s3://bucket/a") == [(b"a", "s3://bucket/a", 4, b"etag:tag-null")]
-
-
-def test_a_listing_has_etags_and_omits_markers(s3: S3, remote: Resolver) -> None:
-    for key in ("set/", "set/sub/", "set/sub/a&b", "set/x"):
-        s3.versions[key] = [("v1", b"" if key.endswith("/") else key.encode())]
-    found = remote.list_objects("s3://bucket/set")
-    assert [(item.name, item.checksum) for item in found] == [
-        (b"sub/a&b", b"etag:tag-v1"),
-        (b"x", b"etag:tag-v1"),
-    ]
-    assert read(remote, found[0].uri, found[0].size, found[0].checksum) == b"set/sub/a&b"
-
-
-def test_keys_that_cannot_be_in_a_tree(s3: S3, remote: Resolver) -> None:
-    s3.versions["set/../../etc/passwd"] = [("v1", b"data")]
-    with pytest.raises((Unreachable, InvalidCommand)):
-        remote.list_objects("s3://bucket/set/")
-
-
-def test_errors_do_not_contain_credentials(s3: S3, remote: Resolver, monkeypatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(Unreachable, match="connection refused") as failed:
-        remote.list_objects("s3://bucket/a")
-    assert "SECRET" not in repr(failed.value)
-    assert "KEYID" not in repr(failed.value)
 
 
 def test_azure_without_an_account_says_what_is_missing(remote: Resolver, monkeypatch) -> None:

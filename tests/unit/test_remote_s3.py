@@ -12,6 +12,7 @@ import pytest
 from artfs.errors import Changed, InvalidCommand, Unreachable
 from artfs.model.digest import Algorithm
 from artfs.references import Resolver, Timeouts
+from artfs.references.remote_store import ObjectInfo
 from tests.s3_server import S3Server, environment, s3_server
 
 _numbers = itertools.count(1)
@@ -128,10 +129,16 @@ def test_a_missing_profile(bucket: str, remote: Resolver, monkeypatch: pytest.Mo
 def test_servers_that_cannot_be_reached(
     endpoint: str, why: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_S3_ENDPOINT_URL", endpoint)
+    for name, value in {
+        "S3_ENDPOINT_URL": endpoint,
+        "ACCESS_KEY_ID": "KEYID",
+        "SECRET_ACCESS_KEY": "SECRET",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
     with pytest.raises(Unreachable, match=f"s3://bucket/some/key can't be fetched: .*{why}") as failed:
         remote.list_objects("s3://bucket/some/key")
     assert type(failed.value) is Unreachable
+    assert not any(secret in repr(failed.value) for secret in ("KEYID", "SECRET"))
 
 
 # ---- keys -------------------------------------------------------------------------------------------------
@@ -196,6 +203,8 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/part")] == [b"party"]
     # If there is a directory of that name, only what is below it is listed.
     server.put(bucket, "dir/part/y")
+    for marker in ("dir/part/", "dir/part/sub/"):
+        server.put(bucket, marker, b"")
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/dir/part")] == [b"y"]
     for uri in (f"s3://{bucket}/dir/part-/", f"s3://{bucket}/dir/x"):
         with pytest.raises(
@@ -219,7 +228,11 @@ def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
     assert old == (b"a", f"s3://{bucket}/dir/a?versionId={first}", 3, b"version:" + first.encode())
     [new] = remote.list_objects(f"s3://{bucket}/dir/a")
     assert (new.uri, new.checksum) == (f"s3://{bucket}/dir/a", b"version:" + second.encode())
+    etag = server.client.head_object(Bucket=bucket, Key="dir/a")["ETag"].strip('"').encode()
+    assert read(remote, new.uri, 6, b"etag:" + etag) == b"second"
     server.put(bucket, "dir/a", b"latest")
+    with pytest.raises(Changed):
+        remote.verify(new.uri, 6, b"etag:" + etag)
     server.client.delete_object(Bucket=bucket, Key="dir/a")
     for item, data in ((old, b"one"), (new, b"second")):
         assert read(remote, item.uri, item.size, item.checksum) == data
@@ -231,9 +244,15 @@ def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="dir/a") as failed:
         remote.list_objects(f"s3://{bucket}/dir/a?versionId=none")
     assert type(failed.value) is Unreachable
+    with pytest.raises(Unreachable, match="no such"):
+        remote.verify(new.uri, 6, b"version:none")
     for uri in (f"s3://{bucket}/?versionId=x", f"s3://{bucket}/dir/?versionId=x"):
         with pytest.raises(InvalidCommand, match="names a version, but no object"):
             remote.list_objects(uri)
+
+
+def test_an_object_from_before_the_versions_of_its_bucket_has_an_etag() -> None:
+    assert ObjectInfo.of(4, '"tag"', "null").checksum == b"etag:tag"
 
 
 def test_a_changed_object_is_reported(server: S3Server, bucket: str, remote: Resolver) -> None:
