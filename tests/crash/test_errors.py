@@ -115,7 +115,6 @@ def check_after(case: Case, scenario: Scenario, told: Told, at: str, *, again: b
     if committed or state != told.new:
         scenario.act(case)
         assert case.state() == told.new, at
-    case.check_sound()
     for name in state.pending if state == told.new else told.new.pending:
         leave_all(case, name)
     case.finish_all()
