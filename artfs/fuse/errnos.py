@@ -1,4 +1,4 @@
-"""The one table from artfs's exceptions to errnos (``spec`` section 3). Pure; any thread may ask."""
+"""The one table from artfs's exceptions to errnos. Pure; any thread may ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 from artfs import errors
 from artfs.vfs.node import NoSuchAttribute
 
-#: The nearest class in an exception's order of bases decides.
+#: The first class in an exception's method resolution order that is here decides.
 ERRNOS: dict[type[BaseException], int] = {
     errors.ArtfsError: errno.EIO,
     errors.InvalidName: errno.EINVAL,
@@ -34,7 +34,7 @@ ERRNOS: dict[type[BaseException], int] = {
 
 
 def errno_of(error: BaseException) -> int | None:
-    """Returns the errno that answers a request; None for an exception that nobody meant to raise."""
+    """Returns the errno that answers a request; None for an unexpected exception."""
     for kind in type(error).__mro__:
         if kind in ERRNOS:
             return ERRNOS[kind]

@@ -1,4 +1,4 @@
-"""The nodes that the kernel knows by number, and how often it was told each.
+"""The nodes that the kernel knows by number, and how many lookups of each it has counted.
 
 Sealed nodes are not in it: their numbers say where they are. Event loop's thread only.
 """
@@ -21,20 +21,20 @@ class InodeTable:
         return len(self._known)
 
     def node(self, ino: int) -> Node:
-        """Returns a node. Raises ESTALE for a number that the kernel was told to forget."""
+        """Returns a node. Raises ESTALE for a number that the kernel has forgotten."""
         known = self._known.get(ino)
         if known is not None:
             node: Node = known[0]  # type: ignore[assignment]
             now = node.current()
             if now is not node:
-                known[0] = now  # held from here on: what it learns must not be lost
+                known[0] = now  # kept from here on, with what it learns
             return now
         if ino & SEALED:
             return self._view.sealed_node(ino)
-        raise OSError(errno.ESTALE, "the node is not known any more")
+        raise OSError(errno.ESTALE, "the node is unknown")
 
     def remember(self, node: Node) -> None:
-        """Counts that the kernel is told of a node once more."""
+        """Counts a lookup of a node."""
         ino = node.ino
         if ino & SEALED:
             return
@@ -42,7 +42,7 @@ class InodeTable:
         if known is None:
             self._known[ino] = [node, 1]
         else:
-            known[0] = node  # made anew under the same number: the younger one is right
+            known[0] = node  # made again with the same number: the new one is right
             known[1] += 1  # type: ignore[operator]
 
     def forget(self, numbers: Iterable[tuple[int, int]]) -> None:

@@ -1,19 +1,19 @@
-"""What pyfuse3 believes to be trio: the same, with a quicker way from one request to the next.
+"""What pyfuse3 uses as trio: the same interface, with a faster way from one request to the next.
 
 Owns how the mount waits for requests. Knows nothing of what the requests are. Everything here runs on the
 loop's thread.
 
 pyfuse3 waits for each request by a lock, a checkpoint and epoll, which cost two rounds of trio's scheduler
 and a sleep of the CPU. Here a task that has answered a request without blocking looks for the next one at
-once: for a short window by poll(2) without a timeout, which lets other threads have the GIL, and only then in
-trio. Two to four times as many requests a second pass this way when client and daemon sit on two CPUs.
+once: for a short window by poll(2) without a timeout, which releases the GIL to other threads, and only then
+in trio. This answers two to four times as many requests a second when client and daemon run on two CPUs.
 Bounds:
 
-- The window opens after a request, closes after ``SPIN`` seconds, and shrinks to nothing when requests come
-  less often than that, so an idle or slow mount costs no CPU.
-- The task yields to trio every ``SLICE`` seconds, so timers, signals and background tasks are served while
-  requests come without end. While other requests wait for threads it does so more often, also within the
-  window, so that they hear of their results.
+- The window opens after a request, closes after ``SPIN`` seconds, and shrinks to nothing when requests are
+  less frequent than that, so an idle or slow mount costs no CPU.
+- The task yields to trio every ``SLICE`` seconds, so timers, signals and background tasks run during an
+  endless stream of requests. While other requests wait for threads it yields more often, also within the
+  window, so that they get their results.
 
 pyfuse3 looks its module attribute ``trio`` up at each use, and ``pyfuse3.asyncio`` replaces it in the same
 way.
@@ -60,7 +60,7 @@ class QuickTrio:
         self._closing = False
         self._window = SPIN
         self._yielded_at = 0.0
-        # Tasks that are with a request are those that live and have no turn nor wait for one.
+        # Tasks that have neither the turn nor wait for it work on a request.
         self._living = 0
         self._turning = 0
 
@@ -80,7 +80,7 @@ class QuickTrio:
         """Returns when a request can be read; the caller has the turn.
 
         Raises:
-            trio.ClosedResourceError: the loop shall end.
+            trio.ClosedResourceError: the loop ends.
         """
         if fd != self._polled_fd:
             if self._polled_fd >= 0:
@@ -118,10 +118,10 @@ class QuickTrio:
 
 
 class _Turn:
-    """The lock around the device: first come, first served would cost a switch of tasks for each request.
+    """The lock of the device. A fair lock would cost a switch of tasks for each request.
 
-    The task that leaves wakes a waiting one but may come back before that one runs; then it is the waiting
-    one that goes on waiting. It has its turn as soon as the first task blocks.
+    The task that leaves wakes a waiting one, but may enter again before that one runs, which then goes on
+    waiting. It has its turn as soon as the first task blocks.
     """
 
     def __init__(self, loop: QuickTrio) -> None:
@@ -147,7 +147,7 @@ class _Turn:
 
 
 class _Nursery:
-    """A nursery whose tasks outlive a request that went away before it was read (EAGAIN)."""
+    """A nursery whose tasks survive a request that was taken back before it was read (EAGAIN)."""
 
     def __init__(self, loop: QuickTrio, nursery: trio.Nursery) -> None:
         self._loop, self._nursery = loop, nursery

@@ -46,8 +46,9 @@ from artfs.vfs.view import View
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
 _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
-_DOTS = 2  # "." and ".." come before what the listing counts
+_DOTS = 2  # "." and "..", which offsets of a listing don't count
 
 
 def _answering(operation: F) -> F:
@@ -84,7 +85,7 @@ class Operations(pyfuse3.Operations):
         self._view, self._notifier = view, notifier
         root = VolumeRoot(view)
         self._nodes = InodeTable(view, root)
-        # Each with who opened it; a listing with the number under which it was opened, and the node.
+        # Each with its opener; a listing with the number by which it was opened, and the node.
         self._handles: dict[int, tuple[Handle, Caller]] = {}
         self._listings: dict[int, tuple[Listing, Caller, int, Node]] = {}
         self._numbers = itertools.count(1)
@@ -96,14 +97,14 @@ class Operations(pyfuse3.Operations):
         self._cached_read = CachedReads().read
 
     def _caller_of(self, arguments: Sequence[Any]) -> Caller:
-        """Returns whose request it is: a context is its last argument, or a handle its first."""
+        """Returns the caller of a request, which has a context last, or a handle first."""
         if isinstance(arguments[-1], RequestContext):
             return _caller(arguments[-1])
         fh = arguments[0]
         return (self._handles.get(fh) or self._listings[fh])[1]
 
     def stacktrace(self) -> None:
-        """Anyone may pull this hook of pyfuse3 (setxattr of fuse_stacktrace): it tells nobody anything."""
+        """Does nothing: any user may call this hook of pyfuse3 (setxattr of fuse_stacktrace)."""
 
     # -- nodes
 
@@ -113,10 +114,10 @@ class Operations(pyfuse3.Operations):
         if len(name) > MAX_NAME:
             raise FUSEError(errno.ENAMETOOLONG)
         if name in (b".", b".."):
-            return self._told(parent if name == b"." else self._above(parent))
+            return self._introduce(parent if name == b"." else self._above(parent))
         node = parent.lookup(name)
         if node is not None:
-            return self._told(node, fleeting=parent.ino != parent_inode)
+            return self._introduce(node, cached=parent.ino == parent_inode)
         if not parent.absent_timeout or parent.ino != parent_inode:
             raise FUSEError(errno.ENOENT)
         absent = EntryAttributes()
@@ -128,31 +129,32 @@ class Operations(pyfuse3.Operations):
     def _above(node: Node) -> Node:
         parent = getattr(node, "parent", None)
         if not isinstance(parent, Node):
-            raise OSError(errno.ESTALE, "the directory above is not known")
+            raise OSError(errno.ESTALE, "the parent directory is unknown")
         return parent
 
-    def _told(self, node: Node, *, fleeting: bool = False) -> EntryAttributes:
-        """Tells the kernel of a node; a `fleeting` name it must not remember."""
+    def _introduce(self, node: Node, *, cached: bool = True) -> EntryAttributes:
+        """Returns the entry that makes a node known to the kernel; the name may be one not to be `cached`."""
         entry = _entry(node.attributes())
-        if fleeting:
+        if not cached:
             entry.entry_timeout = 0
         self._nodes.remember(node)
         return entry
 
-    def _renewed(self, parent_inode: int, parent: Node, name: bytes) -> bool:
-        """Tells whether a directory is known to the kernel under two numbers: one that it had before, too.
+    def _changed(self, parent_inode: int, parent: Node, name: bytes) -> bool:
+        """Tells whether the kernel may cache a name of a directory after a change.
 
-        Then others may remember under the new one what a change through the old one made wrong.
+        It may not if it knows the directory by an old number, too: then it forgets what it has cached of the
+        name under the new one, which the change through the old one has made wrong.
         """
         if parent.ino == parent_inode:
-            return False
+            return True
         self._notifier.entry(parent.ino, name)
-        return True
+        return False
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:  # type: ignore[override]
         try:
             self._nodes.forget(inode_list)
-        except Exception:  # nobody waits for an answer that could tell
+        except Exception:  # the kernel waits for no answer
             log.exception("forget failed")
 
     @_answering
@@ -187,7 +189,7 @@ class Operations(pyfuse3.Operations):
         found = os.fstatvfs(self._view.volume.layout.fd)
         data = pyfuse3.StatvfsData()
         for field in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
-            # Some count below zero, as CephFS does with free inodes: there it stands for "unknown".
+            # CephFS, for example, has -1 free inodes, which means "unknown".
             setattr(data, f"f_{field}", max(0, getattr(found, f"f_{field}")))
         data.f_namemax = MAX_NAME
         return data
@@ -195,7 +197,7 @@ class Operations(pyfuse3.Operations):
     # -- names
 
     async def _run(self, node: Node, method: str, *arguments: Any) -> Any:
-        """Calls a method of a node, whose last argument is the caller."""
+        """Calls a method of a node, the last argument of which is the caller."""
         call = getattr(node, method)
         if method in node.blocks:
             return await self._workers.run(Work.COMMAND, arguments[-1], call, *arguments)
@@ -205,7 +207,7 @@ class Operations(pyfuse3.Operations):
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
         made = await self._run(parent, "mkdir", name, stat.S_IMODE(mode), _caller(ctx))
-        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
+        return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
     @_answering
     async def mknod(
@@ -213,7 +215,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
         made = parent.mknod(name, mode, rdev, _caller(ctx))
-        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
+        return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
     @_answering
     async def symlink(
@@ -221,7 +223,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
         made = await self._run(parent, "symlink", name, target, _caller(ctx))
-        return self._told(made, fleeting=self._renewed(parent_inode, parent, name))
+        return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
     @_answering
     async def link(
@@ -229,19 +231,19 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         node, parent = self._nodes.node(inode), self._nodes.node(new_parent_inode)
         linked = parent.link(node, new_name, _caller(ctx))
-        return self._told(linked, fleeting=self._renewed(new_parent_inode, parent, new_name))
+        return self._introduce(linked, cached=self._changed(new_parent_inode, parent, new_name))
 
     @_answering
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         parent = self._nodes.node(parent_inode)
         await self._run(parent, "unlink", name, _caller(ctx))
-        self._renewed(parent_inode, parent, name)
+        self._changed(parent_inode, parent, name)
 
     @_answering
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         parent = self._nodes.node(parent_inode)
         await self._run(parent, "rmdir", name, _caller(ctx))
-        self._renewed(parent_inode, parent, name)
+        self._changed(parent_inode, parent, name)
 
     @_answering
     async def rename(
@@ -255,8 +257,8 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         source, target = self._nodes.node(parent_inode_old), self._nodes.node(parent_inode_new)
         await self._run(source, "rename", name_old, target, name_new, flags, _caller(ctx))
-        self._renewed(parent_inode_old, source, name_old)
-        self._renewed(parent_inode_new, target, name_new)
+        self._changed(parent_inode_old, source, name_old)
+        self._changed(parent_inode_new, target, name_new)
 
     # -- extended attributes
 
@@ -292,7 +294,7 @@ class Operations(pyfuse3.Operations):
             return self._opened(self._nodes.node(inode).open(flags, caller), caller)
         except Sealing:
             pass
-        # The one change that may wait: no lock of a directory is held meanwhile. See node.open.
+        # An open may wait for a seal, since the kernel holds no lock of a directory meanwhile.
         with numbers.WAITING_FOR_OTHERS.one(caller.uid):
             while not is_signalled(caller.pid):
                 await trio.sleep(_OPEN_PAUSE)
@@ -309,7 +311,7 @@ class Operations(pyfuse3.Operations):
         parent = self._nodes.node(parent_inode)
         node, handle = await self._run(parent, "create", name, flags, stat.S_IMODE(mode), caller)
         try:
-            entry = self._told(node, fleeting=self._renewed(parent_inode, parent, name))
+            entry = self._introduce(node, cached=self._changed(parent_inode, parent, name))
         except BaseException:
             handle.release()
             raise
@@ -334,9 +336,9 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def flush(self, fh: int) -> None:
-        """Has the kernel send no flush again: nothing is refused at a close that was not at the write before.
+        """Makes the kernel send no other flush: an error of a write is reported by the write, not by close.
 
-        Dirty pages are written back all the same (fs/fuse/file.c, fuse_flush).
+        Dirty pages are written back nevertheless (fs/fuse/file.c, fuse_flush).
         """
         raise FUSEError(errno.ENOSYS)
 
@@ -347,7 +349,7 @@ class Operations(pyfuse3.Operations):
 
     @_answering
     async def release(self, fh: int) -> None:
-        # Inline and without an await before it: a finish that follows a close must find the file closed.
+        # On the loop and without an await: a finish that follows a close must find the file closed.
         handle, opener = self._handles.pop(fh)
         self._descriptors.give(opener.uid)
         handle.release()
@@ -421,7 +423,7 @@ def _entry(attributes: Attributes) -> EntryAttributes:
 
 
 def _dot(node: Node) -> EntryAttributes:
-    """Returns what "." and ".." need: the kernel takes no lookup from them (fs/fuse/readdir.c)."""
+    """Returns what "." and ".." need: the kernel takes no lookup of them (fs/fuse/readdir.c)."""
     entry = EntryAttributes()
     entry.st_ino = node.ino
     entry.st_mode = stat.S_IFDIR

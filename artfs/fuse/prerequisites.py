@@ -1,6 +1,6 @@
-"""What has to be there before a mount can be made, and what to do about it when it isn't.
+"""What a mount needs of the machine and of the mountpoint, and what to do if it is missing.
 
-Knows nothing of pyfuse3 but whether it can be imported. Blocks; any thread may call it.
+Knows of pyfuse3 only whether it can be imported. Blocks; any thread may call it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CAP_SYS_ADMIN = 21  # linux/capability.h
 
 
 def check_machine(*, allow_other: bool) -> None:
-    """Sees that this user can mount on this machine.
+    """Checks that this user can mount on this machine.
 
     Raises:
         MountError: something is missing; the text says what to install, load or write.
@@ -48,7 +48,7 @@ def check_machine(*, allow_other: bool) -> None:
 
 
 def prepare_mountpoint(volume: Path, mountpoint: Path) -> Path:
-    """Sees that a volume can be mounted at a directory; takes away what a daemon that died has left there.
+    """Checks that a volume can be mounted at a directory, and detaches a dead mount there.
 
     Returns the directory's absolute path without symlinks.
 
@@ -70,7 +70,10 @@ def prepare_mountpoint(volume: Path, mountpoint: Path) -> Path:
     _check_free(point, shown)
     store = Path(os.path.realpath(volume))
     if store.is_relative_to(point) or point.is_relative_to(store):
-        raise MountError(f"{shown} and the volume {printable(os.fsencode(store))} lie in one another")
+        raise MountError(
+            f"cannot mount {printable(os.fsencode(store))} at {shown}: one is inside the other;"
+            " give a directory outside of the volume"
+        )
     if names:
         raise MountError(f"{shown} is not empty: give an empty directory to mount on")
     return point
@@ -110,8 +113,7 @@ def _user_allow_other() -> bool:
 
 
 def _check_free(point: Path, shown: str) -> None:
-    """A mount of another kind may be covered (a container's bind mount usually is); another FUSE mount
-    not."""
+    """Checks that no FUSE mount would be covered. One of another kind may be, as a container's bind mount."""
     mount = mountinfo.at(point)
     if mount is None:
         return

@@ -194,7 +194,7 @@ def test_mountpoints(volume: Path, tmp_path: Path) -> None:
     assert "create the directory first" in cli.refused("mount", volume, "none")
     assert "is not empty" in cli.refused("mount", volume, "full")
     assert "not a directory" in cli.refused("mount", volume, "full/file")
-    assert "lie in one another" in cli.refused("mount", volume, volume / "logs")
+    assert "one is inside the other" in cli.refused("mount", volume, volume / "logs")
     assert "there is no such directory" in cli.refused("mount", "none", "empty")
     assert "it has no artfs.json" in cli.refused("mount", "full", "empty")
     assert "nothing to unmount" in cli.refused("umount", "empty")

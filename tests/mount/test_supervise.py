@@ -499,7 +499,7 @@ def test_a_refusal_is_told_in_the_log_and_tried_again(supervised: SupervisedVolu
 def test_a_mount_that_can_not_be_made_is_refused_at_once(unmounted: SupervisedVolume) -> None:
     done = artfs("mount", "--supervise", unmounted.volume, unmounted.base)
     assert done.returncode == 1
-    assert "lie in one another" in done.stderr
+    assert "one is inside the other" in done.stderr
     assert (unmounted.volume / "locks" / "supervisor").read_text() == ""
 
 
