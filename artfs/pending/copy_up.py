@@ -1,8 +1,8 @@
-"""Gives a lower file bytes of its own, so that it can be written.
+"""Copies a lower file, so that it can be written.
 
-Owns the copy on its way: made aside, durable before it bears a name of the tree. So the tree has the lower
-file or the whole copy, whatever crashes. Must not know nodes. :meth:`CopyUp.run` may take long and belongs on
-a worker thread; the rest is quick.
+Owns the copy until it has a name in the tree; it is durable before that, so that after a crash the tree has
+the lower file or the whole copy. Must not know nodes. :meth:`CopyUp.run` may take long, and runs on a worker
+thread; the rest is quick.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from artfs.store import durable
 
 
 class Staging(Protocol):
-    """Holds a directory open where files are made."""
+    """Holds the directory open in which files are made."""
 
     @property
     def fd(self) -> int: ...
@@ -33,7 +33,7 @@ class CopyUp:
     def __init__(
         self, staging: Staging, entry: FileEntry | ReferenceEntry, source: Callable[[], int] | None
     ) -> None:
-        """``source`` opens the lower file; without one the copy is empty."""
+        """`source` opens the lower file; without one the copy is empty."""
         self.staging, self._entry, self._source = staging, entry, source
         self._lock = threading.Lock()
         self._name: bytes | None = None
@@ -43,7 +43,7 @@ class CopyUp:
         return self._name is not None
 
     def run(self) -> None:
-        """Makes the copy; a second caller waits for the first. Raises OSError, Damaged: then run it again."""
+        """Makes the copy; a second caller waits for the first. Raises OSError, Damaged; can be run again."""
         with self._lock:
             if self._name is not None:
                 return
@@ -72,20 +72,20 @@ class CopyUp:
                 os.close(source)
             durable.sync_file(fd, label="copy-up")
 
-    def dress(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
-        """Gives the copy owner, mode, atime and mtime; returns its name. :meth:`taken` is to follow."""
+    def set_attributes(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
+        """Sets owner, mode, atime and mtime; returns the copy's name. Call :meth:`taken` once it is used."""
         assert self._name is not None
         overlay.give(self.staging.fd, self._name, uid, gid)
         os.chmod(self._name, mode, dir_fd=self.staging.fd)
         syscalls.utimensat(self.staging.fd, self._name, *times)
         return self._name
 
-    def taken(self) -> None:
-        """The copy bears a name of the tree, or none at all: it is no longer this object's to remove."""
+    def release(self) -> None:
+        """Records that the copy has a name in the tree, or none, and must not be removed here."""
         self._name = None
 
     def __del__(self) -> None:
-        # Wanted for a change that was refused in the end.
+        # The change that needed the copy was refused.
         if self._name is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self.staging.fd)

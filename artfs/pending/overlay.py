@@ -1,18 +1,18 @@
-"""A directory of changes over a sealed one: how it lies on disk, and the single steps that make it.
+"""A directory of a patch, which holds changes to a sealed one: its format on disk, and the single steps.
 
 Owns the reserved names and targets in the tree of a patch::
 
-    .artfs@lower     symlink: the tree object that this directory lies over, and its node number
-    .artfs@gone/     whiteouts: an empty file under the name of each lower entry that is gone
-    .artfs@base      in the root alone: which version the patch is of (JSON)
-    NAME             a symlink with a reserved target may be a stub: a lower file under another name
-                     or with other attributes, uncopied; its inode bears owner and times
+    .artfs@lower     symlink: the tree object of the lower directory, and the number of this one's node
+    .artfs@gone/     whiteouts: an empty file under the name of each removed lower entry
+    .artfs@base      only in the root: the version that the patch is of (JSON)
+    NAME             a symlink with a reserved target may be a stub: a lower file with another name or other
+                     attributes, and the same bytes; its inode has the owner and the times
 
-An entry of the directory wins over a whiteout, and a whiteout over the lower entry of its name. So each
-change that users see is one system call, prepared and followed by steps that they don't see, and a crash
-between any two leaves the old state or the new one.
+An entry of the directory covers a whiteout, and a whiteout the lower entry of its name. So each change that
+users see is one system call, before and after which come steps that they don't see, and a crash between any
+two leaves the old state or the new one.
 
-Everything goes by descriptors of directories. Must not know nodes or FUSE. Blocking; any thread, one change
+All functions take descriptors of directories. Must not know nodes or FUSE. Blocking; any thread, one change
 of a directory at a time.
 """
 
@@ -38,25 +38,25 @@ from artfs.model.tree import TreeReader
 from artfs.store import documents, durable, tree_removal
 
 LOWER, GONE, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
-_RESERVED_TARGET = b".artfs-"  # targets that begin so mean something to us; those of users are escaped
+_RESERVED_TARGET = b".artfs-"  # the prefix of reserved targets; users' targets with it are escaped
 _STUB, _ESCAPE = b".artfs-stub:", b".artfs-link:"
 
-#: Set in the number of a lower entry's node, which no inode number has that the backing filesystem gives.
+#: Set in the number of a lower entry's node, and in no inode number of the backing filesystem.
 BIT = 1 << 59
 
 
 class Lower(NamedTuple):
-    """What a directory lies over; ``number`` is the one of its node, and seeds those of what is below."""
+    """The lower directory of a directory; `number` is that of its node, and seeds those of nodes below."""
 
     tree: TreeId
     number: int
 
     def number_of(self, entry: Entry) -> int:
-        """Returns the node number of a lower entry: the same as long as it stands where it stood.
+        """Returns the node number of a lower entry: the same as long as it is in the same place.
 
-        A file of other bytes has another one, since who has the old one open goes on reading it; a directory
-        has the same, since who sits in it goes on sitting there. Two entries of one tree get the same number
-        with a chance of some 2**-59 (XXH3, 64 bits).
+        A file with other bytes has another number, since open files go on with the old bytes. A directory has
+        the same number whatever is in it, since it may be a working directory. Two entries of one tree get
+        the same number with a probability of some 2**-59 (XXH3, 64 bits).
         """
         if isinstance(entry, DirEntry):
             content = b""
@@ -71,10 +71,10 @@ class Lower(NamedTuple):
 
 
 class Base(msgspec.Struct, frozen=True):
-    """Which version a patch is of.
+    """The version that a patch is of.
 
-    ``ref`` is what the user wrote: ``v3``, ``best``, ``other:latest``. It led to ``version`` of
-    ``collection``, whose root is ``tree``.
+    `ref` is what the user wrote: ``v3``, ``best``, ``other:latest``. It led to `version` of `collection`,
+    whose root is `tree`.
     """
 
     ref: str
@@ -87,17 +87,17 @@ class Base(msgspec.Struct, frozen=True):
         return digest.parse_tree(self.tree)
 
     def name_in(self, collection: str) -> str:
-        """Returns the version as it is named in a collection: ``v3``, of another one ``other:v3``."""
+        """Returns the version as a collection names it: ``v3``, and of another collection ``other:v3``."""
         return self.version if self.collection == collection else f"{self.collection}:{self.version}"
 
     @property
     def follows(self) -> bool:
-        """Tells whether an alias was given, whose moves the patch follows; a version is pinned."""
+        """Tells whether `ref` is an alias, whose moves the patch follows; a version is pinned."""
         return names.parse_version(names.split_reference(self.ref)[1]) is None
 
 
 class Stub(NamedTuple):
-    """Names a lower file by the tree that holds it; ``mode`` is the one that it has now."""
+    """A lower file, by its tree and its name there; `mode` is the present one."""
 
     tree: TreeId
     name: bytes
@@ -108,11 +108,11 @@ def is_reserved(name: bytes) -> bool:
     return name in (LOWER, GONE, BASE)
 
 
-# -- what a directory lies over
+# -- lower directories
 
 
 def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
-    """Returns what a directory lies over; None if it has nothing but its own entries. Raises Damaged."""
+    """Returns the lower directory; None if there are only own entries. Raises Damaged."""
     try:
         target = os.readlink(name + b"/" + LOWER, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -120,15 +120,15 @@ def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise _damaged(name, "what stands for its lower directory is no symlink") from None
+        raise _damaged(name, ".artfs@lower is not a symlink") from None
     tree, _, number = target.partition(b" ")
     try:
         lower = Lower(digest.parse_tree(tree.decode("ascii")), int(number, 16))
     except ValueError as error:
         raise _damaged(name, str(error)) from None
-    # 1 is the root of every mount (FUSE_ROOT_ID): a second node of that number would end it for all.
+    # 1 is the root of every mount (FUSE_ROOT_ID): a second node of that number would break the mount.
     if not 0 <= lower.number < 2 * BIT or lower.number == 1 or _lower_target(lower) != target:
-        raise _damaged(name, f"'{printable(number)}' is no number of a node")
+        raise _damaged(name, f"'{printable(number)}' is not the number of a node")
     return lower
 
 
@@ -141,20 +141,20 @@ def _lower_target(lower: Lower) -> bytes:
 
 
 def drop_lower(dir_fd: int, staging_fd: int) -> None:
-    """Leaves a directory with its own entries, after which it can be removed or replaced.
+    """Removes the lower directory and the whiteouts, so that the directory can be removed or replaced.
 
-    To be called when none of the lower ones shows any more.
+    Call it when no lower entry shows any more.
     """
     with contextlib.suppress(FileNotFoundError):  # a crash came between
         os.unlink(LOWER, dir_fd=dir_fd)
-    # Only now: without what they hide, whiteouts mean nothing. As many as the directory had entries, so they
-    # are moved out of the way in one step; they go with the pending version.
+    # Only now: without a lower directory whiteouts mean nothing. There may be many, so one step moves them to
+    # the staging directory; they are deleted with the pending version.
     with contextlib.suppress(FileNotFoundError):
         os.rename(GONE, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
 
 
 def base_of(dir_fd: int) -> Base | None:
-    """Returns of which version a root is a patch; None if of none. Raises Damaged."""
+    """Returns the version that a root is a patch of; None if it is no patch. Raises Damaged."""
     what = "the base of a pending version (.artfs@base)"
     base = documents.load(dir_fd, BASE, Base, what)
     if base is not None:
@@ -172,9 +172,9 @@ def set_base(dir_fd: int, base: Base) -> None:
 
 
 def is_untouched(dir_fd: int) -> bool:
-    """Tells whether a root shows its base as it is, or nothing if it has none.
+    """Tells whether a root shows its base unchanged, or nothing if it has none.
 
-    After a rebase nothing lies in a root either, but what it lies over holds the changes.
+    After a rebase a root has no own entries either, but its lower directory has the changes.
     """
     if not set(map(os.fsencode, durable.names(dir_fd))) <= {LOWER, BASE}:
         return False
@@ -186,7 +186,7 @@ def is_untouched(dir_fd: int) -> bool:
 
 
 def sync(dir_fd: int) -> None:
-    """Makes durable what is in a directory and what of the lower one is gone."""
+    """Makes the entries and whiteouts of a directory durable."""
     with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, GONE) as fd:
         os.fsync(fd)
     os.fsync(dir_fd)
@@ -201,7 +201,7 @@ def is_gone(dir_fd: int, name: bytes) -> bool:
 
 
 def gone(dir_fd: int) -> set[bytes]:
-    """Lists the whiteouts of a directory; entries may stand under the same names. Raises Damaged."""
+    """Lists the whiteouts of a directory; own entries may have the same names. Raises Damaged."""
     try:
         with durable.directory(dir_fd, GONE) as fd:
             return set(map(os.fsencode, os.listdir(fd)))
@@ -212,16 +212,16 @@ def gone(dir_fd: int) -> set[bytes]:
 
 
 def shows_nothing(dir_fd: int, lower_names: int) -> bool:
-    """Tells whether a directory looks empty that lies over one of so many names.
+    """Tells whether a directory looks empty whose lower directory has `lower_names` names.
 
-    Only lower entries are ever whited out, so that counting is enough.
+    Only lower entries are ever whited out, so counting is enough.
     """
     own = (name for name in map(os.fsencode, durable.names(dir_fd)) if not is_reserved(name))
     return next(own, None) is None and (lower_names == 0 or len(gone(dir_fd)) >= lower_names)
 
 
 def hide(dir_fd: int, name: bytes) -> None:
-    """Whites a lower entry out; nobody sees it while an entry of the directory bears the name."""
+    """Whites a lower entry out; users don't see that while an own entry has the name."""
     durable.step("overlay:hide")
     with contextlib.suppress(FileExistsError):
         try:
@@ -236,7 +236,7 @@ def _white_out(dir_fd: int, name: bytes) -> None:
     os.mknod(GONE + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
 
 
-# -- symlinks that mean something
+# -- reserved symlink targets
 
 
 def stub_target(stub: Stub) -> bytes:
@@ -244,7 +244,7 @@ def stub_target(stub: Stub) -> bytes:
 
 
 def stubbed(reader: TreeReader, stub: Stub, **changes: int) -> FileEntry | ReferenceEntry:
-    """Returns the lower entry that a stub stands for, with its mode and other `changes`. Raises Damaged."""
+    """Returns the lower entry of a stub, with the stub's mode and other `changes`. Raises Damaged."""
     found = reader.find(stub.tree, stub.name)
     if found is None or not isinstance(found[1], FileEntry | ReferenceEntry):
         raise Damaged(f"a stub for '{printable(stub.name)}'", "its tree has no such file")
@@ -257,33 +257,36 @@ def escaped(target: bytes) -> bytes:
 
 
 def read_target(stored: bytes) -> Stub | bytes:
-    """Reads a stored target back: a stub, or what the user gave. Raises Damaged."""
+    """Decodes a stored target: a stub, or the user's target. Raises Damaged."""
     if not stored.startswith(_RESERVED_TARGET):
         return stored
     if stored.startswith(_ESCAPE):
         target = stored[len(_ESCAPE) :]
         if not target.startswith(_RESERVED_TARGET):
-            raise Damaged(f"the link to '{printable(stored)}' of a pending version", "it needs no escape")
+            raise Damaged(
+                f"the link to '{printable(stored)}' of a pending version",
+                "its target is escaped without need",
+            )
         return target
     try:
         if not stored.startswith(_STUB):
-            raise ValueError("its target is not known")
+            raise ValueError("its target is unknown")
         mode, algorithm, hexes, name = stored[len(_STUB) :].split(b":", 3)
         tree = digest.parse_tree((algorithm + b":" + hexes).decode("ascii"))
         stub = Stub(tree, name, int(mode, 8))
         if not 0 <= stub.mode <= 0o7777 or stub_target(stub) != stored:
-            raise ValueError(f"'{printable(mode)}' is no mode")
+            raise ValueError(f"'{printable(mode)}' is not a mode")
         return stub
     except ValueError as error:
         raise Damaged(f"the stub '{printable(stored)}' of a pending version", str(error)) from None
 
 
-# -- lifting: making a lower entry one of the directory, which changes nothing that is seen
+# -- materializing: making a lower entry an own one, which users don't see
 
 
 @contextlib.contextmanager
 def unseen(dir_fd: int) -> Iterator[None]:
-    """Keeps a directory's mtime over steps that users don't see; if it can't be kept, the steps stand."""
+    """Keeps a directory's mtime, if it can, over steps that users must not see."""
     before = os.stat(b".", dir_fd=dir_fd)
     yield
     with contextlib.suppress(OSError):
@@ -291,9 +294,9 @@ def unseen(dir_fd: int) -> Iterator[None]:
 
 
 def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str) -> int:
-    """Renames what was built in the staging directory to its name, unseen; returns its inode number.
+    """Moves a staged entry to its name, unseen by users; returns its inode number.
 
-    If that fails, it is removed.
+    If that fails, the staged entry is removed.
     """
     with _removed_on_failure(staging_fd, staged):
         durable.step(f"overlay:{step}")
@@ -303,7 +306,7 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
 
 
 def place_directory(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> int:
-    """Does as :func:`place`, but never takes the place of anything. Raises FileExistsError."""
+    """Does as :func:`place`, but never replaces anything. Raises FileExistsError."""
     with _removed_on_failure(staging_fd, staged), unseen(dir_fd):
         durable.step("overlay:lift")
         durable.rename_noreplace(staging_fd, staged, dir_fd, name)
@@ -311,7 +314,7 @@ def place_directory(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) ->
 
 
 def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
-    """Builds a directory that lies over a sealed one and looks like it; returns its name in the staging."""
+    """Stages a directory that looks like its lower one; returns its name in the staging directory."""
     staged = durable.temp_name()
     os.mkdir(staged, 0o700, dir_fd=staging_fd)
     with _removed_on_failure(staging_fd, staged), durable.directory(staging_fd, staged) as fd:
@@ -324,13 +327,13 @@ def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
 
 
 def stage_symlink(staging_fd: int, entry: SymlinkEntry) -> bytes:
-    """Builds a user's symlink like a sealed one."""
+    """Stages a user's symlink that looks like a sealed one."""
     times = entry.mtime_ns, entry.mtime_ns
     return _stage_link(staging_fd, escaped(entry.target), entry.uid, entry.gid, times)
 
 
 def stage_stub(staging_fd: int, stub: Stub, uid: int, gid: int, times: tuple[int, int]) -> bytes:
-    """Builds a stub; `times` are atime and mtime in nanoseconds."""
+    """Stages a stub; `times` are atime and mtime in nanoseconds."""
     return _stage_link(staging_fd, stub_target(stub), uid, gid, times)
 
 
@@ -354,7 +357,7 @@ def _removed_on_failure(staging_fd: int, staged: bytes) -> Iterator[None]:
 
 
 def give(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
-    """Sets the owner of something new. A daemon that is not root gives what it may: it serves one user."""
+    """Sets the owner of a new entry, as far as a daemon that is not root may: it serves one user."""
     if (uid, gid) == (os.geteuid(), os.getegid()):
         return
     try:

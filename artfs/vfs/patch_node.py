@@ -245,7 +245,7 @@ class PatchNode(PendingNode):
             self._directory_above().materialize()
         mode = stat.S_IMODE(attributes.mode)
         times = attributes.atime_ns, time.time_ns() if empty else attributes.mtime_ns
-        staged = copy.dress(attributes.uid, attributes.gid, mode, times)
+        staged = copy.set_attributes(attributes.uid, attributes.gid, mode, times)
         if self.parent is not None:
             self._place(staged, "copy-up")
             self._move_readers(self.name, self.parent.directory())
@@ -256,7 +256,7 @@ class PatchNode(PendingNode):
             os.unlink(staged, dir_fd=staging)
             self.hold_unlinked(fd, attributes.uid)
             self.inodes.renumber(self, backing_ino)
-        copy.taken()
+        copy.release()
         self.entry = self.stub = None
         self._floating = False
         hashes = self.mounted.tree.hashes
