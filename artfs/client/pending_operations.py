@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.catalog import records
-from artfs.client.transfer.tree_paths import parts
 from artfs.client.values import DEFAULT_WAIT, MOST_OBJECTS, NewPending, ReferenceRequest
+from artfs.client.version_tree import parts
 from artfs.errors import ArtfsError, CollectionNotFound, InvalidCommand, TreeTouched, printable
 from artfs.model import names
 from artfs.pending.pending_version import Owners

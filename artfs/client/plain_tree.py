@@ -19,14 +19,12 @@ from collections.abc import Iterator, Sequence
 
 from artfs.client.file_attributes import Xattrs, set_attributes, user_xattrs
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree
-from artfs.linux.walk import DirectoryStack
+from artfs.linux.walk import DIRECTORY, DirectoryStack
 from artfs.pending.hashes import Hashes
 from artfs.store import durable, regular_files
 
 TEMP = b".~artfs-put."
 """How the name of a staged file in a tree on a mount begins."""
-
-_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class ReferenceAccess(ABC):
@@ -89,57 +87,41 @@ class PlainTree(WritableTree):
             yield
 
 
-class _PlainCursor(TreeCursor):
+class _PlainCursor(DirectoryStack, TreeCursor):
     def __init__(
         self, root_fd: int, references: ReferenceAccess, staging_fd: int | None, hashes: Hashes | None
     ) -> None:
-        self._to = DirectoryStack(os.open(b".", _ROOT, dir_fd=root_fd))
+        super().__init__(os.open(b".", DIRECTORY, dir_fd=root_fd))
         self._references = references
         self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
 
-    @property
-    def path(self) -> bytes:
-        return self._to.path
-
-    def below(self, name: bytes) -> bytes:
-        return self._to.below(name)
-
-    def close(self) -> None:
-        self._to.close()
-
-    def enter(self, name: bytes) -> None:
-        self._to.enter(name)
-
-    def leave(self) -> None:
-        self._to.leave()
-
     def status(self, name: bytes = b".") -> os.stat_result:
-        return os.stat(name, dir_fd=self._to.fd, follow_symlinks=False)
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def names(self) -> list[bytes]:
-        found = self._to.names()
+        found = super().names()
         if self._staging_fd is None and not self.path:
             return [name for name in found if not name.startswith(TEMP)]
         return found
 
     def open(self, name: bytes, *, fetch: bool = True) -> int:
-        fd = regular_files.open_regular(self._to.fd, name)
+        fd = regular_files.open_regular(self.fd, name)
         return self._references.fetch(fd) if fetch else fd
 
     def reference(self, name: bytes) -> ReferenceTarget | None:
-        return self._references.target_of(self._path(name))
+        return self._references.target_of(self._proc_path(name))
 
-    def _path(self, name: bytes) -> bytes:
-        return b"/proc/self/fd/%d/%s" % (self._to.fd, name)
+    def _proc_path(self, name: bytes) -> bytes:
+        return b"/proc/self/fd/%d/%s" % (self.fd, name)
 
     def symlink_target(self, name: bytes) -> bytes:
-        return os.readlink(name, dir_fd=self._to.fd)
+        return os.readlink(name, dir_fd=self.fd)
 
     def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
-        return user_xattrs(self._path(name))
+        return user_xattrs(self._proc_path(name))
 
     def make_directory(self, name: bytes, mode: int) -> None:
-        os.mkdir(name, mode, dir_fd=self._to.fd)
+        os.mkdir(name, mode, dir_fd=self.fd)
 
     def stage(self, mode: int) -> StagedFile:
         name, dir_fd = self._temp()
@@ -170,23 +152,23 @@ class _PlainCursor(TreeCursor):
             # A failed finish may have made it a blob of the store. The mark of that finish keeps it from
             # being written in place; the other tree has no mark.
             raise OSError(errno.EXDEV, "a file with several links can only be copied", name)
-        return StagedFile(self._to.fd, name, kept=True)
+        return StagedFile(self.fd, name, kept=True)
 
     def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
         if replace:
-            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self._to.fd)
+            os.rename(staged.name, name, src_dir_fd=staged.dir_fd, dst_dir_fd=self.fd)
         else:
-            durable.rename_noreplace(staged.dir_fd, staged.name, self._to.fd, name)
+            durable.rename_noreplace(staged.dir_fd, staged.name, self.fd, name)
         staged.published = True
 
     def remove(self, name: bytes) -> None:
         if stat.S_ISDIR(self.status(name).st_mode):
-            os.rmdir(name, dir_fd=self._to.fd)
+            os.rmdir(name, dir_fd=self.fd)
         else:
-            os.unlink(name, dir_fd=self._to.fd)
+            os.unlink(name, dir_fd=self.fd)
 
     def set_attributes(self, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
-        set_attributes(self._to.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
+        set_attributes(self.fd, mode=mode, mtime_ns=mtime_ns, xattrs=xattrs)
 
 
 def remove_stale_temps(root_fd: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from artfs.errors import InvalidName
 from artfs.model import names
 
 if TYPE_CHECKING:
+    from artfs.client.version_tree import VersionTree
     from artfs.model.diff import Change
     from artfs.model.scope import Scope
 
@@ -111,26 +113,32 @@ class VersionOperations(ABC):
         :class:`~artfs.errors.NotFound`.
         """
 
-    @abstractmethod
     def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
         """Lists a directory of a version, by name; for anything else the one entry.
 
         Raises :class:`~artfs.errors.PathNotFound`.
         """
+        with self._version_tree(name, ref) as tree:
+            return tree.list_directory(path)
 
-    @abstractmethod
     def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
-        """Yields the entry at a path, the directories that lead to it, and all that is below it, in preorder.
+        """Yields the directories that lead to a path, the entry there, and all that is below it, in preorder.
 
         The first is the version's root, with an empty path. Raises :class:`~artfs.errors.PathNotFound`.
         """
+        with self._version_tree(name, ref) as tree:
+            yield from tree.walk(prefix)
 
-    @abstractmethod
     def open_file(self, name: str, ref: str, path: bytes) -> int:
         """Opens a file of a version for reading; follows symlinks as long as they stay in its tree.
 
         The caller closes the descriptor. Raises :class:`~artfs.errors.PathNotFound`.
         """
+        with self._version_tree(name, ref) as tree:
+            return tree.open_file(path)
+
+    @abstractmethod
+    def _version_tree(self, name: str, ref: str) -> AbstractContextManager[VersionTree]: ...
 
     def read_failure(self, name: str, ref: str, path: bytes) -> Exception | None:  # noqa: ARG002
         """Returns why a file can't be read, if the error of the read does not say it."""

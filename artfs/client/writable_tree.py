@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from artfs.client.file_attributes import Xattrs
+from artfs.linux import walk
 from artfs.model.digest import Algorithm
 from artfs.model.entry import RUN
 from artfs.store import regular_files
@@ -110,13 +111,7 @@ class TreeCursor(ABC):
 
     def go_to(self, path: bytes, enter: Callable[[bytes], None] | None = None) -> None:
         """Goes to the directory at a path below the root; down by `enter`, if given."""
-        here, there = (names.split(b"/") if names else [] for names in (self.path, path))
-        pairs = enumerate(zip(here, there, strict=False))
-        shared = next((at for at, (a, b) in pairs if a != b), min(len(here), len(there)))
-        for _ in here[shared:]:
-            self.leave()
-        for name in there[shared:]:
-            (enter or self.enter)(name)
+        walk.go_to(self, path, enter)
 
     # -- its entries
 
@@ -258,6 +253,3 @@ class WritableTree(ABC):
 def decode_run(recorded: bytes) -> str:
     """Returns the run that an entry's xattr names."""
     return recorded.decode("utf-8", "surrogateescape")
-
-
-__all__ = ["ReferenceTarget", "StagedFile", "TreeCursor", "WritableTree", "decode_run"]

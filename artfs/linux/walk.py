@@ -126,7 +126,10 @@ class WalkEntry(NamedTuple):
 
 
 class Walkable(Protocol):
-    """What :func:`walk` walks through: it has a current directory."""
+    """What :func:`walk` and :func:`go_to` move through: it has a current directory."""
+
+    @property
+    def path(self) -> bytes: ...
 
     def names(self) -> list[bytes]: ...
 
@@ -168,6 +171,17 @@ def walk(
             with naming(entry.path):
                 at.enter(name)
             todo.append((iter(at.names()), entry))
+
+
+def go_to(at: Walkable, path: bytes, enter: Callable[[bytes], None] | None = None) -> None:
+    """Goes from the current directory to the one at a path below the root; down by `enter`, if given."""
+    here, there = (names.split(b"/") if names else [] for names in (at.path, path))
+    pairs = enumerate(zip(here, there, strict=False))
+    shared = next((depth for depth, (a, b) in pairs if a != b), min(len(here), len(there)))
+    for _ in here[shared:]:
+        at.leave()
+    for name in there[shared:]:
+        (enter or at.enter)(name)
 
 
 def scan(

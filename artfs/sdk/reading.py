@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from artfs.client.transfer.tree_paths import no_file
+from artfs.client.version_tree import no_file
 from artfs.client.writable_tree import ReferenceTarget, TreeCursor
 from artfs.errors import InvalidCommand, PathNotFound, VolumeError
 from artfs.linux.walk import walk

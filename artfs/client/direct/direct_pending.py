@@ -14,7 +14,7 @@ from typing import Any
 
 from artfs.catalog.runs import check_run_id
 from artfs.client.direct.direct_references import DirectReferences
-from artfs.client.direct.overlay_tree import OverlaidTree
+from artfs.client.direct.overlay_tree import OverlayTree
 from artfs.client.direct.volume_access import VolumeAccess
 from artfs.client.file_attributes import umask
 from artfs.client.pending_operations import PendingOperations
@@ -178,7 +178,7 @@ class DirectPending(VolumeAccess, PendingOperations):
                 if tree.lower is None:
                     yield PlainTree(root, references, tree.pending_version.fd, tree.hashes)
                 else:
-                    yield OverlaidTree(tree, root, references)
+                    yield OverlayTree(tree, root, references)
             finally:
                 os.close(root)
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 
 from artfs.catalog.collection import Collection
-from artfs.catalog.records import VersionRecord
+from artfs.client.direct.direct_version_tree import DirectVersionTree
 from artfs.client.direct.volume_access import VolumeAccess
-from artfs.client.file_attributes import is_users
-from artfs.client.transfer.tree_paths import no_file, parts, resolved
-from artfs.client.values import INHERIT, Entry, unchecked
+from artfs.client.values import INHERIT
 from artfs.client.version_operations import VersionOperations
-from artfs.errors import PathNotFound
+from artfs.client.version_tree import VersionTree
 from artfs.model import manifest, names
 from artfs.model import scope as scopes
 from artfs.model.diff import Change
-from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
-from artfs.model.entry import Entry as TreeEntry
 from artfs.model.label_changes import ADDING
 from artfs.model.scope import Scope
 from artfs.store.owners import this_process
 from artfs.volume.pending_trees import pending_names
-from artfs.volume.volume_references import References
 
 
 class DirectVersions(VolumeAccess, VersionOperations):
@@ -106,78 +100,9 @@ class DirectVersions(VolumeAccess, VersionOperations):
         collection, before = self._record(name, old)
         return self._volume.diff(before, self._volume.look_up(collection, new)[1])
 
-    def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
-        _, record = self._record(name, ref)
-        found = self._find(record, parts(path))
-        if found is None:
-            raise PathNotFound(f"{name}:{record.version}", path)
-        above = b"/".join(parts(path))
-        if not isinstance(found, DirEntry):
-            return [self._entry(above, found)]
-        entries = self._volume.store.reader.entries(found.tree)
-        return [self._entry(_join(above, entry.name), entry) for _, entry in entries]
-
-    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
-        _, record = self._record(name, ref)
-        way = parts(prefix)
-        entry: TreeEntry | None = None
-        for depth in range(len(way) + 1):
-            entry = self._find(record, way[:depth])
-            if entry is None:
-                raise PathNotFound(f"{name}:{record.version}", prefix)
-            yield self._entry(b"/".join(way[:depth]), entry)
-        if isinstance(entry, DirEntry):
-            for path, below in manifest.walk(self._volume.store.reader, entry):
-                yield self._entry(_join(b"/".join(way), path), below)
-
-    def open_file(self, name: str, ref: str, path: bytes) -> int:
-        _, record = self._record(name, ref)
-
-        def link_at(way: list[bytes]) -> bytes | None:
-            found = self._find(record, way)
-            return found.target if isinstance(found, SymlinkEntry) else None
-
-        way = resolved(parts(path), link_at)
-        found = None if way is None else self._find(record, way)
-        if found is None:
-            raise PathNotFound(f"{name}:{record.version}", path)
-        return self._open(path, found)
-
-    def _open(self, path: bytes, entry: TreeEntry) -> int:
-        if isinstance(entry, ReferenceEntry):
-            return self._volume.references.open(entry)
-        if not isinstance(entry, FileEntry):
-            raise no_file(path, _kind(entry))
-        return self._volume.store.open_verified(entry.blob, entry.size)
-
-    def _find(self, record: VersionRecord, way: list[bytes]) -> TreeEntry | None:
-        return manifest.find(self._volume.store.reader, record.root.entry(), b"/".join(way))
-
-    def _entry(self, path: bytes, entry: TreeEntry) -> Entry:
-        mode, size = mode_and_size(entry)
-        target, xattrs = b"", list[tuple[bytes, bytes]]()
-        if isinstance(entry, SymlinkEntry):
-            target = entry.target
-        else:
-            xattrs = [xattr for xattr in entry.xattrs if is_users(xattr[0])]
-        open_file: Callable[[], int] = partial(self._open, path, entry)
-        check: Callable[[int], None] = unchecked
-        if isinstance(entry, ReferenceEntry):
-            reader = _Reader(self._volume.references, entry)
-            open_file, check = reader.open, reader.check
-        return Entry(
-            path,
-            _kind(entry),
-            stat.S_IMODE(mode),
-            entry.uid,
-            entry.gid,
-            size,
-            entry.mtime_ns,
-            target,
-            lambda: xattrs,
-            open_file,
-            check,
-        )
+    @contextlib.contextmanager
+    def _version_tree(self, name: str, ref: str) -> Iterator[VersionTree]:
+        yield DirectVersionTree(self._volume, name, self._record(name, ref)[1])
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         collection, record = self._record(name, ref)
@@ -223,25 +148,3 @@ class DirectVersions(VolumeAccess, VersionOperations):
     def record_use(self, name: str, ref: str, run: str) -> None:
         collection, record = self._record(name, ref)
         self._volume.record_use(collection, record.number, run)
-
-
-class _Reader:
-    """Reads a reference once."""
-
-    def __init__(self, references: References, entry: ReferenceEntry) -> None:
-        self._references, self._entry = references, entry
-
-    def open(self) -> int:
-        self._opened = self._references.open_file(self._entry)
-        return self._opened.fd
-
-    def check(self, copy: int) -> None:
-        self._opened.check(copy)
-
-
-def _kind(entry: TreeEntry) -> str:
-    return {DirEntry: "directory", SymlinkEntry: "symlink"}.get(type(entry), "file")
-
-
-def _join(above: bytes, name: bytes) -> bytes:
-    return above + b"/" + name if above else name

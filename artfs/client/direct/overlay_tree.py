@@ -7,7 +7,7 @@ materialized when it comes. :mod:`~artfs.pending.overlay_directory` has the rule
 Other processes fill the tree at the same time, so a cursor may have seen an older state of its directory. The
 lower directory of a directory is only ever dropped, and whiteouts are removed after that. Hence a lower entry
 shows if there is no whiteout and, read last, the lower directory is still there. Whatever removes a name or
-materializes a directory holds :meth:`exclusive <OverlaidTree.exclusive>`: otherwise it could bring back what
+materializes a directory holds :meth:`exclusive <OverlayTree.exclusive>`: otherwise it could bring back what
 another process removes between its look and its step.
 """
 
@@ -37,14 +37,14 @@ from artfs.store import durable, regular_files
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class OverlaidTree(WritableTree):
+class OverlayTree(WritableTree):
     """The files of `tree`, which must outlive this, as must its root's descriptor."""
 
     def __init__(self, tree: PendingTree, root_fd: int, references: DirectReferences) -> None:
         self._tree, self._root_fd, self._references = tree, root_fd, references
 
     def cursor(self) -> TreeCursor:
-        return _OverlaidCursor(self._tree, self._references, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
+        return _OverlayCursor(self._tree, self._references, os.open(b".", _DIRECTORY, dir_fd=self._root_fd))
 
     def status(self) -> os.stat_result:
         return os.fstat(self._root_fd)
@@ -92,21 +92,21 @@ class _Level(OverlayDirectory):
         self.lower, self.entry = overlay.lower_of(self.fd), None
 
 
-class _OverlaidCursor(TreeCursor):
-    _way: list[_Level] = []  # for __del__, should __init__ have been interrupted
+class _OverlayCursor(TreeCursor):
+    _levels: list[_Level] = []  # for __del__, should __init__ have been interrupted
 
     def __init__(self, tree: PendingTree, references: DirectReferences, root_fd: int) -> None:
         self._tree, self._references = tree, references
         self._staging_fd = tree.pending_version.fd
-        self._way = [_Level(b"", root_fd, tree, overlay.lower_of(root_fd))]
+        self._levels = [_Level(b"", root_fd, tree, overlay.lower_of(root_fd))]
 
     @property
     def path(self) -> bytes:
-        return b"/".join(level.name for level in self._way[1:])
+        return b"/".join(level.name for level in self._levels[1:])
 
     def close(self) -> None:
-        while self._way:
-            self._close(self._way.pop())
+        while self._levels:
+            self._close(self._levels.pop())
 
     __del__ = close
 
@@ -118,19 +118,19 @@ class _OverlaidCursor(TreeCursor):
     # -- the current directory
 
     def enter(self, name: bytes) -> None:
-        found, here = self._find(name), self._way[-1]
+        found, here = self._find(name), self._levels[-1]
         if isinstance(found, DirEntry):
             assert here.lower is not None
             lower = Lower(found.tree, here.lower.number_of(found))
-            self._way.append(_Level(name, -1, self._tree, lower, found))
+            self._levels.append(_Level(name, -1, self._tree, lower, found))
         elif isinstance(found, os.stat_result) and stat.S_ISDIR(found.st_mode):
             fd = os.open(name, _DIRECTORY, dir_fd=here.fd)
-            self._way.append(_Level(name, fd, self._tree, overlay.lower_of(fd)))
+            self._levels.append(_Level(name, fd, self._tree, overlay.lower_of(fd)))
         else:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
     def leave(self) -> None:
-        self._close(self._way.pop())
+        self._close(self._levels.pop())
 
     def _here(self) -> int:
         """Returns the directory's descriptor, after materializing it and all above it if need be.
@@ -138,7 +138,7 @@ class _OverlaidCursor(TreeCursor):
         Raises Busy if another process removed it.
         """
         self._open_materialized()
-        if self._way[-1].fd < 0:
+        if self._levels[-1].fd < 0:
             with _alone(self._staging_fd):
                 return self._materialize()
         return self._existing()
@@ -146,21 +146,21 @@ class _OverlaidCursor(TreeCursor):
     def _materialize(self) -> int:
         """Does as :meth:`_here` for a caller that is alone."""
         self._open_materialized()
-        for above, level in pairwise(self._way):
+        for above, level in pairwise(self._levels):
             if level.fd < 0:
                 assert level.entry is not None
                 assert level.lower is not None
                 above.materialize_below(level.name, level.entry, level.lower)
                 level.open_in(above)
         fd = self._existing()
-        self._way[-1].lower = overlay.lower_of(fd)
+        self._levels[-1].lower = overlay.lower_of(fd)
         return fd
 
     def _open_materialized(self) -> None:
         """Opens directories that others have materialized since. Raises Busy for one that they removed."""
-        if self._way[-1].fd >= 0:
+        if self._levels[-1].fd >= 0:
             return
-        for above, level in pairwise(self._way):
+        for above, level in pairwise(self._levels):
             if level.fd < 0:
                 try:
                     level.open_in(above)
@@ -170,7 +170,7 @@ class _OverlaidCursor(TreeCursor):
                     return  # it shows through, and so does all below it
 
     def _existing(self) -> int:
-        fd = self._way[-1].fd
+        fd = self._levels[-1].fd
         if os.fstat(fd).st_nlink == 0:
             raise self._removed()
         return fd
@@ -178,12 +178,12 @@ class _OverlaidCursor(TreeCursor):
     def _removed(self) -> Busy:
         return Busy(f"'{printable(self.path)}' was removed by another process; try again")
 
-    # -- what is there
+    # -- its entries
 
     def _find(self, name: bytes) -> os.stat_result | Entry:
         """Returns an own entry's status, or what a lower one or a stub shows. Raises FileNotFoundError."""
         self._open_materialized()
-        level = self._way[-1]
+        level = self._levels[-1]
         if level.fd >= 0:
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
@@ -202,14 +202,14 @@ class _OverlaidCursor(TreeCursor):
     def status(self, name: bytes = b".") -> os.stat_result:
         if name == b".":
             self._open_materialized()
-            level = self._way[-1]
+            level = self._levels[-1]
             return _status(level.entry) if level.entry is not None else os.fstat(level.fd)
         found = self._find(name)
         return found if isinstance(found, os.stat_result) else _status(found)
 
     def names(self) -> list[bytes]:
         self._open_materialized()
-        level = self._way[-1]
+        level = self._levels[-1]
         found: set[bytes] = set()
         if level.lower is not None:
             found.update(entry.name for _, entry in level.reader.entries(level.lower.tree))
@@ -217,7 +217,7 @@ class _OverlaidCursor(TreeCursor):
             found -= overlay.gone(level.fd)
             if overlay.lower_of(level.fd) is None:
                 found.clear()
-            found.update(name for name in map(os.fsencode, os.listdir(level.fd)))
+            found.update(map(os.fsencode, os.listdir(level.fd)))
         return sorted(name for name in found if not overlay.is_reserved(name))
 
     def open(self, name: bytes, *, fetch: bool = True) -> int:
@@ -227,7 +227,7 @@ class _OverlaidCursor(TreeCursor):
         if isinstance(found, ReferenceEntry) and fetch:
             return self._references.open(found)
         if isinstance(found, os.stat_result):
-            fd = regular_files.open_regular(self._way[-1].fd, name)
+            fd = regular_files.open_regular(self._levels[-1].fd, name)
             return self._references.fetch(fd) if fetch else fd
         code = errno.ELOOP if isinstance(found, SymlinkEntry) else errno.EINVAL
         raise OSError(code, os.strerror(code), name)
@@ -236,10 +236,12 @@ class _OverlaidCursor(TreeCursor):
         found = self._find(name)
         if isinstance(found, ReferenceEntry):
             return ReferenceTarget(os.fsdecode(found.uri), found.size, os.fsdecode(found.checksum))
-        return self._references.target_of(self._path(name)) if isinstance(found, os.stat_result) else None
+        return (
+            self._references.target_of(self._proc_path(name)) if isinstance(found, os.stat_result) else None
+        )
 
-    def _path(self, name: bytes) -> bytes:
-        return b"/proc/self/fd/%d/%s" % (self._way[-1].fd, name)
+    def _proc_path(self, name: bytes) -> bytes:
+        return b"/proc/self/fd/%d/%s" % (self._levels[-1].fd, name)
 
     def symlink_target(self, name: bytes) -> bytes:
         found = self._find(name)
@@ -250,7 +252,7 @@ class _OverlaidCursor(TreeCursor):
     def xattrs(self, name: bytes) -> list[tuple[bytes, bytes]]:
         found = self._find(name)
         if isinstance(found, os.stat_result):
-            return user_xattrs(self._path(name))
+            return user_xattrs(self._proc_path(name))
         return [] if isinstance(found, SymlinkEntry) else [x for x in found.xattrs if is_users(x[0])]
 
     def run_of(self, name: bytes) -> str | None:
@@ -261,7 +263,7 @@ class _OverlaidCursor(TreeCursor):
         recorded = None if isinstance(found, SymlinkEntry) else dict(found.xattrs).get(RUN)
         return None if recorded is None else decode_run(recorded)
 
-    # -- what is changed
+    # -- changes
 
     def _vacant(self, name: bytes) -> int:
         """Returns the directory's descriptor for something new of that name."""
@@ -279,11 +281,11 @@ class _OverlaidCursor(TreeCursor):
         entry = SymlinkEntry(b"", os.geteuid(), os.getegid(), mtime_ns, target)
         return StagedFile(self._staging_fd, overlay.stage_symlink(self._staging_fd, entry))
 
-    def stage_reference(self, origin: ReferenceTarget) -> StagedFile:
-        return self._references.stage(origin, durable.temp_name())
+    def stage_reference(self, target: ReferenceTarget) -> StagedFile:
+        return self._references.stage(target, durable.temp_name())
 
     def take(self, name: bytes) -> StagedFile:
-        raise OSError(errno.EXDEV, "what is in a patch is copied, not taken", name)
+        raise OSError(errno.EXDEV, "a file of a patch can only be copied", name)
 
     def publish(self, staged: StagedFile, name: bytes, *, replace: bool) -> None:
         if replace:
@@ -300,12 +302,12 @@ class _OverlaidCursor(TreeCursor):
             below: _Level | None = None
             if stat.S_ISDIR(self.status(name).st_mode):
                 self.enter(name)
-                below = self._way.pop()
+                below = self._levels.pop()
                 stack.callback(self._close, below)
                 if not below.is_empty():
                     raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
             fd = self._materialize()
-            self._way[-1].prepare_removal(name, below)
+            self._levels[-1].prepare_removal(name, below)
             with contextlib.suppress(FileNotFoundError):  # it only showed through
                 (os.unlink if below is None else os.rmdir)(name, dir_fd=fd)
 

@@ -14,7 +14,6 @@ from msgspec import to_builtins
 
 from artfs.catalog import records
 from artfs.catalog.runs import check_run_id, check_size
-from artfs.client.mounted import sealed_trees
 from artfs.client.mounted.control_files import (
     LABELS,
     command,
@@ -26,8 +25,9 @@ from artfs.client.mounted.control_files import (
     text,
 )
 from artfs.client.mounted.mount_paths import MountPaths, abandoned_ids, list_names, read_changes
-from artfs.client.values import Entry
+from artfs.client.mounted.mounted_version_tree import MountedVersionTree, read_failure, version_at
 from artfs.client.version_operations import VersionOperations
+from artfs.client.version_tree import VersionTree
 from artfs.errors import (
     AliasNotFound,
     CollectionNotFound,
@@ -131,7 +131,7 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def version_directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
-            return self.root / name / sealed_trees.number_of(fd)
+            return self.root / name / version_at(fd)
 
     def updated_at(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
@@ -155,21 +155,14 @@ class MountedVersions(MountPaths, VersionOperations):
                 with self._version(other or name, ref):  # which says what there is not
                     raise VersionNotFound(name, new) from None
 
-    def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
-        with self._version(name, ref) as fd:
-            return sealed_trees.listing(fd, name, path)
-
-    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
-        with self._version(name, ref) as fd:
-            yield from sealed_trees.entries(fd, name, prefix)
-
-    def open_file(self, name: str, ref: str, path: bytes) -> int:
-        with self._version(name, ref) as fd:
-            return sealed_trees.open_at(fd, name, path)
+    @contextlib.contextmanager
+    def _version_tree(self, name: str, ref: str) -> Iterator[VersionTree]:
+        with self._version(name, ref) as fd, contextlib.closing(MountedVersionTree(fd, name)) as tree:
+            yield tree
 
     def read_failure(self, name: str, ref: str, path: bytes) -> Exception | None:
         with self._version(name, ref) as fd:
-            return sealed_trees.read_failure(fd, path)
+            return read_failure(fd, path)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
         with may(f"set aliases of '{name}'"), self._version(name, ref) as fd:
@@ -196,7 +189,7 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
-            version = sealed_trees.number_of(fd)
+            version = version_at(fd)
         with may(f"delete {name}:{version}"), self._collection(name) as fd:
             try:
                 os.rmdir(version, dir_fd=fd)
@@ -217,7 +210,7 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def holding_aliases(self, name: str, ref: str) -> list[str]:
         with self._version(name, ref) as version, self._collection(name) as fd:
-            return _holders(fd, sealed_trees.number_of(version))
+            return _holders(fd, version_at(version))
 
     # -- runs
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from artfs.client.mounted.control_files import document, read_control
 from artfs.client.mounted.mounted_client import MountedClient
-from artfs.client.mounted.sealed_trees import number_of
+from artfs.client.mounted.mounted_version_tree import version_at
 from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError, printable
 from artfs.model.digest import Algorithm
 from artfs.pending.pending_version import Owners
@@ -102,7 +102,7 @@ class SubtreeClient(MountedClient):
 
     def version_directory(self, name: str, ref: str) -> Path | None:
         with self._version(name, ref) as fd:
-            return self.root / number_of(fd) if self._whole else self.root
+            return self.root / version_at(fd) if self._whole else self.root
 
     def collections(self) -> list[dict[str, Any]]:
         with self._collection(self._name) as fd:

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from artfs.client.file_attributes import set_attributes
 from artfs.client.interface import Client
-from artfs.client.transfer.tree_paths import parts
 from artfs.client.values import Entry, Progress, silent
+from artfs.client.version_tree import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
 from artfs.linux.file_copy import copy_file
 from artfs.linux.walk import DirectoryStack

@@ -84,6 +84,3 @@ def add(
     with client.open_tree(name, distributed_id) as tree:
         sources.copy(TreeWriter(tree, WritePolicy(replace=True), sources.size, progress))
     return client.pending_status(name, distributed_id)
-
-
-__all__ = ["Sources", "add", "put"]

@@ -223,6 +223,3 @@ def describe_kept(kept: list[tuple[bytes, str]]) -> str:
 
 def _real_path(fd: int) -> bytes:
     return os.readlink(b"/proc/self/fd/%d" % fd)
-
-
-__all__ = ["FollowSymlinks", "LinkDecisions", "SourceDirectories", "describe_kept"]
