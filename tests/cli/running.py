@@ -7,11 +7,17 @@ import io
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from artfs.cli.main import run
+
+on_a_mount = pytest.mark.parametrize("cli", [pytest.param("mounted", marks=pytest.mark.fuse)], indirect=True)
+without_a_mount = pytest.mark.parametrize("cli", ["direct"], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,14 @@ def _bytes(stream: io.TextIOWrapper) -> bytes:
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)
     return buffer.getvalue()
+
+
+def make_files(root: Path, files: Mapping[str, str]) -> Path:
+    """Makes files with these texts by path, and the directories above them; returns the root."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
 
 
 def snapshot(root: Path) -> dict[bytes, tuple[object, ...]]:

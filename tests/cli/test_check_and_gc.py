@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli
+from tests.cli.running import Cli, make_files
 
 
 @pytest.fixture
 def version(cli: Cli, name: str, tmp_path: Path) -> str:
     """A collection with one version, of one file whose content nothing else has."""
-    (tmp_path / "tree" / "sub").mkdir(parents=True)
-    (tmp_path / "tree" / "sub" / "file").write_text(f"only in {name}" * 100)
-    cli("put", tmp_path / "tree", "--name", name)
+    cli("put", make_files(tmp_path / "tree", {"sub/file": f"only in {name}" * 100}), "--name", name)
     return name
 
 

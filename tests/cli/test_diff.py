@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli
+from tests.cli.running import Cli, make_files
 
 
 @pytest.fixture
 def versions(cli: Cli, name: str, tmp_path: Path) -> str:
     """A collection with two versions that differ in every way."""
-    root = tmp_path / "tree"
-    (root / "sub" / "deep").mkdir(parents=True)
-    for path, text in {
+    files = {
         "changed": "old",
         "gone": "gone!",
         "kind": "1",
@@ -24,8 +22,9 @@ def versions(cli: Cli, name: str, tmp_path: Path) -> str:
         "same": "s",
         "sub/deep/file": "deep",
         "sub/other": "other",
-    }.items():
-        (root / path).write_text(text)
+    }
+    root = make_files(tmp_path / "tree", files)
+    for path in files:
         (root / path).chmod(0o644)
     (root / "link").symlink_to("same")
     cli("put", root, "--name", name, "--alias", "old")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cli.running import Cli
+from tests.cli.running import Cli, on_a_mount
 from tests.mount.control import ask, command, finish, show, show_json
 
 ALIASES = [
@@ -18,8 +18,6 @@ ALIASES = [
 ]
 TAGS = ["needs review", "second", " x ", "50%", "50%25", "-x", "\u00e9", "e\u0301", "\u5b9f\u9a13\u30003"]
 NO_ALIASES = ["v3", "pending", ".x", "a/b", "x" * 129, "\u00e9" * 65, ""]
-
-on_a_mount = pytest.mark.parametrize("cli", [pytest.param("mounted", marks=pytest.mark.fuse)], indirect=True)
 
 
 @pytest.fixture

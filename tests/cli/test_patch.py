@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli, snapshot
+from tests.cli.running import Cli, make_files, snapshot
 
 
 @pytest.fixture
 def base(cli: Cli, name: str, tmp_path: Path) -> str:
     """A collection whose v0 has the alias best and some directories."""
-    root = tmp_path / "base"
-    for path in ("a/b/two", "a/one", "three", "c/d/four"):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(path)
+    root = make_files(tmp_path / "base", {path: path for path in ("a/b/two", "a/one", "three", "c/d/four")})
     (root / "empty").mkdir()
     (root / "link").symlink_to("three")
     os.setxattr(root / "three", "user.kept", b"1")
@@ -27,11 +24,7 @@ def base(cli: Cli, name: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def changes(tmp_path: Path) -> Path:
-    root = tmp_path / "changes"
-    (root / "a" / "b").mkdir(parents=True)
-    (root / "a" / "b" / "two").write_text("changed")
-    (root / "new").write_text("new")
-    return root
+    return make_files(tmp_path / "changes", {"a/b/two": "changed", "new": "new"})
 
 
 def test_put_with_a_base(cli: Cli, base: str, changes: Path) -> None:
@@ -67,9 +60,7 @@ def test_a_patch_that_changes_nothing(cli: Cli, base: str) -> None:
 
 
 def test_several_puts_fill_one_patch(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    (other / "c" / "d").mkdir(parents=True)
-    (other / "c" / "d" / "five").write_text("5")
+    other = make_files(tmp_path / "other", {"c/d/five": "5"})
     cli("put", changes, "--name", base, "--id", "job", "--base", "v0")
     status = cli.json("put", other, "--name", base, "--id", "job", "--base", "v0")
     assert (status["base"], status["base_version"], status["files"]) == ("v0", "v0", 6)
@@ -121,8 +112,7 @@ def test_a_fork(cli: Cli, base: str, name: str) -> None:
 
 
 def test_an_alias_is_followed(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
-    (theirs := tmp_path / "theirs").mkdir()
-    (theirs / "three").write_text("theirs")
+    theirs = make_files(tmp_path / "theirs", {"three": "theirs"})
     cli("put", changes, "--name", base, "--id", "follows", "--base", "best")
     cli("put", changes, "--name", base, "--id", "pinned", "--base", "v0")
     cli("put", theirs, "--name", base, "--base", "best", "--alias", "best")
@@ -135,9 +125,7 @@ def test_an_alias_is_followed(cli: Cli, base: str, changes: Path, tmp_path: Path
 
 
 def test_a_collision(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
-    (theirs := tmp_path / "theirs").mkdir()
-    (theirs / "new").write_text("theirs")
-    (theirs / "theirs").write_text("theirs")
+    theirs = make_files(tmp_path / "theirs", {"new": "theirs", "theirs": "theirs"})
     cli("put", changes, "--name", base, "--id", "job", "--base", "best")
     cli("put", theirs, "--name", base, "--base", "best", "--alias", "best")
     before = cli.json("diff", f"{base}/job")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from artfs.client.open import open_client
-from tests.cli.running import Cli, snapshot
+from tests.cli.running import Cli, make_files, on_a_mount, snapshot, without_a_mount
 
 OLD = 981_173_106 * 10**9 + 123_456_789
 
@@ -89,11 +89,7 @@ def test_an_equal_tree_hands_over_its_labels(cli: Cli, name: str, source: Path) 
 
 
 def test_several_sources_share_the_root(cli: Cli, name: str, tmp_path: Path) -> None:
-    (tmp_path / "one" / "sub").mkdir(parents=True)
-    (tmp_path / "two" / "sub").mkdir(parents=True)
-    (tmp_path / "one" / "sub" / "a").write_text("a")
-    (tmp_path / "two" / "sub" / "b").write_text("b")
-    (tmp_path / "c").write_text("c")
+    make_files(tmp_path, {"one/sub/a": "a", "two/sub/b": "b", "c": "c"})
     (tmp_path / "to-c").symlink_to("c")
     cli("put", tmp_path / "one", tmp_path / "two", tmp_path / "c", tmp_path / "to-c", "--name", name)
     manifest = [entry["path"] for entry in cli.json("ls", f"{name}:v0")]
@@ -133,10 +129,8 @@ def test_excludes(cli: Cli, name: str, tmp_path: Path) -> None:
 
 
 def test_a_refused_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
+    make_files(tmp_path, {"source/sub/file": "file", "source/a": "a", "a": "another"})
     root = tmp_path / "source"
-    (root / "sub").mkdir(parents=True)
-    (root / "a").write_text("a")
-    (tmp_path / "a").write_text("another")
     os.mkfifo(root / "sub" / "pipe")
     assert "sub/pipe (fifo)" in cli.refused("put", root, "--name", name)
     (root / "sub" / "pipe").unlink()
@@ -160,11 +154,8 @@ def test_many_processes_fill_one_id(cli: Cli, name: str, tmp_path: Path) -> None
     command = [sys.executable, "-m", "artfs", "--volume", str(cli.path), "put", "--name", name, "--id", "job"]
     processes = []
     for number in range(4):
-        part = tmp_path / f"part-{number}"
-        part.mkdir()
-        (part / "shared").write_text(f"{number}" * 100_000)
-        for file in range(20):
-            (part / f"{number}-{file}").write_text(f"{number} {file}")
+        own = {f"{number}-{file}": f"{number} {file}" for file in range(20)}
+        part = make_files(tmp_path / f"part-{number}", own | {"shared": f"{number}" * 100_000})
         processes.append(subprocess.Popen([*command, str(part)]))
     assert [process.wait(60) for process in processes] == [0] * 4
     assert cli("finish", f"{name}/job").out == f"{name}:v0\n"
@@ -274,9 +265,9 @@ def test_pending_of_all_collections(cli: Cli, name: str) -> None:
     assert cli.refused("pending", "no-such") == "there is no collection 'no-such'"
 
 
+@on_a_mount
 def test_a_pending_version_can_not_be_put_into_itself(cli: Cli, name: str) -> None:
-    if not cli.mounted or cli.path is None:
-        pytest.skip("its files can be named only on a mount")
+    assert cli.path is not None
     pending = cli.path / name / "pending"
     cli("new", name, "--id", "job")
     (pending / "job" / "sub").mkdir()
@@ -289,9 +280,8 @@ def test_a_pending_version_can_not_be_put_into_itself(cli: Cli, name: str) -> No
     assert cli.json("pending", name)[0]["files"] == 2
 
 
+@without_a_mount  # a daemon does it when it starts
 def test_an_interrupted_seal_is_completed_first(cli: Cli, name: str, tmp_path: Path) -> None:
-    if cli.mounted:
-        pytest.skip("a daemon does that when it begins")
     (tmp_path / "a").write_text("a")
     cli("put", tmp_path / "a", "--name", name, "--id", "job")
     script = (

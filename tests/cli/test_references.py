@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from artfs.linux.file_copy import copy_file
-from tests.cli.running import Cli
+from tests.cli.running import Cli, make_files
 
 
 @pytest.fixture
@@ -18,10 +18,7 @@ def outside(tmp_path: Path) -> Path:
     for above in tmp_path.parents:
         if above != Path("/") and not above.stat().st_mode & 0o1:
             above.chmod(above.stat().st_mode | 0o55)
-    root = tmp_path / "outside"
-    (root / "sub").mkdir(parents=True)
-    (root / "one").write_text("one")
-    (root / "sub" / "two").write_text("two")
+    root = make_files(tmp_path / "outside", {"one": "one", "sub/two": "two"})
     for path in (tmp_path, root, root / "sub", root / "one", root / "sub" / "two"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return root
@@ -79,9 +76,7 @@ def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> N
     cli("new", name, "--id", "job")
     cli("refer", f"{name}/job", outside.as_uri(), "all")
     cli("finish", f"{name}/job")
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "more").write_text("more")
-    cli("put", tmp_path / "new", "--name", name, "--base", "v0")
+    cli("put", make_files(tmp_path / "new", {"more": "more"}), "--name", name, "--base", "v0")
     assert cli("diff", f"{name}:v0", "v1").out == "A more\n"
     cli("new", name, "--id", "again", "--base", "v1")
     cli("refer", f"{name}/again", f"artfs://{name}:latest/more", "inside")

@@ -13,7 +13,7 @@ from artfs.client.transfer.sources import Sources
 from artfs.client.transfer.symlink_policy import FollowSymlinks
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import Busy
-from tests.cli.running import Cli
+from tests.cli.running import Cli, make_files
 
 OLD = 981_173_106 * 10**9 + 123_456_789
 
@@ -81,13 +81,10 @@ def test_an_existing_target_keeps_its_mode(cli: Cli, name: str, tmp_path: Path) 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
     """A snapshot of Hugging Face's hub, with more kinds of symlinks."""
-    (tmp_path / "hub/blobs/more").mkdir(parents=True)
-    (tmp_path / "hub/blobs/1").write_text("weights")
-    (tmp_path / "hub/blobs/more/2").write_text("more")
+    make_files(tmp_path / "hub", {"blobs/1": "weights", "blobs/more/2": "more", "snapshots/abc/own": "own"})
     (tmp_path / "hub/blobs/more/here").symlink_to("2")
     snapshot = tmp_path / "hub/snapshots/abc"
-    (snapshot / "sub").mkdir(parents=True)
-    (snapshot / "own").write_text("own")
+    (snapshot / "sub").mkdir()
     (snapshot / "w").symlink_to("../../blobs/1")
     (snapshot / "sub/w").symlink_to("../w")
     (snapshot / "sub/own").symlink_to("../own")
@@ -176,8 +173,7 @@ def test_a_link_that_can_not_be_followed_stays(
 
 def test_directories_that_lead_to_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
     for one, other in (("a", "b"), ("b", "a")):
-        (tmp_path / one).mkdir()
-        (tmp_path / one / "file").write_text(one)
+        make_files(tmp_path, {f"{one}/file": one})
         (tmp_path / one / "other").symlink_to(f"../{other}")
     assert (
         "'other/other' (it leads to a directory that holds it)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli, snapshot
+from tests.cli.running import Cli, make_files, snapshot
 
 _OF_A_STATUS = (
     "state version collection type digest size file_count created_at created_by distributed_id base link runs"
@@ -19,10 +19,8 @@ STATUS_KEYS = set(_OF_A_STATUS.split())
 @pytest.fixture
 def versions(cli: Cli, name: str, tmp_path: Path) -> str:
     """A collection with two versions."""
-    root = tmp_path / "tree"
-    (root / "sub" / "deeper").mkdir(parents=True)
-    (root / "a").write_text("first")
-    (root / "sub" / "b").write_text("b")
+    root = make_files(tmp_path / "tree", {"a": "first", "sub/b": "b"})
+    (root / "sub" / "deeper").mkdir()
     (root / "sub" / "up").symlink_to("../a")
     (root / "sub" / "out").symlink_to("../../a")
     (root / "sub" / "circle").symlink_to("circle")
