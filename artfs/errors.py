@@ -80,8 +80,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from artfs.printing import end_of
 from artfs.printing import printable as printable  # noqa: PLC0414
+from artfs.printing import printable_end
 from artfs.printing import printable_uri as printable_uri  # noqa: PLC0414
 
 
@@ -143,7 +143,7 @@ class CannotSeal(ArtfsError):
     """A tree has entries that a version can't hold; nothing was changed."""
 
     def __init__(self, entries: Sequence[tuple[bytes, str]]) -> None:
-        shown = ", ".join(f"{end_of(path)} ({kind})" for path, kind in entries[:10])
+        shown = ", ".join(f"{printable_end(path)} ({kind})" for path, kind in entries[:10])
         more = f" and {len(entries) - 10} more" if len(entries) > 10 else ""
         super().__init__(f"a version can't hold these, remove them first: {shown}{more}")
         self.entries = tuple(entries)
@@ -281,7 +281,7 @@ class NotStored(ArtfsError):
     """The backing filesystem refused to store what the kernel's write cache holds for files."""
 
     def __init__(self, paths: Sequence[bytes]) -> None:
-        shown = ", ".join(map(end_of, paths[:5]))
+        shown = ", ".join(map(printable_end, paths[:5]))
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         super().__init__(
             f"what was written to these files could not be stored: {shown}{more};"

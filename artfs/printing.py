@@ -14,7 +14,7 @@ def printable(name: bytes | str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def end_of(path: bytes) -> str:
+def printable_end(path: bytes) -> str:
     """Returns a path like :func:`printable`; of a very long one only its end."""
     return printable(path if len(path) <= 256 else b"..." + path[-256:])
 
@@ -29,7 +29,7 @@ def printable_uri(uri: str) -> str:
     return printable(scheme + separator + shown) + ("?..." if "?" in rest else "")
 
 
-def failure(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
     """Returns the text of an error of the system, with the paths that it names."""
     if not error.strerror:
         return str(error) or os.strerror(error.errno or 0)

@@ -22,7 +22,7 @@ from artfs.cli import (
     volume_commands,
 )
 from artfs.errors import ArtfsError, Interrupted
-from artfs.printing import failure, printable
+from artfs.printing import os_error_text, printable
 from artfs.version import __version__
 
 _NAME, _COMPLETE = "artfs", "_ARTFS_COMPLETE"
@@ -142,7 +142,7 @@ def _line(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
         text = error.format_message()
     elif isinstance(error, OSError) and not isinstance(error, ArtfsError):
-        text = failure(error)
+        text = os_error_text(error)
     else:
         text = str(error) or type(error).__name__
     return printable(" ".join(text.split()))

@@ -19,7 +19,7 @@ from typing import Any
 from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
 from artfs.limits.numbers import COMMAND_BYTES, DOCUMENTS
 from artfs.model import refusals
-from artfs.printing import failure
+from artfs.printing import os_error_text
 from artfs.vfs.control.control_file import ControlFile, Elsewhere
 from artfs.vfs.control.json_documents import Document
 from artfs.vfs.control.snapshot import Snapshot
@@ -205,7 +205,7 @@ class ControlHandle(Handle):
         try:
             yield
         except (ArtfsError, OSError) as error:
-            self._note(str(error) if isinstance(error, ArtfsError) else failure(error))
+            self._note(str(error) if isinstance(error, ArtfsError) else os_error_text(error))
             self._keep(error)
             raise
 
