@@ -362,8 +362,7 @@ class Operations(pyfuse3.Operations):
         self._descriptors.check_open(caller.uid)
         node = self._nodes.node(inode)
         fh = next(self._numbers)
-        listing = node.listing()
-        listing.uid = caller.uid
+        listing = node.listing(caller.uid)
         self._listings[fh] = listing, caller, inode, node
         self._descriptors.opened(caller.uid)
         return fh

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from artfs.errors import Changed, Interrupted, Unreachable
-from artfs.limits.limit import Turns
+from artfs.limits.limit import LimitExceededError, Turns
 from artfs.limits.numbers import HASHING_THREADS
 from artfs.model.digest import Algorithm
 from artfs.references import uris
@@ -157,6 +157,8 @@ class LocalFiles:
             yield
         except Abandoned:
             raise Interrupted from None
+        except LimitExceededError:
+            raise
         except _Refused as refused:
             raise Unreachable(uri, str(refused)) from None
         except FileNotFoundError:

@@ -48,8 +48,8 @@ class FoundObject(NamedTuple):
         return 300 + len(self.name) + len(self.uri)
 
 
-#: Called with each number of bytes of memory that a listing is about to take. Its exception ends the listing;
-#: it must not be an OSError, which would count as a failure to read the listed directory.
+#: Called with each number of bytes of memory that a listing is about to take. LimitExceededError ends the
+#: listing; another OSError would count as a failure to read the listed directory.
 ChargeMemory: TypeAlias = Callable[[int], None]
 
 

@@ -83,8 +83,8 @@ class _Directory(Node):
             os.close(fd)
         return self.attributes()
 
-    def listing(self) -> Listing:
-        return NamesListing(self.names, self.listed)
+    def listing(self, uid: int = 0) -> Listing:
+        return NamesListing(self.names, self.listed, uid)
 
     def names(self) -> list[bytes]:
         """Returns the names that are listed."""

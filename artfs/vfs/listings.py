@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from artfs.errors import Damaged, NotFound, printable
+from artfs.limits.limit import Holding
 from artfs.limits.numbers import LISTED_NAMES
 from artfs.model.digest import TreeId
 from artfs.pending import deferred_close, overlay
@@ -42,17 +43,18 @@ class EmptyListing(Listing):
 class _HeldNames(Listing):
     """Names that count, until `release`, among those that their user may hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, uid: int) -> None:
         self._names: Sequence[bytes] = ()
+        self._held = Holding(LISTED_NAMES, uid)
 
     def _hold(self, names: Sequence[bytes]) -> None:
-        LISTED_NAMES.give(self.uid, len(self._names))
         self._names = ()
-        LISTED_NAMES.take(self.uid, len(names))
+        self._held.give_back()
+        self._held.take(len(names))
         self._names = names
 
     def release(self) -> None:
-        LISTED_NAMES.give(self.uid, len(self._names))
+        self._held.close()
 
 
 class NamesListing(_HeldNames):
@@ -65,11 +67,12 @@ class NamesListing(_HeldNames):
         self,
         names: Callable[[], Sequence[bytes]],
         find: Callable[[bytes], Node | None],
+        uid: int,
         *,
         blocks: bool = False,
     ) -> None:
         """`find` returns None for a name that is no longer listed. With `blocks`, `names` takes long."""
-        super().__init__()
+        super().__init__(uid)
         self._find_names, self._find, self.blocks = names, find, blocks
 
     def rewind(self) -> None:
@@ -94,8 +97,8 @@ class NamesListing(_HeldNames):
 class PendingListing(_HeldNames):
     """A directory of a pending tree. It goes on across a seal, with the entries of the version."""
 
-    def __init__(self, directory: PendingDirectory) -> None:
-        super().__init__()
+    def __init__(self, directory: PendingDirectory, uid: int) -> None:
+        super().__init__(uid)
         self._directory = directory
         self._sealed = False
         self._fd = -1
@@ -165,8 +168,8 @@ class PatchListing(PendingListing):
 
     _directory: PatchDirectory
 
-    def __init__(self, directory: PatchDirectory) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: PatchDirectory, uid: int) -> None:
+        super().__init__(directory, uid)
         self._listed_before: frozenset[bytes] = frozenset()
         self._tree: TreeId | None = None
 

@@ -183,7 +183,6 @@ class Listing:
     """An open directory."""
 
     blocks = False  # rewind may take long: it runs on a worker thread
-    uid = 0  # the user who opened it, and is charged for the names that it holds
 
     def rewind(self) -> None:
         """Reads the names; called before the first entry is read, and after each rewinddir(3)."""
@@ -270,7 +269,8 @@ class Node:
         """Returns an entry's node; None if there is none."""
         return None
 
-    def listing(self) -> Listing:
+    def listing(self, uid: int = 0) -> Listing:
+        """Opens the directory for a user, who is charged for the names that the listing holds."""
         raise NotADirectoryError
 
     @property

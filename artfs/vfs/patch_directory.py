@@ -115,8 +115,8 @@ class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
         assert self.lower is not None
         return self.mounted.lower_node(self, self.lower, entry)
 
-    def _own_listing(self) -> Listing:
-        return PatchListing(self)
+    def _own_listing(self, uid: int) -> Listing:
+        return PatchListing(self, uid)
 
     @contextlib.contextmanager
     def _change(self, name: bytes) -> Iterator[int]:

@@ -78,14 +78,14 @@ class PendingDirectory(PendingNode):
             return None
         return self.mounted.node(status, self, name)
 
-    def listing(self) -> Listing:
+    def listing(self, uid: int = 0) -> Listing:
         sealed = self.sealed_node()
         if sealed is not None:
-            return sealed.listing()
-        return EmptyListing() if self.removed else self._own_listing()
+            return sealed.listing(uid)
+        return EmptyListing() if self.removed else self._own_listing(uid)
 
-    def _own_listing(self) -> Listing:
-        return PendingListing(self)
+    def _own_listing(self, uid: int) -> Listing:
+        return PendingListing(self, uid)
 
     # -- new entries
 

@@ -293,7 +293,7 @@ class SealedNode(Node):
         found = reader.find(self.entry.tree, name)
         return None if found is None else self.tree.node(self.ordinal + found[0], found[1], self)
 
-    def listing(self) -> Listing:
+    def listing(self, uid: int = 0) -> Listing:
         return _SealedListing(self)
 
 

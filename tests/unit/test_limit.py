@@ -12,13 +12,13 @@ import pytest
 
 from artfs.catalog.runs import Run
 from artfs.errors import Interrupted
-from artfs.limits.limit import Limit
+from artfs.limits.limit import Holding, Limit
 from artfs.references import THIS_PROCESS
 from artfs.vfs import listings
 from artfs.vfs.catalog_nodes import VolumeRoot
 from artfs.vfs.control import references_file, snapshot
 from artfs.vfs.control.snapshot import Snapshot
-from artfs.vfs.node import Caller, Listing, Node
+from artfs.vfs.node import Listing, Node
 from artfs.volume.pending_trees import pending_names
 from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails, write
@@ -108,16 +108,15 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
             (tmp_path / directory / str(number)).touch()
     with Volume.init(tmp_path / "volume") as volume:
 
-        def look(directory: str, room: references_file.FoundCharge) -> int:
+        def look(directory: str, room: Holding) -> int:
             wanted = references_file.Look.parse(f"x {(tmp_path / directory).as_uri()}".encode())
             return len(wanted.run(volume.references, room, THIS_PROCESS))
 
-        her, him = Caller(HER, HER, 1), Caller(HIM, HIM, 1)
-        with references_file.FoundCharge(her) as room:
+        with Holding(limit, HER) as room:
             assert look("few", room) == 20
-            with references_file.FoundCharge(her) as second, fails(errno.ENOMEM):
+            with Holding(limit, HER) as second, fails(errno.ENOMEM):
                 look("many", second)
-            with references_file.FoundCharge(him) as his:
+            with Holding(limit, HIM) as his:
                 assert look("few", his) == 20
         with pytest.raises(Interrupted):
             look("few", room)  # a look that nobody waits for any more
@@ -138,9 +137,7 @@ def test_an_open_listing_counts_for_who_opened_it(
         tree = volume.trees.get("suite", pending_names(volume.catalog.collection("suite"))[0])
 
         def opened(uid: int) -> Listing:
-            listing = view.view.pending(tree.current()).listing()
-            listing.uid = uid
-            return listing
+            return view.view.pending(tree.current()).listing(uid)
 
         first, second, his = opened(HER), opened(HER), opened(HIM)
         for listing in (first, first, his):
@@ -168,9 +165,7 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
             monkeypatch.setattr(listings, "LISTED_NAMES", limit)
 
             def opened(uid: int, directory: Node = directory) -> Listing:
-                listing = directory.listing()
-                listing.uid = uid
-                return listing
+                return directory.listing(uid)
 
             first = opened(HER)
             first.rewind()

@@ -100,7 +100,6 @@ SIGNALS = {
     "artfs.references.local_files._Refused",
     "artfs.store.requirements.Limited",
     "artfs.store.requirements.Unmet",
-    "artfs.vfs.control.references_file._ChargeRefusedError",
     "artfs.vfs.node.NoSuchAttribute",
     "artfs.vfs.node.NeedsWork",
 }

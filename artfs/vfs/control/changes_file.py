@@ -137,8 +137,8 @@ class _Others(Node):
         ino = virtual(b"control", *self.subject.key, b"diff", b"%d" % other.serial)
         return ControlNode(self.subject, _Difference(collection, other), ino)
 
-    def listing(self) -> Listing:
-        return NamesListing(self._names, self.lookup, blocks=True)
+    def listing(self, uid: int = 0) -> Listing:
+        return NamesListing(self._names, self.lookup, uid, blocks=True)
 
     def _names(self) -> list[bytes]:
         return [names.version_name(number).encode() for number in self.subject.collection.numbers()]

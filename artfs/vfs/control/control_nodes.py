@@ -69,8 +69,8 @@ class ControlDirectory(Node):
         ino = FRESH | next(_fresh) if file.waits else virtual(b"control", *self.subject.key, name)
         return ControlNode(self.subject, file, ino)
 
-    def listing(self) -> Listing:
-        return NamesListing(self.names, self.lookup)
+    def listing(self, uid: int = 0) -> Listing:
+        return NamesListing(self.names, self.lookup, uid)
 
     def refusal(self) -> NotPermitted:
         return NotPermitted("cannot change '.artfs': it is a control directory")

@@ -10,14 +10,14 @@ import errno
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from artfs.errors import ArtfsError, Interrupted, InvalidCommand, printable
+from artfs.errors import ArtfsError, InvalidCommand, printable
+from artfs.limits.limit import Holding
 from artfs.limits.numbers import FOUND_OBJECTS
 from artfs.model import names
 from artfs.model.entry import RUN
@@ -57,13 +57,13 @@ class PendingReferences(ControlFile[PendingSubject]):
         self, subject: PendingSubject, command: bytes, caller: Caller
     ) -> Generator[Callable[[], Any], Any, str | Snapshot | None]:
         references, dry_run = subject.view.volume.references, False
-        with FoundCharge(caller) as charge:
+        with Holding(FOUND_OBJECTS, caller.uid) as memory:
             objects = parse_lines(command, references)
             if objects is None:
                 look = Look.parse(command)
                 dry_run = look.dry_run
                 objects = yield Elsewhere(
-                    lambda step: look.run(references, charge, Requester(caller.uid, lambda: step.given_up))
+                    lambda step: look.run(references, memory, Requester(caller.uid, lambda: step.given_up))
                 )
             # Before anything is made, since it may be more than the caller may have.
             told = (line(describe_reference(path, object_)) for path, object_, _ in objects)
@@ -153,41 +153,6 @@ def _check_may(caller: Caller, directory: PendingDirectory, path: bytes, bits: i
     check_may(caller, directory.attributes(), bits, why)
 
 
-class _ChargeRefusedError(Exception):
-    """Carries an OSError past those that the look handles itself."""
-
-    def __init__(self, why: OSError) -> None:
-        self.why = why
-
-
-class FoundCharge:
-    """The memory of what one command found, charged to its caller until it ends. Any thread."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._uid, self._taken, self._ended = caller.uid, 0, False
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def take(self, size: int) -> None:
-        """Raises _ChargeRefusedError, also for a look that nobody waits for any more."""
-        with self._lock:
-            try:
-                if self._ended:
-                    raise Interrupted
-                FOUND_OBJECTS.take(self._uid, size)
-            except OSError as error:
-                raise _ChargeRefusedError(error) from None
-            self._taken += size
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._ended = True
-            FOUND_OBJECTS.give(self._uid, self._taken)
-            self._taken = 0
-
-
 class Look(Struct, frozen=True, forbid_unknown_fields=True):
     """A command to look up what is at a URI, as its JSON has it."""
 
@@ -218,19 +183,16 @@ class Look(Struct, frozen=True, forbid_unknown_fields=True):
         look = converted("a reference", read, cls)
         return replace(look, path="" if look.path == "." else os.fsdecode(_checked(look.path)))
 
-    def run(self, references: References, charge: FoundCharge, requester: Requester) -> _Objects:
-        """Blocking. Raises OSError (ENOMEM) too."""
-        try:
-            found = references.list_objects(
-                self.uri,
-                os.fsencode(self.path),
-                checksum=not self.no_checksum,
-                max_objects=self.max_objects,
-                charge=charge.take,
-                requester=requester,
-            )
-        except _ChargeRefusedError as error:
-            raise error.why from None
+    def run(self, references: References, memory: Holding, requester: Requester) -> _Objects:
+        """Blocking. Raises LimitExceededError too."""
+        found = references.list_objects(
+            self.uri,
+            os.fsencode(self.path),
+            checksum=not self.no_checksum,
+            max_objects=self.max_objects,
+            charge=memory.take,
+            requester=requester,
+        )
         return [(path, object_, b"") for path, object_ in found]
 
 

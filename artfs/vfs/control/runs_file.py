@@ -123,8 +123,8 @@ class _Runs(Node):
         node = self._node(run)
         return node, node.open(flags, caller)
 
-    def listing(self) -> Listing:
-        return NamesListing(self._names, self.lookup, blocks=True)
+    def listing(self, uid: int = 0) -> Listing:
+        return NamesListing(self._names, self.lookup, uid, blocks=True)
 
     def _names(self) -> list[bytes]:
         return [run.encode() for run in self.subject.view.volume.runs.ids()]

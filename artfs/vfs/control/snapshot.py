@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from artfs.limits.limit import Holding
 from artfs.limits.numbers import SNAPSHOTS, SNAPSHOTS_IN_MEMORY
 
 Content: TypeAlias = str | bytes | Iterable[str | bytes]
@@ -24,16 +25,16 @@ class Snapshot:
     what it holds when its file can't be written.
     """
 
-    __slots__ = ("_directory", "_end", "_fd", "_held", "_in_file", "_reader", "_taken")
+    __slots__ = ("_directory", "_end", "_fd", "_held", "_in_file", "_taken")
 
     def __init__(self, content: Content, directory: str = "", reader: int = 0) -> None:
         """`directory`, on the volume, takes large content.
 
         Raises OSError (ENOMEM) for more than the reader may have, and what producing the content raises.
         """
-        self._directory, self._reader = directory, reader
+        self._directory = directory
         self._fd, self._in_file, self._end = -1, 0, bytearray()
-        self._taken = self._held = 0
+        self._taken, self._held = Holding(SNAPSHOTS, reader), Holding(SNAPSHOTS_IN_MEMORY, reader)
         try:
             self._gather((content,) if isinstance(content, str | bytes) else content)
         except BaseException:
@@ -50,7 +51,7 @@ class Snapshot:
     def _gather(self, pieces: Iterable[str | bytes]) -> None:
         for piece in pieces:
             self._end += piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
-            if self._in_file + len(self._end) - self._taken >= _STEP:
+            if self._in_file + len(self._end) - self._taken.amount >= _STEP:
                 self._count()
         self._count()
         with contextlib.suppress(OSError):  # more than the reader may hold in memory: it goes to the file
@@ -60,10 +61,7 @@ class Snapshot:
         self._hold()
 
     def _count(self) -> None:
-        more = self._in_file + len(self._end) - self._taken
-        if more:
-            SNAPSHOTS.take(self._reader, more)
-            self._taken += more
+        self._taken.take(self._in_file + len(self._end) - self._taken.amount)
         if len(self._end) > _IN_MEMORY:
             self._write()
             if len(self._end) > _IN_MEMORY:
@@ -71,10 +69,9 @@ class Snapshot:
 
     def _hold(self) -> None:
         """Charges what is in memory."""
-        more = len(self._end) - self._held
+        more = len(self._end) - self._held.amount
         if more > 0:
-            SNAPSHOTS_IN_MEMORY.take(self._reader, more)
-            self._held += more
+            self._held.take(more)
 
     def _write(self) -> None:
         """Moves to the file as much as the disk takes."""
@@ -93,9 +90,8 @@ class Snapshot:
         return found if begin < 0 else found + self._end[begin : begin + size - len(found)]
 
     def close(self) -> None:
-        SNAPSHOTS.give(self._reader, self._taken)
-        SNAPSHOTS_IN_MEMORY.give(self._reader, self._held)
-        self._taken = self._held = 0
+        self._taken.close()
+        self._held.close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
