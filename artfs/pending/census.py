@@ -1,6 +1,7 @@
-"""Counts what is in a pending tree and tells when it changed; others may change it. Blocking; any thread.
+"""Counts the files of a pending tree and finds its last change, while others may change it.
 
-Of a patch only the changes are looked at: what is below is known from the pages of the lower directories.
+Of a patch it reads only the changes: the pages of the lower directories have the counts of the rest.
+Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from artfs.pending import overlay
 
 
 class Census(NamedTuple):
-    """``files`` and their ``bytes`` as the tree shows them; ``own`` of the files lie in the tree itself."""
+    """``files`` and their ``bytes`` as the tree shows them; ``own`` of the files are in the tree itself."""
 
     files: int
     bytes: int
@@ -25,7 +26,7 @@ class Census(NamedTuple):
 
 
 def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
-    """Counts the files below a directory; ``patched`` tells whether directories may lie over lower ones."""
+    """Counts the files below a directory; ``patched`` tells whether it may have overlay directories."""
     files = size = own = 0
     for fd, entries in scan(root_fd, overlay.is_reserved):
         lower = overlay.lower_of(fd) if patched else None
@@ -47,22 +48,22 @@ def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
                         if found and isinstance(found[1], FileEntry | ReferenceEntry):
                             size += found[1].size
             except FileNotFoundError:
-                continue  # gone since it was listed
+                continue  # removed since it was listed
             if stat.S_ISREG(status.st_mode):
                 files, own, size = files + 1, own + 1, size + status.st_size
     return Census(files, size, own)
 
 
 def newest_change(root_fd: int) -> float:
-    """Returns the latest time at which anything in a tree changed (ctime), itself included.
+    """Returns the latest ctime in a tree, its root included, in seconds since the epoch.
 
-    In seconds since the epoch. Not mtime: tar and rsync set that back.
+    The mtime does not serve: tar and rsync set it back.
     """
     newest = 0.0
     for fd, entries in scan(root_fd, overlay.is_reserved):
         newest = max(newest, os.fstat(fd).st_ctime)
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                 newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
     return newest
 
@@ -72,7 +73,7 @@ def _covered(fd: int, entries: list[os.DirEntry[str]]) -> set[bytes]:
 
 
 def _below(reader: TreeReader, lower: overlay.Lower, name: bytes) -> tuple[int, int]:
-    """Returns the files and bytes at and below a lower entry; none if there is none."""
+    """Returns the files and bytes at and below a lower entry; zeros if there is none."""
     found = reader.find(lower.tree, name)
     if found is None or isinstance(found[1], SymlinkEntry):
         return 0, 0

@@ -1,8 +1,8 @@
-"""Closes descriptors, on a thread of its own where that may take long.
+"""Closes descriptors, on a separate thread if that may take long.
 
-The last descriptor of a file without a name takes the file along: with some ten thousand extents that keeps
-the backing filesystem busy for seconds. Closing one that was written may start to write all of it back
-(ext4 after a truncation), or wait for that (network filesystems). Knows nothing but descriptors. Any thread.
+Closing the last descriptor of an unlinked file frees its blocks: with some ten thousand extents that keeps
+the backing filesystem busy for seconds. Closing a written file may start its write-back (ext4 after a
+truncation), or wait for it (network filesystems). Knows only descriptors. Any thread.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from queue import SimpleQueue
 
 log = logging.getLogger(__name__)
 
-_LARGE = 1 << 20  # bytes on the disk: 256 extents at the most, which take some milliseconds
+_LARGE = 1 << 20  # bytes on disk: at most 256 extents, which take some milliseconds
 _LONG = 1 << 26  # bytes with holes, all of which may be pages in memory
-_THREADS = 2  # so that one file of very many extents keeps nobody's from going
+_THREADS = 2  # so that one file of very many extents does not block the others
 
 
 def is_large(status: os.stat_result) -> bool:
-    """Tells whether it may take long to free a file's bytes."""
+    """Tells whether freeing the blocks of a file may take long."""
     return status.st_blocks * 512 > _LARGE or status.st_size > _LONG
 
 
 def close(fd: int, *, written: bool = False) -> None:
-    """Closes a descriptor, later if it may take long; it is not to be used any more in either case.
+    """Closes a descriptor now, or later if it may take long. The caller must not use it any more.
 
-    `written` says that the file may have been written through it.
+    `written`: the file may have been written through it.
     """
     try:
         status = os.fstat(fd)
-    except OSError:  # of what has no name any more, on a filesystem that forgot it
+    except OSError:  # of an unlinked file, on a filesystem that forgot it
         os.close(fd)
         return
     if (written or not status.st_nlink) and is_large(status):
@@ -46,7 +46,7 @@ class _Closer:
         self._threads = 0
 
     def take(self, fd: int) -> None:
-        self._descriptors.put(fd)  # first: where no thread can be had, the next one closes it
+        self._descriptors.put(fd)  # first: if no thread can be started, the next call closes it
         if self._threads < _THREADS:
             threading.Thread(target=self._run, name="closing", daemon=True).start()
             self._threads += 1
@@ -56,7 +56,7 @@ class _Closer:
             try:
                 os.close(self._descriptors.get())
             except OSError as error:
-                log.error("a file that was closed may not be whole: %r", error)
+                log.error("a file that was closed may be incomplete: %r", error)
 
 
 _closer = _Closer()

@@ -1,4 +1,4 @@
-"""Who holds what open in a pending tree, and the instant from which nothing changes any more.
+"""The gate of a pending tree: its handles open for writing, and the instant after which it no longer changes.
 
 A gate is in one of six states::
 
@@ -6,16 +6,15 @@ A gate is in one of six states::
        ^                │    │
        └─────settle─────┘    └───settle──> COMMITTED ──close──> SEALING
 
-COMMITTED is a seal that was decided and could not be brought to its end (a full disk, say): nothing may
-change any more, and the next finish goes on from there; only if the version is deleted it is PENDING again.
-REPLACED is a tree that got another base: the
-pending version goes on as another tree.
+COMMITTED is a seal that was decided and could not complete (on a full disk, say): nothing may change any
+more, and the next finish continues it. If its version is deleted, the tree is PENDING again. REPLACED is a
+tree that got another base: the pending version continues as another tree.
 
-Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for the length
-of a few system calls; so a change lies wholly before or wholly after the instant at which the gate closes.
-The lock is never held while hashing, waiting, or talking to the kernel's FUSE side.
+Every change of the tree is made inside ``with gate.change():``, which holds the gate's lock for a few system
+calls, so that a change is entirely before or after the instant at which the gate closes. The lock is never
+held while hashing, waiting, or notifying the kernel.
 
-Any thread may call everything here; what waits says so.
+Any thread may call everything here; the docstring of a function that waits says so.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from artfs.errors import (
     Writer,
 )
 
-_POLL = 0.05  # seconds between looks at what no condition variable tells: joined runs, signals to the caller
+_POLL = 0.05  # seconds between checks of joined runs and signals, which notify no condition variable
 
 
 class State(enum.Enum):
@@ -55,20 +54,20 @@ class WritableHandle(Protocol):
     """What the gate needs to know of an open file that can change the tree."""
 
     def counts(self) -> bool:
-        """Tells whether the file is still in the tree: an unlinked one keeps no finish waiting."""
+        """Tells whether the file is still in the tree: an unlinked file does not delay a finish."""
 
     def writer(self) -> Writer:
-        """Says who holds it, for people."""
+        """Describes the process that holds it."""
 
     def fence(self) -> None:
         """Refuses every later write through this handle. Called with the gate's lock held."""
 
     def unfence(self) -> None:
-        """Lets writes through again, unless they could change sealed bytes. With the gate's lock held."""
+        """Allows writes again, unless they could change sealed bytes. Called with the gate's lock held."""
 
 
 class _Change:
-    """Holds the gate's lock for one change, or says why there can't be one."""
+    """Holds the gate's lock for one change, or raises if the tree can't be changed."""
 
     __slots__ = ("_gate",)
 
@@ -86,7 +85,7 @@ class _Change:
 
 
 class Gate:
-    """The state of one pending tree and the handles that can change it."""
+    """The state of one pending tree, and its handles that are open for writing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -99,13 +98,13 @@ class Gate:
     def change(self) -> _Change:
         """Guards one change of the tree: ``with gate.change(): ...``.
 
-        Raises :class:`Sealing` while a seal is under way, :class:`ReadOnly` after it. Never waits for either.
+        Raises :class:`Sealing` during a seal, and :class:`ReadOnly` after it. Never waits for a seal.
         """
         return self._change
 
     @contextlib.contextmanager
     def long_change(self) -> Iterator[None]:
-        """Guards a change that waits for the disk: no lock is held meanwhile, and no close comes between.
+        """Guards a change that waits for the disk. No lock is held meanwhile, but the gate can't close.
 
         Raises as :meth:`change` does.
         """
@@ -121,7 +120,7 @@ class Gate:
                 self._moved.notify_all()
 
     def writing(self) -> threading.Lock:
-        """Guards one write through an open handle: a fence lies before or after it, never inside."""
+        """Guards one write through an open handle: a fence comes before or after it, never within."""
         return self._lock
 
     def _refusal(self) -> ArtfsError:
@@ -134,17 +133,17 @@ class Gate:
         return ReadOnly("the pending version was discarded")
 
     def enter(self, handle: WritableHandle) -> None:
-        """Counts a handle. To be called inside :meth:`change`: no close may lie between the open and this."""
+        """Counts a handle. Call it inside :meth:`change`, so that the gate can't close after the open."""
         self._handles.add(handle)
 
     def leave(self, handle: WritableHandle) -> None:
-        """Stops counting a handle, in whatever state; never raises."""
+        """Stops counting a handle, in any state. Never raises."""
         with self._moved:
             self._handles.discard(handle)
             self._moved.notify_all()
 
     def writers(self) -> list[Writer]:
-        """Lists who holds files of the tree open for writing, by path."""
+        """Lists the processes that have files of the tree open for writing, by path."""
         with self._lock:
             handles = self._counting()
         return _described(handles)
@@ -161,15 +160,15 @@ class Gate:
         unwritten: Callable[[], list[bytes]] = list,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> list[WritableHandle]:
-        """Waits for the first instant without writers and joined runs, and closes the gate at it.
+        """Waits for the first instant without writers and joined runs, and closes the gate.
 
-        Waits `wait` seconds at most, during which changes go on as usual; a seal that is already under way
-        is waited for to its end. With `force` the gate closes at once, and the handles that were open are
-        returned; they can write until :meth:`fence`.
+        It waits at most `wait` seconds, during which changes are allowed; but for a seal under way it waits
+        until that ends. With `force` the gate closes at once, and the open handles are returned; they can
+        write until :meth:`fence`.
 
-        Raises :class:`OpenForWriting`, :class:`RunsJoined`, :class:`Interrupted` (when `interrupted` says
-        so), :class:`NotStored` (what was written is `unwritten` at that instant), :class:`ReadOnly` (the tree
-        was sealed or discarded meanwhile); then nothing has changed.
+        Raises :class:`OpenForWriting`, :class:`RunsJoined`, :class:`Interrupted` (if `interrupted` returns
+        true), :class:`NotStored` (if `unwritten` lists files), :class:`ReadOnly` (if the tree was sealed or
+        discarded meanwhile); then nothing has changed.
         """
         deadline = time.monotonic() + wait
         while True:
@@ -197,32 +196,32 @@ class Gate:
         raise runs
 
     def fence(self, handles: list[WritableHandle]) -> None:
-        """Ends what the handles of a forced close can do: at once, for good, between two writes."""
+        """Refuses all later writes through the handles of a forced close."""
         with self._lock:
             for handle in handles:
                 handle.fence()
 
     def unfence(self, handles: list[WritableHandle]) -> None:
-        """Takes a fence away again, after a seal that failed."""
+        """Removes a fence after a failed seal."""
         with self._lock:
             for handle in handles:
                 handle.unfence()
 
     def settle(self, state: State) -> None:
-        """Ends what closed the gate: the tree is sealed, or pending again as if nothing had been tried."""
+        """Sets the state after a close: the tree has ended, or is pending again as before."""
         with self._moved:
             self.state = state
             self._moved.notify_all()
 
     def reopen(self) -> None:
-        """Notes that what had been decided is not so any more: the version was deleted."""
+        """Makes a COMMITTED tree pending again, since its version was deleted."""
         with self._moved:
             if self.state is State.COMMITTED:
                 self.state = State.PENDING
                 self._moved.notify_all()
 
     def close_now(self) -> None:
-        """Closes the gate if nobody writes, without waiting; :meth:`settle` must follow.
+        """Closes the gate without waiting, if no file is open for writing. :meth:`settle` must follow.
 
         Raises :class:`OpenForWriting`, and as :meth:`change` does.
         """
@@ -239,5 +238,5 @@ class Gate:
 
 
 def _described(handles: list[WritableHandle]) -> list[Writer]:
-    """Says who holds the handles. Not under the lock: it asks /proc about each, which takes its time."""
+    """Describes the holders of handles. Call it without the lock: reading /proc takes time."""
     return sorted((handle.writer() for handle in handles), key=lambda writer: (writer.path, writer.pid))

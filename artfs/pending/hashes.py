@@ -1,8 +1,8 @@
-"""Digests of files that were learned while they were written, so that a finish need not read them again.
+"""Digests of files that were hashed while they were written, so that a finish need not read the files.
 
-A digest counts only if every byte of the file passed through here in order, and nothing came after it: each
-write and truncation of a file is to be told. Knows inode numbers of the backing filesystem, nothing else.
-Called on the event loop's thread; `take` on the sealing thread, when nothing is written any more.
+A digest is valid only if every byte of the file was hashed here in order: each write and truncation of a file
+must be reported. Knows only inode numbers of the backing filesystem. Called on the event loop's thread;
+`take` on the sealing thread, when no file is written any more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from artfs.model.digest import Algorithm, Hasher
 
-LIMIT = 500_000  # files; what is beyond is hashed at finish
+LIMIT = 500_000  # files; any more are hashed at the finish
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Hashes:
         self._learned: dict[int, tuple[int, int, bytes]] = {}  # with ctime: see `learned`
 
     def begin(self, ino: int) -> None:
-        """A file is new or was truncated to nothing: from here on its bytes are followed."""
+        """Begins to hash a file that is new or was truncated to zero."""
         self._known.pop(ino, None)
         self._streams[ino] = _Stream(self.algorithm.hasher())
 
@@ -47,32 +47,32 @@ class Hashes:
             del self._streams[ino]
 
     def closed(self, ino: int) -> None:
-        """Nobody has the file open for writing any more: keep the digest, let the hasher's state go."""
+        """Keeps the digest of a file that is no longer open for writing, and drops the hasher's state."""
         stream = self._streams.pop(ino, None)
         if stream is not None and len(self._known) < LIMIT:
             self._known[ino] = (stream.size, stream.hasher.digest())
 
     def learn(self, ino: int, size: int, digest: bytes) -> None:
-        """The file was made as a copy of bytes whose digest is known."""
+        """Sets the digest of a file that is a copy of known bytes."""
         if len(self._known) < LIMIT:
             self._known[ino] = (size, digest)
 
     def forget(self, ino: int) -> None:
-        """The file was changed in another way, or is gone and its number may come back."""
+        """Drops a file that was changed in another way, or deleted, so that its number may be used again."""
         self._streams.pop(ino, None)
         self._known.pop(ino, None)
         self._learned.pop(ino, None)
 
     def learned(self, status: os.stat_result, digest: bytes) -> None:
-        """A file that is not written through here was filled by who is alone in the tree.
+        """Sets the digest of a file that was written directly, by the only process that uses the tree.
 
-        It counts as long as the file's ctime is the one of `status`, taken when it was done.
+        It is valid while the file's ctime is that of `status`, taken after the last write.
         """
         if len(self._learned) < LIMIT:
             self._learned[status.st_ino] = (status.st_size, status.st_ctime_ns, digest)
 
     def take(self, status: os.stat_result) -> bytes | None:
-        """Returns the digest of the file's bytes if it is known."""
+        """Returns the digest of the file's bytes; None if it is not known."""
         ino, size = status.st_ino, status.st_size
         if learned := self._learned.get(ino):
             return learned[2] if learned[:2] == (size, status.st_ctime_ns) else None

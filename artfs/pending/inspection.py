@@ -1,7 +1,7 @@
-"""Tells what is damaged in a pending version: the files beside its tree, and what a patch lies over.
+"""Finds damage in a pending version: in the files beside its tree, and in the overlay of a patch.
 
-Changes nothing. Blocking; any thread. Others may change the tree meanwhile: what goes is passed over. The
-users' files are not read.
+Changes nothing, and does not read the users' files. Others may change the tree meanwhile: files that
+disappear are passed over. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from artfs.pending.pending_version import PendingVersion
 
 
 def problems(pending_version: PendingVersion, reader: TreeReader) -> Iterator[Damaged]:
-    """Yields all that can't be what it should be; each names the pending version."""
+    """Yields the damage; each error names the pending version."""
     yield from pending_version.problems()
     yield from unshare.problems(pending_version)
     try:
         root = pending_version.open_tree()
-    except (FileNotFoundError, DraftNotFoundError, Damaged):  # told already
+    except (FileNotFoundError, DraftNotFoundError, Damaged):  # reported already
         return
     try:
         base = _found(partial(overlay.base_of, root))
@@ -35,9 +35,7 @@ def problems(pending_version: PendingVersion, reader: TreeReader) -> Iterator[Da
         if base is None and lower is None:
             return
         if base is None or lower is None:
-            yield Damaged(
-                pending_version.what(), "it has a base and lies over nothing, or the other way round"
-            )
+            yield Damaged(pending_version.what(), "it has a base but no lower directory, or the reverse")
             return
         for error in _below(root, reader):
             yield Damaged(f"{pending_version.what()}: {error.what}", error.why)

@@ -1,4 +1,4 @@
-"""One pending version on disk: its tree, what it shall become, the runs that joined, the mark of a seal.
+"""One pending version on disk: its tree, its labels, the runs that joined, the mark of a seal.
 
 Owns the files of ``collections/NAME/pending/ID/``::
 
@@ -7,12 +7,12 @@ Owns the files of ``collections/NAME/pending/ID/``::
     settings.json   aliases, tags, description
     metadata.json   the user's JSON object
     runs/NAME       one file a run: when it joined, by which processes, when it left
-    owners.json     the processes that it was made for, if nobody else knows it
+    owners.json     the processes that it was made for, if it is private to them
     sealing         the mark of a seal between its first link and its end
     references      there may be references in the tree
-    conflicts.json  where both sides of a patch changed the same, as it was last shown
+    conflicts.json  the paths that both sides of a patch changed, as they were last shown
 
-Knows nothing of versions or of FUSE. Blocking; any thread and several processes may call it.
+Must not know versions or FUSE. Blocking; any thread and several processes may call it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from artfs.store import documents, durable
 from artfs.store.documents import nanoseconds, timestamp
 from artfs.store.owners import Owner
 
-PENDING = b"pending"  # a collection's directory of them
+PENDING = b"pending"  # the directory of pending versions in a collection
 TREE = b"tree"
 _DRAFT, _OWNERS, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
     b"draft.json",
@@ -65,7 +65,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """What is known of a pending version from its start on."""
+    """What is fixed from the start of a pending version."""
 
     nonce: str
     created_at: str
@@ -77,9 +77,9 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 class PendingLabels(msgspec.Struct, frozen=True):
-    """What the version shall be called and described as, once it is one.
+    """The labels that the version gets when it is sealed.
 
-    ``link`` is the version of another collection that it is a link to, if it has the same content then.
+    ``link`` is the version of another collection that it is a link to, if its content is the same then.
     """
 
     aliases: tuple[str, ...] = ()
@@ -89,9 +89,9 @@ class PendingLabels(msgspec.Struct, frozen=True):
 
 
 class Owners(msgspec.Struct, frozen=True):
-    """The processes for which a program made a pending version of its own, under an id that it drew.
+    """The processes for which a program made a private pending version, under a random id.
 
-    ``collection`` is the type of the collection if that was made for it, too, and None if it was there.
+    ``collection`` is the type of the collection if that was made for it, too, and None otherwise.
     """
 
     processes: tuple[Owner, ...] = ()
@@ -99,10 +99,9 @@ class Owners(msgspec.Struct, frozen=True):
 
 
 class JoinedRun(msgspec.Struct, frozen=True):
-    """A run that announced itself; ``left_at`` is None while it is there.
+    """A run that has joined; ``left_at`` is None until it leaves.
 
-    It is there as long as one of its ``processes`` has not left, or, joined ``by_hand``, nobody has said that
-    it left.
+    It leaves with the last of its ``processes``. If it joined ``by_hand``, it leaves by a command.
     """
 
     name: str
@@ -113,20 +112,20 @@ class JoinedRun(msgspec.Struct, frozen=True):
 
     @property
     def killed(self) -> list[Owner]:
-        """The processes that are known to have ended without leaving."""
+        """The processes that are known to have died without leaving."""
         return [process for process in self.processes if process.alive() is False]
 
 
 class _Conflicts(msgspec.Struct, frozen=True):
-    """What collided when it was last tried to finish or rebase: path as hex, and what theirs has there."""
+    """The conflicts of the last finish or rebase: path as hex, and what identifies the other side's entry."""
 
     shown: list[tuple[str, str]]
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The mark of a seal: what the next opener needs to finish or to undo it.
+    """The mark of a seal: what is needed to finish or undo it after a crash.
 
-    ``seal`` is the nonce that the version's record bears, ``lowest`` the lowest number that it can have.
+    ``seal`` is the nonce in the version's record, ``lowest`` the lowest number that it can have.
     With ``version`` the tree was found equal to that version, and the mark itself is the decision.
     """
 
@@ -148,9 +147,9 @@ def start(
     naming: Callable[[], AbstractContextManager[None]],
     owners: Owners | None = None,
 ) -> None:
-    """Makes a pending version, whole or not at all. Raises FileExistsError if the name is taken.
+    """Makes a pending version atomically. Raises FileExistsError if the name is taken.
 
-    It gets the name inside `naming`, which may refuse.
+    It gets its name within the context `naming`, which may refuse.
     """
     staging = durable.temp_name()
     os.mkdir(staging, 0o700, dir_fd=pending_fd)
@@ -200,7 +199,7 @@ class PendingVersion:
         try:
             birth = self._load(_DRAFT, Birth)
             if birth is None:
-                if self.stands_in(pending_fd):  # else it was sealed or discarded just now
+                if self.stands_in(pending_fd):  # else it was sealed or discarded meanwhile
                     raise Damaged(self.what(_DRAFT), "it is missing")
                 raise DraftNotFoundError(collection, name)
             try:
@@ -224,22 +223,23 @@ class PendingVersion:
             os.close(fd)
 
     def __del__(self) -> None:
-        # Nodes and control files of a tree that has ended may go on asking: nobody knows who is the last.
+        # Nodes and control files may use a tree that has ended, and none of them knows whether it is the
+        # last.
         if getattr(self, "fd", -1) >= 0:
             self.close()
 
     def open_tree(self) -> int:
         """Opens the root of the users' tree; the caller closes it.
 
-        While another one gives it a base, where directories can't be exchanged at once, this waits; raises
-        :class:`Sealing` if that takes long, FileNotFoundError if the tree is missing.
+        Where directories can't be exchanged atomically, this waits while another process sets a base. Raises
+        :class:`Sealing` if that takes long, and FileNotFoundError if the tree is missing.
         """
         deadline = time.monotonic() + _EXCHANGING
         while True:
             try:
                 return self._open_tree()
             except FileNotFoundError:
-                # Between the steps of an exchange, or where one was cut short: whoever gets a lock ends that.
+                # Within an exchange, or after an interrupted one, which the holder of the lock completes.
                 try:
                     with self.together():
                         return self._open_tree()
@@ -256,13 +256,13 @@ class PendingVersion:
         except OSError as error:
             raise documents.directory_error(error, self.what(TREE)) from None
 
-    # -- settings and metadata
+    # -- labels and metadata
 
     def labels(self) -> PendingLabels:
         return self._load(_SETTINGS, PendingLabels) or PendingLabels()
 
     def change(self, **changes: object) -> PendingLabels:
-        """Changes some of the settings, durably; concurrent changes of others are kept."""
+        """Changes some of the labels durably; concurrent changes of others are kept."""
         with durable.directory_lock(self.fd):
             labels = msgspec.structs.replace(self.labels(), **changes)
             self._store(labels)
@@ -272,7 +272,7 @@ class PendingVersion:
         durable.replace(self.fd, _SETTINGS, msgspec.json.encode(labels) + b"\n", label="settings")
 
     def metadata(self) -> bytes:
-        """Returns the JSON object that the user gave, ``{}`` if none. Its bytes are not looked at."""
+        """Returns the bytes of the user's JSON object, ``{}`` if there is none. They are not checked."""
         found = documents.read(self.fd, _METADATA, self.what(_METADATA))
         return b"{}\n" if found is None else found
 
@@ -280,7 +280,7 @@ class PendingVersion:
         durable.replace(self.fd, _METADATA, document.rstrip(b"\n") + b"\n", label="metadata")
 
     def annotate(self, change: Callable[[PendingLabels, bytes], tuple[PendingLabels, bytes]]) -> None:
-        """Replaces settings and metadata by what `change` makes of them, while nobody else changes them."""
+        """Replaces labels and metadata by what `change` makes of them, under a lock."""
         with durable.directory_lock(self.fd):
             labels, metadata = self.labels(), self.metadata()
             new_settings, new_metadata = change(labels, metadata)
@@ -294,7 +294,7 @@ class PendingVersion:
     # -- runs
 
     def runs(self) -> list[JoinedRun]:
-        """Lists the runs that ever joined, by the time they did.
+        """Lists all runs that ever joined, in the order of joining.
 
         Raises :class:`DraftNotFoundError` if another process ended the pending version.
         """
@@ -316,15 +316,15 @@ class PendingVersion:
         return [run.name for run in self.runs() if run.left_at is None]
 
     def still_joined(self) -> RunsJoined | None:
-        """Returns what refuses a finish because of runs that have not left; None if all have."""
+        """Returns the error of a finish if runs have not left; None if all have."""
         there = [run for run in self.runs() if run.left_at is None]
         killed = [f"{run.name} of {process}" for run in there for process in run.killed]
         return RunsJoined([run.name for run in there], killed) if there else None
 
     def join(self, run: str, process: Owner | None = None) -> None:
-        """Notes that a run is there: in `process`, until that leaves; else until somebody says that it left.
+        """Records that a run has joined, until `process` leaves, or by hand.
 
-        Processes of the run that were killed before `process` began count no more: the run goes on in it.
+        Processes of the run that were killed before `process` began are dropped: it replaces them.
         """
         name = _run_file(run)
         with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
@@ -338,9 +338,9 @@ class PendingVersion:
             self._put_run(fd, name, JoinedRun(run, timestamp(), None, tuple(processes), by_hand))
 
     def leave(self, run: str, process: Owner | None = None) -> None:
-        """Notes that a run has left: `process` of it, or all of it but for processes that are known to run.
+        """Records that a run has left: in `process`, or in all processes that are not known to run.
 
-        Raises NotJoined, and Busy if it is there in processes that run, and those alone.
+        Raises NotJoined, and Busy if all its processes are running.
         """
         name = _run_file(run)
         with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
@@ -350,7 +350,9 @@ class PendingVersion:
             if process is None:
                 stay = [known for known in before.processes if known.alive()]
                 if stay and not before.by_hand:
-                    raise Busy(f"the run '{printable(run)}' goes on in {stay[0]}, which leaves by itself")
+                    raise Busy(
+                        f"the run '{printable(run)}' is running in {stay[0]}, which leaves when it ends"
+                    )
             else:
                 stay = [known for known in before.processes if not known.same(process)]
             by_hand = before.by_hand and process is not None
@@ -369,21 +371,23 @@ class PendingVersion:
     def _put_run(fd: int, name: bytes, run: JoinedRun) -> None:
         durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
 
-    # -- whom it was made for
+    # -- owners
 
     def owners(self) -> Owners | None:
-        """Returns the processes that it was made for; None if it is anybody's."""
+        """Returns the processes that it was made for; None if it has no owners."""
         return self._load(_OWNERS, Owners)
 
     def own(self, process: Owner, collection: str | None = None) -> None:
-        """Adds a process to those that it was made for. Raises InvalidName for an id that a user gave.
+        """Adds a process to the owners. Raises InvalidName for an id that a user gave.
 
-        Those that are known to be dead are dropped, so that forks leave no list that grows for ever.
+        Owners that are known to be dead are dropped, so that forks don't make the list grow for ever.
         `collection` is the type of the collection, if that was made for it.
         """
         if not is_private(self.name):
             raise InvalidName(
-                "an id of one process", self.name, "programs draw it, and it begins with 'sdk-'"
+                "an id of one process",
+                self.name,
+                "only random ids of programs have owners; they begin with 'sdk-'",
             )
         with durable.directory_lock(self.fd):
             before = self.owners() or Owners()
@@ -395,9 +399,9 @@ class PendingVersion:
             durable.replace(self.fd, _OWNERS, msgspec.json.encode(after) + b"\n", label="owners")
 
     def abandoned(self) -> bool:
-        """Tells whether all processes that it was made for are known to be dead, so that nobody knows it.
+        """Tells whether all owners are known to be dead.
 
-        Never of an id that a user gave, nor where the file of the owners is damaged.
+        False for an id that a user gave, and if the file of the owners is damaged.
         """
         try:
             owners = self.owners() if is_private(self.name) else None
@@ -412,14 +416,14 @@ class PendingVersion:
     def mark(self) -> Mark | None:
         mark = self._load(_MARK, Mark)
         if mark is not None and mark.version is not None and parse_version(mark.version) is None:
-            raise Damaged(self.what(_MARK), f"'{printable(mark.version)}' is no version")
+            raise Damaged(self.what(_MARK), f"'{printable(mark.version)}' is not a version")
         return mark
 
     def set_mark(self, mark: Mark) -> None:
         durable.replace(self.fd, _MARK, msgspec.json.encode(mark) + b"\n", label="seal:mark")
 
     def clear_mark(self) -> None:
-        """Takes the mark of a seal away that was not decided and never will be."""
+        """Removes the mark of a seal that was not decided and never will be."""
         with contextlib.suppress(FileNotFoundError):
             durable.remove(self.fd, _MARK, label="mark")
 
@@ -434,13 +438,13 @@ class PendingVersion:
         return True
 
     def expect_references(self) -> None:
-        """Notes that the tree may hold references from now on. To be called before the first is made."""
+        """Records that the tree may have references. Call it before the first one is made."""
         durable.create(self.fd, _REFERENCES, b"", label="references")
 
-    # -- what collided with a base that moved
+    # -- conflicts with a moved base
 
     def conflicts(self) -> set[tuple[bytes, str]]:
-        """Returns the path of each conflict that was shown, and what identifies the other side of it."""
+        """Returns the path of each conflict that was shown, and what identifies the other side's entry."""
         found = self._load(_CONFLICTS, _Conflicts)
         try:
             return set() if found is None else {(bytes.fromhex(path), entry) for path, entry in found.shown}
@@ -455,22 +459,22 @@ class PendingVersion:
         with contextlib.suppress(FileNotFoundError):
             durable.remove(self.fd, _CONFLICTS, label="conflicts")
 
-    # -- one sealer at a time, among all processes
+    # -- locks against other processes
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keeps every other process from sealing, discarding or filling this pending version.
+        """Excludes that other processes seal, discard or fill this pending version.
 
-        Raises :class:`Sealing` or :class:`BeingFilled` if another one is at it.
+        Raises :class:`Sealing` or :class:`BeingFilled` if one does.
         """
         with self._locked(fcntl.LOCK_EX):
             yield
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Keeps others from sealing or discarding this pending version; any number may fill it at once.
+        """Excludes that others seal or discard this pending version; several may fill it at once.
 
-        Raises :class:`Sealing`. The pending version may have ended before the lock was had: see
+        Raises :class:`Sealing`. The pending version may have ended before the lock was taken: see
         :meth:`stands_in`.
         """
         with self._locked(fcntl.LOCK_SH):
@@ -481,7 +485,7 @@ class PendingVersion:
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(_DRAFT, flags, dir_fd=self.fd)
-        except FileNotFoundError:  # another process ended it, and its files are being deleted
+        except FileNotFoundError:  # another process ended it and deletes its files
             raise DraftNotFoundError(self.collection, self.name) from None
         except OSError as error:
             raise documents.file_error(error, self.what(_DRAFT)) from None
@@ -490,14 +494,16 @@ class PendingVersion:
                 fcntl.flock(fd, how | fcntl.LOCK_NB)
             except BlockingIOError:
                 if how == fcntl.LOCK_EX:
-                    # Whoever keeps a shared holder out, too, is a sealer.
+                    # Only a sealer excludes shared holders, too.
                     with contextlib.suppress(BlockingIOError):
                         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                         raise BeingFilled from None
                 raise Sealing from None
             holder = os.getpid()
             try:
-                durable.end_exchange(self.fd, TREE)  # which is done exclusively, so that nobody is at it
+                durable.end_exchange(
+                    self.fd, TREE
+                )  # under the exclusive lock, so that no process is exchanging
                 yield
             finally:
                 durable.unlock(fd, holder)
@@ -505,7 +511,7 @@ class PendingVersion:
             os.close(fd)
 
     def stands_in(self, pending_fd: int) -> bool:
-        """Tells whether the pending version is still under its name in the directory of them."""
+        """Tells whether the pending version still has its name in the directory of pending versions."""
         try:
             found = os.stat(self.name, dir_fd=pending_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -514,7 +520,7 @@ class PendingVersion:
         return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
     def problems(self) -> Iterator[Damaged]:
-        """Yields what is wrong with the files beside the tree; that of metadata only if it is no file."""
+        """Yields damage of the files beside the tree. The content of metadata.json is not checked."""
         looks = (
             self.labels,
             self.metadata,
@@ -527,7 +533,7 @@ class PendingVersion:
         for look in looks:
             try:
                 found = look()
-            except (FileNotFoundError, DraftNotFoundError):  # if it was not sealed or discarded just now
+            except (FileNotFoundError, DraftNotFoundError):  # unless it was sealed or discarded meanwhile
                 yield Damaged(self.what(TREE if look == self.open_tree else _RUNS), "it is missing")
             except Damaged as error:
                 yield error
@@ -542,12 +548,14 @@ class PendingVersion:
 def _run_file(run: str) -> bytes:
     name = quote_from_bytes(run.encode("utf-8", "surrogateescape"), safe="").encode()
     if name.startswith(b".") or len(name) > 255:
-        raise InvalidName("a run", run, "percent-encoded it is a file name that begins with no dot")
+        raise InvalidName(
+            "a run", run, "percent-encoded it must be a file name that does not begin with a dot"
+        )
     return name
 
 
 def _gives_way(known: Owner, process: Owner | None) -> bool:
-    """Tells whether `process` takes the place of a process that joined under the same run."""
+    """Tells whether `process` replaces a process that joined under the same run."""
     if process is None:
         return False
     return known.same(process) or (process.began_after(known.started_at) and known.alive() is False)

@@ -1,8 +1,8 @@
-"""A reference in a pending tree: an empty file of the size of what it stands for, with an xattr that says so.
+"""A reference in a pending tree: a sparse file of the size of its target, with an xattr that has the URI.
 
-Owns the xattr and how such a file is made. It is moved, linked and removed like any other file; what its
-bytes are is told by whoever opens it. Users can't set the xattr, so nobody makes one by other means. Must not
-know where bytes come from. Blocking; any thread.
+Owns the xattr and how such a file is made. It is moved, linked and removed like any other file. Users can't
+set the xattr, so they can't make one by other means. Must not know how bytes are fetched. Blocking; any
+thread.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _TOO_LONG = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 keeps the xattrs o
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """Where the bytes of a reference are, and which ones they were; ``checksum`` may be empty."""
+    """The URI and the checksum of a reference; ``checksum`` may be empty."""
 
     uri: Uri
     checksum: Checksum
 
 
 def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | None:
-    """Returns the origin of a file that is open, or at a path; None for anything but a reference."""
+    """Returns the origin of an open file, or of a path; None for anything but a reference."""
     try:
         data = os.getxattr(file, XATTR, follow_symlinks=follow_symlinks)
     except OSError as error:
@@ -41,7 +41,7 @@ def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | No
 
 
 def decode(data: bytes) -> Origin:
-    """Reads the value of the xattr. Raises Damaged for any that :func:`stage` can't have set."""
+    """Reads the value of the xattr. Raises Damaged for a value that :func:`stage` can't have set."""
     what = "a reference of a pending version"
     try:
         origin = msgspec.msgpack.decode(data, type=Origin)
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Origin:
 
 
 def entry_at(file: int | bytes, name: bytes, size: int) -> ReferenceEntry | None:
-    """Returns what a file stands for, but for its owner, mode and time; None for a plain file."""
+    """Returns the entry of a reference, without owner, mode and time; None for a plain file."""
     origin = origin_of(file)
     if origin is None:
         return None
@@ -61,8 +61,8 @@ def entry_at(file: int | bytes, name: bytes, size: int) -> ReferenceEntry | None
 
 
 def empty(path: bytes) -> None:
-    """Makes a reference a plain file without bytes."""
-    # First the size: what a crash leaves is a reference that says of itself that it has no bytes.
+    """Turns a reference into an empty plain file."""
+    # The size first: a crash in between leaves a reference of size 0.
     os.truncate(path, 0)
     os.removexattr(path, XATTR)
 

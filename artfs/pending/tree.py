@@ -1,7 +1,7 @@
-"""A pending version as one process knows it: its files on disk, its gate, its places, its digests.
+"""A pending version in one process: its files on disk, its gate, its inodes, the digests of its files.
 
-There is one object for a pending version in a process (``volume/volume.py`` sees to that), so that whoever
-writes and whoever finishes meet at the same gate.
+A process has one object for a pending version (``volume/pending_trees.py``), so that all writers and finishes
+meet at one gate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from artfs.store.objects import ObjectStore
 
 
 class Progress:
-    """How far a seal is; read by whoever asks, written by the sealer."""
+    """The progress of a seal, written by the sealer. Any thread may read it."""
 
     def __init__(self) -> None:
         self.files = 0
@@ -40,14 +40,14 @@ class _Unnamed:
 
 
 class PendingTree:
-    """One pending version. Everything but `places` may be used by any thread."""
+    """One pending version. Any thread may use everything but `inodes`."""
 
     def __init__(self, pending_version: PendingVersion, store: ObjectStore) -> None:
         self._draft: PendingVersion | None = pending_version
         self.store = store
         self.collection, self.name = pending_version.collection, pending_version.name
         self.label = f"{pending_version.collection}/{printable(pending_version.name)}"
-        #: What the root lies over; None if nothing but its own files shows.
+        #: The lower directory of the root; None if the tree is no patch.
         root = pending_version.open_tree()
         try:
             self.lower = overlay.lower_of(root)
@@ -55,28 +55,28 @@ class PendingTree:
         finally:
             os.close(root)
         self._serial = status.st_ino
-        #: Whose share of what trees hold this one is in; who is given the root later takes none.
+        #: The user in whose limits this tree counts, also after a chown(2) of the root.
         self.owner = status.st_uid
-        #: Set once the tree may hold references: then files have to be looked at before they are read. Known
-        #: of other processes' references only if they came before this.
+        #: Set once the tree may have references: then files are examined before they are read. References
+        #: that other processes make later are not known.
         self.has_references = pending_version.has_references()
         self.gate = Gate()
         self.hashes = Hashes(store.algorithm)
         self.inodes = BackingInodes()
         self.unwritten = Unwritten()
         self.progress = Progress()
-        #: Set when whoever shows the tree was told that it is a version now.
+        #: Set once the mount was notified that the tree is a version.
         self.published = threading.Event()
-        #: The tree that shows the same pending version since it got another base.
+        #: The tree of the same pending version after it got another base.
         self.successor: PendingTree | None = None
-        #: Set once the version to be has changes that were not made here, of a base that moved.
+        #: Set once changes of a moved base were merged into the new version.
         self.merged = False
         #: Set while inodes of the tree may also be blobs of the store: a seal linked them and did not commit.
         self.shares_blobs = pending_version.mark() is not None
 
     @property
     def pending_version(self) -> PendingVersion:
-        """What is known of the version to be. Raises :class:`DraftNotFoundError` after :meth:`release`."""
+        """The files on disk. Raises :class:`DraftNotFoundError` after :meth:`release`."""
         pending_version = self._draft
         if pending_version is None:
             raise DraftNotFoundError(self.collection, self.name)
@@ -84,20 +84,20 @@ class PendingTree:
 
     @property
     def staging(self) -> Staging:
-        """Where a file is made that is to be part of the tree; once that has ended, one that gets no name."""
+        """Where files of the tree are made; once the tree has ended, where files without a name are made."""
         gone = self.gate.state in (State.SEALED, State.DISCARDED)
         return self._draft if self._draft is not None and not gone else _Unnamed(self.store.blobs_fd)
 
     def release(self) -> None:
-        """Lets the descriptors go of a tree that has ended; whoever uses it at the moment keeps it open.
+        """Drops the descriptors of a tree that has ended; they stay open while they are in use.
 
-        The kernel may know files of it as long as it likes, and each would hold them.
+        The kernel may know files of the tree for any time, and each would keep the descriptors open.
         """
         self._draft = None
         self.inodes.retire()
 
     def close(self) -> None:
-        """Closes what it holds. Nobody may be using it."""
+        """Closes the descriptors. The tree must not be in use."""
         if self._draft is not None:
             self._draft.close()
 
@@ -106,7 +106,7 @@ class PendingTree:
         return self.pending_version.open_tree()
 
     def base(self) -> overlay.Base | None:
-        """Returns which version this is a patch of."""
+        """Returns the base of a patch; None for any other tree."""
         root = self.open_root()
         try:
             return overlay.base_of(root)
@@ -114,7 +114,7 @@ class PendingTree:
             os.close(root)
 
     def last_change(self) -> float:
-        """Returns when anything in the tree itself changed last, in seconds since the epoch."""
+        """Returns the time of the last change in the tree itself, in seconds since the epoch."""
         root = self.open_root()
         try:
             return newest_change(root)
@@ -122,7 +122,7 @@ class PendingTree:
             os.close(root)
 
     def expect_references(self) -> None:
-        """Notes, durably, that the tree may hold references from now on."""
+        """Records durably that the tree may have references."""
         if not self.has_references:
             self.pending_version.expect_references()
             self.has_references = True
@@ -131,13 +131,13 @@ class PendingTree:
         """Tells whether the files on disk are still those of this tree, not of a successor."""
         root = self.open_root()
         try:
-            # The number alone would not do: the second successor may have got that of this one.
+            # The number alone does not suffice: the second successor may have the number of this one.
             return os.fstat(root).st_ino == self._serial and overlay.lower_of(root) == self.lower
         finally:
             os.close(root)
 
     def current(self) -> PendingTree:
-        """Returns the tree that shows the pending version now: this one, or the last of its successors."""
+        """Returns the present tree of the pending version: this one, or its last successor."""
         tree = self
         while tree.successor is not None:
             tree = tree.successor
@@ -153,9 +153,9 @@ class PendingTree:
         abandoned: bool = False,
         decided: Callable[[], bool],
     ) -> bytes:
-        """Ends the pending version: from then on nothing is under its name.
+        """Ends the pending version, so that its name is free.
 
-        Returns the name that its files have in the trash. Raises :class:`NotEmpty` with `only_empty` if there
+        Returns the name of its files in the trash. Raises :class:`NotEmpty` with `only_empty` if there
         are files, :class:`NotIdle` if it changed in the last `idle` seconds or a run has joined,
         :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead,
         :class:`~artfs.errors.OpenForWriting` while files are open for writing,
@@ -175,13 +175,13 @@ class PendingTree:
                 if idle is not None:
                     self._refuse_unless_idle(idle)
                 if abandoned and not self.pending_version.abandoned():
-                    raise Busy("it is not abandoned: the process that it belongs to may run")
+                    raise Busy("it is not abandoned: one of its owners may be running")
                 durable.move(pending_fd, self.name, trash_fd, name, label="discard")
         except CutShort:
             state = State.COMMITTED
             raise
         except BaseException:
-            # An error may come after the move, when all that is missing is to know it durable.
+            # An error may come after the move, before that is known to be durable.
             if self.pending_version.stands_in(pending_fd):
                 state = State.PENDING
             raise
@@ -205,9 +205,9 @@ class PendingTree:
 
 
 def empty_trash(trash_fd: int, *names: bytes) -> None:
-    """Deletes what was moved to the trash, however users have set its modes. Never raises OSError.
+    """Deletes files in the trash, whatever their modes. Never raises OSError.
 
-    What can't be deleted now is swept by the next ``gc``. Closes `trash_fd`.
+    The next ``gc`` deletes what can't be deleted now. Closes `trash_fd`.
     """
     try:
         for name in names:

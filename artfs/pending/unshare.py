@@ -1,11 +1,11 @@
-"""Gives files of a pending tree an inode of their own again, after a seal that linked them did not commit.
+"""Gives files of a pending tree inodes of their own again, after a seal that linked them did not commit.
 
-Such an inode is a blob of the store, and another version may already rest on it: it must never be written.
-Rare (a crash or a full disk between link and commit), so this may be slow.
+Such an inode is a blob of the store, and another version may already use it, so it must never be written.
+This is rare (a crash or a full disk between link and commit) and may be slow.
 
-A file with several names stays one: its copy stands beside the tree under a name that tells whose place it
-takes, until it has all of them. What a crash cuts short, :func:`mend` brings to its end, before anything is
-written. Event loop's thread, but for :func:`mend` of a tree that nobody uses.
+A file with several names stays one file: its copy lies beside the tree, under a name that has the number of
+the old inode, until it has got all names. After a crash :func:`mend` completes this before anything is
+written. Event loop's thread, but for :func:`mend` of a tree that is not in use.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _COPY = b"unshared-"  # and the number of the inode that it is a copy of
 
 
 def unshare(tree: PendingTree, inode: BackingInode) -> None:
-    """Replaces the file under all its names in the tree by one copy, if anything else may have its inode."""
-    mend(tree)  # what an error left, after which nothing was written
+    """Replaces the file under all its names in the tree by one copy, if its inode may be shared."""
+    mend(tree)  # left by an error, after which nothing was written
     status = inode.stat()
     named = 1 if inode.parent is not None else 0
     if not stat.S_ISREG(status.st_mode) or status.st_nlink <= named:
@@ -40,8 +40,8 @@ def unshare(tree: PendingTree, inode: BackingInode) -> None:
         backing_ino = _make(tree, source, status, copy)
         _replace_names(tree, status.st_ino, copy)
         inode.inodes.renumber(inode, backing_ino)
-        inode.inodes.pin_number(backing_ino, inode.ino)  # others of its names may be found later
-        tree.hashes.forget(backing_ino)  # of another file that had this number before
+        inode.inodes.pin_number(backing_ino, inode.ino)  # its other names may be found later
+        tree.hashes.forget(backing_ino)  # of an earlier file with this number
         if inode.parent is None:
             inode.hold_unlinked(regular_files.hold_open(tree.pending_version.fd, copy), status.st_uid)
     finally:
@@ -50,7 +50,7 @@ def unshare(tree: PendingTree, inode: BackingInode) -> None:
 
 
 def mend(tree: PendingTree) -> None:
-    """Gives copies the names that they have not got yet, since a crash or an error came between."""
+    """Gives copies the names that they lack since a crash or an error."""
     staging = tree.pending_version.fd
     for name in map(os.fsencode, durable.names(staging)):
         if not name.startswith(_COPY):
@@ -61,7 +61,7 @@ def mend(tree: PendingTree) -> None:
         )
         _replace_names(tree, old, name)
         known = tree.inodes.known(old)
-        # Whoever looked the copy up meanwhile has it under a node of its own: then the old one is stale.
+        # If the copy was looked up meanwhile, it has a node of its own, and the old one is stale.
         if known is not None and tree.inodes.known(new) is None:
             tree.inodes.renumber(known, new)
             tree.inodes.pin_number(new, known.ino)
@@ -70,7 +70,7 @@ def mend(tree: PendingTree) -> None:
 
 
 def problems(pending_version: PendingVersion) -> Iterator[Damaged]:
-    """Yields what stands beside a tree as a copy and can be none."""
+    """Yields damage of the copies beside a tree."""
     for name in map(os.fsencode, durable.names(pending_version.fd)):
         if name.startswith(_COPY):
             try:
@@ -80,17 +80,17 @@ def problems(pending_version: PendingVersion) -> Iterator[Damaged]:
 
 
 def _original(pending_version: PendingVersion, name: bytes) -> int:
-    """Returns the number of the inode that a copy is one of. Raises Damaged."""
+    """Returns the number of the inode that a copy is of. Raises Damaged."""
     number = name[len(_COPY) :]
     if not number.isdigit() or number != b"%d" % int(number):
-        raise Damaged(pending_version.what(name), "it does not say what it is a copy of")
+        raise Damaged(pending_version.what(name), "its name has no inode number")
     if not stat.S_ISREG(os.stat(name, dir_fd=pending_version.fd, follow_symlinks=False).st_mode):
         raise Damaged(pending_version.what(name), "it is not a regular file")
     return int(number)
 
 
 def _make(tree: PendingTree, source: int, status: os.stat_result, copy: bytes) -> int:
-    """Makes the copy, whole and durably, and returns the number of its inode."""
+    """Makes the complete copy durably, and returns the number of its inode."""
     staging, temp = tree.pending_version.fd, durable.temp_name()
     target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging)
     try:
@@ -118,7 +118,7 @@ def _copy(source: int, target: int, status: os.stat_result) -> None:
 
 
 def _replace_names(tree: PendingTree, backing_ino: int, copy: bytes) -> None:
-    """Renames a link of `copy` over every name of inode `serial` in the tree."""
+    """Renames a link of `copy` over every name of the inode in the tree."""
     staging = tree.pending_version.fd
     root = tree.open_root()
     try:
@@ -142,7 +142,7 @@ def _replace_names(tree: PendingTree, backing_ino: int, copy: bytes) -> None:
 
 
 def _equal(directory: int, name: bytes, staging: int, copy: bytes) -> bool:
-    """Compares bytes: an inode's number may have gone to another file since the copy was made."""
+    """Compares bytes: another file may have got the number of the inode since the copy was made."""
     with contextlib.ExitStack() as stack:
         opened = []
         for dir_fd, path in ((directory, name), (staging, copy)):

@@ -1,11 +1,10 @@
-"""What a kernel's write cache shows of files and the backing filesystem refused to store.
+"""Writes in the kernel's cache that the backing filesystem refused to store.
 
-With ``mount --write-cache`` a write(2) is answered before the daemon sees it. If it can't be stored then (a
-full disk, a file that gets too large), close(2) or fsync(2) says so, but the kernel goes on showing the bytes
-and the size that it has in memory, and has no way to be told others. A seal would take what is stored, which
-is not what everybody sees: so it asks here first.
+With ``mount --write-cache`` a write(2) returns before the daemon sees it. If it can't be stored (on a full
+disk, say), close(2) or fsync(2) fails, but the kernel keeps showing the bytes and the size that it has in
+memory. A seal would store other bytes than users see, so it checks here first.
 
-Every call is made with the gate's lock held, but for files that are no longer in the tree.
+Called with the gate's lock held, but for files that are no longer in the tree.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from artfs.pending.backing_inodes import BackingInode
 
 
 class Unwritten:
-    """The files of one tree that show what is not stored, each with the range that holds all of it."""
+    """The files of one tree with unstored writes, each with the range that covers them."""
 
     def __init__(self) -> None:
         self._ranges: WeakKeyDictionary[BackingInode, tuple[int, int]] = WeakKeyDictionary()
 
     def refused(self, inode: BackingInode, start: int, end: int) -> None:
-        """Notes that a range could not be stored."""
+        """Records that a range could not be stored."""
         known = self._ranges.get(inode, (start, end))
         self._ranges[inode] = min(start, known[0]), max(end, known[1])
 
     def stored(self, inode: BackingInode, start: int, end: int) -> None:
-        """Notes that a range was stored; what begins or ends the range that is missing no longer is."""
+        """Records that a range was stored, and cuts it off the unstored range if it is at one end."""
         if inode not in self._ranges:
             return
         first, last = self._ranges[inode]
@@ -38,7 +37,7 @@ class Unwritten:
         self._keep(inode, first, last)
 
     def cut(self, inode: BackingInode, size: int) -> None:
-        """Notes that the file was given a size: the kernel takes that from the daemon's answer."""
+        """Records a new size of the file, which the kernel takes from the daemon's answer."""
         if inode in self._ranges:
             first, last = self._ranges[inode]
             self._keep(inode, first, min(last, size))
@@ -50,5 +49,5 @@ class Unwritten:
             del self._ranges[inode]
 
     def paths(self) -> list[bytes]:
-        """Lists the files that are still in the tree."""
+        """Lists the files with unstored writes that are still in the tree."""
         return sorted(inode.path() for inode in [*self._ranges] if not inode.gone)

@@ -1,13 +1,13 @@
-"""Brings a volume of format 1 to the present format.
+"""Upgrades a volume of format 1 to the present format.
 
-Format 1 kept all names that begin with ``.artfs`` from users, so its overlays call their own files
-``.artfs-lower``, ``.artfs-gone`` and ``.artfs-base``. Users may take these names now; ``.artfs@`` is what
-they may not. Whether a tree is an old overlay can be told only while no user could have made such names: so
-all are renamed at once, before anything else is done with a pending version.
+Format 1 reserved all names that begin with ``.artfs``, and named the files of overlays ``.artfs-lower``,
+``.artfs-gone`` and ``.artfs-base``. Users may use these names now; only names that begin with ``.artfs@`` are
+reserved. An old overlay can be recognized only while no user could make such names: so all files are renamed
+at once, before a pending version is used.
 
-artfs.json is of the new format from the first step on, so that an older artfs refuses the volume, and says
-until the last one that overlays may be old. A crash between leaves what the next opener goes on with.
-Blocking; whoever calls it holds the mount's lock exclusively.
+The first step makes artfs.json of the new format, so that an older artfs refuses the volume. Until the last
+step it says that overlays may be old. After a crash the next opener continues. Blocking; the caller holds the
+mount's lock exclusively.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 
 _RENAMED = {b".artfs-lower": overlay.LOWER, b".artfs-gone": overlay.GONE}
 _OLD_BASE = b".artfs-base"
-_PATIENCE = 5.0  # seconds for others that upgrade it, or change it directly
+_PATIENCE = 5.0  # seconds to wait for others that upgrade the volume, or change it directly
 _POLL = 0.05
 _DEPTH = 4  # of collections/NAME/pending/ID
 
@@ -34,9 +34,9 @@ _DEPTH = 4  # of collections/NAME/pending/ID
 def upgrade(layout: Layout) -> None:
     """Upgrades the volume if it is of an older format and can be written.
 
-    Raises VolumeError where that fails; then the next one tries again.
+    Raises VolumeError if that fails; the next opener tries again.
     """
-    layout.reload()  # before the lock was had, another one may have upgraded it
+    layout.reload()  # another process may have upgraded it before the lock was taken
     if not _is_wanted(layout):
         return
     try:
@@ -48,12 +48,12 @@ def upgrade(layout: Layout) -> None:
             _upgrade_all(layout)
     except OSError as error:
         raise VolumeError(
-            f"{layout.path} can't be brought to the present format: {error.strerror}"
+            f"{layout.path} can't be upgraded to the present format: {error.strerror}"
         ) from error
 
 
 def _upgrade_all(layout: Layout) -> None:
-    """Upgrades everything, or what an earlier call has not come to."""
+    """Upgrades everything, or the rest after an interrupted call."""
     layout.begin_upgrade()
     for path in catalog_directories(layout):
         parts = path.split(b"/")
@@ -64,15 +64,15 @@ def _upgrade_all(layout: Layout) -> None:
 
 
 def _spend_reserve(layout: Layout) -> bool:
-    """Frees a little room on a full disk: only an upgraded volume can be opened to delete versions."""
+    """Frees some space on a full disk: only an upgraded volume can be opened to delete versions."""
     with layout.directory(COLLECTIONS) as fd:
         return reserve.release(fd)
 
 
 def upgrade_alone(layout: Layout) -> None:
-    """Upgrades as :func:`upgrade` does, for whoever doesn't serve the volume.
+    """Upgrades as :func:`upgrade` does, for a process that does not serve the volume.
 
-    Raises VolumeInUse while a daemon does, which is one of an older artfs then.
+    Raises VolumeInUse while a daemon serves it, which is then one of an older artfs.
     """
     deadline = time.monotonic() + _PATIENCE
     while _is_wanted(layout):
@@ -115,24 +115,24 @@ def _upgrade_tree(layout: Layout, path: bytes) -> None:
         root = layout.open_directory(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return  # nobody takes that for a tree
+            return  # it is not a tree
         raise
     try:
         if _is_old_overlay(root):
             _check_permissions(layout, os.fstat(root), path)
-            left = 1  # the walk passes over what it can't open
+            left = 1  # the walk passes over directories that it can't open
             for fd, entries in scan(root, overlay.is_reserved):
                 left += _upgrade_directory(layout, path, fd, entries) - 1
             if left:
                 raise OSError(errno.EIO, f"not every directory of '{printable(path)}' can be read")
-            # Last: as long as it stands there, the next one begins anew.
+            # Last: while it exists, the next call begins again.
             _rename(root, _OLD_BASE, overlay.BASE)
     finally:
         os.close(root)
 
 
 def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.DirEntry[str]]) -> int:
-    """Renames what is artfs's own in one directory of a tree; returns how many there are in it."""
+    """Renames the reserved files in one directory of a tree; returns how many it has."""
     below = 0
     for entry in entries:
         name = os.fsencode(entry.name)
@@ -145,11 +145,11 @@ def _upgrade_directory(layout: Layout, path: bytes, fd: int, entries: list[os.Di
 
 
 def _check_permissions(layout: Layout, status: os.stat_result, path: bytes, *names: bytes) -> None:
-    """Raises VolumeError for a directory of a tree in which its owner can't rename."""
+    """Raises VolumeError for a directory in which its owner may not rename."""
     if os.geteuid() != 0 and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
         where = f"'{printable(names[0])}' in '{printable(path)}'" if names else f"'{printable(path)}'"
         raise VolumeError(
-            f"{layout.path} can't be brought to the present format: give its owner all permissions for the"
+            f"{layout.path} can't be upgraded to the present format: give its owner all permissions for the"
             f" directory {where}"
         )
 

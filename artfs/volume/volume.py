@@ -52,7 +52,7 @@ from artfs.volume.volume_references import ALL_REFERENCES, ReferencePolicy, Refe
 log = logging.getLogger(__name__)
 
 _RECENT = 64  # pending trees that are kept though nobody knows them just now
-_PUBLISHING = 60.0  # seconds that a mount may take to tell the kernel of a version
+_PUBLISHING = 60.0  # seconds within which a mount notifies the kernel of a version
 
 
 class Volume:
@@ -75,7 +75,7 @@ class Volume:
 
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
-        """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if there is something in the way."""
+        """Makes a volume. Raises :class:`~artfs.errors.VolumeExists` if the directory is not empty."""
         volume = cls(Layout.init(path, algorithm))
         volume.catalog.keep_reserve()
         return volume
@@ -143,9 +143,8 @@ class Volume:
     ) -> PendingTree:
         """Starts a pending version, with an empty tree that belongs to `uid` and `gid` (default: ours).
 
-        `owners` are the processes that it is made for, and discarded with; by default it is anybody's.
-
-        Raises :class:`AlreadyFinishedError` if the id has its version, :class:`AlreadyPending`,
+        `owners` are the processes that it is made for: once they are dead, gc discards it. By default it has
+        no owners. Raises :class:`AlreadyFinishedError` if the id has its version, :class:`AlreadyPending`,
         :class:`InvalidName`.
         """
         names.check_distributed_id(name)
@@ -170,17 +169,17 @@ class Volume:
                 raise
             except FileExistsError:
                 raise AlreadyPending(collection.name, name) from None
-            except FileNotFoundError:  # with all that was in it
+            except FileNotFoundError:  # the collection was removed
                 raise CollectionNotFound(collection.name) from None
         try:
             return self.trees.get_started(collection, name)
-        except DraftNotFoundError:  # others have filled and finished it already
+        except DraftNotFoundError:  # another process has filled and finished it already
             self._check_not_finished(collection, name)
             raise
 
     @contextlib.contextmanager
     def _naming(self, collection: Collection, name: bytes) -> Iterator[None]:
-        """Keeps finishes away, which free a name once the id is noted as finished.
+        """Excludes finishes, which free a name once the id is recorded as finished.
 
         Raises :class:`AlreadyFinishedError`.
         """
@@ -203,9 +202,9 @@ class Volume:
         *,
         number: int | None = None,
     ) -> PendingTree:
-        """Makes a pending version a patch of what `ref` names; returns the tree that shows it from then on.
+        """Makes a pending version a patch of `ref`; returns its new tree.
 
-        What is done and raised is that of :func:`artfs.seal.rebase.set_base`.
+        Raises what :func:`artfs.seal.rebase.set_base` raises.
         """
         tree = tree.current()
         trash = None
@@ -228,19 +227,19 @@ class Volume:
         *,
         number: int | None = None,
     ) -> PendingTree:
-        """Makes an untouched pending version a link to ``OTHER:vN``, which it then shows as a patch does.
+        """Makes an untouched pending version a link to ``OTHER:vN``, which it shows as a patch does.
 
-        Raises InvalidCommand for what no link leads to, and what :meth:`set_base` does.
+        Raises InvalidCommand for any other target, and what :meth:`set_base` does.
         """
         other, version = names.split_reference(ref)
         if other in ("", collection.name) or names.parse_version(version) is None:
-            raise InvalidCommand(f"'{printable(ref)}' is no version of another collection, OTHER:vN")
+            raise InvalidCommand(f"'{printable(ref)}' is not a version of another collection; write OTHER:vN")
         tree = self.set_base(collection, tree, ref, request, number=number)
         tree.pending_version.change(link=ref)
         return tree
 
     def finish(self, collection: Collection, name: bytes, request: Request) -> Answer:
-        """Seals a pending version; a finished id gets the aliases and gives its version again.
+        """Seals a pending version. A finished id gets the aliases, and its version is returned again.
 
         The answer is durable. Raises what :meth:`artfs.seal.seal.Sealer.seal` raises.
         """
@@ -254,14 +253,14 @@ class Volume:
         return self.finish_tree(collection, tree, request)
 
     def finish_tree(self, collection: Collection, tree: PendingTree, request: Request) -> Answer:
-        """Seals this tree, as :meth:`finish` does, and never a younger one of the same id."""
+        """Seals this tree, as :meth:`finish` does, but never a later one of the same id."""
         tree = tree.current()
         name = tree.name
         with self._sealer(collection) as sealer:
             try:
                 answer, trash = sealer.seal(tree, request)
             except ArtfsError:
-                # Another finish of the same id may have been first: then its version is the answer.
+                # If another finish of the same id was first, its version is the answer.
                 finished = collection.finished(name) if tree.ended else None
                 if finished is None:
                     raise
@@ -275,7 +274,7 @@ class Volume:
         return answer
 
     def finish_again(self, collection: Collection, number: int, request: Request) -> Answer:
-        """Adds aliases to a version, as finishing what is finished does."""
+        """Adds aliases to a version, as the finish of a finished id does."""
         record = collection.record(number)
         for alias in request.aliases:
             if alias != "latest":
@@ -312,9 +311,9 @@ class Volume:
         idle: float | None = None,
         abandoned: bool = False,
     ) -> None:
-        """Ends this pending version, as :meth:`discard` does, and never a younger one of the same id.
+        """Ends this pending version, as :meth:`discard` does, but never a later one of the same id.
 
-        A collection that was made for it goes with it, if nobody has used it for anything else.
+        A collection that was made for it is removed with it, unless it was used for anything else.
         """
         owners = None
         try:
@@ -341,14 +340,14 @@ class Volume:
     def recover(self, *, alone: bool = False) -> None:
         """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes.
 
-        ``alone``: the caller's lock keeps all others from changing pending versions.
+        ``alone``: the caller's lock excludes changes of pending versions by other processes.
         """
         self.catalog.sweep()
         self.catalog.keep_reserve()
         for collection in self.catalog.collections():
             try:
                 pending = pending_names(collection)
-            except CollectionNotFound:  # removed just now
+            except CollectionNotFound:  # removed meanwhile
                 continue
             except Damaged as error:
                 log.warning("pending versions of %s are left as they are: %s", collection.name, error)
@@ -359,7 +358,7 @@ class Volume:
                         tree = self.trees.get(collection.name, name)
                         trash = recover(sealer, tree)
                 except (ArtfsError, OSError) as error:
-                    # One that can't be settled now (a full disk) must not keep the others from being used.
+                    # One that can't be settled now (on a full disk) must not block the others.
                     log.warning("%s/%s is left as it is: %s", collection.name, printable(name), error)
                     continue
                 if trash is not None:
@@ -368,15 +367,17 @@ class Volume:
                 elif alone:
                     with contextlib.suppress(OSError):
                         gc.sweep_staging(tree.pending_version.fd, any_age=True)
-                    self.trees.forget(tree)  # whoever needs it opens it, and holds its descriptors, then
+                    self.trees.forget(
+                        tree
+                    )  # it is opened again when it is needed: no descriptors are held for it
         left = durable.names(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))
 
     def _empty(self, *trash: bytes) -> None:
-        """Deletes from the trash beside whatever comes next: the answer need not wait for it. Never raises.
+        """Deletes from the trash in a thread, so that no answer waits for it. Never raises.
 
-        A process ends only when its threads have. What no thread can be had for is left to the next gc.
+        The process ends after its threads. If no thread can be started, the next gc deletes.
         """
         with contextlib.suppress(OSError, RuntimeError):
             fd = os.dup(self._trash_fd)
@@ -404,32 +405,31 @@ class Volume:
     # -- versions
 
     def record_of_serial(self, serial: int) -> tuple[Collection, VersionRecord] | None:
-        """Finds the version of a serial, as an inode number holds it; None if it was deleted."""
+        """Finds the version of a serial, which is part of inode numbers; None if it was deleted."""
         found = (known for known in self.maintenance.sound_records() if known[1].serial == serial)
         return next(found, None)
 
     def look_up(self, collection: Collection, ref: str) -> tuple[Collection, VersionRecord]:
-        """Returns the version that ``v3`` or an alias names, or ``other:v3`` in another collection, and whose
-        it is.
+        """Returns the version that ``v3``, an alias or ``other:v3`` names, with its collection.
 
         Raises :class:`~artfs.errors.NotFound`.
         """
         return bases.record_of(self.catalog.collection, collection.name, ref)
 
     def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
-        """Returns what differs between two versions; reads only where they do."""
+        """Returns the differences of two versions; reads only what differs."""
         return list(self.differences(old, new))
 
     def differences(self, old: VersionRecord, new: VersionRecord) -> Iterator[Change]:
-        """Yields what :meth:`diff` returns: in a deep tree all paths together may not fit into memory."""
+        """Yields what :meth:`diff` returns: all paths of a deep tree may not fit into memory."""
         return diff(self.store.reader, old.root.entry(), new.root.entry())
 
     def changes(self, tree: PendingTree) -> list[Change]:
-        """Returns what a pending version has changed since its base, or since nothing if it has none."""
+        """Returns the changes of a pending version since its base, or since nothing if it has none."""
         return list(self.changes_within_reach(tree)[0])
 
     def changes_within_reach(self, tree: PendingTree) -> tuple[Iterator[Change], int]:
-        """Yields the changes of a pending version; also the mask of who may list all directories of them."""
+        """Returns the changes of a pending version, and the mask of who may list all directories of them."""
         return preview.changes(tree.current())
 
     def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
@@ -437,15 +437,17 @@ class Volume:
         return list(self.references_within_reach(tree)[0])
 
     def references_within_reach(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
-        """Yields the references in a pending tree; also the mask of who may list all its directories."""
+        """Returns the references in a pending tree, and the mask of who may list all its directories."""
         found, reach = preview.references(tree.current())
         return (describe_reference(path, entry) for path, entry in found), reach
 
     # -- runs
 
     def record_use(self, collection: Collection, number: int, run: str) -> None:
-        """Notes durably that a run read a version: with the version, and with the run, which is made if need
-        be. Raises :class:`~artfs.errors.InvalidName`."""
+        """Records durably that a run read a version, with both. The run is made if it does not exist.
+
+        Raises :class:`~artfs.errors.InvalidName`.
+        """
         check_run_id(run)
         version = collection.record(number).version
         collection.add_used_by(number, run)
@@ -454,12 +456,12 @@ class Volume:
     def _record_output(self, run: str, version: str) -> None:
         try:
             self.runs.apply(run, {"outputs": [version]})
-        except ArtfsError as error:  # a damaged record of a run is no reason to refuse a version
-            log.warning("run %s does not tell that it made %s: %s", printable(run), version, error)
+        except ArtfsError as error:  # a damaged record of a run must not refuse a version
+            log.warning("the record of run %s lacks %s, which it made: %s", printable(run), version, error)
 
 
 def user_name(uid: int) -> str:
-    """Returns the user's name, or the number where there is none."""
+    """Returns the name of a user; the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -51,7 +51,7 @@ def test_leave_by_hand_removes_all_processes_not_known_to_run(pending_version: P
         pending_version.join("run", process)
     pending_version.leave("run")
     assert pending_version.joined() == ["run"]
-    with pytest.raises(Busy, match=f"goes on in process {ours.pid}"):
+    with pytest.raises(Busy, match=f"is running in process {ours.pid}"):
         pending_version.leave("run")
     pending_version.leave("run", ours)
     assert pending_version.joined() == []
