@@ -73,7 +73,7 @@ class CopyUp:
             durable.sync_file(fd, label="copy-up")
 
     def set_attributes(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
-        """Sets owner, mode, atime and mtime; returns the copy's name. Call :meth:`taken` once it is used."""
+        """Sets owner, mode, atime and mtime; returns the copy's name. Then call :meth:`release`."""
         assert self._name is not None
         overlay.give(self.staging.fd, self._name, uid, gid)
         os.chmod(self._name, mode, dir_fd=self.staging.fd)
