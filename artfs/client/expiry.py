@@ -1,4 +1,4 @@
-"""What has had its time: pending versions that nobody works on any more, versions that outlived their ttl.
+"""Removal of what is no longer used: idle and abandoned pending versions, versions whose ttl has passed.
 
 Owns what counts as idle and as expired. Blocking; any thread.
 """
@@ -18,11 +18,10 @@ T = TypeVar("T")
 
 
 def discard_idle(client: Client, seconds: float, *, dry_run: bool = False) -> list[tuple[str, bytes]]:
-    """Discards every pending version in which nothing changed for that long; returns collection and id of
-    each.
+    """Discards every pending version in which nothing changed for that long; returns collections and ids.
 
-    Not those that somebody has open for writing, that a run has joined or that are being sealed. With
-    `dry_run` they are only returned.
+    Not those with a file open for writing or a joined run, nor those that are being sealed. With `dry_run`
+    they are only returned.
     """
     found = []
     for name, distributed_id in _each(client, client.pending_names):
@@ -39,10 +38,9 @@ def discard_idle(client: Client, seconds: float, *, dry_run: bool = False) -> li
 
 
 def discard_abandoned(client: Client, *, dry_run: bool = False) -> list[tuple[str, bytes]]:
-    """Discards the pending versions of processes that are dead; returns collection and id of each.
+    """Discards the private pending versions of dead processes; returns collections and ids.
 
-    Only those that a process had made for itself: nobody else knows them. With `dry_run` they are only
-    returned.
+    With `dry_run` they are only returned.
     """
     found = []
     for name, distributed_id in _each(client, client.abandoned_ids):
@@ -54,10 +52,10 @@ def discard_abandoned(client: Client, *, dry_run: bool = False) -> list[tuple[st
 
 
 def remove_expired(client: Client, *, dry_run: bool = False) -> list[tuple[str, str]]:
-    """Removes every version whose ttl has passed since it was made; returns collection and version of each.
+    """Removes every version whose ttl has passed since it was made; returns collections and versions.
 
-    Never one that an alias other than ``latest`` holds, also not one that is set at the same moment, and
-    none whose ttl is changed meanwhile. With `dry_run` they are only returned.
+    Never one that an alias other than ``latest`` holds, even if that is set at the same moment, and none
+    whose ttl is changed meanwhile. With `dry_run` they are only returned.
     """
     now = time.time()
     found = []
@@ -76,7 +74,7 @@ def remove_expired(client: Client, *, dry_run: bool = False) -> list[tuple[str, 
 
 
 def _each(client: Client, listed: Callable[[str], list[T]]) -> Iterator[tuple[str, T]]:
-    """Yields what is listed of each collection, with its name; passes over those removed meanwhile."""
+    """Yields what `listed` returns for each collection, with its name; skips those removed meanwhile."""
     for collection in client.collections():
         name = str(collection["name"])
         with contextlib.suppress(CollectionNotFound):

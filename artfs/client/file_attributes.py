@@ -1,6 +1,6 @@
-"""Copies one file with what belongs to it, by descriptors.
+"""Mode, mtime and user xattrs of one file, read and set by descriptors.
 
-Owns: bytes, mode, times and user xattrs on their way. Knows nothing of trees. Blocking; any thread.
+Knows nothing of trees. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Xattrs = Iterable[tuple[bytes, bytes]]
 
 
 def user_xattrs(file: int | bytes) -> list[tuple[bytes, bytes]]:
-    """Returns the xattrs of a file or directory that belong to its user, by name; a symlink has none.
+    """Returns the user's xattrs of a file or directory, by name; a symlink has none.
 
     `file` is a descriptor or a path.
     """
@@ -36,14 +36,14 @@ def user_xattrs(file: int | bytes) -> list[tuple[bytes, bytes]]:
 
 
 def is_users(name: bytes) -> bool:
-    """Tells whether an xattr is the user's own: what is artfs's says things of another place."""
+    """Returns whether an xattr is the user's own; one of artfs describes the file in its present place."""
     return name.startswith(b"user.") and not name.startswith(b"user.artfs.")
 
 
 def set_attributes(fd: int, *, mode: int | None, mtime_ns: int, xattrs: Xattrs) -> None:
-    """Gives a file or directory its attributes; xattrs first, since the mode may forbid them.
+    """Sets the attributes of a file or directory; xattrs first, since the mode may forbid them.
 
-    Where the filesystem has no xattrs, there are none.
+    Leaves xattrs out where the filesystem has none.
     """
     try:
         for name, value in xattrs:

@@ -1,7 +1,6 @@
-"""Where versions come from and what became of them: the graph of versions and runs around one collection.
+"""The lineage of versions: the graph of versions and runs around one collection.
 
-Owns how it is gathered. Knows no implementation of `Client`, and not how a graph is shown. Blocking; any
-thread.
+Owns how it is collected. Knows no implementation of `Client`, nor how a graph is shown. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A version, by a name like ``model:v3``, or a run, by its id. ``facts`` is what is known of it."""
+    """A version, by a name like ``model:v3``, or a run, by its id. ``facts`` is its status or document."""
 
     kind: str  # "version" or "run"
     name: str
@@ -34,8 +33,7 @@ class Node:
 class Graph:
     """Nodes, and edges in the direction of time: a version to a run that used it, a run to what it made.
 
-    An edge from version to version leads from the base of a patch to the patch. Nodes that were deleted since
-    have no facts.
+    An edge from version to version leads from the base of a patch to the patch. Deleted nodes have no facts.
     """
 
     def __init__(self) -> None:
@@ -45,7 +43,7 @@ class Graph:
         self._after: defaultdict[Key, list[Key]] = defaultdict(list)
 
     def connect(self, start: Key, end: Key) -> None:
-        """Adds an edge, unless it is there. Both nodes are to follow."""
+        """Adds an edge, once. The caller adds both nodes."""
         if (start, end) not in self.edges:
             self.edges[start, end] = None
             self._after[start].append(end)
@@ -67,21 +65,21 @@ class Graph:
 
 
 def lineage(client: Client, name: str) -> Graph:
-    """Gathers all that leads to and from the versions of a collection, newest first.
+    """Returns the graph of all that leads to and from the versions of a collection, newest first.
 
-    Raises :class:`~artfs.errors.CollectionNotFound`. What can't be seen from here is there by its name.
+    Raises :class:`~artfs.errors.CollectionNotFound`. What can't be seen from here is in it by name alone.
     """
     return _Gathering(client).around(name)
 
 
 class _Gathering:
     def __init__(self, client: Client) -> None:
-        self._access = client
+        self._client = client
         self._graph = Graph()
         self._versions: dict[str, dict[str, dict[str, Any]]] = {}
 
     def around(self, name: str) -> Graph:
-        collection = self._access.versions(name)
+        collection = self._client.versions(name)
         todo = deque(("version", f"{name}:{status['version']}") for status in reversed(collection))
         seen = set(todo)
         while todo:
@@ -99,10 +97,10 @@ class _Gathering:
     def _facts(self, kind: str, name: str) -> dict[str, Any]:
         try:
             if kind == "run":
-                return self._access.run(name)
+                return self._client.run(name)
             collection, _, version = name.partition(":")
             if collection not in self._versions:
-                found = self._access.versions(collection)
+                found = self._client.versions(collection)
                 self._versions[collection] = {status["version"]: status for status in found}
             return self._versions[collection].get(version, {})
         except (NotFound, VolumeError):

@@ -34,25 +34,24 @@ def find_volume() -> Path | None:
 
 
 def open_client(path: str | os.PathLike[str]) -> Client:
-    """Opens a volume, or the mount that a path lies in, or what can be seen of one.
+    """Opens the volume at a path, or the mount around it, or the part of a mount that can be seen.
 
-    A volume that a daemon serves is used through its mount. Raises :class:`VolumeInUse` where that can't be
-    seen from here, and the :class:`VolumeError` that says why there is no volume.
+    A volume that a daemon serves is used through its mount. Raises :class:`VolumeInUse` if that can't be
+    reached from here, and the :class:`VolumeError` that says why there is no volume.
     """
     path = Path(path)
+    root = None
     if not is_volume(path):
         root = mount_around(path)
-        if root is not None:
-            from artfs.client.mounted.mounted_client import MountedClient
+        if root is None:
+            from artfs.client.mounted.subtree_client import subtree_around
 
-            return MountedClient(root)
-        from artfs.client.mounted.subtree_client import subtree_around
-
-        folder = subtree_around(path)
-        if folder is not None:
-            return folder
-    with Layout.open(path) as layout:
-        root = _mount_of(layout)
+            subtree = subtree_around(path)
+            if subtree is not None:
+                return subtree
+    if root is None:
+        with Layout.open(path) as layout:
+            root = _mount_of(layout)
     if root is not None:
         from artfs.client.mounted.mounted_client import MountedClient
 
@@ -64,7 +63,7 @@ def open_client(path: str | os.PathLike[str]) -> Client:
 
 
 def _mount_of(layout: Layout) -> Path | None:
-    """Returns the root of a volume's mount; None if nobody serves it. Raises VolumeInUse."""
+    """Returns the root of a volume's mount; None if no daemon serves it. Raises VolumeInUse."""
     deadline = time.monotonic() + _DYING
     while True:
         owner = layout.mount_lock.read_owner()
@@ -72,18 +71,18 @@ def _mount_of(layout: Layout) -> Path | None:
             return None
         root = Path(owner.mountpoint or "/nowhere")
         try:
-            # The mount of a killed daemon is not asked: it may never answer.
+            # The mount of a killed daemon is not read: it may never answer.
             status = None if owner.alive() is False else _status(root)
         except NotAVolume:
             status = None
         if status is None and owner.alive() is False:
-            # It was killed, and is about to let go of the lock; or others hold that, who work directly.
+            # It was killed and is about to release the lock, or a direct client holds the lock.
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
             raise VolumeInUse(
                 layout.path,
-                f"{owner}, which was killed and hangs: 'artfs umount' there ends what waits for it",
+                f"{owner}, which was killed and hangs: run 'artfs umount' there",
             )
         if status is None or status.get("id") != layout.id:
             raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")
@@ -91,7 +90,7 @@ def _mount_of(layout: Layout) -> Path | None:
 
 
 def mount_around(path: Path) -> Path | None:
-    """Returns the root of the mount that a path lies in; None if it lies in none.
+    """Returns the root of the mount around a path; None if there is none.
 
     Raises NotAVolume if there is one whose daemon has died.
     """
@@ -118,8 +117,10 @@ def _status(root: Path) -> dict[str, Any] | None:
 
 
 def _is_held(layout: Layout) -> bool:
-    """Tells whether somebody has the mount's lock. Asked only where an owner is noted: a daemon that begins
-    must not find it taken by this."""
+    """Returns whether a process holds the mount's lock.
+
+    Only for a lock with a recorded owner: this must not keep a daemon that starts from taking it.
+    """
     try:
         layout.mount_lock.shared(blocking=False).release()
     except Busy:

@@ -31,10 +31,10 @@ DENIED: dict[str, Callable[[Client, str], object]] = {
     "delete {name}:v0": lambda client, name: client.remove(name, "v0"),
     "describe '{name}'": lambda client, name: client.set_collection_description(name, "x"),
     "set the ttl of '{name}'": lambda client, name: client.set_collection_ttl(name, 1),
-    "note that a run used {name}:v0": lambda client, name: client.record_use(name, "v0", "r1"),
+    "record that a run used {name}:v0": lambda client, name: client.record_use(name, "v0", "r1"),
     "start pending versions of '{name}'": lambda client, name: client.new(name, b"other"),
     "make collections here": lambda client, name: client.new(f"{name}-other"),
-    "record the run 'r1': whoever may write at the root of the mount may; reading needs none": (
+    "record the run 'r1' at the root of the mount": (
         lambda client, _name: client.record_run("r1", {"state": "running"})
     ),
     "join {name}/job": lambda client, name: client.join(name, b"job", "r1"),
@@ -105,7 +105,7 @@ def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> N
 
     del job
     for what, said in in_child(told, uid=NOBODY).items():
-        assert said == f"[Errno {errno.EACCES}] you may not {what.format(name=model.name)}"
+        assert said == f"[Errno {errno.EACCES}] cannot {what.format(name=model.name)}: permission denied"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -1,7 +1,7 @@
-"""Control files of a mount, as a program uses them: asked, commanded, and what a refusal means.
+"""The control files of a mount, as a program reads and commands them, and what a refusal means.
 
-Owns the way back from a refusal to artfs's exception: class and fields as the same handle tells them, else
-what errno and reason mean. Must not know what the files are about. Blocking; any thread.
+Owns how a refusal becomes artfs's exception again: by class and fields, which the same handle reports, else
+by errno and reason. Must not know what the files are about. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BLOCK = 1 << 16
 LABELS = b".artfs/labels.json"
 """The control file of all labels of a version or pending version."""
 
-#: What the errno of a control file means by itself; its text is the reason that the same handle reads.
+#: What the errno of a control file means by itself; its text is the reason that the same handle reports.
 _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
     errno.EINVAL: InvalidCommand,
     errno.ENOENT: NotFound,
@@ -52,12 +52,12 @@ _REFUSALS: dict[int, Callable[[str], ArtfsError]] = {
 
 
 def read_control(dir_fd: int, path: bytes) -> bytes:
-    """Returns what a control file says now. Raises what keeps it from that."""
+    """Returns the content of a control file. Raises what the mount reports."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         return _all(fd)
     except OSError as error:
-        raise _told(fd) or error from None
+        raise _reported(fd) or error from None
     finally:
         os.close(fd)
 
@@ -70,34 +70,29 @@ def _all(fd: int, offset: int = 0) -> bytes:
     return b"".join(blocks)
 
 
-def text(dir_fd: int, path: bytes) -> str:
+def read_text(dir_fd: int, path: bytes) -> str:
     return read_control(dir_fd, path).decode().removesuffix("\n")
 
 
-def document(dir_fd: int, path: bytes) -> Any:
+def read_document(dir_fd: int, path: bytes) -> Any:
     """Reads a JSON value."""
     return json.loads(read_control(dir_fd, path))
 
 
-def documents(dir_fd: int, path: bytes) -> list[dict[str, Any]]:
+def read_documents(dir_fd: int, path: bytes) -> list[dict[str, Any]]:
     """Reads lines of JSON."""
     return [json.loads(line) for line in read_control(dir_fd, path).splitlines()]
 
 
-def texts(dir_fd: int, path: bytes) -> list[str]:
-    """Reads a list of aliases or tags."""
-    return words.read_lines(read_control(dir_fd, path))
-
-
-def listed(items: Iterable[str]) -> str:
-    """Writes such a list as a command."""
+def join_words(items: Iterable[str]) -> str:
+    """Returns a list of aliases or tags as the words of a command."""
     return " ".join(map(words.word, items))
 
 
 def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> bytes:
     """Writes one command or document to a control file and returns its answer.
 
-    Raises what the refusal means, with the reason that the mount gives; OSError for what the backing
+    Raises what the refusal means, with the reason that the mount reports; OSError for what the backing
     filesystem refuses.
     """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -105,21 +100,21 @@ def command(dir_fd: int, path: bytes, line: str, *, answer: bool = True) -> byte
         try:
             durable.write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
         except OSError as error:
-            raise _told(fd) or _refused(error, fd) from None
+            raise _reported(fd) or _refusal_of(error, fd) from None
         return _all(fd) if answer else b""
     finally:
         os.close(fd)
 
 
 @contextlib.contextmanager
-def may(what: str) -> Iterator[None]:
-    """Says in a PermissionError of the block what the caller may not do, where the mount says no more."""
+def permission_to(what: str) -> Iterator[None]:
+    """Names in a PermissionError of the block what the caller wanted, unless the mount reports more."""
     try:
         yield
     except PermissionError as error:
         if error.errno is None or error.strerror != os.strerror(error.errno):
             raise
-        raise PermissionError(error.errno, f"you may not {what}") from None
+        raise PermissionError(error.errno, f"cannot {what}: permission denied") from None
 
 
 def relabel(dir_fd: int, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
@@ -128,15 +123,15 @@ def relabel(dir_fd: int, changes: Mapping[str, Any], since: Mapping[str, Any]) -
     command(dir_fd, LABELS, records.dump({**changes, "since": known}, indent=None))
 
 
-def _told(fd: int) -> Exception | None:
-    """Returns what the mount refused on a handle last."""
+def _reported(fd: int) -> Exception | None:
+    """Returns the last refusal of a handle."""
     with contextlib.suppress(OSError):
         return refusals.decoded(_all(fd, refusals.OFFSET))
     return None
 
 
-def _refused(error: OSError, fd: int) -> Exception:
-    """Returns what errno and reason mean: all that there is from a daemon that knows other classes."""
+def _refusal_of(error: OSError, fd: int) -> Exception:
+    """Returns what errno and reason mean, for a daemon that knows other classes."""
     reason = ""
     with contextlib.suppress(OSError):
         reason = _all(fd).decode("utf-8", "surrogateescape").strip()

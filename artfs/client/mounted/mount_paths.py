@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from artfs.client.mounted.control_files import document, documents, may
+from artfs.client.mounted.control_files import permission_to, read_document, read_documents
 from artfs.errors import (
     AlreadyFinishedError,
     ArtfsError,
@@ -38,7 +38,7 @@ class MountPaths:
     def _collection(self, name: str) -> Iterator[int]:
         try:
             names.check_collection(name)
-            with may(f"enter the collection '{name}'"):
+            with permission_to(f"enter the collection '{name}'"):
                 fd = os.open(name, DIRECTORY, dir_fd=self._fd)
         except (InvalidName, FileNotFoundError):
             raise CollectionNotFound(name) from None
@@ -58,7 +58,7 @@ class MountPaths:
             try:
                 if names.parse_version(ref) is None:
                     names.check_alias(ref)
-                with may(f"read {name}:{ref}"):
+                with permission_to(f"read {name}:{ref}"):
                     fd = os.open(ref, DIRECTORY, dir_fd=collection)
             except (InvalidName, FileNotFoundError):
                 raise VersionNotFound(name, ref) from None
@@ -117,10 +117,10 @@ def abandoned_ids(collection: int) -> list[bytes]:
     for name in filter(names.is_private, list_names(collection, b"pending")):
         # The caller may lack permission, or it was finished or discarded just now.
         with contextlib.suppress(OSError):
-            if document(collection, b"pending/%s/.artfs/owners" % name).get("abandoned"):
+            if read_document(collection, b"pending/%s/.artfs/owners" % name).get("abandoned"):
                 found.append(name)
     return found
 
 
 def read_changes(dir_fd: int, path: bytes) -> list[Change]:
-    return [Change.read(line) for line in documents(dir_fd, path)]
+    return [Change.read(line) for line in read_documents(dir_fd, path)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.client.interface import Client
-from artfs.client.mounted.control_files import document
+from artfs.client.mounted.control_files import read_document
 from artfs.client.mounted.mounted_pending import MountedPending
 from artfs.client.mounted.mounted_versions import MountedVersions
 from artfs.errors import ArtfsError, VolumeError, VolumeInUse
@@ -41,7 +41,7 @@ class MountedClient(MountedVersions, MountedPending, Client):
             return False
 
     def volume_status(self) -> dict[str, Any]:
-        status: dict[str, Any] = document(self._fd, b".artfs/status")
+        status: dict[str, Any] = read_document(self._fd, b".artfs/status")
         return status
 
     def algorithm(self) -> Algorithm:

@@ -13,7 +13,15 @@ from typing import Any
 from msgspec import to_builtins
 
 from artfs.catalog.runs import check_run_id
-from artfs.client.mounted.control_files import command, document, documents, listed, may, relabel, text
+from artfs.client.mounted.control_files import (
+    command,
+    join_words,
+    permission_to,
+    read_document,
+    read_documents,
+    read_text,
+    relabel,
+)
 from artfs.client.mounted.mount_paths import MountPaths, abandoned_ids, list_names, read_changes
 from artfs.client.mounted.mounted_references import MountedReferences
 from artfs.client.pending_operations import PendingOperations
@@ -38,6 +46,17 @@ from artfs.store.owners import this_process
 
 
 class MountedPending(MountPaths, PendingOperations):
+    @contextlib.contextmanager
+    def _pending_to(
+        self, do: str, name: str, distributed_id: bytes, *, finished_too: bool = False
+    ) -> Iterator[int]:
+        """Opens a pending version to `do` something, which a PermissionError names."""
+        with (
+            permission_to(f"{do} {name}/{printable(distributed_id)}"),
+            self._pending(name, distributed_id, finished_too=finished_too) as fd,
+        ):
+            yield fd
+
     def pending_names(self, name: str) -> list[bytes]:
         with self._collection(name) as fd:
             return list_names(fd, b"pending")
@@ -48,21 +67,21 @@ class MountedPending(MountPaths, PendingOperations):
 
     def pending_status(self, name: str, distributed_id: bytes) -> dict[str, Any]:
         with self._pending(name, distributed_id) as fd:
-            status: dict[str, Any] = document(fd, b".artfs/status")
+            status: dict[str, Any] = read_document(fd, b".artfs/status")
         return status
 
     def _need_collection(self, name: str, kind: str) -> bool:
         made = self._make_collection(name)
         if kind:
             with self._collection(name) as fd:
-                if text(fd, b".artfs/type") != kind:
-                    with may(f"set the type of '{name}'"):
+                if read_text(fd, b".artfs/type") != kind:
+                    with permission_to(f"set the type of '{name}'"):
                         command(fd, b".artfs/type", kind)
         return made
 
     def _make_collection(self, name: str) -> bool:
         try:
-            with may("make collections here"):
+            with permission_to("make collections here"):
                 os.mkdir(name, dir_fd=self._fd)
         except FileExistsError:
             return False
@@ -71,7 +90,7 @@ class MountedPending(MountPaths, PendingOperations):
     def _start(self, name: str, distributed_id: bytes, owners: Owners | None) -> Path | None:
         with self._collection(name) as fd:
             try:
-                with may(f"start pending versions of '{name}'"):
+                with permission_to(f"start pending versions of '{name}'"):
                     os.mkdir(b"pending/" + distributed_id, dir_fd=fd)
             except FileExistsError:
                 try:
@@ -93,16 +112,16 @@ class MountedPending(MountPaths, PendingOperations):
             command(fd, b".artfs/owners", json.dumps({"process": to_builtins(this_process()), **more}))
 
     def set_base(self, name: str, distributed_id: bytes, ref: str) -> None:
-        with _may("set the base of", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("set the base of", name, distributed_id) as fd:
             command(fd, b".artfs/base", words.word(ref), answer=False)
 
     def set_link(self, name: str, distributed_id: bytes, ref: str) -> None:
-        with _may("make a link of", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("make a link of", name, distributed_id) as fd:
             command(fd, b".artfs/link", ref, answer=False)
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
         with self._pending(name, distributed_id) as fd:
-            return documents(fd, b".artfs/references")
+            return read_documents(fd, b".artfs/references")
 
     def _add_references(self, name: str, distributed_id: bytes, wanted: ReferenceRequest) -> None:
         self._request_references(name, distributed_id, wanted, dry_run=False)
@@ -125,7 +144,7 @@ class MountedPending(MountPaths, PendingOperations):
             "no_checksum": not wanted.checksum,
             "dry_run": dry_run,
         }
-        with _may("add references to", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("add references to", name, distributed_id) as fd:
             return command(fd, b".artfs/references", json.dumps(request), answer=dry_run)
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
@@ -156,7 +175,7 @@ class MountedPending(MountPaths, PendingOperations):
         return ReadOnly("it is sealed, or the volume is mounted read-only")
 
     def _relabel_pending(self, name: str, distributed_id: bytes, more: Mapping[str, Any]) -> None:
-        with _may("change", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("change", name, distributed_id) as fd:
             relabel(fd, more, ADDING)
 
     def pending_directory(self, name: str, distributed_id: bytes) -> Path | None:
@@ -171,11 +190,10 @@ class MountedPending(MountPaths, PendingOperations):
         self, name: str, distributed_id: bytes, aliases: Sequence[str], wait: float, force: bool
     ) -> dict[str, Any]:
         options = [f"--wait={wait:f}", *(["--force"] if force else [])]
-        doing = _may("finish", name, distributed_id)
-        with doing, self._pending(name, distributed_id, finished_too=True) as fd:
+        with self._pending_to("finish", name, distributed_id, finished_too=True) as fd:
             remove_stale_temps(fd)
             answer: dict[str, Any] = json.loads(
-                command(fd, b".artfs/finish", " ".join([listed(aliases), *options]))
+                command(fd, b".artfs/finish", " ".join([join_words(aliases), *options]))
             )
         return answer
 
@@ -183,7 +201,7 @@ class MountedPending(MountPaths, PendingOperations):
         self, name: str, distributed_id: bytes, *, idle: float | None = None, abandoned: bool = False
     ) -> None:
         words = [*([] if idle is None else [f"--idle={idle:f}"]), *(["--abandoned"] if abandoned else [])]
-        with _may("discard", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("discard", name, distributed_id) as fd:
             command(fd, b".artfs/discard", " ".join(words), answer=False)
 
     def _discard_untouched(self, name: str, distributed_id: bytes) -> None:
@@ -192,16 +210,12 @@ class MountedPending(MountPaths, PendingOperations):
 
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
-        with _may("join", name, distributed_id), self._pending(name, distributed_id) as fd:
+        with self._pending_to("join", name, distributed_id) as fd:
             command(fd, b".artfs/runs", f"+{run} {_this_process()}")
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
         with self._pending(name, distributed_id) as fd, contextlib.suppress(NotJoined):
             command(fd, b".artfs/runs", f"-{run} {_this_process()}")
-
-
-def _may(do: str, name: str, distributed_id: bytes) -> contextlib.AbstractContextManager[None]:
-    return may(f"{do} {name}/{printable(distributed_id)}")
 
 
 def _this_process() -> str:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from artfs.client.file_attributes import user_xattrs
-from artfs.client.mounted.control_files import document
+from artfs.client.mounted.control_files import read_document
 from artfs.client.mounted.mounted_references import failure_of, fetch, reported
 from artfs.client.values import Entry
 from artfs.client.version_tree import VersionTree
@@ -16,7 +16,7 @@ from artfs.linux.walk import DirectoryStack, go_to, walk
 
 def version_at(root: int) -> str:
     """Returns the name of the version whose root is open: ``v3``."""
-    return str(document(root, b".artfs/status")["version"])
+    return str(read_document(root, b".artfs/status")["version"])
 
 
 class MountedVersionTree(VersionTree):

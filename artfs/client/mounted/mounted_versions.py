@@ -17,12 +17,12 @@ from artfs.catalog.runs import check_run_id, check_size
 from artfs.client.mounted.control_files import (
     LABELS,
     command,
-    document,
-    documents,
-    listed,
-    may,
+    join_words,
+    permission_to,
+    read_document,
+    read_documents,
+    read_text,
     relabel,
-    text,
 )
 from artfs.client.mounted.mount_paths import MountPaths, abandoned_ids, list_names, read_changes
 from artfs.client.mounted.mounted_version_tree import MountedVersionTree, read_failure, version_at
@@ -60,7 +60,7 @@ class MountedVersions(MountPaths, VersionOperations):
             return self._summary(name, fd)
 
     def set_collection_description(self, name: str, description: str) -> None:
-        with may(f"describe '{name}'"), self._collection(name) as fd:
+        with permission_to(f"describe '{name}'"), self._collection(name) as fd:
             command(fd, b".artfs/description", records.check_description(description))
 
     def set_collection_tags(self, name: str, tags: Sequence[str]) -> None:
@@ -69,23 +69,23 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def collection_ttl(self, name: str) -> int | None:
         with self._collection(name) as fd:
-            ttl = text(fd, b".artfs/ttl")
+            ttl = read_text(fd, b".artfs/ttl")
         return None if ttl == "none" else int(ttl)
 
     def set_collection_ttl(self, name: str, seconds: int | None) -> None:
         records.check_ttl(seconds)
-        with may(f"set the ttl of '{name}'"), self._collection(name) as fd:
+        with permission_to(f"set the ttl of '{name}'"), self._collection(name) as fd:
             command(fd, b".artfs/ttl", "none" if seconds is None else str(seconds))
 
     def scope(self, name: str) -> Scope:
         with self._collection(name) as fd:
-            return scopes.of(name, text(fd, b".artfs/scope"))
+            return scopes.of(name, read_text(fd, b".artfs/scope"))
 
     def claim(self, name: str, scope: Scope) -> None:
         with self._collection(name) as fd:
-            recorded = text(fd, b".artfs/scope")
+            recorded = read_text(fd, b".artfs/scope")
             if scopes.claimed(name, recorded, scope) != recorded:
-                # Who may finish here and not write in the collection says nothing about where it belongs.
+                # A user who may finish here but not write in the collection does not decide its scope.
                 with contextlib.suppress(PermissionError):
                     command(fd, b".artfs/scope", str(scope))
 
@@ -93,7 +93,7 @@ class MountedVersions(MountPaths, VersionOperations):
         with self._collection(name):
             pass
         try:
-            with may(f"remove '{name}'"):
+            with permission_to(f"remove '{name}'"):
                 os.rmdir(name, dir_fd=self._fd)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
@@ -107,9 +107,9 @@ class MountedVersions(MountPaths, VersionOperations):
         numbers = sorted(n for n in map(names.parse_version, os.listdir(fd)) if n is not None)
         return {
             "name": name,
-            "type": text(fd, b".artfs/type"),
-            "description": text(fd, b".artfs/description"),
-            "tags": text(fd, b".artfs/tags").splitlines(),
+            "type": read_text(fd, b".artfs/type"),
+            "description": read_text(fd, b".artfs/description"),
+            "tags": read_text(fd, b".artfs/tags").splitlines(),
             "versions": len(numbers),
             "pending": len(list_names(fd, b"pending")),
             "abandoned": len(abandoned_ids(fd)),
@@ -120,13 +120,13 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         with self._collection(name) as fd:
-            return documents(fd, b".artfs/versions")
+            return read_documents(fd, b".artfs/versions")
 
     def version(self, name: str, ref: str) -> dict[str, Any]:
         with self._version(name, ref) as fd:
-            status: dict[str, Any] = document(fd, b".artfs/status")
-            status["description"] = text(fd, b".artfs/description")
-            status["metadata"] = document(fd, b".artfs/metadata.json")
+            status: dict[str, Any] = read_document(fd, b".artfs/status")
+            status["description"] = read_text(fd, b".artfs/description")
+            status["metadata"] = read_document(fd, b".artfs/metadata.json")
         return status
 
     def version_directory(self, name: str, ref: str) -> Path | None:
@@ -135,24 +135,24 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def updated_at(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
-            return text(fd, b".artfs/updated_at")
+            return read_text(fd, b".artfs/updated_at")
 
     def _relabel(self, name: str, ref: str, changes: Mapping[str, Any], since: Mapping[str, Any]) -> None:
-        with may(f"change {name}:{ref}"), self._version(name, ref) as fd:
+        with permission_to(f"change {name}:{ref}"), self._version(name, ref) as fd:
             relabel(fd, changes, since)
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
-        with may(f"list every directory of {name}:{ref}"), self._version(name, ref) as fd:
-            found: dict[str, Any] = document(fd, b".artfs/manifest.json")
+        with permission_to(f"list every directory of {name}:{ref}"), self._version(name, ref) as fd:
+            found: dict[str, Any] = read_document(fd, b".artfs/manifest.json")
         return found
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
-        with may(f"list every directory of {name}:{old} and {new}"), self._version(name, old) as fd:
+        with permission_to(f"list every directory of {name}:{old} and {new}"), self._version(name, old) as fd:
             try:
                 return read_changes(fd, b".artfs/diff/" + os.fsencode(new))
             except FileNotFoundError:
                 other, _, ref = new.rpartition(":")
-                with self._version(other or name, ref):  # which says what there is not
+                with self._version(other or name, ref):  # raises for what does not exist
                     raise VersionNotFound(name, new) from None
 
     @contextlib.contextmanager
@@ -165,11 +165,11 @@ class MountedVersions(MountPaths, VersionOperations):
             return read_failure(fd, path)
 
     def _alias(self, name: str, ref: str, aliases: Sequence[str]) -> None:
-        with may(f"set aliases of '{name}'"), self._version(name, ref) as fd:
-            command(fd, b".artfs/finish", listed(aliases))
+        with permission_to(f"set aliases of '{name}'"), self._version(name, ref) as fd:
+            command(fd, b".artfs/finish", join_words(aliases))
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
-        with may(f"remove aliases of '{name}'"), self._collection(name) as fd:
+        with permission_to(f"remove aliases of '{name}'"), self._collection(name) as fd:
             for word in aliases:
                 try:
                     os.readlink(word, dir_fd=fd)
@@ -182,15 +182,15 @@ class MountedVersions(MountPaths, VersionOperations):
                     raise AliasNotFound(name, word) from None
 
     def _tag(self, name: str, ref: str, tags: Sequence[str]) -> list[str]:
-        with may(f"tag {name}:{ref}"), self._version(name, ref) as fd:
+        with permission_to(f"tag {name}:{ref}"), self._version(name, ref) as fd:
             relabel(fd, {"tags": tags}, ADDING)
-            found: list[str] = document(fd, LABELS)["tags"]
+            found: list[str] = read_document(fd, LABELS)["tags"]
         return found
 
     def remove(self, name: str, ref: str) -> str:
         with self._version(name, ref) as fd:
             version = version_at(fd)
-        with may(f"delete {name}:{version}"), self._collection(name) as fd:
+        with permission_to(f"delete {name}:{version}"), self._collection(name) as fd:
             try:
                 os.rmdir(version, dir_fd=fd)
             except FileNotFoundError:
@@ -217,7 +217,7 @@ class MountedVersions(MountPaths, VersionOperations):
     def run(self, run: str) -> dict[str, Any]:
         check_run_id(run)
         try:
-            found: dict[str, Any] = document(self._fd, f".artfs/runs/{run}".encode())
+            found: dict[str, Any] = read_document(self._fd, f".artfs/runs/{run}".encode())
         except FileNotFoundError:
             raise RunNotFound(run) from None
         return found
@@ -225,28 +225,26 @@ class MountedVersions(MountPaths, VersionOperations):
     def runs(self) -> list[str]:
         return sorted(map(os.fsdecode, list_names(self._fd, b".artfs/runs")))
 
-    def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
+    def record_run(self, run: str, read_document: Mapping[str, Any], *, here: bool = False) -> None:
         check_run_id(run)
         process = {"process": to_builtins(this_process())} if here else {}
-        line = json.dumps({**document, **process}, ensure_ascii=False)
-        # A longer write comes in several requests, of which a refused one is told as a short write.
+        line = json.dumps({**read_document, **process}, ensure_ascii=False)
+        # A longer write becomes several requests, and a refusal of a later one a short write.
         check_size(len(line.encode("utf-8", "surrogateescape")) + 1)
         path = f".artfs/runs/{run}".encode()
-        with may(
-            f"record the run '{run}': whoever may write at the root of the mount may; reading needs none"
-        ):
+        with permission_to(f"record the run '{run}' at the root of the mount"):
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=self._fd))
             command(self._fd, path, line)
 
     def record_use(self, name: str, ref: str, run: str) -> None:
-        with may(f"note that a run used {name}:{ref}"), self._version(name, ref) as fd:
+        with permission_to(f"record that a run used {name}:{ref}"), self._version(name, ref) as fd:
             command(fd, b".artfs/used_by", f"+{run}")
 
 
 def _holders(collection: int, version: str) -> list[str]:
     """Returns the aliases that lead to a version other than by way of ``latest``."""
-    status = document(collection, f"{version}/.artfs/status".encode())
+    status = read_document(collection, f"{version}/.artfs/status".encode())
     holders = []
     for alias in status["aliases"]:
         at = alias
