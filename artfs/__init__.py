@@ -16,67 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from artfs import errors
-    from artfs.errors import (
-        AliasNotFound,
-        AlreadyExists,
-        AlreadyFinishedError,
-        AlreadyPending,
-        ArtfsError,
-        ArtifactFinalizedError,
-        ArtifactNotLoggedError,
-        BeingFilled,
-        Busy,
-        CannotSeal,
-        Changed,
-        CollectionNotFound,
-        Collision,
-        CommError,
-        CrossTree,
-        CutShort,
-        Damaged,
-        DraftNotFoundError,
-        HeldByAlias,
-        Interrupted,
-        InvalidCommand,
-        InvalidName,
-        LostRace,
-        MountError,
-        NotAVolume,
-        NotEmpty,
-        NotFound,
-        NotIdle,
-        NotJoined,
-        NotPermitted,
-        NotStored,
-        OpenForWriting,
-        PathConflictError,
-        PathNotFound,
-        ReadOnly,
-        ReferenceFailed,
-        RemoteMissing,
-        RunNotFound,
-        RunsJoined,
-        Sealing,
-        TreeTouched,
-        TypeMismatch,
-        Unreachable,
-        UnsupportedError,
-        UnsupportedFilesystem,
-        UsageError,
-        VersionNotFound,
-        VolumeError,
-        VolumeExists,
-        VolumeInUse,
-        VolumeTooNew,
-    )
+    from artfs.errors import *
     from artfs.errors import ArtfsError as Error
     from artfs.sdk.api import Api
     from artfs.sdk.artifact import Artifact
-    from artfs.sdk.begin import finish, init, login
-    from artfs.sdk.collections import ArtifactCollection, ArtifactType
-    from artfs.sdk.config import Config
-    from artfs.sdk.core import ArtifactTTL
-    from artfs.sdk.entries import ArtifactManifest, ArtifactManifestEntry
+    from artfs.sdk.artifact_collection import ArtifactCollection
+    from artfs.sdk.artifact_labels import ArtifactTTL
+    from artfs.sdk.artifact_types import ArtifactType
     from artfs.sdk.functions import (
         alert,
         define_metric,
@@ -94,71 +40,57 @@ if TYPE_CHECKING:
         use_model,
         watch,
     )
+    from artfs.sdk.manifest_entries import ArtifactManifest, ArtifactManifestEntry
     from artfs.sdk.media import BoundingBoxes2D, Classes, Image, ImageMask, JoinedTable, Table
-    from artfs.sdk.objects import register_type
-    from artfs.sdk.registry import Registry
+    from artfs.sdk.no_ops import Audio, Histogram, Html, Video, plot, plot_table, termerror, termlog, termwarn
+    from artfs.sdk.registries import Registry
     from artfs.sdk.replacement import replace_wandb
     from artfs.sdk.run import Run
+    from artfs.sdk.run_init import finish, init, login
+    from artfs.sdk.run_values import Config, Summary
+    from artfs.sdk.serializers import register_type
     from artfs.sdk.settings import Settings
-    from artfs.sdk.summary import Summary
-    from artfs.sdk.unkept import Audio, Histogram, Html, Video, plot, plot_table, termerror, termlog, termwarn
     from artfs.version import __version__
 
     config: Config
     run: Run | None
     summary: Summary
 
-#: Where each name is, but for the errors, which are in ``artfs.errors``.
-_HOMES = {
-    "Api": "artfs.sdk.api:Api",
-    "Artifact": "artfs.sdk.artifact:Artifact",
-    "ArtifactCollection": "artfs.sdk.collections:ArtifactCollection",
-    "ArtifactManifest": "artfs.sdk.entries:ArtifactManifest",
-    "ArtifactManifestEntry": "artfs.sdk.entries:ArtifactManifestEntry",
-    "ArtifactTTL": "artfs.sdk.core:ArtifactTTL",
-    "ArtifactType": "artfs.sdk.collections:ArtifactType",
-    "BoundingBoxes2D": "artfs.sdk.media:BoundingBoxes2D",
-    "Classes": "artfs.sdk.media:Classes",
-    "Config": "artfs.sdk.config:Config",
-    "Error": "artfs.errors:ArtfsError",
-    "Image": "artfs.sdk.media:Image",
-    "ImageMask": "artfs.sdk.media:ImageMask",
-    "JoinedTable": "artfs.sdk.media:JoinedTable",
-    "Registry": "artfs.sdk.registry:Registry",
-    "Run": "artfs.sdk.run:Run",
-    "Settings": "artfs.sdk.settings:Settings",
-    "Table": "artfs.sdk.media:Table",
-    "__version__": "artfs.version:__version__",
-    "alert": "artfs.sdk.functions:alert",
-    "define_metric": "artfs.sdk.functions:define_metric",
-    "finish": "artfs.sdk.begin:finish",
-    "finish_artifact": "artfs.sdk.functions:finish_artifact",
-    "init": "artfs.sdk.begin:init",
-    "link_artifact": "artfs.sdk.functions:link_artifact",
-    "link_model": "artfs.sdk.functions:link_model",
-    "log": "artfs.sdk.functions:log",
-    "log_artifact": "artfs.sdk.functions:log_artifact",
-    "log_code": "artfs.sdk.functions:log_code",
-    "log_model": "artfs.sdk.functions:log_model",
-    "login": "artfs.sdk.begin:login",
-    "register_type": "artfs.sdk.objects:register_type",
-    "replace_wandb": "artfs.sdk.replacement:replace_wandb",
-    "save": "artfs.sdk.functions:save",
-    "unwatch": "artfs.sdk.functions:unwatch",
-    "upsert_artifact": "artfs.sdk.functions:upsert_artifact",
-    "use_artifact": "artfs.sdk.functions:use_artifact",
-    "use_model": "artfs.sdk.functions:use_model",
-    "watch": "artfs.sdk.functions:watch",
-    "Audio": "artfs.sdk.unkept:Audio",
-    "Histogram": "artfs.sdk.unkept:Histogram",
-    "Html": "artfs.sdk.unkept:Html",
-    "Video": "artfs.sdk.unkept:Video",
-    "plot_table": "artfs.sdk.unkept:plot_table",
-    "plot": "artfs.sdk.unkept:plot",
-    "termlog": "artfs.sdk.unkept:termlog",
-    "termwarn": "artfs.sdk.unkept:termwarn",
-    "termerror": "artfs.sdk.unkept:termerror",
+#: The names of each module, but for the errors, which are in ``artfs.errors``.
+_MODULES = {
+    "artfs.sdk.api": ("Api",),
+    "artfs.sdk.artifact": ("Artifact",),
+    "artfs.sdk.artifact_collection": ("ArtifactCollection",),
+    "artfs.sdk.artifact_labels": ("ArtifactTTL",),
+    "artfs.sdk.artifact_types": ("ArtifactType",),
+    "artfs.sdk.functions": (
+        *("alert", "define_metric", "finish_artifact", "link_artifact", "link_model", "log", "log_artifact"),
+        *(
+            "log_code",
+            "log_model",
+            "save",
+            "unwatch",
+            "upsert_artifact",
+            "use_artifact",
+            "use_model",
+            "watch",
+        ),
+    ),
+    "artfs.sdk.manifest_entries": ("ArtifactManifest", "ArtifactManifestEntry"),
+    "artfs.sdk.media": ("BoundingBoxes2D", "Classes", "Image", "ImageMask", "JoinedTable", "Table"),
+    "artfs.sdk.no_ops": (
+        *("Audio", "Histogram", "Html", "Video", "plot", "plot_table", "termerror", "termlog", "termwarn"),
+    ),
+    "artfs.sdk.registries": ("Registry",),
+    "artfs.sdk.replacement": ("replace_wandb",),
+    "artfs.sdk.run": ("Run",),
+    "artfs.sdk.run_init": ("finish", "init", "login"),
+    "artfs.sdk.run_values": ("Config",),
+    "artfs.sdk.serializers": ("register_type",),
+    "artfs.sdk.settings": ("Settings",),
+    "artfs.version": ("__version__",),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AliasNotFound",
@@ -269,15 +201,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "run":  # the one that goes on now, as wandb.run is
-        return import_module("artfs.sdk.current").run()
+        return import_module("artfs.sdk.run_context").run()
     if name in ("config", "summary"):  # that run's
-        running = import_module("artfs.sdk.current").run()
+        running = import_module("artfs.sdk.run_context").run()
         return import_module("artfs.sdk.functions").OfRun(name) if running is None else getattr(running, name)
     if name == "errors":
         return import_module("artfs.errors")
     if name not in __all__:
         raise AttributeError(f"module 'artfs' has no attribute {name!r}")
-    module, _, attribute = _HOMES.get(name, f"artfs.errors:{name}").partition(":")
+    module, attribute = _HOMES.get(name, "artfs.errors"), "ArtfsError" if name == "Error" else name
     value = globals()[name] = getattr(import_module(module), attribute)
     return value
 

@@ -1,7 +1,8 @@
 """The Python SDK: wandb's names over a volume, mounted or not.
 
-``artifact``, ``run``, ``api``, ``collections``, ``registry``, ``config`` and ``summary`` have what users see,
-``begin`` and ``functions`` the module's functions; ``core``, ``adding`` and ``reading`` are the parts of
-an artifact; ``draft`` is what it writes to. All of it goes by :class:`~artfs.client.interface.Client`, and
-knows neither a mount nor the terminal's libraries. What is public is named by :mod:`artfs`.
+Users see ``artifact``, ``run``, ``api``, ``artifact_collection``, ``artifact_types``, ``registries``,
+``run_record``, ``run_values`` and ``media``; the functions of the package are in ``run_init`` and
+``functions``. An artifact is one ``artifact_state``, with ``artifact_labels`` and, until it is saved, a draft
+(``artifact_draft``, ``draft_files``). All of it uses :class:`~artfs.client.interface.Client`, and knows
+neither a mount nor the terminal's libraries. :mod:`artfs` names what is public.
 """

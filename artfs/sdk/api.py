@@ -9,20 +9,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from artfs.errors import InvalidName, NotFound, RunNotFound
-from artfs.sdk import arguments, scopes
+from artfs.sdk import arguments, qualified_names
 from artfs.sdk.artifact import Artifact
-from artfs.sdk.collections import (
-    ArtifactCollection,
-    ArtifactCollections,
-    Artifacts,
-    ArtifactType,
-    ArtifactTypes,
-)
+from artfs.sdk.artifact_collection import ArtifactCollection, Artifacts
+from artfs.sdk.artifact_types import ArtifactCollections, ArtifactType, ArtifactTypes
 from artfs.sdk.connection import connect
 from artfs.sdk.listing import Listing
 from artfs.sdk.query import matches, ordered
-from artfs.sdk.records import RunRecord
-from artfs.sdk.registry import Registries, Registry, registry_of
+from artfs.sdk.registries import Registries, Registry, registry_of
+from artfs.sdk.run_record import RunRecord
 
 #: wandb's names of a run's facts in filters, beside artfs's own.
 _RUN_FACTS = {
@@ -62,10 +57,9 @@ class Api:
     """
 
     def __init__(self, overrides: Any = None, timeout: int | None = None, api_key: str | None = None) -> None:
-        del overrides, timeout, api_key
         self._connection = connect()
 
-    def artifact(self, name: str, type: str | None = None) -> Artifact:  # noqa: A002
+    def artifact(self, name: str, type: str | None = None) -> Artifact:
         """Returns a version: ``name:v3``, ``name:alias``, or ``name`` for the newest.
 
         Raises NotFound, and ValueError if it is of another `type`.
@@ -74,10 +68,7 @@ class Api:
             >>> api.artifact("mnist:best").metadata
             {'rows': 60000}
         """
-        found = Artifact._from(self._connection, *scopes.find(self._connection, "name", name))
-        if type is not None and found.type != type:
-            raise ValueError(f"type={type!r}: {found.name} has the type {found.type!r}")
-        return found
+        return Artifact._find(self._connection, "name", name, type)
 
     def artifacts(
         self,
@@ -119,7 +110,7 @@ class Api:
             >>> [kind.name for kind in api.artifact_types()]
             ['dataset', 'model', 'predictions']
         """
-        within = scopes.collections(self._connection, "project", project)
+        within = qualified_names.collections(self._connection, "project", project)
         kinds = sorted({found["type"] for found in within} - {""})
         return ArtifactTypes(
             kinds, lambda kind: ArtifactType(self._connection, kind, project), lambda kind: kind, start=start
@@ -162,7 +153,7 @@ class Api:
         arguments.text("type_name", type_name)
         return ArtifactType(self._connection, type_name).collection(name)
 
-    def artifact_exists(self, name: str, type: str | None = None) -> bool:  # noqa: A002
+    def artifact_exists(self, name: str, type: str | None = None) -> bool:
         """Tells whether there is such a version.
 
         Example:
@@ -170,12 +161,12 @@ class Api:
             False
         """
         try:
-            found = Artifact._from(self._connection, *scopes.find(self._connection, "name", name))
+            found = Artifact._find(self._connection, "name", name)
         except NotFound:
             return False
         return type is None or found.type == type
 
-    def artifact_collection_exists(self, name: str, type: str) -> bool:  # noqa: A002
+    def artifact_collection_exists(self, name: str, type: str) -> bool:
         """Tells whether there is such a collection.
 
         Example:
@@ -183,10 +174,10 @@ class Api:
             True
         """
         try:
-            found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
+            collection = qualified_names.find(self._connection, "name", name)[0]
+            return bool(self._connection.client().collection(collection)["type"] == type)
         except NotFound:
             return False
-        return found.type == type
 
     def run(self, path: str = "") -> RunRecord:
         """Returns a run by its id, with its project before it or not: ``project/id``.
@@ -199,12 +190,15 @@ class Api:
         """
         *above, run = arguments.text("path", path).split("/")
         try:
-            found = RunRecord(self._connection, self._connection.client().run(run))
+            found = self._record(self._connection.client().run(run))
         except InvalidName:
             raise RunNotFound(run) from None
         if above and above[-1] and found.project not in (None, above[-1]):
             raise RunNotFound(path)
         return found
+
+    def _record(self, facts: Mapping[str, Any]) -> RunRecord:
+        return RunRecord(self._connection, facts, Artifact._from)
 
     def runs(
         self,
@@ -225,7 +219,6 @@ class Api:
         Example:
             >>> [run.id for run in api.runs(filters={"group": "nightly", "config.lr": {"$gt": 0.01}})]
         """
-        del include_sweeps, lazy
         client = self._connection.client()
         project = None if path is None else arguments.text("path", path).rpartition("/")[2]
         lines: list[Mapping[str, Any]] = []
@@ -236,7 +229,7 @@ class Api:
                 lines.append(facts)
         return Runs(
             ordered(lines, order, _RUN_ORDERS),
-            lambda facts: RunRecord(self._connection, facts),
+            self._record,
             lambda facts: str(facts["id"]),
             per_page,
         )
@@ -244,7 +237,7 @@ class Api:
     def registries(
         self,
         organization: str | None = None,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002  (wandb's name)
+        filter: Mapping[str, Any] | None = None,
         order: str | None = None,
         per_page: int = 100,
         start: str | None = None,
@@ -255,8 +248,7 @@ class Api:
             >>> [registry.name for registry in api.registries(filter={"name": {"$regex": "model"}})]
             ['model']
         """
-        del organization
-        return Registries.chosen(self._connection, filter, order, per_page, start)
+        return Registries(self._connection, filter, order, per_page, start)
 
     def registry(self, name: str, organization: str | None = None) -> Registry:
         """Returns a registry by its name, without ``wandb-registry-``.
@@ -266,7 +258,6 @@ class Api:
         Example:
             >>> api.registry("model").collections()
         """
-        del organization
         names = [registry_of(line["name"]) for line in self._connection.client().collections()]
         if arguments.text("name", name) not in names:
             raise ValueError(f"name={name!r}: no collection belongs to a registry of this name")

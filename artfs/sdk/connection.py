@@ -1,8 +1,8 @@
-"""Which volume a program means, and the way to it.
+"""Which volume a program uses, and the open client of it.
 
 Owns the choice: `$ARTFS_VOLUME`, else the mount around the working directory, else `./.artfs-volume`, which
-is made if it is not there. The way is kept while it is one: a volume that is mounted later, or no longer, is
-found anew. Any thread; a forked process opens its own.
+is made if it does not exist. A client is kept open; when the volume is mounted later, or unmounted, another
+one is opened. Any thread; a forked process opens its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from artfs.store.layout import Layout
 
 _lock = threading.Lock()
 _kept: dict[tuple[int, Path], Client] = {}  # by process and path
-_old: list[tuple[int, Client]] = []  # which somebody may still work with
+_old: list[tuple[int, Client]] = []  # which other threads may still use
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Connection:
     path: Path
 
     def client(self) -> Client:
-        """Returns the way to it now. Raises :class:`~artfs.errors.VolumeError`."""
+        """Returns an open client. Raises :class:`~artfs.errors.VolumeError`."""
         key = os.getpid(), self.path
         with _lock:
             kept = _kept.get(key)
@@ -42,12 +42,12 @@ class Connection:
 
 
 def connect() -> Connection:
-    """Returns the volume that is meant now, which need not be reachable yet."""
-    return Connection((find_volume() or _made()).absolute())
+    """Returns the volume to use now, which need not be reachable yet."""
+    return Connection((find_volume() or _make_default()).absolute())
 
 
 def forget() -> None:
-    """Closes what is kept open, so that a mount can be taken away; it is opened anew when it is needed."""
+    """Closes what is kept open, so that a mount can be unmounted; the next use opens it again."""
     with _lock:
         opened = [*_old, *((pid, client) for (pid, _), client in _kept.items())]
         _old.clear()
@@ -57,7 +57,7 @@ def forget() -> None:
                 client.close()
 
 
-def _made() -> Path:
+def _make_default() -> Path:
     with contextlib.suppress(VolumeExists):  # by another process, just now
         Layout.init(DEFAULT).close()
     return Path(DEFAULT)

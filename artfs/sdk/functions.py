@@ -1,6 +1,6 @@
-"""wandb's module-level functions: those of the run that the program is in.
+"""wandb's module-level functions: methods of the current run.
 
-Owns what they say where there is none. ``config`` and ``summary`` stand for the run's, too.
+Owns the error where there is none, and ``artfs.config`` and ``artfs.summary`` before there is a run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from artfs.errors import UsageError
-from artfs.sdk import current
+from artfs.sdk import run_context
 from artfs.sdk.run import Run
 
 P = ParamSpec("P")
@@ -18,15 +18,15 @@ R = TypeVar("R")
 
 
 def running(what: str) -> Run:
-    """Returns the run that the program is in. Raises UsageError."""
-    run = current.run()
+    """Returns the current run, which `what` needs. Raises UsageError."""
+    run = run_context.run()
     if run is None:
         raise UsageError(f"artfs.{what} needs a run: call artfs.init() first")
     return run
 
 
 def _of_run(method: Callable[Concatenate[Any, P], R]) -> Callable[P, R]:
-    """Makes a function that calls this method of the run that goes on."""
+    """Makes a function that calls this method of the current run."""
     name = method.__name__
 
     @functools.wraps(method)
@@ -40,9 +40,9 @@ def _of_run(method: Callable[Concatenate[Any, P], R]) -> Callable[P, R]:
 
 
 class OfRun:
-    """Stands for ``artfs.config`` or ``artfs.summary`` where it was asked for before there was a run.
+    """``artfs.config`` or ``artfs.summary``, taken before there was a run.
 
-    It leads to that of the run that goes on when it is used. Without one that is a UsageError.
+    Each use goes to that of the run that is current then. Raises UsageError if there is none.
     """
 
     _name: str
@@ -51,7 +51,7 @@ class OfRun:
         object.__setattr__(self, "_name", name)
 
     def __repr__(self) -> str:
-        return f"<artfs.{self._name}>" if current.run() is None else repr(self._target(""))
+        return f"<artfs.{self._name}>" if run_context.run() is None else repr(self._target(""))
 
     def _target(self, key: str) -> Any:
         return getattr(running(f"{self._name}{key}"), self._name)

@@ -20,7 +20,7 @@ from typing import Any
 import artfs
 from artfs.errors import UsageError
 from artfs.sdk.arguments import StrPath
-from artfs.sdk.disabled import DisabledRun
+from artfs.sdk.disabled_run import DisabledRun
 from artfs.sdk.run import Run
 
 

@@ -1,7 +1,7 @@
 """Runs that go on: what a run logs, uses and is given is noted, until it ends.
 
 Owns how a run is recorded, and how long it goes on: to ``finish()``, the end of its ``with`` block, or the
-end of the process. Which artifacts it makes is their business; how one begins is :mod:`~artfs.sdk.begin`'s.
+end of the process. How one begins is in :mod:`~artfs.sdk.run_init`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,21 @@ from typing import Any
 
 from artfs.errors import ArtfsError, NotFound, UsageError, VolumeError
 from artfs.model.scope import Scope
-from artfs.sdk import arguments, current, scopes
-from artfs.sdk.accepted import Accepted
+from artfs.sdk import arguments, run_context
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.artifact import Artifact
-from artfs.sdk.config import Config
 from artfs.sdk.connection import Connection
-from artfs.sdk.metrics import Metrics, log
-from artfs.sdk.models import Models, of_path
-from artfs.sdk.records import RunFacts
+from artfs.sdk.no_ops import RunMetrics, log
+from artfs.sdk.run_models import RunModels, of_path
+from artfs.sdk.run_values import Config, Summary
 from artfs.sdk.settings import Settings
-from artfs.sdk.summary import Summary
 from artfs.store.documents import timestamp
 
 _OF_MANY = ("inputs", "outputs", "processes")
 """Facts of a run that others add to while it goes on."""
 
 
-class Run(RunFacts, Accepted, Models):
+class Run(RunMetrics, RunModels):
     """A run that goes on; ``init`` makes it. Used in a ``with`` statement it ends with the block."""
 
     def __init__(
@@ -55,14 +52,13 @@ class Run(RunFacts, Accepted, Models):
             "host": socket.gethostname(),
         }
         before = {key: value for key, value in (known or {}).items() if key not in _OF_MANY}
-        super().__init__(connection, {**before, "id": run, **given, **begun})
+        super().__init__(connection, {**before, "id": run, **given, **begun}, Artifact._from)
         self._settings, self._resumed = settings, known is not None
         self._pid, self._ended, self._started = os.getpid(), False, time.time()
         self._keep({**given, **begun}, here=True)
         if others := self._others():
             log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
         self._summary = Summary(before.get("summary") or {}, lambda summary: self._keep({"summary": summary}))
-        self._metrics = Metrics(run, settings.metrics, self._summary)
         self._config = Config(
             before.get("config") or {},
             store=lambda config: self._keep({"config": config}),
@@ -75,7 +71,7 @@ class Run(RunFacts, Accepted, Models):
         except BaseException:
             self._end(failed=True)
             raise
-        current.began(self, alone=settings.reinit != "create_new")
+        run_context.began(self, alone=settings.reinit != "create_new")
         atexit.register(self._at_exit)
 
     def _others(self) -> str:
@@ -104,11 +100,10 @@ class Run(RunFacts, Accepted, Models):
             >>> run = artfs.init()
             >>> run.finish()
         """
-        del quiet
         if self._ended:
             return
         self._ended = True
-        current.ended(self)
+        run_context.ended(self)
         atexit.unregister(self._at_exit)
         try:
             self._summary.flush()
@@ -180,7 +175,7 @@ class Run(RunFacts, Accepted, Models):
 
     @property
     def config(self) -> Config:
-        """What the run was given; see :class:`~artfs.sdk.config.Config`."""
+        """What the run was given; see :class:`~artfs.sdk.run_values.Config`."""
         return self._config
 
     @property
@@ -190,7 +185,7 @@ class Run(RunFacts, Accepted, Models):
 
     @property
     def summary(self) -> Summary:
-        """What the run came to; see :class:`~artfs.sdk.summary.Summary`."""
+        """What the run came to; see :class:`~artfs.sdk.run_values.Summary`."""
         return self._summary
 
     @property
@@ -237,7 +232,7 @@ class Run(RunFacts, Accepted, Models):
         self,
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
-        type: str | None = None,  # noqa: A002  (wandb's name)
+        type: str | None = None,
         aliases: Iterable[str] | str | None = None,
         tags: Iterable[str] | str | None = None,
     ) -> Artifact:
@@ -253,18 +248,18 @@ class Run(RunFacts, Accepted, Models):
         artifact = self._artifact(artifact_or_path, name, type)
         given, labels = arguments.aliases("aliases", aliases), arguments.tags("tags", tags)
         if artifact.is_draft():
-            artifact._finish(self.id, given, labels)
+            artifact._state.finish(self.id, given, labels)
         else:
             artifact.aliases.extend(given)
             artifact.tags.extend(labels)
-            artifact._store_labels()
+            artifact._state.store_labels()
         return artifact
 
     def upsert_artifact(
         self,
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
-        type: str | None = None,  # noqa: A002  (wandb's name)
+        type: str | None = None,
         aliases: Iterable[str] | str | None = None,
         distributed_id: str | None = None,
         *,
@@ -287,14 +282,14 @@ class Run(RunFacts, Accepted, Models):
         given = arguments.aliases("aliases", aliases)
         wanted = self._distributed_id(artifact, distributed_id)
         artifact.aliases.extend(given)
-        artifact._upsert(wanted, self.id, overwrite=overwrite)
+        artifact._state.hand_over(wanted, self.id, overwrite=overwrite)
         return artifact
 
     def finish_artifact(
         self,
         artifact_or_path: Artifact | StrPath,
         name: str | None = None,
-        type: str | None = None,  # noqa: A002  (wandb's name)
+        type: str | None = None,
         aliases: Iterable[str] | str | None = None,
         distributed_id: str | None = None,
         *,
@@ -316,13 +311,13 @@ class Run(RunFacts, Accepted, Models):
         artifact = self._artifact(artifact_or_path, name, type)
         given = arguments.aliases("aliases", aliases)
         wanted = self._distributed_id(artifact, distributed_id)
-        artifact._finish_distributed(wanted, self.id, given, overwrite=overwrite, wait=wait)
+        artifact._state.finish_distributed(wanted, self.id, given, overwrite=overwrite, wait=wait)
         return artifact
 
     def use_artifact(
         self,
         artifact_or_name: Artifact | str,
-        type: str | None = None,  # noqa: A002  (wandb's name)
+        type: str | None = None,
         aliases: Iterable[str] | str | None = None,
         use_as: str | None = None,
     ) -> Artifact:
@@ -334,22 +329,18 @@ class Run(RunFacts, Accepted, Models):
         Example:
             >>> run.use_artifact("mnist:latest").download()
         """
-        del use_as
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
             if artifact.is_draft():
                 self.log_artifact(artifact, aliases=aliases)
         else:
-            collection, ref = scopes.find(self._connection, "artifact_or_name", artifact_or_name)
-            artifact = Artifact._from(self._connection, collection, ref)
-        if type is not None and artifact.type != type:
-            raise ValueError(f"type={type!r}: {artifact.name} has the type {artifact.type!r}")
-        self._used(artifact)
+            artifact = Artifact._find(self._connection, "artifact_or_name", artifact_or_name)
+        self._used(artifact._checked(type))
         return artifact
 
     def _used(self, artifact: Artifact) -> None:
         try:
-            artifact._note_use(self.id)
+            artifact._state.record_use(self.id)
         except PermissionError:
             text = (
                 f"{artifact.name}: that {self.id} used it is not noted: you may not write to its collection"
@@ -374,12 +365,13 @@ class Run(RunFacts, Accepted, Models):
         self,
         artifact_or_path: Artifact | StrPath,
         name: str | None,
-        type: str | None,  # noqa: A002  (wandb's name)
+        type: str | None,
     ) -> Artifact:
         self._check_goes_on()
         if isinstance(artifact_or_path, Artifact):
-            if name is not None and name != artifact_or_path._collection:
-                raise ValueError(f"name={name!r}: the artifact is called {artifact_or_path._collection!r}")
+            called = artifact_or_path._state.collection
+            if name is not None and name != called:
+                raise ValueError(f"name={name!r}: the artifact is called {called!r}")
             return artifact_or_path
         return of_path(self.id, artifact_or_path, name, type)
 

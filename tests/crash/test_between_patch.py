@@ -18,8 +18,8 @@ from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import Busy, PathConflictError
 from artfs.sdk import connection
+from artfs.sdk.artifact_draft import ArtifactDraft
 from artfs.sdk.connection import Connection
-from artfs.sdk.draft import Draft
 from artfs.store.objects import ObjectStore
 from artfs.volume.volume import Volume
 from tests.crash.faults import steps
@@ -273,7 +273,7 @@ def test_files_of_a_draft_whose_finish_failed(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    draft = Draft(Connection(volume), NAME, "")
+    draft = ArtifactDraft(Connection(volume), NAME, "")
     with draft.writer() as writer, writer.tree.cursor() as at:
         writer.data(at, b"file", b"same")
     with monkeypatch.context() as patch:
@@ -284,7 +284,7 @@ def test_files_of_a_draft_whose_finish_failed(
     put(other, b"theirs", b"file", b"same")
     put(other, b"theirs", b"more", b"more")
     other.finish(NAME, b"theirs")
-    draft.hand_over(Draft(draft.connection, NAME, "", distributed_id=b"shared"), "run-1")
+    draft.hand_over(ArtifactDraft(draft.connection, NAME, "", distributed_id=b"shared"), "run-1")
     connection.forget()
     with Volume.open(volume) as opened:
         case = Case(opened)

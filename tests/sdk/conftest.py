@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.sdk import connection, current
+from artfs.sdk import connection, run_context
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import mounted_volume, must
 from tests.thorough import THOROUGH
@@ -112,7 +112,7 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("ARTFS_VOLUME", str(shared_place.path))
     monkeypatch.chdir(tmp_path)
     yield shared_place
-    assert current.run() is None, "the test left a run open"
+    assert run_context.run() is None, "the test left a run open"
     gc.collect()
     eventually(lambda: not shared_place.drafts(), what="no draft is left behind")
     shared_place.looked_at.update(os.listdir(shared_place.collections))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import artfs as wandb
-from artfs.sdk import metadata
+from artfs.sdk.json_values import checked_metadata
 from tests.sdk.conftest import Place
 
 HOSTILE = [
@@ -51,7 +51,7 @@ def test_hostile_names_in_every_entry_point(place: Place, name: str, tmp_path: P
     for argument, way in ways.items():
         with pytest.raises(ValueError, match=rf"^{argument.strip()}\b"):
             way()
-    assert not artifact._draft or not artifact._draft.started
+    assert not artifact._state.draft or not artifact._state.draft.started
     artifact.add_file("file")
     artifact.save()
     readers: dict[str, Callable[[], object]] = {
@@ -172,7 +172,7 @@ def test_metadata_is_converted_as_wandb_does() -> None:
         "type": Point,
         "deep": [{"x": [math.nan]}],
     }
-    assert metadata.converted("metadata", given) == {
+    assert checked_metadata("metadata", given) == {
         "nan": None,
         "color": "RED",
         "point": {"x": 1, "y": None},
@@ -187,8 +187,8 @@ def test_metadata_is_converted_as_wandb_does() -> None:
         "type": f"{Point.__module__}.Point",
         "deep": [{"x": [None]}],
     }
-    assert metadata.converted("metadata", '{"a": 1}') == {"a": 1}
-    assert metadata.converted("metadata", None) == {}
+    assert checked_metadata("metadata", '{"a": 1}') == {"a": 1}
+    assert checked_metadata("metadata", None) == {}
 
 
 def test_metadata_of_numpy() -> None:
@@ -201,7 +201,7 @@ def test_metadata_of_numpy() -> None:
         "e": numpy.bool_(True),
         "f": numpy.array([[1.0, math.nan]]),
     }
-    assert metadata.converted("metadata", given) == {
+    assert checked_metadata("metadata", given) == {
         "a": 0.5,
         "b": 7,
         "c": list(range(100)),

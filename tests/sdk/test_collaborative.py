@@ -82,7 +82,7 @@ def test_other_bytes_are_a_conflict(place: Place, name: str) -> None:
         assert "'sub/x'" in str(caught.value)
         assert f"{name}-first" in str(caught.value)
         # Nothing was added, and the artifact can still be mended.
-        status = artifact._access().pending_status(name, b"id")
+        status = artifact._state.client().pending_status(name, b"id")
         assert (status["files"], status["aliases"]) == (1, [])
         artifact.remove("sub/x")
         run.upsert_artifact(artifact, distributed_id="id")
@@ -151,7 +151,7 @@ def test_files_go_to_a_known_id_at_once(place: Place, name: str, files: Path) ->
     with wandb.init(id=f"{name}-a") as run:
         artifact = wandb.Artifact(name, "dataset", distributed_id="id")
         artifact.add_dir(files)
-        assert artifact._access().pending_status(name, b"id")["files"] == 3
+        assert artifact._state.client().pending_status(name, b"id")["files"] == 3
         with pytest.raises(ValueError, match="distributed_id"):
             run.upsert_artifact(artifact, distributed_id="another")
         run.upsert_artifact(artifact)

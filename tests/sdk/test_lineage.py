@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import artfs as wandb
-from artfs.sdk import connection, current
+from artfs.sdk import connection, run_context
 from tests.mount.mounting import must
 from tests.sdk.conftest import Place
 
@@ -30,7 +30,7 @@ def test_a_run_is_recorded(place: Place, name: str) -> None:
     assert (found.id, found.project, found.group, found.job_type) == (run.id, "demo", "nightly", "train")
     assert (found.host, found.state, found.ended_at) == (socket.gethostname(), "running", None)
     wandb.finish()
-    assert current.run() is None
+    assert run_context.run() is None
     run.finish(exit_code=1)  # the second time: nothing
     found = wandb.Api().run(run.id)
     assert found.state == "finished"
@@ -72,7 +72,7 @@ def test_who_may_only_read_is_told_that_his_use_is_not_noted(
             raise PermissionError(errno.EACCES, "closed")
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(data._access()), "record_use", refuse)
+            patch.setattr(type(data._state.client()), "record_use", refuse)
             with pytest.warns(UserWarning, match="is not noted"):
                 assert run.use_artifact(f"{name}:v0").get("content") == "data"
 
@@ -88,7 +88,7 @@ def test_a_run_that_may_not_be_recorded_is_none(
         patch.setattr(client, "record_run", refuse)
         with pytest.raises(PermissionError, match="closed"):
             wandb.init()
-    assert current.run() is None
+    assert run_context.run() is None
 
 
 def test_who_made_and_who_used(place: Place, name: str) -> None:

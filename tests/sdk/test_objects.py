@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import artfs as wandb
-from artfs.sdk import objects
+from artfs.sdk import serializers
 from tests.sdk.conftest import Place
 
 
@@ -53,7 +53,7 @@ class Square(Shape):
 
 def test_more_types_can_be_registered(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in ("_by_type", "_by_suffix"):
-        monkeypatch.setattr(objects, registry, dict(getattr(objects, registry)))
+        monkeypatch.setattr(serializers, registry, dict(getattr(serializers, registry)))
     artifact = wandb.Artifact(name, "dataset")
     with pytest.raises(TypeError, match=r"obj is a .*Square; known are .*numpy.ndarray"):
         artifact.add(Square(), "square")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import artfs
-from artfs.sdk.entries import ArtifactFile
-from artfs.sdk.records import RunRecord
-from artfs.sdk.summary import Summary
+from artfs.sdk.manifest_entries import ArtifactFile
+from artfs.sdk.run_record import RunRecord
+from artfs.sdk.run_values import Summary
 
 CLASSES = (
     artfs.Api,

@@ -220,7 +220,7 @@ def test_runs_that_disagree(name: str, outside: Path) -> None:
             with pytest.raises(wandb.PathConflictError) as caught:
                 run.upsert_artifact(artifact, distributed_id="id")
             assert (caught.value.path, caught.value.run) == ("dir/x", f"{name}-first")
-            assert artifact._access().pending_status(name, b"id")["files"] == 1  # nothing was moved
+            assert artifact._state.client().pending_status(name, b"id")["files"] == 1  # nothing was moved
     with wandb.init() as run:
         artifact = wandb.Artifact(name, "dataset")
         artifact.add_file(outside / "sub" / "b c.txt", "dir/x")
@@ -339,8 +339,8 @@ def test_bad_input_stores_nothing(place: Place, name: str, outside: Path) -> Non
     for kind, argument, case in cases:
         with pytest.raises(kind, match=rf"^{argument}\b"):
             case()
-    assert artifact._draft is not None
-    assert not artifact._draft.started
+    assert artifact._state.draft is not None
+    assert not artifact._state.draft.started
     with pytest.raises(ValueError, match=r"uri: .* more than 1 objects"):
         artifact.add_reference(outside.as_uri(), max_objects=1)
     with pytest.raises(wandb.ArtfsError, match="no collection 'nowhere'"):

@@ -17,7 +17,7 @@ import pytest
 
 import artfs as wandb
 from artfs.catalog.runs import MAX_BYTES
-from artfs.sdk import current
+from artfs.sdk import run_context
 from tests.sdk.conftest import Place
 
 
@@ -129,7 +129,7 @@ def test_config_of_arguments_and_files(place: Place, tmp_path: Path) -> None:
             wandb.init(config=wrong)
     with pytest.raises(wandb.UsageError, match="not both"):
         wandb.init(config={}, config_include_keys=["a"], config_exclude_keys=["b"])
-    assert current.run() is None
+    assert run_context.run() is None
 
 
 def test_an_artifact_in_the_config_is_used(place: Place, name: str) -> None:
@@ -153,7 +153,7 @@ def test_what_a_record_can_not_hold_is_refused(place: Place, caplog: pytest.LogC
     assert "its summary is not kept" in caplog.text
     with pytest.raises(ValueError, match=f"at most {MAX_BYTES} bytes"):
         wandb.init(id=f"{run.id}-next", config={"big": "x" * MAX_BYTES})
-    assert current.run() is None
+    assert run_context.run() is None
     assert wandb.Api().run(f"{run.id}-next").state == "failed"
     found = wandb.Api().run(run.id)
     assert (found.state, found.config) == ("finished", {"lr": 0.1, "small": "x"})

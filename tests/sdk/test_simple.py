@@ -197,7 +197,7 @@ def test_a_draft_can_be_looked_at_and_changed(place: Place, name: str, files: Pa
 def test_a_draft_that_is_dropped_leaves_nothing(place: Place, name: str, files: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     artifact.add_dir(files)
-    client = artifact._access()
+    client = artifact._state.client()
     assert len(client.pending_names(name)) == 1
     del artifact
     eventually(lambda: name not in {found["name"] for found in client.collections()}, what="the draft goes")

@@ -212,6 +212,9 @@ class Owned:
     blank: Type
 
 
+Column = str | int
+"""The name of a column."""
+
 _owned: dict[type, Owned] = {}
 _read: dict[str, Callable[[dict[str, Any], Files], Type]] = {}
 

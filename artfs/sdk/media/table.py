@@ -1,30 +1,22 @@
 """Tables: rows of values, in ``NAME.table.json``.
 
-Owns the rows, the check of each against the types of the columns, and the layout of the file. Columns of
-arrays are one ``.npz`` file each.
+Owns the rows, and the check of each against the types of the columns. The layout of the file is in
+:mod:`~artfs.sdk.media.table_file`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from artfs.sdk.media import column_types
-from artfs.sdk.media.cells import from_json, to_json
-from artfs.sdk.media.column_types import ANY, NUMBER, TIMESTAMP, UNKNOWN, Dict, ListOf, NDArray, Type, Union
+from artfs.sdk.media import column_types, table_file
+from artfs.sdk.media.column_types import ANY, UNKNOWN, Column, Type
 from artfs.sdk.media.keys import PRIMARY_KEY, ForeignIndex, ForeignKey, PrimaryKey, TableIndex, TableKey
 from artfs.sdk.media.value import Files, MediaValue, NewFiles
 
 if TYPE_CHECKING:
     import numpy
     import pandas
-
-Column = str | int
-
-#: Arrays of one dimension and at most so many numbers are written as lists: they are embeddings.
-_EMBEDDING = 150
 
 
 class Table(MediaValue):
@@ -309,95 +301,43 @@ class Table(MediaValue):
     # -- the file
 
     def to_json(self, artifact: NewFiles) -> dict[str, Any]:
-        """Returns what stands in the file. Raises ValueError for more rows than MAX_ARTIFACT_ROWS."""
+        """Returns the content of the file. Raises ValueError for more rows than MAX_ARTIFACT_ROWS."""
         if len(self.data) > self.MAX_ARTIFACT_ROWS:
             raise ValueError(
                 f"the table has {len(self.data)} rows, and an artifact takes {self.MAX_ARTIFACT_ROWS} of one;"
                 " artfs.Table.MAX_ARTIFACT_ROWS sets another limit"
             )
-        types, elsewhere = dict(self._types), set()
-        for at, (column, of) in enumerate(self._types.items()):
-            array = next((one for one in _members(of) if isinstance(one, NDArray)), None)
-            if array is None:
-                continue
-            if len(array.shape) == 1 and array.shape[0] <= _EMBEDDING:
-                types[column] = ListOf("list", NUMBER, array.shape[0])
-            else:
-                stored = NDArray("ndarray", array.shape, self._store(column, artifact))
-                types[column] = _replaced(of, array, stored)
-                elsewhere.add(at)
+        types, elsewhere = table_file.stored_types(
+            self._types, lambda column: self.get_column(column, convert_to="numpy"), artifact
+        )
         return {
             "_type": self.kind,
             "columns": self.columns,
             "data": [
-                [None if at in elsewhere else to_json(value, artifact) for at, value in enumerate(row)]
+                [
+                    None if at in elsewhere else table_file.cell_to_json(value, artifact)
+                    for at, value in enumerate(row)
+                ]
                 for row in self.data
             ],
             "ncols": len(self.columns),
             "nrows": len(self.data),
-            "column_types": Dict("typedDict", types).to_json(artifact),
+            "column_types": types.to_json(artifact),
             "log_mode": self.log_mode,
         }
-
-    def _store(self, column: Column, artifact: NewFiles) -> tuple[str, str]:
-        import numpy
-
-        buffer = io.BytesIO()
-        numpy.savez_compressed(buffer, **{str(column): self.get_column(column, convert_to="numpy")})
-        data = buffer.getvalue()
-        name = f"media/serialized_data/{hashlib.sha256(data).hexdigest()[:20]}.npz"
-        return artifact.add(data, name).path, str(column)
 
     @classmethod
     def from_json(cls, found: dict[str, Any], artifact: Files) -> Self:
         columns = list(found["columns"])
-        typed = found.get("column_types")
         table = cls(columns=columns, log_mode=found.get("log_mode", "IMMUTABLE"))
-        dates, arrays = set(), {}
-        if typed is not None:
-            types = {
-                name: column_types.type_in(of, artifact)
-                for name, of in typed.get("params", {}).get("type_map", {}).items()
-            }
-            for at, column in enumerate(columns):
-                of = types.get(str(column), UNKNOWN)
-                for member in _members(of):
-                    if member == TIMESTAMP:
-                        dates.add(at)
-                    elif isinstance(member, NDArray) and member.stored is not None:
-                        arrays[at] = _array(artifact, *member.stored)
-                        of = _replaced(of, member, NDArray("ndarray", member.shape))
-                table._types[column] = of
-        for number, row in enumerate(found["data"]):
-            values = []
-            for at, cell in enumerate(row):
-                if at in arrays:
-                    value = arrays[at][number]
-                else:
-                    value = from_json(cell, artifact, is_date=at in dates)
-                values.append(value)
-            if typed is None:
-                table.add_data(*values)
-            else:
+        types, rows = table_file.read(found, artifact)
+        table._types |= types
+        for values in rows:
+            if types:
                 table.data.append([*map(table._wrapped, columns, values)])
+            else:
+                table.add_data(*values)
         return table
-
-
-def _members(of: Type) -> tuple[Type, ...]:
-    return of.allowed if isinstance(of, Union) else (of,)
-
-
-def _replaced(of: Type, old: Type, new: Type) -> Type:
-    if not isinstance(of, Union):
-        return new
-    return column_types.union(new if member is old else member for member in of.allowed)
-
-
-def _array(artifact: Files, path: str, key: str) -> Any:
-    import numpy
-
-    with artifact.open(path) as file:
-        return numpy.load(io.BytesIO(file.read()), allow_pickle=False)[key]
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from artfs.sdk import metadata
+from artfs.sdk.json_values import checked_value
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def load(name: str, data: bytes) -> Any:
 
 
 def _dump_json(obj: Any) -> bytes:
-    plain = metadata.converted("obj", {"value": obj})["value"]
+    plain = checked_value("obj", obj)
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
 
 

@@ -1,6 +1,6 @@
-"""A version in a directory of the user's: brought there, made the only thing there, compared.
+"""A version in a directory of the user's: copied there, made the only content, compared.
 
-Owns that no symlink leads out of the directory, whatever lies in it. Knows no artifact.
+Owns that no symlink leads out of the directory, whatever it contains. Knows no artifact. Any thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def download(
 
 
 def prune(manifest: Mapping[str, Any], target: str) -> None:
-    """Deletes what is in a directory and not in a version, or there as something else."""
+    """Deletes what is in a directory and not in a version, or of another kind there."""
     if not os.path.isdir(target):
         return
     with DirectoryStack(os.open(target, _ROOT)) as directories:
@@ -68,7 +68,7 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
             if line is None:
                 problems.append(f"{printable(path)} is not in the version")
             elif _on_disk(line["kind"]) != _kind(found.status):
-                problems.append(f"{printable(path)} is no {line['kind']}")
+                problems.append(f"{printable(path)} is not a {line['kind']}")
             elif line["kind"] == "symlink":
                 if os.fsdecode(os.readlink(found.name, dir_fd=directories.fd)) != line["target"]:
                     problems.append(f"{printable(path)} leads elsewhere")
@@ -81,11 +81,11 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
 
 
 def _is_the_same(dir_fd: int, found: WalkEntry, line: Mapping[str, Any]) -> bool:
-    """Compares a file with what was noted; of a reference that may be its size alone."""
+    """Compares a file with its entry; that of a reference may have its size alone."""
     if found.status.st_size != line["size"]:
         return False
-    noted = any(line["digest"].startswith(f"{algorithm.label}:") for algorithm in Algorithm)
-    return not noted or _is_sound(dir_fd, found.name, line["digest"])
+    known = any(line["digest"].startswith(f"{algorithm.label}:") for algorithm in Algorithm)
+    return not known or _is_sound(dir_fd, found.name, line["digest"])
 
 
 def _on_disk(kind: str) -> str:

@@ -1,6 +1,6 @@
-"""The run of a program that was told to leave nothing: ``mode="disabled"``.
+"""The run of ``mode="disabled"``, which leaves nothing in the volume. Reading works.
 
-Owns what each call that would make or note something does instead. Reading works.
+Owns what each call that would make or record something does instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class DisabledRun(Run):
     """A run that is recorded nowhere. What it would log is left as it is."""
 
     def _keep(self, document: Mapping[str, Any], *, here: bool = False) -> None:
-        del here
         self._facts |= document
 
     def _used(self, artifact: Artifact) -> None:
@@ -49,22 +48,10 @@ class DisabledRun(Run):
             >>> run.log_model("model.bin", name="model")
         """
 
-    def link_model(self, *_: Any, **__: Any) -> None:
-        """Makes no version.
-
-        Example:
-            >>> run.link_model("model.bin", "digits")
-        """
-
-    def log_code(self, *_: Any, **__: Any) -> None:
-        """Makes no version.
-
-        Example:
-            >>> run.log_code(".")
-        """
+    link_model = log_code = log_model
 
     def use_artifact(self, artifact_or_name: Artifact | str, *args: Any, **more: Any) -> Artifact:
-        """Returns a version; of a draft nothing is saved.
+        """Returns a version; a draft is returned as it is, and not saved.
 
         Example:
             >>> run.use_artifact("mnist:latest").download()

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 from artfs.errors import InvalidCommand, NotFound, RunNotFound, UnsupportedError, VolumeError
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
+from artfs.sdk.json_values import friendly, storable
 from artfs.sdk.listing import Listing
-from artfs.sdk.plain import friendly, storable
 
 if TYPE_CHECKING:
     from artfs.sdk.artifact import Artifact
+    from artfs.sdk.artifact_collection import OpenVersion
 
 
 class RunFacts:
     """What is known of a run, whether it goes on or has ended."""
 
-    def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, facts: Mapping[str, Any], open_version: OpenVersion) -> None:
+        self._connection, self._open_version = connection, open_version
         # As a mount gives them: JSON has no tuples.
         self._facts: dict[str, Any] = {
             key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()
@@ -131,13 +132,11 @@ class RunFacts:
         return self._artifacts("inputs", per_page)
 
     def _artifacts(self, key: str, per_page: int) -> Listing[Artifact]:
-        from artfs.sdk.artifact import Artifact
-
         found = []
         for text in self._connection.client().run(self.id)[key]:
             name, _, version = str(text).partition(":")
             with contextlib.suppress(NotFound):
-                found.append(Artifact._from(self._connection, name, version))
+                found.append(self._open_version(self._connection, name, version))
         return Listing.of(found, per_page)
 
 
@@ -150,17 +149,17 @@ class RunRecord(RunFacts):
         ('nightly', 'finished', 0.1)
     """
 
-    def __init__(self, connection: Connection, facts: Mapping[str, Any]) -> None:
-        super().__init__(connection, facts)
+    def __init__(self, connection: Connection, facts: Mapping[str, Any], open_version: OpenVersion) -> None:
+        super().__init__(connection, facts, open_version)
         self._edited: dict[str, Any] = {}
 
     @classmethod
-    def find(cls, connection: Connection, run: str) -> RunRecord:
-        """Returns a run that a version names, of which no more than that may be known."""
-        try:
-            return cls(connection, connection.client().run(run))
-        except (RunNotFound, VolumeError):
-            return cls(connection, {"id": run})
+    def find(cls, connection: Connection, run: str, open_version: OpenVersion) -> RunRecord:
+        """Returns a run that a version names; no more than its id may be known."""
+        facts: dict[str, Any] = {"id": run}
+        with contextlib.suppress(RunNotFound, VolumeError):
+            facts = connection.client().run(run)
+        return cls(connection, facts, open_version)
 
     def _editable(self, key: str, empty: Any) -> Any:
         """Returns a value that the caller may change in place."""
@@ -225,7 +224,6 @@ class RunRecord(RunFacts):
             >>> record.load()["state"]
             'finished'
         """
-        del force
         self._facts, self._edited = self._connection.client().run(self.id), {}
         return copy.deepcopy(self._facts)
 
@@ -267,6 +265,5 @@ class RunRecord(RunFacts):
         Example:
             >>> record.use_artifact(api.artifact("mnist:v0"))
         """
-        del use_as
-        artifact._note_use(self.id)
+        artifact._state.record_use(self.id)
         return artifact

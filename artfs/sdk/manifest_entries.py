@@ -15,7 +15,7 @@ from artfs.sdk.listing import Listing
 from artfs.volume.version_references import uri_of
 
 if TYPE_CHECKING:
-    from artfs.sdk.reading import Reading
+    from artfs.sdk.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ArtifactManifestEntry:
     ref: str | None = None
     run: str | None = None
     _digest: str | Callable[[], str] | None = field(default=None, repr=False, compare=False)
-    _artifact: Reading | None = field(default=None, repr=False, compare=False)
+    _artifact: Artifact | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -83,8 +83,10 @@ class ArtifactManifestEntry:
         if self.ref is not None:
             return self.ref
         assert self._artifact is not None
-        number = self._artifact._number()
-        return uri_of(self._artifact._collection, number, os.fsencode(self.path))
+        state = self._artifact._state
+        if state.draft is not None:
+            raise ValueError(f"{self._artifact.name} is not saved: it has no version to refer to")
+        return uri_of(state.collection, state.version("files"), os.fsencode(self.path))
 
     def open(self, mode: str = "rb", encoding: str | None = None) -> IO[Any]:
         """Opens the file for reading.
@@ -105,7 +107,7 @@ class ArtifactManifestEntry:
         """
         return (self.digest or "").partition(":")[0]
 
-    def parent_artifact(self) -> Reading:
+    def parent_artifact(self) -> Artifact:
         """Returns the artifact of which this is an entry.
 
         Example:
@@ -146,12 +148,11 @@ class ArtifactManifestEntry:
             >>> logged.get_entry("train.csv").download("copy")
             'copy/train.csv'
         """
-        del skip_cache, executor
         assert self._artifact is not None
         return os.path.join(self._artifact.download(root, path_prefix=self.path), self.path)
 
 
-def entry_of(artifact: Reading, path: str, facts: Mapping[str, Any]) -> ArtifactManifestEntry:
+def entry_of(artifact: Artifact, path: str, facts: Mapping[str, Any]) -> ArtifactManifestEntry:
     """Makes an entry of a line of a version's manifest."""
     mode = facts.get("mode")
     return ArtifactManifestEntry(
@@ -208,7 +209,6 @@ class ArtifactFile(ArtifactManifestEntry):
             ...     file.name
             'copy/raw/a.csv'
         """
-        del api
         at = os.path.join(root, self.path)
         if os.path.lexists(at) and not replace:
             if not exist_ok:

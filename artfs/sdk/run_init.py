@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from artfs.catalog.runs import check_run_id
 from artfs.errors import InvalidName, RunNotFound, UnsupportedError, UsageError, VolumeError
-from artfs.sdk import arguments, current, scopes
+from artfs.sdk import arguments, qualified_names, run_context
 from artfs.sdk.arguments import StrPath
-from artfs.sdk.config import DEFAULTS, dictionary_of, read
+from artfs.sdk.config_sources import DEFAULTS, dictionary_of, read
 from artfs.sdk.connection import Connection, connect
-from artfs.sdk.disabled import DisabledRun
-from artfs.sdk.metrics import log
+from artfs.sdk.disabled_run import DisabledRun
+from artfs.sdk.no_ops import log
 from artfs.sdk.run import Run
 from artfs.sdk.settings import Settings, settings_of
 
@@ -41,8 +41,8 @@ _LINES = {
 def init(
     entity: str | None = None,
     project: str | None = None,
-    dir: StrPath | None = None,  # noqa: A002  (wandb's names)
-    id: str | None = None,  # noqa: A002
+    dir: StrPath | None = None,
+    id: str | None = None,
     name: str | None = None,
     notes: str | None = None,
     tags: Sequence[str] | None = None,
@@ -88,7 +88,6 @@ def init(
         ...     run.use_artifact("mnist:latest")
         ...     run.log_artifact("model.bin", name="model", type="model")
     """
-    del force, save_code, tensorboard, sync_tensorboard, monitor_gym, anonymous
     if resume_from is not None or fork_from is not None:
         raise UnsupportedError(
             "resume_from and fork_from go back to a step of a run's metrics, which artfs does not keep"
@@ -129,7 +128,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
     for setting, argument in _LINES.items():
         if (value := getattr(settings, setting)) is not None:
             found[argument] = arguments.line(argument, value)
-    scopes.of("project", found.get("entity"), found.get("project"))
+    qualified_names.scope_of("project", found.get("entity"), found.get("project"))
     if settings.run_notes is not None:
         found["notes"] = arguments.description("notes", settings.run_notes)
     if settings.run_tags is not None:
@@ -151,7 +150,7 @@ def _previous(settings: Settings) -> Run | None:
         known = ", ".join(repr(word) for word in _REINIT if isinstance(word, str))
         raise UsageError(f"reinit={reinit!r} is none of {known}")
     settings.reinit = reinit
-    going = current.active()
+    going = run_context.active()
     if not going or reinit == "create_new":
         return None
     if reinit in (True, "finish_previous") or (reinit in (None, "default") and _in_notebook()):
@@ -200,8 +199,7 @@ def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
         >>> artfs.init()
         >>> artfs.finish()
     """
-    del quiet
-    run = current.run()
+    run = run_context.run()
     if run is not None:
         run.finish(exit_code)
 

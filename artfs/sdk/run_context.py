@@ -1,4 +1,4 @@
-"""The runs of a program: those that go on, and the one that it is in.
+"""The runs of a process: those that are under way, and the current one.
 
 Owns that fact, so that artifacts need not know runs. Any thread. A forked process inherits its parent's run,
 which it may use, but begins one of its own.
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _active: list[Run] = []
 _current: list[Run] = []
 
-#: Names of the package that a program may have covered by assigning to them, as in ``wandb.config = {...}``.
-_COVERED = ("config", "run", "summary")
+#: Names of the package that a program may have shadowed by assigning to them, as in ``wandb.config = {...}``.
+_SHADOWED = ("config", "run", "summary")
 
 
 def run() -> Run | None:
@@ -31,22 +31,22 @@ def run_id() -> str | None:
 
 
 def scope(run: str | None = None) -> Scope:
-    """Returns the entity and project that were named for a run that goes on, by default the program's."""
+    """Returns entity and project of a run that is under way, by default of the current one."""
     here = _current if run is None else [one for one in _active if one.id == run]
     return here[-1].scope if here else Scope()
 
 
 def active() -> list[Run]:
-    """Returns the runs of this process that go on, oldest first."""
+    """Returns the runs of this process that are under way, oldest first."""
     return [one for one in _active if one._pid == os.getpid()]
 
 
 def began(one: Run, *, alone: bool = True) -> None:
-    """Notes a run that began; `alone`, it is the one that the program is in."""
+    """Adds a run that began; `alone`, it becomes the current one."""
     _active.append(one)
     if alone:
         _current[:] = [one]
-        for name in _COVERED:
+        for name in _SHADOWED:
             vars(sys.modules["artfs"]).pop(name, None)
 
 

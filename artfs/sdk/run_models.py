@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 
 from artfs.errors import NotFound
@@ -16,6 +15,8 @@ from artfs.model.scope import REGISTRY
 from artfs.sdk import arguments
 from artfs.sdk.arguments import StrPath
 from artfs.sdk.artifact import Artifact
+from artfs.sdk.connection import connect
+from artfs.sdk.run_record import RunFacts
 
 MODELS = f"{REGISTRY}model"
 """The registry that models are linked to."""
@@ -55,40 +56,12 @@ def _default_name(run: str, path: StrPath) -> str:
     return f"run-{run}-{os.path.basename(os.path.abspath(path))}"
 
 
-class Models:
-    """The half of a run that is about models and code."""
+class RunModels(RunFacts):
+    """The methods of a run that are about models and code."""
 
-    @property
-    @abstractmethod
-    def id(self) -> str: ...
-
-    @property
-    @abstractmethod
-    def project(self) -> str | None: ...
-
-    @abstractmethod
-    def log_artifact(
-        self,
-        artifact_or_path: Artifact | StrPath,
-        name: str | None = None,
-        type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | str | None = None,
-        tags: Iterable[str] | str | None = None,
-    ) -> Artifact: ...
-
-    @abstractmethod
-    def use_artifact(
-        self,
-        artifact_or_name: Artifact | str,
-        type: str | None = None,  # noqa: A002  (wandb's name)
-        aliases: Iterable[str] | str | None = None,
-        use_as: str | None = None,
-    ) -> Artifact: ...
-
-    @abstractmethod
-    def link_artifact(
-        self, artifact: Artifact, target_path: str, aliases: Iterable[str] | str | None = None
-    ) -> Artifact: ...
+    log_artifact: Callable[..., Artifact]
+    use_artifact: Callable[..., Artifact]
+    link_artifact: Callable[..., Artifact]
 
     def log_model(
         self, path: StrPath, name: str | None = None, aliases: Iterable[str] | str | None = None
@@ -136,7 +109,7 @@ class Models:
             )
         name = name or _default_name(self.id, path)
         try:
-            known = Artifact._named(name)
+            known = Artifact._find(connect(), "name", name)
         except NotFound:
             kind = "model"
         else:

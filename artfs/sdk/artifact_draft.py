@@ -1,7 +1,7 @@
-"""The writable side of an artifact: the pending version that its files go to, from the first one on.
+"""The draft of an artifact: the pending version that its files go to, from the first one on.
 
-Owns when it is started and given up. Knows neither what is brought nor wandb's names. Any thread; a process
-that was forked leaves its parent's draft alone.
+Owns when it is started and discarded. Knows neither files nor wandb's names. Any thread; a forked process
+leaves its parent's draft alone.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _joining = threading.Lock()
 _joined: Counter[tuple[Any, ...]] = Counter()
 
 
-class Draft:
-    """One pending version: of a random id that nobody else knows, or of a distributed one."""
+class ArtifactDraft:
+    """One pending version: private, under a random id, or shared under a distributed one."""
 
     def __init__(
         self,
@@ -49,12 +49,16 @@ class Draft:
         self.shared = distributed_id is not None
         self.id = distributed_id or private_id()
         self.started = self._tried = False
-        self._owner = 0  # the process that is noted as the one that this draft is for
+        self._owner = 0  # the process that the volume knows as the owner of this draft
         self._lock = threading.Lock()
-        self._end: weakref.finalize[..., Draft] | None = None
+        self._end: weakref.finalize[..., ArtifactDraft] | None = None
+
+    def has_tree(self) -> bool:
+        """Tells whether it may have files."""
+        return self.started or self.base is not None
 
     def start(self) -> Client:
-        """Makes the pending version if it is not there. Raises what :meth:`Client.new` does."""
+        """Makes the pending version if there is none. Raises what :meth:`Client.new` does."""
         client = self.connection.client()
         with self._lock:
             if not self.started:
@@ -88,7 +92,7 @@ class Draft:
         return client
 
     def claim(self, scope: Scope) -> None:
-        """Notes where the version is to belong; see :meth:`Client.claim`."""
+        """Records the scope that the version is to belong to; see :meth:`Client.claim`."""
         if not scope:
             return
         with contextlib.suppress(CollectionNotFound):
@@ -98,7 +102,7 @@ class Draft:
         self.start().claim(self.name, scope)  # again: until then the collection could be removed as unused
 
     def _give_base(self, client: Client, base: str) -> None:
-        """Gives what a call started that was interrupted, as by Ctrl-C, the base that it may not have yet."""
+        """Sets the base of what an interrupted call started, as after Ctrl-C, if it has none yet."""
         if self.link:
             client.set_link(self.name, self.id, base)
         elif client.pending_status(self.name, self.id)["base"] != base:
@@ -119,24 +123,24 @@ class Draft:
         total: int = 0,
         progress: Progress = silent,
     ) -> Iterator[TreeWriter]:
-        """Opens the files to bring some."""
+        """Opens the files to add some."""
         with self.tree() as tree:
             run = run if self.shared else None
-            alone = run is None or not self._goes_on_elsewhere(run)
-            policy = WritePolicy(replace=replace, shared=self.shared, run=run, alone=alone)
-            yield TreeWriter(tree, policy, total, progress)
+            alone = run is None or not self._runs_elsewhere(run)
+            terms = WritePolicy(replace=replace, shared=self.shared, run=run, alone=alone)
+            yield TreeWriter(tree, terms, total, progress)
 
-    def _goes_on_elsewhere(self, run: str) -> bool:
+    def _runs_elsewhere(self, run: str) -> bool:
         try:
             return len(self.connection.client().run(run)["processes"]) > 1
         except (NotFound, VolumeError):
-            return False  # a run that nobody began, or of which nothing can be seen here
+            return False  # the run is not recorded, or its record can't be read here
 
     def references(self) -> list[dict[str, Any]]:
         """Returns path, URI, size and checksum of each file whose bytes are elsewhere."""
         return self.start().references(self.name, self.id)
 
-    def look(
+    def preview_references(
         self, path: bytes, uri: str, *, checksum: bool, max_objects: int | None
     ) -> list[tuple[bytes, ReferenceTarget]]:
         """Returns the references that a URI would make; see :meth:`Client.preview_references`."""
@@ -144,13 +148,13 @@ class Draft:
             self.name, self.id, path, uri, checksum=checksum, max_objects=max_objects
         )
 
-    def note(self, **what: Any) -> None:
-        """Adds to what the version will be called and described as; see :meth:`Client.relabel_pending`."""
+    def relabel(self, **what: Any) -> None:
+        """Adds to the labels that the version will have; see :meth:`Client.relabel_pending`."""
         self.start().relabel_pending(self.name, self.id, **what)
 
     @contextlib.contextmanager
     def joined(self, run: str | None) -> Iterator[None]:
-        """Notes that a run takes part, for the time of the block; the version will name it."""
+        """Joins a run for the time of the block; the version will name it."""
         if run is None:
             yield
             return
@@ -176,10 +180,10 @@ class Draft:
         self._ended()
         return answer
 
-    def hand_over(self, target: Draft, run: str | None, *, replace: bool = False) -> None:
-        """Moves all files into another draft, and is given up then.
+    def hand_over(self, target: ArtifactDraft, run: str | None, *, replace: bool = False) -> None:
+        """Moves all files into another draft, and discards this one.
 
-        Raises :class:`~artfs.errors.PathConflictError` before anything is moved, for what is there already.
+        Raises :class:`~artfs.errors.PathConflictError`, before anything is moved, for paths that are taken.
         """
         with self.tree() as ours, target.writer(replace=replace, run=run) as writer:
             with ours.cursor() as source, writer.tree.cursor() as at:
@@ -189,7 +193,7 @@ class Draft:
         self.discard()
 
     def discard(self) -> None:
-        """Gives up what was started; of a distributed id nothing, as others fill it too."""
+        """Discards the pending version; one of a distributed id stays, as others fill it too."""
         if self._end is not None and (dropped := self._end.detach()):
             _discard(*dropped[2])
         self.started = False
@@ -202,8 +206,8 @@ class Draft:
         return self.start().pending_status(self.name, self.id)
 
 
-#: The drafts that are given up when the process ends.
-_live: weakref.WeakSet[Draft] = weakref.WeakSet()
+#: The drafts that are discarded when the process ends.
+_live: weakref.WeakSet[ArtifactDraft] = weakref.WeakSet()
 
 
 @atexit.register
@@ -213,10 +217,10 @@ def _discard_all() -> None:
 
 
 def _drop(*draft: Any) -> None:
-    """Gives up a draft that nobody knows any more.
+    """Discards a draft to which no reference is left.
 
-    In a thread of its own, since the collector may call this anywhere, also while this thread holds a lock of
-    the volume. No thread can be started only when the process ends, and then nobody holds one.
+    It uses a thread of its own, since the garbage collector may call this anywhere, also while this thread
+    holds a lock of the volume. Only at the end of the process no thread can be started; then no lock is held.
     """
     try:
         threading.Thread(target=_discard, args=draft, name="artfs-draft").start()
@@ -231,8 +235,8 @@ def _discard(connection: Connection, name: str, distributed_id: bytes, pid: int)
 
 
 def _agree(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
-    """Looks whether everything can be taken over, as far as can be told before."""
-    missing = 0  # levels below a directory that the target has not got
+    """Checks that everything can be moved, as far as can be known before."""
+    missing = 0  # levels below a directory that the target does not have
     for step in walk(source):
         if step.leaving:
             if missing:
@@ -272,4 +276,4 @@ def _move(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
             writer.move(at, step.name, source, step.status)
 
 
-__all__ = ["Draft"]
+__all__ = ["ArtifactDraft"]

@@ -1,26 +1,31 @@
-"""Collections of versions, and their types, as wandb's ``Api`` shows them.
+"""Collections of versions, as wandb's ``Api`` shows them.
 
-Owns what may be changed of a collection. Every answer but what was set and not saved is the present state.
+Owns what may be changed of a collection. Every answer is the present state, but for values that are set and
+not saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from artfs.client.interface import Client
 from artfs.errors import UnsupportedError
 from artfs.model.scope import split
-from artfs.sdk import arguments, scopes
-from artfs.sdk.artifact import Artifact
+from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
 from artfs.sdk.listing import Listing
-from artfs.sdk.query import matches, ordered
+from artfs.sdk.qualified_names import short
 
-_ORDERS = {"name": "name", "created_at": "created_at", "updated_at": "updated_at"}
+if TYPE_CHECKING:
+    from artfs.sdk.artifact import Artifact
+
+OpenVersion = Callable[[Connection, str, str], "Artifact"]
+"""Makes the artifact of a version: given the collection, and a number or alias."""
 
 
-class Artifacts(Listing[Artifact]):
+class Artifacts(Listing["Artifact"]):
     """Versions, newest first. An item is read from the volume when it is asked for.
 
     Example:
@@ -38,11 +43,14 @@ class ArtifactCollection:
         ['v1', 'v0']
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection, self._name = connection, name
-        self._facts = connection.client().collection(name)
+    def __init__(self, connection: Connection, name: str, open_version: OpenVersion) -> None:
+        self._connection, self._name, self._open_version = connection, name, open_version
+        self._facts = self._client().collection(name)
         self._description = str(self._facts["description"])
         self._tags: list[str] = list(self._facts["tags"])
+
+    def _client(self) -> Client:
+        return self._connection.client()
 
     def __repr__(self) -> str:
         return f"<ArtifactCollection {self.name} ({self.type})>"
@@ -53,7 +61,7 @@ class ArtifactCollection:
 
         A collection can't be renamed: pending versions, links and runs know it by its name.
         """
-        return scopes.short(self._name)
+        return short(self._name)
 
     @name.setter
     def name(self, value: str) -> None:
@@ -72,7 +80,7 @@ class ArtifactCollection:
         """What its versions hold, like ``model``. It is one for all of them, and stays."""
         return str(self._facts["type"])
 
-    @type.setter  # noqa: A003
+    @type.setter
     def type(self, value: str) -> None:
         if value != self.type:
             raise UnsupportedError(f"'{self.name}' has the type '{self.type}', which can't be changed")
@@ -80,12 +88,12 @@ class ArtifactCollection:
     @property
     def entity(self) -> str:
         """The entity that it belongs to; empty if none was ever named."""
-        return self._connection.client().scope(self._name).entity
+        return self._client().scope(self._name).entity
 
     @property
     def project(self) -> str:
         """The project or registry that it belongs to; empty if none was ever named."""
-        return self._connection.client().scope(self._name).project
+        return self._client().scope(self._name).project
 
     @property
     def description(self) -> str:
@@ -112,13 +120,13 @@ class ArtifactCollection:
         Example:
             >>> collection.ttl = timedelta(days=30)
         """
-        found = self._connection.client().collection_ttl(self._name)
+        found = self._client().collection_ttl(self._name)
         return None if found is None else timedelta(seconds=found)
 
     @ttl.setter
     def ttl(self, value: timedelta | None) -> None:
         seconds = None if value is None else arguments.seconds("ttl", value)
-        self._connection.client().set_collection_ttl(self._name, seconds)
+        self._client().set_collection_ttl(self._name, seconds)
 
     @property
     def aliases(self) -> list[str]:
@@ -147,7 +155,7 @@ class ArtifactCollection:
         return not split(self._name)[0]
 
     def _versions(self) -> list[dict[str, Any]]:
-        return self._connection.client().versions(self._name)
+        return self._client().versions(self._name)
 
     def artifacts(self, per_page: int = 50, start: str | None = None) -> Artifacts:
         """Returns its versions, newest first; `start` is the ``cursor`` of an earlier answer.
@@ -161,7 +169,7 @@ class ArtifactCollection:
     def _listed(self, lines: list[Any], per_page: int, start: str | None) -> Artifacts:
         return Artifacts(
             lines,
-            lambda line: Artifact._from(self._connection, self._name, line["version"]),
+            lambda line: self._open_version(self._connection, self._name, line["version"]),
             lambda line: str(line["version"]),
             per_page,
             start,
@@ -177,7 +185,7 @@ class ArtifactCollection:
             >>> collection.tags.append("gold")
             >>> collection.save()
         """
-        client = self._connection.client()
+        client = self._client()
         tags = arguments.tags("tags", self._tags)
         client.set_collection_description(self._name, self._description)
         if tags != list(self._facts["tags"]):
@@ -192,112 +200,9 @@ class ArtifactCollection:
         Example:
             >>> artfs.Api().artifact_collection("dataset", "scratch").delete()
         """
-        client = self._connection.client()
+        client = self._client()
         for version in client.versions(self._name):
-            if holders := client.holding_aliases(self._name, version["version"]):
-                client.unalias(self._name, holders)
+            if holding_aliases := client.holding_aliases(self._name, version["version"]):
+                client.unalias(self._name, holding_aliases)
             client.remove(self._name, version["version"])
         client.remove_collection(self._name)
-
-
-class ArtifactCollections(Listing[ArtifactCollection]):
-    """Collections, by name.
-
-    Example:
-        >>> [collection.name for collection in api.artifact_collections(None, "model")]
-        ['mnist-cnn', 'digits']
-    """
-
-    @classmethod
-    def chosen(
-        cls,
-        connection: Connection,
-        lines: Iterable[Mapping[str, Any]],
-        filters: Mapping[str, Any] | None,
-        order: str | None,
-        per_page: int,
-        start: str | None,
-    ) -> ArtifactCollections:
-        """Makes the list of those that `filters` mean."""
-        dated = order is not None and order.lstrip("+-") != "name"
-        found = [_dated(connection, line) if dated else line for line in lines]
-        chosen = ordered((line for line in found if matches(line, filters)), order, _ORDERS)
-        return cls(
-            chosen,
-            lambda line: ArtifactCollection(connection, line["name"]),
-            lambda line: str(line["name"]),
-            per_page,
-            start,
-        )
-
-
-def _dated(connection: Connection, line: Mapping[str, Any]) -> dict[str, Any]:
-    collection = ArtifactCollection(connection, line["name"])
-    return {**line, "created_at": collection.created_at, "updated_at": collection.updated_at}
-
-
-class ArtifactType:
-    """All collections of one type.
-
-    Example:
-        >>> [collection.name for collection in artfs.Api().artifact_type("model").collections()]
-        ['mnist-cnn', 'digits']
-    """
-
-    def __init__(self, connection: Connection, name: str, project: str | None = None) -> None:
-        self._connection, self._name, self._project = connection, name, project
-
-    def __repr__(self) -> str:
-        return f"<ArtifactType {self.name}>"
-
-    @property
-    def name(self) -> str:
-        """The word for it, like ``model``."""
-        return self._name
-
-    @property
-    def id(self) -> str:
-        """The same as :attr:`name`."""
-        return self._name
-
-    def collections(
-        self,
-        filters: Mapping[str, Any] | None = None,
-        order: str | None = None,
-        per_page: int = 50,
-        start: str | None = None,
-    ) -> ArtifactCollections:
-        """Returns its collections, by name.
-
-        `filters` are MongoDB's, over ``name``, ``description`` and ``tags``; `order` is ``name``,
-        ``created_at`` or ``updated_at``, with ``-`` before it for the other way round.
-
-        Example:
-            >>> kind = artfs.Api().artifact_type("model")
-            >>> [collection.name for collection in kind.collections(filters={"name": {"$regex": "^mnist"}})]
-            ['mnist-cnn']
-        """
-        within = scopes.collections(self._connection, "project", self._project)
-        lines = [line for line in within if line["type"] == self.name]
-        return ArtifactCollections.chosen(self._connection, lines, filters, order, per_page, start)
-
-    def collection(self, name: str) -> ArtifactCollection:
-        """Returns one of them. Raises ValueError if it is of another type.
-
-        Example:
-            >>> artfs.Api().artifact_type("model").collection("mnist-cnn").aliases
-            ['best', 'candidate', 'latest']
-        """
-        found = ArtifactCollection(self._connection, scopes.find(self._connection, "name", name)[0])
-        if found.type != self.name:
-            raise ValueError(f"name={name!r}: it has the type {found.type!r}, not {self.name!r}")
-        return found
-
-
-class ArtifactTypes(Listing[ArtifactType]):
-    """Types, by name.
-
-    Example:
-        >>> [kind.name for kind in api.artifact_types()]
-        ['dataset', 'model', 'predictions']
-    """

@@ -7,14 +7,39 @@ entity or project that is not the collection's own nothing is found. Any thread.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
-from artfs.errors import InvalidName, NotFound, printable
+from artfs.errors import CollectionNotFound, InvalidName, NotFound, printable
 from artfs.model import scope as scopes
 from artfs.model.names import LATEST
 from artfs.model.scope import Scope
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a version is, or a draft (`version` is None), and what wandb's users call it."""
+
+    connection: Connection
+    collection: str
+    version: str | None
+
+    @property
+    def name(self) -> str:
+        name = short(self.collection)
+        return name if self.version is None else f"{name}:{self.version}"
+
+    @property
+    def qualified_name(self) -> str:
+        return self.scope().path(self.name)
+
+    def scope(self) -> Scope:
+        """Returns the scope of the collection, as far as it is known; empty where there is no collection."""
+        with contextlib.suppress(CollectionNotFound):
+            return self.connection.client().scope(self.collection)
+        return Scope()
 
 
 def parse(argument: str, value: str) -> tuple[Scope, str, str]:
@@ -28,7 +53,7 @@ def parse(argument: str, value: str) -> tuple[Scope, str, str]:
     *above, name = path.split("/")
     if len(above) > 2:
         raise ValueError(f"{argument}={value!r} has more before the name than an entity and a project")
-    scope = of(argument, *["", "", *above][-2:])
+    scope = scope_of(argument, *["", "", *above][-2:])
     collection = arguments.collection(argument, name)
     if scope.project.startswith(scopes.REGISTRY):
         try:
@@ -38,7 +63,7 @@ def parse(argument: str, value: str) -> tuple[Scope, str, str]:
     return scope, collection, ref and arguments.encoded_alias(ref)
 
 
-def of(argument: str, entity: str | None, project: str | None) -> Scope:
+def scope_of(argument: str, entity: str | None, project: str | None) -> Scope:
     """Raises ValueError for what can be neither."""
     try:
         return Scope(entity or "", project or "")
@@ -73,7 +98,7 @@ def collections(connection: Connection, argument: str, path: str | None) -> list
     if not path:
         return found
     entity, _, project = arguments.text(argument, path).rpartition("/")
-    scope = of(argument, entity, project)
+    scope = scope_of(argument, entity, project)
     within = []
     for one in found:
         registry = scopes.split(one["name"])[0]
