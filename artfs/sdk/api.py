@@ -1,6 +1,6 @@
 """The volume as wandb's ``Api`` shows it: artifacts, their types and collections, registries, runs.
 
-Owns what may be asked. Every answer is the present state; nothing needs a run.
+Owns what may be asked. Every answer is the present state; nothing needs a run. One thread at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artfs.sdk.query import matches, ordered
 from artfs.sdk.registries import Registries, Registry, registry_of
 from artfs.sdk.run_record import RunRecord
 
-#: wandb's names of a run's facts in filters, beside artfs's own.
+#: The names that wandb has for a run's facts in filters, beside artfs's own.
 _RUN_FACTS = {
     "name": "id",
     "display_name": "name",
@@ -49,7 +49,7 @@ class Runs(Listing[RunRecord]):
 
 
 class Api:
-    """What there is in the volume.
+    """The content of the volume.
 
     Example:
         >>> api = artfs.Api()
@@ -79,9 +79,9 @@ class Api:
         tags: Iterable[str] | str | None = None,
         start: str | None = None,
     ) -> Artifacts:
-        """Returns all versions of a name, newest first; with `tags` those that bear them all.
+        """Returns all versions of a name, newest first; with `tags` those that have them all.
 
-        `order` is ``created_at`` or ``size``, with ``-`` before it for the other way round; `start` is the
+        `order` is ``created_at`` or ``size``, descending with ``-`` before it; `start` is the
         ``cursor`` of an earlier answer.
 
         Example:
@@ -95,7 +95,7 @@ class Api:
         return collection._listed(ordered(lines, order, known), per_page, start)
 
     def artifact_versions(self, type_name: str, name: str, per_page: int = 50) -> Artifacts:
-        """Returns all versions of a name: wandb's older word for :meth:`artifacts`.
+        """Returns all versions of a name: wandb's older name for :meth:`artifacts`.
 
         Example:
             >>> len(api.artifact_versions("dataset", "mnist"))
@@ -104,7 +104,7 @@ class Api:
         return self.artifacts(type_name, name, per_page=per_page)
 
     def artifact_types(self, project: str | None = None, start: str | None = None) -> ArtifactTypes:
-        """Returns all types that there are, by name; with a `project` or registry those in it.
+        """Returns all types, by name; with a `project` or registry those in it.
 
         Example:
             >>> [kind.name for kind in api.artifact_types()]
@@ -180,9 +180,9 @@ class Api:
             return False
 
     def run(self, path: str = "") -> RunRecord:
-        """Returns a run by its id, with its project before it or not: ``project/id``.
+        """Returns a run by its id, or by ``project/id``.
 
-        Raises RunNotFound, also for a run of another project.
+        Raises RunNotFound, also if the run is of another project.
 
         Example:
             >>> [artifact.name for artifact in api.run("k3v9x0ab").used_artifacts()]
@@ -213,8 +213,8 @@ class Api:
 
         `filters` are MongoDB's, over the facts of a run: ``group``, ``state``, ``tags``, ``config.lr``,
         ``summary_metrics.loss`` and the like; ``name`` is the id, ``display_name`` the name. `order` is
-        ``created_at``, ``heartbeat_at``, ``config.X`` or ``summary_metrics.X``, with ``-`` before it for the
-        other way round. The last two arguments are wandb's and change nothing here.
+        ``created_at``, ``heartbeat_at``, ``config.X`` or ``summary_metrics.X``, descending with ``-``
+        before it. `include_sweeps` and `lazy` change nothing.
 
         Example:
             >>> [run.id for run in api.runs(filters={"group": "nightly", "config.lr": {"$gt": 0.01}})]

@@ -24,7 +24,7 @@ R = TypeVar("R")
 def path(argument: str, value: StrPath, *, directory: bool = False) -> tuple[bytes, ...]:
     """Returns the parts of a path within an artifact; ``./a``, ``a//b`` and ``a/`` are ``a``, ``a/b``, ``a``.
 
-    That of a `directory` may be empty, which is the top.
+    The path of a `directory` may be empty: the top.
     """
     text = fspath(argument, value)
     if text.startswith("/"):
@@ -81,7 +81,7 @@ def kind(argument: str, value: str) -> str:
 
 
 def aliases(argument: str, value: Iterable[str] | str | None) -> list[str]:
-    """Checks aliases for a version. `latest` follows by itself, an empty one is none: both are left out."""
+    """Checks aliases for a version. Leaves out `latest`, which moves by itself, and empty ones."""
     found = [word for word in words(argument, value, empty=True) if word not in ("", names.LATEST)]
     for word in found:
         try:
@@ -92,7 +92,7 @@ def aliases(argument: str, value: Iterable[str] | str | None) -> list[str]:
 
 
 def encoded_alias(value: str) -> str:
-    """Returns an alias as the volume has it: `/` is percent-encoded, and so is what would read as that."""
+    """Returns an alias as the volume has it: `/` is percent-encoded, and so are ``%2F`` and ``%25``."""
     return re.sub("/|%(?=2F|25)", lambda found: f"%{ord(found[0]):02X}", value)
 
 
@@ -111,7 +111,7 @@ def tags(argument: str, value: Iterable[str] | str | None) -> list[str]:
 
 
 def words(argument: str, value: Iterable[str] | str | None, *, empty: bool = False) -> list[str]:
-    """Returns a list of texts without repetitions; a single text stands for a list of it."""
+    """Returns a list of texts without repetitions; a single text is a list of one."""
     given: Any = value
     if given is None:
         return []
@@ -136,12 +136,12 @@ def seconds(argument: str, value: timedelta) -> int:
     if not isinstance(given, timedelta):
         raise TypeError(f"{argument} is a timedelta, None or ArtifactTTL.INHERIT, not {type(given).__name__}")
     if given.total_seconds() <= 0:
-        raise ValueError(f"{argument}={given} is no time to live")
+        raise ValueError(f"{argument}={given} is no time to live: use more than 0 seconds")
     return max(1, round(given.total_seconds()))
 
 
 def uri(argument: str, value: str) -> str:
-    """Checks what names bytes elsewhere; nobody is asked."""
+    """Checks the form of a URI; whether it leads to anything is not checked."""
     return _legal(argument, check_uri, text(argument, value))
 
 

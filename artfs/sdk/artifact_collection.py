@@ -57,7 +57,7 @@ class ArtifactCollection:
 
     @property
     def name(self) -> str:
-        """Its name, in a registry the one within it.
+        """The name; in a registry, the name within it.
 
         A collection can't be renamed: pending versions, links and runs know it by its name.
         """
@@ -77,7 +77,7 @@ class ArtifactCollection:
 
     @property
     def type(self) -> str:
-        """What its versions hold, like ``model``. It is one for all of them, and stays."""
+        """What all its versions hold, like ``model``. It can't be changed."""
         return str(self._facts["type"])
 
     @type.setter
@@ -97,7 +97,7 @@ class ArtifactCollection:
 
     @property
     def description(self) -> str:
-        """Free text; what is set is stored by :meth:`save`."""
+        """Free text; :meth:`save` stores what is set."""
         return self._description
 
     @description.setter
@@ -106,7 +106,7 @@ class ArtifactCollection:
 
     @property
     def tags(self) -> list[str]:
-        """Free labels of the collection; what is set, appended or removed is stored by :meth:`save`."""
+        """Tags of the collection; :meth:`save` stores what is set, appended or removed."""
         return self._tags
 
     @tags.setter
@@ -115,7 +115,7 @@ class ArtifactCollection:
 
     @property
     def ttl(self) -> timedelta | None:
-        """How long its versions live that have no ttl of their own; None: for ever. Setting it stores it.
+        """The time to live of versions that have none of their own; None: for ever. Setting it stores it.
 
         Example:
             >>> collection.ttl = timedelta(days=30)
@@ -137,16 +137,16 @@ class ArtifactCollection:
 
     @property
     def created_at(self) -> str | None:
-        """When its oldest version was made, of those that are there; None if there are none."""
+        """When its oldest version that is not deleted was made; None if there is none."""
         return next((str(version["created_at"]) for version in self._versions()), None)
 
     @property
     def updated_at(self) -> str | None:
-        """When its newest version was made; None if there are none."""
+        """When its newest version was made; None if there is none."""
         return next((str(version["created_at"]) for version in reversed(self._versions())), None)
 
     def is_sequence(self) -> bool:
-        """Tells whether versions are logged to it; to a registry's collection they are linked.
+        """Tells whether versions are logged to it; those of a registry's collection are linked.
 
         Example:
             >>> api.artifact_collection("dataset", "mnist").is_sequence()

@@ -254,7 +254,7 @@ class ArtifactState:
         self.client().record_use(self.collection, self.version("version"), run)
 
     def runs(self, key: str) -> list[str]:
-        """Returns the ids of runs that the status of the version has now; of a link, who made its source."""
+        """Returns ids of runs that the version has now; for a link, those that made its source."""
         client = self.client()
         status = client.version(self.collection, self.version(key))
         if key == "runs" and self.is_link():

@@ -89,7 +89,7 @@ class ArtifactType:
         """Returns its collections, by name.
 
         `filters` are MongoDB's, over ``name``, ``description`` and ``tags``; `order` is ``name``,
-        ``created_at`` or ``updated_at``, with ``-`` before it for the other way round.
+        ``created_at`` or ``updated_at``, descending with ``-`` before it.
 
         Example:
             >>> kind = artfs.Api().artifact_type("model")

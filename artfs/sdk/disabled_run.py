@@ -13,7 +13,7 @@ from artfs.sdk.run import Run
 
 
 class _Nothing:
-    """Stands for a version that was not made: each attribute is itself, and so is what it returns."""
+    """Takes the place of a version that was not made: each attribute is itself, and so is what it returns."""
 
     def __getattr__(self, _name: str) -> _Nothing:
         return self
@@ -23,7 +23,7 @@ class _Nothing:
 
 
 class DisabledRun(Run):
-    """A run that is recorded nowhere. What it would log is left as it is."""
+    """A run that is recorded nowhere. What it would log stays as it is."""
 
     def _keep(self, document: Mapping[str, Any], *, here: bool = False) -> None:
         self._facts |= document

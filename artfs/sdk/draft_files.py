@@ -76,7 +76,7 @@ class DraftFiles:
     def _entry(
         self, at: TreeCursor, name: bytes, status: os.stat_result, origin: ReferenceTarget | None = None
     ) -> ArtifactManifestEntry:
-        """Returns the entry at a cursor; `origin` is what a reference stands for."""
+        """Returns the entry at a cursor; `origin` is the target of a reference."""
         path, artifact = os.fsdecode(at.below(name)), self._artifact
         entry = ArtifactManifestEntry(
             path=path,

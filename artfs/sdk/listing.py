@@ -1,7 +1,7 @@
-"""Lists that the SDK answers with: sequences that wandb's code can page through, too.
+"""Lists that the SDK returns: sequences that wandb's code can page through, too.
 
-Owns paging. The lines of a list are known when it is made; what each stands for is looked up when it is asked
-for. One thread at a time.
+Owns paging. The lines of a list are known when it is made; an item is made of its line at the first use. One
+thread at a time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Listing(Sequence[T], Generic[T]):
-    """A list whose items are looked up one by one.
+    """A list whose items are made one by one.
 
-    Like wandb's it is its own iterator: ``next()`` gives the next item, and ``cursor`` says where the next
-    page of `per_page` begins; it may be given to the method that made this one, as `start`.
+    Like wandb's it is its own iterator: ``next()`` returns the next item. ``cursor`` says where the next page
+    of `per_page` begins; the method that made this list takes it as `start`.
 
     Example:
         >>> found = api.artifacts("dataset", "mnist", per_page=10)
@@ -37,16 +37,16 @@ class Listing(Sequence[T], Generic[T]):
         start: str | None = None,
         begins: Callable[[str, str], bool] = operator.eq,
     ) -> None:
-        """`key` names a line for cursors; the list begins where a key `begins` it, asked with `start`.
+        """`key` is the cursor of a line; the list begins at the first for which ``begins(key, start)``.
 
-        Raises ValueError for a `start` where none does.
+        Raises ValueError if there is none.
         """
         arguments.number("per_page", per_page)
         if start is not None:
             first = next((at for at, line in enumerate(lines) if begins(key(line), start)), None)
             if first is None:
                 raise ValueError(
-                    f"start={start!r} is no cursor of this list: what it names is not there any more"
+                    f"start={start!r} is no cursor of this list: what it names does not exist any more"
                 )
             lines = lines[first:]
         self._lines, self._convert, self._key = lines, convert, key
@@ -55,7 +55,7 @@ class Listing(Sequence[T], Generic[T]):
 
     @classmethod
     def of(cls, items: Sequence[T], per_page: int = 50) -> Listing[T]:
-        """Makes one of items that are there; cursors are their places."""
+        """Makes a list of items; cursors are their indexes."""
         numbered = list(enumerate(items))
         return cls(numbered, lambda line: line[1], lambda line: str(line[0]), per_page)
 
@@ -116,7 +116,7 @@ class Listing(Sequence[T], Generic[T]):
 
     @property
     def more(self) -> bool:
-        """Whether there is a page beyond those that were begun."""
+        """Whether there is a page after those that were begun."""
         return self._page_end() < len(self._lines)
 
     @property

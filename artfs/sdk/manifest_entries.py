@@ -1,6 +1,6 @@
-"""What an artifact holds: its entries, and the manifest of them all.
+"""The entries of an artifact, and the manifest of all.
 
-Owns how an entry is told and got out alone. An entry is a value: it stays as it was when it was asked for.
+Owns how one entry is described and downloaded. An entry is a value: it stays as it was when it was read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ArtifactManifestEntry:
     """One entry of an artifact.
 
     ``kind`` is ``file``, ``directory``, ``symlink`` or ``reference``. ``mode`` has the permission bits,
-    ``mtime_ns`` is in nanoseconds since the epoch, ``target`` is a symlink's, ``run`` the one that brought a
+    ``mtime_ns`` is in nanoseconds since the epoch, ``target`` is a symlink's, ``run`` the one that added a
     file to a version of many runs, where that is known.
 
     Example:
@@ -45,14 +45,14 @@ class ArtifactManifestEntry:
 
     @property
     def name(self) -> str:
-        """The path; wandb calls it so in places."""
+        """The same as ``path``."""
         return self.path
 
     @property
     def digest(self) -> str | None:
         """The digest of the bytes as text, like ``xxh128:...``; None for a symlink.
 
-        Of a file that is not saved yet it is found by reading it.
+        The digest of a file that is not saved yet is computed by reading it.
 
         Example:
             >>> artifact.add_file("part-3.csv").digest
@@ -61,7 +61,7 @@ class ArtifactManifestEntry:
         return self._digest() if callable(self._digest) else self._digest
 
     def ref_target(self) -> str:
-        """Returns the URI of a reference. Raises ValueError for what is none.
+        """Returns the URI of a reference. Raises ValueError for any other entry.
 
         Example:
             >>> artifact.add_reference("artfs://mnist:best/raw/a.csv")[0].ref_target()
@@ -99,7 +99,7 @@ class ArtifactManifestEntry:
         return self._artifact.open(self.path, mode, encoding=encoding)
 
     def digest_algorithm(self) -> str:
-        """Returns the algorithm of the digest: ``xxh128`` or ``sha256``; of a reference its own.
+        """Returns the algorithm of the digest: ``xxh128`` or ``sha256``; a reference may have another.
 
         Example:
             >>> logged.get_entry("train.csv").digest_algorithm()
@@ -118,7 +118,7 @@ class ArtifactManifestEntry:
         return self._artifact
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as plain values.
+        """Returns it as JSON values.
 
         Example:
             >>> logged.get_entry("train.csv").to_json()["size"]
@@ -140,9 +140,9 @@ class ArtifactManifestEntry:
         skip_cache: bool | None = None,
         executor: Any = None,
     ) -> str:
-        """Copies this entry out, and returns where it is then; see ``Artifact.download``.
+        """Copies this entry to below `root`, and returns its path; see ``Artifact.download``.
 
-        The last two arguments are wandb's and change nothing here.
+        `skip_cache` and `executor` change nothing.
 
         Example:
             >>> logged.get_entry("train.csv").download("copy")
@@ -153,7 +153,7 @@ class ArtifactManifestEntry:
 
 
 def entry_of(artifact: Artifact, path: str, facts: Mapping[str, Any]) -> ArtifactManifestEntry:
-    """Makes an entry of a line of a version's manifest."""
+    """Makes the entry of a line of a version's manifest."""
     mode = facts.get("mode")
     return ArtifactManifestEntry(
         path=path,
@@ -170,7 +170,7 @@ def entry_of(artifact: Artifact, path: str, facts: Mapping[str, Any]) -> Artifac
 
 
 class ArtifactFile(ArtifactManifestEntry):
-    """A file or link of an artifact, as ``Artifact.files`` has it: it is downloaded as wandb's File is.
+    """A file or link of an artifact, as ``Artifact.files`` returns it; it is downloaded as wandb's File is.
 
     Example:
         >>> with logged.files()[0].download("copy", replace=True) as file:
@@ -179,7 +179,7 @@ class ArtifactFile(ArtifactManifestEntry):
 
     @classmethod
     def of(cls, entry: ArtifactManifestEntry) -> ArtifactFile:
-        """Makes one of an entry.
+        """Makes the file of an entry.
 
         Example:
             >>> ArtifactFile.of(logged.get_entry("train.csv")).name
@@ -201,8 +201,7 @@ class ArtifactFile(ArtifactManifestEntry):
     ) -> IO[str]:
         """Copies this file to its path below `root`, and opens it there for reading text.
 
-        Raises ValueError if there is something already, unless it may be replaced, or, with `exist_ok`, is
-        to be taken as it is.
+        Raises ValueError if the path exists, unless `replace` replaces it, or `exist_ok` leaves it as it is.
 
         Example:
             >>> with logged.files()[0].download("copy") as file:
@@ -212,7 +211,7 @@ class ArtifactFile(ArtifactManifestEntry):
         at = os.path.join(root, self.path)
         if os.path.lexists(at) and not replace:
             if not exist_ok:
-                raise ValueError(f"{at!r} is there: replace=True replaces it, exist_ok=True takes it")
+                raise ValueError(f"{at!r} exists: replace=True replaces it, exist_ok=True opens it as it is")
         else:
             super().download(root)
         return open(at, encoding="utf-8")
@@ -228,7 +227,7 @@ class ArtifactFiles(Listing[ArtifactFile]):
 
 
 class ArtifactManifest:
-    """All entries of an artifact by path; directories are not among them, unless they are empty.
+    """All entries of an artifact by path; of directories only those that are empty.
 
     Example:
         >>> for path, entry in logged.manifest.entries.items():
@@ -290,7 +289,7 @@ class ArtifactManifest:
         return sum(entry.size for entry in self.all.values() if entry.kind in ("file", "reference"))
 
     def to_manifest_json(self) -> dict[str, Any]:
-        """Returns it as plain values.
+        """Returns it as JSON values.
 
         Example:
             >>> json.dumps(logged.manifest.to_manifest_json())

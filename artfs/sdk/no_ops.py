@@ -1,6 +1,6 @@
 """What wandb's programs call and artfs accepts without keeping it: metrics, charts, media of a browser.
 
-Owns their signatures, and what the user is told about it, once for each run. ``Artifact.add`` refuses such
+Owns their signatures, and the warning about it, once for each run. ``Artifact.add`` refuses such
 values by name; what it takes are files, arrays, data frames, figures, and the types in
 :mod:`~artfs.sdk.media`. Any thread.
 """

@@ -1,7 +1,7 @@
-"""Names as wandb's users write them, ``entity/project/name:alias``, and the collections that they mean.
+"""Names as wandb's users write them, ``entity/project/name:alias``, and the collections that they name.
 
-Owns that what stands before a name is never dropped: a registry is part of the collection's name, and of an
-entity or project that is not the collection's own nothing is found. Any thread.
+Owns that entity and project are never ignored: a registry is part of the collection's name, and an entity or
+project that is not the collection's own finds nothing. Any thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from artfs.sdk.connection import Connection
 
 @dataclass(frozen=True)
 class Location:
-    """Where a version is, or a draft (`version` is None), and what wandb's users call it."""
+    """A version, or a draft (`version` is None), by the names that wandb's users call it."""
 
     connection: Connection
     collection: str
@@ -43,13 +43,13 @@ class Location:
 
 
 def parse(argument: str, value: str) -> tuple[Scope, str, str]:
-    """Splits ``entity/project/name:ref`` into scope, collection and what stands behind the first colon.
+    """Splits ``entity/project/name:ref`` into scope, collection and what follows the first colon.
 
-    Raises ValueError. Nobody looks whether there is such a collection.
+    Raises ValueError. Whether there is such a collection is not checked.
     """
     path, colon, ref = arguments.text(argument, value).partition(":")
     if colon and not ref:
-        raise ValueError(f"{argument}={value!r} names no version behind the colon")
+        raise ValueError(f"{argument}={value!r} names no version after the colon")
     *above, name = path.split("/")
     if len(above) > 2:
         raise ValueError(f"{argument}={value!r} has more before the name than an entity and a project")
@@ -64,7 +64,7 @@ def parse(argument: str, value: str) -> tuple[Scope, str, str]:
 
 
 def scope_of(argument: str, entity: str | None, project: str | None) -> Scope:
-    """Raises ValueError for what can be neither."""
+    """Returns a scope. Raises ValueError for an illegal entity or project."""
     try:
         return Scope(entity or "", project or "")
     except InvalidName as error:
@@ -72,7 +72,7 @@ def scope_of(argument: str, entity: str | None, project: str | None) -> Scope:
 
 
 def find(connection: Connection, argument: str, value: str) -> tuple[str, str]:
-    """Returns the collection that a name means, and the version or alias behind it, by default ``latest``.
+    """Returns the collection of a name, and the version or alias after it, by default ``latest``.
 
     Raises ValueError, and NotFound if there is no such collection in the scope that is given.
     """
@@ -89,9 +89,9 @@ def find(connection: Connection, argument: str, value: str) -> tuple[str, str]:
 
 
 def collections(connection: Connection, argument: str, path: str | None) -> list[dict[str, Any]]:
-    """Returns what is known of all collections, or of those of a project or registry, ``entity/project``.
+    """Returns the facts of all collections, or of those of a project or registry, ``entity/project``.
 
-    A collection of which no project is known is one of each.
+    A collection of which no project is known belongs to each.
     """
     client = connection.client()
     found = client.collections()

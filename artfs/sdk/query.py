@@ -42,9 +42,9 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def matches(line: Mapping[str, Any], filters: Mapping[str, Any] | None) -> bool:
-    """Tells whether a dictionary is one of those that `filters` mean. Keys with dots lead into it.
+    """Tells whether a dictionary matches `filters`. Keys with dots lead into it.
 
-    Raises ValueError for an operator that there is not.
+    Raises ValueError for an unknown operator.
     """
     return all(_holds(line, key, wanted) for key, wanted in (filters or {}).items())
 
@@ -96,10 +96,10 @@ def _value(line: Any, key: str) -> Any:
 def ordered(
     lines: Iterable[Mapping[str, Any]], order: str | None, known: Mapping[str, str]
 ) -> list[Mapping[str, Any]]:
-    """Sorts by a key, ``+name`` or ``-name``; `known` has the keys of wandb's and what they are in a line.
+    """Sorts by a key, ``+name`` or ``-name``; `known` maps wandb's keys to those of a line.
 
-    Keys that begin with one of those and a dot lead into it. Lines without the key come last. Raises
-    ValueError for any other.
+    A key that begins with one of those and a dot leads into it. Lines without the key come last. Raises
+    ValueError for an unknown key.
     """
     found = list(lines)
     if order is None:

@@ -1,9 +1,9 @@
 """artfs under the name wandb, for training libraries that import wandb themselves.
 
 Owns the modules of wandb that such libraries import beside the package, as far as they concern artifacts and
-runs. What is not among them can't be imported: nothing falls back on wandb itself, which would talk to a
-server. One exception is ``wandb.integration``: callbacks for Keras and others that an installed wandb ships,
-and that call wandb by its public names.
+runs. Others can't be imported: nothing falls back on wandb itself, which would talk to a server. Excepted
+is ``wandb.integration``, the callbacks of an installed wandb for Keras and others, which call wandb by its
+public names.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from artfs.sdk.run import Run
 
 
 def replace_wandb() -> None:
-    """Makes ``import wandb`` give artfs, for the libraries that this process imports from now on.
+    """Makes ``import wandb`` return artfs, in libraries that this process imports from now on.
 
     transformers, Lightning, Keras, ultralytics, accelerate and fastai then keep their checkpoints as
-    versions. Libraries that ask for the version of wandb (Lightning does) need that installed, too; it is
-    not imported. ``sys.modules["wandb"] = artfs`` does the same without a check.
+    versions. Libraries that ask for the version of wandb (Lightning does) need it installed, too; it is not
+    imported. ``sys.modules["wandb"] = artfs`` does the same without a check.
 
     Raises UsageError if wandb itself was imported before. Calling it again changes nothing.
 
@@ -42,7 +42,7 @@ def replace_wandb() -> None:
 
 
 def module(name: str) -> ModuleType | None:
-    """Returns what stands for a module of wandb; None for one that wandb itself has in ``integration``.
+    """Returns the replacement of a module of wandb; None for one of wandb's own ``integration``.
 
     Raises ModuleNotFoundError for all others.
     """
@@ -54,8 +54,8 @@ def module(name: str) -> ModuleType | None:
         return None
     attributes = _attributes().get(name)
     if attributes is None:
-        raise ModuleNotFoundError(f"artfs stands in for wandb, and has no module {name!r}", name=name)
-    found = ModuleType(name, "Stands for wandb's module of this name.")
+        raise ModuleNotFoundError(f"artfs replaces wandb here, and has no module {name!r}", name=name)
+    found = ModuleType(name, "Replaces wandb's module of this name.")
     vars(found).update(attributes, __path__=[])
     return found
 
@@ -90,7 +90,7 @@ def _integration() -> ModuleType:
 
 @contextlib.contextmanager
 def _telemetry(*_args: Any, **_more: Any) -> Iterator[Any]:
-    """Takes what wandb's callbacks tell their maker; nobody is told."""
+    """Accepts what wandb's callbacks report about their use, and drops it."""
     yield SimpleNamespace(feature=SimpleNamespace(), env=SimpleNamespace(), imports=SimpleNamespace())
 
 

@@ -1,6 +1,6 @@
-"""Runs that go on: what a run logs, uses and is given is noted, until it ends.
+"""Runs that are under way: what a run logs, uses and is given is recorded until it ends.
 
-Owns how a run is recorded, and how long it goes on: to ``finish()``, the end of its ``with`` block, or the
+Owns how a run is recorded, and how long it lasts: to ``finish()``, the end of its ``with`` block, or the
 end of the process. How one begins is in :mod:`~artfs.sdk.run_init`.
 """
 
@@ -28,12 +28,12 @@ from artfs.sdk.run_values import Config, Summary
 from artfs.sdk.settings import Settings
 from artfs.store.documents import timestamp
 
-_OF_MANY = ("inputs", "outputs", "processes")
-"""Facts of a run that others add to while it goes on."""
+_OF_OTHERS = ("inputs", "outputs", "processes")
+"""Facts of a run that the volume adds to while it is under way."""
 
 
 class Run(RunMetrics, RunModels):
-    """A run that goes on; ``init`` makes it. Used in a ``with`` statement it ends with the block."""
+    """A run that is under way; ``init`` makes it. A ``with`` block ends it."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Run(RunMetrics, RunModels):
         settings: Settings,
         known: Mapping[str, Any] | None = None,
     ) -> None:
-        """`given` has keys of the record; `known` is that of a run of this id, which goes on then."""
+        """`given` has keys of the record; `known` is the record of a run that is resumed."""
         begun = {
             "started_at": timestamp(),
             "ended_at": None,
             "state": "running",
             "host": socket.gethostname(),
         }
-        before = {key: value for key, value in (known or {}).items() if key not in _OF_MANY}
+        before = {key: value for key, value in (known or {}).items() if key not in _OF_OTHERS}
         super().__init__(connection, {**before, "id": run, **given, **begun}, Artifact._from)
         self._settings, self._resumed = settings, known is not None
         self._pid, self._ended, self._started = os.getpid(), False, time.time()
@@ -75,7 +75,7 @@ class Run(RunMetrics, RunModels):
         atexit.register(self._at_exit)
 
     def _others(self) -> str:
-        """Names the other processes that the run goes on in."""
+        """Returns the other processes of the run, as text."""
         try:
             known = self._connection.client().run(self.id)["processes"]
         except (NotFound, VolumeError):
@@ -94,7 +94,7 @@ class Run(RunMetrics, RunModels):
     def finish(self, exit_code: int | None = None, *, quiet: bool | None = None) -> None:
         """Ends the run: as finished, or failed if the exit code is not 0. The second call does nothing.
 
-        The end of the process ends it too: as failed if that is an exception that nobody caught.
+        The end of the process ends it too: as failed after an exception that was not caught.
 
         Example:
             >>> run = artfs.init()
@@ -136,7 +136,7 @@ class Run(RunMetrics, RunModels):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Free labels of the run. Setting them stores them."""
+        """Tags of the run. Setting them stores them."""
         return tuple(self._facts.get("tags") or ())
 
     @tags.setter
@@ -150,7 +150,7 @@ class Run(RunMetrics, RunModels):
 
     @property
     def job_type(self) -> str:
-        """What sort of job it is, like ``train``; empty if nobody said."""
+        """What sort of job it is, like ``train``; empty if there is none."""
         return super().job_type or ""
 
     @property
@@ -161,11 +161,11 @@ class Run(RunMetrics, RunModels):
     @property
     def path(self) -> str:
         """Entity and project, as far as they were named, and the id: ``Api().run`` takes it."""
-        return "/".join(self._way())
+        return "/".join(self._path())
 
     @property
     def scope(self) -> Scope:
-        """Entity and project, to which the collections belong that it logs to."""
+        """Entity and project, to which the collections that it logs to belong."""
         return Scope(self.entity, self.project or "")
 
     @property
@@ -190,14 +190,14 @@ class Run(RunMetrics, RunModels):
 
     @property
     def settings(self) -> Settings:
-        """What it was begun with."""
+        """The settings that it began with."""
         return self._settings
 
     @property
     def dir(self) -> str:
         """A directory for files of the run, ``./artfs-runs/ID`` or below what ``init(dir=)`` says.
 
-        It is made when it is asked for. What lies there is no part of the volume: ``log_artifact`` keeps it.
+        It is made at the first use. Files there are no part of the volume: ``log_artifact`` keeps them.
         """
         path = os.path.join(os.path.abspath(self._settings.root_dir or "."), "artfs-runs", self.id)
         os.makedirs(path, exist_ok=True)
@@ -205,7 +205,7 @@ class Run(RunMetrics, RunModels):
 
     @property
     def resumed(self) -> bool:
-        """Whether a run of this id was there before."""
+        """Whether a run of this id existed before."""
         return self._resumed
 
     @property
@@ -224,7 +224,7 @@ class Run(RunMetrics, RunModels):
         return self._started
 
     def _at_exit(self) -> None:
-        # A fork is no end. What no program caught, Python has put there when it ends by it.
+        # The end of a fork is not the run's. Python sets last_type when an exception ends the process.
         if os.getpid() == self._pid:
             self.finish(exit_code=1 if getattr(sys, "last_type", None) is not None else 0)
 
@@ -236,11 +236,11 @@ class Run(RunMetrics, RunModels):
         aliases: Iterable[str] | str | None = None,
         tags: Iterable[str] | str | None = None,
     ) -> Artifact:
-        """Makes a version of an artifact, or of a file or directory, and notes that the run made it.
+        """Makes a version of an artifact, or of a file or directory, and records that the run made it.
 
-        It is there, durably, when this returns. If nothing differs from the newest version, it is that one:
-        ``unchanged`` is True then, it gets the labels that were given (see ``save``), and the run is noted as
-        one more that made it.
+        The version is durable when this returns. If nothing differs from the newest version, no new one is
+        made: ``unchanged`` is True then, that version gets the given labels (see ``Artifact.save``), and the
+        run is recorded as one more that made it.
 
         Example:
             >>> run.log_artifact("out/", name="predictions", type="predictions", aliases=["nightly"])
@@ -267,11 +267,12 @@ class Run(RunMetrics, RunModels):
     ) -> Artifact:
         """Adds an artifact's files to the one version that many runs make together.
 
-        They meet by the distributed id, by default the run's group; ``finish_artifact`` makes the version.
-        Files that another run brought under the same path with the same bytes are agreed on; with other
-        bytes it is a PathConflictError, which names path and run, unless `overwrite`, and nothing is added.
+        They share the distributed id, by default the run's group; ``finish_artifact`` makes the version. A
+        file that another run added under the same path with the same bytes is no conflict.
 
-        Raises AlreadyFinishedError, which names the version, if the id was finished.
+        Raises PathConflictError, which names path and run, for other bytes under the same path, unless
+        `overwrite`; then nothing is added. Raises AlreadyFinishedError, which names the version, if the id
+        was finished.
 
         Example:
             >>> artifact = artfs.Artifact("predictions", type="predictions")
@@ -298,11 +299,11 @@ class Run(RunMetrics, RunModels):
     ) -> Artifact:
         """Makes the version that many runs have filled, with this artifact's own files too, if it has any.
 
-        It waits `wait` seconds (default: 2) for runs that are at it. Finishing again without files gives the
-        same version.
+        It waits up to `wait` seconds (default: 2) for runs that have joined. Finishing again without files
+        returns the same version.
 
-        Raises DraftNotFoundError if it has no files and nobody started the id, AlreadyFinishedError if it
-        has files and the id was finished.
+        Raises RunsJoined if such runs have not left then, DraftNotFoundError if it has no files and no run
+        started the id, AlreadyFinishedError if it has files and the id was finished.
 
         Example:
             >>> artifact = artfs.Artifact("predictions", type="predictions")
@@ -321,10 +322,10 @@ class Run(RunMetrics, RunModels):
         aliases: Iterable[str] | str | None = None,
         use_as: str | None = None,
     ) -> Artifact:
-        """Returns a version, and notes that the run used it. A draft is saved first.
+        """Returns a version, and records that the run used it. A draft is saved first.
 
-        Who may read the version but not write to its collection gets it all the same, with a warning that the
-        use is not noted.
+        A user who may read the version but not write to its collection gets a UserWarning that the use is not
+        recorded. Raises NotFound, and ValueError if it is of another `type`.
 
         Example:
             >>> run.use_artifact("mnist:latest").download()
@@ -343,7 +344,7 @@ class Run(RunMetrics, RunModels):
             artifact._state.record_use(self.id)
         except PermissionError:
             text = (
-                f"{artifact.name}: that {self.id} used it is not noted: you may not write to its collection"
+                f"{artifact.name}: its use by {self.id} is not recorded: you may not write to its collection"
             )
             warnings.warn(text, stacklevel=3)
 
@@ -367,7 +368,7 @@ class Run(RunMetrics, RunModels):
         name: str | None,
         type: str | None,
     ) -> Artifact:
-        self._check_goes_on()
+        self._check_not_ended()
         if isinstance(artifact_or_path, Artifact):
             called = artifact_or_path._state.collection
             if name is not None and name != called:
@@ -375,7 +376,7 @@ class Run(RunMetrics, RunModels):
             return artifact_or_path
         return of_path(self.id, artifact_or_path, name, type)
 
-    def _check_goes_on(self) -> None:
+    def _check_not_ended(self) -> None:
         if self._ended:
             raise UsageError(f"the run '{self.id}' has ended")
 

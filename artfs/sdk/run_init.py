@@ -1,6 +1,6 @@
-"""How a run begins: ``init``, and what a second ``init`` does while a run goes on.
+"""How a run begins: ``init``, and what a second ``init`` does while a run is under way.
 
-Owns the arguments, and which of a program's runs is the one that module-level functions mean.
+Owns the arguments, and which run is current for module-level functions.
 """
 
 from __future__ import annotations
@@ -65,23 +65,24 @@ def init(
     settings: Settings | Mapping[str, Any] | None = None,
     anonymous: object = None,
 ) -> Run:
-    """Begins a run, and makes it the one that is noted wherever an artifact is saved.
+    """Begins a run, and makes it the current one, which is recorded wherever an artifact is saved.
 
-    `id` is a word of at most 200 bytes; without one it gets one of its own. An id that is known goes on, with
-    its config and summary; ``resume="must"`` refuses one that is not known, ``"never"`` one that is. `group`
-    is the default for the distributed id. `config` is a dictionary, parsed arguments, or the path of a file
-    of YAML or JSON. Beginning, host, end, the texts and the config are stored in the volume.
+    `id` is a word of at most 200 bytes, by default a random one. A known id is resumed, with its config and
+    summary; ``resume="must"`` refuses an unknown id, ``"never"`` a known one. `group` is the default for the
+    distributed id. `config` is a dictionary, parsed arguments, or the path of a file of YAML or JSON. Times
+    and host, the texts and the config are stored in the volume.
 
-    While a run goes on, `reinit` says what happens: by default that run is returned, in a notebook it is
-    finished first; ``"finish_previous"`` (or True), ``"return_previous"`` and ``"create_new"`` say so. The
-    last makes a run that module-level functions and ``artfs.run`` don't know.
+    While a run is under way, `reinit` says what happens: by default that run is returned, in a notebook it is
+    finished first; ``"finish_previous"`` (or True), ``"return_previous"`` and ``"create_new"`` say which. The
+    last makes a run that does not become current.
 
     With ``mode="disabled"`` nothing is kept in the volume; ``"offline"`` changes nothing. What is not given
     comes from ``$ARTFS_PROJECT`` or ``$WANDB_PROJECT``, and likewise ``ENTITY``, ``RUN_ID``, ``NAME``,
     ``NOTES``, ``TAGS`` (with commas), ``RUN_GROUP``, ``JOB_TYPE``, ``MODE``, ``RESUME``, ``REINIT`` and
     ``DIR``. Other arguments are wandb's and mean nothing here.
 
-    Raises UnsupportedError for `resume_from` and `fork_from`, which need a history of metrics.
+    Raises TypeError and ValueError, which name the argument; UsageError for a config or an `id` that is
+    refused; UnsupportedError for `resume_from` and `fork_from`, which need a history of metrics.
 
     Example:
         >>> with artfs.init(project="demo", group="nightly", job_type="train") as run:
@@ -123,7 +124,7 @@ def init(
 
 
 def _facts(settings: Settings) -> dict[str, Any]:
-    """Returns what the record says from the beginning. Raises TypeError and ValueError."""
+    """Returns the record as it begins. Raises TypeError and ValueError."""
     found: dict[str, Any] = {}
     for setting, argument in _LINES.items():
         if (value := getattr(settings, setting)) is not None:
@@ -142,29 +143,29 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
 
 def _previous(settings: Settings) -> Run | None:
-    """Returns the run that goes on if it is what init() returns; finishes it, and others, if it is not."""
-    # From the environment it is text.
+    """Returns the run under way that init() returns; None, once those that it ends have ended."""
+    # The environment has text.
     words: dict[str, Any] = {"true": True, "false": False}
     reinit = words.get(str(settings.reinit).lower(), settings.reinit)
     if reinit not in _REINIT:
         known = ", ".join(repr(word) for word in _REINIT if isinstance(word, str))
         raise UsageError(f"reinit={reinit!r} is none of {known}")
     settings.reinit = reinit
-    going = run_context.active()
-    if not going or reinit == "create_new":
+    active = run_context.active()
+    if not active or reinit == "create_new":
         return None
     if reinit in (True, "finish_previous") or (reinit in (None, "default") and _in_notebook()):
-        for run in reversed(going):
+        for run in reversed(active):
             run.finish()
         return None
     if settings.resume == "must":
-        raise UsageError(f"resume='must': the run '{going[-1].id}' goes on; finish() it first")
+        raise UsageError(f"resume='must': the run '{active[-1].id}' goes on; finish() it first")
     log.warning(
         "artfs: init() returns the run '%s', which goes on, and ignores its arguments: finish() that run, or"
         " pass reinit='finish_previous' or 'create_new'",
-        going[-1].id,
+        active[-1].id,
     )
-    return going[-1]
+    return active[-1]
 
 
 def _in_notebook() -> bool:
@@ -174,7 +175,7 @@ def _in_notebook() -> bool:
 
 
 def _known(connection: Connection, run: str, resume: Any) -> dict[str, Any] | None:
-    """Returns the record of a run that is there already. Raises UsageError where `resume` excludes that."""
+    """Returns the record of a known run. Raises UsageError where `resume` excludes that."""
     if resume not in _RESUME:
         raise UsageError(f"resume={resume!r} is none of 'allow', 'must', 'never', 'auto'")
     try:
@@ -193,7 +194,7 @@ def _new_id() -> str:
 
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
-    """Ends the run that goes on, if there is one.
+    """Ends the current run, if there is one.
 
     Example:
         >>> artfs.init()
@@ -205,7 +206,7 @@ def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
 
 
 def login(*_: object, **__: object) -> bool:
-    """Returns True: there is nothing to log in to. wandb's programs ask.
+    """Returns True: there is nothing to log in to.
 
     Example:
         >>> artfs.login()

@@ -1,4 +1,4 @@
-"""A run's shortcuts for artifacts of one kind: models, and the code that ran.
+"""A run's shortcuts for artifacts of one type: models, and the code that ran.
 
 Owns wandb's defaults for them; they are artifacts like any other.
 """
@@ -22,7 +22,7 @@ MODELS = f"{REGISTRY}model"
 """The registry that models are linked to."""
 
 Choice = Callable[[str, str], bool] | Callable[[str], bool]
-"""Told the absolute path of a file, and the root where it takes two arguments."""
+"""Called with the absolute path of a file, and with the root if it takes two arguments."""
 
 
 def is_code(path: str) -> bool:
@@ -74,7 +74,7 @@ class RunModels(RunFacts):
         self.log_artifact(path, name, "model", aliases)
 
     def use_model(self, name: str) -> str:
-        """Downloads a model, notes the use, and returns where it is: the file, if it is only one.
+        """Downloads a model, records the use, and returns its path: that of the file, if there is only one.
 
         Raises ValueError if the type has no ``model`` in it.
 
@@ -127,7 +127,7 @@ class RunModels(RunFacts):
     ) -> Artifact | None:
         """Makes a version of type ``code`` of the program's files below `root`; None if there are none.
 
-        `include_fn` and `exclude_fn` are asked for each file's absolute path, and may take the root too.
+        `include_fn` and `exclude_fn` get each file's absolute path, and the root if they take two arguments.
         Symlinks to directories are not followed.
 
         Example:

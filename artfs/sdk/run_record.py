@@ -1,7 +1,7 @@
-"""A run as it is known to the volume: who it was, what it was given, what it read, made and came to.
+"""A run as the volume knows it: its facts and config, the versions that it used and made, its summary.
 
-Owns reading that, and changing what may be changed of a run that has ended. What a run that is going on does
-is in :mod:`~artfs.sdk.run`.
+Owns reading that, and what may be changed of a run that has ended. A run that is under way is in
+:mod:`~artfs.sdk.run`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class RunFacts:
-    """What is known of a run, whether it goes on or has ended."""
+    """What is known of a run, whether it is under way or has ended."""
 
     def __init__(self, connection: Connection, facts: Mapping[str, Any], open_version: OpenVersion) -> None:
         self._connection, self._open_version = connection, open_version
-        # As a mount gives them: JSON has no tuples.
+        # Without a mount too, lists are lists: JSON has no tuples.
         self._facts: dict[str, Any] = {
             key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()
         }
@@ -102,7 +102,7 @@ class RunFacts:
 
     @property
     def ended_at(self) -> str | None:
-        """ISO 8601 in UTC; None while it goes on."""
+        """ISO 8601 in UTC; None while it is under way."""
         return self._fact("ended_at")
 
     @property
@@ -110,7 +110,7 @@ class RunFacts:
         """None: there is no server that shows runs."""
         return None
 
-    def _way(self) -> list[str]:
+    def _path(self) -> list[str]:
         return [part for part in (self.entity, self.project, self.id) if part]
 
     def logged_artifacts(self, per_page: int = 100) -> Listing[Artifact]:
@@ -141,7 +141,7 @@ class RunFacts:
 
 
 class RunRecord(RunFacts):
-    """One run of those that the volume knows; see ``Api.run``. What is set is stored by :meth:`update`.
+    """One run that the volume knows; see ``Api.run``. :meth:`update` stores what is set.
 
     Example:
         >>> run = artfs.Api().run("k3v9x0ab")
@@ -187,7 +187,7 @@ class RunRecord(RunFacts):
 
     @property
     def tags(self) -> list[str]:
-        """Free labels of the run."""
+        """Tags of the run."""
         found: list[str] = self._editable("tags", [])
         return found
 
@@ -210,7 +210,7 @@ class RunRecord(RunFacts):
     @property
     def path(self) -> list[str]:
         """Entity and project, as far as they were named, and the id."""
-        return self._way()
+        return self._path()
 
     @property
     def created_at(self) -> str | None:
@@ -218,7 +218,7 @@ class RunRecord(RunFacts):
         return self.started_at
 
     def load(self, force: bool = False) -> dict[str, Any]:
-        """Reads the record again, and returns it; what was set and not stored is dropped.
+        """Reads the record again, and returns it; what was set and not stored is lost.
 
         Example:
             >>> record.load()["state"]
@@ -228,7 +228,7 @@ class RunRecord(RunFacts):
         return copy.deepcopy(self._facts)
 
     def update(self) -> None:
-        """Stores name, notes, tags, config and summary, as far as they were changed.
+        """Stores what was changed of name, notes, tags, config and summary.
 
         Raises UnsupportedError if a key of the config was removed, and PermissionError for a run of another
         user, where the volume is mounted.
@@ -243,7 +243,7 @@ class RunRecord(RunFacts):
         changed = {key: value for key, value in after.items() if value != self._facts.get(key)}
         before = {key: self._facts.get(key) or {} for key in ("config", "summary")}
         if "config" in changed and (removed := sorted(before["config"].keys() - changed["config"].keys())):
-            raise UnsupportedError(f"run '{self.id}': config[{removed[0]!r}] was given to it, and stays")
+            raise UnsupportedError(f"run '{self.id}': config[{removed[0]!r}] can't be removed")
         if "summary" in changed:
             changed["summary"] |= dict.fromkeys(before["summary"].keys() - changed["summary"].keys())
         if changed:
@@ -260,7 +260,7 @@ class RunRecord(RunFacts):
         self.update()
 
     def use_artifact(self, artifact: Artifact, use_as: str | None = None) -> Artifact:
-        """Notes that the run used a version, and returns it. `use_as` is wandb's and changes nothing.
+        """Records that the run used a version, and returns it. `use_as` changes nothing.
 
         Example:
             >>> record.use_artifact(api.artifact("mnist:v0"))

@@ -1,7 +1,7 @@
-"""Objects that people have in hand, as files: which type becomes which file, and how it comes back.
+"""How objects become files, and files objects: which type becomes which file.
 
-Owns the registry. None of the libraries is needed here: a type is known by its module and name, and its own
-library does the work, which is there when such an object is. Any thread.
+Owns the registry. No library is imported before it is needed: a type is known by its module and name, and its
+own library does the work. Any thread.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ _by_suffix: dict[str, Kind] = {}
 def register_type(
     qualified_name: str, suffix: str, dump: Callable[[Any], bytes], load: Callable[[bytes], Any]
 ) -> None:
-    """Lets ``Artifact.add`` take objects of one more type, and ``Artifact.get`` give them back.
+    """Makes ``Artifact.add`` take objects of one more type, and ``Artifact.get`` return them.
 
-    `qualified_name` is the type's, like ``"torch.Tensor"``, so that its library need not be imported;
-    subclasses are meant too. What is registered last for a suffix is what ``get`` gives.
+    `qualified_name` is the type's, like ``"torch.Tensor"``, so that its library need not be imported; it
+    includes subclasses. For a suffix that is registered twice, ``get`` uses the last one. Raises TypeError
+    and ValueError.
 
     Example:
         >>> dump, load = lambda value: str(value).encode(), lambda data: Decimal(data.decode())
@@ -44,7 +45,7 @@ def register_type(
         if not isinstance(value, str):
             raise TypeError(f"{argument} is text, not {type(value).__name__}")
     if not suffix.startswith(".") or "/" in suffix:
-        raise ValueError(f"suffix={suffix!r} is none: it begins with a dot")
+        raise ValueError(f"suffix={suffix!r} does not begin with a dot, or holds a slash")
     kind = Kind(suffix, dump, load)
     _by_type[qualified_name] = kind
     _by_suffix[suffix] = kind
@@ -67,20 +68,20 @@ def kind_of(obj: Any) -> Kind:
 
 
 def missing_suffix(kind: Kind, name: str) -> str:
-    """Returns what is to be put behind a name; a text keeps a suffix of its own."""
+    """Returns the suffix to append to a name; text keeps a suffix of its own."""
     has = "." in name if kind is _TEXT else name.endswith(kind.suffix)
     return "" if has else kind.suffix
 
 
 def suffixes() -> list[str]:
-    """Returns the suffixes that ``add`` may have put behind a name."""
+    """Returns the suffixes that ``add`` may have appended to a name."""
     return [_TEXT.suffix, _JSON.suffix, *_by_suffix]
 
 
 def load(name: str, data: bytes) -> Any:
     """Makes an object of a file, by its suffix; bytes if none is known.
 
-    Raises ImportError where the library is missing that made it.
+    Raises ImportError where the library that made it is missing.
     """
     builtin = {kind.suffix: kind for kind in (_TEXT, _JSON)}
     for suffix, kind in (builtin | _by_suffix).items():
@@ -128,7 +129,7 @@ def _dump_arrow(table: Any) -> bytes:
 
 
 def _load_parquet(data: bytes) -> Any:
-    """Gives the table as what wrote it, if that is here: pandas and pyarrow leave their mark in the file."""
+    """Returns the table as an object of the library that wrote it, which the file names."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -164,7 +165,7 @@ def _load_image(data: bytes) -> Any:
 
 def _dump_figure(figure: Any) -> bytes:
     buffer = io.BytesIO()
-    # No software's name and version: the same figure is the same file.
+    # Without the name and version of the software the same figure gives the same file.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 

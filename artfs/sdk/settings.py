@@ -1,4 +1,4 @@
-"""What a run is begun with: arguments, and environment variables where an argument is not given.
+"""The settings of a run: arguments, and environment variables where an argument is not given.
 
 Owns the names of the variables: ``ARTFS_X``, else wandb's ``WANDB_X``. Pure but for reading the environment;
 any thread.
@@ -16,7 +16,7 @@ Metrics = Literal["warn", "error", "ignore"]
 
 ARTIFACTS = os.path.join(".", "artifacts")
 
-#: The variable behind each setting, without its prefix.
+#: The variable of each setting, without its prefix.
 _VARIABLES = {
     "entity": "ENTITY",
     "project": "PROJECT",
@@ -49,10 +49,10 @@ def artifact_dir() -> str:
 class Settings:
     """The settings of a run, by wandb's names; ``init(settings=...)`` takes one, or a dictionary.
 
-    Those that mean something here are ``entity``, ``project``, ``run_id``, ``run_name``, ``run_notes``,
+    These have a meaning here: ``entity``, ``project``, ``run_id``, ``run_name``, ``run_notes``,
     ``run_tags``, ``run_group``, ``run_job_type``, ``mode``, ``reinit``, ``resume``, ``root_dir``,
-    ``allow_val_change`` and ``metrics``; others are kept and change nothing. ``metrics`` says what becomes of
-    a call that would log metrics, which artfs does not keep: ``"warn"`` (one line for each run), ``"error"``
+    ``allow_val_change`` and ``metrics``; others are kept and change nothing. ``metrics`` says what a call
+    does that would log metrics, which artfs does not keep: ``"warn"`` (one line for each run), ``"error"``
     or ``"ignore"``.
 
     Example:
@@ -85,7 +85,7 @@ class Settings:
         return f"Settings({shown})"
 
     def update(self, **given: Any) -> None:
-        """Sets those that are not None.
+        """Sets the values that are not None.
 
         Example:
             >>> settings.update(run_group="nightly")
@@ -103,7 +103,7 @@ class Settings:
 def settings_of(given: Settings | Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> Settings:
     """Returns the settings of a new run: arguments come first, then `given`, then the environment.
 
-    Raises UsageError for a mode or a choice about metrics that there is not.
+    Raises UsageError for an unknown mode or choice about metrics.
     """
     found = Settings(**{setting: variable(name) for setting, name in _VARIABLES.items()})
     if isinstance(found.run_tags, str):

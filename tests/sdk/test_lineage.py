@@ -73,7 +73,7 @@ def test_who_may_only_read_is_told_that_his_use_is_not_noted(
 
         with monkeypatch.context() as patch:
             patch.setattr(type(data._state.client()), "record_use", refuse)
-            with pytest.warns(UserWarning, match="is not noted"):
+            with pytest.warns(UserWarning, match="is not recorded"):
                 assert run.use_artifact(f"{name}:v0").get("content") == "data"
 
 

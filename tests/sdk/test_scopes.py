@@ -211,7 +211,7 @@ def test_a_collection_made_by_others_takes_the_first_project(place: Place, name:
         ("wandb-registry-/{}", "after wandb-registry-"),
         ("wandb-registry-a.b/{}", "after wandb-registry-"),
         ("demo\\x/{}", "without"),
-        ("demo/{}:", "behind the colon"),
+        ("demo/{}:", "after the colon"),
         ("demo/", "is empty"),
         ("demo/not a name", "letters"),
         ("wandb-registry-" + "x" * 110 + "/{}", "1 to 128"),

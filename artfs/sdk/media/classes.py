@@ -39,7 +39,7 @@ class Classes(MediaValue):
         return {one["id"]: one["name"] for one in self._class_set}
 
     def added(self, artifact: NewFiles) -> dict[str, Any]:
-        """Adds the classes under a name that follows from them, and returns what an image says of that."""
+        """Adds the classes under a name that is a hash of them; returns how an image refers to that."""
         name = hashlib.sha256(repr(self._class_set).encode()).hexdigest()[:32]
         entry = artifact.add(self, f"media/classes/{name}_cls")
         return {"type": "classes-file", "path": entry.path, "digest": entry.digest}

@@ -1,4 +1,4 @@
-"""The types of a table's columns: what a column takes, and how wandb writes that down.
+"""The types of a table's columns: which values a column takes, and how wandb stores that.
 
 Owns inference (the type of a value), widening (the type of a column once it has taken one more value) and the
 JSON of both. Types are values that never change. Pure, but for the files that a type of classes or keys adds
@@ -20,16 +20,16 @@ from artfs.sdk.media.value import Files, NewFiles
 
 @dataclass(frozen=True)
 class Type:
-    """A type without parameters; those with some are subclasses."""
+    """A type without parameters; types with parameters are subclasses."""
 
     name: str
 
     def taking(self, other: Type) -> Type | None:
-        """Returns the type that has taken values of the other one too; None if it can't."""
+        """Returns the type widened to values of the other one; None if it can't take them."""
         return self if other == self else None
 
     def assigned(self, value: Any) -> Type | None:
-        """Returns the type that has taken one more value; None if it can't."""
+        """Returns the type widened to one more value; None if it can't take it."""
         return self.taking(type_of(value))
 
     def params(self, artifact: NewFiles) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Type:
 
 
 class _Unknown(Type):
-    """Becomes whatever comes first."""
+    """Becomes the type of the first value."""
 
     def taking(self, other: Type) -> Type | None:
         return None if other in (NONE, INVALID) else other
@@ -86,7 +86,7 @@ class Const(Type):
 
 @dataclass(frozen=True)
 class Union(Type):
-    """One of several types; what is unknown among them becomes what no other one takes."""
+    """One of several types; an unknown one among them becomes the type of a value that no other takes."""
 
     allowed: tuple[Type, ...]
 
@@ -128,7 +128,7 @@ def optional(of: Type) -> Union:
 
 @dataclass(frozen=True)
 class ListOf(Type):
-    """Lists of elements of one type; the length is None once there were several."""
+    """Lists of elements of one type; the length is None once there were several lengths."""
 
     element: Type
     length: int | None = None
@@ -195,7 +195,7 @@ class NDArray(Type):
 
 @dataclass(frozen=True)
 class Known(Type):
-    """A type of which only the JSON matters, as another artifact has it: it is written as it was read."""
+    """A type that artfs does not interpret: it is written as it was read."""
 
     found: Mapping[str, Any] = field(hash=False)
 
@@ -205,10 +205,10 @@ class Known(Type):
 
 @dataclass(frozen=True)
 class Owned:
-    """How another module of this package types the values of its class."""
+    """How another module of this package infers the types of values of its class."""
 
     infer: Callable[[Any], Type]
-    #: The type that a caller declares by naming the class alone.
+    #: The type that the class alone declares.
     blank: Type
 
 
@@ -247,7 +247,7 @@ _KINDS = {"b": BOOLEAN, "i": NUMBER, "u": NUMBER, "f": NUMBER, "c": NUMBER, "M":
 
 
 def type_of(value: Any) -> Type:
-    """Infers the type of a value. Not a number is none, as in a table of pandas."""
+    """Infers the type of a value. That of NaN is none, as in a table of pandas."""
     if isinstance(value, float) and math.isnan(value):
         return NONE
     if (owned := _owned_by(type(value))) is not None:

@@ -1,4 +1,4 @@
-"""Images, with the boxes and masks that lie over them, in ``NAME.image-file.json`` and ``media/images/``.
+"""Images with boxes and masks over them, in ``NAME.image-file.json`` and ``media/images/``.
 
 Owns what an image is made of, and its JSON.
 """
@@ -30,7 +30,7 @@ class Image(MediaValue):
     `data_or_path` is a path or URI, an array or tensor, or an image of Pillow or matplotlib. Arrays have
     height, width and channels, tensors of torch channels, height and width, with values of 0 to 255. Pixels
     are written as `file_type`, by default png. `boxes` and `masks` are dictionaries by name, `classes` name
-    their classes.
+    their classes. Raises OSError for a path that can't be read, ValueError for what is no image.
 
     Example:
         >>> artifact.add(artfs.Image("photo.jpg", caption="a cat"), "photo")  # photo.image-file.json
@@ -95,7 +95,7 @@ class Image(MediaValue):
         self._content = Content.of_bytes(pixels.encoded(image, file_type))
 
     def _take_classes(self, classes: Classes | Sequence[dict[str, Any]] | None) -> None:
-        """Gathers the names of classes of boxes and masks; those that are given prevail."""
+        """Merges the names of classes of boxes and masks; those that are given take precedence."""
         names: dict[Any, str] = {}
         for boxes in self._boxes.values():
             names |= boxes._class_labels
@@ -108,7 +108,7 @@ class Image(MediaValue):
 
     @property
     def image(self) -> PIL.Image.Image | None:
-        """The image as Pillow has it; None for a URI that no artifact has brought."""
+        """The image as Pillow has it; None for a URI that was not read through an artifact."""
         return None if self._content.uri is not None else pixels.decoded(self._content)
 
     def to_data_array(self) -> list[Any]:

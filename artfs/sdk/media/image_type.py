@@ -13,7 +13,7 @@ from artfs.sdk.media.value import Files, NewFiles
 
 @dataclass(frozen=True)
 class ImageType(Type):
-    """Widens as images with other layers or classes come into the column."""
+    """It widens when images with other layers or classes are added to the column."""
 
     box_layers: Mapping[str, frozenset[Any]] = field(default_factory=dict, hash=False)
     box_score_keys: frozenset[str] = frozenset()

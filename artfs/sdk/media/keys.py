@@ -78,7 +78,7 @@ class ForeignIndex(Type):
 
 
 def content_name(table: Table, artifact: NewFiles, prefix: str) -> str:
-    """Returns a name that follows from what is in a table, so that equal tables make equal artifacts."""
+    """Returns a name that is a hash of the table, so that equal tables make equal artifacts."""
     _, data = dumped(table, "", artifact)
     return f"{prefix}_{hashlib.sha256(data).hexdigest()[:20]}"
 

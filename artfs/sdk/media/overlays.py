@@ -1,6 +1,6 @@
-"""What lies over an image: boxes, and masks with a class for each pixel.
+"""Layers over an image: boxes, and masks with a class for each pixel.
 
-Owns their checks. Boxes are a part of the image's JSON, a mask is a file in ``media/images/mask/``.
+Owns their checks. Boxes are part of the image's JSON, a mask is a file in ``media/images/mask/``.
 """
 
 from __future__ import annotations

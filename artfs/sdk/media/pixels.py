@@ -1,6 +1,6 @@
 """How pixels in memory become the bytes of an image file, and back.
 
-numpy, torch, Pillow and matplotlib do their own work, and are imported when one of their objects is at hand.
+numpy, torch, Pillow and matplotlib do their own work; each is imported when one of its objects is converted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMATS = ("png", "jpg", "jpeg", "bmp")
 
 
 def array_of(data: Any) -> Any:
-    """Returns an array of numpy, of that, of a tensor of torch or tensorflow, or of lists."""
+    """Returns an array of numpy: that itself, or made of a tensor of torch or tensorflow, or of lists."""
     import numpy
 
     if hasattr(data, "detach"):
@@ -32,7 +32,7 @@ def image_of(data: Any, mode: str | None, file_type: str) -> PIL.Image.Image:
     if isinstance(data, PIL.Image.Image):
         return data
     figure = data.gcf() if hasattr(data, "gcf") else getattr(data, "figure", data)
-    if hasattr(figure, "savefig"):  # of matplotlib: a figure, what is in one, or pyplot
+    if hasattr(figure, "savefig"):  # of matplotlib: a figure, a part of one, or pyplot
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
         return PIL.Image.open(buffer)

@@ -61,7 +61,7 @@ class Table(MediaValue):
         if not all(type(column) in (str, int) for column in columns):
             raise TypeError(f"columns={columns!r}: names of columns are text or integers")
         if len(set(columns)) < len(columns):
-            raise ValueError(f"columns={columns!r}: a name stands there twice")
+            raise ValueError(f"columns={columns!r}: a name is there twice")
         if isinstance(given, str | bytes | dict):
             raise TypeError(f"data is a list of rows, not {type(given).__name__}")
         self.columns: list[Column] = columns
@@ -125,13 +125,13 @@ class Table(MediaValue):
         return taken
 
     def _as_key(self, column: Column, of: Type) -> Type:
-        """Returns the type of a column that gets keys; what is there already must be some."""
+        """Returns the type of a column that gets keys; the values that it has must be keys."""
         for row in self.data:
             of = self._assigned(column, of, row[self.columns.index(column)])
         return of
 
     def cast(self, col_name: Column, dtype: Any, optional: bool = False) -> None:
-        """Sets the type of a column. Raises TypeError if a value that is there is of another one.
+        """Sets the type of a column. Raises TypeError if it has a value of another type.
 
         Example:
             >>> table.cast("id", float, optional=True)

@@ -1,4 +1,4 @@
-"""What an artifact keeps as a JSON file with a kind: tables, images, and what they are made of.
+"""Values that an artifact keeps as a JSON file with a kind: tables, images, and their parts.
 
 Owns the names of such files (``NAME.KIND.json``) and the registry of kinds. A value knows how it becomes
 JSON, and which files beside that it needs; it reaches an artifact by its public methods alone. Any thread.
@@ -19,7 +19,7 @@ from typing import IO, Any, ClassVar, Protocol, Self
 
 
 class Entry(Protocol):
-    """What is asked of an entry that was added."""
+    """What a value needs of an entry that was added."""
 
     @property
     def path(self) -> str: ...
@@ -29,7 +29,7 @@ class Entry(Protocol):
 
 
 class Files(Protocol):
-    """What is asked of an artifact whose files are read."""
+    """What a value needs of an artifact that it is read from."""
 
     def get(self, name: str) -> Any: ...
 
@@ -37,7 +37,7 @@ class Files(Protocol):
 
 
 class NewFiles(Protocol):
-    """What is asked of an artifact that files are added to."""
+    """What a value needs of an artifact that it is added to."""
 
     def add(self, obj: Any, name: str) -> Entry: ...
 
@@ -60,16 +60,16 @@ class MediaValue(ABC):
 
     @abstractmethod
     def to_json(self, artifact: NewFiles) -> dict[str, Any]:
-        """Returns the value as a JSON object, after it has added the files that belong to it."""
+        """Returns the value as a JSON object, once it has added the files that belong to it."""
 
     @classmethod
     @abstractmethod
     def from_json(cls, found: dict[str, Any], artifact: Files) -> Self:
-        """Makes the value of its JSON object; its files are in the artifact."""
+        """Returns the value of a JSON object, whose files are in the artifact."""
 
 
 def suffixes() -> list[str]:
-    """Returns the suffixes that ``add`` puts behind names."""
+    """Returns the suffixes that ``add`` appends to names."""
     return [f".{kind}.json" for kind in MediaValue._by_kind]
 
 
@@ -81,18 +81,18 @@ def dumped(value: MediaValue, name: str, artifact: NewFiles) -> tuple[str, bytes
 
 
 def loaded(name: str, data: bytes, artifact: Files) -> MediaValue | None:
-    """Makes the value that a file holds; None if the file is not one of a known kind."""
+    """Returns the value of a file; None if the file is not of a known kind."""
     kind = next((kind for kind in MediaValue._by_kind if name.endswith(f".{kind}.json")), None)
     if kind is None:
         return None
     found = json.loads(data)
     if not isinstance(found, dict) or found.get("_type") != kind:
-        return None  # somebody's own JSON file that happens to have such a name
+        return None  # another JSON file that happens to have such a name
     return MediaValue._by_kind[kind].from_json(found, artifact)
 
 
 def value_in(found: Any, artifact: Files) -> Any:
-    """Makes the value that a cell of a table holds; anything else is returned as it is."""
+    """Returns the value of a table's cell, as it is unless it is of a known kind."""
     if isinstance(found, dict) and (kind := MediaValue._by_kind.get(found.get("_type", ""))) is not None:
         return kind.from_json(found, artifact)
     return found
@@ -101,8 +101,8 @@ def value_in(found: Any, artifact: Files) -> Any:
 class Content:
     """The bytes of one file: in memory, in a local file, in an artifact, or named by a URI.
 
-    Nothing is read before it is asked for: a table of ten thousand images is made, and looked at, without
-    them in memory.
+    Nothing is read before it is needed: a table of ten thousand images is made, and looked at, without them
+    in memory.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Content:
 
     @classmethod
     def of_path(cls, path: str | Path) -> Content:
-        """Takes a local file. Raises OSError if it can't be opened."""
+        """Returns the content of a local file. Raises OSError if it can't be opened."""
         local = os.fspath(path)
         open(local, "rb").close()
         return cls(None, lambda: open(local, "rb"), local=local)
