@@ -71,7 +71,7 @@ def verify(manifest: Mapping[str, Any], target: str) -> None:
                 problems.append(f"{printable(path)} is not a {line['kind']}")
             elif line["kind"] == "symlink":
                 if os.fsdecode(os.readlink(found.name, dir_fd=directories.fd)) != line["target"]:
-                    problems.append(f"{printable(path)} leads elsewhere")
+                    problems.append(f"{printable(path)} has another target")
             elif not found.is_directory and not _is_the_same(directories.fd, found, line):
                 problems.append(f"{printable(path)} has other bytes")
     problems += [f"{printable(path)} is missing" for path in sorted(missing)]

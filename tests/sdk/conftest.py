@@ -1,8 +1,9 @@
 """Fixtures of the SDK's tests: `$ARTFS_VOLUME` names a volume, a mount of one, or what a container is given.
 
 The tests of a module share one volume for each way; ``name`` is a collection that no other test has. In the
-third way nothing but the mount can be seen, under a path of its own: the volume is hidden. Some modules try
-that way only with ``ARTFS_THOROUGH=1``.
+third way nothing but the mount can be seen, under a path of its own: the volume is hidden. With
+``ARTFS_THOROUGH=1`` all tests try all ways; without, some modules leave out the third way, and tests that are
+marked ``in_process`` need no mount.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _mounted(base: Path, *, hidden: bool) -> Iterator[Place]:
             return
         if os.geteuid() != 0:
             pytest.skip("only root can bind a mount and hide what is behind it")
-        # Like the bind mount of a container: the only way in. The volume's own directory is covered.
+        # Like the bind mount of a container. A tmpfs hides the volume's own directory.
         here = base / "given"
         here.mkdir()
         subprocess.run(["mount", "--bind", mounted.point, here], check=True)
@@ -83,16 +84,18 @@ _WAYS = [
     pytest.param("given", marks=pytest.mark.fuse),
 ]
 # What the SDK does over a mount seldom depends on whether the volume behind it can be seen. These modules try
-# the third way by default: they are about whole programs, what is read and written, and what refusals say.
+# the third way by default: they test whole programs, what is read and written, and errors.
 _GIVEN = {"abandoned", "api", "collaborative", "errors", "reading", "references", "runs", "simple"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = any("shared_place" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    test = metafunc.definition
+    chosen = any("shared_place" in mark.args[0] for mark in test.iter_markers("parametrize"))
     if "shared_place" in metafunc.fixturenames and not chosen:
-        everywhere = THOROUGH or metafunc.module.__name__.rpartition(".test_")[2] in _GIVEN
-        ways = _WAYS if everywhere else _WAYS[:2]
-        metafunc.parametrize("shared_place", ways, indirect=True, scope="module")
+        ways = 3 if metafunc.module.__name__.rpartition(".test_")[2] in _GIVEN else 2
+        if test.get_closest_marker("in_process"):
+            ways = 1
+        metafunc.parametrize("shared_place", _WAYS[: 3 if THOROUGH else ways], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def open_to_all(directory: Path) -> None:
-    """Lets everybody reach a directory, as a mount by root asks for what is referred to."""
+    """Makes a directory readable for all users, as a mount by root requires of references."""
     for above in (directory, *directory.parents):
         if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
             above.chmod(above.stat().st_mode | 0o55)
@@ -127,18 +130,18 @@ def open_to_all(directory: Path) -> None:
 
 @pytest.fixture
 def name() -> str:
-    """The name of a collection that is not there yet."""
+    """The name of a collection that does not exist."""
     return f"data-{next(_numbers)}"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if "files" in getattr(item, "fixturenames", ()):  # which have a symlink that leads nowhere
+    if "files" in getattr(item, "fixturenames", ()):  # one of them is a dangling symlink
         item.add_marker(pytest.mark.filterwarnings("ignore:kept as a symlink"))
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A directory with some of everything that a version keeps."""
+    """A directory with an entry of each kind that a version keeps."""
     root = tmp_path / "files"
     (root / "sub" / "empty").mkdir(parents=True)
     (root / "a.txt").write_text("hello\n")

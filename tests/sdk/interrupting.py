@@ -1,7 +1,7 @@
-"""Raises an exception where that of a signal handler may be raised, at each place of a call in turn.
+"""Raises an exception where a signal handler may raise one, at each place of a call in turn.
 
-CPython 3.11 runs signal handlers when a function begins, after a call and where a loop goes round. The places
-are found by a first run, and the exception is raised when one of them is come to.
+CPython 3.11 runs signal handlers at the start of a function, after a call and at the end of a loop's body. A
+first run finds these places; a later one raises the exception at one of them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Site = tuple[CodeType, int]
 _OWN = os.path.dirname(artfs.__file__) + os.sep
 _OTHERS = (contextlib.__file__, concurrent.futures.thread.__file__)
 _CHECKED = {dis.opmap[name] for name in ("RESUME", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD")}
-#: What a handler begins with, after a call that raised: no signal handler runs in between, and an exception
-#: there would leave the other one as the thread's current exception, with all that its traceback holds.
+#: The first instruction of an except block, after a call that raised: no signal handler runs in between, and
+#: an exception there would keep the other one as the thread's current exception, with its traceback.
 _HANDLER = dis.opmap["PUSH_EXC_INFO"]
 
 
 def sites(call: Callable[[], object]) -> list[Site]:
-    """Makes a call and returns the places that it came to, in order and each once."""
+    """Makes a call and returns the places that it passed, in order and each once."""
     found: dict[Site, None] = {}
     _traced(call, lambda site: bool(found.setdefault(site)))
     return list(found)
 
 
 def interrupted(call: Callable[[], object], site: Site) -> bool:
-    """Makes a call, and raises KeyboardInterrupt at a place; tells whether it came there."""
+    """Makes a call, and raises KeyboardInterrupt at a place; tells whether the call passed it."""
     try:
         _traced(call, site.__eq__)
     except KeyboardInterrupt:

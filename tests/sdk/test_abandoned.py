@@ -1,4 +1,4 @@
-"""What killed processes leave: drafts, collections, runs and joins. Who lives is never taken for dead."""
+"""What killed processes leave: drafts, collections, runs and joins. A living process never counts as dead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with artifact.new_file("a") as file:
 
 @contextmanager
 def victim(name: str, code: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has done something, and stays until it is killed."""
+    """A process that has run some code, and waits until it is killed."""
     text = (
         f"import os, sys, artfs\nname = sys.argv[1]\n{code}\nprint('there', flush=True)\nsys.stdin.read()\n"
     )
@@ -58,7 +58,7 @@ def kill(child: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def gc_of(place: Place) -> Gc:
-    """`artfs gc`, where the volume can be seen."""
+    """Runs `artfs gc`; skips the test where the volume can't be seen."""
     if not (place.volume / "artfs.json").exists():
         pytest.skip("gc works on the volume, which can't be seen here")
 
@@ -79,7 +79,7 @@ def collections(place: Place) -> list[str]:
         return [str(found["name"]) for found in client.collections()]
 
 
-def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of: Gc) -> None:
+def test_gc_discards_the_draft_of_a_killed_process(place: Place, name: str, gc_of: Gc) -> None:
     with victim(name, f"run = artfs.init(id=name)\n{DRAFT}") as child:
         (draft,) = drafts(place, name)
         assert not any(gc_of()["discarded"])
@@ -108,7 +108,9 @@ def test_a_killed_process_leaves_nothing_for_good(place: Place, name: str, gc_of
 
 
 @pytest.mark.parametrize("what", ["description", "tags"])
-def test_a_collection_that_somebody_described_stays(place: Place, name: str, gc_of: Gc, what: str) -> None:
+def test_gc_keeps_a_collection_that_has_a_description_or_tags(
+    place: Place, name: str, gc_of: Gc, what: str
+) -> None:
     with victim(name, DRAFT) as child:
         with open_client(place.path) as client:
             if what == "tags":
@@ -121,7 +123,7 @@ def test_a_collection_that_somebody_described_stays(place: Place, name: str, gc_
     assert drafts(place, name) == []
 
 
-def test_a_collection_that_was_there_stays(place: Place, name: str, gc_of: Gc) -> None:
+def test_gc_keeps_a_collection_that_existed_before(place: Place, name: str, gc_of: Gc) -> None:
     with open_client(place.path) as client:
         client.new(name, b"other", kind="dataset")
         client.discard(name, b"other")
@@ -131,7 +133,7 @@ def test_a_collection_that_was_there_stays(place: Place, name: str, gc_of: Gc) -
     assert name in collections(place)
 
 
-def test_an_artifact_that_is_given_up_takes_its_collection_along(place: Place, name: str) -> None:
+def test_a_dropped_artifact_removes_the_collection_that_it_made(place: Place, name: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     with artifact.new_file("a") as file:
         file.write("a")
@@ -145,7 +147,7 @@ def test_an_artifact_that_is_given_up_takes_its_collection_along(place: Place, n
     assert again.version == "v0"
 
 
-def test_ids_that_users_gave_are_kept(place: Place, name: str, gc_of: Gc) -> None:
+def test_gc_keeps_distributed_ids(place: Place, name: str, gc_of: Gc) -> None:
     code = """
 with artfs.init(id=name) as run:
     artifact = artfs.Artifact(name, "dataset", distributed_id="job-42")
@@ -201,13 +203,13 @@ os._exit(0)
 
 
 @pytest.mark.parametrize("how", ["another start", "another boot", "another host", "another space"])
-def test_what_a_record_says_of_a_process(place: Place, name: str, gc_of: Gc, how: str) -> None:
+def test_an_owner_is_known_by_host_boot_and_start(place: Place, name: str, gc_of: Gc, how: str) -> None:
     with victim(name, DRAFT) as child:
         (draft,) = drafts(place, name)
         path = place.volume / "collections" / name / "pending" / os.fsdecode(draft) / "owners.json"
         owners = json.loads(path.read_bytes())
         (process,) = owners["processes"]
-        if how == "another start":  # the number is used again
+        if how == "another start":  # another process has the number
             process["ticks"] -= 1
         elif how == "another boot":
             process["boot"] = "00000000-0000-4000-8000-000000000000"
@@ -247,7 +249,7 @@ for number in range(12):
         assert wandb.Api().artifact(which).file_count == 2
 
 
-def test_the_join_of_a_killed_process_is_told(place: Place, name: str) -> None:
+def test_a_finish_names_joined_processes_that_were_killed(place: Place, name: str) -> None:
     code = """
 from artfs.client.open import open_client
 with open_client(os.environ["ARTFS_VOLUME"]) as access:
@@ -260,7 +262,7 @@ with open_client(os.environ["ARTFS_VOLUME"]) as access:
         kill(child)
         with pytest.raises(Busy, match=r"killed: worker of process \d+ on .*--force"):
             client.finish(name, b"job", wait=0)
-    # The same run goes on in another process, and leaves.
+    # The same run joins in another process, and leaves.
     again = (
         code + 'with open_client(os.environ["ARTFS_VOLUME"]) as access: access.leave(name, b"job", "worker")'
     )
@@ -271,7 +273,7 @@ with open_client(os.environ["ARTFS_VOLUME"]) as access:
         assert client.finish(name, b"job", wait=0)["version"] == "v0"
 
 
-def test_processes_of_one_run_join_and_end_each_for_itself(
+def test_each_process_of_a_run_joins_and_ends_by_itself(
     place: Place, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = """
@@ -297,7 +299,7 @@ access.join(name, b"job", run.id)
         client.finish(name, b"job", force=True)
 
 
-def test_a_path_that_two_living_processes_of_one_run_bring(place: Place, name: str) -> None:
+def test_two_processes_of_one_run_conflict_over_a_path(place: Place, name: str) -> None:
     code = """
 run = artfs.init(id=name)
 artifact = artfs.Artifact(name, "dataset")
@@ -311,7 +313,7 @@ run.upsert_artifact(artifact, distributed_id="job")
             file.write("ours")
         with pytest.raises(wandb.PathConflictError):
             run.upsert_artifact(artifact, distributed_id="job")
-    with wandb.init(id=name) as run:  # it goes on, alone
+    with wandb.init(id=name) as run:  # the run is resumed by one process
         run.upsert_artifact(artifact, distributed_id="job")
         run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="job")
     with wandb.Api().artifact(f"{name}:v0").open("same") as file:

@@ -1,4 +1,4 @@
-"""What the Api lists, as wandb lists it: pages, filters, orders; what is set on a collection."""
+"""Lists of the Api as in wandb: pages, filters, orders; properties of collections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def version(name: str, content: str, kind: str = "dataset", **labels: object) ->
     return artifact
 
 
-def test_versions_come_in_pages(place: Place, name: str) -> None:
+def test_versions_are_paged(place: Place, name: str) -> None:
     for number in range(5):
         version(name, str(number), tags=["even"] if number % 2 == 0 else [])
     api = wandb.Api()
@@ -57,7 +57,9 @@ def test_versions_come_in_pages(place: Place, name: str) -> None:
         api.artifacts("dataset", name, order="colour")
 
 
-def test_a_list_reads_what_is_asked_for(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_reads_an_item_at_its_first_use(
+    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(4):
         version(name, str(number))
     asked: list[str] = []
@@ -90,7 +92,7 @@ def test_types_and_collections(place: Place, name: str) -> None:
     assert [one.name for one in api.artifact_collections(None, kind.name, start=names[1])] == names[1:]
 
 
-def test_what_is_set_on_a_collection(place: Place, name: str) -> None:
+def test_a_collection_stores_what_is_set(place: Place, name: str) -> None:
     made = version(name, "x")
     api = wandb.Api()
     collection = api.artifact_collection("dataset", name)
@@ -184,9 +186,7 @@ def test_orders() -> None:
     assert ordered(lines, None, {}) == lines
 
 
-def test_files_come_in_pages_and_are_downloaded_as_wandb_does(
-    place: Place, name: str, tmp_path: Path
-) -> None:
+def test_files_are_paged_and_downloaded_as_in_wandb(place: Place, name: str, tmp_path: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     for number in range(5):
         artifact.add(str(number), f"{number}.txt")
@@ -210,7 +210,7 @@ def test_files_come_in_pages_and_are_downloaded_as_wandb_does(
     assert artifact.get_entry("3.txt").to_json()["size"] == 1
 
 
-def test_what_an_artifact_says_in_a_word(place: Place, name: str, tmp_path: Path, files: Path) -> None:
+def test_facts_of_an_artifact(place: Place, name: str, tmp_path: Path, files: Path) -> None:
     (tmp_path / "file").write_text("x")
     artifact = wandb.Artifact(name, "dataset", use_as="train")
     artifact.add_file("file", name="sub/file.txt")
@@ -234,7 +234,7 @@ def test_what_an_artifact_says_in_a_word(place: Place, name: str, tmp_path: Path
     assert artifact.digest_algorithm in ("xxh128", "sha256")
 
 
-def test_a_public_run_notes_what_it_used(place: Place, name: str) -> None:
+def test_a_run_record_records_use(place: Place, name: str) -> None:
     made = version(name, "x")
     with wandb.init() as run:
         pass

@@ -1,4 +1,4 @@
-"""Bad input is refused with the argument's name, before anything is stored."""
+"""Invalid arguments are refused by name, before anything is stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_hostile_names_in_every_entry_point(place: Place, name: str, tmp_path: P
     (tmp_path / "file").write_text("x")
     (tmp_path / "dir").mkdir()
     artifact = wandb.Artifact(name, "dataset")
-    top = bad in ("", ".", "./")  # which is a directory, and a legal name for one
+    top = bad in ("", ".", "./")  # the top is a legal directory
     ways: dict[str, Callable[[], object]] = {
         "name": lambda: artifact.add_file("file", name=bad),
         "name ": lambda: artifact.add_file("file", bad) if top else artifact.add_dir("dir", bad),
@@ -147,7 +147,7 @@ class Point:
 
 
 class Scalar:
-    """Like numpy's: no number, but it knows the one it stands for."""
+    """A scalar like numpy's: no number itself, but item() returns one."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -211,7 +211,7 @@ def test_metadata_of_numpy() -> None:
     }
 
 
-def test_much_metadata(place: Place, name: str) -> None:
+def test_large_metadata(place: Place, name: str) -> None:
     much = {f"key {number}": "x" * 1000 for number in range(5000)}
     artifact = wandb.Artifact(name, "dataset", metadata=much)
     artifact.save()
@@ -222,7 +222,7 @@ def test_much_metadata(place: Place, name: str) -> None:
         artifact.metadata = itself
 
 
-def test_what_no_version_can_hold_is_refused_before(place: Place, name: str, tmp_path: Path) -> None:
+def test_files_that_no_version_can_have(place: Place, name: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (root / "a").write_text("a")

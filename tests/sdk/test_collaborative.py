@@ -1,4 +1,4 @@
-"""Many runs, one version: upsert, finish, and what they must not do to each other."""
+"""Many runs fill one version: upsert and finish, and their conflicts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_finisher_with_files_of_its_own(place: Place, name: str, files: Path, 
         last = wandb.Artifact(name, "dataset", metadata={"b": 2, "n": 2})
         last.add_file(files / "a.txt", "own.txt")
         run.finish_artifact(last, distributed_id="job-42", aliases=["best"])
-    # What was handed over is the version now, too.
+    # An artifact that was handed over is the version now, too.
     assert artifact.version == last.version == "v0"
     assert last.metadata == {"a": 1, "b": 2, "n": 2}
     assert last.description == "Parts"
@@ -62,7 +62,7 @@ def test_a_finisher_with_files_of_its_own(place: Place, name: str, files: Path, 
     assert snapshot(tmp_path / "out") == snapshot(files)
 
 
-def test_the_same_bytes_agree(place: Place, name: str) -> None:
+def test_equal_bytes_do_not_conflict(place: Place, name: str) -> None:
     for _ in range(2):
         with wandb.init() as run:
             run.upsert_artifact(artifact_of(name, sub__x="same"), distributed_id="id")
@@ -70,7 +70,7 @@ def test_the_same_bytes_agree(place: Place, name: str) -> None:
         assert run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id").file_count == 1
 
 
-def test_other_bytes_are_a_conflict(place: Place, name: str) -> None:
+def test_other_bytes_conflict(place: Place, name: str) -> None:
     with wandb.init(id=f"{name}-first") as run:
         run.upsert_artifact(artifact_of(name, sub__x="mine"), distributed_id="id")
     with wandb.init() as run:
@@ -81,7 +81,7 @@ def test_other_bytes_are_a_conflict(place: Place, name: str) -> None:
         assert (caught.value.path, caught.value.run) == ("sub/x", f"{name}-first")
         assert "'sub/x'" in str(caught.value)
         assert f"{name}-first" in str(caught.value)
-        # Nothing was added, and the artifact can still be mended.
+        # Nothing was added, and the artifact can still be changed.
         status = artifact._state.client().pending_status(name, b"id")
         assert (status["files"], status["aliases"]) == (1, [])
         artifact.remove("sub/x")
@@ -94,7 +94,7 @@ def test_other_bytes_are_a_conflict(place: Place, name: str) -> None:
     assert sorted(done.manifest.entries) == ["new", "sub/x"]
 
 
-def test_a_run_may_replace_its_own(place: Place, name: str) -> None:
+def test_a_run_replaces_its_own_file(place: Place, name: str) -> None:
     with wandb.init() as run:
         run.upsert_artifact(artifact_of(name, x="1"), distributed_id="id")
         run.upsert_artifact(artifact_of(name, x="2"), distributed_id="id")
@@ -102,7 +102,7 @@ def test_a_run_may_replace_its_own(place: Place, name: str) -> None:
     assert done.get("x") == b"2"
 
 
-def test_a_file_is_no_directory_of_another_run(place: Place, name: str) -> None:
+def test_a_file_conflicts_with_a_directory_of_another_run(place: Place, name: str) -> None:
     with wandb.init() as run:
         run.upsert_artifact(artifact_of(name, k="file", j__z="in a directory"), distributed_id="id")
     with wandb.init() as run:
@@ -127,7 +127,7 @@ def test_after_the_finish(place: Place, name: str) -> None:
         assert wandb.Api().artifact(name).version == "v0"
 
 
-def test_an_id_that_nobody_started(place: Place, name: str) -> None:
+def test_an_unknown_distributed_id(place: Place, name: str) -> None:
     with wandb.init() as run:
         with pytest.raises(wandb.DraftNotFoundError, match="'nobody'"):
             run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="nobody")
@@ -138,7 +138,7 @@ def test_an_id_that_nobody_started(place: Place, name: str) -> None:
             run.upsert_artifact(artifact_of(name, x="x"))
 
 
-def test_any_id_is_one(place: Place, name: str) -> None:
+def test_any_text_is_a_distributed_id(place: Place, name: str) -> None:
     odd = "../team/7%2F ü"
     with wandb.init(group=odd) as run:
         run.upsert_artifact(artifact_of(name, x="x"))
@@ -147,7 +147,7 @@ def test_any_id_is_one(place: Place, name: str) -> None:
     assert wandb.Api().artifact(name).distributed_id == odd
 
 
-def test_files_go_to_a_known_id_at_once(place: Place, name: str, files: Path) -> None:
+def test_files_of_a_distributed_id_are_shared_at_once(place: Place, name: str, files: Path) -> None:
     with wandb.init(id=f"{name}-a") as run:
         artifact = wandb.Artifact(name, "dataset", distributed_id="id")
         artifact.add_dir(files)
@@ -223,7 +223,7 @@ with wandb.init() as run:
 """
 
 
-def test_who_is_killed_leaves_no_half_file(place: Place, name: str, files: Path) -> None:
+def test_a_killed_process_leaves_no_partial_file(place: Place, name: str, files: Path) -> None:
     command = [sys.executable, "-c", _KILLED, name, str(files / "sub" / "big.bin")]
     assert subprocess.run(command, check=False).returncode == 9
     with wandb.init() as run:

@@ -1,6 +1,6 @@
-"""What is refused is the same exception, with the same text and fields, with a mount and without.
+"""A refusal is the same exception, with the same text and fields, with a mount and without.
 
-Each row of the table says what is done, and which exception that is; it is tried in every way of ``place``.
+Each row of the table is a call and the exception that it raises; all are tried in each way of ``place``.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def _put(client: Client, name: str, path: bytes) -> None:
 
 
 def _here(path: str, text: str = "one") -> str:
-    """Makes a file that everybody may read, and returns its URI."""
+    """Makes a file that all users may read, and returns its URI."""
     at = Path.cwd() / path
     at.parent.mkdir(exist_ok=True)
     at.write_text(text)
     return f"file://{at}"
 
 
-# -- what is not there
+# -- what does not exist
 
 
 @raises(artfs.CollectionNotFound, "there is no collection '{name}'", name="{name}")
@@ -203,7 +203,7 @@ def a_difference_to_no_version(name: str) -> None:
     _access().diff(name, "v0", "v9")
 
 
-# -- what is there
+# -- what exists already
 
 
 @raises(
@@ -328,7 +328,7 @@ def a_collection_with_a_version_is_deleted(name: str) -> None:
     _access().remove_collection(name)
 
 
-# -- what can't be done now
+# -- what the state forbids
 
 
 @raises(artfs.RunsJoined, "runs have joined and not left: r1, r2", runs=("r1", "r2"), killed=())
@@ -402,7 +402,7 @@ def a_draft_has_no_digest(name: str) -> None:
     _ = artfs.Artifact(name, "dataset").digest
 
 
-# -- what is not legal
+# -- invalid arguments
 
 
 @raises(
@@ -547,7 +547,7 @@ def what_was_referred_to_is_another(name: str) -> None:
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:
-    """Puts what is known only when it runs into a text."""
+    """Inserts the values of one test into a text."""
     if not isinstance(value, str):
         return value
     for key, text in values.items():
@@ -557,7 +557,7 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
 
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.call.__name__)
-def test_it_is_the_same_in_every_way(row: Row, name: str, tmp_path: Path) -> None:
+def test_an_error_is_the_same_with_and_without_a_mount(row: Row, name: str, tmp_path: Path) -> None:
     open_to_all(tmp_path)
     values = {"name": name, "cwd": str(tmp_path)}
     with pytest.raises(row.kind) as caught:
@@ -568,7 +568,7 @@ def test_it_is_the_same_in_every_way(row: Row, name: str, tmp_path: Path) -> Non
     assert vars(error) == {key: _filled(value, values) for key, value in row.fields.items()}
 
 
-def test_files_that_are_open_are_told(place: Place, name: str) -> None:
+def test_files_open_for_writing_are_named(place: Place, name: str) -> None:
     if not place.mounted:
         pytest.skip("nobody opens a file of a pending version without a mount")
     with _pending(name) as client:
@@ -580,7 +580,7 @@ def test_files_that_are_open_are_told(place: Place, name: str) -> None:
     assert (writer.path, writer.pid) == (b"x", os.getpid())
 
 
-def test_values_that_say_what_they_are_stay_metadata(place: Place, name: str) -> None:
+def test_values_with_a_text_are_metadata(place: Place, name: str) -> None:
     del place
     given = {"path": Path("/a"), "range": slice(1, 5), "function": os.getcwd, "class": Path, "key": {3: 4}}
     with warnings.catch_warnings(action="error"):

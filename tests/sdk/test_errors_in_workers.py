@@ -1,4 +1,4 @@
-"""An exception of a worker process reaches whoever waits for it, whole and soon."""
+"""An exception of a worker process reaches the process that waits for it, whole and soon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.sdk.conftest import Place
 
 pytestmark = pytest.mark.usefixtures("place")
 
-_PATIENCE = 60  # seconds; with an exception that can't be unpickled a pool waits for ever
+_PATIENCE = 60  # seconds; a pool waits for ever for an exception that can't be unpickled
 
 
 def _missing(name: str) -> None:
@@ -28,7 +28,7 @@ def _conflict(name: str) -> None:
             run.upsert_artifact(artifact, distributed_id="job")
 
 
-def test_a_pool_raises_it(place: Place, name: str) -> None:
+def test_a_pool_raises_the_error_of_its_worker(place: Place, name: str) -> None:
     pool = multiprocessing.get_context("spawn").Pool(1)
     try:
         with pytest.raises(artfs.PathConflictError) as conflict:
@@ -38,14 +38,14 @@ def test_a_pool_raises_it(place: Place, name: str) -> None:
         with pytest.raises(artfs.CollectionNotFound):
             pool.apply_async(_missing, (f"{name}-none",)).get(_PATIENCE)
         pool.close()
-        pool.join()  # the worker gives its draft up
+        pool.join()  # the worker discards its draft
     finally:
         pool.terminate()
-    with artfs.init() as run:  # which leaves nothing pending
+    with artfs.init() as run:  # nothing stays pending
         run.finish_artifact(artfs.Artifact(name, "dataset"), distributed_id="job")
 
 
-def test_an_executor_raises_it(name: str) -> None:
+def test_an_executor_raises_the_error_of_its_worker(name: str) -> None:
     artfs.Artifact(name, "dataset").save()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor:

@@ -1,4 +1,4 @@
-"""A container that was given one collection, or one pending version, and sees nothing else."""
+"""A container in which one collection, or one pending version, is mounted and nothing else."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def mounted() -> Iterator[MountedVolume]:
 
 @pytest.fixture
 def given(mounted: MountedVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Given]:
-    """Binds a folder of the mount to a path of its own, which the SDK then uses."""
-    here = tmp_path / "model"  # an empty collection is called what its directory is here
+    """Binds a directory of the mount to a path of its own, which the SDK then uses."""
+    here = tmp_path / "model"  # an empty collection has the name of its directory here
     here.mkdir()
 
     def bind(folder: str) -> Path:

@@ -1,4 +1,4 @@
-"""Labels that are given to what turns out to be a version already: none of them vanishes."""
+"""Labels for an artifact that is a version already, and concurrent changes: no label is lost."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_unchanged_log_without_labels_changes_none(
     assert not caplog.messages
 
 
-def test_labels_that_come_after_the_finish(place: Place, name: str) -> None:
+def test_labels_after_the_finish_are_stored(place: Place, name: str) -> None:
     with wandb.init() as run:
         early = run.upsert_artifact(draft(name, metadata={"a": 1, "n": 1}), distributed_id="job")
         run.finish_artifact(wandb.Artifact(name, "model"), distributed_id="job")
@@ -65,7 +65,7 @@ def test_labels_that_come_after_the_finish(place: Place, name: str) -> None:
         run.finish_artifact(late, distributed_id="job", aliases=["again"])
         assert late.version == "v0"
         assert late.unchanged
-        # What was handed over earlier does not undo what others set later.
+        # Labels that were handed over earlier do not undo those that others set later.
         early.metadata["c"] = 3
         early.tags.append("early")
         early.save()
@@ -74,7 +74,7 @@ def test_labels_that_come_after_the_finish(place: Place, name: str) -> None:
     assert (found.description, found.tags) == ("late", ["late", "early"])
 
 
-def test_labels_that_many_change_at_once(place: Place, name: str, tmp_path: Path) -> None:
+def test_concurrent_changes_of_labels_merge(place: Place, name: str, tmp_path: Path) -> None:
     draft(name).save()
     code = """
 import sys, artfs
@@ -92,7 +92,7 @@ for number in range(20):
     assert sorted(found.tags) == sorted(found.metadata)
 
 
-def test_metadata_of_a_draft_that_many_change_at_once(place: Place, name: str) -> None:
+def test_concurrent_changes_of_a_draft_s_metadata_merge(place: Place, name: str) -> None:
     code = """
 import sys, artfs
 name, who = sys.argv[1:]
@@ -102,7 +102,7 @@ with artfs.init() as run:
         run.upsert_artifact(artifact, distributed_id="job")
 """
     children = [subprocess.Popen([sys.executable, "-c", code, name, who]) for who in "abc"]
-    if place.mounted:  # as a shell does, which takes no lock of the SDK's
+    if place.mounted:  # as a shell does, without a lock of the SDK
         path = place.path / name / "pending" / "job"
         path.mkdir(parents=True, exist_ok=True)
         for number in range(10):

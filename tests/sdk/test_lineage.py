@@ -1,4 +1,4 @@
-"""Runs are recorded, versions know who made and used them, and the command line shows the graph of both."""
+"""Runs are recorded, versions name the runs that made and used them, and the CLI shows the graph."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_run_is_recorded(place: Place, name: str) -> None:
     assert (found.host, found.state, found.ended_at) == (socket.gethostname(), "running", None)
     wandb.finish()
     assert run_context.run() is None
-    run.finish(exit_code=1)  # the second time: nothing
+    run.finish(exit_code=1)  # a second call does nothing
     found = wandb.Api().run(run.id)
     assert found.state == "finished"
     assert found.started_at is not None
@@ -62,7 +62,7 @@ def test_an_exit_inside_a_run_ends_it(place: Place, name: str, code: str, state:
     assert wandb.Api().run(name).state == state
 
 
-def test_who_may_only_read_is_told_that_his_use_is_not_noted(
+def test_a_reader_is_warned_that_the_use_is_not_recorded(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with wandb.init() as run:
@@ -77,7 +77,7 @@ def test_who_may_only_read_is_told_that_his_use_is_not_noted(
                 assert run.use_artifact(f"{name}:v0").get("content") == "data"
 
 
-def test_a_run_that_may_not_be_recorded_is_none(
+def test_a_run_that_may_not_be_recorded_does_not_begin(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -91,7 +91,7 @@ def test_a_run_that_may_not_be_recorded_is_none(
     assert run_context.run() is None
 
 
-def test_who_made_and_who_used(place: Place, name: str) -> None:
+def test_producers_and_users(place: Place, name: str) -> None:
     with wandb.init(id=f"{name}-make") as run:
         data = version_of(run, f"{name}-data", "dataset", "data")
     with wandb.init(id=f"{name}-train", job_type="train") as run:

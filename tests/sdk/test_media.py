@@ -15,6 +15,8 @@ import pytest
 import artfs
 from tests.sdk.conftest import Place
 
+pytestmark = pytest.mark.in_process
+
 UTC = datetime.UTC
 PIXELS: Any = numpy.arange(4 * 5 * 3, dtype="uint8").reshape(4, 5, 3)
 CLASSES = [{"id": 0, "name": "road"}, {"id": 1, "name": "cat"}]
@@ -36,7 +38,7 @@ COLUMNS = ["n", "text", "yes", "when", "day", "list", "dict", "image", "vector",
 
 
 def rows(module: Any) -> list[list[Any]]:
-    """Rows with a value of each type that a table knows, for either library."""
+    """Rows with a value of each type of a table, made with either library."""
     image = module.Image(PIXELS, caption="a cat", boxes=BOXES, masks=MASKS, classes=module.Classes(CLASSES))
     when = datetime.datetime(2020, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     more = (numpy.arange(3.0), numpy.arange(4).reshape(2, 2), None, numpy.float32(1.5))
@@ -62,7 +64,7 @@ def values(table: Any) -> list[list[Any]]:
 
 
 EXPECTED = values(artfs.Table(columns=COLUMNS, data=rows(artfs)))
-for _row in EXPECTED:  # a day comes back as a time
+for _row in EXPECTED:  # a date is read as a time
     _row[4] = _row[4] and datetime.datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -72,7 +74,7 @@ def saved(artifact: artfs.Artifact) -> artfs.Artifact:
 
 
 class _Local:
-    """As much of an artifact of wandb as its types ask for when they are read: files of a directory."""
+    """A directory, with those methods of a wandb artifact that its types need to be read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -105,11 +107,11 @@ def by_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return pytest.importorskip("wandb")
 
 
-def test_a_table_comes_back(place: Place, name: str) -> None:
+def test_a_table_round_trips(place: Place, name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     table = artfs.Table(columns=COLUMNS, data=rows(artfs))
     assert artifact.add(table, "results/all").path == "results/all.table.json"
-    assert values(artifact.get("results/all")) == EXPECTED  # of a draft, too
+    assert values(artifact.get("results/all")) == EXPECTED  # from a draft, too
     found = saved(artifact)
     for asked in ("results/all", "results/all.table.json"):
         assert values(found.get(asked)) == EXPECTED
@@ -148,7 +150,7 @@ def test_wandb_reads_what_artfs_writes(place: Place, name: str, by_wandb: Any, t
         {str(column): of for column, of in found._column_types.params["type_map"].items()}
         for found in (table, by_wandb.Table(columns=COLUMNS, data=rows(by_wandb)))
     )
-    # wandb, too, writes vectors as lists; of lists it notes the length of the last one.
+    # wandb, too, writes vectors as lists; of lists it keeps the length of the last one.
     same = [column for column in COLUMNS if column not in ("vector", "list")]
     assert {column: ours[column] for column in same} == {column: theirs[column] for column in same}
     image = local.get("image.image-file.json")
@@ -183,7 +185,7 @@ def test_artfs_reads_what_wandb_writes(place: Place, name: str, by_wandb: Any, t
     row = found["linked"].data[0]
     assert (row[0], row[0].table.columns, row[1].get_row()) == ("a", ["id"], {"id": "b"})
     assert found["joined"]._table1.data == [["a"], ["b"]]
-    again = artfs.Artifact(name, "dataset")  # what was read may be added anew
+    again = artfs.Artifact(name, "dataset")  # a value that was read can be added again
     again.add(found["all"], "all")
     assert values(saved(again)["all"]) == EXPECTED
 
@@ -246,7 +248,7 @@ def test_columns_are_added_and_computed() -> None:
     assert table.columns == ["a", "b", "sum"]
 
 
-def test_a_file_that_only_looks_like_one(place: Place, name: str) -> None:
+def test_another_json_file_with_the_suffix_of_a_table(place: Place, name: str) -> None:
     artifact = artfs.Artifact(name, "dataset")
     artifact.add(b'{"columns": 3}', "mine.table.json")
     assert saved(artifact).get("mine.table.json") == {"columns": 3}
@@ -261,12 +263,12 @@ def test_a_file_that_only_looks_like_one(place: Place, name: str) -> None:
         ({"box_data": [], "class_labels": {"x": "y"}}, "names by number"),
     ],
 )
-def test_boxes_that_are_none(boxes: Any, said: str) -> None:
+def test_invalid_boxes(boxes: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         artfs.Image(PIXELS, boxes={"key": boxes})
 
 
 @pytest.mark.parametrize("data", [5, None, numpy.zeros(3), numpy.zeros((4, 4, 2))], ids=repr)
-def test_what_is_no_image(data: Any) -> None:
+def test_invalid_images(data: Any) -> None:
     with pytest.raises(ValueError, match="is no image"):
         artfs.Image(data)

@@ -82,7 +82,7 @@ def test_tags(place: Place, name: str) -> None:
     assert len(wandb.Api().artifacts("model", name, tags=["one more"])) == 1
 
 
-def test_one_text_stands_for_a_list_of_it(place: Place, name: str, tmp_path: Path) -> None:
+def test_a_single_text_is_a_list_of_one(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     for file in ("keep", "drop.tmp"):
         (tmp_path / "dir" / file).write_text(file)
@@ -91,7 +91,7 @@ def test_one_text_stands_for_a_list_of_it(place: Place, name: str, tmp_path: Pat
     artifact.aliases, artifact.tags = "best", "needs review"
     assert (artifact.aliases, artifact.tags) == (["best"], ["needs review"])
     with wandb.init() as run:
-        # As a tracker of a training loop has it: an alias that may be empty.
+        # A tracker of a training loop passes an alias that may be empty.
         run.log_artifact(artifact, aliases=["last", "epoch 3", ""], tags="gold")
         run.log_artifact(artifact, aliases="again")
     assert sorted(artifact.aliases) == ["again", "best", "epoch 3", "last", "latest"]
@@ -109,11 +109,11 @@ def test_one_text_stands_for_a_list_of_it(place: Place, name: str, tmp_path: Pat
         ("a\0b", "no NUL"),
         ("x" * 129, "128 bytes"),
         ("\u00e9" * 65, "128 bytes"),
-        ("/" * 43, "128 bytes"),  # each takes three
+        ("/" * 43, "128 bytes"),  # each takes three bytes
         ("\udcff", "UTF-8"),
     ],
 )
-def test_no_aliases(place: Place, name: str, bad: str, rule: str) -> None:
+def test_invalid_aliases(place: Place, name: str, bad: str, rule: str) -> None:
     artifact = make(name, "one")
     with wandb.init() as run, pytest.raises(ValueError, match=f"^aliases: .*{rule}"):
         run.log_artifact(artifact, aliases=["fine", bad])
@@ -126,7 +126,7 @@ def test_no_aliases(place: Place, name: str, bad: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a\nb", "\t", "x" * 257, "\udcff"])
-def test_no_tags(place: Place, name: str, bad: str) -> None:
+def test_invalid_tags(place: Place, name: str, bad: str) -> None:
     with wandb.init() as run, pytest.raises(ValueError, match=r"^tags"):
         run.log_artifact(make(name, "one"), tags=["fine", bad])
 
@@ -175,7 +175,7 @@ def test_paths_are_normalised(place: Place, name: str, tmp_path: Path) -> None:
         artifact.remove(spelled)
         artifact.add_dir("dir", spelled)
         artifact.remove(spelled)
-        if not place.mounted:  # a mount reads only where everybody may
+        if not place.mounted:  # a mount by root requires that all users may read it
             (entry,) = artifact.add_reference((tmp_path / "dir" / "x").as_uri(), spelled)
             assert entry.path == path
             artifact.remove(spelled)
@@ -210,7 +210,7 @@ def test_the_top_of_an_artifact(place: Place, name: str, tmp_path: Path) -> None
         ]
 
 
-def test_where_a_download_comes_to(
+def test_the_default_directory_of_a_download(
     place: Place, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = make(name, "one")
@@ -219,7 +219,7 @@ def test_where_a_download_comes_to(
     assert artifact.download() == artifact.file().removesuffix("/file.txt") == f"{here}/{name}:v0"
     assert artifact.checkout() == f"{here}/{name}"
     assert artifact.download("given") == "given"
-    for variable in ("WANDB_ARTIFACT_DIR", "ARTFS_ARTIFACT_DIR"):  # the second goes before the first
+    for variable in ("WANDB_ARTIFACT_DIR", "ARTFS_ARTIFACT_DIR"):  # the second has precedence
         monkeypatch.setenv(variable, variable)
         assert artifact.download() == f"{tmp_path}/{variable}/{name}:v0"
         artifact.verify()

@@ -1,4 +1,4 @@
-"""Objects that people have in hand become files, and come back."""
+"""Objects become files, and files objects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import artfs as wandb
 from artfs.sdk import serializers
 from tests.sdk.conftest import Place
 
+pytestmark = pytest.mark.in_process
+
 
 def saved(artifact: wandb.Artifact) -> wandb.Artifact:
     artifact.save()
     return wandb.Api().artifact(artifact.name)
 
 
-def test_what_needs_no_library(place: Place, name: str) -> None:
+def test_objects_without_a_library(place: Place, name: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     assert artifact.add(b"\x00bytes", "raw").path == "raw"
     assert artifact.add("text ü", "notes").path == "notes.txt"
@@ -40,7 +42,7 @@ def test_what_needs_no_library(place: Place, name: str) -> None:
 
 
 class Shape:
-    """A type of a library that artfs knows nothing of."""
+    """A type of a library that artfs does not know."""
 
     def __init__(self, sides: int) -> None:
         self.sides = sides
@@ -112,7 +114,7 @@ def test_figures(place: Place, name: str) -> None:
     figure.subplots().plot([1, 2])
     artifact = wandb.Artifact(name, "dataset")
     artifact.add(figure, "plot")
-    artifact.add(figure, "plot")  # the same figure is the same file
+    artifact.add(figure, "plot")  # the same figure gives the same file
     assert saved(artifact).get("plot").format == "PNG"
 
 

@@ -70,7 +70,7 @@ def test_a_draft_shows_its_base(base: wandb.Artifact, name: str) -> None:
     assert (draft.version, draft.get("a.txt"), draft.get("sub/more.txt")) == ("v1", "other", "more")
 
 
-def test_a_whole_directory_goes(base: wandb.Artifact, name: str) -> None:
+def test_a_directory_is_removed(base: wandb.Artifact, name: str) -> None:
     draft = base.new_draft()
     draft.remove("sub/")
     draft.add(b"a file now", "sub")
@@ -78,7 +78,7 @@ def test_a_whole_directory_goes(base: wandb.Artifact, name: str) -> None:
     assert sorted(draft.manifest.entries) == ["a.txt", "link", "nowhere", "sub"]
 
 
-def test_nothing_changed(base: wandb.Artifact) -> None:
+def test_an_unchanged_draft(base: wandb.Artifact) -> None:
     draft = base.new_draft()
     draft.save()
     assert (draft.version, draft.unchanged) == ("v0", True)
@@ -90,7 +90,7 @@ def test_two_drafts_of_one_version(base: wandb.Artifact) -> None:
     second.add("2", "second")
     first.save()
     second.save()
-    # The base was given by number: each is that version and its own changes.
+    # The base is a number: each is that version with its own changes.
     assert "second.txt" not in first.manifest.all
     assert "first.txt" not in second.manifest.all
     assert (first.version, second.version) == ("v1", "v2")

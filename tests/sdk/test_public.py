@@ -1,4 +1,4 @@
-"""What `import artfs` gives, what it costs, and that every method says how it is used."""
+"""The names of `import artfs`, the modules that it loads, and an example for every method."""
 
 from __future__ import annotations
 

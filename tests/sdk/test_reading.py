@@ -1,4 +1,4 @@
-"""Versions are looked at without a download, downloaded, checked out and verified; nothing leads astray."""
+"""Versions are read in place, downloaded, checked out and verified; no symlink leads out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sdk.conftest import Place
 
 @pytest.fixture
 def version(place: Place, name: str, files: Path) -> wandb.Artifact:
-    """A version with some of everything, as somebody else finds it."""
+    """A version with an entry of each kind, found by its name."""
     artifact = wandb.Artifact(name, "dataset")
     artifact.add_dir(files)
     artifact.add_file(files / "a.txt", "subset/a.txt")
@@ -53,7 +53,7 @@ def test_entries(version: wandb.Artifact) -> None:
     assert str(caught.value) == f"{version.name} has no 'missing'"
 
 
-def test_files_are_open_anywhere(version: wandb.Artifact) -> None:
+def test_files_open_with_and_without_a_mount(version: wandb.Artifact) -> None:
     with version.open("a.txt", "r") as text:
         assert text.read() == "hello\n"
     with version.get_entry("link").open() as file:
@@ -132,7 +132,7 @@ def test_no_symlink_is_followed_out(version: wandb.Artifact, tmp_path: Path) -> 
         version.download(out)
     assert (elsewhere / "run.sh").read_text() == "precious"
     assert not (out / "a.txt").is_symlink()
-    with pytest.raises(ValueError, match="sub is no directory"):
+    with pytest.raises(ValueError, match="sub is not a directory"):
         version.verify(out)
     version.checkout(out)
     version.verify(out)
@@ -168,15 +168,15 @@ def test_verify_names_what_is_wrong(version: wandb.Artifact, tmp_path: Path) -> 
         version.verify(out)
     for problem in (
         "a.txt has other bytes",
-        "sub/run.sh is no file",
-        "link leads elsewhere",
+        "sub/run.sh is not a file",
+        "link has another target",
         "subset/a.txt is missing",
         "extra is not in the version",
     ):
         assert problem in str(caught.value)
 
 
-def test_names_that_are_no_text(place: Place, name: str, tmp_path: Path) -> None:
+def test_names_that_are_not_text(place: Place, name: str, tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff not utf-8\n")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / odd).write_text("bytes")
@@ -266,7 +266,7 @@ def test_labels_are_stored_by_save(place: Place, name: str, version: wandb.Artif
         version.save()
 
 
-def test_labels_of_others_stay(place: Place, name: str, version: wandb.Artifact) -> None:
+def test_labels_that_others_changed_stay(place: Place, name: str, version: wandb.Artifact) -> None:
     version.tags = ["kept", "dropped", "theirs-to-drop"]
     version.metadata = {"kept": 1, "dropped": 1, "theirs": 1, "ours": 1, "both": 1}
     version.save()

@@ -1,4 +1,4 @@
-"""References from Python: files whose bytes stay where they are, in every kind of place."""
+"""References from Python: files whose bytes stay where they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("place")
 
 @pytest.fixture
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that everybody may read, which a mount by root asks for."""
+    """A directory that all users may read, as a mount by root requires."""
     root = tmp_path_factory.mktemp("outside")
     open_to_all(root)
     (root / "sub").mkdir()
@@ -39,7 +39,7 @@ def saved(name: str, outside: Path) -> wandb.Artifact:
     return wandb.Api().artifact(name)
 
 
-def test_what_is_returned(name: str, outside: Path) -> None:
+def test_entries_of_references(name: str, outside: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     [one] = artifact.add_reference((outside / "a.bin").as_uri())
     assert (one.path, one.kind, one.size, one.ref) == (
@@ -52,11 +52,11 @@ def test_what_is_returned(name: str, outside: Path) -> None:
     many = artifact.add_reference(outside.as_uri() + "/", name="all")
     assert sorted(entry.path for entry in many) == ["all/a.bin", "all/sub/b c.txt"]
     assert many[0].digest is not None
-    assert artifact.add_reference((outside / "a.bin").as_uri())[0].path == "a.bin"  # the same again agrees
+    assert artifact.add_reference((outside / "a.bin").as_uri())[0].path == "a.bin"  # the same reference again
     assert artifact.get("all/sub/b c.txt") == "b"
 
 
-def test_a_saved_one(saved: wandb.Artifact, outside: Path) -> None:
+def test_a_saved_reference(saved: wandb.Artifact, outside: Path) -> None:
     assert sorted(saved.manifest.entries) == ["a.bin", "all/a.bin", "all/sub/b c.txt"]
     assert {entry.kind for entry in saved.files()} == {"reference"}
     assert (saved.file_count, saved.size) == (3, 2001)
@@ -123,13 +123,13 @@ def test_conflicts(name: str, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "a.bin", "ftp://x/y", "s3://a b/c", "file://relative"])
-def test_uris_that_are_none(name: str, uri: str) -> None:
+def test_invalid_uris(name: str, uri: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     with pytest.raises(ValueError, match="uri"):
         artifact.add_reference(uri)
 
 
-def test_other_bad_input(name: str, outside: Path) -> None:
+def test_invalid_arguments_of_references(name: str, outside: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     uri = (outside / "a.bin").as_uri()
     with pytest.raises(TypeError, match="uri"):
@@ -175,7 +175,7 @@ def test_a_patch_keeps_references(saved: wandb.Artifact, name: str, outside: Pat
     assert os.fspath(outside) in str(found.get_entry("b").ref)
 
 
-# ---- what was noted stays noted
+# ---- checksums are kept
 
 
 def bytes_of(artifact: wandb.Artifact, path: str) -> bytes:
@@ -184,7 +184,7 @@ def bytes_of(artifact: wandb.Artifact, path: str) -> bytes:
     return data
 
 
-def test_handing_over_keeps_what_was_noted(name: str, outside: Path) -> None:
+def test_a_hand_over_keeps_checksums(name: str, outside: Path) -> None:
     with wandb.init(group=name) as run:
         artifact = wandb.Artifact(name, "dataset")
         [entry] = artifact.add_reference((outside / "a.bin").as_uri(), "sub/x")
@@ -200,7 +200,7 @@ def test_handing_over_keeps_what_was_noted(name: str, outside: Path) -> None:
     assert bytes_of(found, "sub/x") == b"a" * 1000
 
 
-def test_runs_that_disagree(name: str, outside: Path) -> None:
+def test_references_of_two_runs_conflict(name: str, outside: Path) -> None:
     uri = (outside / "a.bin").as_uri()
     with wandb.init(id=f"{name}-first") as run:
         artifact = wandb.Artifact(name, "dataset")
@@ -210,7 +210,7 @@ def test_runs_that_disagree(name: str, outside: Path) -> None:
     others: list[Callable[[wandb.Artifact], object]] = [
         lambda other: other.add_reference((outside / "same").as_uri(), "dir/x"),
         lambda other: other.add_reference(uri, "dir/x", checksum=False),
-        lambda other: other.add_file(outside / "a.bin", "dir/x"),  # the same bytes are no reference
+        lambda other: other.add_file(outside / "a.bin", "dir/x"),  # a file of the same bytes is no reference
     ]
     for other in others:
         with wandb.init() as run:
@@ -227,7 +227,7 @@ def test_runs_that_disagree(name: str, outside: Path) -> None:
         run.upsert_artifact(artifact, distributed_id="id", overwrite=True)
         artifact = wandb.Artifact(name, "dataset")
         artifact.add_reference((outside / "same").as_uri(), "dir/x")
-        run.upsert_artifact(artifact, distributed_id="id")  # its own file is a run's to replace
+        run.upsert_artifact(artifact, distributed_id="id")  # a run may replace its own file
         found = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
     assert found.get_entry("dir/x").ref == (outside / "same").as_uri()
 
@@ -261,7 +261,7 @@ def test_a_draft_never_shows_zeros(saved: wandb.Artifact, name: str, outside: Pa
     (outside / "a.bin").write_bytes(b"b" * 1000)
     for path in ("a.bin", "again", "all/a.bin"):
         try:
-            assert bytes_of(draft, path) == b"a" * 1000  # which the kernel still has
+            assert bytes_of(draft, path) == b"a" * 1000  # from the page cache
         except (ReferenceFailed, OSError):
             continue
     draft.remove("a.bin")
@@ -271,7 +271,7 @@ def test_a_draft_never_shows_zeros(saved: wandb.Artifact, name: str, outside: Pa
 
 
 def test_references_of_another_process(place: Place, name: str, outside: Path) -> None:
-    """Who finishes has looked at the tree before another process made a reference in it."""
+    """The finishing process read the tree before another one added a reference to it."""
     mine = wandb.Artifact(name, "dataset", distributed_id="id")
     mine.add_file(outside / "sub" / "b c.txt", "file")
     code = (
@@ -310,10 +310,10 @@ def test_eight_processes_refer_at_once(place: Place, name: str, outside: Path) -
     assert bytes_of(found, "own/7") == b"a" * 1000
 
 
-# ---- bad input, and what is told
+# ---- invalid arguments, and error texts
 
 
-def test_bad_input_stores_nothing(place: Place, name: str, outside: Path) -> None:
+def test_invalid_references_store_nothing(place: Place, name: str, outside: Path) -> None:
     uri, artifact = (outside / "a.bin").as_uri(), wandb.Artifact(name, "dataset")
     cases: list[tuple[type[Exception], str, Callable[[], object]]] = [
         (TypeError, "uri", lambda: artifact.add_reference(None)),  # type: ignore[arg-type]
@@ -351,7 +351,7 @@ def test_bad_input_stores_nothing(place: Place, name: str, outside: Path) -> Non
         artifact.add_reference(uri)
 
 
-def test_no_secret_is_told(name: str) -> None:
+def test_errors_hide_secrets(name: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     secret = "http://user:password@localhost:1/x?token=secret"
     with pytest.raises((wandb.ArtfsError, ValueError)) as caught:
@@ -396,10 +396,10 @@ def test_whole_directories_of_other_versions(name: str, outside: Path) -> None:
         bytes_of(third, "x")
 
 
-# ---- bytes that are gone
+# ---- bytes that can't be read
 
 
-def test_what_can_t_be_had_is_named(saved: wandb.Artifact, outside: Path) -> None:
+def test_unreachable_references_are_named(saved: wandb.Artifact, outside: Path) -> None:
     (outside / "a.bin").unlink()
     for way in (
         lambda: saved.open("all/a.bin").read(),
@@ -413,7 +413,7 @@ def test_what_can_t_be_had_is_named(saved: wandb.Artifact, outside: Path) -> Non
     assert not any(path.name.startswith(".~") for path in Path().rglob("*"))
     saved.download("left", allow_missing_references=True, path_prefix="all")
     assert [path.as_posix() for path in Path("left").rglob("*.*")] == ["left/all/sub/b c.txt"]
-    saved.verify(saved.download("left", allow_missing_references=True))  # what is left out may be missing
+    saved.verify(saved.download("left", allow_missing_references=True))  # a reference may be missing
 
 
 def test_only_references_may_be_missing(saved: wandb.Artifact, name: str, outside: Path) -> None:

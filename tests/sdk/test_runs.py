@@ -1,4 +1,4 @@
-"""Runs as wandb has them: config, summary, texts, environment, a second init, what is not kept."""
+"""Runs as in wandb: config, summary, texts, environment, a second init, calls that keep nothing."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def test_config_is_stored_as_it_is_set(place: Place) -> None:
     assert found.config == run.config.as_dict()
 
 
+@pytest.mark.in_process
 def test_config_is_not_changed_by_accident(place: Place) -> None:
     with wandb.init(config={"lr": 0.1}) as run:
         run.config.lr = 0.1
@@ -82,7 +83,7 @@ class Unknown:
         return "an unknown"
 
 
-def test_config_takes_whatever_programs_have(place: Place) -> None:
+def test_config_converts_any_value(place: Place) -> None:
     import numpy
 
     values = {
@@ -109,6 +110,7 @@ def test_config_takes_whatever_programs_have(place: Place) -> None:
         }
 
 
+@pytest.mark.in_process
 def test_config_of_arguments_and_files(place: Place, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr", type=float, default=0.1)
@@ -142,7 +144,7 @@ def test_an_artifact_in_the_config_is_used(place: Place, name: str) -> None:
     assert [one.name for one in record.used_artifacts()] == [f"{name}:v0"]
 
 
-def test_what_a_record_can_not_hold_is_refused(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_over_its_limit_is_refused(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with wandb.init(config={"lr": 0.1}) as run:
         with pytest.raises(ValueError, match=f"at most {MAX_BYTES} bytes"):
             run.config.big = "x" * MAX_BYTES
@@ -200,10 +202,11 @@ def test_summary(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wandb.Api().run(run.id).summary == {"nested": {"a": 2}, "loss": 99, "step": 99}
 
 
-# -- texts, and where they come from
+# -- texts, and their sources
 
 
-def test_what_a_run_tells_of_itself(place: Place, tmp_path: Path) -> None:
+@pytest.mark.in_process
+def test_facts_of_a_run(place: Place, tmp_path: Path) -> None:
     with wandb.init(
         "anna", "demo", name="calm river", notes="two\nlines", tags=["a", "b"], group="g", job_type="train"
     ) as run:
@@ -247,6 +250,7 @@ def test_a_run_that_ended_can_be_described(place: Place) -> None:
     assert found.load()["name"] == found.name == "first try"
 
 
+@pytest.mark.in_process
 def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in {
         "WANDB_RUN_ID": f"{name}-run",
@@ -273,6 +277,7 @@ def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatc
         wandb.init()
 
 
+@pytest.mark.in_process
 def test_where_artifacts_are_downloaded(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -290,7 +295,8 @@ def test_where_artifacts_are_downloaded(
 # -- a second init
 
 
-def test_a_second_init_returns_the_run_that_goes_on(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.in_process
+def test_a_second_init_returns_the_current_run(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     first = wandb.init(config={"lr": 0.1})
     assert wandb.init(config={"lr": 0.2}) is wandb.init(reinit="return_previous") is wandb.init(reinit=False)
     assert caplog.text.count("ignores its arguments") == 3
@@ -304,6 +310,7 @@ def test_a_second_init_returns_the_run_that_goes_on(place: Place, caplog: pytest
     assert wandb.Api().run(first.id).state == "finished"
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize("reinit", [True, "finish_previous"])
 def test_a_second_init_may_finish_the_first(place: Place, reinit: Any) -> None:
     runs = [wandb.init(reinit=reinit) for _ in range(3)]
@@ -313,6 +320,7 @@ def test_a_second_init_may_finish_the_first(place: Place, reinit: Any) -> None:
     assert wandb.run is None
 
 
+@pytest.mark.in_process
 def test_in_a_notebook_a_second_init_finishes_the_first(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +332,7 @@ def test_in_a_notebook_a_second_init_finishes_the_first(
     second.finish()
 
 
-def test_a_run_beside_the_one_that_goes_on(place: Place, name: str) -> None:
+def test_a_run_beside_the_current_one(place: Place, name: str) -> None:
     first = wandb.init()
     second = wandb.init(reinit="create_new")
     assert wandb.run is first
@@ -339,7 +347,7 @@ def test_a_run_beside_the_one_that_goes_on(place: Place, name: str) -> None:
         assert wandb.run is None
 
 
-def test_a_known_id_goes_on(place: Place, name: str) -> None:
+def test_a_known_id_is_resumed(place: Place, name: str) -> None:
     with pytest.raises(wandb.UsageError, match="there is no run"):
         wandb.init(id=name, resume="must")
     with wandb.init(id=name, config={"lr": 0.1, "seed": 1}, tags=["a"], resume="never") as run:
@@ -361,9 +369,8 @@ def _in_a_child(parent: str, answers: Any) -> None:
         answers.put((run.id != parent, wandb.run is run))
 
 
+@pytest.mark.in_process
 def test_a_forked_process_begins_a_run_of_its_own(place: Place) -> None:
-    if place.mounted:
-        pytest.skip("it is about the process alone")
     context = multiprocessing.get_context("fork")
     with wandb.init() as run:
         answers = context.Queue()
@@ -375,12 +382,11 @@ def test_a_forked_process_begins_a_run_of_its_own(place: Place) -> None:
         assert wandb.Api().run(run.id).state == "running"
 
 
-# -- what is accepted and not kept
+# -- calls that keep nothing
 
 
-def test_metrics_are_accepted_and_one_line_says_that_they_are_not_kept(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.in_process
+def test_metrics_are_accepted_with_one_warning(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     import numpy
 
     with wandb.init() as run:
@@ -404,7 +410,8 @@ def test_metrics_are_accepted_and_one_line_says_that_they_are_not_kept(
     assert wandb.Api().run(run.id).summary == {"loss": 0.2, "accuracy": 0.5}
 
 
-def test_metrics_are_an_error_for_who_wants_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.in_process
+def test_metrics_are_an_error_if_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with wandb.init(settings=wandb.Settings(metrics="error", start_method="thread")) as run:
         assert run.settings.start_method == "thread"  # type: ignore[attr-defined]
         for call in (lambda: run.log({"a": 1}), lambda: run.define_metric("a"), lambda: run.save("*")):
@@ -418,12 +425,14 @@ def test_metrics_are_an_error_for_who_wants_it(place: Place, monkeypatch: pytest
         wandb.init()
 
 
+@pytest.mark.in_process
 def test_metrics_may_be_ignored(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with wandb.init(settings={"metrics": "ignore"}) as run:
         run.log({"a": 1})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.in_process
 def test_a_summary_of_what_is_logged_is_bounded(place: Place) -> None:
     with wandb.init(settings={"metrics": "ignore"}) as run:
         for number in range(1500):
@@ -461,9 +470,10 @@ def test_a_disabled_run_leaves_nothing(place: Place, name: str, monkeypatch: pyt
     assert wandb.Api().artifact(name).used_by() == []
 
 
-# -- functions of the module
+# -- module-level functions
 
 
+@pytest.mark.in_process
 def test_functions_of_the_module_are_those_of_the_run(place: Place, name: str, tmp_path: Path) -> None:
     early = wandb.config
     for call in (lambda: wandb.log({}), lambda: wandb.log_artifact("x"), lambda: wandb.use_model("x")):
@@ -545,7 +555,7 @@ import artfs.errors
 assert wandb.errors is artfs.errors is sys.modules["wandb.errors"]
 assert CommError is artfs.CommError and Same is Artifact is artfs.Artifact
 assert artfs.errors.__spec__.name == "artfs.errors"
-for name in ("nothing", "cli", "sdk.artifact"):  # artfs has a room of that name, and wandb none
+for name in ("nothing", "cli", "sdk.artifact"):  # modules of artfs alone
     try:
         importlib.import_module(f"wandb.{name}")
     except ModuleNotFoundError:
@@ -560,6 +570,7 @@ print("well")
 """
 
 
+@pytest.mark.in_process
 def test_artfs_in_the_place_of_wandb(place: Place) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, check=False
@@ -567,7 +578,8 @@ def test_artfs_in_the_place_of_wandb(place: Place) -> None:
     assert (done.stdout, done.stderr) == ("well\n", "")
 
 
-def test_the_line_about_metrics_stands_on_stderr(place: Place) -> None:
+@pytest.mark.in_process
+def test_the_warning_about_metrics_is_on_stderr(place: Place) -> None:
     code = "import artfs\nwith artfs.init(id='told'):\n for i in range(3): artfs.log({'x': i})\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""

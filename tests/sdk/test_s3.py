@@ -1,4 +1,4 @@
-"""References to S3 from Python, as wandb's users have them: credentials in a file, odd keys, versions."""
+"""References to S3 from Python: credentials in a file, odd keys, versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("place")
 
 @pytest.fixture(scope="module", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Stands, and is in the environment, before a daemon is started."""
+    """A server that is in the environment before a daemon starts."""
     with s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for key, value in environment(tmp_path_factory.mktemp("aws"), server.base).items():
             patch.setenv(key, value)
@@ -45,11 +45,11 @@ def test_an_object_a_version_and_a_prefix(name: str, server: S3Server, bucket: s
     for path, data in {"one": b"second", "old": b"first", "partial/odder": b"odder"}.items():
         with saved.open(path) as file:
             assert file.read() == data
-    with pytest.raises(ReferenceFailed, match="odd//a"):  # a list tells no versions, and it has changed
+    with pytest.raises(ReferenceFailed, match="odd//a"):  # a listing has no versions, and it changed
         saved.download(str(tmp_path / "down"))
 
 
-def test_what_is_not_there_is_named(name: str, bucket: str) -> None:
+def test_missing_objects_are_named(name: str, bucket: str) -> None:
     artifact = wandb.Artifact(name, "dataset")
     for uri, why in {
         f"s3://{bucket}/{name}/none": f"s3://{bucket}/{name}/none can't be fetched: there is no such object",
@@ -57,4 +57,4 @@ def test_what_is_not_there_is_named(name: str, bucket: str) -> None:
     }.items():
         with pytest.raises(ArtfsError, match=why):
             artifact.add_reference(uri)
-    artifact.save()  # so that no draft is left
+    artifact.save()  # leaves no draft

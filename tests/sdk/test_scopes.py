@@ -1,4 +1,4 @@
-"""What stands before a name, and links: registries and projects are kept apart."""
+"""Entities, projects and registries before a name are kept apart; links."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_link_knows_its_source(place: Place, name: str) -> None:
     assert source.source_artifact is source
     assert [found.qualified_name for found in source.linked_artifacts] == [link.qualified_name]
     assert link.linked_artifacts == []
-    # What is made of a link is made of its source.
+    # A draft of a link is one of its source.
     draft = link.new_draft()
     assert (draft.name, draft.source_version) == (name, "v1")
     draft.add("more", "more")
@@ -111,7 +111,7 @@ def test_a_second_link_is_the_first(place: Place, name: str) -> None:
     again = first.link(target, aliases=["best"])
     assert (again.version, again.unchanged, sorted(again.aliases)) == ("v0", True, ["best"])
     assert again.collection.aliases == ["best", "latest"]
-    # The same content from elsewhere is another link.
+    # The same content of another version is another link.
     (other,) = saved(f"{name}-other", "two")
     third = other.link(target)
     assert (third.version, third.source_name) == ("v2", f"{name}-other:v0")
@@ -168,7 +168,7 @@ def test_projects_are_kept_apart(
     wanted = asked.format(name)
     assert wandb.Api().artifact_exists(f"{wanted}:v0") is there
     assert wandb.Api().artifact_collection_exists(wanted, "model") is there
-    with wandb.init(project="elsewhere") as run:  # reading is for all projects
+    with wandb.init(project="elsewhere") as run:  # runs of all projects may read
         if there:
             assert run.use_artifact(wanted).version == "v0"
             return
@@ -189,7 +189,7 @@ def test_two_projects_have_no_collection_in_common(place: Place, name: str) -> N
             saved(f"{name}-source", "four")[0].link(name)
     with pytest.raises(ValueError, match="belongs to first"):
         other.save(project="third")
-    with wandb.init(entity="me", project="first"):  # says more, and nothing else
+    with wandb.init(entity="me", project="first"):  # adds the entity
         other.save()
     assert (other.version, other.qualified_name) == ("v1", f"me/first/{name}:v1")
     saved(name, "without a run")
@@ -217,7 +217,7 @@ def test_a_collection_made_by_others_takes_the_first_project(place: Place, name:
         ("wandb-registry-" + "x" * 110 + "/{}", "1 to 128"),
     ],
 )
-def test_no_names(place: Place, name: str, bad: str, rule: str) -> None:
+def test_invalid_qualified_names(place: Place, name: str, bad: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         wandb.Api().artifact(bad.format(name))
     (source,) = saved(name, "one")

@@ -1,4 +1,4 @@
-"""One run, one version: init, Artifact, log, save, and the files as they were."""
+"""One run, one version: init, Artifact, log, save; files are kept exactly."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_log_a_path(place: Place, name: str, files: Path) -> None:
     three.collection.delete()
 
 
-def test_an_unchanged_log_gives_the_version_that_is_there(place: Place, name: str, files: Path) -> None:
+def test_an_unchanged_log_returns_the_newest_version(place: Place, name: str, files: Path) -> None:
     with wandb.init(id=f"{name}-1") as run:
         first = run.log_artifact(files, name=name, type="dataset")
     with wandb.init(id=f"{name}-2") as run:
@@ -155,7 +155,7 @@ def test_an_empty_artifact(place: Place, name: str) -> None:
     assert (artifact.version, artifact.file_count, artifact.size) == ("v0", 0, 0)
 
 
-def test_what_was_saved_takes_no_files(place: Place, name: str, files: Path) -> None:
+def test_a_saved_artifact_refuses_files(place: Place, name: str, files: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     for question in ("version", "digest", "created_at"):
         with pytest.raises(wandb.ArtifactNotLoggedError, match=question):
@@ -194,7 +194,7 @@ def test_a_draft_can_be_looked_at_and_changed(place: Place, name: str, files: Pa
     assert sorted(artifact.manifest.entries) == ["a.txt", "link"]
 
 
-def test_a_draft_that_is_dropped_leaves_nothing(place: Place, name: str, files: Path) -> None:
+def test_a_dropped_draft_leaves_nothing(place: Place, name: str, files: Path) -> None:
     artifact = wandb.Artifact(name, "dataset")
     artifact.add_dir(files)
     client = artifact._state.client()
@@ -239,7 +239,7 @@ def test_a_volume_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
 
 
 def stored_bytes(*roots: Path) -> int:
-    """What the files below some directories take on the disk, each inode once."""
+    """Returns the disk usage of some directories, each inode once."""
     found = {}
     for root in roots:
         for directory, _, names in os.walk(root):

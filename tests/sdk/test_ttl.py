@@ -1,4 +1,4 @@
-"""A time to live: of a version, or its collection's; gc honours it, and says before what would go."""
+"""Time to live of versions and collections; gc honours it, and a dry run says what it would delete."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def versions_of(name: str) -> list[str]:
 
 
 def collect(place: Place, *words: str) -> list[str]:
-    """Runs gc and returns what it took, of all collections."""
+    """Runs gc and returns the versions that it deleted."""
     found = json.loads(must("--volume", place.path, "gc", "--json", *words))
     return [f"{one['collection']}:{one['version']}" for one in found["expired"]]
 
 
-def test_it_is_set_inherited_and_taken_back(place: Place, name: str) -> None:
+def test_a_ttl_is_set_inherited_and_removed(place: Place, name: str) -> None:
     own = version_of(name, "own", ttl=timedelta(days=30))
     other = version_of(name, "other")
     never = version_of(name, "never", ttl=None)
@@ -58,7 +58,7 @@ def test_it_is_set_inherited_and_taken_back(place: Place, name: str) -> None:
         collection.ttl = 7  # type: ignore[assignment]
 
 
-def test_gc_takes_what_has_had_its_time(place: Place, name: str) -> None:
+def test_gc_deletes_expired_versions(place: Place, name: str) -> None:
     version_of(name, "goes", ttl=SOON)
     version_of(name, "stays")
     version_of(name, "held", ttl=SOON, aliases=["best"])
@@ -82,7 +82,7 @@ def test_gc_takes_what_has_had_its_time(place: Place, name: str) -> None:
     assert collect(place) == []
 
 
-def test_gc_honours_the_collection_s(place: Place, name: str) -> None:
+def test_gc_uses_the_ttl_of_the_collection(place: Place, name: str) -> None:
     first = version_of(name, "first")
     version_of(name, "never", ttl=None)
     first.collection.ttl = SOON

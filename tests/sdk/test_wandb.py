@@ -1,4 +1,4 @@
-"""artfs has the names of the wandb that is installed; what is absent is in the manual, with the reason."""
+"""artfs has the names of the installed wandb; the manual lists those that are absent, with the reason."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_what_is_absent_is_in_the_manual(pair: tuple[str, str]) -> None:
 
 
 def parameters(of: Any) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a call by name; those of an exception are for who raises it."""
+    """Returns the parameters of a call by name; none of an exception, which users do not raise."""
     if inspect.isclass(of) and issubclass(of, BaseException):
         return {}
     return {name: one for name, one in inspect.signature(of).parameters.items() if name != "self"}
 
 
 def difference(theirs: Any, ours: Any) -> str | None:
-    """Tells how a call of wandb's would fail here; ours may take more, if it need not be given."""
+    """Tells how a call of wandb's would fail here; ours may take more that has a default."""
     wanted, given = parameters(theirs), parameters(ours)
     by_place = inspect.Parameter.POSITIONAL_OR_KEYWORD
     order = [name for name, one in wanted.items() if one.kind == by_place]
@@ -102,7 +102,7 @@ def difference(theirs: Any, ours: Any) -> str | None:
         if name not in given:
             return f"does not take {name}"
         default = given[name].default
-        if one.default is inspect.Parameter.empty or type(one.default) is object:  # a mark for "not given"
+        if one.default is inspect.Parameter.empty or type(one.default) is object:  # a sentinel
             continue
         if default != one.default and not (callable(default) and callable(one.default)):
             return f"{name} is {default!r} by default, not {one.default!r}"
