@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from artfs.catalog import records
 from artfs.errors import InvalidCommand, InvalidName
 from artfs.model import names
-from artfs.volume.version_references import check_uri
+from artfs.volume.volume_references import check_uri
 
 StrPath = str | os.PathLike[str]
 A = TypeVar("A")
