@@ -238,7 +238,7 @@ def test_files_that_no_version_can_have(place: Place, name: str, tmp_path: Path)
         artifact.add_dir(root)
     with pytest.raises(wandb.ArtfsError, match="the volume itself"):
         artifact.add_dir(place.path)
-    with pytest.raises(wandb.ArtfsError, match=r"the volume itself, at .*: exclude it"):
+    with pytest.raises(wandb.ArtfsError, match=r"is the volume itself; exclude it"):
         artifact.add_dir(place.path.parent)
     assert not wandb.Api().artifact_collection_exists(name, "dataset")
     artifact.add_dir(root, exclude=[".artfs@*"])
