@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from artfs.errors import NotEmpty
@@ -131,43 +131,31 @@ class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
             yield directory
 
-    def _stored_target(self, target: bytes) -> bytes:
+    def _encoded_target(self, target: bytes) -> bytes:
         return overlay.escaped(target)
 
-    def unlink(self, name: bytes, caller: Caller) -> None:
-        with self._removing(name) as directory:
-            node = self._existing(name)
+    def _remove(self, directory: int, name: bytes, remove: Callable[..., None]) -> None:
+        node = self._existing(name)
+        if remove is os.unlink:
             if node.is_directory:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-            self.prepare_removal(name, None)
-            if not self._was_only_lower(node, directory):
-                self._remove(directory, name, os.unlink)
-
-    def rmdir(self, name: bytes, caller: Caller) -> None:
-        with self._removing(name) as directory:
-            node = self._existing(name)
-            if not isinstance(node, PatchDirectory):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        elif not isinstance(node, PatchDirectory):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        else:
             node.check_empty()
-            self.prepare_removal(name, node)
-            if not self._was_only_lower(node, directory):
-                self._remove(directory, name, os.rmdir)
+        self.prepare_removal(name, node if isinstance(node, PatchDirectory) else None)
+        if not isinstance(node, PatchNode) or not node.is_lower:
+            super()._remove(directory, name, remove)
+            return
+        node.parent = None  # open files go on with it
+        with contextlib.suppress(OSError):  # the name is gone, whatever the directory's mtime is
+            syscalls.touch(directory)
 
     def _existing(self, name: bytes) -> PendingNode:
         node = self.find(name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return node
-
-    @staticmethod
-    def _was_only_lower(node: PendingNode, directory: int) -> bool:
-        """Ends the node of a lower entry, whose whiteout completes its removal; False for any other node."""
-        if not isinstance(node, PatchNode) or not node.is_lower:
-            return False
-        node.parent = None  # open files go on with it
-        with contextlib.suppress(OSError):  # the name is gone, whatever the directory's mtime is
-            syscalls.touch(directory)
-        return True
 
     def rename(self, name: bytes, target: Node, new_name: bytes, flags: int, caller: Caller) -> None:
         with self._renaming(name, target, new_name, flags) as (source, destination):

@@ -35,7 +35,6 @@ from artfs.vfs.lower_handle import LowerHandle
 from artfs.vfs.node import LOWER, AttributeChanges, Attributes, Caller, Handle, NeedsWork, NoSuchAttribute
 from artfs.vfs.pending_node import PendingNode
 from artfs.vfs.permissions import SETID, without_setid
-from artfs.vfs.xattrs import is_reserved_xattr, no_such_xattr
 
 if TYPE_CHECKING:
     from artfs.vfs.mounted_patch import MountedPatch
@@ -165,25 +164,18 @@ class PatchNode(PendingNode):
         self.inodes.renumber(self, backing_ino)
         self.become_stub(stub, replace(self.entry, mode=mode))
 
-    def xattr(self, name: bytes) -> bytes:
-        if self.entry is None or self.sealed_node() is not None:
-            return super().xattr(name)
-        if not name.startswith(b"user."):
-            raise no_such_xattr(name)
-        if is_reserved_xattr(name):
-            return self._of_reference(self.reference(), name)
-        for known, value in self._lower_xattrs():
+    def _stored_xattr(self, name: bytes) -> bytes:
+        if self.entry is None:
+            return super()._stored_xattr(name)
+        for known, value in () if isinstance(self.entry, SymlinkEntry) else self.entry.xattrs:
             if known == name:
                 return value
         raise NoSuchAttribute
 
-    def xattrs(self) -> list[bytes]:
-        if self.entry is None or self.sealed_node() is not None:
-            return super().xattrs()
-        return [name for name, _ in self._lower_xattrs()]
-
-    def _lower_xattrs(self) -> tuple[tuple[bytes, bytes], ...]:
-        return () if self.entry is None or isinstance(self.entry, SymlinkEntry) else self.entry.xattrs
+    def _stored_xattrs(self) -> list[bytes]:
+        if self.entry is None:
+            return super()._stored_xattrs()
+        return [] if isinstance(self.entry, SymlinkEntry) else [name for name, _ in self.entry.xattrs]
 
     # -- from the lower tree into the pending one
 
@@ -321,12 +313,9 @@ class PatchNode(PendingNode):
             return super()._opened_to_read(flags, caller)
         return LowerHandle(self, flags, caller)
 
-    def target(self) -> bytes:
-        sealed = self.sealed_node()
-        if sealed is not None:
-            return sealed.target()
+    def _stored_target(self) -> bytes:
         if isinstance(self.entry, SymlinkEntry):
             return self.entry.target
-        target = overlay.read_target(super().target())
+        target = overlay.read_target(super()._stored_target())
         assert isinstance(target, bytes)
         return target

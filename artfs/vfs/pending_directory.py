@@ -44,8 +44,8 @@ class PendingDirectory(PendingNode):
             return Attributes(self.ino, stat.S_IFDIR | 0o755, nlink=0, uid=self.mounted.tree.owner)
         return super()._own_attributes()
 
-    def xattrs(self) -> list[bytes]:
-        return [] if self.removed else super().xattrs()
+    def _stored_xattrs(self) -> list[bytes]:
+        return [] if self.removed else super()._stored_xattrs()
 
     @property
     def absent_timeout(self) -> float:
@@ -158,7 +158,7 @@ class PendingDirectory(PendingNode):
 
     def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
         with self._creating(name) as directory:
-            os.symlink(self._stored_target(target), name, dir_fd=directory)
+            os.symlink(self._encoded_target(target), name, dir_fd=directory)
             with _removed_on_failure(os.unlink, name, directory):
                 self._give_to(caller, directory, 0, name)
                 return self._node_at(name, directory)
@@ -169,7 +169,7 @@ class PendingDirectory(PendingNode):
             durable.rename_noreplace(self.mounted.tree.pending_version.fd, staged, directory, name)
             return self._node_at(name, directory)
 
-    def _stored_target(self, target: bytes) -> bytes:
+    def _encoded_target(self, target: bytes) -> bytes:
         """Returns what a symlink on the backing filesystem holds for a user's target."""
         return target
 

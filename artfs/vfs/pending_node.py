@@ -178,7 +178,7 @@ class PendingNode(BackingInode, Node):
         """
         if self.mounted.tree.shares_blobs:
             unshare(self.mounted.tree, self)
-        if self.mounted.tree.has_references and self.reference() is not None:
+        if self.reference() is not None:
             if not empty:
                 raise NotPermitted(
                     "cannot write into a reference, whose bytes are elsewhere; truncate or remove it first"
@@ -192,7 +192,9 @@ class PendingNode(BackingInode, Node):
         """Makes sure that this can get a second name."""
 
     def reference(self) -> ReferenceEntry | None:
-        """Returns the reference that this is, if it is one; called only in trees that may hold some."""
+        """Returns the reference that this is, if it is one."""
+        if not self.mounted.tree.has_references:
+            return None
         status = self.stat()
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -291,17 +293,19 @@ class PendingNode(BackingInode, Node):
         if not name.startswith(b"user."):
             raise no_such_xattr(name)
         if is_reserved_xattr(name):
-            return self._of_reference(self.reference() if self.mounted.tree.has_references else None, name)
-        with enodata_as_absent():
-            return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
-
-    def _of_reference(self, entry: ReferenceEntry | None, name: bytes) -> bytes:
-        return of_reference(entry, name, self.mounted.mount.references, self.mounted.tree.label)
+            references, of = self.mounted.mount.references, self.mounted.tree.label
+            return of_reference(self.reference(), name, references, of)
+        return self._stored_xattr(name)
 
     def xattrs(self) -> list[bytes]:
         sealed = self.sealed_node()
-        if sealed is not None:
-            return sealed.xattrs()
+        return self._stored_xattrs() if sealed is None else sealed.xattrs()
+
+    def _stored_xattr(self, name: bytes) -> bytes:
+        with enodata_as_absent():
+            return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+
+    def _stored_xattrs(self) -> list[bytes]:
         found = os.listxattr(self.proc_path(), follow_symlinks=self.parent is None)
         return [n for n in map(os.fsencode, found) if n.startswith(b"user.") and not is_reserved_xattr(n)]
 
@@ -328,8 +332,9 @@ class PendingNode(BackingInode, Node):
 
     def target(self) -> bytes:
         sealed = self.sealed_node()
-        if sealed is not None:
-            return sealed.target()
+        return self._stored_target() if sealed is None else sealed.target()
+
+    def _stored_target(self) -> bytes:
         if self.parent is None:
             return os.readlink(b"", dir_fd=self.fd)
         return os.readlink(self.name, dir_fd=self.parent.directory())

@@ -26,7 +26,7 @@ from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import PENDING_FILES, VERSION_FILES
-from artfs.vfs.control.subject import PendingSubject, VersionSubject, directory_of
+from artfs.vfs.control.subject import PendingSubject, VersionSubject
 from artfs.vfs.mounted_patch import MountedPatch
 from artfs.vfs.mounted_tree import MountContext, MountedTree
 from artfs.vfs.node import ROOT_INO, SEALED, Node, virtual
@@ -106,8 +106,8 @@ class View:
         if root is None or root.mounted.tree is not tree:
             if tree.ended:
                 raise DraftNotFoundError(tree.collection, tree.name)
-            place = PendingSubject(self, self.volume.catalog.collection(tree.collection), tree)
-            control = ControlDirectory(place, PENDING_FILES)
+            collection = self.volume.catalog.collection(tree.collection)
+            control = ControlDirectory(PendingSubject(self, collection, tree), PENDING_FILES)
             kind = MountedTree if tree.lower is None else MountedPatch
             root = self._roots[key] = kind(tree, control, self._mount_context).make_root()
         self._recent[key] = root
@@ -238,8 +238,7 @@ class View:
             raise Damaged(label, f"it has the same serial number as {other}, {record.serial}")
         tree = self._known_sealed(record.serial)
         if tree is None:
-            place = VersionSubject(self, collection, record, lambda: directory_of(collection))
-            control = ControlDirectory(place, VERSION_FILES)
+            control = ControlDirectory(VersionSubject(self, collection, record), VERSION_FILES)
             tree = self._trees[record.serial] = SealedTree(
                 collection.name, record, self.volume.store, self.volume.references, control, self._kept
             )

@@ -39,7 +39,7 @@ from artfs.vfs.node import (
 )
 
 _fresh = itertools.count(1)
-_REASON_LIMIT = 2000  # characters of why a command was refused, which may quote it
+_REASON_LIMIT = 2000  # characters of a refusal, which may quote the command
 
 
 class ControlDirectory(Node):
@@ -105,12 +105,12 @@ class ControlNode(Node):
             return Attributes(self.ino, stat.S_IFREG, attr_timeout=0)
 
     def refusal(self) -> NotPermitted:
-        return NotPermitted("cannot change a control file: it can be read, and some can be written")
+        return NotPermitted("cannot change a control file: write commands to it instead")
 
     def open(self, flags: int, caller: Caller) -> Handle:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             if not self.file.writable:
-                raise self.refusal()
+                raise NotPermitted("cannot write this control file: it can only be read")
             if self.subject.view.read_only:
                 raise ReadOnly("the volume is mounted read-only")
         kind = SteppedHandle if self.file.stepped else ControlHandle

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from artfs.model.entry import DirEntry
@@ -102,11 +102,9 @@ class PendingSubject(Subject):
 class VersionSubject(Subject):
     kind = "version"
 
-    def __init__(
-        self, view: View, collection: Collection, record: VersionRecord, above: Callable[[], Attributes]
-    ) -> None:
+    def __init__(self, view: View, collection: Collection, record: VersionRecord) -> None:
         super().__init__(view, collection.name.encode(), record.version.encode())
-        self.collection, self.record, self._above = collection, record, above
+        self.collection, self.record = collection, record
 
     def owner(self) -> Attributes:
         root = self.record.root.entry()
@@ -119,7 +117,7 @@ class VersionSubject(Subject):
         """
         if not writable:
             return self.owner()
-        above, root = self._above(), self.record.root.entry()
+        above, root = directory_of(self.collection), self.record.root.entry()
         others = root.mode & 0o4
         above.mode = above.mode & ~0o044 | others << 3 | others
         return above
