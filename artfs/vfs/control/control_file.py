@@ -107,7 +107,7 @@ def converted(what: str, value: object, kind: type[T]) -> T:
     """Returns JSON as a msgspec type. Raises :class:`~artfs.errors.InvalidCommand`."""
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for keys with lone surrogates
         raise InvalidCommand(f"cannot read {what}: {error}") from None
 
 

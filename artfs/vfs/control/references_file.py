@@ -209,7 +209,7 @@ _OPTIONS = {"--no-checksum": None, "--max-objects=N": _count, "--dry-run": None}
 class _Line(Struct, forbid_unknown_fields=True):
     path: str
     uri: str
-    size: Annotated[int, Meta(ge=0, lt=1 << 63)]
+    size: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     checksum: str
     run: str = ""
 
