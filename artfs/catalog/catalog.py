@@ -179,7 +179,7 @@ class Catalog:
 
     def sweep(self) -> None:
         """Deletes what dead processes left half made or half removed, but nothing that has a version."""
-        tree_removal.sweep_stale_directories(self._fd, unless=self._holds_versions)
+        tree_removal.sweep_temps(self._fd, keep=self._holds_versions)
 
     def _holds_versions(self, temp: bytes) -> bool:
         """Tells whether a temp has versions: earlier versions of artfs removed collections in another way."""

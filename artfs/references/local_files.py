@@ -19,7 +19,8 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from artfs.errors import Changed, Interrupted, Unreachable
@@ -30,7 +31,7 @@ from artfs.references import uris
 from artfs.references.allowed_mounts import AllowedMounts
 from artfs.references.single_flight import THIS_PROCESS, Abandoned, Requester, SingleFlight
 from artfs.references.uris import ChargeMemory, FilePath, FoundObject
-from artfs.store import regular_files
+from artfs.store import durable, regular_files
 
 MOST_SYMLINKS = 40  # the kernel's own bound, path_resolution(7)
 REMEMBERED = 16384
@@ -94,57 +95,51 @@ class LocalFiles:
         Raises InvalidCommand for more than ``max_objects``, before it hashes the first.
         """
         path = uris.file_path(uri)
-        with self._translating_errors(uri):
-            top, mounts = self._walk(path), AllowedMounts(world_readable_only=self._world_readable_only)
-            try:
-                if not stat.S_ISDIR(os.fstat(top).st_mode):
-                    if max_objects < 1:
-                        raise uris.too_many(uri, max_objects)
-                    return [self._found(top, path, path.parts[-1], checksum, requester)]
-                found: list[FoundObject] = []
-                for below, names in self._below(top, mounts, path, max_objects, charge, requester):
-                    with self._descent(top, below, mounts) as directory:
-                        for name in names:
-                            parts = (*below, name)
-                            here = FilePath((*path.parts, *parts), directory=False)
-                            with (
-                                self._translating_errors(uris.file_uri(here.parts)),
-                                _opened(directory, name) as fd,
-                            ):
-                                _refuse(mounts.refusal(fd))
-                                found.append(self._found(fd, here, b"/".join(parts), checksum, requester))
-                                charge(found[-1].memory)
-                return sorted(found)
-            finally:
-                os.close(top)
+        with self._translating_errors(uri), durable.closing(self._walk(path)) as top:
+            mounts = AllowedMounts(world_readable_only=self._world_readable_only)
+            if not stat.S_ISDIR(os.fstat(top).st_mode):
+                if max_objects < 1:
+                    raise uris.too_many(uri, max_objects)
+                return [self._found(top, path.parts, path.parts[-1], checksum, requester)]
+            found: list[FoundObject] = []
+            for below, names in self._below(top, mounts, path, max_objects, charge, requester):
+                with self._descent(top, below, mounts) as directory:
+                    for name in names:
+                        parts = (*path.parts, *below, name)
+                        with (
+                            self._translating_errors(uris.file_uri(parts)),
+                            durable.closing(os.open(name, _PATH, dir_fd=directory)) as fd,
+                        ):
+                            _refuse(mounts.refusal(fd))
+                            relative = b"/".join((*below, name))
+                            found.append(self._found(fd, parts, relative, checksum, requester))
+                            charge(found[-1].memory)
+            return sorted(found)
 
     def open(self, uri: str, size: int, checksum: bytes, requester: Requester = THIS_PROCESS) -> LocalFile:
         """Opens a file for reading and verifies it, but does not read an unchanged one again.
 
         With an empty checksum only the size is verified, and only if it is not 0.
         """
-        fd, state = self._open(uri, size, checksum, requester, remembered=True)
-        return LocalFile(self, uri, fd, size, checksum, state, requester)
+        verify = partial(self._verify, uri, size, checksum, requester)
+        return LocalFile(*self._open(uri, partial(verify, remembered=True)), verify)
 
     def verify(self, uri: str, size: int, checksum: bytes) -> None:
         """Reads and hashes a file, even if it was verified before."""
-        os.close(self._open(uri, size, checksum, THIS_PROCESS, remembered=False)[0])
+        os.close(
+            self._open(uri, partial(self._verify, uri, size, checksum, THIS_PROCESS, remembered=False))[0]
+        )
 
     def forget(self) -> None:
         with self._lock:
             self._verified.clear()
 
-    def _open(
-        self, uri: str, size: int, checksum: bytes, requester: Requester, *, remembered: bool
-    ) -> tuple[int, _State | None]:
+    def _open(self, uri: str, verify: Callable[[int], _State | None]) -> tuple[int, _State | None]:
         with self._translating_errors(uri):
-            handle = self._walk(uris.file_path(uri))
-            try:
+            with durable.closing(self._walk(uris.file_path(uri))) as handle:
                 fd = self._readable(handle)
-            finally:
-                os.close(handle)
             try:
-                return fd, self._verify(uri, fd, size, checksum, requester, remembered=remembered)
+                return fd, verify(fd)
             except BaseException:
                 os.close(fd)
                 raise
@@ -255,34 +250,29 @@ class LocalFiles:
             ):
                 if self._world_readable_only and os.fstat(directory).st_mode & _ALL_READ != _ALL_READ:
                     raise _Refused("not every user may list it")
-                fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-                try:
-                    with os.scandir(fd) as entries:
-                        for entry in entries:
-                            requester.check()
-                            if entry.is_dir(follow_symlinks=False):
-                                todo.append((*below, os.fsencode(entry.name)))
-                                charge(_NAME + len(entry.name) + 8 * len(below))
-                            elif entry.is_file(follow_symlinks=False):
-                                names.append(os.fsencode(entry.name))
-                                charge(_NAME + len(entry.name))
-                                count += 1
-                                if count > most:
-                                    raise uris.too_many(uris.file_uri(path.parts), most)
-                finally:
-                    os.close(fd)
+                with durable.directory(directory, b".") as fd, os.scandir(fd) as entries:
+                    for entry in entries:
+                        requester.check()
+                        if entry.is_dir(follow_symlinks=False):
+                            todo.append((*below, os.fsencode(entry.name)))
+                            charge(_NAME + len(entry.name) + 8 * len(below))
+                        elif entry.is_file(follow_symlinks=False):
+                            names.append(os.fsencode(entry.name))
+                            charge(_NAME + len(entry.name))
+                            count += 1
+                            if count > most:
+                                raise uris.too_many(uris.file_uri(path.parts), most)
             listed.append((below, names))
         return listed
 
     # ---- the bytes ----------------------------------------------------------------------------------------
 
     def _found(
-        self, handle: int, path: FilePath, name: bytes, checksum: bool, requester: Requester
+        self, handle: int, parts: tuple[bytes, ...], name: bytes, checksum: bool, requester: Requester
     ) -> FoundObject:
         requester.check()
-        uri = uris.file_uri(path.parts)
-        fd = self._readable(handle)
-        try:
+        uri = uris.file_uri(parts)
+        with durable.closing(self._readable(handle)) as fd:
             if not checksum:
                 return FoundObject(name, uri, os.fstat(fd).st_size, b"")
             for _ in range(3):
@@ -291,11 +281,9 @@ class LocalFiles:
                 if state == _state(fd) and content.size == state.size:
                     return FoundObject(name, uri, state.size, _tag(self._algorithm, content.digest))
             raise _Refused("it is being changed; try again")
-        finally:
-            os.close(fd)
 
     def _verify(
-        self, uri: str, fd: int, size: int, checksum: bytes, requester: Requester, *, remembered: bool
+        self, uri: str, size: int, checksum: bytes, requester: Requester, fd: int, *, remembered: bool
     ) -> _State | None:
         """Returns the state in which the bytes were the recorded ones; None without a recorded checksum."""
         state = _state(fd)
@@ -308,7 +296,8 @@ class LocalFiles:
             algorithm = Algorithm.named(label.decode())
         except ValueError:
             raise Unreachable(uri, "its recorded checksum is not that of a file") from None
-        content = self._content(fd, state, algorithm, requester, remembered=remembered)
+        with self._translating_errors(uri):
+            content = self._content(fd, state, algorithm, requester, remembered=remembered)
         found = _tag(algorithm, content.digest)
         if content.size != size:
             raise Changed(uri, f"{size} bytes", f"{content.size} bytes")
@@ -351,19 +340,8 @@ class LocalFiles:
 class LocalFile:
     """An open file of this machine, which is read in place, and which others may change meanwhile."""
 
-    def __init__(
-        self,
-        files: LocalFiles,
-        uri: str,
-        fd: int,
-        size: int,
-        checksum: bytes,
-        state: _State | None,
-        requester: Requester,
-    ) -> None:
-        self.fd = fd
-        self._files, self._uri, self._size, self._checksum = files, uri, size, checksum
-        self._state, self._requester = state, requester
+    def __init__(self, fd: int, state: _State | None, verify: Callable[..., _State | None]) -> None:
+        self.fd, self._state, self._verify = fd, state, verify
 
     def moved(self) -> bool:
         """Tells whether the file may have changed since it was verified."""
@@ -371,8 +349,7 @@ class LocalFile:
 
     def check(self, copy: int) -> None:
         """Compares a copy with what was recorded. Raises Changed, and Unreachable if it can't be read."""
-        with self._files._translating_errors(self._uri):
-            self._verify(copy, remembered=False)
+        self._verify(copy, remembered=False)
 
     def settled(self) -> bool:
         """Tells whether all reads until now returned recorded bytes; if not, the caller reads and asks again.
@@ -381,14 +358,8 @@ class LocalFile:
         """
         if not self.moved():
             return True
-        with self._files._translating_errors(self._uri):
-            self._state = self._verify(self.fd, remembered=True)
+        self._state = self._verify(self.fd, remembered=True)
         return False
-
-    def _verify(self, fd: int, *, remembered: bool) -> _State | None:
-        return self._files._verify(
-            self._uri, fd, self._size, self._checksum, self._requester, remembered=remembered
-        )
 
 
 class _Refused(Exception):
@@ -402,12 +373,3 @@ def _refuse(why: str | None) -> None:
 
 def _tag(algorithm: Algorithm, digest: bytes) -> bytes:
     return f"{algorithm.label}:{digest.hex()}".encode()
-
-
-@contextlib.contextmanager
-def _opened(directory: int, name: bytes) -> Iterator[int]:
-    fd = os.open(name, _PATH, dir_fd=directory)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

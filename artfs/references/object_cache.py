@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from artfs.store import durable, regular_files
+from artfs.store import durable, regular_files, tree_removal
 
 _NAME = re.compile(rb"[0-9a-f]{64}")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -81,23 +81,13 @@ class ObjectCache:
     @contextlib.contextmanager
     def incoming(self, *, named: bool) -> Iterator[Incoming]:
         """Creates an empty file; without ``named`` it can't be kept and is removed when it is closed."""
-        if self._fd is None:
-            fd, path = tempfile.mkstemp(prefix="artfs-")
-            os.unlink(path)
-            temp = None
+        if self._fd is not None and named:
+            with durable.temp_file(self._fd) as (temp, fd):
+                yield Incoming(fd, temp)
         else:
-            temp = durable.temp_name()
-            fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
-            if not named:
-                regular_files.unlink_quietly(self._fd, temp)
-                temp = None
-        incoming = Incoming(fd, temp)
-        try:
-            yield incoming
-        finally:
-            os.close(fd)
-            if incoming.temp is not None and self._fd is not None:
-                regular_files.unlink_quietly(self._fd, incoming.temp)
+            where = None if self._fd is None else f"/proc/self/fd/{self._fd}"
+            with tempfile.TemporaryFile(prefix="artfs-", dir=where) as file:
+                yield Incoming(file.fileno(), None)
 
     def keep(self, incoming: Incoming, name: bytes) -> None:
         """Gives a complete object its name, and removes the least recently used others above the limit.
@@ -112,7 +102,6 @@ class ObjectCache:
             os.rename(incoming.temp, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError:
             return  # a directory has the name, for example; `incoming` removes the temp
-        incoming.temp = None
         size = os.fstat(incoming.fd).st_size
         with self._lock:
             self._total += size
@@ -126,7 +115,7 @@ class ObjectCache:
     def _sweep(self, dir_fd: int, newest: bytes) -> None:
         with self._lock:
             before = self._total
-        durable.sweep_temps(dir_fd)
+        tree_removal.sweep_temps(dir_fd, directories=False)
         objects = []
         for text in durable.names(dir_fd):
             name = os.fsencode(text)

@@ -65,8 +65,15 @@ def open_directory(dir_fd: int, name: bytes) -> int:
     fd = os.open(first, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     if not rest:
         return fd
-    try:
+    with closing(fd):
         return open_directory(fd, rest)
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Closes a descriptor at the end."""
+    try:
+        yield fd
     finally:
         os.close(fd)
 
@@ -74,11 +81,8 @@ def open_directory(dir_fd: int, name: bytes) -> int:
 @contextlib.contextmanager
 def directory(dir_fd: int, name: bytes) -> Iterator[int]:
     """Like :func:`open_directory`, closed at the end."""
-    fd = open_directory(dir_fd, name)
-    try:
+    with closing(open_directory(dir_fd, name)) as fd:
         yield fd
-    finally:
-        os.close(fd)
 
 
 def names(dir_fd: int) -> list[str]:
@@ -104,16 +108,13 @@ def read_with_status(dir_fd: int, name: bytes, limit: int = SMALL) -> tuple[os.s
     """Does what :func:`read` does, and also returns fstat's answer for the file that was read."""
     # O_NONBLOCK: the open must not block on a fifo.
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
-    try:
+    with open(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; {limit} are possible", name)
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            return status, file.readall()
-    finally:
-        os.close(fd)
+        return status, file.readall()
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -144,6 +145,19 @@ def confirm(dir_fd: int, *, label: str) -> None:
     The process that made the change may have been killed, or failed, before it synced the directory.
     """
     sync_dir(dir_fd, label=label)
+
+
+@contextlib.contextmanager
+def temp_file(dir_fd: int) -> Iterator[tuple[bytes, int]]:
+    """Yields the name and descriptor of a new empty file; removes the name at the end if it still exists."""
+    name = temp_name()
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    try:
+        yield name, fd
+    finally:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=dir_fd)
 
 
 @contextlib.contextmanager
@@ -337,24 +351,3 @@ def end_exchange(dir_fd: int, other: bytes) -> None:
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
             os.rename(other + ASIDE, other, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-
-
-def sweep_temps(dir_fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
-    """Removes stale temps (files and symlinks) from one directory and returns how many.
-
-    ``any_age``: also young ones, for a caller whose lock excludes every writer of this directory.
-    Not durable: the next sweep removes what reappears after a crash.
-    """
-    count = 0
-    for text in names(dir_fd):
-        name = os.fsencode(text)
-        if not name.startswith(TEMP_PREFIX):
-            continue
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode) or not (any_age or is_stale_temp(name, info.st_ctime)):
-                continue
-            if not dry_run:
-                os.unlink(name, dir_fd=dir_fd)
-            count += 1
-    return count

@@ -101,11 +101,10 @@ def sweep_temps(opened: Layout, *, dry_run: bool = False) -> int:
     count = 0
     for path in layout.catalog_directories(opened):
         with contextlib.suppress(FileNotFoundError), opened.directory(path) as fd:
-            count += durable.sweep_temps(fd, dry_run=dry_run)
-            if path == b".":
-                count += tree_removal.sweep_stale_directories(fd, dry_run=dry_run)  # of store/probe.py
-            if path.endswith(b"/pending"):
-                count += tree_removal.sweep_stale_directories(fd, dry_run=dry_run)
+            pending = path.endswith(b"/pending")
+            # The root may have one of store/probe.py; the catalog removes half-made collections.
+            count += tree_removal.sweep_temps(fd, dry_run=dry_run, directories=pending or path == b".")
+            if pending:
                 count += _sweep_pending(fd, dry_run=dry_run)
     return count
 
@@ -116,15 +115,8 @@ def _sweep_pending(fd: int, *, dry_run: bool) -> int:
     for name in map(os.fsencode, os.listdir(fd)):
         if not name.startswith(b"."):
             with contextlib.suppress(OSError), durable.directory(fd, name) as staging:
-                count += sweep_staging(staging, dry_run=dry_run)
+                count += tree_removal.sweep_temps(staging, dry_run=dry_run)
     return count
-
-
-def sweep_staging(fd: int, *, any_age: bool = False, dry_run: bool = False) -> int:
-    """Removes temps, both files and directories, beside the tree of one pending version."""
-    return durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) + tree_removal.sweep_stale_directories(
-        fd, any_age=any_age, dry_run=dry_run
-    )
 
 
 class Reachable:

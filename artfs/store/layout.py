@@ -310,10 +310,8 @@ def _sync_parent(path: str) -> None:
         if error.errno in (errno.EACCES, errno.EPERM):  # the directory may be writable but not readable
             return
         raise
-    try:
+    with durable.closing(parent):
         durable.sync_dir(parent, label="init-root")
-    finally:
-        os.close(parent)
 
 
 def catalog_directories(layout: Layout) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from artfs.model import pages
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id, digest_of, text, tree_id
 from artfs.model.entry import Entry, FileEntry
 from artfs.model.tree import TreeReader
-from artfs.store import durable, layout, regular_files
+from artfs.store import durable, layout, regular_files, tree_removal
 from artfs.store.damaged_blobs import DamagedBlobs
 from artfs.store.documents import file_error
 from artfs.store.failed_flush import FailedFlush
@@ -162,7 +162,7 @@ class ObjectStore:
 
     def add_file(self, fd: int) -> BlobId:
         """Stores a copy of a file that may be written meanwhile: hashes exactly the bytes that it stores."""
-        with self._temp(self.blobs_fd) as (temp, temp_fd):
+        with durable.temp_file(self.blobs_fd) as (temp, temp_fd):
             copy_file(fd, temp_fd)
             while True:
                 blob, stored = self.resolve(self.hash_fd(temp_fd), temp_fd)
@@ -257,7 +257,7 @@ class ObjectStore:
                 raise
             stored = None
         if stored != data or self.failed_flush.active:
-            with self._temp(self.trees_fd) as (temp, fd):
+            with durable.temp_file(self.trees_fd) as (temp, fd):
                 durable.write_all(fd, data)
                 move_in(self.trees_fd, temp, path)
         self._flush.add(self.trees_fd, path)
@@ -361,7 +361,8 @@ class ObjectStore:
         """Removes temps that were left behind; with ``any_age`` all, for the holder of the exclusive lock."""
         # Temps are only here, never in the shards.
         return sum(
-            durable.sweep_temps(fd, any_age=any_age, dry_run=dry_run) for fd in (self.blobs_fd, self.trees_fd)
+            tree_removal.sweep_temps(fd, any_age=any_age, dry_run=dry_run, directories=False)
+            for fd in (self.blobs_fd, self.trees_fd)
         )
 
     # --- within
@@ -428,7 +429,7 @@ class ObjectStore:
 
     def _copy_in(self, blob: BlobId, source: int) -> None:
         """Stores a copy under an id that is missing or damaged, after it has hashed the copy."""
-        with self._temp(self.blobs_fd) as (temp, fd):
+        with durable.temp_file(self.blobs_fd) as (temp, fd):
             copy_file(source, fd, share=not self.failed_flush.active)
             if self.hash_fd(fd) != digest_of(blob):
                 if self.failed_flush.active:
@@ -439,17 +440,6 @@ class ObjectStore:
                 raise LostRace(f"blob {text(blob)} was stored with other bytes meanwhile")
             move_in(self.blobs_fd, temp, blob_path(blob))
 
-    @contextlib.contextmanager
-    def _temp(self, dir_fd: int) -> Iterator[tuple[bytes, int]]:
-        """Yields the name and descriptor of a new empty file; removes the name at the end if it exists."""
-        name = durable.temp_name()
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
-        try:
-            yield name, fd
-        finally:
-            os.close(fd)
-            regular_files.unlink_quietly(dir_fd, name)
-
     def _unmark(self, blob: BlobId) -> None:
         if blob in self.damaged_blobs:
             self.damaged_blobs.remove(blob)
@@ -459,12 +449,9 @@ class ObjectStore:
 def _source(dir_fd: int, name: bytes, fd: int | None) -> Iterator[int]:
     if fd is not None:
         yield fd
-        return
-    opened = regular_files.open_regular(dir_fd, name)
-    try:
-        yield opened
-    finally:
-        os.close(opened)
+    else:
+        with durable.closing(regular_files.open_regular(dir_fd, name)) as opened:
+            yield opened
 
 
 def _same_inode(a: os.stat_result, b: os.stat_result) -> bool:

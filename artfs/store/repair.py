@@ -91,13 +91,11 @@ class Repair:
         return {self._damaged[blob] for blob in self._open.values()}
 
     def _look(self, fd: int, sizes: set[int]) -> None:
-        try:
+        with durable.closing(fd):
             if os.fstat(fd).st_size in sizes:
                 blob = self._open.get(self._store.hash_fd(fd))
                 if blob is not None:
                     self._try(blob, fd)
-        finally:
-            os.close(fd)
 
     def _try(self, blob: BlobId, fd: int) -> None:
         if os.fstat(fd).st_size != self._damaged[blob]:

@@ -27,20 +27,9 @@ def ensure(collections_fd: int) -> None:
         pass
     except OSError:
         return
-    temp = durable.temp_name()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(temp, flags, 0o600, dir_fd=collections_fd)
-    except OSError:
-        return
-    try:
+    with contextlib.suppress(OSError), durable.temp_file(collections_fd) as (temp, fd):
         durable.write_all(fd, os.urandom(SIZE))  # neither compressible nor a hole
         os.rename(temp, _FILE, src_dir_fd=collections_fd, dst_dir_fd=collections_fd)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temp, dir_fd=collections_fd)
-    finally:
-        os.close(fd)
 
 
 def release(collections_fd: int) -> bool:

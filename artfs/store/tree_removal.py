@@ -77,39 +77,40 @@ def _unlink_or_move(fd: int, name: bytes, trash_fd: int) -> bytes | None:
 
 def _make_writable(dir_fd: int, name: bytes) -> None:
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-    fd = os.open(name, flags, dir_fd=dir_fd)
-    try:
+    with durable.closing(os.open(name, flags, dir_fd=dir_fd)) as fd:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod(f"/proc/self/fd/{fd}", mode | stat.S_IRWXU)
-    finally:
-        os.close(fd)
 
 
 def _is_directory(dir_fd: int, name: bytes) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
-def sweep_stale_directories(
+def sweep_temps(
     dir_fd: int,
     *,
     any_age: bool = False,
     dry_run: bool = False,
-    unless: Callable[[bytes], bool] = lambda _name: False,
+    directories: bool = True,
+    keep: Callable[[bytes], bool] = lambda _name: False,
 ) -> int:
-    """Removes the stale temps that are directories from one directory; returns how many there were.
+    """Removes the stale temps from one directory; returns how many there were.
 
-    ``any_age``: also young ones, for a caller whose lock excludes their makers. Those for which ``unless``
-    returns True are kept.
+    ``any_age``: also young ones, for a caller whose lock excludes every writer of this directory. Without
+    ``directories``, only temps that are files or symlinks; directories for which ``keep`` returns True stay.
+    Not durable: the next sweep removes what reappears after a crash.
     """
     count = 0
     for text in durable.names(dir_fd):
         name = os.fsencode(text)
         with contextlib.suppress(OSError):
-            info = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            if not (stat.S_ISDIR(info.st_mode) and name.startswith(durable.TEMP_PREFIX)):
+            if not name.startswith(durable.TEMP_PREFIX):
                 continue
-            if (any_age or durable.is_stale_temp(name, info.st_ctime)) and not unless(name):
+            status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and (not directories or keep(name)):
+                continue
+            if any_age or durable.is_stale_temp(name, status.st_ctime):
                 count += 1
                 if not dry_run:
                     remove_tree(dir_fd, name)

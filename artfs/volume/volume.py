@@ -42,7 +42,7 @@ from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
 from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
-from artfs.store import durable, gc, layout
+from artfs.store import durable, layout, tree_removal
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.volume.maintenance import Maintenance
@@ -366,7 +366,7 @@ class Volume:
                     self._empty(trash)
                 elif alone:
                     with contextlib.suppress(OSError):
-                        gc.sweep_staging(tree.pending_version.fd, any_age=True)
+                        tree_removal.sweep_temps(tree.pending_version.fd, any_age=True)
                     self.trees.forget(
                         tree
                     )  # it is opened again when it is needed: no descriptors are held for it

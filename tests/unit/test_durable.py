@@ -13,7 +13,7 @@ import pytest
 
 from artfs.errors import LostRace
 from artfs.linux import syscalls
-from artfs.store import durable
+from artfs.store import durable, tree_removal
 from tests.unit.stores import crash_at, crash_points, directory
 
 
@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_old_or_the_new(fd: int, tmp_path: Path, how: str) ->
         state = {n: (tmp_path / n).read_bytes() for n in left if not n.startswith(".artfs-tmp.")}
         assert state in (old, new), labels[number]
         seen.append(state)
-        durable.sweep_temps(fd, any_age=True)
+        tree_removal.sweep_temps(fd, any_age=True)
         assert {n: (tmp_path / n).read_bytes() for n in names(tmp_path)} == state
     assert seen[0] == old
     assert seen[-1] == new
