@@ -88,6 +88,7 @@ HANDLE_KILLPRIV_V2 = 1 << 28
 _WANTED = (
     ASYNC_READ
     | ATOMIC_O_TRUNC
+    | EXPORT_SUPPORT  # lookups of "." and ".." are answered, also of forgotten nodes (open_by_handle_at, NFS)
     | BIG_WRITES
     | DO_READDIRPLUS
     | PARALLEL_DIROPS
@@ -114,29 +115,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Options:
     """How to mount.
 
-    ``source`` is what /proc/mounts shows as the device: the volume's path. ``export`` promises that lookups
-    of "." and ".." in any node are answered, also of forgotten ones (open_by_handle_at, NFS).
-    ``time_granularity``, 1 to 10**9, is the nanoseconds by which times of the backing filesystem step: with a
-    write cache the kernel makes mtimes itself.
+    ``source`` is what /proc/mounts shows as the device: the volume's path. ``time_granularity``, 1 to 10**9,
+    is the nanoseconds by which times of the backing filesystem step: with a write cache the kernel makes
+    mtimes itself.
     """
 
     source: str = "artfs"
     allow_other: bool = False
-    default_permissions: bool = True
     read_only: bool = False
     write_cache: bool = False
-    export: bool = True
     time_granularity: int = 1
 
     @property
     def flags(self) -> int:
         """The flags of the protocol that these options ask for, if the kernel has them."""
-        wanted = _WANTED
-        if self.write_cache:
-            wanted |= WRITEBACK_CACHE
-        if self.export:
-            wanted |= EXPORT_SUPPORT
-        return wanted
+        return _WANTED | WRITEBACK_CACHE if self.write_cache else _WANTED
 
 
 class Connection:
@@ -305,13 +298,16 @@ def _unmounted(connection: Connection) -> MountError:
 
 def _mount_directly(mountpoint: Path, options: Options) -> int:
     device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    owner = f"user_id={os.getuid()},group_id={os.getgid()}"
+    words = [f"fd={device},rootmode={stat.S_IFDIR:o},{owner}", *_permission_options(options)]
+    flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
     try:
         result = _libc.mount(
             os.fsencode(options.source),
             os.fsencode(mountpoint),
             FILESYSTEM_TYPE.encode(),
-            ctypes.c_ulong(_mount_flags(options)),
-            ",".join(_mount_words(device, options)).encode(),
+            ctypes.c_ulong(flags),
+            ",".join(words).encode(),
         )
         if result != 0:
             error = ctypes.get_errno()
@@ -320,20 +316,6 @@ def _mount_directly(mountpoint: Path, options: Options) -> int:
         os.close(device)
         raise
     return device
-
-
-def _mount_words(device: int, options: Options) -> list[str]:
-    words = [
-        f"fd={device}",
-        f"rootmode={stat.S_IFDIR:o}",
-        f"user_id={os.getuid()}",
-        f"group_id={os.getgid()}",
-    ]
-    return words + _permission_words(options)
-
-
-def _mount_flags(options: Options) -> int:
-    return _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
 
 
 def _mount_by_helper(mountpoint: Path, options: Options) -> int:
@@ -365,27 +347,23 @@ def _mount_by_helper(mountpoint: Path, options: Options) -> int:
     return descriptors[0]
 
 
-def _permission_words(options: Options) -> list[str]:
-    words = []
-    if options.default_permissions:
-        words.append("default_permissions")
-    if options.allow_other:
-        words.append("allow_other")
-    return words
+def _permission_options(options: Options) -> list[str]:
+    return ["default_permissions", *["allow_other"] * options.allow_other]
+
+
+def _libfuse_options(options: Options, source: str) -> list[str]:
+    access = "ro" if options.read_only else "rw"
+    return [access, "nosuid", "nodev", f"fsname={source}", "subtype=artfs", *_permission_options(options)]
 
 
 def _helper_options(options: Options) -> list[str]:
-    source = options.source.replace("\\", "\\\\").replace(",", "\\,")
-    access = "ro" if options.read_only else "rw"
-    return [access, "nosuid", "nodev", f"fsname={source}", "subtype=artfs", *_permission_words(options)]
+    return _libfuse_options(options, options.source.replace("\\", "\\\\").replace(",", "\\,"))
 
 
 def _plain_options(options: Options) -> list[str]:
     # pyfuse3 takes ASCII only. The name of the device is not worth a failure.
     simple = options.source.isascii() and "\\" not in options.source and "," not in options.source
-    source = options.source if simple else "artfs"
-    words = [f"fsname={source}", "subtype=artfs", "nosuid", "nodev", *_permission_words(options)]
-    return [*words, "ro"] if options.read_only else words
+    return _libfuse_options(options, options.source if simple else "artfs")
 
 
 def _read_init(device: int) -> bytes:

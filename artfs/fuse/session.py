@@ -110,7 +110,7 @@ def _initialized(
     operations.init = init  # type: ignore[method-assign]
     # In the plain way libfuse asks the kernel for these on behalf of the operations.
     operations.enable_writeback_cache = connection.options.write_cache
-    operations.supports_dot_lookup = connection.options.export
+    operations.supports_dot_lookup = True
     try:
         pyfuse3.init(operations, connection.path_for_pyfuse, set(connection.options_for_pyfuse))
     except RuntimeError as error:
