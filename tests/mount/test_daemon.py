@@ -28,7 +28,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 class TestMountpoint:
     """What is said of a directory that can't be mounted on."""
 
-    def test_a_good_one_is_returned_without_symlinks(self, tmp_path: Path):
+    def test_an_empty_directory_is_returned_without_symlinks(self, tmp_path: Path):
         point, link = tmp_path / "mnt", tmp_path / "link"
         point.mkdir()
         link.symlink_to(point)
@@ -156,33 +156,33 @@ def test_a_path_is_in_the_mount_that_is_nearest():
 
 @pytest.mark.fuse
 class TestBeginning:
-    def test_the_command_returns_when_the_mount_answers(self, tiny: TinyMounts):
+    def test_start_returns_once_the_mount_answers(self, tiny: TinyMounts):
         pid = tiny.start()
         assert tiny.mounted
         assert os.listdir(tiny.point) == []
         assert os.getsid(pid) == pid
 
-    def test_the_daemon_says_why_there_is_no_mount(self, tiny: TinyMounts):
+    def test_the_daemon_reports_why_there_is_no_mount(self, tiny: TinyMounts):
         with pytest.raises(MountError, match="told to fail"):
             tiny.start("fail")
         assert not tiny.mounted
 
-    def test_the_last_words_of_a_daemon_that_dies_are_the_reason(self, tiny: TinyMounts):
+    def test_the_last_line_of_a_dead_daemons_log_is_the_reason(self, tiny: TinyMounts):
         with pytest.raises(MountError, match="last words"):
             tiny.start("die")
 
-    def test_a_daemon_that_dies_in_silence_is_noticed(self, tmp_path: Path):
+    def test_a_daemon_that_dies_without_a_line_is_reported(self, tmp_path: Path):
         with pytest.raises(MountError, match="status 3"):
             background.start([], tmp_path / "log", program=["sh", "-c", "exit 3"])
 
-    def test_a_mountpoint_in_use_is_left_alone(self, tiny: TinyMounts):
+    def test_a_mountpoint_in_use_is_refused(self, tiny: TinyMounts):
         tiny.start()
         (tiny.point / "file").write_text("content")
         with pytest.raises(MountError, match="in use: the volume"):
             prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point)
         assert (tiny.point / "file").read_text() == "content"
 
-    def test_a_killed_daemon_leaves_a_mountpoint_that_can_be_used_again(self, tiny: TinyMounts):
+    def test_the_mount_of_a_killed_daemon_is_replaced(self, tiny: TinyMounts):
         os.kill(tiny.start(), signal.SIGKILL)
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         tiny.start()
@@ -191,13 +191,13 @@ class TestBeginning:
         unmount(tiny.point)
         assert os.listdir(tiny.point) == []
 
-    def test_the_dead_mount_of_another_volume_is_taken_away(self, tiny: TinyMounts):
+    def test_the_dead_mount_of_another_volume_is_detached(self, tiny: TinyMounts):
         os.kill(tiny.start(), signal.SIGKILL)
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         assert prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point) == tiny.point
         assert not tiny.mounted
 
-    def test_the_daemon_keeps_out_of_its_mount_and_has_no_limits(self, tiny: TinyMounts):
+    def test_the_daemon_holds_nothing_of_its_mount_and_has_no_umask(self, tiny: TinyMounts):
         process = Path("/proc", str(tiny.start()))
         for link in (*(process / "fd").iterdir(), process / "cwd", process / "root"):
             assert not os.readlink(link).startswith(str(tiny.point))
@@ -248,7 +248,7 @@ class TestEnd:
         assert tiny.log.index("tiny is stopping") < tiny.log.index("tiny has stopped")
         assert "Traceback" not in tiny.log
 
-    def test_a_shell_that_sits_in_the_mount_does_not_keep_the_daemon(self, tiny: TinyMounts, shell):
+    def test_a_shell_in_the_mount_does_not_delay_the_end(self, tiny: TinyMounts, shell):
         pid = tiny.start()
         process = shell()
         began = time.monotonic()
@@ -261,9 +261,7 @@ class TestEnd:
 
     @root_only
     @pytest.mark.parametrize("how", ["signal", "umount"])
-    def test_a_mount_namespace_that_holds_it_does_not_keep_the_daemon(
-        self, tiny: TinyMounts, shell, how: str
-    ):
+    def test_another_mount_namespace_does_not_delay_the_end(self, tiny: TinyMounts, shell, how: str):
         pid = tiny.start()
         process = shell("unshare", "--mount", "--propagation", "private")
         if how == "signal":
@@ -283,7 +281,7 @@ class TestEnd:
         assert "tiny has stopped" in tiny.log
         assert "Traceback" not in tiny.log
 
-    def test_a_mistake_in_a_handler_ends_the_mount_in_order(self, tiny: TinyMounts):
+    def test_an_unexpected_exception_ends_the_mount_in_order(self, tiny: TinyMounts):
         pid = tiny.start()
         (tiny.volume / "raise").touch()
         with pytest.raises(OSError, match=str(tiny.point)):
@@ -295,7 +293,7 @@ class TestEnd:
         assert "tiny has stopped" in tiny.log
 
     @pytest.mark.parametrize("how", ["wait", "wait-thread"])
-    def test_requests_that_never_end_do_not_keep_the_daemon(self, tiny: TinyMounts, how: str):
+    def test_requests_that_never_end_do_not_delay_the_end(self, tiny: TinyMounts, how: str):
         (tiny.volume / how).touch()
         pid = tiny.start("grace=0.5")
         waiting = subprocess.Popen(["stat", "-f", str(tiny.point)], stdout=subprocess.DEVNULL)
@@ -329,7 +327,7 @@ def in_request(pid: int) -> bool:
 
 @pytest.mark.fuse
 class TestUnmount:
-    def test_when_it_returns_mount_and_daemon_are_gone(self, tiny: TinyMounts):
+    def test_unmount_returns_when_mount_and_daemon_are_gone(self, tiny: TinyMounts):
         pid = tiny.start()
         unmount(tiny.point)
         assert not tiny.mounted
@@ -358,7 +356,7 @@ class TestUnmount:
         unmount(tiny.point)
         assert os.listdir(tiny.point) == []
 
-    def test_a_daemon_that_can_not_be_found(self, tiny: TinyMounts):
+    def test_a_daemon_that_no_lock_names(self, tiny: TinyMounts):
         pid = tiny.start()
         (tiny.volume / "locks" / "mount").unlink()
         unmount(tiny.point)
@@ -378,7 +376,7 @@ class TestUnmount:
             bystander.wait()
         assert not tiny.mounted
 
-    def test_what_is_no_mount_of_ours(self, tiny: TinyMounts, tmp_path: Path):
+    def test_what_is_not_a_mount_of_artfs_is_refused(self, tiny: TinyMounts, tmp_path: Path):
         with pytest.raises(MountError, match="is not a mount"):
             unmount(tmp_path)
         with pytest.raises(MountError, match="of type proc"):

@@ -199,7 +199,7 @@ def test_an_exception_at_a_forget_is_a_traceback(raising: RaisingMount, raising_
 
 
 @pytest.mark.fuse
-def test_the_debug_hook_of_the_library_tells_nothing(raising: RaisingMount, raising_job: Path) -> None:
+def test_the_debug_hook_of_pyfuse3_does_nothing(raising: RaisingMount, raising_job: Path) -> None:
     before = len(MountedVolume.log(raising))
     assert Operations.stacktrace is not pyfuse3.Operations.stacktrace
     for path in (raising.point, raising_job / "file"):

@@ -58,12 +58,12 @@ def test_a_kernel_without_max_pages_is_asked_for_less():
 
 
 @pytest.mark.parametrize("write_cache", [False, True])
-def test_the_kernel_keeps_writes_back_only_if_told_to(write_cache):
+def test_the_kernel_caches_writes_only_with_write_cache(write_cache):
     flags = handshake.Options(write_cache=write_cache).flags
     assert bool(flags & handshake.WRITEBACK_CACHE) == write_cache
 
 
-def test_a_good_first_request_is_read_whole():
+def test_an_init_is_read_whole():
     request = init_request(1)
     assert through_a_pipe(request) == request
 
@@ -76,7 +76,7 @@ def test_another_first_request_is_not_answered(request_):
         through_a_pipe(request_)
 
 
-def test_odd_names_of_volumes_survive_the_options():
+def test_options_escape_odd_names_of_volumes():
     options = handshake.Options(source="/a,b\\c é")
     assert "fsname=/a\\,b\\\\c é" in handshake._helper_options(options)
     assert "fsname=artfs" in handshake._plain_options(options)
@@ -84,7 +84,7 @@ def test_odd_names_of_volumes_survive_the_options():
 
 @pytest.mark.fuse
 class TestMount:
-    def test_the_flags_are_had(self, tiny: TinyMounts):
+    def test_the_mount_has_the_flags(self, tiny: TinyMounts):
         tiny.start()
         flags = tiny.facts()["flags"]
         for wanted in (handshake.HANDLE_KILLPRIV_V2, handshake.PARALLEL_DIROPS, handshake.MAX_PAGES):
@@ -127,7 +127,7 @@ class TestMount:
         assert tiny.facts()["counts"]["readdirplus"] >= 6
 
     @root_only
-    def test_a_setuid_file_that_somebody_else_writes_loses_the_bit(self, tiny: TinyMounts):
+    def test_a_setuid_file_loses_the_bit_when_another_user_writes_it(self, tiny: TinyMounts):
         tiny.start("allow-other")
         path = tiny.point / "program"
         path.write_bytes(b"one")

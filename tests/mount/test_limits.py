@@ -126,7 +126,7 @@ def opening(directory: Path, name: str) -> Callable[[Child], list[int]]:
     return run
 
 
-def test_who_opens_all_files_he_can_leaves_some_to_others(
+def test_a_user_who_opens_all_files_they_can_leaves_some_to_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     limit = 600
@@ -189,7 +189,7 @@ def test_many_pending_versions(shared_mount: MountedVolume, model: Path) -> None
             (model / "pending" / f"job-{number}").rmdir()
 
 
-def test_pending_versions_without_number_leave_descriptors(shared_mount: MountedVolume, model: Path) -> None:
+def test_any_number_of_pending_versions_leaves_descriptors(shared_mount: MountedVolume, model: Path) -> None:
     def start() -> int:
         for number in range(1000):
             try:
@@ -212,7 +212,7 @@ def test_pending_versions_without_number_leave_descriptors(shared_mount: Mounted
     assert os.listdir(model / "pending") == []
 
 
-def test_who_has_many_pending_versions_leaves_some_to_others(
+def test_a_user_with_many_pending_versions_leaves_descriptors_to_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     def start(_child: Child) -> list[int]:
@@ -275,7 +275,7 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
     (open_job / "after").unlink()
 
 
-def test_what_has_ended_holds_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
+def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
     """Though the kernel knows its files until memory runs short, and somebody sits in it."""
 
     def end(number: int, how: str) -> None:
@@ -323,7 +323,7 @@ def go_down(levels: int) -> None:
         os.chdir("d")
 
 
-def test_a_way_down_takes_few_descriptors(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
+def test_a_deep_path_takes_few_descriptors(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
     levels, siblings = of(21_000, 1_500), 600
 
     def look(_child: Child) -> None:
@@ -345,7 +345,7 @@ def test_a_way_down_takes_few_descriptors(shared_mount: MountedVolume, model: Pa
         serves(shared_mount, model, "beside him")
 
 
-def test_a_way_down_from_below_takes_few_descriptors(
+def test_a_path_below_a_deep_directory_takes_few_descriptors(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     """A file made in a directory that shows through gives all directories above it inodes of the patch."""
@@ -401,7 +401,7 @@ def slowest_lookup(tree: Path, until: Callable[[], bool]) -> float:
     raise AssertionError
 
 
-def test_files_of_many_extents_are_cut_and_go_beside_everything_else(
+def test_truncating_files_of_many_extents_delays_no_other_request(
     model: Path, job: Path, open_job: Path
 ) -> None:
     extents = of(60_000, 8_000)
@@ -441,7 +441,7 @@ def test_files_of_many_extents_are_cut_and_go_beside_everything_else(
 # ---- who waits ----------------------------------------------------------------------------------------
 
 
-def test_waiting_finishes_of_one_user_keep_nobody_from_his(
+def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     command(open_job, "runs", "+run")
@@ -467,7 +467,7 @@ def test_waiting_finishes_of_one_user_keep_nobody_from_his(
     assert answers == {"v1"}
 
 
-def test_commands_of_one_user_keep_nobody_from_his(shared_mount: MountedVolume, model: Path) -> None:
+def test_commands_of_one_user_do_not_block_those_of_others(shared_mount: MountedVolume, model: Path) -> None:
     """She has more wait for the disk than there are threads. What dies in the line is not done."""
     os.chmod(model / "pending", 0o777)
     texts = ("description", "tags", "aliases")  # two writes of one file wait for each other in the kernel
@@ -539,7 +539,7 @@ def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path
     assert finish(open_job)["version"] == "v0"
 
 
-def test_a_crowd_that_opens_and_makes_files_at_once(
+def test_many_processes_open_and_make_files_at_once(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     crowd, each = of(1000, 80), 10
@@ -585,7 +585,9 @@ def opened(mounted: MountedVolume, path: Path) -> bool:
     return False
 
 
-def test_nothing_is_hashed_for_who_is_gone(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
+def test_nothing_is_hashed_for_a_process_that_has_ended(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
     looked_at, read = large_file(shared_mount, "looked-at"), large_file(shared_mount, "read")
     size, checksum = read.stat().st_size, "xxh128:" + "0" * 32
     command(
@@ -647,7 +649,7 @@ def test_thousands_of_commands(shared_mount: MountedVolume, model: Path, job: Pa
     assert show(job, "tags") == f"tag-{of(5000, 60) - 1}\n"
 
 
-def test_documents_that_never_end_take_no_memory_without_end(
+def test_documents_that_never_end_take_bounded_memory(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     def collect(child: Child) -> list[int]:
@@ -738,7 +740,7 @@ def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
     assert show_json(model / "v0", "manifest.json")["link-1999"]["target"] == "x" * 1000
 
 
-def test_what_is_told_of_a_deep_tree_is_not_held_in_memory(
+def test_answers_about_a_deep_tree_are_not_held_in_memory(
     shared_mount: MountedVolume, model: Path, job: Path
 ) -> None:
     levels, name = of(1500, 600), "d" * 250
@@ -764,7 +766,7 @@ def test_what_is_told_of_a_deep_tree_is_not_held_in_memory(
             assert json.loads(next(told))["change"] == "removed"
 
 
-def test_what_is_open_or_can_not_be_sealed_deep_down_is_named_in_bounded_memory(
+def test_open_and_unsealable_files_in_a_deep_tree_are_named_in_bounded_memory(
     shared_mount: MountedVolume, model: Path, job: Path
 ) -> None:
     levels, name, count = of(1500, 600), "d" * 250, 300
@@ -893,7 +895,7 @@ def test_attributes_that_are_too_large_or_too_many(
     assert os.getxattr(model / "v0" / "file", f"user.name-{kept - 1}") == b"value"
 
 
-def test_offsets_out_of_this_world(model: Path, job: Path) -> None:
+def test_offsets_beyond_any_file(model: Path, job: Path) -> None:
     far = 1 << 62
     fd = os.open(job / "file", os.O_RDWR | os.O_CREAT)
     try:
@@ -991,7 +993,7 @@ def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path
 # ---- the log ------------------------------------------------------------------------------------------
 
 
-def test_reading_what_is_broken_fills_no_log(shared_mount: MountedVolume, job: Path) -> None:
+def test_reading_damaged_files_does_not_fill_the_log(shared_mount: MountedVolume, job: Path) -> None:
     gone = {"path": "gone", "uri": "file:///nowhere/at/all", "size": 4, "checksum": ""}
     command(job, "references", json.dumps(gone))
     for _ in range(100):

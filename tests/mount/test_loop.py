@@ -22,7 +22,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(fd)
 
 
-def test_pyfuse3_has_its_own_trio_back_afterwards():
+def test_pyfuse3_gets_its_own_trio_back():
     before = pyfuse3.trio  # type: ignore[attr-defined]
     with quick_loop():
         assert isinstance(pyfuse3.trio, QuickTrio)  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def test_waiting_ends_when_there_is_something_to_read(pipe):
 
 
 @pytest.mark.parametrize("readable", [False, True])
-def test_waiting_ends_when_the_loop_shall_end(pipe, readable):
+def test_waiting_ends_when_the_loop_ends(pipe, readable):
     if readable:
         os.write(pipe[1], b"x")
 
@@ -56,7 +56,7 @@ def test_waiting_ends_when_the_loop_shall_end(pipe, readable):
     trio.run(main)
 
 
-def test_a_task_that_sleeps_hears_that_the_loop_shall_end(pipe):
+def test_a_sleeping_task_wakes_when_the_loop_ends(pipe):
     async def main():
         quick = QuickTrio()
 
@@ -131,7 +131,7 @@ def test_a_cancelled_task_leaves_the_turn_to_others():
     trio.run(main)
 
 
-def test_the_task_that_comes_back_at_once_keeps_the_turn():
+def test_a_task_that_returns_at_once_keeps_the_turn():
     """Nothing is switched between two requests that are answered without blocking."""
 
     async def main():
@@ -156,7 +156,7 @@ def test_the_task_that_comes_back_at_once_keeps_the_turn():
     trio.run(main)
 
 
-def test_a_request_that_went_away_before_it_was_read_does_not_end_the_loop():
+def test_a_request_taken_back_before_it_is_read_does_not_end_the_loop():
     async def main():
         tries = 0
 

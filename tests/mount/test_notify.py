@@ -38,7 +38,7 @@ def test_they_run_in_threads_of_their_own(notifier: Notifier, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTCONN])
-def test_what_the_kernel_does_not_know_is_no_error(
+def test_an_entry_unknown_to_the_kernel_is_no_error(
     notifier: Notifier, monkeypatch: pytest.MonkeyPatch, code: int
 ):
     def fail(*_: object) -> None:
@@ -48,7 +48,7 @@ def test_what_the_kernel_does_not_know_is_no_error(
     notifier.entry(1, b"name").result(10)
 
 
-def test_other_errors_reach_who_waits(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
+def test_other_errors_reach_the_waiting_thread(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise OSError(errno.ENOMEM, "text")
 
@@ -57,7 +57,7 @@ def test_other_errors_reach_who_waits(notifier: Notifier, monkeypatch: pytest.Mo
         notifier.inode(1).result(10)
 
 
-def test_one_that_blocks_holds_up_no_other(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
+def test_a_notification_that_blocks_delays_no_other(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
     released = threading.Event()
     monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda *_: released.wait(30))
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *_: None)
@@ -68,7 +68,7 @@ def test_one_that_blocks_holds_up_no_other(notifier: Notifier, monkeypatch: pyte
     blocked.result(10)
 
 
-def test_who_has_the_kernel_hang_has_nobody_else_wait(
+def test_a_user_whose_process_hangs_in_the_kernel_does_not_block_others(
     notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -119,7 +119,7 @@ def test_many_owners_leave_few_threads(notifier: Notifier, monkeypatch: pytest.M
     )
 
 
-def test_after_the_end_what_is_in_line_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_cancels_waiting_notifications(monkeypatch: pytest.MonkeyPatch) -> None:
     notifier, released = Notifier(), threading.Event()
     monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda *_: released.wait(30))
     runs, waits = notifier.entry(1, b"one"), notifier.entry(1, b"two")
@@ -131,7 +131,7 @@ def test_after_the_end_what_is_in_line_is_given_up(monkeypatch: pytest.MonkeyPat
         waits.result(10)
 
 
-def test_after_the_end_nothing_reaches_the_kernel(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
+def test_nothing_reaches_the_kernel_after_close(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *_: pytest.fail("called"))
     notifier.close()
     notifier.inode(1).result(10)

@@ -158,7 +158,7 @@ def test_a_writer_by_path_goes_on_through_repeated_kills(supervised: SupervisedV
     assert finish(job, "best")["version"] == "v1"
 
 
-def test_status_metrics_and_log_tell_of_it(shared: SupervisedVolume) -> None:
+def test_status_metrics_and_log_report_restarts(shared: SupervisedVolume) -> None:
     before = shared.restarts()
     assert shared.status()["supervised"] is True
     shared.kill()
@@ -171,7 +171,7 @@ def test_status_metrics_and_log_tell_of_it(shared: SupervisedVolume) -> None:
     assert f"is mounted again (restarts: {before + 1})" in log
 
 
-def test_a_hangup_ends_nothing(shared: SupervisedVolume) -> None:
+def test_sighup_is_ignored(shared: SupervisedVolume) -> None:
     before = shared.restarts()
     for pid in (shared.supervisor, shared.daemon):
         os.kill(pid, signal.SIGHUP)
@@ -180,7 +180,7 @@ def test_a_hangup_ends_nothing(shared: SupervisedVolume) -> None:
     shared.is_back(before + 1)
 
 
-def test_the_supervisor_is_small_and_keeps_out_of_the_mount(shared: SupervisedVolume) -> None:
+def test_the_supervisor_does_not_load_fuse_or_hold_the_mount(shared: SupervisedVolume) -> None:
     process = Path("/proc", str(shared.supervisor))
     for link in (*(process / "fd").iterdir(), process / "cwd", process / "root"):
         assert not os.readlink(link).startswith(str(shared.point))
@@ -268,7 +268,7 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
         assert "aborting its connection" in volume.log()
 
 
-def test_who_works_directly_meanwhile_only_delays_it() -> None:
+def test_direct_work_on_the_volume_only_delays_a_restart() -> None:
     """However often the daemon could have died for it: see the policy."""
     with supervised_volume(delays=[0]) as volume:
         (volume.point / "model").mkdir()
@@ -292,7 +292,7 @@ def test_who_works_directly_meanwhile_only_delays_it() -> None:
         assert (volume.point / "model").is_dir()
 
 
-def test_a_daemon_that_fails_leaves_its_place_to_the_next(tiny: TinyMounts, monkeypatch) -> None:
+def test_a_daemon_that_fails_leaves_its_mount_to_the_next(tiny: TinyMounts, monkeypatch) -> None:
     monkeypatch.setenv("ARTFS_RESTARTS", "0")
     pid = tiny.start()
     (tiny.volume / "raise").touch()
@@ -399,7 +399,7 @@ def _places(volume: SupervisedVolume) -> tuple[str, str]:
 # ---- it stays away ----------------------------------------------------------------------------------------
 
 
-def test_what_is_unmounted_stays_so(unmounted: SupervisedVolume) -> None:
+def test_what_is_unmounted_stays_unmounted(unmounted: SupervisedVolume) -> None:
     plain = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     ways: dict[str, Callable[[], object]] = {
         "artfs": lambda: must("umount", unmounted.point),
@@ -442,7 +442,7 @@ def test_umount_of_a_daemon_that_hangs() -> None:
 
 
 @root_only
-def test_a_dead_mount_that_somebody_takes_away(supervised: SupervisedVolume) -> None:
+def test_a_dead_mount_that_is_unmounted_is_not_mounted_again(supervised: SupervisedVolume) -> None:
     os.kill(supervised.supervisor, signal.SIGSTOP)
     try:
         supervised.kill()
@@ -454,14 +454,14 @@ def test_a_dead_mount_that_somebody_takes_away(supervised: SupervisedVolume) -> 
     assert "it is not mounted again" in supervised.log()
 
 
-def test_a_restarted_daemon_makes_no_mount_where_none_is_left(tiny: TinyMounts, monkeypatch) -> None:
+def test_a_restarted_daemon_does_not_mount_where_no_mount_is_left(tiny: TinyMounts, monkeypatch) -> None:
     monkeypatch.setenv("ARTFS_RESTARTS", "1")
     with pytest.raises(MountError, match="is not mounted any more"):
         tiny.start()
     assert not tiny.mounted
 
 
-def test_daemons_that_die_again_and_again_are_given_up() -> None:
+def test_the_supervisor_stops_after_too_many_deaths() -> None:
     script = '[ "$ARTFS_RESTARTS" != 0 ] || exec "$@"; echo "no luck" >&2; exit 3'
     with supervised_volume(script, delays=[0]) as volume:
         (volume.point / "model" / "pending" / "job").mkdir(parents=True)
@@ -480,7 +480,7 @@ def test_daemons_that_die_again_and_again_are_given_up() -> None:
         assert os.listdir(volume.point / "model" / "pending") == ["job"]
 
 
-def test_a_refusal_is_told_in_the_log_and_tried_again(supervised: SupervisedVolume) -> None:
+def test_a_refusal_is_logged_and_tried_again(supervised: SupervisedVolume) -> None:
     config = supervised.volume / "artfs.json"
     hidden = supervised.volume / "hidden.json"
     config.rename(hidden)
@@ -581,7 +581,7 @@ class TestOverTheDead:
         assert not tiny.mounted
 
     @root_only
-    def test_one_that_was_taken_away_meanwhile_is_not_mounted_again(self, tiny: TinyMounts) -> None:
+    def test_a_dead_mount_that_is_unmounted_meanwhile_is_not_mounted_again(self, tiny: TinyMounts) -> None:
         os.kill(tiny.start(), signal.SIGKILL)
         eventually(lambda: dead(tiny.point), what="the mount is dead")
         with pytest.raises(MountError, match="was unmounted meanwhile"):
@@ -607,7 +607,7 @@ class TestSystemd:
             manager.settimeout(30)
             yield manager
 
-    def test_it_is_told_how_the_mount_stands(self, unmounted: SupervisedVolume, manager) -> None:
+    def test_the_supervisor_notifies_systemd(self, unmounted: SupervisedVolume, manager) -> None:
         service = subprocess.Popen(
             [sys.executable, "-m", "artfs", "mount", "--foreground", "--supervise", *_places(unmounted)],
             env={**os.environ, "NOTIFY_SOCKET": manager.getsockname()},
@@ -631,7 +631,7 @@ class TestSystemd:
             service.wait()
         assert not select.select([manager], [], [], 0)[0]
 
-    def test_a_daemon_without_a_supervisor_tells_it_too(self, unmounted: SupervisedVolume) -> None:
+    def test_a_daemon_without_a_supervisor_notifies_systemd(self, unmounted: SupervisedVolume) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(f"\0{unmounted.base}")  # abstract
             manager.settimeout(30)

@@ -13,9 +13,7 @@ from tests.mount.mounting import MountedVolume, mounted_volume
 pytestmark = pytest.mark.fuse
 
 
-def test_requests_are_written_down_with_their_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_are_traced_with_their_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = tmp_path / "trace"
     monkeypatch.setenv("ARTFS_TRACE", str(trace))
     with mounted_volume() as mounted:
@@ -33,6 +31,6 @@ def test_requests_are_written_down_with_their_answers(
     assert any(" listed(..., b'pending', <0x" in line for line in lines)
 
 
-def test_nothing_is_written_down_unasked(own_mount: MountedVolume) -> None:
+def test_nothing_is_traced_by_default(own_mount: MountedVolume) -> None:
     (own_mount.point / "model").mkdir()
     assert not (own_mount.base / "trace").exists()
