@@ -209,15 +209,6 @@ def mounted() -> object:
 
 
 @pytest.mark.fuse
-def test_a_second_daemon(mounted: MountedVolume, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    reason = _at(None).refused("mount", mounted.volume, "other")
-    assert f"process {mounted.pid}" in reason
-    assert str(mounted.point) in reason
-    assert f"process {mounted.pid}" in _at(None).refused("mount", mounted.volume, mounted.point)
-
-
-@pytest.mark.fuse
 def test_any_path_inside_a_mount(mounted: MountedVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("x")
     _at(mounted.volume)("put", "file", "--name", "inside", "--alias", "best")

@@ -44,10 +44,11 @@ def volume(tmp_path: Path) -> Path:
 def test_a_second_daemon_is_refused_by_the_name_of_the_first(mounted: MountedVolume) -> None:
     other = mounted.base / "other"
     other.mkdir()
-    done = artfs("mount", mounted.volume, other)
-    assert done.returncode == 1
-    assert f"is in use by process {mounted.pid} on " in done.stderr
-    assert f"mounted at {mounted.point}" in done.stderr
+    for point in (other, mounted.point):
+        done = artfs("mount", mounted.volume, point)
+        assert done.returncode == 1
+        assert f"is in use by process {mounted.pid} on " in done.stderr
+        assert f"mounted at {mounted.point}" in done.stderr
     assert not os.path.ismount(other)
     assert mounted.answers()
 
