@@ -29,13 +29,16 @@ _LEGAL = {errno.EIO, errno.ENOENT, errno.EROFS, errno.EINVAL, errno.ESTALE, errn
 
 _WALK = """
 import json, os, stat, sys
-found = []
+found, seen = [], set()
 def tried(path, what):
     try:
         return what(path)
     except OSError as error:
         found.append([os.fsdecode(path), error.errno])
 def walk(path, depth=0):
+    if path in seen:
+        return
+    seen.add(path)
     status = tried(path, os.lstat)
     if status is None or depth > 8:
         return

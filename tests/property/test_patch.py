@@ -18,7 +18,7 @@ from artfs.pending import backing_inodes
 from tests.property.memory import ViewWorld
 from tests.property.moving import MovingMachine
 
-EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("ARTFS_PATCH_EXAMPLES", "100"))
 STEPS = 40
 
 
