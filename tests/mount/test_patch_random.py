@@ -28,7 +28,7 @@ from tests.mount.control import command, finish, show_json
 from tests.mount.mounting import MountedVolume
 from tests.property.looking import look
 from tests.property.moving import MovingMachine
-from tests.property.patching import Opened
+from tests.property.patch_rules import Opened
 from tests.property.recording import Recorder
 from tests.property.worlds import Finished, Seat, reopened
 

@@ -14,8 +14,8 @@ import pytest
 from tests.conformance.helpers import OLD, eventually, fails
 from tests.mount.control import finish, show
 from tests.mount.mounting import PLACE
+from tests.power.failing_machine import Machine, machine
 from tests.power.images import needs
-from tests.power.machine import Machine, machine
 
 pytestmark = pytest.mark.fuse
 

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from tests.mount.control import command, finish
-from tests.power.machine import Machine
+from tests.power.failing_machine import Machine
 
 Files = dict[str, bytes]
 

@@ -29,8 +29,8 @@ from tests.mount.control import (
     writer,
 )
 from tests.mount.mounting import must
+from tests.power.failing_machine import Machine, machine
 from tests.power.images import needs
-from tests.power.machine import Machine, machine
 from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.fuse

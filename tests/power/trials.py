@@ -22,7 +22,7 @@ from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
 from tests.crash.maintenance import leave_all
 from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
-from tests.crash.test_upgrade import check_upgraded, open_and_close
+from tests.crash.test_interrupted_upgrade import check_upgraded, open_and_close
 from tests.formats import format_1
 from tests.power.images import Image
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.driver import When
 from tests.property.looking import MOMENTS
-from tests.property.patching import AS_ROOT
+from tests.property.patch_rules import AS_ROOT
 
 NAMES = [b"a", b"b", b"c", b"d", b"\xff\xfe odd\n", b"n" * 255, b".artfs-lower", b".artfsx"]
 TARGETS = [

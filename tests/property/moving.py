@@ -12,7 +12,7 @@ from tests.conformance.driver import Filesystem, When
 from tests.conformance.helpers import write
 from tests.property.drawing import TARGETS, contents, directory_modes, file_modes, names, xattr_values
 from tests.property.looking import MOMENTS, joined, look
-from tests.property.patching import outcome
+from tests.property.patch_rules import outcome
 from tests.property.probing import ProbingMachine
 
 _DOINGS = [

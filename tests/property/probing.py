@@ -12,8 +12,8 @@ from hypothesis.stateful import precondition, rule
 from tests.conformance.driver import Filesystem, Status
 from tests.property.drawing import offsets, sizes, xattr_names
 from tests.property.looking import joined
-from tests.property.machine import PatchMachine
-from tests.property.patching import Pair, agree, can_be_opened, flags_in_words, outcome
+from tests.property.patch_machine import PatchMachine
+from tests.property.patch_rules import Pair, agree, can_be_opened, flags_in_words, outcome
 
 #: What comes after a path that leads somewhere, or nowhere.
 TAILS = [

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.power.failing_machine import machine
 from tests.power.failures import Failing
 from tests.power.images import image, why_no_image
 from tests.power.injecting import FAILURES, why_no_strace
 from tests.power.load import one_round
-from tests.power.machine import machine
 from tests.power.trials import CHANGES, OPERATIONS, Trial, cut_collections, cut_inits, cut_upgrades
 
 _MOST = 80  # calls of one name that are made to fail

@@ -17,7 +17,7 @@ from artfs.volume.volume import Volume
 from tests.crash import maintenance, patches, test_beginnings, test_patch_others, test_patch_references
 from tests.crash.faults import calls, steps
 from tests.crash.harness import Scenario, prepared
-from tests.crash.test_upgrade import open_and_close
+from tests.crash.test_interrupted_upgrade import open_and_close
 from tests.formats import format_1
 
 pytestmark = pytest.mark.usefixtures("no_syncs")

@@ -1,4 +1,4 @@
-"""The power is cut at durable steps: a part of what ``python -m tests.torture.power`` tries for hours."""
+"""The power is cut at durable steps: a part of what ``python -m tests.torture.power`` tries."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from tests.property.drawing import (
 )
 from tests.property.looking import MOMENTS, joined, look
 from tests.property.memory import ViewWorld
-from tests.property.patching import AS_ROOT, Comparison, Cursor, Pair, can_be_opened, outcome
+from tests.property.patch_rules import AS_ROOT, Comparison, Cursor, Pair, can_be_opened, outcome
 from tests.property.worlds import Seat, World
 
 
