@@ -24,7 +24,9 @@ class Base(ControlFile[PendingSubject]):
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         refs = words.read_list(command)
         if len(refs) > 1:
-            raise InvalidCommand("base takes one word: a version or an alias, or either as COLLECTION:V")
+            raise InvalidCommand(
+                "cannot set several bases; write one version or alias, of another collection as COLLECTION:V"
+            )
         subject.view.set_base(subject.tree, "".join(refs), _request(subject, caller))
 
 

@@ -100,7 +100,7 @@ def decoded(command: bytes) -> str:
     try:
         return command.decode()
     except UnicodeDecodeError:
-        raise InvalidCommand("a command must be UTF-8 text") from None
+        raise InvalidCommand("cannot read the command: it must be UTF-8 text") from None
 
 
 def converted(what: str, value: object, kind: type[T]) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from artfs.errors import InvalidCommand
+from artfs.errors import InvalidCommand, printable
 from artfs.vfs.control.control_file import ControlFile, decoded, option, seconds
 from artfs.vfs.control.subject import PendingSubject
 from artfs.vfs.node import Caller
@@ -31,7 +31,9 @@ class Discard(ControlFile[PendingSubject]):
             name, value = option("discard", word, _OPTIONS)
             given[name.removeprefix("--")] = value
         elif word not in _YES:
-            raise InvalidCommand("discard takes an empty line, and deletes all files of the pending version")
+            raise InvalidCommand(
+                f"cannot read '{printable(word)}'; write an empty line to delete the pending version"
+            )
         subject.view.volume.discard_tree(subject.collection, subject.tree, **given)
         subject.view.discarded(subject.tree)
         return "discarded\n"

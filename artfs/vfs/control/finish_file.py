@@ -27,7 +27,7 @@ _OPTIONS = {"--wait=SECONDS": functools.partial(seconds, most=_LONGEST_WAIT), "-
 def request(subject: Subject, command: bytes, caller: Caller) -> Request:
     """Reads a command. Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`."""
     if b"\n" in command:
-        raise InvalidCommand("finish takes one line")
+        raise InvalidCommand("cannot read several lines at once; write one command to finish")
     aliases, given = list[str](), dict[str, Any]()
     for item in command.split():
         if item.startswith(b"-"):

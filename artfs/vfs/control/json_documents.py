@@ -22,7 +22,7 @@ def is_whole(document: bytes | bytearray) -> bool:
     except UnicodeDecodeError as error:
         if error.end == len(document) and error.reason == "unexpected end of data":
             return False  # the piece ends within a character
-        raise InvalidCommand("it is not UTF-8") from None
+        raise InvalidCommand("cannot read the document: it is not UTF-8") from None
     stripped = text.strip()
     if not stripped:
         return False
@@ -34,9 +34,9 @@ def is_whole(document: bytes | bytearray) -> bool:
         cut_escape = "escape" in error.msg and len(stripped) - error.pos <= _LONGEST_ESCAPE
         if cut_escape or error.msg.startswith("Unterminated string") or _PIECE.fullmatch(stripped, error.pos):
             return False
-        raise InvalidCommand(f"it is not JSON: {error}") from None
+        raise InvalidCommand(f"cannot read the document: it is not JSON: {error}") from None
     except RecursionError:
-        raise InvalidCommand("it is nested too deeply") from None
+        raise InvalidCommand("cannot read the document: it is nested too deeply") from None
     return True
 
 
@@ -89,4 +89,4 @@ class Document:
 
 
 def _no_object() -> InvalidCommand:
-    return InvalidCommand("it must be a JSON object, {...}")
+    return InvalidCommand("cannot read the document: it must be a JSON object, {...}")

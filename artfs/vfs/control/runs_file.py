@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
-from artfs.errors import InvalidCommand
+from artfs.errors import InvalidCommand, printable
 from artfs.vfs.control.control_file import ControlFile, decoded, json_object, line
 from artfs.vfs.control.control_nodes import ControlNode
 from artfs.vfs.control.owners_file import owner
@@ -30,7 +30,7 @@ class PendingRuns(ControlFile[PendingSubject]):
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         word, _, description = decoded(command).strip().partition(" ")
         if word[:1] not in ("+", "-") or not word[1:]:
-            raise InvalidCommand("write +NAME to join or -NAME to leave")
+            raise InvalidCommand(f"cannot read '{printable(word)}'; write +NAME to join, -NAME to leave")
         run = check_run_id(word[1:])
         process = owner(json_object("a process", description.encode()), caller) if description else None
         with subject.tree.gate.long_change():
@@ -51,7 +51,9 @@ class UsedBy(ControlFile[VersionSubject]):
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
         word = decoded(command).strip()
         if word[:1] != "+" or not word[1:]:
-            raise InvalidCommand("write +NAME to record that a run read the version")
+            raise InvalidCommand(
+                f"cannot read '{printable(word)}'; write +NAME to record that a run read the version"
+            )
         subject.view.volume.record_use(subject.collection, subject.record.number, word[1:])
 
 
