@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from contextlib import AbstractContextManager
 
 from artfs.catalog.collection import Collection
 from artfs.errors import (
@@ -53,16 +54,13 @@ class _Directory(Node):
     # Changes are durable: they wait for the disk.
     blocks = frozenset({"mkdir", "rmdir", "symlink", "unlink", "rename"})
 
-    def backing(self) -> int:
-        """Opens the backing directory; the caller closes it."""
+    def backing(self) -> AbstractContextManager[int]:
+        """Opens the backing directory for a with block."""
         raise NotImplementedError
 
     def attributes(self) -> Attributes:
-        fd = self.backing()
-        try:
+        with self.backing() as fd:
             attributes = Attributes.of(self.ino, os.fstat(fd), attr_timeout=_ATTR_SECONDS)
-        finally:
-            os.close(fd)
         attributes.nlink = 1
         attributes.entry_timeout = _ATTR_SECONDS  # by then the name may lead to another directory
         return attributes
@@ -70,8 +68,7 @@ class _Directory(Node):
     def change_attributes(
         self, changes: AttributeChanges, handle: Handle | None, caller: Caller
     ) -> Attributes:
-        fd = self.backing()
-        try:
+        with self.backing() as fd:
             if changes.uid is not None or changes.gid is not None:
                 uid = -1 if changes.uid is None else changes.uid
                 os.fchown(fd, uid, -1 if changes.gid is None else changes.gid)
@@ -79,8 +76,6 @@ class _Directory(Node):
                 os.fchmod(fd, changes.mode & 0o7777)
             if changes.atime_ns is not None or changes.mtime_ns is not None:
                 syscalls.futimens(fd, changes.atime_ns, changes.mtime_ns)
-        finally:
-            os.close(fd)
         return self.attributes()
 
     def listing(self, uid: int = 0) -> Listing:
@@ -106,8 +101,8 @@ class VolumeRoot(_Directory):
         self._removed: Counter[str] = Counter()
         self.control = ControlDirectory(VolumeSubject(view, self), VOLUME_FILES)
 
-    def backing(self) -> int:
-        return self.view.volume.layout.open_directory(b"collections")
+    def backing(self) -> AbstractContextManager[int]:
+        return self.view.volume.layout.directory(b"collections")
 
     def lookup(self, name: bytes) -> Node | None:
         if name == names.CONTROL:
@@ -156,9 +151,8 @@ class CollectionNode(_Directory):
         self._pending = PendingList(view, collection)
         self.control = ControlDirectory(CollectionSubject(view, collection, self), COLLECTION_FILES)
 
-    def backing(self) -> int:
-        with self.collection.opened() as fd:
-            return os.dup(fd)
+    def backing(self) -> AbstractContextManager[int]:
+        return self.collection.opened()
 
     def lookup(self, name: bytes) -> Node | None:
         if name == b"pending":
@@ -246,9 +240,8 @@ class PendingList(_Directory):
         self.view, self.collection = view, collection
         self.ino = view.pending_ino(collection.name)
 
-    def backing(self) -> int:
-        with self.collection.opened(PENDING) as fd:
-            return os.dup(fd)
+    def backing(self) -> AbstractContextManager[int]:
+        return self.collection.opened(PENDING)
 
     def lookup(self, name: bytes) -> Node | None:
         if name.startswith(b"."):

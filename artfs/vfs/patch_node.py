@@ -31,7 +31,7 @@ from artfs.pending.backing_inodes import BackingInode
 from artfs.pending.copy_up import CopyUp
 from artfs.pending.overlay import Stub
 from artfs.store import regular_files
-from artfs.vfs.lower_handle import LowerHandle
+from artfs.vfs.blob_handles import LowerHandle
 from artfs.vfs.node import LOWER, AttributeChanges, Attributes, Caller, Handle, NeedsWork, NoSuchAttribute
 from artfs.vfs.pending_node import PendingNode
 from artfs.vfs.permissions import SETID, without_setid

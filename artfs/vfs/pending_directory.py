@@ -141,27 +141,22 @@ class PendingDirectory(PendingNode):
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Node:
         with self._creating(name) as directory:
             os.mkdir(name, mode & 0o7777, dir_fd=directory)
-            with _removed_on_failure(os.rmdir, name, directory):
-                self._give_to(caller, directory, mode, name)
-                return self._node_at(name, directory)
+            return self._made(name, directory, mode, caller, os.rmdir)
 
     def mknod(self, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise NotPermitted("cannot make a device node: versions hold none")
         with self._creating(name) as directory:
             os.mknod(name, mode & (stat.S_IFMT(mode) | 0o7777), dir_fd=directory)
-            with _removed_on_failure(os.unlink, name, directory):
-                self._give_to(caller, directory, mode, name)
-                if stat.S_ISREG(mode):
-                    self.mounted.tree.hashes.forget(os.stat(name, dir_fd=directory).st_ino)
-                return self._node_at(name, directory)
+            node = self._made(name, directory, mode, caller, os.unlink)
+            if stat.S_ISREG(mode):
+                self.mounted.tree.hashes.forget(node.backing_ino)
+            return node
 
     def symlink(self, name: bytes, target: bytes, caller: Caller) -> Node:
         with self._creating(name) as directory:
             os.symlink(self._encoded_target(target), name, dir_fd=directory)
-            with _removed_on_failure(os.unlink, name, directory):
-                self._give_to(caller, directory, 0, name)
-                return self._node_at(name, directory)
+            return self._made(name, directory, 0, caller, os.unlink)
 
     def adopt(self, name: bytes, staged: bytes) -> PendingNode:
         """Gives a file that was staged in the pending version's own directory a name here."""
@@ -172,6 +167,14 @@ class PendingDirectory(PendingNode):
     def _encoded_target(self, target: bytes) -> bytes:
         """Returns what a symlink on the backing filesystem holds for a user's target."""
         return target
+
+    def _made(
+        self, name: bytes, directory: int, mode: int, caller: Caller, remove: Callable[..., None]
+    ) -> PendingNode:
+        """Returns the node of a new entry, once it has its owner; on errors `remove` removes the entry."""
+        with _removed_on_failure(remove, name, directory):
+            self._give_to(caller, directory, mode, name)
+            return self._node_at(name, directory)
 
     def _node_at(self, name: bytes, directory: int) -> PendingNode:
         return self.mounted.node(os.stat(name, dir_fd=directory, follow_symlinks=False), self, name)

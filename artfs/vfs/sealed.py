@@ -19,9 +19,9 @@ from artfs.catalog.records import VersionRecord
 from artfs.errors import Damaged, ReadOnly, printable
 from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
-from artfs.pending import deferred_close
 from artfs.store.documents import nanoseconds
 from artfs.store.objects import ObjectStore
+from artfs.vfs.blob_handles import SealedHandle
 from artfs.vfs.node import (
     FOREVER,
     SEALED,
@@ -36,7 +36,6 @@ from artfs.vfs.node import (
     writes,
 )
 from artfs.vfs.reference_handle import ReferenceHandle
-from artfs.vfs.verified_reads import VerifiedReads
 from artfs.vfs.xattrs import DIGEST, ERROR, is_reserved_xattr, of_reference, reserved_xattr
 from artfs.volume.volume_references import References
 
@@ -295,32 +294,6 @@ class SealedNode(Node):
 
     def listing(self, uid: int = 0) -> Listing:
         return _SealedListing(self)
-
-
-class SealedHandle(VerifiedReads, Handle):
-    """An open blob."""
-
-    __slots__ = ("_node", "fd", "unverified")
-
-    def __init__(self, node: SealedNode, fd: int) -> None:
-        self._node, self.fd = node, fd
-        node.opened(self)
-        assert isinstance(node.entry, FileEntry)
-        self.unverified = node.tree.store.verified.needs_check(node.entry.blob, fd)
-
-    def verify(self, data: memoryview | None = None) -> None:
-        node = self._node
-        assert isinstance(node.entry, FileEntry)
-        try:
-            node.tree.store.verified.check(node.entry.blob, self.fd, data)
-        except Damaged as error:
-            node.record_damage(error)
-            raise
-        self.unverified = False
-
-    def release(self) -> None:
-        self._node.closed(self)  # first: the number of the descriptor may be used again
-        deferred_close.close(self.fd)  # gc may have taken the blob's name
 
 
 class _SealedListing(Listing):

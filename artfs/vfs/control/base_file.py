@@ -6,11 +6,9 @@ A write to either shows that version's content at once.
 from __future__ import annotations
 
 from artfs.errors import InvalidCommand
-from artfs.linux.procfs import is_signalled
 from artfs.model import words
-from artfs.seal.seal import Request
 from artfs.vfs.control.control_file import ControlFile, decoded
-from artfs.vfs.control.subject import CallerAdmission, PendingSubject
+from artfs.vfs.control.subject import PendingSubject, request_of
 from artfs.vfs.node import Caller
 
 
@@ -27,7 +25,7 @@ class Base(ControlFile[PendingSubject]):
             raise InvalidCommand(
                 "cannot set several bases; write one version or alias, of another collection as COLLECTION:V"
             )
-        subject.view.set_base(subject.tree, "".join(refs), _request(subject, caller))
+        subject.view.set_base(subject.tree, "".join(refs), request_of(subject, caller))
 
 
 class Link(ControlFile[PendingSubject]):
@@ -39,10 +37,4 @@ class Link(ControlFile[PendingSubject]):
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         ref = decoded(command).strip()
-        subject.view.set_base(subject.tree, ref, _request(subject, caller), link=True)
-
-
-def _request(subject: PendingSubject, caller: Caller) -> Request:
-    return Request(
-        interrupted=lambda: subject.view.stopping or is_signalled(caller.pid), admit=CallerAdmission(caller)
-    )
+        subject.view.set_base(subject.tree, ref, request_of(subject, caller), link=True)

@@ -7,11 +7,10 @@ from typing import Any
 
 from artfs.catalog.collection import Collection
 from artfs.errors import InvalidCommand
-from artfs.linux.procfs import is_signalled
 from artfs.model import names, words
 from artfs.seal.seal import DEFAULT_WAIT, Answer, Request
 from artfs.vfs.control.control_file import ControlFile, decoded, line, option, seconds
-from artfs.vfs.control.subject import CallerAdmission, PendingSubject, Subject, VersionSubject, check_may_name
+from artfs.vfs.control.subject import PendingSubject, Subject, VersionSubject, check_may_name, request_of
 from artfs.vfs.node import Caller
 from artfs.volume.volume import user_name
 
@@ -35,13 +34,13 @@ def request(subject: Subject, command: bytes, caller: Caller) -> Request:
             given[name] = value
         else:
             aliases.append(names.check_alias(words.read_word(item)))
-    return Request(
-        aliases,
-        given.get("--wait", DEFAULT_WAIT),
-        given.get("--force", False),
+    return request_of(
+        subject,
+        caller,
+        aliases=aliases,
+        wait=given.get("--wait", DEFAULT_WAIT),
+        force=given.get("--force", False),
         by=user_name(caller.uid),
-        interrupted=lambda: subject.view.stopping or is_signalled(caller.pid),
-        admit=CallerAdmission(caller),
     )
 
 

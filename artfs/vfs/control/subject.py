@@ -9,11 +9,13 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from artfs.linux.procfs import is_signalled
 from artfs.model.entry import DirEntry
 from artfs.model.names import LATEST
 from artfs.seal.patch_base import Admission
+from artfs.seal.seal import Request
 from artfs.vfs.control.snapshot import Content, Snapshot
 from artfs.vfs.node import Attributes, Caller, Node
 from artfs.vfs.permissions import CHANGE, LIST, PASS, granted
@@ -127,6 +129,15 @@ def check_may(caller: Caller, directory: Attributes, bits: int, why: str) -> Non
     """Raises PermissionError unless the mode of a directory grants a caller all of `bits`."""
     if not granted(directory.mode, directory, caller, bits):
         raise PermissionError(errno.EACCES, why)
+
+
+def request_of(subject: Subject, caller: Caller, **given: Any) -> Request:
+    """Returns a request that the caller can interrupt, and that may use what the caller may."""
+    return Request(
+        **given,
+        interrupted=lambda: subject.view.stopping or is_signalled(caller.pid),
+        admit=CallerAdmission(caller),
+    )
 
 
 class CallerAdmission(Admission):
