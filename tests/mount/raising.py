@@ -1,4 +1,4 @@
-"""A daemon whose operations raise what nobody foresaw, on demand. A program, and no part of artfs.
+"""A program for tests: a daemon whose operations raise unexpected exceptions on demand.
 
     python -m tests.mount.raising ARGUMENTS OF ARTFS
 
@@ -28,15 +28,15 @@ class Odd(Exception):
 
 
 def trip(depth: int = 2) -> None:
-    """Raises what is wanted of the operation that is `depth` calls above."""
+    """Raises the exception for the operation that is `depth` calls above, if there is one."""
     wanted, _, kind = TRIGGER.read_text().partition(" ")
     if wanted != sys._getframe(depth).f_code.co_name:
         return
     if kind == "Odd":
         raise Odd
     if kind == "UnicodeDecodeError":
-        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "told to")
-    raise getattr(builtins, kind)("told to")
+        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "on demand")
+    raise getattr(builtins, kind)("on demand")
 
 
 class Handles(dict[int, Any]):
@@ -75,7 +75,7 @@ def install() -> None:
 
     InodeTable.node, InodeTable.forget = tripping_node, tripping_forget  # type: ignore[method-assign]
     operations.Operations.__init__ = tripping_init  # type: ignore[method-assign,assignment]
-    # Of the module alone: the rest of artfs asks the real one.
+    # Only for this module: the rest of artfs uses the real one.
     patched = SimpleNamespace(**{name: getattr(os, name) for name in dir(os)})
     patched.fstatvfs = tripping_fstatvfs
     operations.os = patched  # type: ignore[attr-defined,assignment]

@@ -1,4 +1,4 @@
-"""A supervised volume for tests, and a supervisor whose daemons die as a test wants.
+"""A supervised volume for tests, and a supervisor whose daemons die on demand.
 
 Run as ``python -m tests.mount.supervising VOLUME MOUNTPOINT SCRIPT END [DELAY...]``: a supervisor whose
 daemons are started by a script of bash. It finds the number of daemons before in ``$ARTFS_RESTARTS``, and the
@@ -27,11 +27,11 @@ from tests.conformance.helpers import eventually
 from tests.mount.mounting import MountedVolume, artfs, is_alive, must
 
 CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
-"""What users get from a dead mount: the second one who waited for an answer when the daemon died."""
+"""Errors of a dead mount; the second is that of a call that waited when the daemon died."""
 
 
 class SupervisedVolume(MountedVolume):
-    """A volume, its mount, the daemon of the moment and the supervisor."""
+    """A volume, its mount, its present daemon and the supervisor."""
 
     def __init__(self, script: str | None, delays: Sequence[float], end: float) -> None:
         super().__init__(["--supervise"])
@@ -39,11 +39,11 @@ class SupervisedVolume(MountedVolume):
         self.seen: set[int] = set()
 
     def make(self) -> None:
-        """Makes the volume alone."""
+        """Makes only the volume."""
         must("init", self.volume)
 
     def mount(self) -> None:
-        """Mounts, with the script if there is one; returns when the mount answers."""
+        """Mounts, by the script if one is given; returns when the mount answers."""
         if self._script is None:
             must("mount", "--supervise", self.volume, self.point)
         else:
@@ -71,7 +71,7 @@ class SupervisedVolume(MountedVolume):
         os.kill(self.daemon, signal.SIGKILL)
 
     def restarts(self) -> int:
-        """How often the mount came back, -1 while it is dead."""
+        """Returns the number of restarts; -1 while the mount is dead."""
         try:
             return int(self.status()["restarts"])
         except OSError as error:
@@ -80,19 +80,19 @@ class SupervisedVolume(MountedVolume):
             raise
 
     def is_back(self, restarts: int) -> None:
-        """Waits until the mount has come back so often."""
+        """Waits for so many restarts."""
         eventually(lambda: self.restarts() == restarts, what=f"restart {restarts}")
         self.seen.add(self.daemon)
 
     def is_over(self) -> None:
-        """Waits until no process of this mount is left, and looks whether the mount is."""
+        """Waits until no process of this mount is left, and checks whether the mount is."""
         for pid in self.seen:
             eventually(lambda pid=pid: not is_alive(pid), what=f"process {pid} ends")  # type: ignore[misc]
         assert os.listdir(self.point) == [], "something was written into the directory beneath"
         assert not os.path.ismount(self.point)
 
     def stop(self) -> None:
-        """Unmounts, if that has not been done; nothing stays mounted and no process is left."""
+        """Unmounts, unless it is unmounted; leaves no mount and no process."""
         try:
             if not _is_bare(self.point):
                 done = artfs("umount", self.point)
@@ -121,7 +121,7 @@ def _is_bare(point: Path) -> bool:
 def supervised_volume(
     script: str | None = None, delays: Sequence[float] = (0,), *, end: float = 45, mounted: bool = True
 ) -> Iterator[SupervisedVolume]:
-    """A fresh volume under a supervisor; afterwards unmounted, checked and deleted."""
+    """Yields a new volume under a supervisor; then unmounts, checks and deletes it."""
     volume = SupervisedVolume(script, delays, end)
     try:
         volume.make()
@@ -171,7 +171,7 @@ print(json.dumps([rounds, seen]))
 
 @contextmanager
 def observed(point: Path, *names: str) -> Iterator[dict[str, list[Any]]]:
-    """Looks at a mount all the time: at its root, at directories, and at the content of names with a dot.
+    """Looks at a mount continuously: at its root, at directories, and at the content of names with a dot.
 
     Fills in, for each, all different answers that came; an error as its name.
     """

@@ -1,4 +1,4 @@
-"""The daemon's beginning and its ends."""
+"""How a daemon begins and ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class TestMountpoint:
-    """What is said of a directory that can't be mounted on."""
+    """Errors about a directory that can't be a mountpoint."""
 
     def test_an_empty_directory_is_returned_without_symlinks(self, tmp_path: Path):
         point, link = tmp_path / "mnt", tmp_path / "link"
@@ -69,7 +69,7 @@ class TestMountpoint:
 
 
 class TestMachine:
-    """What is said of a machine on which one can't mount."""
+    """Errors about a machine on which this user can't mount."""
 
     @pytest.fixture(autouse=True)
     def ordinary_user_with_all(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_mount_table_is_read_with_its_escapes():
 
 
 def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The kernel lists mounts in the order in which they were made; here the older was moved over."""
+    """The kernel lists mounts in the order in which they were made; here the older one was moved."""
     lines = [
         b"20 1 98:0 / / rw - ext4 /dev/sda rw",
         b"30 40 98:1 / /mnt rw - tmpfs above rw",
@@ -163,7 +163,7 @@ class TestBeginning:
         assert os.getsid(pid) == pid
 
     def test_the_daemon_reports_why_there_is_no_mount(self, tiny: TinyMounts):
-        with pytest.raises(MountError, match="told to fail"):
+        with pytest.raises(MountError, match="fails on demand"):
             tiny.start("fail")
         assert not tiny.mounted
 
@@ -217,7 +217,7 @@ def dead(path: Path) -> bool:
 
 @pytest.fixture
 def shell(tiny: TinyMounts):
-    """Starts shells that sit in the mount, or in a mount namespace that holds it."""
+    """Starts shells with their working directory in the mount, or in another mount namespace that has it."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*before: str) -> subprocess.Popen[str]:
@@ -320,7 +320,7 @@ class TestEnd:
 
 
 def in_request(pid: int) -> bool:
-    """Whether a process waits in its statfs (proc(5), wchan is not there on every kernel)."""
+    """Tells whether a process waits in statfs; wchan of proc(5) is not on every kernel."""
     system_call = Path(f"/proc/{pid}/syscall").read_text().split()[0]
     return system_call == "137"
 

@@ -1,4 +1,4 @@
-"""An exception that nobody foresaw is EIO for that call and a traceback in the log, never the mount's end."""
+"""An unexpected exception is EIO for its call and a traceback in the log, and never ends the mount."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from artfs.fuse.operations import Operations
 from tests.conformance.helpers import eventually, fails
 from tests.mount.mounting import MountedVolume, mounted_volume
 
-# What pyfuse3 has besides operations that answer: flags, and what never raises by itself.
+# Attributes of pyfuse3.Operations that are no operations: flags, and what never raises.
 NO_ANSWER = {"init", "forget", "stacktrace"}
 NOT_OFFERED = {"poll"}  # the base class refuses it, by a FUSEError
 
@@ -46,7 +46,7 @@ def test_every_operation_answers_whatever_it_raises() -> None:
 
 
 class RaisingMount(MountedVolume):
-    """A volume whose daemon raises what it is told to."""
+    """A volume whose daemon raises exceptions on demand."""
 
     def __init__(self, options: Sequence[str] = ()) -> None:
         super().__init__(options)
@@ -65,7 +65,7 @@ class RaisingMount(MountedVolume):
             del os.environ["ARTFS_TEST_RAISE"]
 
     def log(self) -> str:
-        """The log without the surprises that were asked for, once a test has counted them."""
+        """The log without the exceptions that a test asked for and has counted."""
         return "" if self.trigger.read_text() == "expected" else super().log()
 
     def tracebacks(self, operation: str) -> int:

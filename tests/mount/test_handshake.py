@@ -1,4 +1,4 @@
-"""The handshake: which flags a mount has, what they save, and the ways around it."""
+"""The handshake: the flags of a mount, the requests they save, and mounts without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become 
 
 
 def init_request(flags: int, *, major: int = 7, minor: int = 45, opcode: int = 26) -> bytes:
-    """An INIT as the kernel sends it (fuse(4), linux/fuse.h), with unique 2."""
+    """Makes an INIT as the kernel sends it (fuse(4), linux/fuse.h), with unique 2."""
     body = struct.pack("=IIII", major, minor, 131072, flags) + bytes(48)
     return struct.pack("=IIQQIIIHH", 40 + len(body), opcode, 2, 0, 0, 0, 0, 0, 0) + body
 
@@ -109,7 +109,7 @@ class TestMount:
 
     def test_a_large_write_is_one_request(self, tiny: TinyMounts):
         tiny.start()
-        # Not of zeros: Linux cuts the request where it finds a page of the caller that was never touched.
+        # Not zeros: Linux ends the request at a page of the caller that was never touched.
         (tiny.point / "file").write_bytes(b"x" * (3 * 1024 * 1024))
         facts = tiny.facts()
         assert facts["largest_write"] == 1024 * 1024
@@ -169,8 +169,8 @@ class TestMount:
         assert ("libfuse does" in done.stderr) == bool(options)
 
 
-# A device that everybody may open, as on most machines, in this mount namespace only. The capability lets the
-# user read an interpreter that lies in somebody's home; it is none that could mount.
+# The device is open to everybody, as on most machines, in this mount namespace only. The capability lets the
+# user read an interpreter in another user's home; it does not permit to mount.
 _AS_AN_ORDINARY_USER = """
 set -e
 umask 0

@@ -1,4 +1,4 @@
-"""What no user may take from others: descriptors, threads, memory, the daemon's life.
+"""What a user can't take from others: descriptors, threads, memory, the daemon itself.
 
 Small numbers by default; with ARTFS_THOROUGH=1 the ones that an attacker would take.
 """
@@ -45,7 +45,7 @@ def of(large: int, small: int) -> int:
 
 @pytest.fixture
 def open_job(model: Path) -> Path:
-    """A pending version in which everybody may write."""
+    """Starts a pending version in which everybody may write."""
     os.chmod(model / "pending", 0o777)
     path = model / "pending" / "everybodys"
     path.mkdir()
@@ -54,7 +54,7 @@ def open_job(model: Path) -> Path:
 
 
 def resident(mounted: MountedVolume, which: str = "VmRSS") -> int:
-    """The memory that the daemon has at this moment, in bytes; with VmHWM, at the most until now."""
+    """Returns the bytes of memory that the daemon has now; with VmHWM, its maximum until now."""
     status = Path(f"/proc/{mounted.pid}/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which))
 
@@ -69,7 +69,7 @@ def takes_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def peaks_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
-    """Likewise at each moment."""
+    """Checks the same all the time."""
     before = resident(mounted)
     Path(f"/proc/{mounted.pid}/clear_refs").write_text("5")  # the peak begins anew: proc(5)
     yield
@@ -78,7 +78,7 @@ def peaks_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
 
 
 def serves(mounted: MountedVolume, model: Path, name: str, uid: int = HIM) -> None:
-    """Another user starts, fills and finishes a version."""
+    """Starts, fills and finishes a version as another user."""
 
     def work(_child: Child) -> None:
         tree = model / "pending" / name
@@ -96,7 +96,7 @@ def serves(mounted: MountedVolume, model: Path, name: str, uid: int = HIM) -> No
 
 @contextlib.contextmanager
 def few_descriptors(mounted: MountedVolume, limit: int) -> Iterator[None]:
-    """Lets the daemon have only so many, as prlimit(1) does."""
+    """Limits the daemon's descriptors, as prlimit(1) does."""
     assert mounted.pid is not None
     before = resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
@@ -107,7 +107,7 @@ def few_descriptors(mounted: MountedVolume, limit: int) -> Iterator[None]:
 
 
 def opening(directory: Path, name: str) -> Callable[[Child], list[int]]:
-    """Opens files until that is refused; tells how many there were and why it ended, when it may end."""
+    """Opens files until an open is refused; returns their number and the errno, once it may end."""
 
     def run(child: Child) -> list[int]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -136,7 +136,7 @@ def test_a_user_who_opens_all_files_they_can_leaves_some_to_others(
             serves(shared_mount, model, "beside one")
             with Child(opening(open_job, "his"), uid=HIM) as him:
                 him.heard()
-                # All that users can have is gone: the daemon still does what needs none of that.
+                # Users have all that they may have: the daemon still does what needs none of it.
                 assert show_json(shared_mount.point, "status")["pending"] >= 1
                 assert max(os.listdir(model)) == "v0"
                 command(model, "description", "still here")
@@ -165,7 +165,7 @@ def test_many_handles_of_one_user(shared_mount: MountedVolume, model: Path, open
     with takes_at_most(shared_mount, count * 8192 + 16 * MIB), Child(hold, uid=HER) as child:
         child.heard(300)
         serves(shared_mount, model, "beside them")
-        # No file is named to him whom they are closed to, and finding all of them takes no time without end.
+        # The refusal names no file to a user whom they are closed to, and finding them takes bounded time.
         assert len(show_json(open_job, "status")["open_for_write"]) == count
         child.go()
         child.value()
@@ -232,7 +232,7 @@ def test_a_user_with_many_pending_versions_leaves_descriptors_to_others(
             made, why = her.value()
         assert 20 < made < 100
         assert why == errno.EMFILE
-        # What was refused is not there.
+        # What was refused does not exist.
         assert len(os.listdir(model / "pending")) == made + 1
         serves(shared_mount, model, "beside them")
         with Child(look, uid=HIM) as him:
@@ -244,7 +244,7 @@ def test_a_user_with_many_pending_versions_leaves_descriptors_to_others(
 def test_unlinked_files_that_are_held_leave_descriptors_to_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    """Each costs the daemon one, and whoever holds it by O_PATH has no file open."""
+    """Each takes a descriptor of the daemon, and a user who holds it by O_PATH has no file open."""
 
     def hold(child: Child) -> int:
         held = []
@@ -255,7 +255,7 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
             path.unlink()
         child.say()
         child.pause()
-        told = [os.fstat(fd).st_size for fd in held[:50]]
+        shown = [os.fstat(fd).st_size for fd in held[:50]]
         with fails(errno.ESTALE):
             os.fstat(held[-1])
         reading = open_job / "read"
@@ -263,7 +263,7 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
         with open(reading) as file:
             reading.unlink()
             assert file.read() == "still there"
-        return sum(told)
+        return sum(shown)
 
     with few_descriptors(shared_mount, 800), Child(hold, uid=HER) as child:
         child.heard()
@@ -276,7 +276,7 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
 
 
 def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
-    """Though the kernel knows its files until memory runs short, and somebody sits in it."""
+    """The kernel knows its files until memory runs short, and a process has its working directory there."""
 
     def end(number: int, how: str) -> None:
         tree = model / "pending" / f"{how}-{number}"
@@ -312,7 +312,7 @@ def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path
 
 
 def held(mounted: MountedVolume) -> int:
-    """How many descriptors the daemon has."""
+    """Returns the number of descriptors that the daemon has."""
     return len(os.listdir(f"/proc/{mounted.pid}/fd"))
 
 
@@ -348,7 +348,7 @@ def test_a_deep_path_takes_few_descriptors(shared_mount: MountedVolume, model: P
 def test_a_path_below_a_deep_directory_takes_few_descriptors(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    """A file made in a directory that shows through gives all directories above it inodes of the patch."""
+    """A file made in a directory of the base gives all directories above it inodes of the patch."""
     levels = of(10_000, 1_500)
 
     def make(_child: Child) -> None:
@@ -390,7 +390,7 @@ def test_files_of_many_directories_take_few_descriptors(shared_mount: MountedVol
 
 
 def slowest_lookup(tree: Path, until: Callable[[], bool]) -> float:
-    """Looks up what the kernel can't know, as long as need be; returns the seconds that the slowest took."""
+    """Looks up what the kernel can't cache until told to stop; returns the seconds of the slowest lookup."""
     slowest = 0.0
     for number in itertools.count():
         started = time.monotonic()
@@ -431,14 +431,14 @@ def test_truncating_files_of_many_extents_delays_no_other_request(
         child.go()
         slowest = slowest_lookup(job, child.is_over)
         took = child.value()
-    # What went meanwhile may still be going.
+    # Removals may still be under way.
     ended = time.monotonic() + 2 * took
     slowest = max(slowest, slowest_lookup(job, lambda: time.monotonic() > ended))
     assert slowest < max(took / 2, 0.25), f"cutting took {took:.2f} s"
     assert finish(open_job)["version"] == "v0"
 
 
-# ---- who waits ----------------------------------------------------------------------------------------
+# ---- waiting ------------------------------------------------------------------------------------------
 
 
 def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
@@ -452,7 +452,7 @@ def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
         os.write(fd, b"--wait=600\n")
         return os.read(fd, 1000).decode()
 
-    # More than one user has threads.
+    # More than the threads of one user.
     with contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(Child(wait, uid=HER)) for _ in range(140)]
         for child in waiting:
@@ -468,7 +468,7 @@ def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
 
 
 def test_commands_of_one_user_do_not_block_those_of_others(shared_mount: MountedVolume, model: Path) -> None:
-    """She has more wait for the disk than there are threads. What dies in the line is not done."""
+    """More commands of one user wait than have threads. One whose caller dies while it waits is not done."""
     os.chmod(model / "pending", 0o777)
     texts = ("description", "tags", "aliases")  # two writes of one file wait for each other in the kernel
     os.chmod(model, 0o777)
@@ -505,7 +505,7 @@ def test_commands_of_one_user_do_not_block_those_of_others(shared_mount: Mounted
 
 @contextlib.contextmanager
 def locked(mounted: MountedVolume, tree: Path) -> Iterator[None]:
-    """Holds the lock that whoever changes a text of a pending version waits for."""
+    """Holds the lock for which a change of a pending version's texts waits."""
     place = mounted.volume / "collections" / tree.relative_to(mounted.point)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -565,11 +565,11 @@ def test_many_processes_open_and_make_files_at_once(
     serves(shared_mount, model, "after the crowd")
 
 
-# ---- what is hashed for them ---------------------------------------------------------------------------
+# ---- hashing -------------------------------------------------------------------------------------------
 
 
 def large_file(mounted: MountedVolume, name: str) -> Path:
-    """A file that everybody may read, and that takes hours to hash."""
+    """Makes a file that everybody may read, and that takes hours to hash."""
     path = mounted.base / name
     with path.open("wb") as file:
         os.truncate(file.fileno(), 4 << 40)
@@ -577,7 +577,7 @@ def large_file(mounted: MountedVolume, name: str) -> Path:
 
 
 def opened(mounted: MountedVolume, path: Path) -> bool:
-    """Whether the daemon has a file open."""
+    """Tells whether the daemon has a file open."""
     for fd in Path(f"/proc/{mounted.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             if os.readlink(fd) == str(path):
@@ -615,7 +615,7 @@ def test_nothing_is_hashed_for_a_process_that_has_ended(
     assert "reference_errors" not in show_json(open_job, "status")
 
 
-# ---- what is written to control files -----------------------------------------------------------------
+# ---- control files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["finish", "discard", "base", "runs", "aliases", "tags", "references"])
@@ -754,16 +754,16 @@ def test_answers_about_a_deep_tree_are_not_held_in_memory(
     with Child(go_down) as child:
         child.value(600)
     with peaks_at_most(shared_mount, 32 * MIB):
-        with control(job, "changes").open() as told:
-            assert json.loads(next(told))["path"] == name
+        with control(job, "changes").open() as shown:
+            assert json.loads(next(shown))["path"] == name
         finish(job)
         with control(model / "v0", "manifest.json").open() as manifest:
             assert next(manifest) == "{\n"
             assert next(manifest).startswith(f'"{name}": ')
         (model / "pending" / "empty").mkdir()
         finish(model / "pending" / "empty")
-        with control(model / "v0", "diff/v1").open() as told:
-            assert json.loads(next(told))["change"] == "removed"
+        with control(model / "v0", "diff/v1").open() as shown:
+            assert json.loads(next(shown))["change"] == "removed"
 
 
 def test_open_and_unsealable_files_in_a_deep_tree_are_named_in_bounded_memory(
@@ -785,9 +785,9 @@ def test_open_and_unsealable_files_in_a_deep_tree_are_named_in_bounded_memory(
 
     with peaks_at_most(shared_mount, 40 * MIB), Child(go_down) as child:
         child.heard(600)
-        told = show_json(job, "status")["open_for_write"]
-        assert len(told) == count
-        assert all(one["path"].startswith(".../") and len(one["path"]) < 5000 for one in told)
+        shown = show_json(job, "status")["open_for_write"]
+        assert len(shown) == count
+        assert all(one["path"].startswith(".../") and len(one["path"]) < 5000 for one in shown)
         child.go()
         child.value()
         with fails(errno.EINVAL):
@@ -820,7 +820,7 @@ def test_large_answers_of_references_are_not_held_in_memory(
             child.go()
             answer = [json.loads(line) for line in child.value(60).splitlines()]
     assert len(answer) == files
-    assert {told["size"] for told in answer} == {0}
+    assert {shown["size"] for shown in answer} == {0}
 
 
 def test_a_run_is_bounded_and_another_user_changes_nothing_of_it(shared_mount: MountedVolume) -> None:
@@ -848,8 +848,8 @@ def test_a_run_is_bounded_and_another_user_changes_nothing_of_it(shared_mount: M
         assert child.value() < 2  # not read for each look at it
     with Child(meddle, uid=HIM) as child:
         child.value()
-    told = json.loads(run.read_text())
-    assert (told["state"], len(told["inputs"]), told["owner"]) == ("running", 4000, HER)
+    shown = json.loads(run.read_text())
+    assert (shown["state"], len(shown["inputs"]), shown["owner"]) == ("running", 4000, HER)
 
 
 # ---- names, attributes, sizes -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Notifications: where they run, and what they don't complain about."""
+"""Notifications of the kernel: their threads, and which errors they report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supervised mount: a killed daemon's mount comes back by itself, and what was unmounted stays so."""
+"""A supervised mount: a killed daemon is replaced, and what was unmounted stays unmounted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def module_supervised() -> Iterator[SupervisedVolume]:
 
 @pytest.fixture
 def shared(module_supervised: SupervisedVolume) -> SupervisedVolume:
-    """A mount that tests share which leave it as it was; two of them may kill the daemon."""
+    """A mount shared by tests that leave it as it was; two of them may kill the daemon."""
     return module_supervised
 
 
@@ -62,7 +62,7 @@ def unmounted() -> Iterator[SupervisedVolume]:
 
 
 def artfs_in_time(*arguments: str | Path) -> int | None:
-    """Runs a command of artfs that may hang in the kernel; returns its exit status, None if it does."""
+    """Runs a command of artfs; returns its exit status, or None if it hangs in the kernel."""
     process = subprocess.Popen(
         [sys.executable, "-m", "artfs", *arguments], cwd=REPOSITORY, stderr=subprocess.DEVNULL
     )
@@ -82,7 +82,7 @@ def dead(path: Path) -> bool:
     return False
 
 
-# ---- it comes back ----------------------------------------------------------------------------------------
+# ---- restarts ---------------------------------------------------------------------------------------------
 
 _WRITER = """
 import errno, os, sys
@@ -139,7 +139,7 @@ def test_a_writer_by_path_goes_on_through_repeated_kills(supervised: SupervisedV
         assert all(answer == right or answer in cut_off for answer in answers), (what, answers)
     assert not seen
 
-    # No answered write is lost. One that was cut off may have been done, and was then repeated.
+    # No answered write is lost. An interrupted one may have been done, and was then repeated.
     answered = int(output.split()[-1])
     lines = [int(line) for line in (job / "log.txt").read_text().splitlines()]
     assert sorted(set(lines)) == list(range(lines[-1] + 1))
@@ -196,7 +196,7 @@ def test_a_second_supervisor_of_a_volume_is_refused(shared: SupervisedVolume) ->
 
 
 def _daemons_that_die_at(*labels: str) -> str:
-    """A script whose first daemon dies at the first durable step, the second at the second, and so on."""
+    """Returns a script whose first daemon dies at the first durable step, the second at the second, ..."""
     quoted = " ".join(f"'{label}'" for label in labels)
     return f"""
         labels=({quoted})
@@ -236,7 +236,7 @@ def test_a_finish_is_interrupted(labels: list[str], decided: bool) -> None:
 
 @root_only
 def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
-    """As in ``crash/test_dying.py``: wait(2) does not tell of such a one."""
+    """As in ``crash/test_dying.py``: wait(2) does not report such a daemon."""
     for name in ("in", "out"):
         os.mkfifo(tmp_path / name)
     labels = "seal:drop:sync-dir+2*start:draft:write"
@@ -269,7 +269,7 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
 
 
 def test_direct_work_on_the_volume_only_delays_a_restart() -> None:
-    """However often the daemon could have died for it: see the policy."""
+    """It takes longer than the policy allows for daemons that die."""
     with supervised_volume(delays=[0]) as volume:
         (volume.point / "model").mkdir()
 
@@ -309,7 +309,7 @@ def test_a_daemon_that_fails_leaves_its_mount_to_the_next(tiny: TinyMounts, monk
 
 @root_only
 def test_containers_get_the_new_mount_by_propagation(unmounted: SupervisedVolume) -> None:
-    """One that sees the mountpoint, and has a bind of the mount itself elsewhere: ``-v DIR:/bind:rslave``."""
+    """The container has a bind of the mount: ``-v DIR:/bind:rslave``."""
     bind = unmounted.base / "bind"
     bind.mkdir()
     script = f"""
@@ -357,8 +357,8 @@ def test_an_ordinary_user(unmounted: SupervisedVolume) -> None:
     script = """
         set -e
         user="setpriv --reuid 65534 --regid 65534 --clear-groups"
-        # A device that everybody may open, as on most machines, in this mount namespace only. The capability
-        # lets the user read an interpreter that lies in somebody's home; it is none that could mount.
+        # The device is open to everybody, as on most machines, in this mount namespace only. The capability
+        # lets the user read an interpreter in another user's home; it does not permit to mount.
         mount -t tmpfs none /run
         mknod -m 666 /run/fuse c 10 229
         mount --bind /run/fuse /dev/fuse
@@ -396,7 +396,7 @@ def _places(volume: SupervisedVolume) -> tuple[str, str]:
     return str(volume.volume), str(volume.point)
 
 
-# ---- it stays away ----------------------------------------------------------------------------------------
+# ---- no restart -------------------------------------------------------------------------------------------
 
 
 def test_what_is_unmounted_stays_unmounted(unmounted: SupervisedVolume) -> None:
@@ -430,7 +430,7 @@ def test_umount_of_a_daemon_that_hangs() -> None:
         daemon = volume.daemon
         os.kill(daemon, signal.SIGSTOP)
         try:
-            # Whoever asked the mount could not be killed.
+            # A process that asked the mount could not be killed.
             done = artfs_in_time("umount", volume.point)
         finally:
             if is_alive(daemon):
@@ -472,7 +472,7 @@ def test_the_supervisor_stops_after_too_many_deaths() -> None:
         assert [] not in seen["listing ."], "the directory beneath was seen"
         assert "died 5 times within 60 seconds, at last it ended with status 3" in volume.log()
         assert volume.log().count("no luck") == 4
-        # The dead mount keeps its place until somebody decides.
+        # The dead mount stays until it is mounted again or unmounted.
         with fails(errno.ENOTCONN):
             os.listdir(volume.point)
         must("mount", "--supervise", volume.volume, volume.point)
@@ -493,7 +493,7 @@ def test_a_refusal_is_logged_and_tried_again(supervised: SupervisedVolume) -> No
     assert "ended with status 1: " in supervised.log()
 
 
-# ---- begin, and other processes ----------------------------------------------------------------------------
+# ---- start, and other processes ----------------------------------------------------------------------------
 
 
 def test_a_mount_that_can_not_be_made_is_refused_at_once(unmounted: SupervisedVolume) -> None:

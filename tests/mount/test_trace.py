@@ -1,4 +1,4 @@
-"""The daemon's requests, written down for whoever looks for a fault."""
+"""The trace of a daemon's requests."""
 
 from __future__ import annotations
 

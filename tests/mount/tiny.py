@@ -1,11 +1,11 @@
-"""The smallest filesystem for a daemon to serve: a flat directory, passed through, its requests counted.
+"""The smallest filesystem for a daemon to serve: a flat directory, passed through, with counts of requests.
 
 Run as ``python -m tests.mount.tiny VOLUME MOUNTPOINT [OPTION...]``. VOLUME holds ``files`` and ``locks``. The
-xattr ``user.tiny`` of the root tells as JSON what requests came and which flags the mount has. Options:
-``allow-other``, ``plain`` (no handshake of ours), ``fail`` and ``die`` (before there is a mount),
+xattr ``user.tiny`` of the root has the counts of requests and the flags of the mount, as JSON. Options:
+``allow-other``, ``plain`` (without artfs's handshake), ``fail`` and ``die`` (before there is a mount),
 ``grace=SECONDS``, ``unmounted`` (a dead mount is detached while it is being replaced). statfs on a mount
 whose VOLUME holds a file ``wait`` never returns; ``wait-thread`` lets a thread do the waiting, ``raise``
-makes it fail in a way that pyfuse3 doesn't stand.
+makes it fail in a way that ends pyfuse3.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
     _note_connections()
     with background.reporting() as report:
         if "fail" in options:
-            raise MountError("this daemon was told to fail")
+            raise MountError("this daemon fails on demand")
         if "die" in options:
             sys.exit("last words")
         if "plain" in options:
@@ -177,7 +177,7 @@ def _note_connections() -> None:
 
 def _refuse_handshake() -> None:
     def refuse(*_: object) -> int:
-        raise OSError("told not to")
+        raise OSError("refused on demand")
 
     handshake._mount = refuse  # type: ignore[assignment]
 

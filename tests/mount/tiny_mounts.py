@@ -1,4 +1,4 @@
-"""Mounts of ``tiny`` for the tests of handshake and daemon: started in the background, always taken away."""
+"""Mounts of ``tiny`` for the tests of handshake and daemon: in the background, always unmounted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.mount.mounting import is_alive
 
 
 class TinyMounts:
-    """A volume directory and a mountpoint, on which a test may mount again and again."""
+    """A volume's directory and a mountpoint, on which a test may mount repeatedly."""
 
     def __init__(self, base: Path) -> None:
         base.chmod(0o755)

@@ -86,7 +86,7 @@ def test_what_nobody_knows_any_more_holds_no_descriptor(tmp_path: Path) -> None:
             volume.start(collection, b"job-%d" % number)
         below = root.collection(collection).lookup(b"pending")
         assert below is not None
-        told = []
+        lookups = []
         for number in range(200):
             node = below.lookup(b"job-%d" % number)
             assert node is not None
@@ -95,12 +95,12 @@ def test_what_nobody_knows_any_more_holds_no_descriptor(tmp_path: Path) -> None:
             handle.release()
             for known in (node, made):
                 table.remember(known)
-                told.append((known.ino, 1))
+                lookups.append((known.ino, 1))
         del known, node, made, handle
         assert held() >= before + 300
-        table.forget(told)
+        table.forget(lookups)
         assert held() <= before + kept + 10
         again = below.lookup(b"job-0")
         assert again is not None
-        assert again.ino == told[0][0]
+        assert again.ino == lookups[0][0]
         assert again.lookup(b"file") is not None

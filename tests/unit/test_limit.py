@@ -169,9 +169,9 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
 
             first = opened(HER)
             first.rewind()
-            told = list(first.entries(0))
-            assert len({entry.name for entry in told}) == len(told) > 1
-            held = [opened(HER) for _ in range(15 // len(told))]
+            listed = list(first.entries(0))
+            assert len({entry.name for entry in listed}) == len(listed) > 1
+            held = [opened(HER) for _ in range(15 // len(listed))]
             for listing in held[1:]:
                 listing.rewind()
             with fails(errno.ENOMEM):

@@ -12,34 +12,34 @@ class Log:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.told: list[str] = []
+        self.lines: list[str] = []
         self._limit = log_rate_limit.LogRateLimit(lambda: self.now)
 
     def tell(self, name: str, text: str) -> None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, "%s", (text,), None)
         if self._limit.filter(record):
-            self.told.append(record.getMessage())
+            self.lines.append(record.getMessage())
 
 
-def test_what_users_repeat_is_told_once() -> None:
+def test_what_users_repeat_is_logged_once() -> None:
     log = Log()
     for _ in range(10):
         log.tell("artfs.volume.volume_references", "gone")
         log.tell("artfs.fuse.operations", "not the users'")
-    assert log.told.count("gone") == 1
-    assert log.told.count("not the users'") == 10
+    assert log.lines.count("gone") == 1
+    assert log.lines.count("not the users'") == 10
     log.tell("artfs.volume.volume_references", "changed")
     log.now = 4000
     log.tell("artfs.volume.volume_references", "gone")
-    assert log.told[-2:] == ["changed", "gone"]
+    assert log.lines[-2:] == ["changed", "gone"]
 
 
-def test_the_log_grows_slowly_whatever_is_told() -> None:
+def test_the_log_grows_slowly_whatever_is_logged() -> None:
     log = Log()
     for number in range(5000):
         log.tell("artfs.vfs.sealed", f"{number} is damaged")
-    assert len(log.told) == 60
+    assert len(log.lines) == 60
     log.now = 61
     log.tell("artfs.vfs.sealed", "1 is damaged")
     log.tell("artfs.vfs.sealed", "4000 is damaged")
-    assert log.told[60:] == ["4000 is damaged (and 4940 others before)"]
+    assert log.lines[60:] == ["4000 is damaged (and 4940 others before)"]
