@@ -58,39 +58,26 @@ if TYPE_CHECKING:
 
 #: The names of each module, but for the errors, which are in ``artfs.errors``.
 _MODULES = {
-    "artfs.sdk.api": ("Api",),
-    "artfs.sdk.artifact": ("Artifact",),
-    "artfs.sdk.artifact_collection": ("ArtifactCollection",),
-    "artfs.sdk.artifact_labels": ("ArtifactTTL",),
-    "artfs.sdk.artifact_types": ("ArtifactType",),
-    "artfs.sdk.functions": (
-        *("alert", "define_metric", "finish_artifact", "link_artifact", "link_model", "log", "log_artifact"),
-        *(
-            "log_code",
-            "log_model",
-            "save",
-            "unwatch",
-            "upsert_artifact",
-            "use_artifact",
-            "use_model",
-            "watch",
-        ),
-    ),
-    "artfs.sdk.manifest_entries": ("ArtifactManifest", "ArtifactManifestEntry"),
-    "artfs.sdk.media": ("BoundingBoxes2D", "Classes", "Image", "ImageMask", "JoinedTable", "Table"),
-    "artfs.sdk.no_ops": (
-        *("Audio", "Histogram", "Html", "Video", "plot", "plot_table", "termerror", "termlog", "termwarn"),
-    ),
-    "artfs.sdk.registries": ("Registry",),
-    "artfs.sdk.replacement": ("replace_wandb",),
-    "artfs.sdk.run": ("Run",),
-    "artfs.sdk.run_init": ("finish", "init", "login"),
-    "artfs.sdk.run_values": ("Config",),
-    "artfs.sdk.serializers": ("register_type",),
-    "artfs.sdk.settings": ("Settings",),
-    "artfs.version": ("__version__",),
+    "artfs.sdk.api": "Api",
+    "artfs.sdk.artifact": "Artifact",
+    "artfs.sdk.artifact_collection": "ArtifactCollection",
+    "artfs.sdk.artifact_labels": "ArtifactTTL",
+    "artfs.sdk.artifact_types": "ArtifactType",
+    "artfs.sdk.functions": "alert define_metric finish_artifact link_artifact link_model log log_artifact"
+    " log_code log_model save unwatch upsert_artifact use_artifact use_model watch",
+    "artfs.sdk.manifest_entries": "ArtifactManifest ArtifactManifestEntry",
+    "artfs.sdk.media": "BoundingBoxes2D Classes Image ImageMask JoinedTable Table",
+    "artfs.sdk.no_ops": "Audio Histogram Html Video plot plot_table termerror termlog termwarn",
+    "artfs.sdk.registries": "Registry",
+    "artfs.sdk.replacement": "replace_wandb",
+    "artfs.sdk.run": "Run",
+    "artfs.sdk.run_init": "finish init login",
+    "artfs.sdk.run_values": "Config",
+    "artfs.sdk.serializers": "register_type",
+    "artfs.sdk.settings": "Settings",
+    "artfs.version": "__version__",
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "AliasNotFound",

@@ -40,12 +40,7 @@ _RUN_ORDERS = {
 
 
 class Runs(Listing[RunRecord]):
-    """Runs, in the order that was asked for.
-
-    Example:
-        >>> [run.id for run in artfs.Api().runs(filters={"state": "failed"})]
-        ['part-3']
-    """
+    """Runs, in the order that was asked for."""
 
 
 class Api:

@@ -26,12 +26,7 @@ OpenVersion = Callable[[Connection, str, str], "Artifact"]
 
 
 class Artifacts(Listing["Artifact"]):
-    """Versions, newest first. An item is read from the volume when it is asked for.
-
-    Example:
-        >>> [artifact.version for artifact in api.artifacts("dataset", "mnist")]
-        ['v1', 'v0']
-    """
+    """Versions, newest first. An item is read from the volume when it is asked for."""
 
 
 class ArtifactCollection:

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from artfs.client.interface import Client
@@ -108,11 +109,9 @@ class ArtifactDraft:
         elif client.pending_status(self.name, self.id)["base"] != base:
             client.set_base(self.name, self.id, base)
 
-    @contextlib.contextmanager
-    def tree(self) -> Iterator[WritableTree]:
+    def tree(self) -> AbstractContextManager[WritableTree]:
         """Opens the files, to look at them or to change them; starts the pending version."""
-        with self.start().open_tree(self.name, self.id) as tree:
-            yield tree
+        return self.start().open_tree(self.name, self.id)
 
     @contextlib.contextmanager
     def writer(
@@ -127,8 +126,8 @@ class ArtifactDraft:
         with self.tree() as tree:
             run = run if self.shared else None
             alone = run is None or not self._runs_elsewhere(run)
-            terms = WritePolicy(replace=replace, shared=self.shared, run=run, alone=alone)
-            yield TreeWriter(tree, terms, total, progress)
+            policy = WritePolicy(replace=replace, shared=self.shared, run=run, alone=alone)
+            yield TreeWriter(tree, policy, total, progress)
 
     def _runs_elsewhere(self, run: str) -> bool:
         try:

@@ -19,12 +19,7 @@ _ORDERS = {"name": "name", "created_at": "created_at", "updated_at": "updated_at
 
 
 class ArtifactCollections(Listing[ArtifactCollection]):
-    """Collections, by name.
-
-    Example:
-        >>> [collection.name for collection in api.artifact_collections(None, "model")]
-        ['mnist-cnn', 'digits']
-    """
+    """Collections, by name."""
 
     def __init__(
         self,
@@ -114,9 +109,4 @@ class ArtifactType:
 
 
 class ArtifactTypes(Listing[ArtifactType]):
-    """Types, by name.
-
-    Example:
-        >>> [kind.name for kind in api.artifact_types()]
-        ['dataset', 'model', 'predictions']
-    """
+    """Types, by name."""

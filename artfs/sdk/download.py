@@ -1,27 +1,34 @@
 """A version in a directory of the user's: copied there, made the only content, compared.
 
-Owns that no symlink leads out of the directory, whatever it contains. Knows no artifact. Any thread.
+Owns that no symlink leads out of the directory, whatever it contains, and the line about progress on a
+terminal. Knows no artifact. Any thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Container, Mapping
+import sys
+import time
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from artfs.client.interface import Client
 from artfs.client.transfer.get import get
+from artfs.client.values import Progress, silent
 from artfs.errors import naming, printable
 from artfs.linux.walk import DirectoryStack, WalkEntry, walk
 from artfs.model.digest import Algorithm
-from artfs.sdk import progress
 from artfs.store import regular_files
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFREG: "file"}
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SHOWN = 10
+
+_QUIET = 1.0  # seconds before the first line: what is quick needs none
+_INTERVAL = 0.2
 
 
 def download(
@@ -34,7 +41,7 @@ def download(
 ) -> None:
     """Copies a version, or a part, out; see :func:`artfs.client.transfer.get.get`."""
     os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
-    with progress.shown(f"downloading {name}:{version}") as tell:
+    with progress_of(f"downloading {name}:{version}") as tell:
         get(client, name, version, Path(target), prefix=prefix, may_miss=may_miss, progress=tell)
 
 
@@ -109,3 +116,29 @@ def digest_of(fd: int, algorithm: Algorithm) -> str:
 
 def _kind(status: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
+
+
+@contextlib.contextmanager
+def progress_of(what: str) -> Iterator[Progress]:
+    """Gives a progress that writes ``WHAT 12.0 of 340.5 MiB`` over and over, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    last, wrote = time.monotonic() + _QUIET - _INTERVAL, False
+
+    def tell(_phase: str, done: int, of: int) -> None:
+        nonlocal last, wrote
+        now = time.monotonic()
+        if now - last < _INTERVAL:
+            return
+        last, wrote = now, True
+        total = f" of {of / (1 << 20):.1f}" if of else ""
+        sys.stderr.write(f"\r\x1b[K{what} {done / (1 << 20):.1f}{total} MiB")
+        sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        if wrote:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -12,6 +12,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ from artfs.client.version_tree import no_file
 from artfs.client.writable_tree import ReferenceTarget, TreeCursor, WritableTree
 from artfs.errors import PathNotFound
 from artfs.linux.walk import walk
-from artfs.sdk import progress, run_context
+from artfs.sdk import run_context
 from artfs.sdk.artifact_draft import ArtifactDraft
-from artfs.sdk.download import digest_of
+from artfs.sdk.download import digest_of, progress_of
 from artfs.sdk.manifest_entries import ArtifactManifest, ArtifactManifestEntry
 
 if TYPE_CHECKING:
@@ -102,11 +103,10 @@ class DraftFiles:
 
     # -- changing
 
-    @contextlib.contextmanager
-    def _writer(self, overwrite: bool, total: int = 0, tell: Progress = silent) -> Iterator[TreeWriter]:
-        run = run_context.run_id()
-        with self._draft.writer(replace=overwrite, run=run, total=total, progress=tell) as writer:
-            yield writer
+    def _writer(
+        self, overwrite: bool, total: int = 0, tell: Progress = silent
+    ) -> AbstractContextManager[TreeWriter]:
+        return self._draft.writer(replace=overwrite, run=run_context.run_id(), total=total, progress=tell)
 
     @contextlib.contextmanager
     def _entered(self, way: Way, overwrite: bool) -> Iterator[tuple[TreeWriter, TreeCursor]]:
@@ -120,7 +120,7 @@ class DraftFiles:
         """Copies local files in, with the progress on a terminal; gives the tree in which they are then."""
         sources.check(self._draft.connection.client().is_volume)
         with (
-            progress.shown(f"adding {os.path.basename(shown)}") as tell,
+            progress_of(f"adding {os.path.basename(shown)}") as tell,
             self._writer(overwrite, sources.size, tell) as writer,
         ):
             sources.copy(writer)

@@ -5,7 +5,6 @@ Owns how one entry is described and downloaded. An entry is a value: it stays as
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -218,12 +217,7 @@ class ArtifactFile(ArtifactManifestEntry):
 
 
 class ArtifactFiles(Listing[ArtifactFile]):
-    """Files of an artifact, by path.
-
-    Example:
-        >>> [file.name for file in logged.files(names=["raw/a.csv"])]
-        ['raw/a.csv']
-    """
+    """Files of an artifact, by path."""
 
 
 class ArtifactManifest:
@@ -292,11 +286,11 @@ class ArtifactManifest:
         """Returns it as JSON values.
 
         Example:
-            >>> json.dumps(logged.manifest.to_manifest_json())
+            >>> sorted(logged.manifest.to_manifest_json()["contents"])
+            ['raw/a.csv', 'raw/b.csv', 'train.csv']
         """
-        found = {}
-        for path, entry in self.entries.items():
-            facts = {"kind": entry.kind, "size": entry.size, "digest": entry.digest, "ref": entry.ref}
-            found[path] = {key: value for key, value in facts.items() if value is not None}
-        document: dict[str, Any] = json.loads(json.dumps({"version": 1, "contents": found}))
-        return document
+        found = {
+            path: {key: value for key, value in entry.to_json().items() if key not in ("path", "target")}
+            for path, entry in self.entries.items()
+        }
+        return {"version": 1, "contents": found}

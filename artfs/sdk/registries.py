@@ -77,12 +77,7 @@ class _Linked:
 
 
 class RegistryCollections(ArtifactCollections, _Linked):
-    """Collections of registries, by name.
-
-    Example:
-        >>> [collection.name for collection in api.registries().collections()]
-        ['digits']
-    """
+    """Collections of registries, by name."""
 
     def __init__(
         self, chosen: tuple[Connection, _Filter, _Filter], order: str | None, per_page: int, start: str | None
@@ -169,12 +164,7 @@ class Registry(_Registries):
 
 
 class Registries(Listing[Registry], _Registries):
-    """Registries, by name.
-
-    Example:
-        >>> [registry.name for registry in artfs.Api().registries()]
-        ['model']
-    """
+    """Registries, by name."""
 
     def __init__(
         self,

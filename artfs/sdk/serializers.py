@@ -95,12 +95,16 @@ def _dump_json(obj: Any) -> bytes:
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
 
 
+def _written(write: Callable[[io.BytesIO], object]) -> bytes:
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()
+
+
 def _dump_numpy(array: Any) -> bytes:
     import numpy
 
-    buffer = io.BytesIO()
-    numpy.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    return _written(lambda file: numpy.save(file, array, allow_pickle=False))
 
 
 def _load_numpy(data: bytes) -> Any:
@@ -109,23 +113,10 @@ def _load_numpy(data: bytes) -> Any:
     return numpy.load(io.BytesIO(data), allow_pickle=False)
 
 
-def _dump_pandas(frame: Any) -> bytes:
-    data: bytes = frame.to_parquet()
-    return data
-
-
-def _dump_polars(frame: Any) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
-
-
 def _dump_arrow(table: Any) -> bytes:
     import pyarrow.parquet
 
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer)
-    return buffer.getvalue()
+    return _written(lambda file: pyarrow.parquet.write_table(table, file))
 
 
 def _load_parquet(data: bytes) -> Any:
@@ -149,12 +140,6 @@ def _load_parquet(data: bytes) -> Any:
     return pyarrow.parquet.read_table(io.BytesIO(data))
 
 
-def _dump_image(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def _load_image(data: bytes) -> Any:
     import PIL.Image
 
@@ -164,10 +149,8 @@ def _load_image(data: bytes) -> Any:
 
 
 def _dump_figure(figure: Any) -> bytes:
-    buffer = io.BytesIO()
     # Without the name and version of the software the same figure gives the same file.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return _written(lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
 
 
 _BYTES = Kind("", bytes, lambda data: data)
@@ -176,9 +159,16 @@ _JSON = Kind(".json", _dump_json, json.loads)
 
 _by_type["numpy.generic"] = _JSON
 register_type("numpy.ndarray", ".npy", _dump_numpy, _load_numpy)
-register_type("pandas.core.frame.DataFrame", ".parquet", _dump_pandas, _load_parquet)
-register_type("pandas.DataFrame", ".parquet", _dump_pandas, _load_parquet)  # since pandas 3
-register_type("polars.dataframe.frame.DataFrame", ".parquet", _dump_polars, _load_parquet)
+for _name in ("pandas.core.frame.DataFrame", "pandas.DataFrame"):  # the second one since pandas 3
+    register_type(_name, ".parquet", lambda frame: frame.to_parquet(), _load_parquet)
+register_type(
+    "polars.dataframe.frame.DataFrame", ".parquet", lambda frame: _written(frame.write_parquet), _load_parquet
+)
 register_type("pyarrow.lib.Table", ".parquet", _dump_arrow, _load_parquet)
 register_type("matplotlib.figure.Figure", ".png", _dump_figure, _load_image)
-register_type("PIL.Image.Image", ".png", _dump_image, _load_image)
+register_type(
+    "PIL.Image.Image",
+    ".png",
+    lambda image: _written(lambda file: image.save(file, format="PNG")),
+    _load_image,
+)

@@ -59,26 +59,23 @@ class Settings:
         >>> artfs.init(settings=artfs.Settings(metrics="error"))
     """
 
-    entity: Any
-    project: Any
-    run_id: Any
-    run_name: Any
-    run_notes: Any
-    run_tags: Any
-    run_group: Any
-    run_job_type: Any
-    mode: Any
-    reinit: Any
-    resume: Any
-    root_dir: Any
-    metrics: Any
+    entity: Any = None
+    project: Any = None
+    run_id: Any = None
+    run_name: Any = None
+    run_notes: Any = None
+    run_tags: Any = None
+    run_group: Any = None
+    run_job_type: Any = None
+    mode: Any = None
+    reinit: Any = None
+    resume: Any = None
+    root_dir: Any = None
+    metrics: Any = None
+    allow_val_change: bool = False
 
     def __init__(self, **given: Any) -> None:
-        self.allow_val_change = False
-        for setting in _VARIABLES:
-            setattr(self, setting, None)
-        for setting, value in given.items():
-            setattr(self, setting, value)
+        vars(self).update(given)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if value is not None)

@@ -35,6 +35,7 @@ class Row:
 
 
 ROWS: list[Row] = []
+_JOB: dict[str, object] = {"collection": "{name}", "distributed_id": b"job"}
 
 
 def raises(kind: type[Exception], text: str, **fields: object) -> Callable[[Call], Call]:
@@ -120,23 +121,13 @@ def no_run(_name: str) -> None:
     artfs.Api().run("nobody")
 
 
-@raises(
-    artfs.DraftNotFoundError,
-    "'{name}' has no pending version 'job'",
-    collection="{name}",
-    distributed_id=b"job",
-)
+@raises(artfs.DraftNotFoundError, "'{name}' has no pending version 'job'", **_JOB)
 def no_draft_of_a_distributed_id(name: str) -> None:
     with artfs.init() as run:
         run.finish_artifact(artfs.Artifact(name, "dataset"), distributed_id="job")
 
 
-@raises(
-    artfs.DraftNotFoundError,
-    "'{name}' has no pending version 'job'",
-    collection="{name}",
-    distributed_id=b"job",
-)
+@raises(artfs.DraftNotFoundError, "'{name}' has no pending version 'job'", **_JOB)
 def nothing_to_discard(name: str) -> None:
     _saved(name)
     _access().discard(name, b"job")
@@ -231,12 +222,7 @@ def a_type_where_there_is_none(name: str) -> None:
     artfs.Artifact(name, "model").add({"x": 1}, "x")
 
 
-@raises(
-    artfs.AlreadyPending,
-    "'job' of '{name}' is pending already",
-    collection="{name}",
-    distributed_id=b"job",
-)
+@raises(artfs.AlreadyPending, "'job' of '{name}' is pending already", **_JOB)
 def started_twice(name: str) -> None:
     with _pending(name) as client:
         client.new(name, b"job")
@@ -245,18 +231,18 @@ def started_twice(name: str) -> None:
 _FINISHED = "'job' of '{name}' is finished: it is v0; start another id"
 
 
-@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+@raises(artfs.AlreadyFinishedError, _FINISHED, **_JOB, version="v0")
 def started_after_the_finish(name: str) -> None:
     _finished(name).new(name, b"job")
 
 
-@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+@raises(artfs.AlreadyFinishedError, _FINISHED, **_JOB, version="v0")
 def filled_after_the_finish(name: str) -> None:
     with _finished(name).open_tree(name, b"job"):
         pass
 
 
-@raises(artfs.AlreadyFinishedError, _FINISHED, collection="{name}", distributed_id=b"job", version="v0")
+@raises(artfs.AlreadyFinishedError, _FINISHED, **_JOB, version="v0")
 def joined_after_the_finish(name: str) -> None:
     _finished(name).join(name, b"job", "r1")
 
@@ -379,7 +365,7 @@ def a_fifo_is_sealed(name: str) -> None:
         with client.open_tree(name, b"job") as tree, tree.cursor() as at:
             at.make_directory(b"d", 0o755)
             at.enter(b"d")
-            os.mkfifo(b"pipe", dir_fd=at._to.fd)  # type: ignore[attr-defined]
+            os.mkfifo(b"pipe", dir_fd=at.fd)  # type: ignore[attr-defined]
         client.finish(name, b"job")
 
 
@@ -492,10 +478,7 @@ def no_collection_to_refer_to(name: str) -> None:
     artfs.Artifact(name, "dataset").add_reference(f"artfs://{name}-s:v0/x")
 
 
-@raises(
-    ValueError,
-    "uri: file://{cwd}/d has more than 2 objects: add a part of it, or raise max_objects",
-)
+@raises(ValueError, "uri: file://{cwd}/d has more than 2 objects: add a part of it, or raise max_objects")
 def more_references_than_wanted(name: str) -> None:
     for number in range(3):
         _here(f"d/{number}")
