@@ -44,7 +44,7 @@ class StorePool:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._lock = threading.Lock()
-        self._fetch_into_cache: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
+        self._open_stores: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
         self._s3: Any = None
 
     def locate(self, uri: str, *, whole: bool) -> Location:
@@ -59,14 +59,14 @@ class StorePool:
             where, path = uris.http_address(uri)
         key = (scheme, where, whole)
         with self._lock:
-            if key in self._fetch_into_cache:
-                self._fetch_into_cache.move_to_end(key)
-                return Location(self._fetch_into_cache[key], path, version)
+            if key in self._open_stores:
+                self._open_stores.move_to_end(key)
+                return Location(self._open_stores[key], path, version)
         store = self.make(uri, scheme, where, whole=whole)
         with self._lock:
-            self._fetch_into_cache[key] = store
-            if len(self._fetch_into_cache) > _STORES:
-                self._fetch_into_cache.popitem(last=False)
+            self._open_stores[key] = store
+            if len(self._open_stores) > _STORES:
+                self._open_stores.popitem(last=False)
         return Location(store, path, version)
 
     def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> RemoteStore:
@@ -79,7 +79,7 @@ class StorePool:
 
     def forget(self) -> None:
         with self._lock:
-            self._fetch_into_cache.clear()
+            self._open_stores.clear()
             if self._s3 is not None:
                 self._s3.close()
             self._s3 = None

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from artfs.errors import UnsupportedFilesystem
-from artfs.linux import syscalls
+from artfs.linux import mountinfo, syscalls
 from artfs.store import durable, regular_files, tree_removal
 from artfs.store.requirements import REQUIREMENTS, UNRELATED_ERRNOS, Limited, Trial, TrialDirectory, Unmet
 
@@ -79,15 +79,10 @@ def is_known(dir_fd: int) -> bool:
 
 
 def filesystem(fd: int) -> str:
-    """Returns the type of the filesystem that holds ``fd``, as mountinfo has it; empty if it is not known."""
+    """Returns the type of the filesystem of ``fd``, as in mountinfo; empty if it is unknown."""
     with contextlib.suppress(OSError):
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-            ids = [line.split()[1] for line in file if line.startswith("mnt_id:")]
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                before, _, after = line.partition(" - ")
-                if before.split(" ", 1)[0] in ids:
-                    return after.split(" ", 1)[0]
+        mount = mountinfo.mount_id(fd)
+        return next((found.type for found in mountinfo.table() if found.id == mount), "")
     return ""
 
 
