@@ -85,7 +85,8 @@ _WAYS = [
 ]
 # What the SDK does over a mount seldom depends on whether the volume behind it can be seen. These modules try
 # the third way by default: they test whole programs, what is read and written, and errors.
-_GIVEN = {"abandoned", "api", "collaborative", "errors", "reading", "references", "runs", "simple"}
+_GIVEN = {"abandoned", "api", "artifact_references", "collaborative"}
+_GIVEN |= {"errors", "reading", "run_methods", "simple"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
