@@ -50,9 +50,9 @@ class TestMountpoint:
             prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
 
     @pytest.mark.parametrize(("volume", "mountpoint"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
-    def test_in_one_another(self, tmp_path: Path, volume: str, mountpoint: str):
+    def test_inside_the_volume_or_around_it(self, tmp_path: Path, volume: str, mountpoint: str):
         (tmp_path / "a" / "b").mkdir(parents=True)
-        with pytest.raises(MountError, match="in one another"):
+        with pytest.raises(MountError, match="inside the other"):
             prerequisites.prepare_mountpoint(tmp_path / volume, tmp_path / mountpoint)
 
     @root_only
