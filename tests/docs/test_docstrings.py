@@ -38,7 +38,8 @@ def _tests() -> Iterator[doctest.DocTest]:
 
 
 #: What this environment does not have.
-_NEEDS = {"path": "a mount", "get_dataframe": "pandas", "replace_wandb": "lightning"}
+_NEEDS = {"get_dataframe": "pandas", "replace_wandb": "lightning"}
+_ON_A_MOUNT = (".path",)
 
 
 class _Checker(doctest.OutputChecker):
@@ -156,9 +157,14 @@ def test_a_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     connection.forget()
 
 
-@pytest.mark.parametrize("test", [pytest.param(test, id=test.name) for test in _tests()])
+def _example(test: doctest.DocTest) -> Any:
+    mounted = test.name.endswith(_ON_A_MOUNT)
+    return pytest.param(test, mounted, id=test.name, marks=pytest.mark.fuse if mounted else ())
+
+
+@pytest.mark.parametrize(("test", "mounted"), [_example(test) for test in _tests()])
 def test_an_example(
-    test: doctest.DocTest, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    test: doctest.DocTest, mounted: bool, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if need := _NEEDS.get(test.name.rpartition(".")[2]):
         pytest.skip(f"the example needs {need}")
@@ -171,10 +177,16 @@ def test_an_example(
     monkeypatch.setattr(syscalls, "syncfs", lambda fd: None)
     report: list[str] = []
     try:
+        if mounted:
+            (tmp_path / "mnt").mkdir()
+            must("mount", "volume", "mnt")
+            monkeypatch.setenv("ARTFS_VOLUME", str(tmp_path / "mnt"))
         test.globs |= _names()
         doctest.DocTestRunner(_Checker(), optionflags=doctest.ELLIPSIS).run(test, out=report.append)
     finally:
         artfs.finish()
         connection.forget()
+        if mounted:
+            must("umount", "mnt")
     if report:
         pytest.fail("".join(report), pytrace=False)
