@@ -79,115 +79,34 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [
-    "AliasNotFound",
-    "AlreadyExists",
-    "AlreadyFinishedError",
-    "AlreadyPending",
-    "Api",
-    "ArtfsError",
-    "Artifact",
-    "ArtifactCollection",
-    "ArtifactFinalizedError",
-    "ArtifactManifest",
-    "ArtifactManifestEntry",
-    "ArtifactNotLoggedError",
-    "ArtifactTTL",
-    "ArtifactType",
-    "Audio",
-    "BeingFilled",
-    "BoundingBoxes2D",
-    "Busy",
-    "CannotSeal",
-    "Changed",
-    "Classes",
-    "CollectionNotFound",
-    "Collision",
-    "CommError",
-    "Config",
-    "CrossTree",
-    "CutShort",
-    "Damaged",
-    "DraftNotFoundError",
-    "Error",
-    "HeldByAlias",
-    "Histogram",
-    "Html",
-    "Image",
-    "ImageMask",
-    "Interrupted",
-    "InvalidCommand",
-    "InvalidName",
-    "JoinedTable",
-    "LostRace",
-    "MountError",
-    "NotAVolume",
-    "NotEmpty",
-    "NotFound",
-    "NotIdle",
-    "NotJoined",
-    "NotPermitted",
-    "NotStored",
-    "OpenForWriting",
-    "PathConflictError",
-    "PathNotFound",
-    "ReadOnly",
-    "ReferenceFailed",
-    "Registry",
-    "RemoteMissing",
-    "Run",
-    "RunNotFound",
-    "RunsJoined",
-    "Sealing",
-    "Settings",
-    "Table",
-    "TreeTouched",
-    "TypeMismatch",
-    "Unreachable",
-    "UnsupportedError",
-    "UnsupportedFilesystem",
-    "UsageError",
-    "VersionNotFound",
-    "Video",
-    "VolumeError",
-    "VolumeExists",
-    "VolumeInUse",
-    "VolumeTooNew",
-    "__version__",
-    "alert",
-    "config",
-    "define_metric",
-    "errors",
-    "finish",
-    "finish_artifact",
-    "init",
-    "link_artifact",
-    "link_model",
-    "log",
-    "log_artifact",
-    "log_code",
-    "log_model",
-    "login",
-    "plot",
-    "plot_table",
-    "register_type",
-    "replace_wandb",
-    "run",
-    "save",
-    "summary",
-    "termerror",
-    "termlog",
-    "termwarn",
-    "unwatch",
-    "upsert_artifact",
-    "use_artifact",
-    "use_model",
-    "watch",
-]
+# artifacts
+__all__ = ["Api", "Artifact", "ArtifactCollection", "ArtifactManifest", "__version__"]
+__all__ += ["ArtifactManifestEntry", "ArtifactTTL", "ArtifactType", "Registry", "register_type"]
+# runs
+__all__ += ["Config", "Run", "Settings", "config", "finish", "init", "login", "replace_wandb", "run"]
+__all__ += ["summary"]
+# methods of the current run
+__all__ += ["alert", "define_metric", "finish_artifact", "link_artifact", "link_model", "log"]
+__all__ += ["log_artifact", "log_code", "log_model", "save", "unwatch", "upsert_artifact", "use_artifact"]
+__all__ += ["use_model", "watch"]
+# tables, images, and what is accepted and not kept
+__all__ += ["Audio", "BoundingBoxes2D", "Classes", "Histogram", "Html", "Image", "ImageMask", "JoinedTable"]
+__all__ += ["Table", "Video", "plot", "plot_table", "termerror", "termlog", "termwarn"]
+# errors
+__all__ += ["AliasNotFound", "AlreadyExists", "AlreadyFinishedError", "AlreadyPending", "ArtfsError"]
+__all__ += ["ArtifactFinalizedError", "ArtifactNotLoggedError", "BeingFilled", "Busy", "CannotSeal"]
+__all__ += ["Changed", "CollectionNotFound", "Collision", "CommError", "CrossTree", "CutShort", "Damaged"]
+__all__ += ["DraftNotFoundError", "Error", "HeldByAlias", "Interrupted", "InvalidCommand"]
+__all__ += ["InvalidName", "LostRace", "MountError", "NotAVolume", "NotEmpty", "NotFound", "NotIdle"]
+__all__ += ["NotJoined", "NotPermitted", "NotStored", "OpenForWriting", "PathConflictError", "PathNotFound"]
+__all__ += ["ReadOnly", "ReferenceFailed", "RemoteMissing", "RunNotFound", "RunsJoined", "Sealing"]
+__all__ += ["TreeTouched", "TypeMismatch", "Unreachable", "UnsupportedError", "UnsupportedFilesystem"]
+__all__ += ["UsageError", "VersionNotFound", "VolumeError", "VolumeExists", "VolumeInUse", "VolumeTooNew"]
+__all__ += ["errors"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":  # the one that goes on now, as wandb.run is
+    if name == "run":  # the current one
         return import_module("artfs.sdk.run_context").run()
     if name in ("config", "summary"):  # that run's
         running = import_module("artfs.sdk.run_context").run()

@@ -273,6 +273,3 @@ def _move(writer: TreeWriter, source: TreeCursor, at: TreeCursor) -> None:
             writer.enter(at, step.name)
         else:
             writer.move(at, step.name, source, step.status)
-
-
-__all__ = ["ArtifactDraft"]

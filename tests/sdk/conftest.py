@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import artfs
 from artfs.sdk import connection, run_context
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import mounted_volume, must
@@ -127,6 +128,14 @@ def open_to_all(directory: Path) -> None:
     for above in (directory, *directory.parents):
         if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
             above.chmod(above.stat().st_mode | 0o55)
+
+
+def draft_of(name: str, kind: str = "dataset", **files: str | bytes) -> artfs.Artifact:
+    """Returns an artifact with a file for each argument; ``__`` in a name is a slash."""
+    artifact = artfs.Artifact(name, kind)
+    for path, data in files.items():
+        artifact.add(data.encode() if isinstance(data, str) else data, path.replace("__", "/"))
+    return artifact
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from artfs.client.open import open_client
 from artfs.errors import Busy, RunsJoined
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import must
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, draft_of
 
 Gc = Callable[..., dict[str, Any]]
 
@@ -134,15 +134,11 @@ def test_gc_keeps_a_collection_that_existed_before(place: Place, name: str, gc_o
 
 
 def test_a_dropped_artifact_removes_the_collection_that_it_made(place: Place, name: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
-    with artifact.new_file("a") as file:
-        file.write("a")
+    artifact = draft_of(name, a="a")
     assert name in collections(place)
     del artifact
     eventually(lambda: name not in collections(place), what="the collection is gone")
-    again = wandb.Artifact(name, "dataset")
-    with again.new_file("a") as file:
-        file.write("a")
+    again = draft_of(name, a="a")
     again.save()
     assert again.version == "v0"
 
@@ -308,9 +304,7 @@ with artifact.new_file("same") as file:
 run.upsert_artifact(artifact, distributed_id="job")
 """
     with victim(name, code), wandb.init(id=name) as run:
-        artifact = wandb.Artifact(name, "dataset")
-        with artifact.new_file("same") as file:
-            file.write("ours")
+        artifact = draft_of(name, same="ours")
         with pytest.raises(wandb.PathConflictError):
             run.upsert_artifact(artifact, distributed_id="job")
     with wandb.init(id=name) as run:  # the run is resumed by one process

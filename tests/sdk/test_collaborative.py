@@ -11,16 +11,7 @@ import pytest
 
 import artfs as wandb
 from tests.cli.running import snapshot
-from tests.sdk.conftest import Place
-
-
-def artifact_of(name: str, **files: str) -> wandb.Artifact:
-    """An artifact with a file for each argument."""
-    artifact = wandb.Artifact(name, "dataset")
-    for path, content in files.items():
-        with artifact.new_file(path.replace("__", "/")) as file:
-            file.write(content)
-    return artifact
+from tests.sdk.conftest import Place, draft_of
 
 
 def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
@@ -65,16 +56,16 @@ def test_a_finisher_with_files_of_its_own(place: Place, name: str, files: Path, 
 def test_equal_bytes_do_not_conflict(place: Place, name: str) -> None:
     for _ in range(2):
         with wandb.init() as run:
-            run.upsert_artifact(artifact_of(name, sub__x="same"), distributed_id="id")
+            run.upsert_artifact(draft_of(name, sub__x="same"), distributed_id="id")
     with wandb.init() as run:
         assert run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id").file_count == 1
 
 
 def test_other_bytes_conflict(place: Place, name: str) -> None:
     with wandb.init(id=f"{name}-first") as run:
-        run.upsert_artifact(artifact_of(name, sub__x="mine"), distributed_id="id")
+        run.upsert_artifact(draft_of(name, sub__x="mine"), distributed_id="id")
     with wandb.init() as run:
-        artifact = artifact_of(name, sub__x="theirs", new="new")
+        artifact = draft_of(name, sub__x="theirs", new="new")
         artifact.aliases = ["mine"]
         with pytest.raises(wandb.PathConflictError) as caught:
             run.upsert_artifact(artifact, distributed_id="id")
@@ -86,7 +77,7 @@ def test_other_bytes_conflict(place: Place, name: str) -> None:
         assert (status["files"], status["aliases"]) == (1, [])
         artifact.remove("sub/x")
         run.upsert_artifact(artifact, distributed_id="id")
-        replacing = artifact_of(name, sub__x="meant")
+        replacing = draft_of(name, sub__x="meant")
         run.upsert_artifact(replacing, distributed_id="id", overwrite=True)
         done = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
     with done.open("sub/x") as file:
@@ -96,17 +87,17 @@ def test_other_bytes_conflict(place: Place, name: str) -> None:
 
 def test_a_run_replaces_its_own_file(place: Place, name: str) -> None:
     with wandb.init() as run:
-        run.upsert_artifact(artifact_of(name, x="1"), distributed_id="id")
-        run.upsert_artifact(artifact_of(name, x="2"), distributed_id="id")
+        run.upsert_artifact(draft_of(name, x="1"), distributed_id="id")
+        run.upsert_artifact(draft_of(name, x="2"), distributed_id="id")
         done = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
     assert done.get("x") == b"2"
 
 
 def test_a_file_conflicts_with_a_directory_of_another_run(place: Place, name: str) -> None:
     with wandb.init() as run:
-        run.upsert_artifact(artifact_of(name, k="file", j__z="in a directory"), distributed_id="id")
+        run.upsert_artifact(draft_of(name, k="file", j__z="in a directory"), distributed_id="id")
     with wandb.init() as run:
-        for wrong in (artifact_of(name, k__z="x"), artifact_of(name, j="x")):
+        for wrong in (draft_of(name, k__z="x"), draft_of(name, j="x")):
             with pytest.raises(wandb.ArtfsError, match="in this version; remove it first"):
                 run.upsert_artifact(wrong, distributed_id="id")
         run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
@@ -114,13 +105,13 @@ def test_a_file_conflicts_with_a_directory_of_another_run(place: Place, name: st
 
 def test_after_the_finish(place: Place, name: str) -> None:
     with wandb.init() as run:
-        run.upsert_artifact(artifact_of(name, x="1"), distributed_id="id")
+        run.upsert_artifact(draft_of(name, x="1"), distributed_id="id")
         first = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
         again = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id", aliases=["more"])
         assert (again.version, again.unchanged) == (first.version, True)
         assert again.aliases == ["more", "latest"]
         for late in (run.upsert_artifact, run.finish_artifact):
-            artifact = artifact_of(name, y="late")
+            artifact = draft_of(name, y="late")
             with pytest.raises(wandb.AlreadyFinishedError, match="v0") as caught:
                 late(artifact, distributed_id="id")
             assert caught.value.version == "v0"
@@ -131,17 +122,17 @@ def test_an_unknown_distributed_id(place: Place, name: str) -> None:
     with wandb.init() as run:
         with pytest.raises(wandb.DraftNotFoundError, match="'nobody'"):
             run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="nobody")
-        assert run.finish_artifact(artifact_of(name, x="x"), distributed_id="somebody").version == "v0"
+        assert run.finish_artifact(draft_of(name, x="x"), distributed_id="somebody").version == "v0"
         with pytest.raises(wandb.DraftNotFoundError, match="'nobody'"):
             run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="nobody")
         with pytest.raises(TypeError, match="distributed_id is needed"):
-            run.upsert_artifact(artifact_of(name, x="x"))
+            run.upsert_artifact(draft_of(name, x="x"))
 
 
 def test_any_text_is_a_distributed_id(place: Place, name: str) -> None:
     odd = "../team/7%2F ü"
     with wandb.init(group=odd) as run:
-        run.upsert_artifact(artifact_of(name, x="x"))
+        run.upsert_artifact(draft_of(name, x="x"))
         done = run.finish_artifact(wandb.Artifact(name, "dataset"))
     assert done.distributed_id == odd
     assert wandb.Api().artifact(name).distributed_id == odd

@@ -19,7 +19,7 @@ import pytest
 import artfs
 from artfs.client.interface import Client
 from artfs.sdk.connection import connect
-from tests.sdk.conftest import Place, open_to_all
+from tests.sdk.conftest import Place, draft_of, open_to_all
 
 Call = Callable[[str], object]
 
@@ -146,23 +146,20 @@ def no_path(name: str) -> None:
 
 @raises(artfs.PathNotFound, "{name} has no 'd/x'", where="{name}", path=b"d/x")
 def no_path_in_a_draft(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add(b"1", "x")
+    artifact = draft_of(name, x=b"1")
     artifact.open("d/x")
 
 
 @raises(artfs.InvalidCommand, "'d' is a directory, not a file")
 def a_directory_is_opened(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add(b"1", "d/x")
+    artifact = draft_of(name, d__x=b"1")
     artifact.save()
     artifact.open("d")
 
 
 @raises(artfs.InvalidCommand, "'d' is a directory, not a file")
 def a_directory_of_a_draft_is_opened(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add(b"1", "d/x")
+    artifact = draft_of(name, d__x=b"1")
     artifact.open("d")
 
 
@@ -257,8 +254,7 @@ def other_bytes_of_another_run(name: str) -> None:
     with _pending(name, kind="dataset"):
         for number in (1, 2):
             with artfs.init(id=f"{name}-{number}") as run:
-                artifact = artfs.Artifact(name, "dataset")
-                artifact.add(b"%d" % number, "d/x")
+                artifact = draft_of(name, d__x=b"%d" % number)
                 run.upsert_artifact(artifact, distributed_id="job")
 
 
@@ -269,8 +265,7 @@ def other_bytes_of_another_run(name: str) -> None:
     run=None,
 )
 def another_file_of_a_name(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add(b"1", "x")
+    artifact = draft_of(name, x=b"1")
     _here("x")
     artifact.add_file("x")
 
@@ -280,8 +275,7 @@ def another_file_of_a_name(name: str) -> None:
     "cannot create the directory 'k': 'k' is a file in this version; remove it first",
 )
 def a_directory_where_a_file_is(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add(b"1", "k")
+    artifact = draft_of(name, k=b"1")
     artifact.add(b"2", "k/x")
 
 
@@ -349,8 +343,7 @@ def both_sides_changed_a_path(name: str) -> None:
     _saved(name)
     with _pending(name, base="latest") as client:
         _put(client, name, b"x")
-        theirs = artfs.Artifact(name, "dataset")
-        theirs.add(b"2", "x")
+        theirs = draft_of(name, x=b"2")
         theirs.save()
         client.finish(name, b"job")
 

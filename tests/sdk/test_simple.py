@@ -10,7 +10,7 @@ import pytest
 import artfs as wandb
 from tests.cli.running import snapshot
 from tests.conformance.helpers import eventually
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, draft_of
 
 
 def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
@@ -231,8 +231,7 @@ def test_the_directory_of_an_artifact(place: Place, name: str, files: Path) -> N
 def test_a_volume_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARTFS_VOLUME", raising=False)
-    artifact = wandb.Artifact(name, "dataset")
-    artifact.add(b"bytes", "x")
+    artifact = draft_of(name, x=b"bytes")
     artifact.save()
     assert (tmp_path / ".artfs-volume" / "artfs.json").exists()
     assert wandb.Api().artifact(name).get("x") == b"bytes"

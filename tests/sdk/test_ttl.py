@@ -73,7 +73,7 @@ def test_gc_deletes_expired_versions(place: Place, name: str) -> None:
     assert sorted(collect(place, "--dry-run")) == sorted(expected)
     assert versions_of(name) == ["v0", "v1", "v2", "v3"]
     said = must("--volume", place.path, "gc", "--dry-run")
-    assert f"{name}:v0 has outlived its ttl: would be removed" in said
+    assert f"{name}:v0, whose ttl has passed: would be removed" in said
     assert sorted(collect(place)) == sorted(expected)
     assert versions_of(name) == ["v1", "v2", "v3"]
     assert versions_of(f"{name}-only") == []
