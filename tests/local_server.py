@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Quiet:
-    """What a handler gets to speak HTTP/1.1, and to log nothing."""
+    """Makes a handler use HTTP/1.1, and log nothing."""
 
     protocol_version = "HTTP/1.1"
 
@@ -16,7 +16,7 @@ class Quiet:
 
 
 class LocalServer:
-    """Serves in threads from its making to :meth:`close`; ``base`` is its address."""
+    """Serves in threads from its creation to :meth:`close`; ``base`` is its address."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         self._server = _Server(("127.0.0.1", 0), handler)

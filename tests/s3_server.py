@@ -51,7 +51,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def environment(home: Path, base: str | None) -> dict[str, str]:
-    """What a process is to have in its environment: credentials in a file, wandb's name of an endpoint."""
+    """Returns environment variables: credentials in a file, and the endpoint under wandb's name."""
     home.mkdir(exist_ok=True)
     (home / "credentials").write_text("[default]\naws_access_key_id=test\naws_secret_access_key=test\n")
     found = {

@@ -51,7 +51,7 @@ class ReferenceHandle(Handle):
     def read_at_once(self, offset: int, size: int, cached: CachedRead) -> bytes | memoryview | None:
         if self._file is None:
             raise NeedsWork(self._fetch, waiter=self._caller)
-        return cached(self._file.fd, offset, size) if self._file.stays else None
+        return cached(self._file.fd, offset, size) if self._file.immutable else None
 
     def read(self, offset: int, size: int) -> bytes:
         if self._file is None:

@@ -240,9 +240,9 @@ def parse_schemes(text: str | None) -> frozenset[str]:
 
 
 class ReferenceFile:
-    """The open bytes of a reference. ``stays``: nobody changes what ``fd`` reads."""
+    """The open bytes of a reference. ``immutable``: no other process changes what ``fd`` reads."""
 
-    stays = True
+    immutable = True
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -258,7 +258,7 @@ class ReferenceFile:
 class _LocalReferenceFile(ReferenceFile):
     """A file of this machine, read in place."""
 
-    stays = False
+    immutable = False
 
     def __init__(self, references: References, file: LocalFile, entry: ReferenceEntry, of: str) -> None:
         super().__init__(file.fd)

@@ -1,4 +1,4 @@
-"""What is done to a collection besides sealing, as scenarios: notes, runs, settings, what a crash left.
+"""Scenarios of changes to a collection other than sealing: notes, runs, settings, recovery.
 
 They are tried as those of :mod:`tests.crash.harness` are, which has the rest.
 """
@@ -58,7 +58,7 @@ def _draft(case: Case):
 
 
 def _failed_after_the_commit(case: Case) -> None:
-    """A version stands whose finish could not come to its end."""
+    """There is a version whose finish did not complete."""
     case.start(JOB, many, aliases=("best",))
 
     def fail(label: str) -> None:
@@ -87,16 +87,16 @@ def _failed_before_the_commit(case: Case) -> None:
         case.finish(JOB)
 
 
-def _doubt(case: Case) -> None:
+def _failed_flush(case: Case) -> None:
     case.volume.store.failed_flush.record(OSError(errno.EIO, os.strerror(errno.EIO)))
 
 
-def _doubtful(case: Case) -> None:
+def _version_and_failed_flush(case: Case) -> None:
     _version(case)
-    _doubt(case)
+    _failed_flush(case)
 
 
-UPKEEP = {
+MAINTENANCE = {
     "forced seal": Scenario(lambda case: case.start(JOB, small), _force),
     "finish what was committed": Scenario(_failed_after_the_commit, lambda case: case.finish(JOB, "best")),
     "recover what was committed": Scenario(
@@ -132,8 +132,8 @@ UPKEEP = {
         ),
         between=lambda case: _draft(case).set_metadata(b'{"b": 2}'),
     ),
-    "note a flush that failed": Scenario(_version, _doubt, forgives=True),
-    "gc after a flush that failed": Scenario(_doubtful, lambda case: case.volume.maintenance.gc()),
+    "record a failed flush": Scenario(_version, _failed_flush, forgives=True),
+    "gc after a failed flush": Scenario(_version_and_failed_flush, lambda case: case.volume.maintenance.gc()),
     "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
     "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
     "expect references": Scenario(
@@ -151,12 +151,12 @@ UPKEEP = {
 }
 
 #: All that is done to a collection without patches.
-OPERATIONS = {**SCENARIOS, **UPKEEP}
+OPERATIONS = {**SCENARIOS, **MAINTENANCE}
 
 
 @dataclass
 class Told:
-    """What an operation is when nothing goes wrong: its steps, and what may be seen before and after."""
+    """An operation without failures: its steps, and the visible states before and after."""
 
     labels: list[str]
     old: State
@@ -168,7 +168,7 @@ class Told:
 
 
 def tell(place: Path, scenario: Scenario) -> Told:
-    """Prepares a scenario in ``place/original``, to be cloned for each trial, and acts it in a clone."""
+    """Prepares a scenario in ``place/original``, to be cloned for each trial, and performs it in a clone."""
     with prepared(place / "original", scenario) as case:
         old = case.state()
     states = [old]
@@ -185,7 +185,7 @@ def tell(place: Path, scenario: Scenario) -> Told:
 
 
 def leave_all(case: Case, name: bytes) -> None:
-    """Has every run leave, so that the pending version can be finished."""
+    """Makes every run leave, so that the pending version can be finished."""
     pending_version = case.volume.trees.get(NAME, name).pending_version
     for run in pending_version.joined():
         pending_version.leave(run)

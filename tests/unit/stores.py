@@ -1,4 +1,4 @@
-"""What the tests of the store share: a volume, trees made of plain dicts, another user, crashes."""
+"""Helpers of the tests of the store: a volume, trees made of plain dicts, another user, crashes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Volume:
         return self.path / "objects/blobs" / blob_path(blob).decode()
 
     def add(self, data: bytes) -> BlobId:
-        """Stores bytes by way of a file that is linked in, as a seal does."""
+        """Stores bytes in a file that it links in, as a seal does."""
         source = self.path / "collections" / f"source-{os.urandom(4).hex()}"
         source.write_bytes(data)
         with opened(source) as fd:
