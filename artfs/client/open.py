@@ -84,7 +84,7 @@ def _mount_of(layout: Layout) -> Path | None:
                 layout.path,
                 f"{owner}, which was killed and hangs: run 'artfs umount' there",
             )
-        if status is None or status.get("id") != layout.id:
+        if status is None or status.get("id") != layout.config.id:
             raise VolumeInUse(layout.path, f"{owner}, which can't be reached from here: use it there")
         return root
 

@@ -89,11 +89,7 @@ def _make(store: Any, scheme: str, where: str, timeouts: Timeouts, whole: bool) 
     retry: Any = {
         "max_retries": timeouts.retries,
         "retry_timeout": timedelta(seconds=timeouts.retry_for),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=100),
-            "max_backoff": timedelta(seconds=2),
-            "base": 2,
-        },
+        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=2), "base": 2},
     }
     if scheme in ("http", "https"):
         client["allow_http"] = scheme == "http"

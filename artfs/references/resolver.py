@@ -73,15 +73,7 @@ class Resolver:
             )
         return self._objects.list_objects(uri, checksum=checksum, max_objects=max_objects, charge=charge)
 
-    def open(self, uri: str, size: int, checksum: bytes) -> int:
-        """Opens the recorded bytes for reading; the caller closes the descriptor.
-
-        They are verified at the time of the call; see :meth:`open_checked`, which raises the same errors.
-        """
-        opened = self.open_checked(uri, size, checksum)
-        return opened if isinstance(opened, int) else opened.fd
-
-    def open_checked(
+    def open(
         self, uri: str, size: int, checksum: bytes, requester: Requester = THIS_PROCESS
     ) -> int | LocalFile:
         """Opens the recorded bytes for reading; the caller closes the descriptor.

@@ -239,10 +239,7 @@ def _verify_blobs(
 
 
 def _findings(
-    store: ObjectStore,
-    walk: _Walk,
-    blobs: dict[BlobId, _Bad],
-    known: list[Root],
+    store: ObjectStore, walk: _Walk, blobs: dict[BlobId, _Bad], known: list[Root]
 ) -> Iterator[Finding]:
     for label, why in walk.root_faults:
         yield Finding(kind="version", id=label, why=why, touches=[Touched(label, "")])

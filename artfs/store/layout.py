@@ -27,15 +27,8 @@ CONFIG = b"artfs.json"
 # Exists during the whole of init. It has a temp's name, so that gc removes one left beside artfs.json.
 UNFINISHED = durable.TEMP_PREFIX + b"init"
 
-LOCKS, OBJECTS, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH = (
-    b"locks",
-    b"objects",
-    b"damaged",
-    b"collections",
-    b"runs",
-    b"logs",
-    b"trash",
-)
+LOCKS, OBJECTS, DAMAGED, COLLECTIONS = b"locks", b"objects", b"damaged", b"collections"
+RUNS, LOGS, TRASH = b"runs", b"logs", b"trash"
 BLOBS, TREES = b"objects/blobs", b"objects/trees"
 DIRECTORIES = (LOCKS, OBJECTS, BLOBS, TREES, DAMAGED, COLLECTIONS, RUNS, LOGS, TRASH)
 SERIAL = b"serial"
@@ -123,18 +116,6 @@ class Layout:
         except BaseException:
             os.close(fd)
             raise
-
-    @property
-    def format(self) -> int:
-        return self.config.format
-
-    @property
-    def id(self) -> str:
-        return self.config.id
-
-    @property
-    def created_at(self) -> str:
-        return self.config.created_at
 
     @property
     def is_current(self) -> bool:

@@ -40,15 +40,7 @@ _MAY_HAVE_HOLES = 1 << 20  # bytes
 _LONGEST_PAGE = 512 << 20
 
 # A page that is stored again replaces one that can't be read for these reasons.
-_UNREADABLE = (
-    errno.ENOENT,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.ENXIO,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EACCES,
-)
+_UNREADABLE = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG, errno.EIO, errno.EACCES)
 
 # Where a hard link is impossible a copy is stored: too many links to the inode (65,000 on ext4: the *source*
 # has them, in its pending tree), another filesystem or project quota, a filesystem without links, or
@@ -65,12 +57,7 @@ class ObjectStore:
     """The objects of one volume. It keeps descriptors of its own; ``root_fd`` may be closed."""
 
     def __init__(
-        self,
-        root_fd: int,
-        algorithm: Algorithm,
-        *,
-        cached_entries: int = 200_000,
-        verify_all: bool = False,
+        self, root_fd: int, algorithm: Algorithm, *, cached_entries: int = 200_000, verify_all: bool = False
     ) -> None:
         self.algorithm = algorithm
         self._objects_fd = durable.open_directory(root_fd, layout.OBJECTS)
@@ -261,12 +248,6 @@ class ObjectStore:
                 durable.write_all(fd, data)
                 move_in(self.trees_fd, temp, path)
         self._flush.add(self.trees_fd, path)
-
-    def put_tree(self, data: bytes) -> TreeId:
-        """Stores a page and returns its id."""
-        tree = tree_id(self.algorithm, data)
-        self.put(tree, data)
-        return tree
 
     def page(self, tree: TreeId) -> pages.Page:
         """Returns a page from the cache, or reads and verifies it. Raises Damaged."""

@@ -110,6 +110,3 @@ def process(pid: int, mountpoint: str | None = None) -> Owner:
 
 def _machine_id() -> str:
     return procfs.read_line(_MACHINE)
-
-
-__all__ = ["Owner", "process", "this_process"]

@@ -24,21 +24,10 @@ INODE_BITS = 59
 """The most bits of a backing inode number: a mount uses the upper ones for the kind of node."""
 
 # These say nothing about what the filesystem can do.
-UNRELATED_ERRNOS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EROFS,
-        errno.ENOMEM,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.EINTR,
-        errno.ENOTCONN,
-        errno.ECONNABORTED,
-        errno.ETIMEDOUT,
-    }
-)
+UNRELATED_ERRNOS = frozenset((
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR,
+    errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT,
+))  # fmt: skip
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NS = 10**9 + 123_456_789
 _OTHER_USER = 65534  # a user and group id other than root's
@@ -206,10 +195,7 @@ def _exchanges(box: TrialDirectory) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        unchanged = box.names() == whole and {box.content(b"a"), box.content(b"b")} == {
-            b"1",
-            b"2",
-        }
+        unchanged = box.names() == whole and {box.content(b"a"), box.content(b"b")} == {b"1", b"2"}
         _check(unchanged, "RENAME_EXCHANGE fails, and changes files")
         raise Limited("RENAME_EXCHANGE in a pending version is EINVAL") from None
     done = box.names() == whole and box.content(b"a") == b"2" and box.content(b"b") == b"1"

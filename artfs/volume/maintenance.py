@@ -63,12 +63,7 @@ class Maintenance:
                 yield f"{collection.name}:{record.version}", record.root.entry()
 
         report = check.check(
-            self.layout,
-            self.store,
-            roots,
-            repair=repair,
-            spare=self._pending_roots,
-            progress=progress,
+            self.layout, self.store, roots, repair=repair, spare=self._pending_roots, progress=progress
         )
         report.findings += [
             check.Finding(kind="file", id=found.what, why=found.why) for found in self._problems()
@@ -223,6 +218,3 @@ class Maintenance:
             raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
         finally:
             pending_version.close()
-
-
-__all__ = ["Maintenance", "pending_names"]

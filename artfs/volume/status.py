@@ -23,8 +23,8 @@ def describe(volume: Volume) -> dict[str, Any]:
     space = os.fstatvfs(volume.layout.fd)
     return {
         "version": __version__,
-        "format": volume.layout.format,
-        "id": volume.layout.id,
+        "format": volume.layout.config.format,
+        "id": volume.layout.config.id,
         "hash": volume.layout.config.hash,
         "store": str(volume.path.absolute()),
         "collections": len(versions),

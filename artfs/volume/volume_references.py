@@ -170,7 +170,7 @@ class References:
             if uri.startswith(version_references.SCHEME):
                 opened: int | LocalFile = self._versions.open(uri, entry)
             else:
-                opened = self._resolver.open_checked(uri, entry.size, entry.checksum, requester)
+                opened = self._resolver.open(uri, entry.size, entry.checksum, requester)
         if isinstance(opened, int):
             return ReferenceFile(opened)
         return _LocalReferenceFile(self, opened, entry, of)

@@ -21,7 +21,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
         assert made.algorithm is Algorithm.SHA256
     with Layout.open(tmp_path / "v") as found:
         assert found.config == made.config
-        assert found.format == 2
+        assert found.config.format == 2
         assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
     assert sorted(os.listdir(tmp_path / "v")) == [
         "artfs.json",

@@ -71,7 +71,9 @@ def uri_of(path: Path | bytes) -> str:
 
 
 def read(remote: Resolver, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
-    fd = remote.open(uri, size, checksum)
+    opened = remote.open(uri, size, checksum)
+    assert isinstance(opened, LocalFile)
+    fd = opened.fd
     try:
         assert not os.get_inheritable(fd)
         return os.read(fd, 1 << 20)
@@ -686,7 +688,7 @@ def test_all_failures_are_one_kind() -> None:
 
 def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
     path, remote = make(place / "a", b"good"), remotes()
-    opened = remote.open_checked(uri_of(path), 4, tag(b"good"))
+    opened = remote.open(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
     try:
         assert opened.settled()
@@ -707,7 +709,7 @@ def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
 
 def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
     path, remote = make(place / "a", b"good"), remotes()
-    opened = remote.open_checked(uri_of(path), 4, tag(b"good"))
+    opened = remote.open(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
     copies = [
         os.open(make(place / name, data), os.O_RDONLY) for name, data in (("b", b"good"), ("c", b"evil"))
@@ -723,7 +725,7 @@ def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
 
 def test_unrecorded_bytes_may_change(place: Path) -> None:
     path = make(place / "a", b"good")
-    opened = remotes().open_checked(uri_of(path), 4, b"")
+    opened = remotes().open(uri_of(path), 4, b"")
     assert isinstance(opened, LocalFile)
     path.write_bytes(b"evil")
     assert opened.settled()

@@ -152,6 +152,7 @@ def remote(cache: Path) -> Iterator[Resolver]:
 
 def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
     fd = remote.open(uri, size, checksum)
+    assert isinstance(fd, int)
     try:
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0
         with open(fd, "rb", closefd=False) as file:

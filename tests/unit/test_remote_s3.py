@@ -52,6 +52,7 @@ def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
 
 def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
     fd = remote.open(uri, size, checksum)
+    assert isinstance(fd, int)
     with open(fd, "rb") as file:
         return file.read()
 

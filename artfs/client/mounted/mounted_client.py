@@ -59,7 +59,7 @@ class MountedClient(MountedVersions, MountedPending, Client):
             raise  # a daemon of an older artfs uses it
         except (VolumeError, OSError):
             volume = None
-        if volume is None or volume.layout.id != status["id"]:
+        if volume is None or volume.layout.config.id != status["id"]:
             if volume is not None:
                 volume.close()
             raise VolumeError(
