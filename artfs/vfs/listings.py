@@ -145,7 +145,9 @@ class PendingListing(_HeldNames):
             # Asked after the stat: a tree that is sealed has the same names, and its files go from here.
             sealed = directory.sealed_node()
             if sealed is not None:
-                yield from _listed(name, sealed.lookup(name), index + 1)
+                found = sealed.lookup(name)
+                if found is not None:
+                    yield Listed(name, found, found.attributes(), index + 1)
             elif status is not None:
                 node = directory.mounted.node(status, directory, name)
                 yield Listed(name, node, node.shown(status), index + 1)
@@ -197,8 +199,13 @@ class PatchListing(PendingListing):
             sealed = directory.sealed_node()  # asked after the look, as above
             if sealed is not None:
                 node = sealed.lookup(entry.name)
-            with contextlib.suppress(OSError):  # gone just now
-                yield from _listed(entry.name, node, own + at + 1)
+            if node is None:
+                continue
+            try:
+                attributes = node.attributes()
+            except OSError:
+                continue  # it was removed just now
+            yield Listed(entry.name, node, attributes, own + at + 1)
 
     def prepare_fsync(self, *, data_only: bool) -> Callable[[], None]:
         self._open()  # if it was materialized since it was opened
@@ -207,8 +214,3 @@ class PatchListing(PendingListing):
     def fsync(self, *, data_only: bool) -> None:
         if self._fd >= 0:
             overlay.sync(self._fd)
-
-
-def _listed(name: bytes, node: Node | None, offset: int) -> Iterator[Listed]:
-    if node is not None:
-        yield Listed(name, node, node.attributes(), offset)
