@@ -41,7 +41,7 @@ def count(root_fd: int, reader: TreeReader, *, patched: bool) -> Census:
             try:
                 status = entry.stat(follow_symlinks=False)
                 if patched and stat.S_ISLNK(status.st_mode):
-                    stub = overlay.read_target(os.readlink(os.fsencode(entry.name), dir_fd=fd))
+                    stub = overlay.decode_target(os.readlink(os.fsencode(entry.name), dir_fd=fd))
                     if isinstance(stub, overlay.Stub):
                         found = reader.find(stub.tree, stub.name)
                         files += 1
@@ -69,7 +69,7 @@ def newest_change(root_fd: int) -> float:
 
 
 def _covered(fd: int, entries: list[os.DirEntry[str]]) -> set[bytes]:
-    return overlay.gone(fd).union(os.fsencode(entry.name) for entry in entries)
+    return overlay.whiteouts(fd).union(os.fsencode(entry.name) for entry in entries)
 
 
 def _below(reader: TreeReader, lower: overlay.Lower, name: bytes) -> tuple[int, int]:

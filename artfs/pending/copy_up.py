@@ -75,7 +75,7 @@ class CopyUp:
     def set_attributes(self, uid: int, gid: int, mode: int, times: tuple[int, int]) -> bytes:
         """Sets owner, mode, atime and mtime; returns the copy's name. Then call :meth:`release`."""
         assert self._name is not None
-        overlay.give(self.staging.fd, self._name, uid, gid)
+        overlay.set_owner(self.staging.fd, self._name, uid, gid)
         os.chmod(self._name, mode, dir_fd=self.staging.fd)
         syscalls.utimensat(self.staging.fd, self._name, *times)
         return self._name

@@ -46,7 +46,7 @@ def problems(pending_version: PendingVersion, reader: TreeReader) -> Iterator[Da
 def _below(root: int, reader: TreeReader) -> Iterator[Damaged]:
     for fd, entries in scan(root, overlay.is_reserved):
         lower = _found(partial(overlay.lower_of, fd))
-        found = [lower, _found(partial(overlay.gone, fd))]
+        found = [lower, _found(partial(overlay.whiteouts, fd))]
         if isinstance(lower, overlay.Lower):
             found.append(_found(partial(reader.page, lower.tree)))
         for entry in entries:
@@ -58,11 +58,11 @@ def _below(root: int, reader: TreeReader) -> Iterator[Damaged]:
 
 def _stub(fd: int, name: bytes, reader: TreeReader) -> None:
     try:
-        meant = overlay.read_target(os.readlink(name, dir_fd=fd))
+        meant = overlay.decode_target(os.readlink(name, dir_fd=fd))
     except FileNotFoundError:
         return
     if isinstance(meant, overlay.Stub):
-        overlay.stubbed(reader, meant)
+        overlay.entry_of_stub(reader, meant)
 
 
 def _is_symlink(fd: int, name: bytes) -> bool:

@@ -37,12 +37,12 @@ from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Symlin
 from artfs.model.tree import TreeReader
 from artfs.store import documents, durable, tree_removal
 
-LOWER, GONE, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
+LOWER, WHITEOUTS, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"
 _RESERVED_TARGET = b".artfs-"  # the prefix of reserved targets; users' targets with it are escaped
 _STUB, _ESCAPE = b".artfs-stub:", b".artfs-link:"
 
 #: Set in the number of a lower entry's node, and in no inode number of the backing filesystem.
-BIT = 1 << 59
+LOWER_BIT = 1 << 59
 
 
 class Lower(NamedTuple):
@@ -67,7 +67,7 @@ class Lower(NamedTuple):
         else:
             content = entry.uri + b"\0" + entry.checksum
         key = b"/".join((self.number.to_bytes(8, "big"), entry.name, content))
-        return BIT | xxhash.xxh3_64_intdigest(key) >> 5
+        return LOWER_BIT | xxhash.xxh3_64_intdigest(key) >> 5
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Stub(NamedTuple):
 
 
 def is_reserved(name: bytes) -> bool:
-    return name in (LOWER, GONE, BASE)
+    return name in (LOWER, WHITEOUTS, BASE)
 
 
 # -- lower directories
@@ -127,16 +127,16 @@ def lower_of(dir_fd: int, name: bytes = b".") -> Lower | None:
     except ValueError as error:
         raise _damaged(name, str(error)) from None
     # 1 is the root of every mount (FUSE_ROOT_ID): a second node of that number would break the mount.
-    if not 0 <= lower.number < 2 * BIT or lower.number == 1 or _lower_target(lower) != target:
+    if not 0 <= lower.number < 2 * LOWER_BIT or lower.number == 1 or _encode_lower(lower) != target:
         raise _damaged(name, f"'{printable(number)}' is not the number of a node")
     return lower
 
 
 def set_lower(dir_fd: int, lower: Lower) -> None:
-    os.symlink(_lower_target(lower), LOWER, dir_fd=dir_fd)
+    os.symlink(_encode_lower(lower), LOWER, dir_fd=dir_fd)
 
 
-def _lower_target(lower: Lower) -> bytes:
+def _encode_lower(lower: Lower) -> bytes:
     return b"%s %x" % (digest.text(lower.tree).encode(), lower.number)
 
 
@@ -150,7 +150,7 @@ def drop_lower(dir_fd: int, staging_fd: int) -> None:
     # Only now: without a lower directory whiteouts mean nothing. There may be many, so one step moves them to
     # the staging directory; they are deleted with the pending version.
     with contextlib.suppress(FileNotFoundError):
-        os.rename(GONE, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
+        os.rename(WHITEOUTS, durable.temp_name(), src_dir_fd=dir_fd, dst_dir_fd=staging_fd)
 
 
 def base_of(dir_fd: int) -> Base | None:
@@ -185,25 +185,25 @@ def is_untouched(dir_fd: int) -> bool:
 # -- whiteouts
 
 
-def sync(dir_fd: int) -> None:
+def sync_directory(dir_fd: int) -> None:
     """Makes the entries and whiteouts of a directory durable."""
-    with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, GONE) as fd:
+    with contextlib.suppress(FileNotFoundError), durable.directory(dir_fd, WHITEOUTS) as fd:
         os.fsync(fd)
     os.fsync(dir_fd)
 
 
-def is_gone(dir_fd: int, name: bytes) -> bool:
+def is_whited_out(dir_fd: int, name: bytes) -> bool:
     try:
-        os.stat(GONE + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)
+        os.stat(WHITEOUTS + b"/" + name, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def gone(dir_fd: int) -> set[bytes]:
+def whiteouts(dir_fd: int) -> set[bytes]:
     """Lists the whiteouts of a directory; own entries may have the same names. Raises Damaged."""
     try:
-        with durable.directory(dir_fd, GONE) as fd:
+        with durable.directory(dir_fd, WHITEOUTS) as fd:
             return set(map(os.fsencode, os.listdir(fd)))
     except FileNotFoundError:
         return set()
@@ -211,39 +211,42 @@ def gone(dir_fd: int) -> set[bytes]:
         raise documents.directory_error(error, "what is gone from a pending version (.artfs@gone)") from None
 
 
-def shows_nothing(dir_fd: int, lower_names: int) -> bool:
+def looks_empty(dir_fd: int, lower_names: int) -> bool:
     """Tells whether a directory looks empty whose lower directory has `lower_names` names.
 
     Only lower entries are ever whited out, so counting is enough.
     """
     own = (name for name in map(os.fsencode, durable.names(dir_fd)) if not is_reserved(name))
-    return next(own, None) is None and (lower_names == 0 or len(gone(dir_fd)) >= lower_names)
+    return next(own, None) is None and (lower_names == 0 or len(whiteouts(dir_fd)) >= lower_names)
 
 
-def hide(dir_fd: int, name: bytes) -> None:
+def white_out(dir_fd: int, name: bytes) -> None:
     """Whites a lower entry out; users don't see that while an own entry has the name."""
     durable.step("overlay:hide")
     with contextlib.suppress(FileExistsError):
         try:
-            _white_out(dir_fd, name)
+            _make_whiteout(dir_fd, name)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError), unseen(dir_fd):  # another process may make it, too
-                os.mkdir(GONE, 0o700, dir_fd=dir_fd)
-            _white_out(dir_fd, name)
+            with (
+                contextlib.suppress(FileExistsError),
+                keeping_mtime(dir_fd),
+            ):  # another process may make it, too
+                os.mkdir(WHITEOUTS, 0o700, dir_fd=dir_fd)
+            _make_whiteout(dir_fd, name)
 
 
-def _white_out(dir_fd: int, name: bytes) -> None:
-    os.mknod(GONE + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
+def _make_whiteout(dir_fd: int, name: bytes) -> None:
+    os.mknod(WHITEOUTS + b"/" + name, stat.S_IFREG | 0o600, dir_fd=dir_fd)
 
 
 # -- reserved symlink targets
 
 
-def stub_target(stub: Stub) -> bytes:
+def encode_stub(stub: Stub) -> bytes:
     return b"%s%o:%s:%s" % (_STUB, stub.mode, digest.text(stub.tree).encode(), stub.name)
 
 
-def stubbed(reader: TreeReader, stub: Stub, **changes: int) -> FileEntry | ReferenceEntry:
+def entry_of_stub(reader: TreeReader, stub: Stub, **changes: int) -> FileEntry | ReferenceEntry:
     """Returns the lower entry of a stub, with the stub's mode and other `changes`. Raises Damaged."""
     found = reader.find(stub.tree, stub.name)
     if found is None or not isinstance(found[1], FileEntry | ReferenceEntry):
@@ -251,12 +254,12 @@ def stubbed(reader: TreeReader, stub: Stub, **changes: int) -> FileEntry | Refer
     return replace(found[1], mode=stub.mode, **changes)
 
 
-def escaped(target: bytes) -> bytes:
+def escape_target(target: bytes) -> bytes:
     """Returns the target to store for a user's symlink."""
     return _ESCAPE + target if target.startswith(_RESERVED_TARGET) else target
 
 
-def read_target(stored: bytes) -> Stub | bytes:
+def decode_target(stored: bytes) -> Stub | bytes:
     """Decodes a stored target: a stub, or the user's target. Raises Damaged."""
     if not stored.startswith(_RESERVED_TARGET):
         return stored
@@ -274,7 +277,7 @@ def read_target(stored: bytes) -> Stub | bytes:
         mode, algorithm, hexes, name = stored[len(_STUB) :].split(b":", 3)
         tree = digest.parse_tree((algorithm + b":" + hexes).decode("ascii"))
         stub = Stub(tree, name, int(mode, 8))
-        if not 0 <= stub.mode <= 0o7777 or stub_target(stub) != stored:
+        if not 0 <= stub.mode <= 0o7777 or encode_stub(stub) != stored:
             raise ValueError(f"'{printable(mode)}' is not a mode")
         return stub
     except ValueError as error:
@@ -285,7 +288,7 @@ def read_target(stored: bytes) -> Stub | bytes:
 
 
 @contextlib.contextmanager
-def unseen(dir_fd: int) -> Iterator[None]:
+def keeping_mtime(dir_fd: int) -> Iterator[None]:
     """Keeps a directory's mtime, if it can, over steps that users must not see."""
     before = os.stat(b".", dir_fd=dir_fd)
     yield
@@ -300,14 +303,14 @@ def place(staging_fd: int, staged: bytes, dir_fd: int, name: bytes, *, step: str
     """
     with _removed_on_failure(staging_fd, staged):
         durable.step(f"overlay:{step}")
-        with unseen(dir_fd):
+        with keeping_mtime(dir_fd):
             os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=dir_fd)
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
 def place_directory(staging_fd: int, staged: bytes, dir_fd: int, name: bytes) -> int:
     """Does as :func:`place`, but never replaces anything. Raises FileExistsError."""
-    with _removed_on_failure(staging_fd, staged), unseen(dir_fd):
+    with _removed_on_failure(staging_fd, staged), keeping_mtime(dir_fd):
         durable.step("overlay:lift")
         durable.rename_noreplace(staging_fd, staged, dir_fd, name)
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
@@ -320,7 +323,7 @@ def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
     with _removed_on_failure(staging_fd, staged), durable.directory(staging_fd, staged) as fd:
         set_lower(fd, lower)
         set_xattrs(fd, entry.xattrs)
-        give(staging_fd, staged, entry.uid, entry.gid)
+        set_owner(staging_fd, staged, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
         syscalls.futimens(fd, None, entry.mtime_ns)
     return staged
@@ -329,19 +332,19 @@ def stage_directory(staging_fd: int, entry: DirEntry, lower: Lower) -> bytes:
 def stage_symlink(staging_fd: int, entry: SymlinkEntry) -> bytes:
     """Stages a user's symlink that looks like a sealed one."""
     times = entry.mtime_ns, entry.mtime_ns
-    return _stage_link(staging_fd, escaped(entry.target), entry.uid, entry.gid, times)
+    return _stage_link(staging_fd, escape_target(entry.target), entry.uid, entry.gid, times)
 
 
 def stage_stub(staging_fd: int, stub: Stub, uid: int, gid: int, times: tuple[int, int]) -> bytes:
     """Stages a stub; `times` are atime and mtime in nanoseconds."""
-    return _stage_link(staging_fd, stub_target(stub), uid, gid, times)
+    return _stage_link(staging_fd, encode_stub(stub), uid, gid, times)
 
 
 def _stage_link(staging_fd: int, target: bytes, uid: int, gid: int, times: tuple[int, int]) -> bytes:
     staged = durable.temp_name()
     os.symlink(target, staged, dir_fd=staging_fd)
     with _removed_on_failure(staging_fd, staged):
-        give(staging_fd, staged, uid, gid)
+        set_owner(staging_fd, staged, uid, gid)
         syscalls.utimensat(staging_fd, staged, *times)
     return staged
 
@@ -356,7 +359,7 @@ def _removed_on_failure(staging_fd: int, staged: bytes) -> Iterator[None]:
         raise
 
 
-def give(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
+def set_owner(dir_fd: int, name: bytes, uid: int, gid: int) -> None:
     """Sets the owner of a new entry, as far as a daemon that is not root may: it serves one user."""
     if (uid, gid) == (os.geteuid(), os.getegid()):
         return

@@ -47,13 +47,13 @@ class OverlayDirectory:
         if found is None:
             return None
         fd = self.own_fd()
-        return None if fd >= 0 and overlay.is_gone(fd, name) else found[1]
+        return None if fd >= 0 and overlay.is_whited_out(fd, name) else found[1]
 
     def is_empty(self) -> bool:
         """Tells whether nothing shows in the directory."""
         names = 0 if self.lower is None else self.reader.page(self.lower.tree).names
         fd = self.own_fd()
-        return names == 0 if fd < 0 else overlay.shows_nothing(fd, names)
+        return names == 0 if fd < 0 else overlay.looks_empty(fd, names)
 
     # -- materializing, which changes nothing that users see
 
@@ -91,7 +91,7 @@ class OverlayDirectory:
     def white_out(self, name: bytes) -> None:
         """Hides the lower entry of a name, now or once the own entry of the name is removed."""
         if self.lower is not None and self.reader.find(self.lower.tree, name) is not None:
-            overlay.hide(self.own_fd(), name)
+            overlay.white_out(self.own_fd(), name)
 
     def drop_lower(self) -> None:
         """Leaves an empty directory without a lower one, so that it can be removed or replaced."""

@@ -84,7 +84,7 @@ def stage(staging_fd: int, entry: ReferenceEntry) -> bytes:
             raise InvalidCommand(f"a URI of {len(entry.uri)} bytes is too long here") from None
         overlay.set_xattrs(fd, entry.xattrs)
         os.ftruncate(fd, entry.size)
-        overlay.give(staging_fd, staged, entry.uid, entry.gid)
+        overlay.set_owner(staging_fd, staged, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
         syscalls.futimens(fd, None, entry.mtime_ns)
     except BaseException:

@@ -192,7 +192,7 @@ class PendingTree:
     def _refuse_unless_empty(self) -> None:
         names = 0 if self.lower is None else self.store.page(self.lower.tree).names
         with durable.directory(self.pending_version.fd, TREE) as root:
-            if not overlay.shows_nothing(root, names):
+            if not overlay.looks_empty(root, names):
                 raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
 
     def _refuse_unless_idle(self, seconds: float) -> None:

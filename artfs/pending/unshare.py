@@ -132,7 +132,7 @@ def _replace_names(tree: PendingTree, backing_ino: int, copy: bytes) -> None:
                     os.link(copy, temp, src_dir_fd=staging, dst_dir_fd=staging)
                     try:
                         durable.step("unshare:replace")
-                        with overlay.unseen(directory):
+                        with overlay.keeping_mtime(directory):
                             os.rename(temp, name, src_dir_fd=staging, dst_dir_fd=directory)
                     except Exception:
                         regular_files.unlink_quietly(staging, temp)

@@ -24,7 +24,7 @@ from artfs.pending.pending_version import PENDING, TREE, PendingVersion
 from artfs.store import durable, reserve
 from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 
-_RENAMED = {b".artfs-lower": overlay.LOWER, b".artfs-gone": overlay.GONE}
+_RENAMED = {b".artfs-lower": overlay.LOWER, b".artfs-gone": overlay.WHITEOUTS}
 _OLD_BASE = b".artfs-base"
 _PATIENCE = 5.0  # seconds to wait for others that upgrade the volume, or change it directly
 _POLL = 0.05
@@ -156,7 +156,7 @@ def _check_permissions(layout: Layout, status: os.stat_result, path: bytes, *nam
 
 def _rename(dir_fd: int, old: bytes, new: bytes) -> None:
     durable.step("upgrade:rename")
-    with overlay.unseen(dir_fd):
+    with overlay.keeping_mtime(dir_fd):
         os.rename(old, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     durable.sync_dir(dir_fd, label="upgrade:rename")
 

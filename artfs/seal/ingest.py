@@ -147,7 +147,7 @@ class Ingest:
         try:
             if self._patched:
                 frame.lower = overlay.lower_of(dir_fd)
-                frame.gone = overlay.gone(dir_fd)
+                frame.gone = overlay.whiteouts(dir_fd)
             children = os.listdir(dir_fd)
         except OSError:
             with naming(self._path()):
@@ -188,14 +188,14 @@ class Ingest:
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
         owner = status.st_uid, status.st_gid
         if self._patched:
-            meant = overlay.read_target(target)
+            meant = overlay.decode_target(target)
             if isinstance(meant, Stub):
                 return self._stub(name, meant, *owner, status.st_mtime_ns)
             target = meant
         return SymlinkEntry(name, *owner, status.st_mtime_ns, target)
 
     def _stub(self, name: bytes, stub: Stub, uid: int, gid: int, mtime_ns: int) -> FileEntry | ReferenceEntry:
-        entry = overlay.stubbed(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
+        entry = overlay.entry_of_stub(self._store.reader, stub, uid=uid, gid=gid, mtime_ns=mtime_ns)
         return replace(entry, name=name, mode=stub.mode & SEALED_MODE)
 
     def _reference(self, dir_fd: int, name: bytes, status: os.stat_result) -> ReferenceEntry | None:

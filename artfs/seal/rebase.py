@@ -28,7 +28,7 @@ from artfs.seal import patch_base as bases
 from artfs.seal.seal import Request, Sealer, decided
 from artfs.store import durable
 
-_NUMBER_BITS = overlay.BIT.bit_length() - 1
+_NUMBER_BITS = overlay.LOWER_BIT.bit_length() - 1
 
 
 def set_base(
@@ -52,7 +52,7 @@ def set_base(
                 state = State.COMMITTED
                 raise CutShort
             with sealer.objects_in_use():
-                number = number or overlay.BIT | secrets.randbits(_NUMBER_BITS)
+                number = number or overlay.LOWER_BIT | secrets.randbits(_NUMBER_BITS)
                 trash = _set_base(sealer, tree, ref, number, request.admit)
                 state = State.PENDING if trash is None else State.REPLACED
             return trash
@@ -146,7 +146,7 @@ def _plant(
             mode &= like.mode | ~0o055
         for name in map(os.fsencode, os.listxattr(root)):
             os.setxattr(fd, name, os.getxattr(root, name))
-        overlay.give(directory, staged, old.st_uid, old.st_gid)
+        overlay.set_owner(directory, staged, old.st_uid, old.st_gid)
         os.fchmod(fd, mode)
         durable.sync_dir(fd, label="base")
     durable.exchange(directory, staged, TREE, label="base")

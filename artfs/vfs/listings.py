@@ -213,4 +213,4 @@ class PatchListing(PendingListing):
 
     def fsync(self, *, data_only: bool) -> None:
         if self._fd >= 0:
-            overlay.sync(self._fd)
+            overlay.sync_directory(self._fd)

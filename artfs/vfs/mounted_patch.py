@@ -51,9 +51,9 @@ class MountedPatch(MountedTree):
         if stat.S_ISLNK(status.st_mode):
             # Read once: each readlink(2) sets the atime.
             stored = os.readlink(name, dir_fd=parent.directory())
-            meaning = overlay.read_target(stored)
+            meaning = overlay.decode_target(stored)
             if isinstance(meaning, Stub):
-                node.become_stub(meaning, overlay.stubbed(self.reader, meaning))
+                node.become_stub(meaning, overlay.entry_of_stub(self.reader, meaning))
             else:
                 node.escape = len(stored) - len(meaning)
         return node

@@ -24,7 +24,7 @@ from artfs.pending import overlay
 SEALED = 1 << 62
 VIRTUAL = 1 << 61
 FRESH = 1 << 60
-LOWER = overlay.BIT
+LOWER = overlay.LOWER_BIT
 ROOT_INO = 1  # FUSE_ROOT_ID
 
 #: Seconds for which the kernel may cache what never changes without its knowledge.

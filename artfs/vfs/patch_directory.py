@@ -132,7 +132,7 @@ class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
             yield directory
 
     def _encoded_target(self, target: bytes) -> bytes:
-        return overlay.escaped(target)
+        return overlay.escape_target(target)
 
     def _remove(self, directory: int, name: bytes, remove: Callable[..., None]) -> None:
         node = self._existing(name)

@@ -194,7 +194,7 @@ class PatchNode(PendingNode):
         if stub is not None:
             self.become_stub(stub, entry)
         elif isinstance(entry, SymlinkEntry):
-            self.escape = len(overlay.escaped(entry.target)) - len(entry.target)
+            self.escape = len(overlay.escape_target(entry.target)) - len(entry.target)
             self.entry = None
 
     def _place(self, staged: bytes, step: str) -> None:
@@ -316,6 +316,6 @@ class PatchNode(PendingNode):
     def _stored_target(self) -> bytes:
         if isinstance(self.entry, SymlinkEntry):
             return self.entry.target
-        target = overlay.read_target(super()._stored_target())
+        target = overlay.decode_target(super()._stored_target())
         assert isinstance(target, bytes)
         return target

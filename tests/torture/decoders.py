@@ -189,12 +189,12 @@ DECODERS: dict[str, Decoder] = {
         _in_file(b".artfs@base", overlay.base_of),
         (b'{"ref":"best","collection":"m","version":"v3","tree":"%s"}\n' % ID,),
     ),
-    "lower": Decoder(_lower, (ID + b" 1f", ID + b" 0"), overlay._lower_target),
+    "lower": Decoder(_lower, (ID + b" 1f", ID + b" 0"), overlay._encode_lower),
     "target": Decoder(
-        overlay.read_target,
+        overlay.decode_target,
         (b".artfs-stub:644:%s:a:b" % ID, b".artfs-link:.artfs-x", b"../up"),
         lambda meant: (
-            overlay.stub_target(meant) if isinstance(meant, overlay.Stub) else overlay.escaped(meant)
+            overlay.encode_stub(meant) if isinstance(meant, overlay.Stub) else overlay.escape_target(meant)
         ),
     ),
     "origin": Decoder(

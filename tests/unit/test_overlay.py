@@ -38,14 +38,14 @@ def fd(tmp_path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("mode", [0, 0o644, 0o4755])
 def test_stubs(name: bytes, mode: int) -> None:
     stub = Stub(TREE, name, mode)
-    assert overlay.read_target(overlay.stub_target(stub)) == stub
+    assert overlay.decode_target(overlay.encode_stub(stub)) == stub
 
 
 @pytest.mark.parametrize(
     "target", [b"a", b".artfs-", b".artfs-stub:644:x", b".artfs-link:a", b"/.artfs-stub:"]
 )
 def test_targets_of_users(target: bytes) -> None:
-    assert overlay.read_target(overlay.escaped(target)) == target
+    assert overlay.decode_target(overlay.escape_target(target)) == target
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_targets_of_users(target: bytes) -> None:
 )
 def test_targets_that_are_damaged(stored: bytes) -> None:
     with pytest.raises(Damaged):
-        overlay.read_target(stored)
+        overlay.decode_target(stored)
 
 
 def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
     assert overlay.lower_of(fd) is None
-    lower = Lower(TREE, 2 * overlay.BIT - 1)
+    lower = Lower(TREE, 2 * overlay.LOWER_BIT - 1)
     overlay.set_lower(fd, lower)
     assert overlay.lower_of(fd) == lower
     assert not overlay.is_untouched(fd)  # as after a rebase, though there is nothing in it
@@ -92,14 +92,18 @@ def test_numbers_differ_by_directory_and_name() -> None:
     files = [file(name, content) for name in (b"a", b"b", b"ab") for content in range(2)]
     numbers = {Lower(TREE, seed).number_of(entry) for seed in range(50) for entry in files}
     assert len(numbers) == 300
-    assert {number.bit_length() for number in numbers} == {overlay.BIT.bit_length()}
+    assert {number.bit_length() for number in numbers} == {overlay.LOWER_BIT.bit_length()}
 
 
 def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:
     os.utime(tmp_path, ns=(1, 2))
-    overlay.hide(fd, b"a")
-    overlay.hide(fd, b"a")
-    assert (overlay.is_gone(fd, b"a"), overlay.is_gone(fd, b"b"), overlay.gone(fd)) == (True, False, {b"a"})
+    overlay.white_out(fd, b"a")
+    overlay.white_out(fd, b"a")
+    assert (overlay.is_whited_out(fd, b"a"), overlay.is_whited_out(fd, b"b"), overlay.whiteouts(fd)) == (
+        True,
+        False,
+        {b"a"},
+    )
     assert tmp_path.stat().st_mtime_ns == 2
 
 
@@ -110,12 +114,12 @@ def test_two_whiteouts_at_once(fd: int, monkeypatch: pytest.MonkeyPatch, same: b
 
     def mkdir(*arguments: Any, **named: Any) -> None:
         monkeypatch.setattr(os, "mkdir", real)
-        overlay.hide(fd, b"a" if same else b"b")
+        overlay.white_out(fd, b"a" if same else b"b")
         real(*arguments, **named)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    overlay.hide(fd, b"a")
-    assert overlay.gone(fd) == ({b"a"} if same else {b"a", b"b"})
+    overlay.white_out(fd, b"a")
+    assert overlay.whiteouts(fd) == ({b"a"} if same else {b"a", b"b"})
 
 
 @pytest.mark.parametrize(

@@ -189,10 +189,10 @@ class _OverlayCursor(TreeCursor):
                 status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 if not stat.S_ISLNK(status.st_mode):
                     return status
-                target = overlay.read_target(os.readlink(name, dir_fd=level.fd))
+                target = overlay.decode_target(os.readlink(name, dir_fd=level.fd))
                 times = {"uid": status.st_uid, "gid": status.st_gid, "mtime_ns": status.st_mtime_ns}
                 if isinstance(target, Stub):
-                    return overlay.stubbed(level.reader, target, **times)
+                    return overlay.entry_of_stub(level.reader, target, **times)
                 return SymlinkEntry(name, target=target, **times)
         entry = level.lower_entry(name)
         if entry is None:
@@ -214,7 +214,7 @@ class _OverlayCursor(TreeCursor):
         if level.lower is not None:
             found.update(entry.name for _, entry in level.reader.entries(level.lower.tree))
         if level.fd >= 0:
-            found -= overlay.gone(level.fd)
+            found -= overlay.whiteouts(level.fd)
             if overlay.lower_of(level.fd) is None:
                 found.clear()
             found.update(map(os.fsencode, os.listdir(level.fd)))
