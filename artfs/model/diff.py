@@ -1,6 +1,6 @@
-"""Owns what is different between two sealed trees: which entries, in which way, and what only moved.
+"""Compares two sealed trees: which entries differ, in which way, and which only moved.
 
-Compares trees page by page through a reader. Must not know where pages lie. Any thread that may use the
+Reads trees page by page through a reader. Must not know where pages are stored. Any thread that may use the
 reader.
 """
 
@@ -24,7 +24,7 @@ Kind: TypeAlias = Literal["added", "removed", "changed", "mode", "kind", "rename
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
-    """An entry as far as it is compared: what its line of the manifest says, without times and runs."""
+    """What is compared of an entry: its line of the manifest, without times and runs."""
 
     kind: str
     size: int | None = None
@@ -35,7 +35,7 @@ class Item(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Item:
-        """Makes it of an entry's line of the manifest."""
+        """Makes an item from an entry's line of the manifest."""
         get = line.get
         return cls(line["kind"], get("size"), get("mode"), get("digest"), get("target"), get("uri"))
 
@@ -46,19 +46,19 @@ class Item(Struct, frozen=True, omit_defaults=True):
 
 
 class Change(Struct, frozen=True):
-    """One entry that is not in both trees as it is in the other.
+    """One entry that differs between the trees.
 
     ========= ==========================================================================================
-    added     only in the new tree; so is all that is below it, as changes of their own
-    removed   only in the old tree; likewise
-    changed   a file's bytes, a symlink's target, what a reference says; perhaps its mode too
-    mode      the permission bits, nothing else
-    kind      a file in one, a directory in the other, say; what is below the directory is removed or added
+    added     only in the new tree; each entry below it is a change of its own
+    removed   only in the old tree; each entry below it is a change of its own
+    changed   the bytes of a file, the target of a symlink, the URI of a reference; perhaps the mode too
+    mode      only the permission bits
+    kind      a file in one tree, a directory in the other, say; entries below it are removed or added
     renamed   the same content under another path; a directory with all that is below it
     ========= ==========================================================================================
 
-    ``path`` is the path in the new tree, in the old one for what was removed. ``old_path`` is the one in the
-    old tree if that is another: of what was renamed, and of a mode that differs below a renamed directory.
+    ``path`` is the path in the new tree, or in the old one if it was removed. ``old_path`` is the path in the
+    old tree if it differs: of a renamed entry, and of a changed mode below a renamed directory.
     """
 
     change: Kind
@@ -79,7 +79,7 @@ class Change(Struct, frozen=True):
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Change:
-        """Makes it of what :meth:`json` returned. Raises msgspec.ValidationError."""
+        """Makes a change from what :meth:`json` returned. Raises msgspec.ValidationError."""
         known = convert(told, _Told)
         old_path = None if known.old_path is None else _encoded(known.old_path)
         return cls(known.change, _encoded(known.path), known.old, known.new, old_path)
@@ -96,15 +96,16 @@ class _Told(Struct):
 
 
 def diff(reader: TreeReader, old: DirEntry, new: DirEntry) -> Iterator[Change]:
-    """Yields what differs below two directories, in the order of paths, name by name.
+    """Yields the differences below two directories, in the order of paths, name by name.
 
-    Times, owners and xattrs make no difference, nor does the mode of the two directories themselves. Never
-    reads what both have in common: equal trees, equal pages of directories that differ, and directories
-    that were renamed as they are. Holds what differs, but no path longer than its change is looked at: those
-    of all changes in a deep tree are many times the tree. Raises Damaged, before the first change.
+    Times, owners and xattrs are not compared, nor the modes of the two directories themselves. Equal trees,
+    equal pages of directories, and directories that were only renamed are not read. Memory holds the
+    differences, but each path only while its change is in use: all paths of a deep tree together are many
+    times the tree. Raises Damaged, before the first change.
 
-    Of what is removed here and added there, equal contents are paired, the largest directories first, then
-    what is in none of these. Among several, equal names come first, then the order of paths decides.
+    A removed and an added entry of equal content are a rename. The largest directories are paired first, then
+    the entries outside them; among several candidates equal names come first, then the order of paths
+    decides.
     """
     yield from _Comparison(reader).run(
         _Node(root := _Path(None, b""), _item(old), old.entries, old.tree),
@@ -113,10 +114,10 @@ def diff(reader: TreeReader, old: DirEntry, new: DirEntry) -> Iterator[Change]:
 
 
 class _Path:
-    """A path by its last name and the path of the directory above, None above the root.
+    """A path as its last name and the path of the directory above, which is None above the root.
 
-    Equal ones are the same object: what stands under one in both trees was met there in both at once, and
-    what is below a renamed directory is met under no other path of its tree.
+    Equal paths are the same object: entries of equal path are met in both trees at once, and entries below a
+    renamed directory are met under no other path.
     """
 
     __slots__ = ("above", "name")
@@ -167,7 +168,7 @@ class _Found(NamedTuple):
 
 
 class _OneSided:
-    """What only one side has, not yet paired; directories by the number of entries below them."""
+    """Unpaired entries of one side; directories by the number of entries below them."""
 
     def __init__(self) -> None:
         self.directories: defaultdict[int, list[_Node]] = defaultdict(list)
@@ -185,8 +186,9 @@ class _Comparison:
 
     def run(self, old: _Node, new: _Node) -> Iterator[Change]:
         self._compare(old, new)
-        # Equal directories have equally many entries below them, and a directory has more than each one
-        # in it. So from the largest down, all that can be a directory's equal are known when it is come to.
+        # Equal directories have equally many entries below them, and a directory has more than each of its
+        # subdirectories. So from the largest down, all candidates for a directory are known when it is its
+        # turn.
         while self._counts:
             count = -heapq.heappop(self._counts)
             gone, come = (side.directories.pop(count, []) for side in (self._removed, self._added))
@@ -218,7 +220,7 @@ class _Comparison:
                         todo.append((one, other))
 
     def _differing(self, old: _Node, new: _Node) -> Iterator[tuple[_Node | None, _Node | None]]:
-        """Yields what may differ in two directories, each beside the one of the same name."""
+        """Yields pairs of entries of one name in two directories that may differ."""
         assert old.tree is not None
         assert new.tree is not None
         for one, other in differing_entries(self._reader, old.tree, new.tree):
@@ -245,12 +247,12 @@ class _Comparison:
                 self._put(_node(node, entry), side)
 
     def _open(self, node: _Node, side: _OneSided) -> None:
-        """Takes a directory as removed or added itself, and looks at what is in it."""
+        """Records that a directory was removed or added, and goes through its entries."""
         self._changes.append(_removed(node) if side is self._removed else _added(node))
         self._put_children(node, side)
 
     def _pair(self, gone: list[_Node], come: list[_Node]) -> list[_Node]:
-        """Takes pairs of equal content as renamed, out of `come` too; returns what is left of `gone`."""
+        """Records pairs of equal content as renamed, out of `come` too; returns the rest of `gone`."""
         if not gone or not come:
             return gone
         equal: defaultdict[tuple[object, ...], tuple[list[_Node], list[_Node]]]
@@ -272,7 +274,7 @@ class _Comparison:
 
 
 def _paired(olds: list[_Node], news: list[_Node]) -> list[tuple[_Node, _Node]]:
-    """Pairs two lists, which are in order, as far as both go: equal names first."""
+    """Pairs two sorted lists up to the length of the shorter one, equal names first."""
     if not olds or not news:
         return []
     named: dict[bytes, list[_Node]] = defaultdict(list)
@@ -298,10 +300,10 @@ def _added(node: _Node) -> _Found:
 
 
 def _in_order(things: Iterable[T], path_of: Callable[[T], _Path]) -> Iterator[T]:
-    """Yields things in the order of their paths, name by name; those of one path in the order given.
+    """Yields changes in the order of their paths, name by name; those of one path in the given order.
 
-    It goes down from the root to where something is: comparing paths of many names with each other would
-    take as many steps for each pair of them.
+    It descends from the root: comparing long paths with each other would take a step for each name of each
+    pair.
     """
     at: defaultdict[_Path, list[T]] = defaultdict(list)
     below: defaultdict[_Path | None, list[_Path]] = defaultdict(list)
@@ -324,10 +326,11 @@ def _in_order(things: Iterable[T], path_of: Callable[[T], _Path]) -> Iterator[T]
 def differing_entries(
     reader: TreeReader, old: TreeId, new: TreeId
 ) -> Iterator[tuple[Entry | None, Entry | None]]:
-    """Yields the direct entries of two directories that differ in anything, beside each other by name.
+    """Yields pairs of direct entries of two directories that differ in anything, by name.
 
-    Where a directory is cut into pages follows from its names, so that behind a difference the pages of both
-    soon begin at the same names again, and are the same: those are skipped unread.
+    Names decide where a directory is cut into pages. So after a difference the pages of both soon begin at
+    the
+    same names again and are equal: these are skipped unread.
     """
     if old == new:
         return
@@ -340,7 +343,8 @@ def differing_entries(
             one.skip()
             other.skip()
         elif isinstance(left, Summary) or isinstance(right, Summary):
-            # Pages of one level may be equal; of different levels, the upper may hold an equal of the lower.
+            # Pages of one level may be equal; of two levels, the upper one may contain an equal of the lower
+            # one.
             level = max(one.level, other.level)
             for cursor in (one, other):
                 if cursor.level == level:
@@ -359,7 +363,7 @@ def differing_entries(
 
 
 class _Cursor:
-    """Stands before an entry, or before a whole page that was not read, and moves right or down."""
+    """A position before an entry, or before an unread page; it moves right or down."""
 
     def __init__(self, reader: TreeReader, page: Page) -> None:
         self._reader = reader
@@ -389,7 +393,7 @@ class _Cursor:
         self._settle()
 
     def enter(self) -> None:
-        """Reads the page, and stands before what is first in it."""
+        """Reads the page, and moves before its first item."""
         page, position = self._way[-1]
         assert isinstance(page, Index)
         child = self._reader.below(page, position)

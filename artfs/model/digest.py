@@ -1,7 +1,7 @@
-"""Owns digests and the ids made of them: what they are, how they are spelled as bytes and as text.
+"""Digests and the ids made of them, as bytes and as text.
 
-An id is one byte that names the algorithm, then the digest. Three kinds are kept apart by type, since each
-answers another question: a :data:`BlobId` names the bytes of a file, a :data:`TreeId` the bytes of a page
+An id is one byte for the algorithm, then the digest. Three kinds are distinct types, since they are not
+interchangeable: a :data:`BlobId` names the bytes of a file, a :data:`TreeId` the bytes of a page
 of a directory, a :data:`ContentDigest` says whether two trees are the same version.
 
 Must not know where objects are stored. Pure functions: any thread may call them.
@@ -20,17 +20,17 @@ BlobId = NewType("BlobId", bytes)
 """Names a blob: code byte, digest of its bytes, and the collision counter (big-endian, minimal) if not 0."""
 
 TreeId = NewType("TreeId", bytes)
-"""Names a page of a tree: code byte and digest of the page's bytes (modes, times, owners, xattrs too)."""
+"""Names a page of a tree: code byte and digest of its bytes (also modes, times, owners, xattrs)."""
 
 ContentDigest = NewType("ContentDigest", bytes)
-"""Code byte and digest of what makes versions equal; it names no stored object."""
+"""Code byte and digest of the content by which versions are equal; it names no stored object."""
 
 MAX_COUNTER = 2**32 - 1
 LONGEST_ID = 1 + 32 + 4
 
 
 class Hasher(Protocol):
-    """Takes the bytes of one object in order."""
+    """Hashes the bytes of one object in order."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
 
@@ -54,7 +54,7 @@ class Algorithm(enum.Enum):
         return xxhash.xxh3_128() if self is Algorithm.XXH128 else hashlib.sha256()
 
     def digest(self, data: bytes) -> bytes:
-        """Returns the digest of bytes that are at hand."""
+        """Returns the digest of bytes."""
         if self is Algorithm.XXH128:
             return xxhash.xxh3_128_digest(data)
         return hashlib.sha256(data).digest()
@@ -65,7 +65,7 @@ class Algorithm(enum.Enum):
         for algorithm in cls:
             if algorithm.label == label:
                 return algorithm
-        raise ValueError(f"{label!r} is no hash algorithm; known are {', '.join(a.label for a in cls)}")
+        raise ValueError(f"{label!r} is not a hash algorithm; use one of {', '.join(a.label for a in cls)}")
 
     @classmethod
     def coded(cls, code: int) -> Algorithm:
@@ -73,18 +73,18 @@ class Algorithm(enum.Enum):
         try:
             return _BY_CODE[code]
         except KeyError:
-            raise ValueError(f"{code} is no code of a hash algorithm") from None
+            raise ValueError(f"{code} is not the code of a hash algorithm") from None
 
 
 _BY_CODE = {algorithm.code: algorithm for algorithm in Algorithm}
 
 
 def blob_id(algorithm: Algorithm, digest: bytes, counter: int = 0) -> BlobId:
-    """Makes a blob's id. The counter tells blobs of equal digests and different bytes apart."""
+    """Makes a blob's id. The counter distinguishes blobs of equal digests and different bytes."""
     if len(digest) != algorithm.size:
         raise ValueError(f"a {algorithm.label} digest has {algorithm.size} bytes, not {len(digest)}")
     if not 0 <= counter <= MAX_COUNTER:
-        raise ValueError(f"{counter} is no collision counter")
+        raise ValueError(f"{counter} is not a collision counter")
     return BlobId(algorithm.prefix + digest + counter.to_bytes((counter.bit_length() + 7) // 8, "big"))
 
 
@@ -94,19 +94,19 @@ def tree_id(algorithm: Algorithm, page: bytes) -> TreeId:
 
 
 def content_digest(algorithm: Algorithm, data: bytes) -> ContentDigest:
-    """Digests the content encoding of a page (``pages.py`` makes it)."""
+    """Hashes the content encoding of a page, which ``pages.py`` makes."""
     return ContentDigest(algorithm.prefix + algorithm.digest(data))
 
 
 def algorithm_of(raw: BlobId | TreeId | ContentDigest) -> Algorithm:
-    """Tells the algorithm of any id; raises ValueError for an empty one or an unknown code."""
+    """Returns the algorithm of any id; raises ValueError for an empty id or an unknown code."""
     if not raw:
         raise ValueError("an id is never empty")
     return Algorithm.coded(raw[0])
 
 
 def digest_of(raw: BlobId | TreeId | ContentDigest) -> bytes:
-    """Returns the digest alone, without code byte and counter."""
+    """Returns the digest without code byte and counter."""
     return raw[1 : 1 + algorithm_of(raw).size]
 
 
@@ -116,7 +116,7 @@ def counter_of(raw: BlobId) -> int:
 
 
 def is_blob_id(raw: bytes) -> bool:
-    """Tells whether the bytes are a blob's id in its one legal spelling."""
+    """Tells whether the bytes are a blob's id in canonical form."""
     if not raw or raw[0] not in _SIZES:
         return False
     rest = len(raw) - 1 - _SIZES[raw[0]]
@@ -129,7 +129,7 @@ def is_plain_id(raw: bytes) -> bool:
 
 
 def text(raw: BlobId | TreeId | ContentDigest) -> str:
-    """Spells an id: ``xxh128:<hex>``, with ``-3`` behind it where the collision counter is 3."""
+    """Formats an id: ``xxh128:<hex>``, followed by ``-3`` if the collision counter is 3."""
     algorithm = algorithm_of(raw)
     end = 1 + algorithm.size
     counter = f"-{int.from_bytes(raw[end:], 'big')}" if len(raw) > end else ""
@@ -137,18 +137,18 @@ def text(raw: BlobId | TreeId | ContentDigest) -> str:
 
 
 def parse_blob(spelled: str) -> BlobId:
-    """Reads what :func:`text` made of a BlobId, and no other spelling; raises ValueError."""
+    """Parses exactly what :func:`text` returns for a BlobId; raises ValueError."""
     algorithm, digest, counter = _parse(spelled)
     return blob_id(algorithm, digest, counter)
 
 
 def parse_tree(spelled: str) -> TreeId:
-    """Reads what :func:`text` made of a TreeId, and no other spelling; raises ValueError."""
+    """Parses exactly what :func:`text` returns for a TreeId; raises ValueError."""
     return TreeId(_parse_plain(spelled))
 
 
 def parse_content(spelled: str) -> ContentDigest:
-    """Reads what :func:`text` made of a ContentDigest, and no other spelling; raises ValueError."""
+    """Parses exactly what :func:`text` returns for a ContentDigest; raises ValueError."""
     return ContentDigest(_parse_plain(spelled))
 
 
@@ -159,10 +159,10 @@ _TEXT = re.compile(r"([a-z0-9]+):([0-9a-f]+)(?:-([1-9][0-9]{0,9}))?")
 def _parse(spelled: str) -> tuple[Algorithm, bytes, int]:
     match = _TEXT.fullmatch(spelled)
     if match is None:
-        raise ValueError(f"{spelled!r} is no id: it should look like xxh128:<hex digits>")
+        raise ValueError(f"{spelled!r} is not an id: it must look like xxh128:<hex digits>")
     algorithm = Algorithm.named(match[1])
     if len(match[2]) != 2 * algorithm.size:
-        raise ValueError(f"{spelled!r} is no id: {algorithm.label} has {2 * algorithm.size} hex digits")
+        raise ValueError(f"{spelled!r} is not an id: {algorithm.label} has {2 * algorithm.size} hex digits")
     return algorithm, bytes.fromhex(match[2]), int(match[3] or 0)
 
 

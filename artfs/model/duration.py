@@ -1,4 +1,4 @@
-"""Durations as people write them. Pure; any thread."""
+"""Durations as users write them. Pure; any thread."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def seconds(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,12})([smhdw]?)", text, re.ASCII)
     if found is None:
         raise InvalidCommand(
-            f"'{printable(text)}' is no duration: write seconds, or a number with s, m, h, d or w"
+            f"'{printable(text)}' is not a duration: write seconds, or a number with s, m, h, d or w"
         )
     return int(found[1]) * _UNITS[found[2]]

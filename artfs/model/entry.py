@@ -1,8 +1,8 @@
-"""Owns the entries of a directory: frozen values, one type for each kind of entry.
+"""The entries of a directory: frozen values, one type for each kind of entry.
 
-An entry is a MessagePack array that begins with its tag; the order of the fields here is the order of the
-bytes (``artfs/store/FORMAT.md``). Bounds stand in the types, so that decoding enforces them; what types
-can't say is checked in ``pages.py``. Must not know pages. Any thread may use these.
+An entry is a MessagePack array that begins with its tag; the order of the fields here is that of the bytes
+(``artfs/store/FORMAT.md``). The types have the bounds, so that decoding enforces them; ``pages.py`` checks
+what types can't express. Must not know pages. Any thread may use these.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from msgspec import Meta, Struct
 from artfs.model.digest import LONGEST_ID, BlobId, ContentDigest, TreeId
 
 MAX_INT = 2**63 - 1
-# The xattr that says which run brought a file.
+# The xattr with the run that added a file.
 RUN = b"user.artfs.run"
-# As an owner or a group of child directories: there is no child directory, or they have different ones.
+# As owner or group of child directories: there are none, or they differ.
 NONE = -1
 MANY = -2
 
@@ -27,7 +27,7 @@ Target: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=4095)]
 Uri: TypeAlias = Annotated[bytes, Meta(min_length=1, max_length=65535)]
 Checksum: TypeAlias = Annotated[bytes, Meta(max_length=65535)]
 Xattrs: TypeAlias = tuple[tuple[bytes, bytes], ...]
-# Sealed entries bear no setuid and no setgid bit; the format has no place for them.
+# Sealed entries have no setuid and setgid bits; the format has no place for them.
 SEALED_MODE = 0o1777
 Mode: TypeAlias = Annotated[int, Meta(ge=0, le=SEALED_MODE)]
 Owner: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -52,7 +52,7 @@ class FileEntry(Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class DirEntry(Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """A directory, with what is known about all that is below it.
+    """A directory, with sums over all entries below it.
 
     ``entries`` counts all entries below, at every depth; ``files`` the files and references among them;
     ``bytes`` is the sum of their sizes (at most 2**63 - 1). ``reach`` is the mask, of r and x bits, with
@@ -122,14 +122,14 @@ def mode_and_size(entry: Entry) -> tuple[int, int]:
 
 
 class Summary(Struct, frozen=True, array_like=True, gc=False):
-    """What is known about a page and all that is below it, without reading it.
+    """The sums over a page and all pages below it.
 
-    It is an item of an index page, and what building or updating a directory returns.
+    It is an item of an index page, and the result of building or updating a directory.
 
     ``last`` is the last name in or below the page (``b""`` for an empty directory), ``names`` the number of
     direct entries of the directory in or below the page; ``entries``, ``files`` and ``bytes`` count at
     every depth, as in :class:`DirEntry`. ``reach``, ``uid`` and ``gid`` say how the child directories
-    among them can be listed: what the reaches of all have in common, and their owner and group, which are
+    among them can be listed: the intersection of their reaches, and their owner and group, which are
     ``NONE`` without child directories and ``MANY`` where they differ.
     """
 
@@ -149,9 +149,9 @@ class Summary(Struct, frozen=True, array_like=True, gc=False):
     ) -> DirEntry:
         """Makes the entry of the directory that this summary is of; computes its ``reach``.
 
-        Whoever has a class's bits of the reach can list every directory from here down, whichever class
-        he belongs to there. So where owners differ, the owner has none and all others need the bits of
-        the owners below, since they may be those; likewise for groups.
+        A user with a class's bits of the reach can list every directory from here down, whatever their class
+        there is. So where owners differ, the owner gets no bits and all others need the bits of the owners
+        below, since they may be those; likewise for groups.
         """
         reach = mode & 0o555 & self.reach
         if self.uid not in (NONE, uid):
@@ -175,7 +175,7 @@ class Summary(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Listable:
-    """Adds up how the child directories of a page can be listed. The order of adding makes no difference."""
+    """Combines how the child directories of a page can be listed. The order of adding does not matter."""
 
     __slots__ = ("gid", "reach", "uid")
 
@@ -183,7 +183,7 @@ class Listable:
         self.reach, self.uid, self.gid = 0o555, NONE, NONE
 
     def add(self, reach: int, uid: int, gid: int) -> None:
-        """Adds a directory, or all that a page below adds up to."""
+        """Adds a directory, or the summary of a page below."""
         self.reach &= reach
         self.uid = _common(self.uid, uid)
         self.gid = _common(self.gid, gid)

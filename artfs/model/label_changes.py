@@ -1,6 +1,6 @@
-"""Labels of a version: what changes of them mean where others changed them meanwhile.
+"""How changes of labels apply if the labels were changed meanwhile.
 
-Owns the merge. Knows nothing of where labels are kept. Pure.
+Must not know where labels are kept. Pure.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _WORDS = ("aliases", "tags")
 
 
 def merged(changes: Mapping[str, Any], since: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what to set so that `changes`, made to what was read as `since`, are made to what is `now`.
+    """Returns what to set so that `changes`, which were made to `since`, apply to `now`.
 
-    Aliases, tags and the keys of the metadata are added, changed and removed one by one; all else, and what
-    `since` does not have, is replaced.
+    Aliases, tags and keys of the metadata are added, changed and removed one by one. Other labels, and those
+    that `since` lacks, are replaced.
     """
     found = dict(changes)
     for key in _WORDS:

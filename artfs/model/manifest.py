@@ -1,6 +1,6 @@
-"""Owns what a manifest says: every entry of a version by its path, as plain values.
+"""The manifest: every entry of a version by its path, as plain values.
 
-Must not know where pages lie: a reader gives them. Any thread may use these.
+Reads pages through a reader, and must not know where they are stored. Any thread may use these.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from artfs.model.tree import TreeReader
 
 
 def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
-    """Yields every entry below `root` with its path, in preorder: a directory, then what is in it.
+    """Yields every entry below `root` with its path, in preorder: a directory, then its entries.
 
-    Holds one page a level and one path, however large the version is. Raises Damaged.
+    Holds one page for each level and one path, whatever the size of the version. Raises Damaged.
     """
     reader.check_count(root)
     above = b""
     stack = [(0, reader.entries(root.tree))]
     while stack:
         length, entries = stack[-1]
-        # Cut, not kept for each level: of a tree with many levels all their paths are no small thing.
+        # Cut, and not kept for each level: in a deep tree all these paths are large.
         above = above[:length]
         found = next(entries, None)
         if found is None:
@@ -39,7 +39,7 @@ def walk(reader: TreeReader, root: DirEntry) -> Iterator[tuple[bytes, Entry]]:
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """Returns an entry's line of the manifest: kind, size, mode, mtime, digest, target, uri, as it has them.
+    """Returns an entry's line of the manifest: those of kind, size, mode, mtime, digest, target, uri it has.
 
     `mode` is octal text, `mtime` nanoseconds since the epoch. Bytes are decoded with surrogateescape.
     """

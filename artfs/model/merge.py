@@ -1,11 +1,11 @@
-"""Owns the three-way merge: what two sides made of one directory, as one directory, and where they collide.
+"""The three-way merge of a directory: both sides' changes in one directory, and their conflicts.
 
-Must not know where pages lie, nor what the sides are: a reader gives pages, a ``put`` takes new ones. Any
-thread that may use both.
+Reads pages through a reader and writes them through a ``put``; must not know where they are stored, nor what
+the sides are. Any thread that may use both.
 
-What is *significant* in an entry is its kind, its content (blob, target, URI with checksum and size, what is
-in a directory), its permission bits and its xattrs. Owner, group, mtime and the xattr ``user.artfs.run``
-come along, but never collide. Of a symlink the target alone is significant.
+*Significant* in an entry are its kind, its content (blob, target, URI with checksum and size, the entries of
+a directory), its permission bits and its xattrs. Owner, group, mtime and the xattr ``user.artfs.run`` are
+merged, but never conflict. Of a symlink only the target is significant.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from artfs.model.tree import Put, TreeReader, build
 
 
 class Conflict(Struct, frozen=True):
-    """One path at which the two sides did different things.
+    """One path that the two sides changed in different ways.
 
     ``path`` is from the root; ``b""`` is the root itself, whose mode and xattrs can collide. ``ours`` and
-    ``theirs`` say in plain words what each side did: "added", "changed", "mode changed", "xattrs changed",
+    ``theirs`` describe what each side did: "added", "changed", "mode changed", "xattrs changed",
     "removed", "replaced by a directory" (file, symlink, reference); of directories that both sides added,
     "added with another mode" or "added with other xattrs".
 
-    ``entry`` identifies what theirs has at the path, ``""`` if nothing: it is equal if and only if all that
-    is significant there is equal, so that a conflict can be known again. Where only a directory's own mode or
-    xattrs collide, it says nothing of what is in it.
+    ``entry`` identifies their entry at the path; ``""`` if there is none. It is equal if and only if all that
+    is significant is equal, so that a conflict can be recognized later. If only the mode or xattrs of a
+    directory conflict, it does not cover the entries in it.
     """
 
     path: bytes
@@ -54,7 +54,7 @@ class Conflict(Struct, frozen=True):
 
 
 class Merged(NamedTuple):
-    """What came of a merge. If there are conflicts, ``root`` means nothing, and its pages may be missing."""
+    """The result of a merge. If there are conflicts, ``root`` is meaningless and its pages may be missing."""
 
     root: DirEntry
     conflicts: list[Conflict]
@@ -74,23 +74,23 @@ def merge(
     *,
     ours_wins: Callable[[Conflict], bool] = never,
 ) -> Merged:
-    """Makes the directory that has the changes of both sides since ``base``, and lists the conflicts by path.
+    """Makes the directory with the changes of both sides since ``base``, and lists the conflicts by path.
 
-    A change of one side is taken, and so is one that both made. Different changes are a conflict, save that
-    directories which both changed (or added) are merged name by name, and their own mode and xattrs, as one,
-    apart from that. Where one side removed a directory, each path in it that the other changed is a conflict.
-    ``ours_wins`` is asked once about each, in the order of paths, name by name. If it says so, ours is taken
-    and the conflict is not listed: of a directory that theirs removed, what ours changed then stays, and the
-    directories on the way to that.
+    A change of one side is taken, and so is an equal change of both. Different changes are a conflict, but
+    directories that both changed (or added) are merged name by name, and their own mode and xattrs together
+    as one value. If one side removed a directory, each path in it that the other changed is a conflict.
+    ``ours_wins`` is asked once about each conflict, in the order of paths, name by name. If it returns true,
+    ours is taken and the conflict is not listed: of a directory that theirs removed, what ours changed then
+    stays, with the directories above it.
 
-    What is not significant is taken from the side that differs from the base, from ours if both do. But mtime
-    and run go with the entry where one side alone changed it, and of two new mtimes of a directory the later
-    is taken. (For these, all that differs in a directory counts as a change of it.)
+    Insignificant attributes are taken from the side that differs from the base, from ours if both do. But
+    mtime and run go with the entry if one side alone changed it, and of two new mtimes of a directory the
+    later one is taken. (For these, any difference in a directory counts as a change of it.)
 
-    Looks only into directories that both sides changed, and reads the pages in which a side differs from the
-    base there, and those above them. A directory that collides as a whole, with a file say, is read as a
-    whole, to identify it. Gives the very pages that :func:`build` would make of the result. Holds what
-    differs; depth is no limit. ``reader`` must read what was put. Raises Damaged.
+    Reads only directories that both sides changed, and there the pages in which a side differs from the base,
+    and those above them. A directory that conflicts as a whole, with a file say, is read as a whole to
+    identify it. The pages are exactly those that :func:`build` would make of the result. Memory holds the
+    differences; depth is not limited. ``reader`` must read what was put. Raises Damaged.
     """
     merging = _Merge(reader, put, algorithm_of(base.tree), ours_wins)
     root = _performed(merging.entry(base, ours, theirs))
@@ -98,7 +98,7 @@ def merge(
     return Merged(root, merging.conflicts)
 
 
-# A method that yields another call of its kind, and is sent what that returned: recursion to any depth.
+# A method that yields another call of its kind and is sent its result: recursion of any depth.
 _Steps: TypeAlias = Generator["_Steps", Entry | None, Entry | None]
 _T = TypeVar("_T")
 
@@ -123,7 +123,7 @@ class _Marks(NamedTuple):
 
 
 class _Rest(NamedTuple):
-    """What is not significant in an entry."""
+    """The insignificant attributes of an entry."""
 
     uid: int
     gid: int
@@ -134,7 +134,7 @@ class _Rest(NamedTuple):
 class _Differing(NamedTuple):
     """The entries in which two sides of a directory differ from its base, by name.
 
-    ``base`` has those of names that both sides have; a name that is missing there is missing in the base.
+    ``base`` has the entries of the names that both sides changed; a name that it lacks is not in the base.
     """
 
     base: dict[bytes, Entry]
@@ -143,7 +143,7 @@ class _Differing(NamedTuple):
 
 
 class _Merge:
-    """One merge; stands at one path at a time."""
+    """One merge, which is at one path at a time."""
 
     def __init__(
         self, reader: TreeReader, put: Put, algorithm: Algorithm, ours_wins: Callable[[Conflict], bool]
@@ -153,7 +153,7 @@ class _Merge:
         self.conflicts: list[Conflict] = []
 
     def entry(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> _Steps:
-        """Merges what is at one path; None is nothing."""
+        """Merges the entries at one path; None stands for no entry."""
         if isinstance(ours, DirEntry) and isinstance(theirs, DirEntry):
             if base is None or isinstance(base, DirEntry):
                 return (yield self._directory(base, ours, theirs))
@@ -165,7 +165,7 @@ class _Merge:
         return self._whole(base, ours, theirs)
 
     def _whole(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Entry | None:
-        """Takes one side's entry as a whole, if that can be."""
+        """Takes one side's entry as a whole, if possible."""
         by_ours, by_theirs = self._differ(base, ours), self._differ(base, theirs)
         if by_ours and by_theirs and self._differ(ours, theirs):
             self._wins(_did(base, ours), _did(base, theirs), self._identity(theirs))
@@ -177,7 +177,7 @@ class _Merge:
         return self._with_attributes(taken, _marks(taken), rest)
 
     def _directory(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Steps:
-        """Merges a directory that both sides have, and that the base has too or has nothing for."""
+        """Merges a directory that both sides have, and that the base has or has no entry for."""
         marks = self._merged_marks(base, ours, theirs)
         alone = None
         if base is not None:
@@ -201,7 +201,7 @@ class _Merge:
             self._way.pop()
         if self.conflicts:
             return ours
-        # The fewer changes are made in what has the more already.
+        # The smaller set of changes is applied to the side with the larger one.
         if len(differing.theirs) <= len(differing.ours):
             start, there, changes = ours, differing.ours, differing.theirs | settled
         else:
@@ -230,7 +230,7 @@ class _Merge:
     def _differing(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Differing:
         found = _Differing({}, {}, {})
         if base is None:
-            # What both sides have alike is no matter, so that there is no need to list either.
+            # Equal sides need no listing.
             for one, other in differing_entries(self._reader, ours.tree, theirs.tree):
                 if one is not None:
                     found.ours[one.name] = one
@@ -247,9 +247,9 @@ class _Merge:
         return found
 
     def _removed(self, base: DirEntry, changed: DirEntry, *, by_ours: bool) -> _Steps:
-        """Looks for what one side changed in a directory that the other removed.
+        """Finds what one side changed in a directory that the other removed.
 
-        Returns what is left of it: all that ours changed, if it wins, with nothing else.
+        Returns what remains of it: only what ours changed, where ours wins.
         """
 
         def wins(did: str, entry: str) -> bool:
@@ -275,7 +275,7 @@ class _Merge:
         return _directory_of(build(left, self._algorithm, self._put), changed.name, after, rest)
 
     def _wins(self, ours: str, theirs: str, entry: str) -> bool:
-        """Tells whether ours wins the conflict at this path; else lists it."""
+        """Tells whether ours wins the conflict at this path; if not, lists it."""
         conflict = Conflict(b"/".join(self._way), ours, theirs, entry)
         if self._ours_wins(conflict):
             return True
@@ -283,7 +283,7 @@ class _Merge:
         return False
 
     def _differ(self, one: Entry | None, other: Entry | None) -> bool:
-        """Tells whether two entries differ significantly; looks into directories as far as it has to."""
+        """Tells whether two entries differ significantly; reads directories as far as necessary."""
         todo = [(one, other)]
         while todo:
             one, other = todo.pop()
@@ -293,7 +293,7 @@ class _Merge:
             elif type(one) is not type(other) or _marks(one) != _marks(other):
                 return True
             elif isinstance(one, DirEntry) and isinstance(other, DirEntry):
-                # Digests of content leave out some of what is significant, and have nothing that is not.
+                # Content digests cover a part of what is significant, and nothing else.
                 if one.content != other.content:
                     return True
                 todo += differing_entries(self._reader, one.tree, other.tree)
@@ -307,7 +307,7 @@ class _Merge:
             return replace(entry, uid=rest.uid, gid=rest.gid, mtime_ns=rest.mtime_ns)
         wanted = marks.mode, rest.uid, rest.gid
         if isinstance(entry, DirEntry) and wanted != (entry.mode, entry.uid, entry.gid):
-            # The reach follows from these and from what is in the directory.
+            # The reach follows from these and from the entries of the directory.
             return _directory_of(self._reader.summary(entry.tree), entry.name, marks, rest)
         return replace(
             entry,
@@ -321,7 +321,7 @@ class _Merge:
     # -- identities
 
     def _identity(self, entry: Entry | None) -> str:
-        """Spells what is significant in an entry."""
+        """Formats the significant attributes of an entry."""
         if entry is None:
             return ""
         if isinstance(entry, FileEntry):
@@ -341,7 +341,7 @@ class _Merge:
         return f"{said} {self._algorithm.digest(_encoder.encode(marks.xattrs)).hex()}"
 
     def _digest_below(self, directory: DirEntry) -> str:
-        """Digests all that is significant below a directory: its tree's id would change with an mtime."""
+        """Hashes all that is significant below a directory: the id of its tree would change with an mtime."""
         hasher = self._algorithm.hasher()
         stack = [self._reader.entries(directory.tree)]
         while stack:
@@ -365,7 +365,7 @@ _END = _encoder.encode(None)
 
 
 def _content(entry: Entry) -> tuple[object, ...]:
-    """The significant content, of all but a directory."""
+    """The significant content of anything but a directory."""
     if isinstance(entry, FileEntry):
         return (entry.blob,)
     if isinstance(entry, SymlinkEntry):
@@ -386,7 +386,7 @@ def _run(entry: Entry) -> bytes | None:
 
 
 def _rest(base: Entry | None, ours: Entry, theirs: Entry, alone: Entry | None) -> _Rest:
-    """Merges what is not significant; ``alone`` is the one side that changed the entry, if only one did."""
+    """Merges the insignificant attributes; ``alone`` is the side that changed the entry, if only one did."""
 
     def either(field: Callable[[Entry], _T]) -> _T:
         return field(ours) if base is None or field(ours) != field(base) else field(theirs)
@@ -411,7 +411,7 @@ def _directory_of(summary: Summary, name: bytes, marks: _Marks, rest: _Rest) -> 
 
 
 def _did(before: Entry | None, after: Entry | None) -> str:
-    """Says in words what was made of an entry; something was."""
+    """Describes the change of an entry."""
     if before is None:
         return "added"
     if after is None:
@@ -423,7 +423,7 @@ def _did(before: Entry | None, after: Entry | None) -> str:
         same = before.content == after.content
     else:
         same = _content(before) == _content(after)
-    # A directory that is the same itself has other modes or xattrs below.
+    # The directory itself is the same: modes or xattrs below it differ.
     return _remarked(one, other) if same and one != other else "changed"
 
 

@@ -1,7 +1,7 @@
-"""Owns the rules for names: collections, aliases, versions, distributed ids, entries of users' trees.
+"""The rules for names of collections, aliases, versions, distributed ids, and entries of users' trees.
 
-Must not know what exists: a name is legal or not by itself. ``latest`` is a legal alias name here; that
-it is computed and can't be set is the catalog's business. Pure functions: any thread may call them.
+Must not know what exists: a name is legal or not by itself. ``latest`` is a legal alias here; the catalog
+refuses to set it, since it is computed. Pure functions: any thread may call them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import secrets
 from artfs.errors import InvalidName
 
 CONTROL = b".artfs"
-"""The control directory of a tree; no entry of a tree bears the name, at any level."""
+"""The control directory of a tree; no entry at any level of a tree may have this name."""
 
 PRIVATE = b".artfs@"
-"""Names that begin so are artfs's own, at every level of every tree."""
+"""Names with this prefix are reserved, at every level of every tree."""
 
 MAX_NAME = 255
 """The longest file name in bytes: NAME_MAX of Linux. A longer one is ENAMETOOLONG at a mount, not EINVAL."""
@@ -29,12 +29,12 @@ MAX_ALIAS = 128
 
 _COLLECTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LIKE_VERSION = re.compile(r"v[0-9]+")
-# 18 digits keep a number within 64 bits, and int() away from its limit on digits.
+# 18 digits keep a number within 64 bits, and int() below its limit of digits.
 _VERSION = re.compile(r"v(0|[1-9][0-9]{0,17})")
 
 
 def check_collection(name: str) -> str:
-    """Returns the name if a collection may bear it, else raises InvalidName."""
+    """Returns the name if a collection may have it, else raises InvalidName."""
     if not _COLLECTION.fullmatch(name):
         rule = "use 1 to 128 letters, digits, '_', '.' and '-', and begin with a letter, a digit or '_'"
         raise InvalidName("a collection", name, rule)
@@ -42,9 +42,9 @@ def check_collection(name: str) -> str:
 
 
 def check_alias(name: str) -> str:
-    """Returns the name if an alias may bear it, else raises InvalidName.
+    """Returns the name if an alias may have it, else raises InvalidName.
 
-    It is any file name of at most :data:`MAX_ALIAS` bytes of UTF-8 that can't be taken for something else.
+    Legal is any file name of at most :data:`MAX_ALIAS` bytes of UTF-8 that has no other meaning.
     """
     try:
         data = name.encode()
@@ -63,7 +63,7 @@ def check_alias(name: str) -> str:
 
 
 def check_distributed_id(name: bytes) -> bytes:
-    """Returns the name if a pending version may bear it, else raises InvalidName."""
+    """Returns the name if a pending version may have it, else raises InvalidName."""
     _check_file_name("a pending version", name, name)
     if name.startswith(b"."):
         raise InvalidName("a pending version", name, "it must not begin with a dot")
@@ -71,39 +71,39 @@ def check_distributed_id(name: bytes) -> bytes:
 
 
 def private_id() -> bytes:
-    """Draws a distributed id for a pending version that one process makes for itself."""
+    """Returns a random distributed id for a private pending version of a process."""
     return _PRIVATE + secrets.token_hex(_PRIVATE_BYTES).encode()
 
 
 def is_private(distributed_id: bytes) -> bool:
-    """Tells whether an id looks like one that :func:`private_id` drew."""
+    """Tells whether an id looks like one of :func:`private_id`."""
     return distributed_id.startswith(_PRIVATE) and len(distributed_id) == len(_PRIVATE) + 2 * _PRIVATE_BYTES
 
 
 def check_entry_name(name: bytes) -> bytes:
-    """Returns the name if an entry of a user's tree may bear it, else raises InvalidName."""
+    """Returns the name if an entry of a user's tree may have it, else raises InvalidName."""
     _check_file_name("an entry", name, name)
     if name in (b".", b".."):
-        raise InvalidName("an entry", name, "'.' and '..' are no names")
+        raise InvalidName("an entry", name, "'.' and '..' are not names")
     if is_reserved(name):
-        raise InvalidName("an entry", name, ".artfs and names that begin with .artfs@ belong to artfs")
+        raise InvalidName("an entry", name, ".artfs and names that begin with .artfs@ are reserved")
     return name
 
 
 def is_reserved(name: bytes) -> bool:
-    """Tells whether a name is no entry's, at whatever level of a tree."""
+    """Tells whether no entry may have this name, at any level of a tree."""
     return name == CONTROL or name.startswith(PRIVATE)
 
 
 def version_name(number: int) -> str:
     """Names the version of a number: ``v3``."""
     if number < 0:
-        raise ValueError(f"{number} is no version's number")
+        raise ValueError(f"{number} is not the number of a version")
     return f"v{number}"
 
 
 def parse_version(name: str) -> int | None:
-    """Returns the number of a version's name, None for anything else (``v01`` too: each has one name)."""
+    """Returns the number in a version's name; None for anything else, such as ``v01``."""
     match = _VERSION.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -111,7 +111,7 @@ def parse_version(name: str) -> int | None:
 def split_reference(ref: str) -> tuple[str, str]:
     """Splits ``other:v3`` into collection and version or alias; the collection of ``v3`` is empty.
 
-    The first colon counts: an alias may hold more, and the name of a collection holds none.
+    It splits at the first colon: an alias may have colons, the name of a collection has none.
     """
     collection, colon, word = ref.partition(":")
     return (collection, word) if colon else ("", ref)
@@ -121,6 +121,6 @@ def _check_file_name(what: str, name: bytes | str, data: bytes) -> None:
     if not data:
         raise InvalidName(what, name, "a name is not empty")
     if b"/" in data or b"\0" in data:
-        raise InvalidName(what, name, "a name holds no '/' and no NUL")
+        raise InvalidName(what, name, "a name can't have '/' or NUL")
     if len(data) > MAX_NAME:
         raise InvalidName(what, name, f"a name has at most {MAX_NAME} bytes")

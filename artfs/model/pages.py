@@ -1,9 +1,9 @@
-"""Owns the pages of a directory: their bytes, where a directory is cut into pages, what a legal page is.
+"""The pages of a directory: their bytes, where a directory is cut into pages, and which pages are legal.
 
-A directory is one leaf page, or leaf pages below index pages (a prolly tree). Which pages a directory has
-follows from the names in it alone, never from the order of edits. ``artfs/store/FORMAT.md`` has the bytes.
+A directory is one leaf page, or leaf pages below index pages (a prolly tree). The names in a directory alone
+determine its pages, never the order of edits. ``artfs/store/FORMAT.md`` has the bytes.
 
-Must not know where pages are stored, nor read any. Pages are frozen after they are made: any thread.
+Must not know where pages are stored, nor read any. Pages are immutable: any thread may use them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from artfs.model.entry import (
 from artfs.model.names import CONTROL, MAX_NAME, PRIVATE, is_reserved
 
 ONE_PAGE = 1000
-"""A directory of at most so many entries is one leaf, whatever its names are."""
+"""A directory of at most so many entries is one leaf, whatever its names."""
 
 LEAF_BITS, LEAF_MIN, LEAF_MAX = 9, 64, 2048
 INDEX_BITS, INDEX_MIN, INDEX_MAX = 7, 16, 1024
@@ -60,7 +60,7 @@ class Leaf:
     """A leaf page: entries in the order of their names.
 
     ``offsets[i]`` is the offset of entry i if the leaf were the whole directory: 1 for the first, and one
-    more than all that is up to and below its predecessor for each other. ``total`` counts all entries, at
+    more than all entries up to and below its predecessor for every other. ``total`` counts all entries, at
     every depth.
     """
 
@@ -93,11 +93,11 @@ class Leaf:
         return _encoder.encode(_LeafBytes(tuple(self.items)))
 
     def content(self) -> bytes:
-        """Returns what the content digest is taken of: what makes versions equal, nothing else."""
+        """Returns the bytes of the content digest: those by which versions are equal, nothing else."""
         return _encoder.encode((0, [_content(entry) for entry in self.items]))
 
     def summary(self, tree: TreeId, algorithm: Algorithm) -> Summary:
-        """Sums the page up, under the id that its bytes have."""
+        """Returns the summary of the page, with the id of its bytes."""
         files = size = 0
         below = Listable()
         for entry in self.items:
@@ -154,11 +154,11 @@ class Index:
         return _encoder.encode(_IndexBytes(self.level, tuple(self.items)))
 
     def content(self) -> bytes:
-        """Returns what the content digest is taken of: the content digests of the pages below."""
+        """Returns the bytes of the content digest: the content digests of the pages below."""
         return _encoder.encode((1, [item.content for item in self.items]))
 
     def summary(self, tree: TreeId, algorithm: Algorithm) -> Summary:
-        """Sums the page up, under the id that its bytes have."""
+        """Returns the summary of the page, with the id of its bytes."""
         below = Listable()
         for item in self.items:
             below.add(item.reach, item.uid, item.gid)
@@ -180,12 +180,11 @@ Page: TypeAlias = Leaf | Index
 
 
 def cuts(keys: Sequence[bytes], level: int) -> list[int]:
-    """Tells where the items that follow a cut are cut: the ends of the pages, exclusive, in rising order.
+    """Returns where the items that follow a cut are cut: the exclusive ends of the pages, in rising order.
 
-    ``keys`` are the names of entries (level 0) or the last names of pages. What is behind the last cut
-    becomes a page only if nothing follows it. Since a cut depends on what is in the page before it and
-    on nothing else, an edit moves cuts only up to the next one that stays; that is what keeps an update
-    local and its result independent of history.
+    ``keys`` are the names of entries (level 0) or the last names of pages. The items after the last cut are a
+    page only if nothing follows them. A cut depends only on the items of the page before it, so an edit moves
+    cuts only up to the next one that stays: updates are local, and independent of history.
     """
     if level == 0:
         shift, mask, least, most = 0, (1 << LEAF_BITS) - 1, LEAF_MIN, LEAF_MAX
@@ -210,7 +209,7 @@ def cuts(keys: Sequence[bytes], level: int) -> list[int]:
 def encode(page: Page, algorithm: Algorithm) -> tuple[bytes, Summary]:
     """Returns a page's bytes and its summary.
 
-    Raises ValueError if :func:`decode` would refuse the bytes: what can't be read must not be written.
+    Raises ValueError if :func:`decode` would refuse the bytes.
     """
     try:
         data = page.encode()
@@ -218,16 +217,16 @@ def encode(page: Page, algorithm: Algorithm) -> tuple[bytes, Summary]:
     except (msgspec.DecodeError, OverflowError) as error:
         data, reason = b"", str(error)
     if reason:
-        raise ValueError(f"no legal page of a tree: {reason}")
+        raise ValueError(f"not a legal page of a tree: {reason}")
     return data, page.summary(tree_id(algorithm, data), algorithm)
 
 
 def decode(data: bytes, what: str = "a page of a tree") -> Page:
     """Reads a page. ``what`` names it in the error.
 
-    Accepts exactly what :func:`encode` can make of some entries, byte for byte, and raises Damaged with
-    the reason for everything else: so no page that passes shows a name, a count or a mode that a tree
-    can't hold. It does not compare the bytes with a digest, nor a summary with the page that it is of.
+    Accepts exactly the bytes that :func:`encode` can return, and raises Damaged with the reason for all
+    others. So a page has no name, count or mode that a tree can't have. The bytes are not compared with a
+    digest, nor a summary with its page.
     """
     try:
         raw = _decoder.decode(data)
@@ -245,7 +244,7 @@ def decode(data: bytes, what: str = "a page of a tree") -> Page:
 
 
 def fault_of_root(entry: DirEntry) -> str:
-    """Says why the root of a version is no legal directory, beyond what the types say; empty if it is one."""
+    """Returns why the root of a version is illegal, beyond the checks of the types; empty if it is legal."""
     return _fault_of_entry(entry)
 
 
@@ -262,7 +261,7 @@ def _content(entry: Entry) -> tuple[object, ...]:
 
 
 def _fault(raw: _LeafBytes | _IndexBytes, keys: Sequence[bytes]) -> str:
-    """Says why a page is not legal, beyond what the types say; empty if it is."""
+    """Returns why a page is illegal, beyond the checks of the types; empty if it is legal."""
     if reason := _fault_of_names(keys):
         return reason
     if isinstance(raw, _LeafBytes):
@@ -279,23 +278,23 @@ def _fault(raw: _LeafBytes | _IndexBytes, keys: Sequence[bytes]) -> str:
     if not 1 <= len(raw.items) <= INDEX_MAX:
         return "an index page has no or too many items"
     if sum(item.entries for item in raw.items) > MAX_INT:
-        return "the counts can't be"
+        return "the counts are impossible"
     return next(filter(None, map(_fault_of_item, raw.items)), "")
 
 
 def _fault_of_names(keys: Sequence[bytes]) -> str:
-    # Each step is one call for the whole page: this is in the way of every page that is read.
+    # Each check is one call for the whole page, since it runs for every page that is read.
     if not keys:
         return ""
     if not all(map(lt, keys, islice(keys, 1, None))):
         return "its names are not sorted, or not unique"
     together = b"/".join(keys)
     if not keys[0] or together.count(b"/") != len(keys) - 1 or b"\0" in together:
-        return "a name is empty, or holds '/' or NUL"
+        return "a name is empty, or has '/' or NUL"
     if max(map(len, keys)) > MAX_NAME:
         return "a name is too long"
     if b"." in keys or b".." in keys:
-        return "'.' and '..' are no names"
+        return "'.' and '..' are not names"
     for reserved in (CONTROL, PRIVATE):
         place = bisect_left(keys, reserved)
         if place < len(keys) and is_reserved(keys[place]):
@@ -307,15 +306,15 @@ def _fault_of_entry(entry: Entry) -> str:
     kind = type(entry)
     if kind is FileEntry:
         if not is_blob_id(entry.blob):  # type: ignore[union-attr]
-            return "an id of a blob is not legal"
+            return "the id of a blob is illegal"
     elif kind is DirEntry:
         assert isinstance(entry, DirEntry)
         if not (is_plain_id(entry.tree) and is_plain_id(entry.content)):
-            return "an id of a tree is not legal"
+            return "the id of a tree is illegal"
         if entry.files > entry.entries or entry.reach & ~(entry.mode & 0o555):
-            return "the counts or the reach of a directory can't be"
+            return "the counts or the reach of a directory are impossible"
     elif isinstance(entry, SymlinkEntry):
-        return "a link's target holds NUL" if b"\0" in entry.target else ""
+        return "the target of a link has NUL" if b"\0" in entry.target else ""
     elif isinstance(entry, ReferenceEntry) and b"\0" in entry.uri:
         return "a URI holds NUL"
     xattrs = entry.xattrs  # type: ignore[union-attr]
@@ -327,7 +326,7 @@ def _fault_of_xattrs(xattrs: Xattrs) -> str:
     if not all(map(lt, names, islice(names, 1, None))):
         return "xattrs are not sorted, or not unique"
     if not all(0 < len(name) <= MAX_NAME and b"\0" not in name for name in names):
-        return "a name of an xattr is not legal"
+        return "the name of an xattr is illegal"
     if any(len(value) > MAX_XATTR_VALUE for _, value in xattrs):
         return "an xattr is too long"
     return ""
@@ -335,12 +334,12 @@ def _fault_of_xattrs(xattrs: Xattrs) -> str:
 
 def _fault_of_item(item: Summary) -> str:
     if not (is_plain_id(item.tree) and is_plain_id(item.content)):
-        return "an id of a page is not legal"
+        return "the id of a page is illegal"
     if not 1 <= item.names <= item.entries or item.files > item.entries:
-        return "the counts of a page can't be"
+        return "the counts of a page are impossible"
     if item.reach & ~0o555:
-        return "the reach of a page can't be"
+        return "the reach of a page is impossible"
     childless = item.uid == NONE
     if childless != (item.gid == NONE) or (childless and item.reach != 0o555):
-        return "the owners of a page can't be"
+        return "the owners of a page are impossible"
     return ""

@@ -1,10 +1,10 @@
-"""An exception as a JSON object: how its class and fields pass through a mount, which tells errnos alone.
+"""An exception as a JSON object: a way for its class and fields through a mount, which passes errnos alone.
 
 ``{"error": "RunsJoined", "text": "runs have joined ...", "fields": {"runs": ["run-1"]}}``
 
 Owns that format. Bytes are ``{"bytes": TEXT}``, with undecodable ones as lone surrogates. An OSError has its
-errno among the fields. Whoever reads one trusts nothing in it: it makes exceptions of the tree in
-:mod:`artfs.errors` and OSErrors, and gives them fields. Pure; any thread.
+errno among the fields. The reader does not trust the object: it makes only exceptions of
+:mod:`artfs.errors` and OSErrors, with fields. Pure; any thread.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from artfs.errors import ArtfsError, Writer
 from artfs.printing import printable
 
 OFFSET = 1 << 62
-"""Where a handle of a control file reads what it refused last as such an object, or nothing.
+"""The offset at which a handle of a control file reads its last refusal as such an object, or nothing.
 
-The answer that people read lies at every lower offset.
+The answer for people is at the lower offsets.
 """
 
 _SYSTEM = "OSError"
@@ -39,7 +39,7 @@ def encoded(error: ArtfsError | OSError) -> str:
 
 
 def decoded(document: bytes | str) -> ArtfsError | OSError | None:
-    """Returns the exception again; None for what is no such object, or of a class that is not known here."""
+    """Returns the exception; None for anything but such an object, or for an unknown class."""
     try:
         read = json.loads(document, object_hook=_typed)
         kind, text, fields = read["error"], read["text"], _tuples(read["fields"])
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
         return {"bytes": value.decode("utf-8", "surrogateescape")}
     if isinstance(value, Writer):
         return {"writer": dataclasses.asdict(value)}
-    raise TypeError(f"{type(value).__name__} is no field of an exception")
+    raise TypeError(f"{type(value).__name__} is not a type of an exception's field")
 
 
 def _typed(value: dict[str, Any]) -> Any:
@@ -72,7 +72,7 @@ def _typed(value: dict[str, Any]) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    """Makes tuples of lists: a field of an exception never changes."""
+    """Turns lists into tuples, since fields of exceptions are immutable."""
     if isinstance(value, list):
         return tuple(map(_tuples, value))
     if isinstance(value, dict):

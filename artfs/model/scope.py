@@ -1,8 +1,8 @@
-"""Scopes: what wandb writes before a name, ``entity/project/name``, and what a volume makes of it.
+"""Scopes: the ``entity/project`` that wandb writes before a name, and their meaning in a volume.
 
-A volume is one namespace. A registry is kept apart by name: ``wandb-registry-R/NAME`` is the collection
-``wandb-registry-R.NAME``, and as a registry's name holds no dot, the first one tells the two parts. Any other
-collection belongs to one project at most, which it remembers. Pure values and functions; any thread.
+A volume is one namespace. ``wandb-registry-R/NAME`` is the collection ``wandb-registry-R.NAME``; the name of
+a registry has no dot, so the first dot separates the parts. Any other collection belongs to at most one
+project, which it records. Pure values and functions; any thread.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from artfs.errors import InvalidCommand, InvalidName, printable
 REGISTRY = "wandb-registry-"
 
 _REGISTRY = re.compile(rf"({REGISTRY}[A-Za-z0-9_-]+)\.(.+)")
-_PART = re.compile(r"[^/:\\#?%\0-\x1f\x7f]{0,128}")  # what wandb lets an entity or a project be
+_PART = re.compile(r"[^/:\\#?%\0-\x1f\x7f]{0,128}")  # what wandb allows for an entity or a project
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """An entity and a project; one that is not known is empty."""
+    """An entity and a project; either is empty if it is not known."""
 
     entity: str = ""
     project: str = ""
@@ -36,7 +36,7 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Scope:
-        """Reads ``ENTITY/PROJECT``, of which either may be empty; undoes ``str``."""
+        """Parses ``ENTITY/PROJECT``, of which either may be empty; the reverse of ``str``."""
         entity, _, project = text.partition("/")
         return cls(entity, project)
 
@@ -47,12 +47,12 @@ class Scope:
         return bool(self.entity or self.project)
 
     def agrees(self, other: Scope) -> bool:
-        """Tells whether both can be of one collection: no part that both know differs."""
+        """Tells whether both can be of one collection: no known part differs."""
         pairs = ((self.entity, other.entity), (self.project, other.project))
         return all(one == another for one, another in pairs if one and another)
 
     def path(self, name: str) -> str:
-        """Returns a name with what is known before it."""
+        """Returns a name with the known parts before it."""
         return "/".join(part for part in (self.entity, self.project, name) if part)
 
 
@@ -74,13 +74,13 @@ def split(collection: str) -> tuple[str, str]:
 
 
 def of(collection: str, recorded: str) -> Scope:
-    """Returns the scope of a collection, given what it remembers."""
+    """Returns the scope of a collection from what it records."""
     scope, registry = Scope.parse(recorded), split(collection)[0]
     return Scope(scope.entity, registry or scope.project)
 
 
 def claimed(collection: str, recorded: str, claim: Scope) -> str:
-    """Returns what a collection is to remember once something is logged to it in a scope.
+    """Returns what a collection records once something is logged to it in a scope.
 
     Raises InvalidCommand if it belongs to another one.
     """

@@ -1,7 +1,7 @@
-"""Owns directories as trees of pages: building one, reading one lazily, and changing one in few pages.
+"""Directories as trees of pages: built, read lazily, and changed in few pages.
 
-Must not know where pages lie: a ``put`` takes the bytes of new ones, a ``fetch`` gives decoded ones.
-Holds no state but the ``fetch``: any thread may call it if that may be.
+Must not know where pages are stored: ``put`` stores the bytes of new pages, ``fetch`` returns decoded ones.
+It has no state but ``fetch``: any thread may call it that may call ``fetch``.
 
 Offsets: within a directory the i-th entry in name order has offset 1 plus, for each entry before it, 1 and
 its own ``DirEntry.entries``. So an entry's preorder *ordinal* in its version is its parent directory's
@@ -33,9 +33,9 @@ _Emit: TypeAlias = Callable[[int, Sequence[Any]], Summary]
 def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> Summary:
     """Makes the pages of a directory from its entries, which come in the order of their names.
 
-    Takes the entries as they come, and holds those of a few pages. Each page goes to ``put`` once, those
-    below before the one that names them. Raises ValueError for entries that are not sorted, not unique,
-    or not legal in a sealed tree; pages that were put by then are of no use.
+    Consumes the entries in order, and holds those of a few pages. Each page is put once, after those below
+    it. Raises ValueError for entries that are not sorted, not unique, or illegal in a sealed tree; pages that
+    were put by then are garbage.
     """
 
     def emit(level: int, items: Sequence[Any]) -> Summary:
@@ -47,42 +47,42 @@ def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> Summary:
 
 
 class TreeReader:
-    """Reads directories page by page through ``fetch``, and only the pages that are needed."""
+    """Reads only the needed pages of directories, through ``fetch``."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
 
     def page(self, tree: TreeId) -> Page:
-        """Returns the topmost page of a directory; or any page, for whoever compares two trees."""
+        """Returns the topmost page of a directory, or any page by its id."""
         return self._fetch(tree)
 
     def check_count(self, entry: DirEntry) -> None:
-        """Raises Damaged if a directory holds more or fewer entries than its own entry says.
+        """Raises Damaged if the number of entries differs from that in the directory's own entry.
 
-        Ordinals count on that; and so each directory holds fewer than the one above, however pages are
-        crafted: a walk comes to its end.
+        Ordinals rely on it. And since each directory then has fewer entries than the one above, a walk ends,
+        however pages are crafted.
         """
         if self._fetch(entry.tree).total != entry.entries:
-            raise Damaged(f"tree {text(entry.tree)}", "it is not what the directory above says")
+            raise Damaged(f"tree {text(entry.tree)}", "it differs from what the directory above says")
 
     def below(self, page: Index, position: int) -> Page:
-        """Returns the page that an item of an index page is of.
+        """Returns the page of an item of an index page.
 
-        Raises Damaged if it is not what the item says.
+        Raises Damaged if it differs from the item.
         """
         item = page.items[position]
         child = self._fetch(item.tree)
         same = child.last == item.last and child.names == item.names and child.total == item.entries
         if not same or child.level != page.level - 1:
-            raise Damaged(f"tree {text(item.tree)}", "it is not what the page above says")
+            raise Damaged(f"tree {text(item.tree)}", "it differs from what the page above says")
         return child
 
     def summary(self, tree: TreeId) -> Summary:
-        """Sums a directory up: what :func:`build` said when it made it."""
+        """Returns the summary of a directory, as :func:`build` does."""
         return self._fetch(tree).summary(tree, algorithm_of(tree))
 
     def find(self, tree: TreeId, name: bytes) -> tuple[int, Entry] | None:
-        """Returns the offset and the entry of a name, None if there is no such name."""
+        """Returns the offset and the entry of a name; None if there is no such name."""
         page, base = self._fetch(tree), 0
         while isinstance(page, Index):
             position = bisect_left(page.keys, name)
@@ -98,8 +98,8 @@ class TreeReader:
     def entries(self, tree: TreeId, start_offset: int = 0) -> Iterator[tuple[int, Entry]]:
         """Yields, in the order of names, the offsets and entries whose offset is ``start_offset`` or more.
 
-        Reads each page when it is come to. The tree never changes, so an iteration can be left and taken
-        up again at any offset.
+        Reads each page when it reaches it. The tree never changes, so an iteration can be stopped and resumed
+        at any offset.
         """
         for base, leaf in self._leaves(self._fetch(tree), 0, start_offset):
             position = bisect_left(leaf.offsets, start_offset - base)
@@ -107,9 +107,9 @@ class TreeReader:
                 yield base + offset, entry
 
     def at(self, tree: TreeId, offset: int) -> tuple[int, Entry]:
-        """Returns the direct entry at an offset, or the one that the entry at that offset is below.
+        """Returns the direct entry at an offset, or the one above the entry at that offset.
 
-        The offset that is returned is the direct entry's own. Raises IndexError if there is no entry at
+        The returned offset is that of the direct entry. Raises IndexError if there is no entry at
         the offset.
         """
         page, base = self._fetch(tree), 0
@@ -125,10 +125,10 @@ class TreeReader:
     def update(self, tree: TreeId, changes: Mapping[bytes, Entry | None], put: Put) -> Summary:
         """Makes the directory that results when each name gets its new entry, or none.
 
-        Gives the very pages that :func:`build` would make of the result. Reads and puts only the pages
-        that change and those above them; none are put if nothing changes. A None for a name that is not
-        there is no change. Raises ValueError like :func:`build`, and for an entry under another name than
-        its own; nothing was put by then.
+        The pages are exactly those that :func:`build` would make. Reads and puts only the pages that change
+        and those above them; none are put if nothing changes. None for a missing name is no change. Raises
+        ValueError like :func:`build`, and for an entry under another name than its own, before anything is
+        put.
         """
         for name, entry in changes.items():
             if entry is not None and entry.name != name:
@@ -159,7 +159,7 @@ class TreeReader:
         return names
 
     def _leaves(self, page: Page, base: int, start: int) -> Iterator[tuple[int, Leaf]]:
-        """Yields the leaves that have offsets of ``start`` or more, each with what counts before it."""
+        """Yields the leaves with offsets of ``start`` or more, each with the number of entries before it."""
         if isinstance(page, Leaf):
             yield base, page
             return
@@ -172,11 +172,11 @@ class TreeReader:
         changes: Mapping[bytes, _Item | None] = entries
         pages: list[Summary] = []
         for level in range(root.level + 1):
-            # What became of the pages of one level are the changes of the next.
+            # The new pages of one level are the changes of the next.
             changes, pages = self._update_level(root, level, changes, made)
             if not changes:
                 return self.summary(tree)
-        # The root's level is one page, so that `pages` are now all there are.
+        # The root's level is one page, so `pages` are now all pages of the level.
         level = root.level
         while len(pages) > 1:
             level += 1
@@ -190,9 +190,9 @@ class TreeReader:
     def _update_level(
         self, root: Page, level: int, changes: Mapping[bytes, _Item | None], made: _Made
     ) -> tuple[dict[bytes, Summary | None], list[Summary]]:
-        """Cuts the pages of one level anew where items change.
+        """Cuts the pages of one level again where items change.
 
-        Returns what became of the pages that were read, by last name, and the new pages in order.
+        Returns the replacements of the pages that were read, by last name, and the new pages in order.
         """
         names = sorted(changes)
         done = 0
@@ -210,7 +210,7 @@ class TreeReader:
                 done = end
                 for summary in _complete(level, left, cursor.at_end, made.emit):
                     new[summary.last] = summary
-                # With nothing left, a page begins where one began before: from here on all is as it was.
+                # With no items left, a page begins where one began before: the rest is unchanged.
                 if cursor.at_end or not left:
                     break
                 cursor.advance()
@@ -220,7 +220,7 @@ class TreeReader:
 
 
 class _Cursor:
-    """Stands at one page of one level of a tree, and moves right."""
+    """A position at one page of one level of a tree; it moves right."""
 
     def __init__(self, reader: TreeReader, root: Page, level: int) -> None:
         self._reader, self._root, self._level = reader, root, level
@@ -233,14 +233,14 @@ class _Cursor:
 
     @property
     def item(self) -> Summary | None:
-        """What the page above says of this one; None at the root."""
+        """The item of this page in the page above; None at the root."""
         if not self._path:
             return None
         page, position = self._path[-1]
         return page.items[position]
 
     def seek(self, key: bytes) -> None:
-        """Goes to the first page that ends at the key or behind it, else to the last page."""
+        """Goes to the first page that ends at the key or after it, else to the last page."""
         self._path.clear()
         self._descend(self._root, key)
 
@@ -261,7 +261,7 @@ class _Cursor:
 
 
 class _Made:
-    """The pages that an update made, until it is known which of them the result has."""
+    """The pages that an update made, until it is known which of them are in the result."""
 
     def __init__(self, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
@@ -277,12 +277,12 @@ class _Made:
         return self._pages[tree][0] if tree in self._pages else None
 
     def forget(self, existing: Iterable[Summary]) -> None:
-        """Drops pages that the old tree has."""
+        """Drops pages that the old tree has, too."""
         for summary in existing:
             self._pages.pop(summary.tree, None)
 
     def hand_over(self, tree: TreeId, put: Put) -> None:
-        """Puts the new pages from this one down, those below first."""
+        """Puts this page after the new pages below it."""
         if tree not in self._pages:
             return
         page, data = self._pages.pop(tree)
@@ -323,7 +323,7 @@ def _pages(level: int, left: list[Any], source: Iterator[Any], emit: _Emit) -> I
 
 
 def _complete(level: int, left: list[Any], at_end: bool, emit: _Emit) -> Iterator[Summary]:
-    """Emits the pages that are complete, and takes their items away; at the end of a level all are."""
+    """Emits the complete pages and removes their items; at the end of a level all are complete."""
     start = 0
     for end in cuts(list(map(_KEYS[level > 0], left)), level):
         yield emit(level, left[start:end])

@@ -1,8 +1,8 @@
-"""Lists of texts as control files take and show them: words in one line, or one text a line.
+"""Lists of texts in control files: words in one line, or one text in each line.
 
-A list in one line is of words, separated by blanks; in several lines each line is one text. In both ``%XX``
-stands for a byte of UTF-8, so that a word may hold a blank. A ``%`` without two hex digits behind it stands
-for itself. Blanks are those of ASCII. Pure functions: any thread may call them.
+A list in one line is of words separated by blanks; in several lines each line is one text. In both ``%XX`` is
+a byte of UTF-8, so that a word may have a blank. A ``%`` without two hex digits after it is literal. Blanks
+are those of ASCII. Pure functions: any thread may call them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _ESCAPED_IN_LINES = re.compile(f"[{_CONTROL}]|{_CONFUSABLE}|^ | $")
 
 
 def read_list(text: bytes) -> list[str]:
-    """Reads a list; empty lines say nothing. Raises InvalidCommand for what is not UTF-8."""
+    """Reads a list; empty lines are ignored. Raises InvalidCommand for bytes that are not UTF-8."""
     return read_lines(text) if b"\n" in text else [read_word(word) for word in text.split()]
 
 
 def read_lines(text: bytes) -> list[str]:
-    """Reads one text a line. Raises InvalidCommand for what is not UTF-8."""
+    """Reads one text from each line. Raises InvalidCommand for bytes that are not UTF-8."""
     lines = (line.strip(_BLANKS) for line in text.split(b"\n"))
     return [read_word(line) for line in lines if line]
 
 
 def read_word(word: bytes) -> str:
-    """Reads a single word or line. Raises InvalidCommand for what is not UTF-8."""
+    """Reads a single word or line. Raises InvalidCommand for bytes that are not UTF-8."""
     try:
         return unquote_to_bytes(word).decode()
     except UnicodeDecodeError:
@@ -39,12 +39,12 @@ def read_word(word: bytes) -> str:
 
 
 def word(text: str) -> str:
-    """Writes a text as one word, which :func:`read_list` gives back."""
+    """Writes a text as one word, which :func:`read_list` reads back."""
     return _ESCAPED_IN_WORDS.sub(_escaped, text)
 
 
 def line(text: str) -> str:
-    """Writes a text as one line, which :func:`read_lines` gives back; blanks within it stay as they are."""
+    """Writes a text as one line, which :func:`read_lines` reads back; blanks within it are kept."""
     return _ESCAPED_IN_LINES.sub(_escaped, text)
 
 

@@ -99,7 +99,7 @@ def test_references_cannot_be_written(job: Path, outside: Path) -> None:
         ("one nowhere", errno.EINVAL, "write PATH URI"),
         ("one gopher://x/y", errno.EINVAL, "must begin with one of"),
         ("../one file:///etc/hostname", errno.EINVAL, "'..'"),
-        (".artfs@x file:///etc/hostname", errno.EINVAL, "belong to artfs"),
+        (".artfs@x file:///etc/hostname", errno.EINVAL, "are reserved"),
         ("one file:///nowhere/at/all", errno.EIO, "there is no such"),
         ("one file:///etc --max-objects=1", errno.EINVAL, "more than 1"),
         ("one file:///etc/hostname --more", errno.EINVAL, "--no-checksum"),
