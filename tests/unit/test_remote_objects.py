@@ -27,7 +27,7 @@ from artfs.references import Resolver, Timeouts, obstore_store
 from artfs.references.remote_objects import StorePool
 from artfs.store import durable
 from tests.local_server import LocalServer, Quiet
-from tests.unit.test_remote_cache import together
+from tests.unit.test_object_cache import together
 
 QUICK = Timeouts(connect=2, read=0.3, answer=2, transfer=20, rate_after=10, retries=1, retry_for=2)
 

@@ -36,7 +36,10 @@ def make(path: Path, data: bytes, mode: int = 0o644) -> Path:
 
 
 def together(
-    flights: SingleFlight[Any, Any], count: int, action: Callable[[], object], release: Callable[[], None]
+    single_flight: SingleFlight[Any, Any],
+    count: int,
+    action: Callable[[], object],
+    release: Callable[[], None],
 ) -> list[object]:
     """Runs an action in threads, and lets the first continue when all others wait for it."""
     results: list[object] = []
@@ -51,7 +54,7 @@ def together(
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
-    while sum(flight.users for flight in list(flights._calls.values())) < count:
+    while sum(call.users for call in list(single_flight._calls.values())) < count:
         assert time.monotonic() < deadline, results
         time.sleep(0.001)
     release()
@@ -64,25 +67,25 @@ def together(
 
 def test_shared_work_is_released_by_the_last() -> None:
     released: list[str] = []
-    flights: SingleFlight[str, str] = SingleFlight(released.append)
+    single_flight: SingleFlight[str, str] = SingleFlight(released.append)
     go = threading.Event()
     left: list[int] = []
 
     def use() -> str:
-        with flights.share("key", lambda: str(go.wait(10))) as result:
+        with single_flight.share("key", lambda: str(go.wait(10))) as result:
             assert not released
             left.append(1)
             return result
 
-    assert together(flights, 4, use, go.set) == ["True"] * 4
-    assert (released, len(left), flights._calls) == (["True"], 4, {})
-    with flights.share("key", lambda: "again") as result:  # results are not kept
+    assert together(single_flight, 4, use, go.set) == ["True"] * 4
+    assert (released, len(left), single_flight._calls) == (["True"], 4, {})
+    with single_flight.share("key", lambda: "again") as result:  # results are not kept
         assert result == "again"
     assert released == ["True", "again"]
 
 
 def test_a_refusal_is_raised_for_all() -> None:
-    flights: SingleFlight[str, str] = SingleFlight()
+    single_flight: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []
 
@@ -92,16 +95,16 @@ def test_a_refusal_is_raised_for_all() -> None:
         raise Unreachable("s3://b/k", "why")
 
     def use() -> None:
-        with flights.share("key", fail):
+        with single_flight.share("key", fail):
             pass
 
-    results = together(flights, 4, use, go.set)
+    results = together(single_flight, 4, use, go.set)
     assert all(isinstance(result, Unreachable) for result in results)
     assert len(calls) == 1
 
 
 def test_an_interrupted_worker_leaves_the_work_to_others() -> None:
-    flights: SingleFlight[str, str] = SingleFlight()
+    single_flight: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []
 
@@ -114,10 +117,10 @@ def test_an_interrupted_worker_leaves_the_work_to_others() -> None:
         return "done"
 
     def use() -> str:
-        with flights.share("key", work) as result:
+        with single_flight.share("key", work) as result:
             return result
 
-    results = together(flights, 4, use, go.set)
+    results = together(single_flight, 4, use, go.set)
     assert sorted(map(type, results), key=str) == [KeyboardInterrupt, str, str, str]
 
 

@@ -32,7 +32,7 @@ from artfs.references.allowed_mounts import AllowedMounts
 from artfs.store import durable, regular_files
 from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
-from tests.unit.test_remote_cache import together
+from tests.unit.test_object_cache import together
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +55,7 @@ def place() -> Iterator[Path]:
         yield Path(os.path.realpath(name))
 
 
-def remotes(*, world_readable_only: bool = False, algorithm: Algorithm = Algorithm.XXH128) -> Resolver:
+def resolver(*, world_readable_only: bool = False, algorithm: Algorithm = Algorithm.XXH128) -> Resolver:
     return Resolver(None, algorithm=algorithm, world_readable_only=world_readable_only)
 
 
@@ -164,18 +164,18 @@ def test_file_uris_are_percent_decoded_to_bytes(uri: str, parts: tuple[bytes, ..
 )
 def test_other_uris_are_refused(uri: str) -> None:
     with pytest.raises(InvalidCommand) as refused:
-        remotes().list_objects(uri)
+        resolver().list_objects(uri)
     assert "\n" not in str(refused.value)
     # If it was recorded nevertheless, reading fails with EIO, not with the EINVAL of a command.
     with pytest.raises(Unreachable):
-        remotes().open(uri, 1, b"etag:x")
+        resolver().open(uri, 1, b"etag:x")
     with pytest.raises(Unreachable):
-        remotes().verify(uri, 1, b"etag:x")
+        resolver().verify(uri, 1, b"etag:x")
 
 
 def test_an_unknown_scheme_names_the_known_ones() -> None:
     with pytest.raises(InvalidCommand, match="file://, http://, https://, s3://, gs://, az://"):
-        remotes().list_objects("ftp://host/a")
+        resolver().list_objects("ftp://host/a")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_printed_uri_has_no_secrets(uri: str, shown: str) -> None:
 
 @pytest.mark.parametrize("world_readable_only", [False, True])
 def test_a_file(place: Path, world_readable_only: bool) -> None:
-    path, remote = make(place / "a.bin"), remotes(world_readable_only=world_readable_only)
+    path, remote = make(place / "a.bin"), resolver(world_readable_only=world_readable_only)
     assert remote.list_objects(uri_of(path)) == [(b"a.bin", uri_of(path), 4, tag(b"data"))]
     assert remote.list_objects(uri_of(path), checksum=False) == [(b"a.bin", uri_of(path), 4, b"")]
     assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
@@ -241,16 +241,16 @@ def test_a_file(place: Path, world_readable_only: bool) -> None:
 
 def test_file_uris_are_recorded_in_one_spelling(place: Path) -> None:
     path = make(place / "\u00e4 b")
-    assert remotes().list_objects(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
+    assert resolver().list_objects(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
 
 
 def test_the_recorded_algorithm_is_the_volumes_and_the_checked_one_the_records(place: Path) -> None:
     path = make(place / "a")
-    remote = remotes(algorithm=Algorithm.SHA256)
+    remote = resolver(algorithm=Algorithm.SHA256)
     [found] = remote.list_objects(uri_of(path))
     assert found.checksum == b"sha256:" + Algorithm.SHA256.digest(b"data").hex().encode()
     assert read(remote, found.uri, 4, tag(b"data")) == b"data"
-    assert read(remotes(), found.uri, 4, found.checksum) == b"data"
+    assert read(resolver(), found.uri, 4, found.checksum) == b"data"
     with pytest.raises(Unreachable, match="checksum is not that of a file"):
         remote.open(found.uri, 4, b"etag:x")
 
@@ -268,7 +268,7 @@ def test_a_directory_gives_all_regular_files_below_sorted(place: Path, world_rea
     os.mkfifo(top / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(top / "socket"))
-    remote = remotes(world_readable_only=world_readable_only)
+    remote = resolver(world_readable_only=world_readable_only)
     found = remote.list_objects(uri_of(top))
     assert [item.name for item in found] == sorted(names)
     assert [item.name for item in remote.list_objects(uri_of(top) + "/", checksum=False)] == sorted(names)
@@ -289,7 +289,7 @@ def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
-        [found] = remotes().list_objects(uri_of(place))
+        [found] = resolver().list_objects(uri_of(place))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found.name == b"d/" * 60 + b"f"
@@ -298,12 +298,12 @@ def test_a_deep_directory_takes_few_descriptors(place: Path) -> None:
 def test_too_many_objects_are_refused_before_any_is_hashed(place: Path, hashed: list[int]) -> None:
     for number in range(4):
         make(place / f"{number % 2}" / f"{number}")
-    assert len(remotes().list_objects(uri_of(place), max_objects=4)) == 4
+    assert len(resolver().list_objects(uri_of(place), max_objects=4)) == 4
     hashed.clear()
     with pytest.raises(InvalidCommand, match=r"more than 3 objects: .*max_objects"):
-        remotes().list_objects(uri_of(place), max_objects=3)
+        resolver().list_objects(uri_of(place), max_objects=3)
     with pytest.raises(InvalidCommand, match="more than 0"):
-        remotes().list_objects(uri_of(place / "0/0"), max_objects=0)
+        resolver().list_objects(uri_of(place / "0/0"), max_objects=0)
     assert hashed == []
 
 
@@ -311,16 +311,16 @@ def test_another_size_is_a_change_without_hashing(place: Path, hashed: list[int]
     path = make(place / "a", b"longer")
     for checksum in (tag(b"data"), b""):
         with pytest.raises(Changed) as changed:
-            remotes().open(uri_of(path), 4, checksum)
+            resolver().open(uri_of(path), 4, checksum)
         assert (changed.value.expected, changed.value.found) == ("4 bytes", "6 bytes")
     with pytest.raises(Changed):
-        remotes().open(uri_of(path), 0, tag(b""))
+        resolver().open(uri_of(path), 0, tag(b""))
     assert hashed == []
 
 
 @pytest.mark.usefixtures("long_ago")
 def test_other_bytes_of_the_same_size_and_mtime_are_a_change(place: Path, hashed: list[int]) -> None:
-    path, remote = make(place / "a"), remotes()
+    path, remote = make(place / "a"), resolver()
     assert read(remote, uri_of(path), 4, tag(b"data")) == b"data"
     before = path.stat()
     path.write_bytes(b"DATA")
@@ -337,7 +337,7 @@ def test_other_bytes_of_the_same_size_and_mtime_are_a_change(place: Path, hashed
 
 @pytest.mark.usefixtures("long_ago")
 def test_an_unchanged_file_is_hashed_once(place: Path, hashed: list[int]) -> None:
-    path, remote = make(place / "a"), remotes()
+    path, remote = make(place / "a"), resolver()
     remote.list_objects(uri_of(path))
     for _ in range(3):
         read(remote, uri_of(path), 4, tag(b"data"))
@@ -352,7 +352,7 @@ def test_an_unchanged_file_is_hashed_once(place: Path, hashed: list[int]) -> Non
 
 
 def test_a_file_changed_a_moment_ago_is_hashed_each_time(place: Path, hashed: list[int]) -> None:
-    path, remote = make(place / "a"), remotes()
+    path, remote = make(place / "a"), resolver()
     for _ in range(3):
         read(remote, uri_of(path), 4, tag(b"data"))
     assert len(hashed) == 3
@@ -361,7 +361,7 @@ def test_a_file_changed_a_moment_ago_is_hashed_each_time(place: Path, hashed: li
 @pytest.mark.usefixtures("long_ago")
 def test_the_number_of_remembered_files_is_bounded(place: Path, hashed: list[int], monkeypatch) -> None:
     monkeypatch.setattr(local_files, "REMEMBERED", 2)
-    remote = remotes()
+    remote = resolver()
     one, two, three = (make(place / name) for name in "123")
     for path in (one, two, one, three, one):
         read(remote, uri_of(path), 4, tag(b"data"))
@@ -372,7 +372,7 @@ def test_the_number_of_remembered_files_is_bounded(place: Path, hashed: list[int
 
 @pytest.mark.usefixtures("long_ago")
 def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkeypatch) -> None:
-    path, remote = make(place / "a"), remotes()
+    path, remote = make(place / "a"), resolver()
     measure, calls = regular_files.hash_and_size, []
 
     def write(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
@@ -393,7 +393,7 @@ def test_a_file_written_while_it_is_hashed_is_not_remembered(place: Path, monkey
 def test_other_kinds_of_files_are_refused_without_opening_them(
     place: Path, world_readable_only: bool
 ) -> None:
-    remote = remotes(world_readable_only=world_readable_only)
+    remote = resolver(world_readable_only=world_readable_only)
     make(place / "file")
     (place / "link").symlink_to("file")
     (place / "dir").mkdir()
@@ -425,7 +425,7 @@ def test_symlinks_among_the_directories_are_followed(place: Path, world_readable
     (place / "now").symlink_to("v2/")
     (place / "v2" / "round").symlink_to("../now/./sub")
     (place / "far").symlink_to(place / "now")
-    remote = remotes(world_readable_only=world_readable_only)
+    remote = resolver(world_readable_only=world_readable_only)
     for name in ("now/sub/a", "far/sub/a", "now/round/a", "far/round/a"):
         assert read(remote, uri_of(place / name), 4, tag(b"data")) == b"data"
     # A link is refused; with a slash at its end, the URI means its target.
@@ -462,9 +462,9 @@ def test_a_directory_that_becomes_a_symlink_is_not_followed(place: Path, monkeyp
         (place / "dir").symlink_to("other")
 
     swap_at(monkeypatch, b"dir", swap)
-    assert read(remotes(), uri_of(place / "dir/a"), 4) == b"good"
+    assert read(resolver(), uri_of(place / "dir/a"), 4) == b"good"
     with pytest.raises(Changed):
-        remotes().open(uri_of(place / "dir/a"), 4, tag(b"good"))
+        resolver().open(uri_of(place / "dir/a"), 4, tag(b"good"))
 
 
 def test_a_file_that_becomes_a_fifo_is_not_opened(place: Path, monkeypatch) -> None:
@@ -475,9 +475,9 @@ def test_a_file_that_becomes_a_fifo_is_not_opened(place: Path, monkeypatch) -> N
         os.mkfifo(path)
 
     swap_at(monkeypatch, b"a", swap)
-    assert read(remotes(), uri_of(path), 4, tag(b"good")) == b"good"
+    assert read(resolver(), uri_of(path), 4, tag(b"good")) == b"good"
     with pytest.raises(Unreachable, match="a fifo"):
-        remotes().open(uri_of(path), 4, tag(b"good"))
+        resolver().open(uri_of(path), 4, tag(b"good"))
 
 
 def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, monkeypatch) -> None:
@@ -493,7 +493,7 @@ def test_a_listed_directory_that_becomes_a_symlink_is_not_followed(place: Path, 
 
     monkeypatch.setattr(local_files.LocalFiles, "_below", swapping)
     with pytest.raises(Unreachable):
-        remotes().list_objects(uri_of(place / "top"))
+        resolver().list_objects(uri_of(place / "top"))
 
 
 def test_swapping_names_never_reads_a_closed_file(place: Path) -> None:
@@ -513,7 +513,7 @@ def test_swapping_names_never_reads_a_closed_file(place: Path) -> None:
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
-        remote, seen = remotes(world_readable_only=True), set()
+        remote, seen = resolver(world_readable_only=True), set()
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             try:
@@ -535,15 +535,15 @@ def test_swapping_names_never_reads_a_closed_file(place: Path) -> None:
 def test_world_readable_only_reads_files_that_every_user_may_read(place: Path, mode: int) -> None:
     path = make(place / "top" / "a", mode=mode)
     for action in (
-        lambda: remotes(world_readable_only=True).list_objects(uri_of(path)),
-        lambda: remotes(world_readable_only=True).list_objects(uri_of(path.parent), checksum=False),
-        lambda: remotes(world_readable_only=True).open(uri_of(path), 4, b""),
-        lambda: remotes(world_readable_only=True).verify(uri_of(path), 4, tag(b"data")),
+        lambda: resolver(world_readable_only=True).list_objects(uri_of(path)),
+        lambda: resolver(world_readable_only=True).list_objects(uri_of(path.parent), checksum=False),
+        lambda: resolver(world_readable_only=True).open(uri_of(path), 4, b""),
+        lambda: resolver(world_readable_only=True).verify(uri_of(path), 4, tag(b"data")),
     ):
         with pytest.raises(Unreachable, match="not every user may read it"):
             action()
     path.chmod(0o444)
-    assert read(remotes(world_readable_only=True), uri_of(path), 4) == b"data"
+    assert read(resolver(world_readable_only=True), uri_of(path), 4) == b"data"
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o701, 0o766])
@@ -551,7 +551,7 @@ def test_world_readable_only_passes_directories_that_every_user_may_pass(place: 
     path = make(place / "top" / "sub" / "a")
     (place / "link").symlink_to("top/sub")
     (place / "top").chmod(mode)
-    remote = remotes(world_readable_only=True)
+    remote = resolver(world_readable_only=True)
     for uri in (uri_of(path), uri_of(place / "link/a")):
         with pytest.raises(Unreachable, match="not every user may read it"):
             remote.open(uri, 4, b"")
@@ -567,7 +567,7 @@ def test_otherwise_the_kernel_decides(place: Path) -> None:
     path = make(place / "closed" / "a", mode=0o600)
 
     def run(own: Path) -> None:
-        remote = remotes()
+        remote = resolver()
         if os.geteuid() != os.stat(path).st_uid:
             with pytest.raises(Unreachable, match="permission denied"):
                 remote.open(uri_of(path), 4, b"")
@@ -584,13 +584,13 @@ def test_otherwise_the_kernel_decides(place: Path) -> None:
 
 def test_world_readable_only_refuses_pseudo_files() -> None:
     with pytest.raises(Unreachable, match="it is on proc"):
-        remotes(world_readable_only=True).open("file:///proc/self/status", 0, b"")
-    assert read(remotes(), "file:///proc/self/status")
+        resolver(world_readable_only=True).open("file:///proc/self/status", 0, b"")
+    assert read(resolver(), "file:///proc/self/status")
 
 
 def test_pseudo_files_have_no_size_to_record() -> None:
     with pytest.raises(Unreachable, match="it is being changed"):
-        remotes().list_objects("file:///proc/version")
+        resolver().list_objects("file:///proc/version")
 
 
 MOUNTINFO = """\
@@ -626,7 +626,7 @@ def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch, 
 
 
 def test_files_opened_at_once_are_hashed_once(place: Path, monkeypatch) -> None:
-    path, remote = make(place / "a"), remotes()
+    path, remote = make(place / "a"), resolver()
     measure, hashing, calls = regular_files.hash_and_size, threading.Event(), []
 
     def slow(algorithm: Algorithm, fd: int, **named: Any) -> tuple[bytes, int]:
@@ -647,7 +647,7 @@ def test_without_libraries_errors_say_what_to_install(place: Path, monkeypatch) 
         for module in [name for name in sys.modules if name.split(".")[0] == library]:
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setitem(sys.modules, library, None)  # import raises ImportError
-    remote = remotes()
+    remote = resolver()
     for uri in (
         "http://h/x",
         "https://h/x",
@@ -687,7 +687,7 @@ def test_all_failures_are_one_kind() -> None:
 
 
 def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
-    path, remote = make(place / "a", b"good"), remotes()
+    path, remote = make(place / "a", b"good"), resolver()
     opened = remote.open(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
     try:
@@ -708,7 +708,7 @@ def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
 
 
 def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
-    path, remote = make(place / "a", b"good"), remotes()
+    path, remote = make(place / "a", b"good"), resolver()
     opened = remote.open(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
     copies = [
@@ -725,7 +725,7 @@ def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
 
 def test_unrecorded_bytes_may_change(place: Path) -> None:
     path = make(place / "a", b"good")
-    opened = remotes().open(uri_of(path), 4, b"")
+    opened = resolver().open(uri_of(path), 4, b"")
     assert isinstance(opened, LocalFile)
     path.write_bytes(b"evil")
     assert opened.settled()
@@ -783,7 +783,7 @@ class Hashing:
 def test_abandoned_work_ends_and_waiting_requesters_do_it_themselves(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, hashing = far(place / "file"), Hashing(remotes(), monkeypatch)
+    path, hashing = far(place / "file"), Hashing(resolver(), monkeypatch)
     gone = [threading.Event() for _ in range(3)]
     first = hashing.look(path, 1001, gone[0])
     hashing.wait(1)
@@ -800,7 +800,7 @@ def test_abandoned_work_ends_and_waiting_requesters_do_it_themselves(
 
 
 def test_a_users_files_are_hashed_a_few_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashing, gone = Hashing(remotes(), monkeypatch), threading.Event()
+    hashing, gone = Hashing(resolver(), monkeypatch), threading.Event()
     threads = [hashing.look(far(place / f"hers-{number}"), 1001, gone) for number in range(8)]
     hashing.wait(2)
     threads.append(hashing.look(far(place / "his"), 1002, gone))
