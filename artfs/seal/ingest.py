@@ -82,7 +82,7 @@ class Sink(Protocol):
 
     def hash_fd(self, fd: int) -> bytes: ...
 
-    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]: ...
+    def identify(self, digest: bytes, fd: int) -> tuple[BlobId, bool]: ...
 
     def put(self, tree: TreeId, data: bytes) -> None: ...
 
@@ -223,7 +223,7 @@ class Ingest:
         try:
             if os.fstat(fd).st_ino != status.st_ino:
                 raise FileNotFoundError(errno.ENOENT, "a file was replaced meanwhile")
-            blob, stored = self._store.resolve(digest or self._store.hash_fd(fd), fd)
+            blob, stored = self._store.identify(digest or self._store.hash_fd(fd), fd)
             xattrs = _xattrs(fd)
         finally:
             os.close(fd)

@@ -35,8 +35,8 @@ class Preview:
     def hash_fd(self, fd: int) -> bytes:
         return self._store.hash_fd(fd)
 
-    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
-        return self._store.resolve(digest, fd)
+    def identify(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+        return self._store.identify(digest, fd)
 
     def put(self, tree: TreeId, data: bytes) -> None:
         self._pages[tree] = pages.decode(data)
@@ -52,7 +52,7 @@ class _Names(Preview):
     def hash_fd(self, fd: int) -> bytes:  # noqa: ARG002
         return bytes(self.algorithm.size)
 
-    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:  # noqa: ARG002
+    def identify(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:  # noqa: ARG002
         return blob_id(self.algorithm, digest), True
 
 

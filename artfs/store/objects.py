@@ -85,7 +85,7 @@ class ObjectStore:
 
     # --- blobs
 
-    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+    def identify(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
         """Returns the id of a file's bytes, whose digest is given, and whether they are stored.
 
         Stored means: compared byte by byte just now, or the same inode. SHA-256 is no exception: its digests
@@ -115,7 +115,7 @@ class ObjectStore:
         The caller has hashed the file, and nobody writes it any more. ``fd``, if given, is that file opened:
         then what was linked is checked to be the same inode. Where a hard link is impossible, a copy is
         stored and hashed. A damaged blob of this id is replaced atomically; a sound one is kept if it has the
-        same bytes. Raises LostRace if it has others, or if the file is no longer what was hashed: resolve
+        same bytes. Raises LostRace if it has others, or if the file is no longer what was hashed: identify
         again.
 
         After a failed flush a copy is stored in any case.
@@ -152,7 +152,7 @@ class ObjectStore:
         with durable.temp_file(self.blobs_fd) as (temp, temp_fd):
             copy_file(fd, temp_fd)
             while True:
-                blob, stored = self.resolve(self.hash_fd(temp_fd), temp_fd)
+                blob, stored = self.identify(self.hash_fd(temp_fd), temp_fd)
                 if stored:
                     return blob
                 with contextlib.suppress(LostRace):

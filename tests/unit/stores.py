@@ -41,7 +41,7 @@ class Volume:
         source = self.path / "collections" / f"source-{os.urandom(4).hex()}"
         source.write_bytes(data)
         with opened(source) as fd:
-            blob, stored = self.store.resolve(self.store.hash_fd(fd), fd)
+            blob, stored = self.store.identify(self.store.hash_fd(fd), fd)
         if not stored:
             with directory(source.parent) as parent:
                 self.store.link(blob, parent, source.name.encode())

@@ -70,11 +70,11 @@ def test_a_linked_file_is_the_blob(volume: Volume, source: tuple[Path, int]) -> 
     path, fd = source
     (path / "f").write_bytes(b"data")
     with opened(path / "f") as file:
-        blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
+        blob, stored = volume.store.identify(volume.store.hash_fd(file), file)
         assert not stored
         volume.store.link(blob, fd, b"f", fd=file)
         volume.store.sync(since=0)
-        assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, True)
+        assert volume.store.identify(volume.store.hash_fd(file), file) == (blob, True)
     assert volume.blob_file(blob).stat().st_ino == (path / "f").stat().st_ino
     assert list(volume.store.blobs()) == [blob]
     got = volume.store.open_blob(blob, 4)
@@ -88,8 +88,8 @@ def test_equal_bytes_are_stored_once(volume: Volume, source: tuple[Path, int]) -
     for name in ("a", "b"):
         (path / name).write_bytes(b"same")
     with opened(path / "a") as a, opened(path / "b") as b:
-        first, _ = volume.store.resolve(volume.store.hash_fd(a), a)
-        second, _ = volume.store.resolve(volume.store.hash_fd(b), b)
+        first, _ = volume.store.identify(volume.store.hash_fd(a), a)
+        second, _ = volume.store.identify(volume.store.hash_fd(b), b)
         assert first == second
         volume.store.link(first, fd, b"a")
         volume.store.link(first, fd, b"b")  # no error: the same bytes
@@ -106,10 +106,10 @@ def test_collisions_get_counters(
     for name in ("!a", "!b", "!longer"):
         (path / name).write_bytes(name.encode())
         with opened(path / name) as file:
-            blob, stored = xxh.store.resolve(xxh.store.hash_fd(file), file)
+            blob, stored = xxh.store.identify(xxh.store.hash_fd(file), file)
             assert not stored
             xxh.store.link(blob, fd, name.encode())
-            assert xxh.store.resolve(xxh.store.hash_fd(file), file) == (blob, True)
+            assert xxh.store.identify(xxh.store.hash_fd(file), file) == (blob, True)
             blobs.append(blob)
     assert blobs == [blob_id(Algorithm.XXH128, b"\xaa" * 16, n) for n in range(3)]
     assert xxh.blob_file(blobs[2]).name.endswith("-2")
@@ -133,7 +133,7 @@ def test_a_damaged_blob_is_replaced(volume: Volume, source: tuple[Path, int], ho
         volume.store.open_blob(blob, 4)
     (path / "f").write_bytes(b"data")
     with opened(path / "f") as file:
-        assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, False)
+        assert volume.store.identify(volume.store.hash_fd(file), file) == (blob, False)
         volume.store.link(blob, fd, b"f", fd=file)
     assert stored.read_bytes() == b"data"
     assert blob not in volume.store.damaged_blobs
@@ -184,7 +184,7 @@ def test_without_hard_links_a_copy_is_stored(
     (path / "f").write_bytes(b"data")
     (path / "f").chmod(0)
     with opened(path / "f") as file:
-        blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+        blob, _ = volume.store.identify(volume.store.hash_fd(file), file)
     monkeypatch.setattr(os, "link", link)
     volume.store.link(blob, fd, b"f")
     assert volume.blob_file(blob).read_bytes() == b"data"
@@ -201,7 +201,7 @@ def test_a_file_that_is_replaced_meanwhile_is_not_stored(volume: Volume, source:
     path, fd = source
     (path / "f").write_bytes(b"data")
     with opened(path / "f") as file:
-        blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+        blob, _ = volume.store.identify(volume.store.hash_fd(file), file)
         (path / "g").write_bytes(b"else")
         (path / "g").rename(path / "f")
         with pytest.raises(LostRace):
@@ -239,7 +239,7 @@ def test_threads_store_the_same_file_at_once(volume: Volume, source: tuple[Path,
                 name = f"{number}-{i}"
                 (path / name).write_bytes(b"%d" % i)
                 with opened(path / name) as file:
-                    blob, stored = volume.store.resolve(volume.store.hash_fd(file), file)
+                    blob, stored = volume.store.identify(volume.store.hash_fd(file), file)
                     if not stored:
                         volume.store.link(blob, fd, name.encode(), fd=file)
             volume.store.sync(since=0)
@@ -346,7 +346,7 @@ def test_an_ordinary_user_stores_unreadable_files() -> None:
         (place / "f").write_bytes(b"data")
         with opened(place / "f") as file, directory(place) as fd:
             (place / "f").chmod(0)
-            blob, _ = volume.store.resolve(volume.store.hash_fd(file), file)
+            blob, _ = volume.store.identify(volume.store.hash_fd(file), file)
             volume.store.link(blob, fd, b"f")
         for _ in range(2):
             got = volume.store.open_blob(blob, 4)
@@ -355,7 +355,7 @@ def test_an_ordinary_user_stores_unreadable_files() -> None:
             assert (place / "f").stat().st_mode & 0o7777 == 0
         (place / "g").write_bytes(b"data")
         with opened(place / "g") as file:
-            assert volume.store.resolve(volume.store.hash_fd(file), file) == (blob, True)
+            assert volume.store.identify(volume.store.hash_fd(file), file) == (blob, True)
         volume.close()
 
     as_nobody(run)
