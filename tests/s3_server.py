@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-from moto.server import ThreadedMotoServer
-
 
 class S3Server:
     """An empty server; ``base`` is its address, ``client`` is boto3's."""
 
     def __init__(self, base: str) -> None:
+        import boto3
+
         self.base = base
         self.client: Any = boto3.session.Session().client(
             "s3",
@@ -38,6 +37,8 @@ class S3Server:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
+    from moto.server import ThreadedMotoServer  # which takes half a second
+
     logging.getLogger("werkzeug").disabled = True
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

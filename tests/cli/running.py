@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from artfs.cli.main import run
+from tests.mount import control
 
 on_a_mount = pytest.mark.parametrize("cli", [pytest.param("mounted", marks=pytest.mark.fuse)], indirect=True)
 without_a_mount = pytest.mark.parametrize("cli", ["direct"], indirect=True)
@@ -82,25 +82,8 @@ def make_files(root: Path, files: Mapping[str, str]) -> Path:
     return root
 
 
-def snapshot(root: Path) -> dict[bytes, tuple[object, ...]]:
-    """Returns what a version keeps of a tree by path: kind, mode, times, content, target, user xattrs."""
-    found: dict[bytes, tuple[object, ...]] = {}
-    top = os.fsencode(root)
-    todo = [b""]
-    while todo:
-        path = todo.pop()
-        full = os.path.join(top, path) if path else top
-        status = os.lstat(full)
-        kind = stat.S_IFMT(status.st_mode)
-        facts: list[object] = [kind, stat.S_IMODE(status.st_mode), status.st_mtime_ns]
-        if kind == stat.S_IFDIR:
-            todo += [os.path.join(path, name) if path else name for name in os.listdir(full)]
-        elif kind == stat.S_IFLNK:
-            facts.append(os.readlink(full))
-        else:
-            facts.append(Path(os.fsdecode(full)).read_bytes())
-        if kind != stat.S_IFLNK:
-            facts.append({name: os.getxattr(full, name) for name in os.listxattr(full) if "user." in name})
-        if path:
-            found[path] = tuple(facts)
+def snapshot(root: Path) -> dict[bytes, control.Node]:
+    """Every entry below a directory, by path, with all that a version keeps of it."""
+    found = control.snapshot(root)
+    del found[b""]
     return found

@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -39,7 +39,12 @@ class Child:
     """
 
     def __init__(
-        self, function: Callable[[Child], Any], *, uid: int | None = None, gid: int | None = None
+        self,
+        function: Callable[[Child], Any],
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        groups: Sequence[int] = (),
     ) -> None:
         said_read, self._said_write = os.pipe()
         go_read, go_write = os.pipe()
@@ -60,7 +65,7 @@ class Child:
                 faulthandler.disable()  # a child may die of a signal by right
                 if uid is not None:
                     group = uid if gid is None else gid
-                    os.setgroups([])
+                    os.setgroups(groups)
                     os.setresgid(group, group, group)
                     os.setresuid(uid, uid, uid)
                 os.write(result_write, self._run(function))
@@ -156,7 +161,7 @@ class Child:
             os.close(fd)
 
 
-def in_child(function: Callable[[], Any], *, uid: int | None = None, gid: int | None = None) -> Any:
+def in_child(function: Callable[[], Any], **user: Any) -> Any:
     """Runs a function in a process of its own and returns or raises what it did."""
-    with Child(lambda _child: function(), uid=uid, gid=gid) as child:
+    with Child(lambda _child: function(), **user) as child:
         return child.value()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from artfs.vfs.control import file_registry
-from tests.conformance.processes import Child
+from tests.conformance.processes import in_child
 from tests.mount.control import command, commit, control, finish, show
 from tests.mount.mounting import MountedVolume
 
@@ -117,10 +117,7 @@ def outcomes(user: str, calls: list[Any]) -> list[int]:
     """The errno of each of some calls as a user, all in one process; 0 for success."""
     uid, groups = USERS[user]
 
-    def run(_child: Child) -> list[int]:
-        os.setgroups(groups)
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+    def run() -> list[int]:
         found = []
         for call in calls:
             try:
@@ -130,8 +127,7 @@ def outcomes(user: str, calls: list[Any]) -> list[int]:
                 found.append(error.errno or -1)
         return found
 
-    with Child(run) as child:
-        value: list[int] = child.value()
+    value: list[int] = in_child(run, uid=uid, groups=groups)
     return value
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conformance.helpers import fails
-from tests.conformance.processes import NOBODY, Child, in_child
+from tests.conformance.processes import NOBODY, in_child
 from tests.mount.control import command, commit, control, finish, show, show_json, show_lines
 
 pytestmark = [
@@ -23,19 +21,6 @@ pytestmark = [
 MOUNT_OPTIONS = ["--allow-other"]
 
 HER, HIM, TEAM = 1001, 1002, 2001
-
-
-def as_user(uid: int, function: Callable[[], Any], *groups: int) -> Any:
-    """Runs a function as an ordinary user with supplementary groups."""
-
-    def run(_child: Child) -> Any:
-        os.setgroups(list(groups))
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-        return function()
-
-    with Child(run) as child:
-        return child.value()
 
 
 @pytest.fixture
@@ -70,7 +55,7 @@ def test_a_closed_version_is_no_base_for_a_stranger(everybodys: Path) -> None:
         assert "you may not list its root" in show(tree, "error")
         return os.listdir(tree)
 
-    assert as_user(HER, work) == []
+    assert in_child(work, uid=HER) == []
     tree = everybodys / "pending" / "roots"
     tree.mkdir()
     command(tree, "base", "v0")
@@ -85,7 +70,7 @@ def test_a_version_of_a_closed_collection_is_no_base_for_a_stranger(everybodys: 
             command(tree, "base", f"{hidden.name}:v0")
         assert os.listdir(tree) == []
 
-    as_user(HER, work)
+    in_child(work, uid=HER)
     os.chmod(hidden, 0o750)
     os.chown(hidden, 0, TEAM)
 
@@ -95,7 +80,7 @@ def test_a_version_of_a_closed_collection_is_no_base_for_a_stranger(everybodys: 
         command(tree, "base", f"{hidden.name}:v0")
         return os.listdir(tree)
 
-    assert as_user(HIM, member, 7, TEAM) == ["named secretly"]
+    assert in_child(member, uid=HIM, groups=[7, TEAM]) == ["named secretly"]
 
 
 def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Path) -> None:
@@ -108,7 +93,7 @@ def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Pat
         command(tree, "base", "best")
         (tree / "new").write_text("hers")
 
-    as_user(HER, start)
+    in_child(start, uid=HER)
     other = model / "pending" / "closed"
     other.mkdir()
     for name, text in (("file", "open"), ("more", "secret")):
@@ -123,7 +108,7 @@ def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Pat
             command(tree, "base", "best")
         assert sorted(os.listdir(tree)) == ["file", "new"]
 
-    as_user(HER, go_on)
+    in_child(go_on, uid=HER)
     assert finish(tree)["version"] == "v2"
     assert sorted(os.listdir(model / "v2")) == ["file", "more", "new"]
 
@@ -133,9 +118,9 @@ def test_a_diff_with_a_closed_collection_is_closed(model: Path, hidden: Path) ->
     diff = f"diff/{hidden.name}:v0"
     assert "named secretly" in show(version, diff)
     with fails(errno.EACCES):
-        as_user(HER, partial(show, version, diff))
+        in_child(partial(show, version, diff), uid=HER)
     os.chmod(hidden, 0o755)
-    assert "named secretly" in as_user(HER, partial(show, version, diff))
+    assert "named secretly" in in_child(partial(show, version, diff), uid=HER)
 
 
 def test_what_there_is_in_a_closed_collection_is_not_told(model: Path, hidden: Path) -> None:
@@ -162,7 +147,7 @@ def test_what_there_is_in_a_closed_collection_is_not_told(model: Path, hidden: P
             told.add(tuple(said))
         assert len(told) == 1
 
-    as_user(HER, ask)
+    in_child(ask, uid=HER)
     for ref in ("v7", "nothing"):
         with fails(errno.ENOENT):
             (version / ".artfs" / "diff" / f"{hidden.name}:{ref}").read_text()
@@ -185,7 +170,7 @@ def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path
         command(tree, "aliases", "latest")
         return str(finish(tree, "latest")["version"])
 
-    assert as_user(HER, work) == "v1"
+    assert in_child(work, uid=HER) == "v1"
     assert os.readlink(model / "best") == "v0"
     assert not os.path.lexists(model / "mine")
     os.chown(model, HIM, TEAM)
@@ -197,7 +182,7 @@ def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path
         (mine / "file").write_text("better")
         return str(finish(mine, "best")["version"])
 
-    assert as_user(HER, member, TEAM) == "v2"
+    assert in_child(member, uid=HER, groups=[TEAM]) == "v2"
     assert os.readlink(model / "best") == "v2"
 
 
@@ -211,9 +196,9 @@ def test_a_status_names_no_file_below_a_closed_directory(job: Path) -> None:
             return {writer["path"] for writer in show_json(job, "status")["open_for_write"]}
 
         assert paths() == {"closed/named secretly", "open"}
-        assert as_user(HER, lambda: sorted(paths())) == ["(closed)", "open"]
+        assert in_child(lambda: sorted(paths()), uid=HER) == ["(closed)", "open"]
         os.chmod(closed, 0o755)
-        assert as_user(HER, lambda: sorted(paths())) == ["closed/named secretly", "open"]
+        assert in_child(lambda: sorted(paths()), uid=HER) == ["closed/named secretly", "open"]
 
 
 def test_groups_are_asked_of_the_process_that_opened(everybodys: Path) -> None:
@@ -225,8 +210,8 @@ def test_groups_are_asked_of_the_process_that_opened(everybodys: Path) -> None:
     os.chmod(tree / "closed", 0o750)
     os.chown(tree, 0, TEAM)
     with fails(errno.EACCES):
-        as_user(HER, partial(show_lines, tree, "changes"))
-    assert len(as_user(HER, partial(show_lines, tree, "changes"), 5, TEAM)) >= 1
+        in_child(partial(show_lines, tree, "changes"), uid=HER)
+    assert len(in_child(partial(show_lines, tree, "changes"), uid=HER, groups=[5, TEAM])) >= 1
     assert os.stat(control(tree, "changes")).st_gid == TEAM
     with fails(errno.EACCES):
         in_child(partial(show_lines, tree, "changes"), uid=NOBODY)

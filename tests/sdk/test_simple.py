@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -243,8 +244,9 @@ def stored_bytes(*roots: Path) -> int:
     for root in roots:
         for directory, _, names in os.walk(root):
             for entry in names:
-                status = os.lstat(os.path.join(directory, entry))
-                found[status.st_dev, status.st_ino] = status.st_blocks * 512
+                with contextlib.suppress(FileNotFoundError):  # a thread empties the trash
+                    status = os.lstat(os.path.join(directory, entry))
+                    found[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(found.values())
 
 
