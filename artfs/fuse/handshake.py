@@ -220,7 +220,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
         device = _mount(connection)
     except OSError as error:
         log.warning("artfs can't mount (%s), so libfuse does: %s", error, _COST_OF_PLAIN)
-        _detach_all(connection)
+        _detach_dead(connection)
         return connection
     try:
         if connection.mount is None:
@@ -232,7 +232,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
         connection.mount = None
         if connection.dead is None:
             detach(mountpoint)
-        _detach_all(connection)
+        _detach_dead(connection)
     return connection
 
 
@@ -242,7 +242,7 @@ def _mount(connection: Connection) -> int:
     try:
         if connection.dead is None:
             return _mount_directly(point, options)
-        return _mount_over(connection, _detach_covering(connection))
+        return _mount_over_dead(connection)
     except PermissionError:
         # Root without CAP_SYS_ADMIN, and ordinary users.
         if shutil.which(HELPER) is None:
@@ -250,13 +250,16 @@ def _mount(connection: Connection) -> int:
                 "this process may not mount: mount as root, install the package fuse3,"
                 " or start the container with '--cap-add SYS_ADMIN'"
             ) from None
-        _detach_all(connection)
+        _detach_dead(connection)
         return _mount_by_helper(point, options)
 
 
-def _mount_over(connection: Connection, dead: Mount) -> int:
-    """Mounts over a dead mount, and nowhere else: what was unmounted meanwhile is not mounted again."""
+def _mount_over_dead(connection: Connection) -> int:
+    """Mounts over the lowest dead mount, and nowhere else: one that is unmounted meanwhile is not mounted
+    again."""
     point = connection.mountpoint
+    dead = _detach_dead(connection, keep=1)
+    assert dead is not None
     device = _mount_directly(point, connection.options)
     try:
         connection.mount = mountinfo.at(point)
@@ -269,27 +272,17 @@ def _mount_over(connection: Connection, dead: Mount) -> int:
     return device
 
 
-def _detach_covering(connection: Connection) -> Mount:
-    """Detaches the dead mounts over the lowest one; returns that."""
-    found = pile(connection.mountpoint, connection.options.source)
-    if not found:
-        raise _unmounted(connection)
-    for _ in found[1:]:
-        detach_topmost(connection.mountpoint)
-    connection.dead = found[0]
-    return found[0]
-
-
-def _detach_all(connection: Connection) -> None:
-    """Detaches the dead mounts, where a new mount can't be made over them."""
+def _detach_dead(connection: Connection, *, keep: int = 0) -> Mount | None:
+    """Detaches the dead mounts but for the lowest, if one is to be kept; returns that."""
     if connection.dead is None:
-        return
+        return None
     found = pile(connection.mountpoint, connection.options.source)
     if not found:
         raise _unmounted(connection)
-    for _ in found:
+    for _ in found[keep:]:
         detach_topmost(connection.mountpoint)
-    connection.dead = None
+    connection.dead = found[0] if keep else None
+    return connection.dead
 
 
 def _unmounted(connection: Connection) -> MountError:

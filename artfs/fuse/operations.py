@@ -91,9 +91,6 @@ class Operations(pyfuse3.Operations):
         self._numbers = itertools.count(1)
         self._workers = Workers(lambda: view.stopping)
         self._descriptors = descriptors.OpenFiles(view.volume.layout.fd)
-        view.volume.trees.before_opening = functools.partial(
-            descriptors.check_for_pending_version, view.volume.layout.fd
-        )
         self._cached_read = CachedReads().read
 
     def _caller_of(self, arguments: Sequence[Any]) -> Caller:

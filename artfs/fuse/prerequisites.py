@@ -12,7 +12,7 @@ from pathlib import Path
 
 from artfs.errors import MountError, printable
 from artfs.fuse.handshake import DEVICE, HELPER
-from artfs.linux import dead_mounts, mountinfo
+from artfs.linux import dead_mounts, mountinfo, procfs
 
 FUSE_CONF = "/etc/fuse.conf"
 _CAP_SYS_ADMIN = 21  # linux/capability.h
@@ -96,12 +96,8 @@ def _check_import() -> None:
 
 def _may_mount() -> bool:
     """Tells whether this process, or a setuid helper, can have the capability to mount."""
-    try:
-        lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
-        bounding = next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return True
-    return bool(bounding >> _CAP_SYS_ADMIN & 1)
+    bounding = procfs.status(os.getpid()).get("CapBnd")
+    return bounding is None or bool(int(bounding, 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def _user_allow_other() -> bool:

@@ -75,7 +75,7 @@ _PENDING = DescriptorLimit(numbers.PENDING_VERSIONS, "this user has too many pen
 
 
 def check_for_pending_version(probe: int, owner: int, held: int) -> None:
-    """Sees that another pending version may be opened, of an owner who has `held` already.
+    """Checks that another pending version may be opened, of an owner who has `held` already.
 
     Raises OSError: ENFILE if too few descriptors are left, EMFILE if the owner has a share of them.
     """

@@ -13,7 +13,8 @@ _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, sig
 _HARMLESS_MASK = sum(1 << number - 1 for number in _HARMLESS)
 
 
-def _status(thread: int) -> dict[str, str]:
+def status(thread: int) -> dict[str, str]:
+    """Returns the fields of /proc/PID/status; none for a thread that has ended."""
     try:
         lines = Path(f"/proc/{thread}/status").read_text(errors="replace").splitlines()
     except OSError:
@@ -30,30 +31,30 @@ def is_signalled(thread: int) -> bool:
     """
     if thread == 0:
         return False
-    status = _status(thread)
-    if not status:
+    fields = status(thread)
+    if not fields:
         return False
-    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
-    return bool(pending & ~int(status["SigBlk"], 16) & ~int(status["SigIgn"], 16) & ~_HARMLESS_MASK)
+    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+    return bool(pending & ~int(fields["SigBlk"], 16) & ~int(fields["SigIgn"], 16) & ~_HARMLESS_MASK)
 
 
 def has_ended(thread: int) -> bool:
     """Tells whether a thread has ended. One of another pid namespace (0) can't be seen."""
-    return thread != 0 and _status(thread).get("State", "X")[:1] in "ZX"
+    return thread != 0 and status(thread).get("State", "X")[:1] in "ZX"
 
 
 def process_of(thread: int) -> tuple[int, str]:
     """Returns the process that a thread belongs to, and the name of its command ("" if unknown)."""
-    status = _status(thread)
-    pid = int(status.get("Tgid", thread))
-    return pid, _status(pid).get("Name", status.get("Name", ""))
+    fields = status(thread)
+    pid = int(fields.get("Tgid", thread))
+    return pid, status(pid).get("Name", fields.get("Name", ""))
 
 
 def groups_of(thread: int, uid: int) -> Collection[int]:
     """Returns the supplementary groups of a thread; none if the number is now that of another user's."""
-    status = _status(thread)
-    same_user = status.get("Uid", "").split()[-1:] == [str(uid)]  # fsuid, which FUSE reports
-    return [int(gid) for gid in status.get("Groups", "").split()] if same_user else ()
+    fields = status(thread)
+    same_user = fields.get("Uid", "").split()[-1:] == [str(uid)]  # fsuid, which FUSE reports
+    return [int(gid) for gid in fields.get("Groups", "").split()] if same_user else ()
 
 
 def start_ticks(pid: int) -> int | None:

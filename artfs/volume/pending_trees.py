@@ -10,12 +10,12 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.errors import ArtfsError, DraftNotFoundError
+from artfs.limits import descriptors
 from artfs.model.names import is_private
 from artfs.pending import upgrade
 from artfs.pending.gate import State
@@ -31,10 +31,9 @@ _RECENT = 64  # trees that stay open although nothing refers to them
 class PendingTrees:
     """The open pending trees of a volume."""
 
-    def __init__(self, layout: Layout, store: ObjectStore, catalog: Catalog) -> None:
-        self._layout, self._store, self._catalog = layout, store, catalog
-        #: Called before a tree is opened, with its owner and how many of theirs are open. It may refuse.
-        self.before_opening: Callable[[int, int], None] = lambda _owner, _open: None
+    def __init__(self, layout: Layout, store: ObjectStore, catalog: Catalog, *, limited: bool) -> None:
+        """With `limited` each owner may have a share of the process's descriptors."""
+        self._layout, self._store, self._catalog, self._limited = layout, store, catalog, limited
         # Weak: a tree and its descriptors go with the last reference to it, which a mount's kernel may hold.
         self._trees: WeakValueDictionary[tuple[str, bytes], PendingTree] = WeakValueDictionary()
         self._recent: OrderedDict[tuple[str, bytes], PendingTree] = OrderedDict()
@@ -115,8 +114,10 @@ class PendingTrees:
                 self._recent.pop((tree.collection, tree.name), None)
 
     def check_may_open(self, owner: int) -> None:
-        """Raises what :attr:`before_opening` raises if this user has too many open trees."""
-        self.before_opening(owner, len(self._owned.get(owner, ())))
+        """Raises OSError (EMFILE, ENFILE) if this user, or all users together, have too many open trees."""
+        if self._limited:
+            held = len(self._owned.get(owner, ()))
+            descriptors.check_for_pending_version(self._layout.fd, owner, held)
 
     def _is_on_disk(self, collection: Collection, tree: PendingTree) -> bool:
         with collection.opened(PENDING) as fd:

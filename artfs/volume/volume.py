@@ -59,13 +59,18 @@ class Volume:
     """An open volume. Close it, or use it in a ``with`` statement."""
 
     def __init__(
-        self, opened: Layout, policy: ReferencePolicy = ALL_REFERENCES, *, verify_all: bool = False
+        self,
+        opened: Layout,
+        policy: ReferencePolicy = ALL_REFERENCES,
+        *,
+        verify_all: bool = False,
+        limited: bool = False,
     ) -> None:
         self.layout = opened
         self.path = Path(opened.path)
         self.store = ObjectStore(opened.fd, opened.algorithm, verify_all=verify_all)
         self.catalog = Catalog(opened.fd)
-        self.trees = PendingTrees(opened, self.store, self.catalog)
+        self.trees = PendingTrees(opened, self.store, self.catalog, limited=limited)
         self._runs_fd = opened.open_directory(layout.RUNS)
         self._trash_fd = opened.open_directory(layout.TRASH)
         self.runs = Runs(self._runs_fd)
@@ -100,11 +105,12 @@ class Volume:
     ) -> Volume:
         """Opens a volume for a daemon, which calls :meth:`upgrade` once it has the mount's lock.
 
-        With `verify_all` blobs of every size are verified before they are read. Raises as :meth:`open` does.
+        Its pending trees leave descriptors to other users. With `verify_all` blobs of every size are verified
+        before they are read. Raises as :meth:`open` does.
         """
         opened = Layout.open(path)
         try:
-            return cls(opened, policy, verify_all=verify_all)
+            return cls(opened, policy, verify_all=verify_all, limited=True)
         except BaseException:
             opened.close()
             raise
