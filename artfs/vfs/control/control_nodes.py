@@ -165,7 +165,7 @@ class ControlHandle(Handle):
                     content = self._file.read_for(self._subject, self._caller)
                     self._snapshot = self._subject.snapshot(content, self._caller)
                 except (ArtfsError, OSError) as error:
-                    self._keep(error)
+                    self._keep_refusal(error)
                     raise
             return self._snapshot.read(offset, size)
 
@@ -205,11 +205,11 @@ class ControlHandle(Handle):
         try:
             yield
         except (ArtfsError, OSError) as error:
-            self._note(str(error) if isinstance(error, ArtfsError) else os_error_text(error))
-            self._keep(error)
+            self._set_reason(str(error) if isinstance(error, ArtfsError) else os_error_text(error))
+            self._keep_refusal(error)
             raise
 
-    def _keep(self, error: ArtfsError | OSError) -> None:
+    def _keep_refusal(self, error: ArtfsError | OSError) -> None:
         """Keeps a refusal for a program, unless the caller may not have as many bytes."""
         self._forget_refusal()
         with contextlib.suppress(OSError):
@@ -222,20 +222,20 @@ class ControlHandle(Handle):
     def _accept(self, answer: str | Snapshot | None) -> None:
         self._subject.refused = None
         self._forget_refusal()
-        self._say(answer or "ok\n")
+        self._set_answer(answer or "ok\n")
 
-    def _say(self, answer: str | Snapshot) -> None:
+    def _set_answer(self, answer: str | Snapshot) -> None:
         if self._answer is not None:
             self._answer.close()
         self._answer = Snapshot.uncounted(answer) if isinstance(answer, str) else answer
         self._answer_at = None
 
-    def _note(self, reason: str) -> None:
+    def _set_reason(self, reason: str) -> None:
         reason = " ".join(reason.split())
         if len(reason) > _REASON_LIMIT:
             reason = reason[:_REASON_LIMIT] + "..."
         self._subject.refused = reason
-        self._say(reason + "\n")
+        self._set_answer(reason + "\n")
 
     def release(self) -> None:
         # A flush ends nothing: it comes whenever one of the processes that share the handle closes it. So
