@@ -67,7 +67,7 @@ class MountedTree:
         """Returns the open(2) flags for the backing file.
 
         With its write cache the kernel reads what surrounds a write, through whatever handle the write has.
-        It implements the other flags itself: it inodes an O_APPEND write, and sends an fsync after one of
+        It implements the other flags itself: it positions an O_APPEND write, and sends an fsync after one of
         O_SYNC or O_DSYNC.
         """
         access = flags & os.O_ACCMODE
