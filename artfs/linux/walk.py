@@ -33,7 +33,7 @@ class DirectoryStack:
         self._fds = [root_fd]
         self._identities = [identity(root_fd)]
         self._names: list[bytes] = []
-        self._path: bytes | None = b""
+        self._prefix = b""
 
     @property
     def fd(self) -> int:
@@ -43,13 +43,11 @@ class DirectoryStack:
     @property
     def path(self) -> bytes:
         """Its path below the root; empty for the root."""
-        if self._path is None:  # made when it is asked for: it is long where a tree is deep
-            self._path = b"/".join(self._names)
-        return self._path
+        return self._prefix[:-1]
 
     def below(self, name: bytes) -> bytes:
         """Returns the path of a name in it."""
-        return self.path + b"/" + name if self._names else name
+        return self._prefix + name
 
     def names(self) -> list[bytes]:
         """Returns the names of all entries, sorted."""
@@ -79,14 +77,13 @@ class DirectoryStack:
         self._fds.append(fd)
         self._identities.append(identity(fd))
         self._names.append(name)
-        self._path = None
+        self._prefix += name + b"/"
 
     def leave(self) -> None:
         """Goes up again. Raises FileNotFoundError if the current directory was moved to another one."""
         fd = self._fds.pop()
         self._identities.pop()
-        self._names.pop()
-        self._path = None
+        self._prefix = self._prefix[: -len(self._names.pop()) - 1]
         try:
             if self._fds[-1] < 0:
                 self._fds[-1] = os.open(b"..", DIRECTORY, dir_fd=fd)
@@ -175,12 +172,9 @@ def walk(
 
 def go_to(at: Walkable, path: bytes, enter: Callable[[bytes], None] | None = None) -> None:
     """Goes from the current directory to the one at a path below the root; down by `enter`, if given."""
-    here, there = (names.split(b"/") if names else [] for names in (at.path, path))
-    pairs = enumerate(zip(here, there, strict=False))
-    shared = next((depth for depth, (a, b) in pairs if a != b), min(len(here), len(there)))
-    for _ in here[shared:]:
+    while at.path and not (path == at.path or path.startswith(at.path + b"/")):
         at.leave()
-    for name in there[shared:]:
+    for name in filter(None, path[len(at.path) :].split(b"/")):
         (enter or at.enter)(name)
 
 

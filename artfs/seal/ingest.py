@@ -59,7 +59,7 @@ class Ingested:
     """The entry of the root, and the files to link, by the path of their directory."""
 
     root: DirEntry
-    new: list[tuple[list[bytes], list[NewFile]]]
+    new: list[tuple[bytes, list[NewFile]]]
 
 
 @dataclass(slots=True)
@@ -107,8 +107,7 @@ class Ingest:
         self._patched, self._references = patched, references
         self._unsealable: list[tuple[bytes, str]] = []
         self._refused = 0  # bytes of their paths
-        self._new: list[tuple[list[bytes], list[NewFile]]] = []
-        self._stack: list[_Frame] = []
+        self._new: list[tuple[bytes, list[NewFile]]] = []
 
     def run(self, root_fd: int) -> Ingested:
         """Reads the tree below `root_fd`.
@@ -116,9 +115,8 @@ class Ingest:
         Raises :class:`CannotSeal`, which names the fifos, sockets and devices in the tree (not all if they
         are very many). After an error all objects that were written are unreferenced.
         """
-        stack = self._stack
         with DirectoryStack(os.open(b".", DIRECTORY, dir_fd=root_fd)) as at:
-            self._list(at.fd, b"")
+            stack = [self._list(at, b"")]
             while True:
                 frame = stack[-1]
                 if frame.directories:
@@ -126,11 +124,11 @@ class Ingest:
                     try:
                         at.enter(name)
                     except OSError:
-                        with naming(self._path(name)):  # computed when needed: in a deep tree it is long
+                        with naming(at.below(name)):
                             raise
-                    self._list(at.fd, name)
+                    stack.append(self._list(at, name))
                     continue
-                entry = self._directory(at.fd, frame)
+                entry = self._directory(at, frame)
                 if len(stack) == 1:
                     break
                 stack.pop()
@@ -140,50 +138,46 @@ class Ingest:
             raise CannotSeal(sorted(self._unsealable))
         return Ingested(entry, self._new)
 
-    def _list(self, dir_fd: int, name: bytes) -> None:
-        """Reads the entries of a directory, but not its subdirectories."""
+    def _list(self, at: DirectoryStack, name: bytes) -> _Frame:
+        """Reads the entries of the current directory, but not its subdirectories."""
         frame = _Frame(name)
-        self._stack.append(frame)
         try:
             if self._patched:
-                frame.lower = overlay.lower_of(dir_fd)
-                frame.gone = overlay.whiteouts(dir_fd)
-            children = os.listdir(dir_fd)
+                frame.lower = overlay.lower_of(at.fd)
+                frame.gone = overlay.whiteouts(at.fd)
+            children = os.listdir(at.fd)
         except OSError:
-            with naming(self._path()):
+            with naming(at.path or b"."):
                 raise
         for child in map(os.fsencode, children):
             if not (self._patched and overlay.is_reserved(child)):
-                self._read(dir_fd, frame, child)
+                self._read(at, frame, child)
+        return frame
 
-    def _read(self, dir_fd: int, frame: _Frame, name: bytes) -> None:
+    def _read(self, at: DirectoryStack, frame: _Frame, name: bytes) -> None:
         if names.is_reserved(name):  # no such name can be made through artfs
-            what = f"'{printable(self._path(name))}' of a pending version"
+            what = f"'{printable(at.below(name))}' of a pending version"
             raise Damaged(what, "no such name belongs there")
-        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             frame.directories.append(name)
         elif kind == stat.S_IFREG:
             self._on_file()
             try:
-                entry = self._reference(dir_fd, name, status) or self._file(dir_fd, frame, name, status)
+                entry = self._reference(at.fd, name, status) or self._file(at.fd, frame, name, status)
             except OSError:
-                with naming(self._path(name)):
+                with naming(at.below(name)):
                     raise
             frame.entries.append(entry)
         elif kind == stat.S_IFLNK:
-            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=dir_fd), status))
+            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=at.fd), status))
         else:
-            path = self._path(name)
+            path = at.below(name)
             self._unsealable.append((path, SPECIAL.get(kind, "special file")))
             self._refused += len(path)
             if self._refused > _MOST_REFUSED:
                 raise CannotSeal(sorted(self._unsealable))
-
-    def _path(self, *name: bytes) -> bytes:
-        """Returns the path of an entry of the current directory, or of the directory itself."""
-        return b"/".join([*(part.name for part in self._stack[1:]), *name]) or b"."
 
     def _symlink(self, name: bytes, target: bytes, status: os.stat_result) -> Entry:
         owner = status.st_uid, status.st_gid
@@ -240,18 +234,18 @@ class Ingest:
             xattrs,
         )
 
-    def _directory(self, dir_fd: int, frame: _Frame) -> DirEntry:
-        status = os.fstat(dir_fd)
+    def _directory(self, at: DirectoryStack, frame: _Frame) -> DirEntry:
+        status = os.fstat(at.fd)
         summary = self._summary(frame)
         if frame.new:
-            self._new.append(([part.name for part in self._stack[1:]], frame.new))
+            self._new.append((at.path, frame.new))
         return summary.directory(
             frame.name,
             status.st_mode & SEALED_MODE,
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
-            _xattrs(dir_fd),
+            _xattrs(at.fd),
         )
 
     def _summary(self, frame: _Frame) -> Summary:

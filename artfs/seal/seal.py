@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from artfs.catalog import records
@@ -41,6 +40,7 @@ from artfs.errors import (
     Sealing,
     VersionNotFound,
 )
+from artfs.linux.walk import DirectoryStack, go_to
 from artfs.model import names
 from artfs.model.entry import DirEntry
 from artfs.pending.gate import State, WritableHandle
@@ -330,22 +330,11 @@ class Sealer:
 
     def link(self, tree: PendingTree, ingested: Ingested) -> None:
         durable.step("seal:link")
-        fd = tree.open_root()
-        here: list[bytes] = []
-        try:
+        with DirectoryStack(tree.open_root()) as at:
             for path, files in ingested.new:
-                shared = sum(
-                    1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, path, strict=False))
-                )
-                for name in [b".."] * (len(here) - shared) + path[shared:]:
-                    below = durable.open_directory(fd, name)
-                    os.close(fd)
-                    fd = below
-                here = path
+                go_to(at, path)
                 for file in files:
-                    self.store.link(file.blob, fd, file.name)
-        finally:
-            os.close(fd)
+                    self.store.link(file.blob, at.fd, file.name)
 
     def _record(
         self,

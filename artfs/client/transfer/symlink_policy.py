@@ -68,6 +68,7 @@ class SourceDirectories(DirectoryStack):
     ) -> None:
         """Owns `root_fd` from now on, also after a failure. A symlink to what `is_volume` is not followed."""
         super().__init__(root_fd)
+        self._entered = set(self._identities)
         self._follow, self._decisions, self._is_volume = follow, decisions, is_volume
         self._bases = [self._base()] if follow is FollowSymlinks.OUTSIDE else []
         self._target: tuple[bytes, Identity] | None = None
@@ -113,15 +114,17 @@ class SourceDirectories(DirectoryStack):
             self._bases.append(self._base())
 
     def _push(self, fd: int, name: bytes) -> None:
-        if self._follow is not FollowSymlinks.NEVER and identity(fd) in self._identities:
+        if self._follow is not FollowSymlinks.NEVER and identity(fd) in self._entered:
             os.close(fd)
             raise OSError(errno.ELOOP, "the symlink leads to a directory that holds it", name)
         super()._push(fd, name)
+        self._entered.add(self._identities[-1])
 
     def leave(self) -> None:
         self.left_xattrs = user_xattrs(self.fd)
         if self._bases and self._bases[-1].depth == len(self._names) > 0:
             self._bases.pop()
+        self._entered.discard(self._identities[-1])
         super().leave()
 
     def open(self, name: bytes) -> int:
@@ -195,7 +198,7 @@ class SourceDirectories(DirectoryStack):
         return (real + b"/").startswith(base.path.rstrip(b"/") + b"/")
 
     def _holds_current(self, directory: Identity) -> bool:
-        return directory in self._identities or any(directory in base.above for base in self._bases)
+        return directory in self._entered or any(directory in base.above for base in self._bases)
 
     def _base(self) -> _Base:
         """Returns the current directory as a base."""
