@@ -379,7 +379,7 @@ class BackingInodes:
             self._taken.add(number)
 
     def unpin_number(self, backing_ino: int) -> None:
-        """Notes that an inode is gone: another file may get its serial."""
+        """Notes that an inode is gone: another file may get its number."""
         number = self._settled.pop(backing_ino, None)
         if number is not None:
             self._taken.discard(number)

@@ -22,15 +22,15 @@ XATTR = b"user.artfs.reference"
 _TOO_LONG = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 keeps the xattrs of a file in one block
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """The URI and the checksum of a reference; ``checksum`` may be empty."""
+class ReferenceXattr(msgspec.Struct, frozen=True, array_like=True):
+    """The value of the xattr: URI and checksum of a reference; ``checksum`` may be empty."""
 
     uri: Uri
     checksum: Checksum
 
 
-def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | None:
-    """Returns the origin of an open file, or of a path; None for anything but a reference."""
+def read_xattr(file: int | bytes, *, follow_symlinks: bool = True) -> ReferenceXattr | None:
+    """Returns the xattr of an open file or a path; None for anything but a reference."""
     try:
         data = os.getxattr(file, XATTR, follow_symlinks=follow_symlinks)
     except OSError as error:
@@ -40,24 +40,24 @@ def origin_of(file: int | bytes, *, follow_symlinks: bool = True) -> Origin | No
     return decode(data)
 
 
-def decode(data: bytes) -> Origin:
+def decode(data: bytes) -> ReferenceXattr:
     """Reads the value of the xattr. Raises Damaged for a value that :func:`stage` can't have set."""
     what = "a reference of a pending version"
     try:
-        origin = msgspec.msgpack.decode(data, type=Origin)
+        target = msgspec.msgpack.decode(data, type=ReferenceXattr)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Damaged(what, str(error)) from None
-    if b"\0" in origin.uri or msgspec.msgpack.encode(origin) != data:
+    if b"\0" in target.uri or msgspec.msgpack.encode(target) != data:
         raise Damaged(what, "it is not in the canonical encoding")
-    return origin
+    return target
 
 
 def entry_at(file: int | bytes, name: bytes, size: int) -> ReferenceEntry | None:
     """Returns the entry of a reference, without owner, mode and time; None for a plain file."""
-    origin = origin_of(file)
-    if origin is None:
+    target = read_xattr(file)
+    if target is None:
         return None
-    return ReferenceEntry(name, 0, 0, 0, 0, size=size, uri=origin.uri, checksum=origin.checksum)
+    return ReferenceEntry(name, 0, 0, 0, 0, size=size, uri=target.uri, checksum=target.checksum)
 
 
 def empty(path: bytes) -> None:
@@ -75,9 +75,9 @@ def stage(staging_fd: int, entry: ReferenceEntry) -> bytes:
     staged = durable.temp_name()
     fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging_fd)
     try:
-        origin = msgspec.msgpack.encode(Origin(entry.uri, entry.checksum))
+        target = msgspec.msgpack.encode(ReferenceXattr(entry.uri, entry.checksum))
         try:
-            os.setxattr(fd, XATTR, origin)
+            os.setxattr(fd, XATTR, target)
         except OSError as error:
             if error.errno not in _TOO_LONG:
                 raise

@@ -54,7 +54,7 @@ class PendingTree:
             status = os.fstat(root)
         finally:
             os.close(root)
-        self._serial = status.st_ino
+        self._root_inode = status.st_ino
         #: The user in whose limits this tree counts, also after a chown(2) of the root.
         self.owner = status.st_uid
         #: Set once the tree may have references: then files are examined before they are read. References
@@ -132,7 +132,7 @@ class PendingTree:
         root = self.open_root()
         try:
             # The number alone does not suffice: the second successor may have the number of this one.
-            return os.fstat(root).st_ino == self._serial and overlay.lower_of(root) == self.lower
+            return os.fstat(root).st_ino == self._root_inode and overlay.lower_of(root) == self.lower
         finally:
             os.close(root)
 

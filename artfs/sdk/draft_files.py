@@ -75,9 +75,13 @@ class DraftFiles:
                 raise no_file(b"/".join(way), kind) from None
 
     def _entry(
-        self, at: TreeCursor, name: bytes, status: os.stat_result, origin: ReferenceTarget | None = None
+        self,
+        at: TreeCursor,
+        name: bytes,
+        status: os.stat_result,
+        reference_target: ReferenceTarget | None = None,
     ) -> ArtifactManifestEntry:
-        """Returns the entry at a cursor; `origin` is the target of a reference."""
+        """Returns the entry at a cursor; `reference_target` is that of a reference."""
         path, artifact = os.fsdecode(at.below(name)), self._artifact
         entry = ArtifactManifestEntry(
             path=path,
@@ -87,8 +91,14 @@ class DraftFiles:
             mtime_ns=status.st_mtime_ns,
             _artifact=artifact,
         )
-        if origin is not None:
-            return replace(entry, kind="reference", size=origin.size, ref=origin.uri, _digest=origin.checksum)
+        if reference_target is not None:
+            return replace(
+                entry,
+                kind="reference",
+                size=reference_target.size,
+                ref=reference_target.uri,
+                _digest=reference_target.checksum,
+            )
         if stat.S_ISDIR(status.st_mode):
             return replace(entry, kind="directory", size=0)
         if stat.S_ISLNK(status.st_mode):
@@ -155,10 +165,10 @@ class DraftFiles:
         entries = []
         with self._writer(overwrite) as writer, writer.tree.cursor() as at:
             writer.references(found)
-            for path, origin in found:
+            for path, reference_target in found:
                 directory, _, name = path.rpartition(b"/")
                 writer.go_to(at, directory)
-                entries.append(self._entry(at, name, at.status(name), origin))
+                entries.append(self._entry(at, name, at.status(name), reference_target))
         return entries
 
     def remove(self, way: Way) -> None:

@@ -196,8 +196,8 @@ class Ingest:
         if not self._references:
             return None
         path = b"/proc/self/fd/%d/%s" % (dir_fd, name)
-        origin = reference_files.origin_of(path, follow_symlinks=False)
-        if origin is None:
+        target = reference_files.read_xattr(path, follow_symlinks=False)
+        if target is None:
             return None
         return ReferenceEntry(
             name,
@@ -206,8 +206,8 @@ class Ingest:
             status.st_gid,
             status.st_mtime_ns,
             status.st_size,
-            origin.uri,
-            origin.checksum,
+            target.uri,
+            target.checksum,
             _xattrs(path),
         )
 

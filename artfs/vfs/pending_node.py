@@ -162,7 +162,7 @@ class PendingNode(BackingInode, Node):
         if (
             holes
             and self.mounted.tree.has_references
-            and reference_files.origin_of(self.proc_path()) is not None
+            and reference_files.read_xattr(self.proc_path()) is not None
         ):
             # None of its bytes are stored here: tar -S would take all of it for a hole and not read it.
             shown.blocks = full_blocks(status.st_size)

@@ -244,22 +244,22 @@ def test_the_run_of_a_file_of_the_base(client: Client, volume: Path) -> None:
 
 
 def test_the_run_of_a_reference_of_the_base(client: Client, volume: Path, tmp_path: Path) -> None:
-    origins = []
+    targets = []
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
-        origins.append(ReferenceTarget((tmp_path / name).as_uri(), 3, ""))
+        targets.append(ReferenceTarget((tmp_path / name).as_uri(), 3, ""))
 
-    def refer(pending: bytes, origin: ReferenceTarget) -> None:
+    def refer(pending: bytes, target: ReferenceTarget) -> None:
         with client.open_tree(NAME, pending) as tree:
-            TreeWriter(tree, WritePolicy(run="run-1")).references([(b"file", origin)])
+            TreeWriter(tree, WritePolicy(run="run-1")).references([(b"file", target)])
 
     client.new(NAME, b"runs")
-    refer(b"runs", origins[0])
+    refer(b"runs", targets[0])
     client.finish(NAME, b"runs")
     client.new(NAME, b"next", base="v1")
-    refer(b"next", origins[1])
+    refer(b"next", targets[1])
     with client.open_tree(NAME, b"next") as tree, tree.cursor() as at:
-        assert at.reference(b"file") == origins[1]
+        assert at.reference(b"file") == targets[1]
 
 
 # -- files that are handed over

@@ -24,7 +24,7 @@ class DirectReferences(ReferenceAccess):
         self._tree, self._references = tree, references
 
     def target_of(self, path: bytes) -> ReferenceTarget | None:
-        found = reference_files.origin_of(path, follow_symlinks=False)
+        found = reference_files.read_xattr(path, follow_symlinks=False)
         if found is None:
             return None
         size = os.stat(path, follow_symlinks=False).st_size
