@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
+
+from cachetools import TTLCache
 
 #: Loggers of what users can repeat.
 USERS = ("artfs.references.", "artfs.vfs.", "artfs.volume.volume_references")
@@ -24,7 +26,7 @@ class LogRateLimit(logging.Filter):
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        self._logged_at: OrderedDict[str, float] = OrderedDict()
+        self._logged: TTLCache[str, bool] = TTLCache(_REMEMBERED, _AGAIN, now)
         self._minute = 0
         self._count: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
@@ -33,7 +35,7 @@ class LogRateLimit(logging.Filter):
         if record.levelno < logging.WARNING or not record.name.startswith(USERS):
             return True
         now, text = self._now(), record.getMessage()
-        if text in self._logged_at and now - self._logged_at[text] < _AGAIN:
+        if text in self._logged:
             return False
         if self._minute != now // 60:
             self._minute = int(now // 60)
@@ -42,10 +44,7 @@ class LogRateLimit(logging.Filter):
         if self._count[record.name] > _PER_MINUTE:
             self._left_out[record.name] += 1
             return False
-        self._logged_at[text] = now
-        self._logged_at.move_to_end(text)
-        if len(self._logged_at) > _REMEMBERED:
-            self._logged_at.popitem(last=False)
+        self._logged[text] = True
         if left_out := self._left_out.pop(record.name, 0):
             record.msg, record.args = f"{text} (and {left_out} others before)", None
         return True

@@ -259,6 +259,7 @@ class BackingInode:
 P = TypeVar("P", bound=BackingInode)
 
 #: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
+# Not an LRUCache: what is dropped has a descriptor to close, and each request has a hit.
 _open: OrderedDict[int, ref[BackingInode]] = OrderedDict()
 
 #: Owners of unlinked files that are held no more. A finalizer, which may run at any point, takes no lock.

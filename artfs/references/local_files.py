@@ -18,10 +18,11 @@ import os
 import stat
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 from artfs.errors import Changed, Interrupted, Unreachable
 from artfs.limits.limit import LimitExceededError, Turns
@@ -77,7 +78,7 @@ class LocalFiles:
         self._algorithm = algorithm
         self._world_readable_only = world_readable_only
         self._lock = threading.Lock()
-        self._verified: OrderedDict[tuple[_State, str], _Content] = OrderedDict()
+        self._verified: LRUCache[tuple[_State, str], _Content] = LRUCache(REMEMBERED)
         self._hashing: SingleFlight[tuple[_State, str], _Content] = SingleFlight()
         self._turns = Turns(HASHING_THREADS)
 
@@ -316,9 +317,8 @@ class LocalFiles:
             return self._read(fd, algorithm, requester)
         key = (state, algorithm.label)
         with self._lock:
-            if key in self._verified:
-                self._verified.move_to_end(key)
-                return self._verified[key]
+            if (known := self._verified.get(key)) is not None:
+                return known
         with self._hashing.share(
             key, lambda: self._read(fd, algorithm, requester), requester.check
         ) as content:
@@ -326,8 +326,6 @@ class LocalFiles:
         if state == _state(fd) and state.ctime_ns <= content.read_at_ns - RACY_NS:
             with self._lock:
                 self._verified[key] = content
-                if len(self._verified) > REMEMBERED:
-                    self._verified.popitem(last=False)
         return content
 
     def _read(self, fd: int, algorithm: Algorithm, requester: Requester) -> _Content:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
 from typing import Any, NamedTuple
+
+from cachetools import LRUCache
 
 from artfs.errors import InvalidCommand, Unreachable, printable_uri
 from artfs.references import boto3_store, obstore_store, uris
@@ -44,7 +45,7 @@ class StorePool:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._lock = threading.Lock()
-        self._open_stores: OrderedDict[tuple[str, str, bool], RemoteStore] = OrderedDict()
+        self._open_stores: LRUCache[tuple[str, str, bool], RemoteStore] = LRUCache(_STORES)
         self._s3: Any = None
 
     def locate(self, uri: str, *, whole: bool) -> Location:
@@ -60,13 +61,10 @@ class StorePool:
         key = (scheme, where, whole)
         with self._lock:
             if key in self._open_stores:
-                self._open_stores.move_to_end(key)
                 return Location(self._open_stores[key], path, version)
         store = self.make(uri, scheme, where, whole=whole)
         with self._lock:
             self._open_stores[key] = store
-            if len(self._open_stores) > _STORES:
-                self._open_stores.popitem(last=False)
         return Location(store, path, version)
 
     def make(self, uri: str, scheme: str, where: str, *, whole: bool) -> RemoteStore:

@@ -29,6 +29,7 @@ class VerifiedBlobs:
     def __init__(self, algorithm: Algorithm, *, largest: int = LARGEST) -> None:
         """Blobs of up to ``largest`` bytes are verified before they are read."""
         self._algorithm, self._largest = algorithm, largest
+        # Not a cachetools.LRUCache: its reads need the lock, and every open of a small file has one.
         self._known: OrderedDict[BlobId, _State] = OrderedDict()
         self._lock = threading.Lock()
 

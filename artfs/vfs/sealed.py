@@ -72,6 +72,7 @@ class NodeCache:
 
     def __init__(self, limit: int = _KEPT_NODES) -> None:
         self._limit = limit
+        # Not a FIFOCache: each request reads it, without a lock.
         self._nodes: OrderedDict[int, SealedNode] = OrderedDict()
         #: With this there is one node for a number as long as it is open.
         self._open: WeakValueDictionary[int, SealedNode] = WeakValueDictionary()

@@ -84,6 +84,7 @@ class View:
         self._mount_context = MountContext(self.pending, volume.references, self.as_root, write_cache)
         # Weak: once the kernel has forgotten a root, the descriptors of its tree are closed.
         self._roots: WeakValueDictionary[tuple[str, bytes], PendingDirectory] = WeakValueDictionary()
+        # OrderedDicts, not LRUCaches: several threads use them without a lock.
         self._recent: OrderedDict[tuple[str, bytes], PendingDirectory] = OrderedDict()
         # Weak, too; one tree for each version, since it records that the version was deleted.
         self._trees: WeakValueDictionary[int, SealedTree] = WeakValueDictionary()

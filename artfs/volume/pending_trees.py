@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections import OrderedDict
 from weakref import WeakSet, WeakValueDictionary
+
+from cachetools import LRUCache
 
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
@@ -36,7 +37,7 @@ class PendingTrees:
         self._layout, self._store, self._catalog, self._limited = layout, store, catalog, limited
         # Weak: a tree and its descriptors go with the last reference to it, which a mount's kernel may hold.
         self._trees: WeakValueDictionary[tuple[str, bytes], PendingTree] = WeakValueDictionary()
-        self._recent: OrderedDict[tuple[str, bytes], PendingTree] = OrderedDict()
+        self._recent: LRUCache[tuple[str, bytes], PendingTree] = LRUCache(_RECENT)
         self._owned: dict[int, WeakSet[PendingTree]] = {}
         self._lock = threading.Lock()
 
@@ -152,11 +153,7 @@ class PendingTrees:
 
     def _keep(self, tree: PendingTree) -> None:
         """Keeps a tree open that was asked for lately: what it has learned of its files saves many reads."""
-        key = tree.collection, tree.name
-        self._recent[key] = tree
-        self._recent.move_to_end(key)
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
+        self._recent[tree.collection, tree.name] = tree
 
 
 def is_decided(collection: Collection, tree: PendingTree) -> bool:

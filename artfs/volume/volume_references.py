@@ -13,10 +13,11 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 from artfs import references
 from artfs.errors import (
@@ -72,7 +73,7 @@ class References:
         self._versions = VersionReferences(store, find, world_readable_only=policy.world_readable_only)
         self._cache_fd: int | None = None
         self._opened_resolver: Resolver | None = None
-        self._failures: OrderedDict[tuple[str, bytes, bytes], ArtfsError] = OrderedDict()
+        self._failures: LRUCache[tuple[str, bytes, bytes], ArtfsError] = LRUCache(_KEPT_FAILURES)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -187,8 +188,6 @@ class References:
             failure = copy.copy(error)  # without the frames of its traceback
             with self._lock:
                 self._failures[key] = failure
-                if len(self._failures) > _KEPT_FAILURES:
-                    self._failures.popitem(last=False)
             log.error("%s", failure)
             raise
         with self._lock:
