@@ -6,6 +6,7 @@ Owns what may be asked. Every answer is the present state; nothing needs a run. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from artfs.errors import InvalidName, NotFound, RunNotFound
@@ -225,7 +226,7 @@ class Api:
         return Runs(
             ordered(lines, order, _RUN_ORDERS),
             self._record,
-            lambda facts: str(facts["id"]),
+            itemgetter("id"),
             per_page,
         )
 

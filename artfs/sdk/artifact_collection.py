@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from artfs.client.interface import Client
@@ -165,7 +166,7 @@ class ArtifactCollection:
         return Artifacts(
             lines,
             lambda line: self._open_version(self._connection, self._name, line["version"]),
-            lambda line: str(line["version"]),
+            itemgetter("version"),
             per_page,
             start,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -170,7 +171,7 @@ class ArtifactReading:
             and (wanted is None or path in wanted)
             and (start is None or path >= start)
         ]
-        return ArtifactFiles(found, ArtifactFile.of, lambda entry: str(entry.path), per_page)
+        return ArtifactFiles(found, ArtifactFile.of, attrgetter("path"), per_page)
 
     def file(self, root: StrPath | None = None) -> str:
         """Downloads the only file of an artifact, and returns its local path.

@@ -6,6 +6,7 @@ Owns which collections a filter means. Every answer is the present state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from artfs.sdk import qualified_names
@@ -34,11 +35,9 @@ class ArtifactCollections(Listing[ArtifactCollection]):
         if order is not None and order.lstrip("+-") != "name":
             lines = [_dated(connection, line) for line in lines]
         found = ordered((line for line in lines if matches(line, filters)), order, _ORDERS)
-        super().__init__(found, lambda line: _collection(connection, line["name"]), _name, per_page, start)
-
-
-def _name(line: Mapping[str, Any]) -> str:
-    return str(line["name"])
+        super().__init__(
+            found, lambda line: _collection(connection, line["name"]), itemgetter("name"), per_page, start
+        )
 
 
 def _collection(connection: Connection, name: str) -> ArtifactCollection:

@@ -7,8 +7,8 @@ thread at a time.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVar, overload
 
 from artfs.sdk import arguments
@@ -32,22 +32,19 @@ class Listing(Sequence[T], Generic[T]):
         self,
         lines: Sequence[Any],
         convert: Callable[[Any], T],
-        key: Callable[[Any], str],
+        key: Callable[[Any], object],
         per_page: int = 50,
         start: str | None = None,
-        begins: Callable[[str, str], bool] = operator.eq,
     ) -> None:
-        """`key` is the cursor of a line; the list begins at the first for which ``begins(key, start)``.
+        """`key` is the cursor of a line; the list begins at the one that `start` names.
 
         Raises ValueError if there is none.
         """
         arguments.number("per_page", per_page)
         if start is not None:
-            first = next((at for at, line in enumerate(lines) if begins(key(line), start)), None)
+            first = next((at for at, line in enumerate(lines) if str(key(line)) == start), None)
             if first is None:
-                raise ValueError(
-                    f"start={start!r} is no cursor of this list: what it names does not exist any more"
-                )
+                raise ValueError(f"start={start!r} is no cursor of this list: no item has it any more")
             lines = lines[first:]
         self._lines, self._convert, self._key = lines, convert, key
         self._known: dict[int, T] = {}
@@ -56,8 +53,7 @@ class Listing(Sequence[T], Generic[T]):
     @classmethod
     def of(cls, items: Sequence[T], per_page: int = 50) -> Listing[T]:
         """Makes a list of items; cursors are their indexes."""
-        numbered = list(enumerate(items))
-        return cls(numbered, lambda line: line[1], lambda line: str(line[0]), per_page)
+        return cls(list(enumerate(items)), itemgetter(1), itemgetter(0), per_page)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -122,7 +118,7 @@ class Listing(Sequence[T], Generic[T]):
     @property
     def cursor(self) -> str | None:
         """Where the next page begins; None after the last."""
-        return self._key(self._lines[self._page_end()]) if self.more else None
+        return str(self._key(self._lines[self._page_end()])) if self.more else None
 
 
 def _equal(one: object, other: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from artfs.model.scope import REGISTRY, split
@@ -182,7 +183,7 @@ class Registries(Listing[Registry], _Registries):
         super().__init__(
             ordered(lines, order, {"name": "name"}),
             lambda line: Registry(connection, line["name"]),
-            lambda line: str(line["name"]),
+            itemgetter("name"),
             per_page,
             start,
         )

@@ -2,8 +2,8 @@
 
 The tests of a module share one volume for each way; ``name`` is a collection that no other test has. In the
 third way nothing but the mount can be seen, under a path of its own: the volume is hidden. With
-``ARTFS_THOROUGH=1`` all tests try all ways; without, some modules leave out the third way, and tests that are
-marked ``in_process`` need no mount.
+``ARTFS_THOROUGH=1`` all tests try all ways; without, some modules leave out the third one, and tests that are
+marked ``ways(1)`` test what does not depend on a mount.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = any("shared_place" in mark.args[0] for mark in test.iter_markers("parametrize"))
     if "shared_place" in metafunc.fixturenames and not chosen:
         ways = 3 if metafunc.module.__name__.rpartition(".test_")[2] in _GIVEN else 2
-        if test.get_closest_marker("in_process"):
-            ways = 1
+        if (mark := test.get_closest_marker("ways")) is not None:
+            ways = mark.args[0]
         metafunc.parametrize("shared_place", _WAYS[: 3 if THOROUGH else ways], indirect=True, scope="module")
 
 

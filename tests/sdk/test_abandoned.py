@@ -221,6 +221,7 @@ def test_an_owner_is_known_by_host_boot_and_start(place: Place, name: str, gc_of
             assert name not in collections(place)
 
 
+@pytest.mark.ways(2)
 def test_gc_beside_processes_that_start_drafts(place: Place, name: str, gc_of: Gc) -> None:
     code = """
 import sys, artfs

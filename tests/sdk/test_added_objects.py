@@ -11,7 +11,7 @@ import artfs as wandb
 from artfs.sdk import serializers
 from tests.sdk.conftest import Place
 
-pytestmark = pytest.mark.in_process
+pytestmark = pytest.mark.ways(1)
 
 
 def saved(artifact: wandb.Artifact) -> wandb.Artifact:

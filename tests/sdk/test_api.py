@@ -243,6 +243,7 @@ def test_a_run_record_records_use(place: Place, name: str) -> None:
     assert [one.id for one in made.used_by()] == [run.id]
 
 
+@pytest.mark.ways(2)
 def test_registries(place: Place, name: str) -> None:
     models, others = f"models-{name}", f"others-{name}"
     source = version(name, "x")

@@ -270,6 +270,7 @@ def test_a_draft_never_shows_zeros(saved: wandb.Artifact, name: str, outside: Pa
     assert bytes_of(wandb.Api().artifact(name), "a.bin") == b"b" * 1000
 
 
+@pytest.mark.ways(2)
 def test_references_of_another_process(place: Place, name: str, outside: Path) -> None:
     """The finishing process read the tree before another one added a reference to it."""
     mine = wandb.Artifact(name, "dataset", distributed_id="id")
@@ -292,6 +293,7 @@ def test_references_of_another_process(place: Place, name: str, outside: Path) -
     assert bytes_of(mine, "theirs") == b"a" * 1000
 
 
+@pytest.mark.ways(2)
 def test_eight_processes_refer_at_once(place: Place, name: str, outside: Path) -> None:
     code = (
         "import artfs, sys; run = artfs.init(group='all');"

@@ -181,6 +181,7 @@ with wandb.init(id=f"{name}-{number}", group="together") as run:
 """
 
 
+@pytest.mark.ways(2)
 def test_eight_processes_and_one_that_finishes(place: Place, name: str) -> None:
     writers = [
         subprocess.Popen(

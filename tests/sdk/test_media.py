@@ -15,7 +15,7 @@ import pytest
 import artfs
 from tests.sdk.conftest import Place
 
-pytestmark = pytest.mark.in_process
+pytestmark = pytest.mark.ways(1)
 
 UTC = datetime.UTC
 PIXELS: Any = numpy.arange(4 * 5 * 3, dtype="uint8").reshape(4, 5, 3)

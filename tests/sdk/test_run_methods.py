@@ -64,7 +64,7 @@ def test_config_is_stored_as_it_is_set(place: Place) -> None:
     assert found.config == run.config.as_dict()
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_config_is_not_changed_by_accident(place: Place) -> None:
     with wandb.init(config={"lr": 0.1}) as run:
         run.config.lr = 0.1
@@ -110,7 +110,7 @@ def test_config_converts_any_value(place: Place) -> None:
         }
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_config_of_arguments_and_files(place: Place, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr", type=float, default=0.1)
@@ -168,6 +168,7 @@ with artfs.init(id=sys.argv[1], config={sys.argv[2]: 1}) as run:
 """
 
 
+@pytest.mark.ways(2)
 def test_processes_with_one_id_keep_what_each_knows(place: Place, name: str) -> None:
     with wandb.init(id=name, config={"mine": 1}) as run:
         run.summary.update({"mine": 1})
@@ -205,7 +206,7 @@ def test_summary(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- texts, and their sources
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_facts_of_a_run(place: Place, tmp_path: Path) -> None:
     with wandb.init(
         "anna", "demo", name="calm river", notes="two\nlines", tags=["a", "b"], group="g", job_type="train"
@@ -250,7 +251,7 @@ def test_a_run_that_ended_can_be_described(place: Place) -> None:
     assert found.load()["name"] == found.name == "first try"
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in {
         "WANDB_RUN_ID": f"{name}-run",
@@ -277,7 +278,7 @@ def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatc
         wandb.init()
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_where_artifacts_are_downloaded(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -295,7 +296,7 @@ def test_where_artifacts_are_downloaded(
 # -- a second init
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_a_second_init_returns_the_current_run(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     first = wandb.init(config={"lr": 0.1})
     assert wandb.init(config={"lr": 0.2}) is wandb.init(reinit="return_previous") is wandb.init(reinit=False)
@@ -310,7 +311,7 @@ def test_a_second_init_returns_the_current_run(place: Place, caplog: pytest.LogC
     assert wandb.Api().run(first.id).state == "finished"
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 @pytest.mark.parametrize("reinit", [True, "finish_previous"])
 def test_a_second_init_may_finish_the_first(place: Place, reinit: Any) -> None:
     runs = [wandb.init(reinit=reinit) for _ in range(3)]
@@ -320,7 +321,7 @@ def test_a_second_init_may_finish_the_first(place: Place, reinit: Any) -> None:
     assert wandb.run is None
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_in_a_notebook_a_second_init_finishes_the_first(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,7 +370,7 @@ def _in_a_child(parent: str, answers: Any) -> None:
         answers.put((run.id != parent, wandb.run is run))
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_a_forked_process_begins_a_run_of_its_own(place: Place) -> None:
     context = multiprocessing.get_context("fork")
     with wandb.init() as run:
@@ -385,7 +386,7 @@ def test_a_forked_process_begins_a_run_of_its_own(place: Place) -> None:
 # -- calls that keep nothing
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_metrics_are_accepted_with_one_warning(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     import numpy
 
@@ -410,7 +411,7 @@ def test_metrics_are_accepted_with_one_warning(place: Place, caplog: pytest.LogC
     assert wandb.Api().run(run.id).summary == {"loss": 0.2, "accuracy": 0.5}
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_metrics_are_an_error_if_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with wandb.init(settings=wandb.Settings(metrics="error", start_method="thread")) as run:
         assert run.settings.start_method == "thread"  # type: ignore[attr-defined]
@@ -425,14 +426,14 @@ def test_metrics_are_an_error_if_asked_for(place: Place, monkeypatch: pytest.Mon
         wandb.init()
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_metrics_may_be_ignored(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with wandb.init(settings={"metrics": "ignore"}) as run:
         run.log({"a": 1})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_a_summary_of_what_is_logged_is_bounded(place: Place) -> None:
     with wandb.init(settings={"metrics": "ignore"}) as run:
         for number in range(1500):
@@ -473,7 +474,7 @@ def test_a_disabled_run_leaves_nothing(place: Place, name: str, monkeypatch: pyt
 # -- module-level functions
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_functions_of_the_module_are_those_of_the_run(place: Place, name: str, tmp_path: Path) -> None:
     early = wandb.config
     for call in (lambda: wandb.log({}), lambda: wandb.log_artifact("x"), lambda: wandb.use_model("x")):
@@ -570,7 +571,7 @@ print("well")
 """
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_artfs_in_the_place_of_wandb(place: Place) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, check=False
@@ -578,7 +579,7 @@ def test_artfs_in_the_place_of_wandb(place: Place) -> None:
     assert (done.stdout, done.stderr) == ("well\n", "")
 
 
-@pytest.mark.in_process
+@pytest.mark.ways(1)
 def test_the_warning_about_metrics_is_on_stderr(place: Place) -> None:
     code = "import artfs\nwith artfs.init(id='told'):\n for i in range(3): artfs.log({'x': i})\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
