@@ -28,17 +28,17 @@ def path(argument: str, value: StrPath, *, directory: bool = False) -> tuple[byt
     """
     text = fspath(argument, value)
     if text.startswith("/"):
-        raise ValueError(f"{argument}={text!r} is absolute: it is a path within the artifact")
+        raise ValueError(f"{argument}={text!r} is absolute: use a path within the artifact")
     if "\0" in text:
         raise ValueError(f"{argument}={text!r} holds a NUL, which no path can")
     parts = tuple(os.fsencode(part) for part in text.split("/") if part not in ("", "."))
     if not parts and not directory:
-        raise ValueError(f"{argument}={text!r} is empty: it is a path within the artifact")
+        raise ValueError(f"{argument}={text!r} is empty: use a path within the artifact")
     for part in parts:
         try:
             names.check_entry_name(part)
         except InvalidName as error:
-            raise ValueError(f"{argument}={text!r} is no path within the artifact: {error.rule}") from None
+            raise ValueError(f"{argument}={text!r} is not a path within the artifact: {error.rule}") from None
     return parts
 
 
@@ -46,17 +46,17 @@ def fspath(argument: str, value: StrPath) -> str:
     """Returns a path as text."""
     given: Any = value
     if not isinstance(given, str | os.PathLike):
-        raise TypeError(f"{argument} is a path, not {type(given).__name__}")
+        raise TypeError(f"{argument} must be a path, not {type(given).__name__}")
     text = os.fspath(given)
     if not isinstance(text, str):
-        raise TypeError(f"{argument} is text, not {type(text).__name__}")
+        raise TypeError(f"{argument} must be text, not {type(text).__name__}")
     return text
 
 
 def text(argument: str, value: str, *, empty: bool = False) -> str:
     given: Any = value
     if not isinstance(given, str):
-        raise TypeError(f"{argument} is text, not {type(given).__name__}")
+        raise TypeError(f"{argument} must be text, not {type(given).__name__}")
     if not given and not empty:
         raise ValueError(f"{argument} is empty")
     return given
@@ -118,7 +118,7 @@ def words(argument: str, value: Iterable[str] | str | None, *, empty: bool = Fal
     if isinstance(given, str):
         given = [given]
     if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"{argument} is a list of texts, not {type(given).__name__}")
+        raise TypeError(f"{argument} must be a list of texts, not {type(given).__name__}")
     found = [text(argument, word, empty=empty) for word in given]
     return list(dict.fromkeys(found))
 
@@ -134,9 +134,11 @@ def description(argument: str, value: str | None) -> str:
 def seconds(argument: str, value: timedelta) -> int:
     given: Any = value
     if not isinstance(given, timedelta):
-        raise TypeError(f"{argument} is a timedelta, None or ArtifactTTL.INHERIT, not {type(given).__name__}")
+        raise TypeError(
+            f"{argument} must be a timedelta, None or ArtifactTTL.INHERIT, not {type(given).__name__}"
+        )
     if given.total_seconds() <= 0:
-        raise ValueError(f"{argument}={given} is no time to live: use more than 0 seconds")
+        raise ValueError(f"{argument}={given} must be more than 0 seconds")
     return max(1, round(given.total_seconds()))
 
 
@@ -148,9 +150,9 @@ def uri(argument: str, value: str) -> str:
 def number(argument: str, value: int) -> int:
     given: Any = value
     if not isinstance(given, int) or isinstance(given, bool):
-        raise TypeError(f"{argument} is a number, not {type(given).__name__}")
+        raise TypeError(f"{argument} must be a number, not {type(given).__name__}")
     if given < 1:
-        raise ValueError(f"{argument}={given} is less than one")
+        raise ValueError(f"{argument}={given} must be at least 1")
     return given
 
 

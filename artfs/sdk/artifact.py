@@ -55,7 +55,7 @@ class Artifact(ArtifactIdentity, ArtifactReading, ArtifactAdding):
         distributed_id: str | None = None,
     ) -> None:
         if incremental:
-            raise ValueError("incremental: an artifact begins as another one by that one's new_draft()")
+            raise ValueError("incremental=True is not supported: a version's new_draft() begins the next")
         name, kind = arguments.collection("name", name), arguments.kind("type", type)
         description = arguments.description("description", description)
         metadata = checked_metadata("metadata", metadata)

@@ -211,7 +211,7 @@ class ArtifactAdding:
         path = item.path if isinstance(item, ArtifactManifestEntry) else item
         way = arguments.path("item", path, directory=True)
         if not way:
-            raise ValueError("item is empty: it is a path within the artifact")
+            raise ValueError("item is empty: use a path within the artifact")
         try:
             self._open_files().remove(way)
         except (FileNotFoundError, NotADirectoryError):
@@ -224,9 +224,9 @@ def _follow(given: str | bool) -> FollowSymlinks:
     try:
         return FollowSymlinks(given)
     except ValueError:
-        raise ValueError(f"follow_symlinks={given!r} is none of 'never', 'outside' and 'always'") from None
+        raise ValueError(f"follow_symlinks={given!r} must be 'never', 'outside' or 'always'") from None
 
 
 def _check_policy(policy: str | None) -> None:
     if policy not in _POLICIES:
-        raise ValueError(f"policy={policy!r} is neither 'mutable' nor 'immutable'")
+        raise ValueError(f"policy={policy!r} must be 'mutable' or 'immutable'")

@@ -118,7 +118,7 @@ class ArtifactState:
     def share(self, distributed_id: bytes | None) -> None:
         """Sets the distributed id of a draft that has no files. Raises ValueError."""
         if self.open_draft().started:
-            raise ValueError("distributed_id: it is set before the first file is added")
+            raise ValueError("distributed_id can't be set once a file is added")
         self.draft = self._new_draft(distributed_id=distributed_id)
 
     # -- saving

@@ -46,7 +46,7 @@ def _dictionary(given: Any) -> dict[str, Any]:
         if callable(convert):
             return dict(convert())
     if not hasattr(given, "__dict__") or isinstance(given, type):
-        raise TypeError(f"config is a dictionary, parsed arguments or a path, not {type(given).__name__}")
+        raise TypeError(f"config must be a dictionary, arguments or a path, not {type(given).__name__}")
     return dict(vars(given))
 
 
@@ -65,7 +65,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise UsageError(f"config={shown!r} holds no dictionary")
+        raise UsageError(f"config={shown!r} must hold a dictionary")
     found.pop("wandb_version", None)
     return {
         str(key): value["value"] if isinstance(value, dict) and value.keys() <= {"value", "desc"} else value
@@ -81,7 +81,7 @@ def _parsed(text: str, shown: str) -> Any:
     try:
         import yaml  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
-        raise UsageError(f"config={shown!r} is no JSON, and YAML needs PyYAML: pip install pyyaml") from None
+        raise UsageError(f"config={shown!r} is not JSON, and YAML needs PyYAML: pip install pyyaml") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -37,7 +37,7 @@ def checked_metadata(argument: str, value: Mapping[str, Any] | str | None) -> di
         except ValueError as error:
             raise ValueError(f"{argument} is text that is not JSON: {error}") from None
     if not isinstance(given, Mapping):
-        raise TypeError(f"{argument} is a dictionary, not {type(given).__name__}")
+        raise TypeError(f"{argument} must be a dictionary, not {type(given).__name__}")
     try:
         return records.check_metadata(_object(given, argument))
     except InvalidCommand as error:

@@ -70,9 +70,9 @@ class RunMetrics(RunFacts):
         """
         given: Any = data
         if not isinstance(given, Mapping):
-            raise ValueError(f"data is a dictionary, not {type(given).__name__}")
+            raise ValueError(f"data must be a dictionary, not {type(given).__name__}")
         if wrong := [key for key in given if not isinstance(key, str)]:
-            raise ValueError(f"data: its keys are text, not {type(wrong[0]).__name__}")
+            raise ValueError(f"data: its keys must be text, not {type(wrong[0]).__name__}")
         self._accept("log()")
         self._summary.logged(given)
         if step is not None:

@@ -105,7 +105,7 @@ class RunModels(RunFacts):
         """
         if "/" in registered_model_name:
             raise ValueError(
-                f"registered_model_name={registered_model_name!r} is a name without entity and project"
+                f"registered_model_name={registered_model_name!r} must be a name without entity and project"
             )
         name = name or _default_name(self.id, path)
         try:

@@ -43,7 +43,7 @@ def register_type(
     """
     for argument, value in (("qualified_name", qualified_name), ("suffix", suffix)):
         if not isinstance(value, str):
-            raise TypeError(f"{argument} is text, not {type(value).__name__}")
+            raise TypeError(f"{argument} must be text, not {type(value).__name__}")
     if not suffix.startswith(".") or "/" in suffix:
         raise ValueError(f"suffix={suffix!r} does not begin with a dot, or holds a slash")
     kind = Kind(suffix, dump, load)

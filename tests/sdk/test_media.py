@@ -258,7 +258,7 @@ def test_another_json_file_with_the_suffix_of_a_table(place: Place, name: str) -
     ("boxes", "said"),
     [
         ({"box_data": [{"class_id": 1}]}, "has no position"),
-        ({"box_data": {}}, "is a list"),
+        ({"box_data": {}}, "must be a list"),
         ({"box_data": [{"position": {"middle": [1], "width": 1, "height": 1}}]}, "has no position"),
         ({"box_data": [], "class_labels": {"x": "y"}}, "names by number"),
     ],

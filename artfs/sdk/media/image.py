@@ -186,7 +186,7 @@ class Image(MediaValue):
 
 def _by_name(argument: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"{argument} is a dictionary by name, not {type(given).__name__}")
+        raise ValueError(f"{argument} must be a dictionary by name, not {type(given).__name__}")
     return given or {}
 
 

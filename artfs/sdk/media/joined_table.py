@@ -23,10 +23,10 @@ class JoinedTable(MediaValue):
 
     def __init__(self, table1: Table | str, table2: Table | str, join_key: str | list[str]) -> None:
         if not isinstance(join_key, str) and len(join_key) != 2:
-            raise ValueError(f"join_key={join_key!r} is neither a column nor a list of two")
+            raise ValueError(f"join_key={join_key!r} must be a column or a list of two")
         for table in (table1, table2):
             if not isinstance(table, str | Table):
-                raise TypeError(f"a table is a Table, or the path of one, not {type(table).__name__}")
+                raise TypeError(f"a table must be a Table, or the path of one, not {type(table).__name__}")
         self._table1, self._table2, self._join_key = table1, table2, join_key
 
     def to_json(self, artifact: NewFiles) -> dict[str, Any]:

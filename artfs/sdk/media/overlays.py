@@ -26,7 +26,7 @@ class BoundingBoxes2D:
     def __init__(self, val: Mapping[str, Any], key: str) -> None:
         boxes = val["box_data"]
         if not isinstance(boxes, list):
-            raise TypeError(f"box_data of {key!r} is a list, not {type(boxes).__name__}")
+            raise TypeError(f"box_data of {key!r} must be a list, not {type(boxes).__name__}")
         self._key, self._val = key, [_plain_box(box, key) for box in boxes]
         labels = val.get("class_labels")
         if labels is None:
@@ -53,14 +53,14 @@ def _plain_box(box: Mapping[str, Any], key: str) -> dict[str, Any]:
             f"a box of {key!r} has no position: minX, maxX, minY and maxY, or middle, width and height"
         )
     if not isinstance(box.get("class_id", 0), int):
-        raise TypeError(f"class_id of a box of {key!r} is an integer, not {box['class_id']!r}")
+        raise TypeError(f"class_id of a box of {key!r} must be an integer, not {box['class_id']!r}")
     if not isinstance(box.get("box_caption", ""), str):
-        raise TypeError(f"box_caption of a box of {key!r} is text, not {box['box_caption']!r}")
+        raise TypeError(f"box_caption of a box of {key!r} must be text, not {box['box_caption']!r}")
     scores = box.get("scores", {})
     if not isinstance(scores, dict) or not all(
         isinstance(k, str) and _is_number(v) for k, v in scores.items()
     ):
-        raise TypeError(f"scores of a box of {key!r} are numbers by name, not {scores!r}")
+        raise TypeError(f"scores of a box of {key!r} must be numbers by name, not {scores!r}")
     return {**box, "position": position}
 
 
@@ -70,7 +70,7 @@ def _is_number(value: Any) -> bool:
 
 def _labels(labels: Mapping[Any, Any], key: str) -> dict[Any, str]:
     if not all(_is_number(number) and isinstance(name, str) for number, name in labels.items()):
-        raise TypeError(f"class_labels of {key!r} are names by number, not {labels!r}")
+        raise TypeError(f"class_labels of {key!r} must be names by number, not {labels!r}")
     return dict(labels)
 
 
@@ -92,7 +92,7 @@ class ImageMask(MediaValue):
             raise TypeError(f"the mask {key!r} has neither mask_data nor a path")
         data = pixels.array_of(val["mask_data"])
         if data.ndim != 2 or (data.size and not (data.min() >= 0 and data.max() <= 255)):
-            raise TypeError(f"mask_data of {key!r} is an array of two dimensions with values of 0 to 255")
+            raise TypeError(f"mask_data of {key!r} must be an array of two dimensions, of 0 to 255")
         if "class_labels" not in val:
             import numpy
 

@@ -56,14 +56,14 @@ class Table(MediaValue):
             columns = list(given.columns)
             given = list(zip(*(given[column].values for column in columns), strict=True))
         if isinstance(columns, str):
-            raise TypeError(f"columns={columns!r} is text, not a list of names")
+            raise TypeError(f"columns={columns!r} must be a list of names, not text")
         columns = ["Input", "Output", "Expected"] if columns is None else list(columns)
         if not all(type(column) in (str, int) for column in columns):
-            raise TypeError(f"columns={columns!r}: names of columns are text or integers")
+            raise TypeError(f"columns={columns!r}: names must be text or integers")
         if len(set(columns)) < len(columns):
             raise ValueError(f"columns={columns!r}: a name is there twice")
         if isinstance(given, str | bytes | dict):
-            raise TypeError(f"data is a list of rows, not {type(given).__name__}")
+            raise TypeError(f"data must be a list of rows, not {type(given).__name__}")
         self.columns: list[Column] = columns
         self.data: list[list[Any]] = []
         self._types: dict[Column, Type] = {}
@@ -231,7 +231,7 @@ class Table(MediaValue):
         """
         self._must_have(name)
         if convert_to not in (None, "numpy"):
-            raise ValueError(f"convert_to={convert_to!r} is neither None nor 'numpy'")
+            raise ValueError(f"convert_to={convert_to!r} must be None or 'numpy'")
         at = self.columns.index(name)
         values = [row[at] for row in self.data]
         if convert_to is None:
