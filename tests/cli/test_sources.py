@@ -1,4 +1,4 @@
-"""What put takes from a source: the attributes of its root, and what its symlinks lead to."""
+"""What put copies of a source: the attributes of its root, and what its symlinks lead to."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_the_last_of_several_sources_sets_the_root(cli: Cli, name: str, tmp_path
     (tmp_path / "file").write_text("of its own")
     cli("put", first, last, "--name", name)
     assert _root(cli, name, tmp_path / "out") == (0o700, OLD, b"last")
-    (first / "new").write_text("else nothing has changed but attributes")
+    (first / "new").write_text("new")
     cli("put", first, "--name", name, "--base", "latest")
     assert _root(cli, name, tmp_path / "patched")[0] == 0o755
     cli("put", tmp_path / "file", "--name", name, "--base", "v0")
     assert _root(cli, name, tmp_path / "more")[0] == 0o700
 
 
-def test_the_root_of_a_tree_that_several_puts_fill(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_the_root_of_a_tree_that_several_puts_write(cli: Cli, name: str, tmp_path: Path) -> None:
     first = _directory(tmp_path / "first", 0o555, b"first")
     last = _directory(tmp_path / "last", 0o700, b"last")
     cli("put", first, "--name", name, "--id", "job")
@@ -94,7 +94,7 @@ def hub(tmp_path: Path) -> Path:
     return snapshot
 
 
-def _got(cli: Cli, name: str, out: Path) -> dict[str, str]:
+def _content(cli: Cli, name: str, out: Path) -> dict[str, str]:
     """Returns the content of each file by path, and of each symlink its target behind an arrow."""
     cli("get", name, out)
     found = {}
@@ -106,9 +106,9 @@ def _got(cli: Cli, name: str, out: Path) -> dict[str, str]:
     return found
 
 
-def test_links_that_lead_out_are_followed(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_symlinks_that_lead_out_are_followed(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     assert cli("put", hub, "--name", name).err == ""
-    assert _got(cli, name, tmp_path / "out") == {
+    assert _content(cli, name, tmp_path / "out") == {
         "own": "own",
         "w": "weights",
         "sub/w": "weights",
@@ -120,9 +120,9 @@ def test_links_that_lead_out_are_followed(cli: Cli, name: str, hub: Path, tmp_pa
     }
 
 
-def test_no_link_is_followed_with_never(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_never_follows_no_symlink(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks", "never")
-    assert _got(cli, name, tmp_path / "out") == {
+    assert _content(cli, name, tmp_path / "out") == {
         "own": "own",
         "w": "-> ../../blobs/1",
         "sub/w": "-> ../w",
@@ -133,9 +133,9 @@ def test_no_link_is_followed_with_never(cli: Cli, name: str, hub: Path, tmp_path
     }
 
 
-def test_every_link_is_followed_with_always(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_always_follows_every_symlink(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks=always")
-    found = _got(cli, name, tmp_path / "out")
+    found = _content(cli, name, tmp_path / "out")
     assert found["sub/own"] == "own"
     assert found["more/here"] == "more"
     (hub / "nowhere").symlink_to("nothing")
@@ -157,7 +157,7 @@ def test_every_link_is_followed_with_always(cli: Cli, name: str, hub: Path, tmp_
         ("../volume", "it leads to the volume"),
     ],
 )
-def test_a_link_that_can_not_be_followed_stays(
+def test_a_symlink_that_can_not_be_followed_stays(
     cli: Cli, name: str, tmp_path: Path, target: str, why: str
 ) -> None:
     source = tmp_path / "source"
@@ -168,10 +168,10 @@ def test_a_link_that_can_not_be_followed_stays(
     (tmp_path / "volume").symlink_to(cli.path or cli.volume)
     (source / "odd").symlink_to(target)
     assert cli("put", source, "--name", name).err == f"artfs: kept as a symlink: 'odd' ({why})\n"
-    assert _got(cli, name, tmp_path / "out") == {"odd": f"-> {target}"}
+    assert _content(cli, name, tmp_path / "out") == {"odd": f"-> {target}"}
 
 
-def test_directories_that_lead_to_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_directories_with_symlinks_to_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
     for one, other in (("a", "b"), ("b", "a")):
         make_files(tmp_path, {f"{one}/file": one})
         (tmp_path / one / "other").symlink_to(f"../{other}")
@@ -179,11 +179,11 @@ def test_directories_that_lead_to_each_other(cli: Cli, name: str, tmp_path: Path
         "'other/other' (it leads to a directory that holds it)"
         in cli("put", tmp_path / "a", "--name", name).err
     )
-    assert _got(cli, name, tmp_path / "out") == {"file": "a", "other/file": "b", "other/other": "-> ../a"}
+    assert _content(cli, name, tmp_path / "out") == {"file": "a", "other/file": "b", "other/other": "-> ../a"}
 
 
 @pytest.mark.parametrize("was", ["file", "link"])
-def test_a_file_that_is_swapped_for_a_link(cli: Cli, name: str, tmp_path: Path, was: str) -> None:
+def test_a_file_that_is_swapped_for_a_symlink(cli: Cli, name: str, tmp_path: Path, was: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "mine").write_text("mine")

@@ -1,7 +1,7 @@
-"""`put` of sources that others change meanwhile: no symlink that was swapped in is followed.
+"""`put` of sources that another process changes: no symlink that was swapped in is followed.
 
-By default a symlink that leads out is followed, also one that others swap in before the source is looked
-through; what they swap in later is not (``cli/test_sources.py``).
+By default a symlink that leads out is followed, also one that is swapped in before the source is checked; one
+that is swapped in later is not (``cli/test_sources.py``).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
-def test_what_is_no_file(cli: Cli, tmp_path: Path, kind: int) -> None:
+def test_a_special_file_is_refused(cli: Cli, tmp_path: Path, kind: int) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_bytes(b"mine")

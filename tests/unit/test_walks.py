@@ -1,4 +1,4 @@
-"""Walks of pending trees that are changed under them never leave the tree."""
+"""A walk of a tree that changes meanwhile never leaves the tree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.linux.walk import _DEEP, scan
+from artfs.linux import walk
+from artfs.linux.walk import scan
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id
 from artfs.seal.ingest import Ingest
 from tests.unit.stores import as_nobody
@@ -17,7 +18,7 @@ STRANGERS = 30
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The root of a tree; beside it stands what is not of it."""
+    """The root of a tree, beside directories that are no part of it."""
     for number in range(STRANGERS):
         (tmp_path / "around" / f"stranger-{number}").mkdir(parents=True)
         (tmp_path / "around" / f"stranger-{number}" / "secret").write_text("secret")
@@ -26,8 +27,9 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_walk_ends_where_its_way_back_is_gone(root: Path) -> None:
-    # The directory around the tree would take the place of a, of which most are still to be seen.
+def test_a_walk_ends_if_a_directory_was_moved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With one open level the way up is "..", which would lead to the strangers beside the tree.
+    monkeypatch.setattr(walk, "_DEEP", 1)
     for number in range(STRANGERS):
         (root / "a" / f"stranger-{number}" / "deep").mkdir(parents=True)
     fd = os.open(root, os.O_RDONLY)
@@ -44,7 +46,7 @@ def test_a_walk_ends_where_its_way_back_is_gone(root: Path) -> None:
     assert "secret" not in found
 
 
-def test_a_walk_of_a_tree_that_rests_sees_all(root: Path) -> None:
+def test_a_walk_sees_every_entry(root: Path) -> None:
     for path in ("a/b/c", "a/d", "e/f"):
         (root / path).mkdir(parents=True)
         (root / path / "file").write_text("")
@@ -64,16 +66,16 @@ class Sink:
     def hash_fd(self, fd: int) -> bytes:
         return bytes(self.algorithm.size)
 
-    def resolve(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
+    def identify(self, digest: bytes, fd: int) -> tuple[BlobId, bool]:
         return blob_id(self.algorithm, digest), True
 
     def put(self, tree: TreeId, data: bytes) -> None:
         pass
 
 
-def test_ingest_of_a_deep_tree_goes_back_to_where_it_came_from_or_ends(root: Path) -> None:
+def test_ingest_of_a_deep_tree_fails_if_a_directory_was_moved(root: Path) -> None:
     path = root
-    for _ in range(_DEEP + 3):
+    for _ in range(walk._DEEP + 3):
         path = path / "d"
     path.mkdir(parents=True)
     (path / "file").write_text("")
@@ -95,7 +97,7 @@ def test_ingest_of_a_deep_tree_goes_back_to_where_it_came_from_or_ends(root: Pat
     assert moved
 
 
-def test_an_ingest_names_the_directory_that_can_not_be_read() -> None:
+def test_ingest_names_the_directory_that_can_not_be_read() -> None:
     def look(place: Path) -> None:
         closed = place / "deep" / "closed"
         closed.mkdir(parents=True)
