@@ -361,7 +361,7 @@ class Collection:
         try:
             self._versions.delete(number)
         except OSError as error:
-            if error.errno not in reserve.FULL or not reserve.release(self._collections_fd):
+            if error.errno not in durable.FULL or not reserve.release(self._collections_fd):
                 raise
             try:
                 self._versions.delete(number)

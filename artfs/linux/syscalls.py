@@ -13,7 +13,6 @@ import fcntl
 import os
 import platform
 
-AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -22,10 +21,8 @@ UTIME_OMIT = (1 << 30) - 2
 # _IOW(0x94, 9, int); mips, powerpc and sparc have other numbers, so that reflink fails there.
 _FICLONE = 0x40049409
 
-# f_type of statfs(2), from linux/magic.h
-EXT4_MAGIC = 0xEF53
-XFS_MAGIC = 0x58465342
-BTRFS_MAGIC = 0x9123683E
+#: f_type of statfs(2) of ext4, xfs and btrfs, from linux/magic.h
+LOCAL_FILESYSTEMS = (0xEF53, 0x58465342, 0x9123683E)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,10 +36,6 @@ def _raise(*names: bytes) -> None:
     raise OSError(code, os.strerror(code), *(names[:1]), *((None, names[1]) if len(names) > 1 else ()))
 
 
-def _renameat2_number() -> int:
-    return {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
-
-
 def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
     """Renames with RENAME_NOREPLACE or RENAME_EXCHANGE.
 
@@ -51,9 +44,8 @@ def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) ->
     if hasattr(_libc, "renameat2"):
         result = _libc.renameat2(src_dir, src, dst_dir, dst, ctypes.c_uint(flags))
     else:  # musl before 1.2.6
-        result = _libc.syscall(
-            ctypes.c_long(_renameat2_number()), src_dir, src, dst_dir, dst, ctypes.c_uint(flags)
-        )
+        number = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
+        result = _libc.syscall(ctypes.c_long(number), src_dir, src, dst_dir, dst, ctypes.c_uint(flags))
     if result != 0:
         _raise(src, dst)
 

@@ -43,7 +43,7 @@ def upgrade(layout: Layout) -> None:
         try:
             _upgrade_all(layout)
         except OSError as error:
-            if error.errno not in reserve.FULL or not _spend_reserve(layout):
+            if error.errno not in durable.FULL or not _spend_reserve(layout):
                 raise
             _upgrade_all(layout)
     except OSError as error:

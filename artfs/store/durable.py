@@ -30,7 +30,8 @@ STALE_AFTER_SECONDS = 3600.0
 SMALL = 64 << 20
 """The most bytes of a small file. artfs writes no longer one: the limits of users' texts are far lower."""
 
-_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _nothing(label: str) -> None:
@@ -135,7 +136,7 @@ def sync_dir(dir_fd: int, *, label: str) -> None:
     try:
         os.fsync(dir_fd)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
 
 
@@ -194,7 +195,7 @@ def rename_noreplace(src_dir: int, src: bytes, dst_dir: int, dst: bytes) -> None
         syscalls.renameat2(src_dir, src, dst_dir, dst, syscalls.RENAME_NOREPLACE)
         return
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
     if stat.S_ISDIR(os.stat(src, dir_fd=src_dir, follow_symlinks=False).st_mode):
         try:
@@ -255,7 +256,7 @@ def directory_lock(dir_fd: int, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(fd, how)
         except OSError as error:
-            if error.errno not in (errno.EBADF, *_UNSUPPORTED):
+            if error.errno not in (errno.EBADF, *UNSUPPORTED):
                 raise
             os.close(fd)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -314,8 +315,7 @@ def move(src_dir: int, src: bytes, dst_dir: int, dst: bytes, *, label: str, nore
     else:
         os.rename(src, dst, src_dir_fd=src_dir, dst_dir_fd=dst_dir)
     sync_dir(dst_dir, label=label)
-    a, b = os.fstat(src_dir), os.fstat(dst_dir)
-    if (a.st_dev, a.st_ino) != (b.st_dev, b.st_ino):
+    if not os.path.samestat(os.fstat(src_dir), os.fstat(dst_dir)):
         sync_dir(src_dir, label=label)
 
 
@@ -329,7 +329,7 @@ def exchange(dir_fd: int, one: bytes, other: bytes, *, label: str) -> None:
     try:
         syscalls.renameat2(dir_fd, one, dir_fd, other, syscalls.RENAME_EXCHANGE)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
         with contextlib.suppress(FileNotFoundError):  # a crash after the second rename left it
             os.rename(other + ASIDE, temp_name(), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterator
 from artfs.linux import syscalls
 from artfs.store import durable, regular_files
 
-# Only here syncfs(2) is known to write the data and names of all files, and to report every failure.
-_SYNCFS = (syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC)
-
 
 class Flush:
     """Files below some directories, as paths of two parts, that are to become durable."""
@@ -25,7 +22,9 @@ class Flush:
         """``failed`` is called with the error of each fsync or syncfs that failed, before it is raised."""
         # The roots are on several filesystems only if one is mounted within the volume.
         self._filesystems = tuple({os.fstat(fd).st_dev: fd for fd in roots}.values())
-        self.by_syncfs = all(syscalls.filesystem_type(fd) in _SYNCFS for fd in self._filesystems)
+        # Only there syncfs(2) is known to write data and names of all files, and to report every failure.
+        local = syscalls.LOCAL_FILESYSTEMS
+        self.by_syncfs = all(syscalls.filesystem_type(fd) in local for fd in self._filesystems)
         self._added: set[tuple[int, bytes]] = set()
         self._lock = threading.Lock()
         self._failed = failed

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import stat
-from types import TracebackType
 
 import msgspec
 
@@ -47,9 +46,7 @@ class Held:
     def __enter__(self) -> Held:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -142,7 +142,9 @@ class ObjectStore:
                 self._copy_in(blob, source)
         else:
             found = os.stat(path, dir_fd=self.blobs_fd, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode) or (fd is not None and not _same_inode(found, os.fstat(fd))):
+            if not stat.S_ISREG(found.st_mode) or (
+                fd is not None and not os.path.samestat(found, os.fstat(fd))
+            ):
                 os.unlink(path, dir_fd=self.blobs_fd)
                 raise LostRace(f"the file for blob {text(blob)} was replaced meanwhile")
         self._flush.add(self.blobs_fd, path)
@@ -357,7 +359,7 @@ class ObjectStore:
         except FileNotFoundError:
             return False
         given = os.fstat(fd)
-        if _same_inode(found, given):
+        if os.path.samestat(found, given):
             return True
         if not stat.S_ISREG(found.st_mode):
             return False
@@ -402,7 +404,7 @@ class ObjectStore:
                 return
             try:
                 linked = os.stat(temp, dir_fd=self.blobs_fd, follow_symlinks=False)
-                if not _same_inode(linked, os.fstat(source)):
+                if not os.path.samestat(linked, os.fstat(source)):
                     raise LostRace(f"the file for blob {text(blob)} was replaced meanwhile")
                 os.rename(temp, path, src_dir_fd=self.blobs_fd, dst_dir_fd=self.blobs_fd)
             finally:
@@ -434,7 +436,3 @@ def _source(dir_fd: int, name: bytes, fd: int | None) -> Iterator[int]:
     else:
         with durable.closing(regular_files.open_regular(dir_fd, name)) as opened:
             yield opened
-
-
-def _same_inode(a: os.stat_result, b: os.stat_result) -> bool:
-    return a.st_ino == b.st_ino and a.st_dev == b.st_dev

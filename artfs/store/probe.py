@@ -22,9 +22,6 @@ from artfs.store.requirements import REQUIREMENTS, UNRELATED_ERRNOS, Limited, Tr
 
 _SUFFIX = b".probe"  # of a temp's name
 
-_KNOWN = frozenset({syscalls.EXT4_MAGIC, syscalls.XFS_MAGIC, syscalls.BTRFS_MAGIC})
-_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 State: TypeAlias = Literal["ok", "limited", "missing"]
 
@@ -49,7 +46,7 @@ def check(path: str, dir_fd: int, *, exists: bool) -> list[Finding]:
     try:
         found = probe(path, dir_fd)
     except OSError as error:
-        if exists and error.errno in _FULL:
+        if exists and error.errno in durable.FULL:
             return []
         raise
     missing = [f"{one.need} ({one.why})" for one in found if one.state == "missing"]
@@ -65,7 +62,7 @@ def locked(path: str, dir_fd: int, *, exists: bool) -> Iterator[None]:
         try:
             stack.enter_context(durable.directory_lock(dir_fd))
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, *_UNSUPPORTED):
+            if error.errno not in (errno.ENOLCK, *durable.UNSUPPORTED):
                 raise
             regular_files.unlink_quietly(dir_fd, durable.LOCK_FILE)
             why = f"flock ({error.strerror})"
@@ -75,7 +72,7 @@ def locked(path: str, dir_fd: int, *, exists: bool) -> Iterator[None]:
 
 def is_known(dir_fd: int) -> bool:
     """Tells whether the filesystem of a directory needs no trial, by its type."""
-    return syscalls.filesystem_type(dir_fd) in _KNOWN
+    return syscalls.filesystem_type(dir_fd) in syscalls.LOCAL_FILESYSTEMS
 
 
 def filesystem(fd: int) -> str:

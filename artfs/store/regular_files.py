@@ -121,7 +121,7 @@ def hash_and_size(
 def same_bytes(a_fd: int, b_fd: int) -> bool:
     """Compares two files byte by byte; an inode equals itself without reading."""
     a, b = os.fstat(a_fd), os.fstat(b_fd)
-    if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
+    if os.path.samestat(a, b):
         return True
     if a.st_size != b.st_size:
         return False

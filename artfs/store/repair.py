@@ -130,15 +130,10 @@ def _regular_files(root: int, sizes: set[int]) -> Iterator[tuple[int, bytes]]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         below.append(os.fsencode(entry.name))
-                    elif _size(entry) in sizes:
-                        yield fd, os.fsencode(entry.name)
+                    elif entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            if entry.stat(follow_symlinks=False).st_size in sizes:
+                                yield fd, os.fsencode(entry.name)
     finally:
         for fd, _ in stack[1:]:
             os.close(fd)
-
-
-def _size(entry: os.DirEntry[str]) -> int | None:
-    try:
-        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
-    except FileNotFoundError:
-        return None

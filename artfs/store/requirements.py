@@ -28,7 +28,6 @@ UNRELATED_ERRNOS = frozenset((
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR,
     errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT,
 ))  # fmt: skip
-_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NS = 10**9 + 123_456_789
 _OTHER_USER = 65534  # a user and group id other than root's
 
@@ -193,7 +192,7 @@ def _exchanges(box: TrialDirectory) -> None:
         syscalls.renameat2(box.fd, b"a", box.fd, b"b", syscalls.RENAME_EXCHANGE)
         syscalls.renameat2(box.fd, b"d", box.fd, b"e", syscalls.RENAME_EXCHANGE)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in durable.UNSUPPORTED:
             raise
         unchanged = box.names() == whole and {box.content(b"a"), box.content(b"b")} == {b"1", b"2"}
         _check(unchanged, "RENAME_EXCHANGE fails, and changes files")
@@ -310,7 +309,7 @@ def _locks(box: TrialDirectory) -> None:
             fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             # durable.directory_lock then locks a file in the directory; Lock locks files only.
-            if name == b"d" and error.errno in (errno.EBADF, *_UNSUPPORTED):
+            if name == b"d" and error.errno in (errno.EBADF, *durable.UNSUPPORTED):
                 return
             raise
         try:

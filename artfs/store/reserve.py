@@ -8,14 +8,12 @@ deleted. Blocking; any thread and several processes may call it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 
 from artfs.store import durable
 
 _FILE = b".artfs-reserve"
 SIZE = 64 << 10
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def ensure(collections_fd: int) -> None:

@@ -39,11 +39,11 @@ class VersionReferences:
         checksum: bool,
         max_objects: int,
         charge: ChargeMemory,
-        check_allowed: Callable[[str], None],
+        check: Callable[[str], None],
     ) -> tuple[list[FoundObject], bool]:
         """Returns the files at or below a URI, and whether it names a file itself.
 
-        A reference counts as what it refers to, for which it calls ``check_allowed``. Raises InvalidCommand,
+        A reference counts as what it refers to, for which it calls ``check``. Raises InvalidCommand,
         InvalidName, NotFound and Unreachable.
         """
         collection, version, path, entry = self._resolve(uri)
@@ -51,7 +51,7 @@ class VersionReferences:
         def found(name: bytes, path: bytes, entry: FileEntry | ReferenceEntry) -> FoundObject:
             if isinstance(entry, ReferenceEntry):
                 target, recorded = os.fsdecode(entry.uri), entry.checksum
-                check_allowed(target)
+                check(target)
             else:
                 target, recorded = uri_of(collection, version, path), digest.text(entry.blob).encode()
             return FoundObject(name, target, entry.size, recorded if checksum else b"")

@@ -120,11 +120,7 @@ class References:
         self._check_allowed(uri)
         if uri.startswith(version_references.SCHEME):
             found, single = self._versions.list_objects(
-                uri,
-                checksum=checksum,
-                max_objects=max_objects,
-                charge=charge,
-                check_allowed=self._check_allowed,
+                uri, checksum=checksum, max_objects=max_objects, charge=charge, check=self._check_allowed
             )
         else:
             found = self._resolver.list_objects(

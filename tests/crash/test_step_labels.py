@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import artfs
-from artfs.store import flush
+from artfs.linux import syscalls
 from artfs.volume.volume import Volume
 from tests.crash import maintenance, patches, test_beginnings, test_patch_others, test_patch_references
 from tests.crash.faults import calls, steps
@@ -88,7 +88,7 @@ def scenarios() -> dict[str, Scenario]:
 
 
 def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "_SYNCFS", ())  # as where syncfs(2) is not known to take all along
+    monkeypatch.setattr(syscalls, "LOCAL_FILESYSTEMS", ())  # as where syncfs(2) may not write everything
     reached: set[str] = set()
     tell: Callable[[str], None] = reached.add
     with steps(tell):

@@ -15,7 +15,7 @@ from artfs.linux import syscalls
 from artfs.linux.file_copy import BLOCK
 from artfs.model.digest import Algorithm, BlobId, blob_id, text, tree_id
 from artfs.model.pages import Leaf
-from artfs.store import durable, flush, layout, regular_files
+from artfs.store import durable, layout, regular_files
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, as_nobody, directory, opened
@@ -291,7 +291,7 @@ def test_the_cache_of_pages_is_bounded(volume: Volume) -> None:
 
 
 def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "_SYNCFS", ())
+    monkeypatch.setattr(syscalls, "LOCAL_FILESYSTEMS", ())
     synced: list[int] = []
     real = os.fsync
     store = ObjectStore(volume.layout.fd, volume.store.algorithm)
@@ -322,7 +322,7 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
 def test_sync_is_one_syncfs_where_it_is_known_to_work(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if syscalls.filesystem_type(volume.layout.fd) not in flush._SYNCFS:
+    if syscalls.filesystem_type(volume.layout.fd) not in syscalls.LOCAL_FILESYSTEMS:
         pytest.skip("no syncfs for this filesystem")
     calls: list[int] = []
     monkeypatch.setattr(syscalls, "syncfs", calls.append)
