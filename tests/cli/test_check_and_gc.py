@@ -144,4 +144,4 @@ def test_a_killed_put_leaves_nothing_after_gc(cli: Cli, name: str, tmp_path: Pat
 
 def test_invalid_ages(cli: Cli) -> None:
     for age in ("", "1y", "-1", "soon"):
-        assert "no duration" in cli.refused("gc", "--pending-older-than", age)
+        assert "is not a duration" in cli.refused("gc", "--pending-older-than", age)
