@@ -118,7 +118,7 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: s
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can end a FUSE connection by force")
 def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolume) -> None:
     with hanging(mounted):
-        with pytest.raises(VolumeInUse, match=r"killed and hangs: 'artfs umount'"):
+        with pytest.raises(VolumeInUse, match=r"killed and hangs: run 'artfs umount'"):
             open_client(mounted.volume)
         must("umount", mounted.point)
         with open_client(mounted.volume) as client:

@@ -23,14 +23,17 @@ from tests.crash.faults import (
     Announced,
     calls,
     crash,
+    error_of,
     failing,
     join_threads,
     remove,
     steps,
+    trials,
     worth_trying,
 )
 from tests.crash.harness import Case, Scenario, State, Tree, cloned, prepared
 from tests.crash.patches import BASES, FINISHES, GC, JOB, check_one_of, finish_all, write_all
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
@@ -125,9 +128,11 @@ def test_a_crash_where_directories_cant_be_exchanged(
     check_crashes(original, place, OPERATIONS[name], calls if name in WITH_CALLS else steps)
 
 
-# A full disk is what happens; the others go the same ways where they are tried.
-ALL_ERRORS = ["set a base", "rebase", "finish onto a base that moved"]
-TRIALS = [(name, error) for name in OPERATIONS for error in ERRORS if error == "ENOSPC" or name in ALL_ERRORS]
+# In the operations that have most steps, each other error is tried at every third step.
+LONGEST = ["set a base", "rebase", "finish onto a base that moved"]
+TRIALS = [
+    (name, error) for name, error in trials(OPERATIONS) if error == "ENOSPC" or name in LONGEST or THOROUGH
+]
 
 
 @pytest.mark.parametrize(("name", "error"), TRIALS)
@@ -137,9 +142,10 @@ def test_an_error(original: Path, place: Path, name: str, error: str) -> None:
     for number in worth_trying(told.labels)[:-1]:
         path = place / f"volume-{number}"
         with cloned(original, path) as case:
-            at = f"{error} at {told.labels[number]}, step {number}"
+            kind = error_of(error, number)
+            at = f"{kind} at {told.labels[number]}, step {number}"
             case.state()  # from here on somebody knows how it looks
-            assert failing(partial(scenario.act, case), ERRORS[error](number)) == error, at
+            assert failing(partial(scenario.act, case), ERRORS[kind](number)) == kind, at
             state = case.state()
             with Volume.open(path) as volume:
                 check_one_of(Case(volume).state(), [state], at)
