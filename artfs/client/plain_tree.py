@@ -63,53 +63,50 @@ class PlainTree(WritableTree):
         staging_fd: int | None = None,
         hashes: Hashes | None = None,
     ) -> None:
-        self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
-        self._references = references
+        self.root_fd, self.staging_fd, self.hashes = root_fd, staging_fd, hashes
+        self.references = references
         if hashes is not None:
             self.algorithm = hashes.algorithm
 
     def cursor(self) -> TreeCursor:
-        return _PlainCursor(self._root_fd, self._references, self._staging_fd, self._hashes)
+        return _PlainCursor(self)
 
     def learn_digest(self, fd: int, digest: bytes) -> None:
-        if self._hashes is not None:
-            self._hashes.learned(os.fstat(fd), digest)
+        if self.hashes is not None:
+            self.hashes.learned(os.fstat(fd), digest)
 
     def add_references(self, found: Sequence[tuple[bytes, ReferenceTarget]], run: str | None) -> int:
-        return self._references.add_references(found, run)
+        return self.references.add_references(found, run)
 
     def status(self) -> os.stat_result:
-        return os.fstat(self._root_fd)
+        return os.fstat(self.root_fd)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        with durable.directory_lock(self._root_fd if self._staging_fd is None else self._staging_fd):
+        with durable.directory_lock(self.root_fd if self.staging_fd is None else self.staging_fd):
             yield
 
 
 class _PlainCursor(DirectoryStack, TreeCursor):
-    def __init__(
-        self, root_fd: int, references: ReferenceAccess, staging_fd: int | None, hashes: Hashes | None
-    ) -> None:
-        super().__init__(os.open(b".", DIRECTORY, dir_fd=root_fd))
-        self._references = references
-        self._root_fd, self._staging_fd, self._hashes = root_fd, staging_fd, hashes
+    def __init__(self, tree: PlainTree) -> None:
+        super().__init__(os.open(b".", DIRECTORY, dir_fd=tree.root_fd))
+        self._tree = tree
 
     def status(self, name: bytes = b".") -> os.stat_result:
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def names(self) -> list[bytes]:
         found = super().names()
-        if self._staging_fd is None and not self.path:
+        if self._tree.staging_fd is None and not self.path:
             return [name for name in found if not name.startswith(TEMP)]
         return found
 
     def open(self, name: bytes, *, fetch: bool = True) -> int:
         fd = regular_files.open_regular(self.fd, name)
-        return self._references.fetch(fd) if fetch else fd
+        return self._tree.references.fetch(fd) if fetch else fd
 
     def reference(self, name: bytes) -> ReferenceTarget | None:
-        return self._references.target_of(self._proc_path(name))
+        return self._tree.references.target_of(self._proc_path(name))
 
     def _proc_path(self, name: bytes) -> bytes:
         return b"/proc/self/fd/%d/%s" % (self.fd, name)
@@ -126,11 +123,11 @@ class _PlainCursor(DirectoryStack, TreeCursor):
     def stage(self, mode: int) -> StagedFile:
         name, dir_fd = self._temp()
         staged = StagedFile.create(dir_fd, name, mode)
-        if self._staging_fd is None:
+        if self._tree.staging_fd is None:
             fcntl.flock(staged.fd, fcntl.LOCK_EX)
-        if self._hashes is not None:
+        if self._tree.hashes is not None:
             # The digest of a file that was replaced must not count for one that gets its inode number.
-            self._hashes.forget(os.fstat(staged.fd).st_ino)
+            self._tree.hashes.forget(os.fstat(staged.fd).st_ino)
         return staged
 
     def stage_symlink(self, target: bytes, mtime_ns: int) -> StagedFile:
@@ -140,12 +137,12 @@ class _PlainCursor(DirectoryStack, TreeCursor):
         return StagedFile(dir_fd, name)
 
     def stage_reference(self, target: ReferenceTarget) -> StagedFile:
-        return self._references.stage(target, self._temp()[0])
+        return self._tree.references.stage(target, self._temp()[0])
 
     def _temp(self) -> tuple[bytes, int]:
-        if self._staging_fd is not None:
-            return durable.temp_name(), self._staging_fd
-        return TEMP + secrets.token_hex(8).encode(), self._root_fd
+        if self._tree.staging_fd is not None:
+            return durable.temp_name(), self._tree.staging_fd
+        return TEMP + secrets.token_hex(8).encode(), self._tree.root_fd
 
     def take(self, name: bytes) -> StagedFile:
         if self.status(name).st_nlink > 1:

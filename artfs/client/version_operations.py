@@ -86,7 +86,7 @@ class VersionOperations(ABC):
         """Sets labels of a version: ``description``, ``tags``, ``metadata``, ``ttl``; no part of its content.
 
         Each that is given is replaced whole. But where `since` has the tags or metadata that were read
-        before, changes that others made meanwhile stay (:mod:`artfs.model.labels`). A ttl is seconds,
+        before, changes that others made meanwhile stay (:mod:`artfs.model.label_changes`). A ttl is seconds,
         ``none`` for ever, or :data:`INHERIT`. Raises :class:`~artfs.errors.InvalidCommand`.
         """
         records.check_fields(changes)

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +171,13 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
         with permission_to(f"remove aliases of '{name}'"), self._collection(name) as fd:
-            for word in aliases:
+            calls: tuple[Callable[..., object], ...] = (
+                os.readlink,
+                os.unlink,
+            )  # none is removed unless all exist
+            for call, word in product(calls, aliases):
                 try:
-                    os.readlink(word, dir_fd=fd)
-                except FileNotFoundError:
-                    raise AliasNotFound(name, word) from None
-            for word in aliases:
-                try:
-                    os.unlink(word, dir_fd=fd)
+                    call(word, dir_fd=fd)
                 except FileNotFoundError:
                     raise AliasNotFound(name, word) from None
 
