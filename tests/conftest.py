@@ -1,4 +1,4 @@
-"""Holds for every test: what happens without FUSE, and that no mount is left behind.
+"""What is common to all tests: what happens without FUSE, and that no mount is left behind.
 
 Tests marked ``fuse`` need a real mount. Where a mount can't be made they fail with ``CI=true`` and are
 skipped elsewhere, with a line at the very end that says how many and why. Knows nothing of artfs.
@@ -22,14 +22,14 @@ from typing import Any
 import hypothesis
 import pytest
 
-# The suite tries the same examples every time: what fails then is due to the change at hand. How long an
+# The suite tries the same examples every time, so that a failure is due to the change. How long an
 # example takes depends on the machine, so there is no deadline. `scripts/torture properties` loads the other
 # profile, which draws new examples.
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True, derandomize=True, database=None)
 hypothesis.settings.register_profile("anew", deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("suite")
 
-# A shell has what it starts in the background ignore SIGINT, and so would what a test starts and interrupts.
+# A shell makes background processes ignore SIGINT, and so would the processes that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -123,21 +123,21 @@ def _fuse_mounts() -> set[str]:
     return found
 
 
-# Mounts that outlive a test by right, though no fixture wider than a function made them.
+# Mounts that may outlive a test, though no fixture wider than a function made them.
 _lasting: set[str] = set()
 
 
 @pytest.fixture(scope="session")
 def lasting_mounts() -> set[str]:
-    """Takes the real paths of mounts that a test may leave to later ones; who adds one unmounts it."""
+    """Takes the real paths of mounts that a test may leave to later ones; what adds one unmounts it."""
     return _lasting
 
 
 class LeftMounts:
-    """Fails a test that leaves a mount behind, and takes it away.
+    """Fails a test that leaves a mount behind, and unmounts it.
 
-    Mounts made by a fixture wider than a function stay, and those in ``lasting_mounts``. A plugin of its own,
-    since pytest asks a conftest below the root about no fixture of the session.
+    Mounts made by a fixture wider than a function stay, and those in ``lasting_mounts``. It is a plugin of
+    its own, since pytest does not call a conftest below the root for fixtures of the session.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A pytest plugin: several processes share the tests, each runs the modules that it is the first to take.
+"""A pytest plugin by which several processes share the tests: each runs the modules that it takes first.
 
 ``scripts/test`` starts each of them with ``-p tests.sharing --share DIRECTORY``. In that directory an empty
-file stands for each module that is taken, and ``counts.PID`` has the numbers of a process that ended.
+file marks each module that is taken, and ``counts.PID`` has the numbers of a process that has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--share", type=Path, required=True, help="where processes note what they take")
+    parser.addoption("--share", type=Path, required=True, help="where processes record what they take")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,7 +31,7 @@ class Share:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Runs the tests of this process. Pytest's own loop is left to report a failed collection."""
+        """Runs the tests of this process. Pytest's own loop reports a failed collection."""
         if session.testsfailed or session.config.option.collectonly:
             return None
         self._collected = len(session.items)
@@ -49,14 +49,14 @@ class Share:
         return True
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Leaves the numbers to whoever started the processes."""
+        """Writes the numbers for the script that started the processes."""
         numbers = {outcome: len(reports) for outcome, reports in terminalreporter.stats.items() if outcome}
         numbers |= {"collected": self._collected, "run": self._run}
         lines = [f"{what} {number}\n" for what, number in numbers.items()]
         (self._directory / f"counts.{os.getpid()}").write_text("".join(lines))
 
     def _has(self, item: pytest.Item) -> bool:
-        """Whether this process runs a test; takes its module if nobody has."""
+        """Tells whether this process runs a test; takes its module if no process has."""
         if item.path not in self._mine:
             self._mine[item.path] = self._take(item.path)
         return self._mine[item.path]

@@ -30,7 +30,7 @@ Announced = Callable[[Step], AbstractContextManager[None]]
 
 @contextmanager
 def steps(hook: Step) -> Iterator[None]:
-    """Has each durable step announced to ``hook``, until it ends."""
+    """Announces each durable step to ``hook`` while the context lasts."""
     durable.step = hook
     try:
         yield
@@ -44,11 +44,11 @@ _CALLS = (*_BY_NAME, "removexattr", "utime", "ftruncate", "pwrite")
 
 @contextmanager
 def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
-    """Has the durable steps announced, and each other system call of this thread that changes something.
+    """Announces the durable steps, and this thread's other system calls that change something.
 
-    These as ``call:NAME``. Of a change that users see as one, some may lie after the step that is announced
-    for it, and some have none. What is built under the name of a temp can be seen by nobody: the calls for
-    that are announced with ``staged`` only.
+    The latter as ``call:NAME``.     Of a change that is one for users, some calls come after its durable
+    step, and some changes have none. Nobody sees what is built under the name of a temp: these calls are
+    announced with ``staged`` only.
     """
     thread = threading.get_ident()
 
@@ -93,7 +93,7 @@ def _is_staged(argument: object) -> bool:
 
 @contextmanager
 def reads(hook: Step) -> Iterator[None]:
-    """Has each reading of bytes announced: for hashing, comparing and copying, and of small files."""
+    """Announces each read of bytes: for hashing, comparing and copying, and of small files."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("pread", "preadv", "copy_file_range"):
             patch.setattr(os, name, _announced(f"read:{name}", getattr(os, name), hook))
@@ -114,9 +114,9 @@ def _announced(label: str, call: Callable[..., Any], hook: Step) -> Callable[...
 
 @contextmanager
 def short_writes(number: int, *, then: int = 0) -> Iterator[list[int]]:
-    """Has a write of this thread, and each that follows, take half of what it is given; yields their sizes.
+    """Makes a write of this thread, and each that follows, write half of its data; yields their sizes.
 
-    With an errno `then` only one is short, and those that follow fail: as where a disk gets full.
+    With an errno `then` only one is short, and those that follow fail: as on a disk that gets full.
     """
     thread = threading.get_ident()
     seen: list[int] = []
@@ -149,7 +149,7 @@ def short_writes(number: int, *, then: int = 0) -> Iterator[list[int]]:
 
 
 def full_disk(number: int, code: int = errno.ENOSPC) -> Callable[[str], None]:
-    """From a step on, all fail."""
+    """Fails all steps from a step on."""
     left = number
 
     def step(label: str) -> None:
@@ -162,17 +162,17 @@ def full_disk(number: int, code: int = errno.ENOSPC) -> Callable[[str], None]:
 
 
 def full_quota(number: int) -> Callable[[str], None]:
-    """From a step on, all fail for one user."""
+    """Fails all steps from a step on, by the user's quota."""
     return full_disk(number, errno.EDQUOT)
 
 
 def bad_sector(number: int) -> Callable[[str], None]:
-    """One step fails."""
+    """Fails one step."""
     return _once(number, OSError(errno.EIO, os.strerror(errno.EIO)))
 
 
 def ctrl_c(number: int) -> Callable[[str], None]:
-    """One step is interrupted by what no handler of errors catches."""
+    """Interrupts one step by an exception that no handler of errors catches."""
     return _once(number, KeyboardInterrupt())
 
 
@@ -189,7 +189,7 @@ def _once(number: int, error: BaseException) -> Callable[[str], None]:
 
 
 def failing(action: Callable[[], object], step: Step, announced: Announced = steps) -> str:
-    """Does something whose steps fail; the error's name."""
+    """Does something whose steps fail; returns the error's name."""
     try:
         with announced(step):
             action()
@@ -201,9 +201,9 @@ def failing(action: Callable[[], object], step: Step, announced: Announced = ste
 
 
 def worth_trying(labels: list[str]) -> list[int]:
-    """Returns the numbers of the steps, but of many that are alike, one after the other, the ends only.
+    """Returns the numbers of the steps, but only the ends of a run of equal ones.
 
-    The number after the last one is among them: no step is stopped then.
+    The number after the last one is among them: then no step is stopped.
     """
     around = [None, *labels, None]
     return [
@@ -220,9 +220,9 @@ def crash(
     *,
     last: Callable[[], object] = lambda: None,
 ) -> str | None:
-    """Runs an action in a process that ends before its durable step of that number; the step's label.
+    """Runs an action in a process that ends before its durable step of that number; returns the step's label.
 
-    None if the action came to its end before. ``last`` is done before that step, as the last thing.
+    None if the action ended before. ``last`` is the last thing that the process does.
     """
     join_threads()
     labels, ours = os.pipe()
@@ -255,24 +255,24 @@ def crash(
 
 
 def remove(path: Path) -> None:
-    """Deletes a volume that nobody uses any more."""
+    """Deletes a volume that is no longer used."""
     join_threads()
     shutil.rmtree(path)
 
 
 def join_threads() -> None:
-    """Waits for those that empty the trash."""
+    """Waits for the threads that empty the trash."""
     for thread in threading.enumerate():
         if thread.name == "artfs-trash":
             thread.join()
 
 
-#: What may go wrong in the midst of an operation, by the name of what it raises.
+#: What may fail during an operation, by the name of what it raises.
 ERRORS = {"ENOSPC": full_disk, "EDQUOT": full_quota, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 
 
 def trials(names: Collection[str], whole: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Returns which operation is tried with which error; ``other`` are all but the full disk in turn."""
+    """Returns the operations with the errors to try; ``other`` means each in turn but the full disk."""
     if THOROUGH:
         whole = names
     return [

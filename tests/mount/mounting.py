@@ -1,7 +1,7 @@
-"""A mounted volume for tests: makes it, mounts it, watches it, takes it away and checks it.
+"""A mounted volume for tests: makes, mounts, watches, unmounts, checks and removes it.
 
-Goes through ``python -m artfs`` and plain files only. A daemon that hangs would hang the tests unkillably, so
-a watchdog process ends the FUSE connection of a test that takes too long.
+Uses the command line and plain files only. Tests that wait for a daemon that hangs can't be killed, so a
+watchdog process aborts the FUSE connection when a test takes too long.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Looked up before the tests get a private temporary directory: other users have to reach the mounts.
 PLACE = tempfile.gettempdir()
 _TRACED = 1000  # lines of the daemon's requests that a failure shows
-PATIENCE = 3600 if THOROUGH else 120  # seconds a test may take before the connection is cut
+PATIENCE = 3600 if THOROUGH else 400  # seconds a test may take before the connection is cut
 
 _WATCHDOG = """
 import os, select, signal, sys
@@ -96,7 +96,7 @@ def is_alive(pid: int) -> bool:
 class MountedVolume:
     """A volume and its mount, in a directory of their own which other users may walk through."""
 
-    #: Has the daemon write its requests down, of which a failure shows the last.
+    #: Makes the daemon record its requests; a failure shows the last ones.
     traced = False
 
     def __init__(self, options: Sequence[str] = ()) -> None:
@@ -127,7 +127,7 @@ class MountedVolume:
             )
 
     def mount_again(self, *options: str) -> None:
-        """Mounts anew, also over what a killed daemon has left; with other options, if any are given."""
+        """Mounts again, also over the dead mount of a killed daemon; with other options, if any are given."""
         must("mount", *(options or self.options), self.volume, self.point)
         self.pid = daemon_of(self.volume)
 
@@ -137,7 +137,7 @@ class MountedVolume:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """The time of one test, after which the mount must still answer."""
+        """Limits the time of one test, after which the mount must still answer."""
         self._tell_watchdog(PATIENCE)
         try:
             yield
@@ -160,7 +160,7 @@ class MountedVolume:
         return os.path.ismount(self.point)
 
     def stop(self) -> None:
-        """Unmounts and waits for the daemon's end; whatever goes wrong, nothing stays mounted."""
+        """Unmounts and waits until the daemon has ended; nothing stays mounted, whatever fails."""
         problems: list[str] = []
         self._tell_watchdog(PATIENCE)
         try:
@@ -193,9 +193,9 @@ class MountedVolume:
             self._watchdog = None
 
     def check(self) -> None:
-        """The unmounted volume is sound and the daemon's log free of surprises."""
+        """Checks that the unmounted volume is sound and that the daemon's log has no warning."""
         must("--volume", self.volume, "check")
-        # What references stand for is not the daemon's: that it is gone or others is no surprise.
+        # A reference's target is outside the volume: it may be gone or changed.
         surprises = [
             line
             for line in self.log().splitlines()
@@ -209,14 +209,14 @@ class MountedVolume:
         return path.read_text(errors="backslashreplace") if path.exists() else "(no log)"
 
     def log_tail(self) -> str:
-        """The end of the daemon's log, for people who read a failure."""
+        """Returns the end of the daemon's log, for the report of a failure."""
         lines = ["--- mount.log:", *self.log().splitlines()[-40:], ""]
         if self.traced and self._trace.exists():
             lines += ["--- requests:", *self._trace.read_text().splitlines()[-_TRACED:], ""]
         return "\n".join(lines)
 
     def remove(self) -> None:
-        """Deletes volume and mountpoint; never walks into something that is still mounted."""
+        """Deletes the volume and the mountpoint; never enters what is still mounted."""
         if _is_directory(self.point) and not os.path.ismount(self.point):
             # Not by shutil, which can't remove trees deeper than Python's stack.
             subprocess.run(["rm", "-rf", self.base], check=True)
