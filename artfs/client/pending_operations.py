@@ -282,5 +282,5 @@ class PendingOperations(ABC):
 
 def _reference_request(path: bytes, uri: str, most: int | None, checksum: bool) -> ReferenceRequest:
     if "://" not in uri:
-        raise InvalidCommand(f"'{printable(uri)}' is no URI")
+        raise InvalidCommand(f"cannot refer to '{printable(uri)}': a URI begins with a scheme, like s3://")
     return ReferenceRequest(b"/".join(parts(path)), uri, MOST_OBJECTS if most is None else most, checksum)

@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol, Self
 from artfs.errors import naming
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ROOT = DIRECTORY & ~os.O_NOFOLLOW
+"""For the root of a walk, which the user may give by a symlink."""
 Identity = tuple[int, int]
 """Which inode something is: its device and number."""
 

@@ -24,10 +24,9 @@ from artfs.client.values import Entry, Progress, silent
 from artfs.client.version_tree import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
 from artfs.linux.file_copy import copy_file
-from artfs.linux.walk import DirectoryStack
+from artfs.linux.walk import ROOT, DirectoryStack
 from artfs.model import names
 
-_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMP = b".~artfs-get."  # legal in a pending tree too
 
@@ -79,7 +78,7 @@ def get(
     total = 0 if prefix else int(status["size"])
     got = GetResult(name, version, directory)
     made = _make(directory)
-    with contextlib.closing(_Writer(os.open(directory, _ROOT), got, total, progress)) as writer:
+    with contextlib.closing(_Writer(os.open(directory, ROOT), got, total, progress)) as writer:
         for entry in entries:
             try:
                 with naming(os.path.join(os.fsencode(directory), entry.path)):

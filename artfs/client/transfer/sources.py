@@ -19,14 +19,12 @@ from artfs.client.transfer.symlink_policy import READ, FollowSymlinks, LinkDecis
 from artfs.client.transfer.tree_writer import TreeWriter
 from artfs.client.writable_tree import TreeCursor
 from artfs.errors import CannotSeal, InvalidCommand, naming, printable
-from artfs.linux.walk import walk
+from artfs.linux.walk import ROOT, walk
 from artfs.model import names
 from artfs.seal.ingest import SPECIAL
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
-
-_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Excludes:
@@ -83,7 +81,7 @@ class Sources:
             if stat.S_ISDIR(status.st_mode):
                 decisions = LinkDecisions()
                 with SourceDirectories(
-                    os.open(source, _ROOT), self.follow, decisions, is_volume
+                    os.open(source, ROOT), self.follow, decisions, is_volume
                 ) as directories:
                     if is_volume(status):
                         raise InvalidCommand(f"cannot copy '{printable(source)}': it is the volume itself")
@@ -152,7 +150,7 @@ class Sources:
     def _copy_directory(self, source: bytes, writer: TreeWriter, copy: DirectoryCopy) -> None:
         writer.go_to(copy.at, b"/".join(self.at or ()))
         decisions = self._decisions.get(source, LinkDecisions())
-        with SourceDirectories(os.open(source, _ROOT), self.follow, decisions) as directories:
+        with SourceDirectories(os.open(source, ROOT), self.follow, decisions) as directories:
             copy.start_top(os.fstat(directories.fd))
             for entry in walk(directories, self.wanted):
                 kind = stat.S_IFMT(entry.status.st_mode)
