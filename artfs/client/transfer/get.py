@@ -76,9 +76,9 @@ def get(
     entries = client.walk(name, version, prefix)
     root = _directory(next(entries))
     total = 0 if prefix else int(status["size"])
-    got = GetResult(name, version, directory)
+    result = GetResult(name, version, directory)
     made = _make(directory)
-    with contextlib.closing(_Writer(os.open(directory, ROOT), got, total, progress)) as writer:
+    with _Writer(os.open(directory, ROOT), result, total, progress) as writer:
         for entry in entries:
             try:
                 with naming(os.path.join(os.fsencode(directory), entry.path)):
@@ -97,7 +97,7 @@ def get(
         writer.climb(b"")
         if made:
             writer.restore(root)
-    return got
+    return result
 
 
 class _Directory(NamedTuple):
@@ -107,16 +107,13 @@ class _Directory(NamedTuple):
     xattrs: Sequence[tuple[bytes, bytes]]
 
 
-class _Writer:
+class _Writer(DirectoryStack):
     """Writes into the target of one get, in the order of a preorder walk."""
 
-    def __init__(self, target: int, got: GetResult, total: int, progress: Progress) -> None:
-        self._to = DirectoryStack(target)
+    def __init__(self, target: int, result: GetResult, total: int, progress: Progress) -> None:
+        super().__init__(target)
         self._entered: list[_Directory] = []
-        self._got, self._total, self._progress, self._done = got, total, progress, 0
-
-    def close(self) -> None:
-        self._to.close()
+        self._result, self._total, self._progress, self._done = result, total, progress, 0
 
     def write(self, entry: Entry) -> None:
         """Writes the next entry of a preorder walk."""
@@ -132,40 +129,40 @@ class _Writer:
                     self._symlink(entry, temp)
                 else:
                     self._file(entry, temp)
-                os.rename(temp, entry.name, src_dir_fd=self._to.fd, dst_dir_fd=self._to.fd)
+                os.rename(temp, entry.name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(temp, dir_fd=self._to.fd)
+                    os.unlink(temp, dir_fd=self.fd)
                 raise
 
     def climb(self, path: bytes) -> None:
         """Goes up to the directory at `path`, and sets the attributes of those that it leaves."""
         while self._entered and self._entered[-1].entry.path != path:
             self.restore(self._entered.pop())
-            self._to.leave()
+            self.leave()
 
     def restore(self, directory: _Directory) -> None:
         """Gives the current directory the attributes that it had when it was sealed."""
         entry = directory.entry
-        set_attributes(self._to.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=directory.xattrs)
+        set_attributes(self.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=directory.xattrs)
 
     def _enter(self, entry: Entry) -> None:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(entry.name, 0o700, dir_fd=self._to.fd)
+            os.mkdir(entry.name, 0o700, dir_fd=self.fd)
         try:
-            self._to.enter(entry.name)
+            self.enter(entry.name)
         except NotADirectoryError:
             raise self._conflict(entry.name, "directory", "no directory") from None
         self._entered.append(_directory(entry))
-        mode = stat.S_IMODE(os.fstat(self._to.fd).st_mode)
+        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             with contextlib.suppress(PermissionError):
-                os.fchmod(self._to.fd, mode | stat.S_IRWXU)
+                os.fchmod(self.fd, mode | stat.S_IRWXU)
 
     def _file(self, entry: Entry, temp: bytes) -> None:
         source = entry.open()
         try:
-            target = os.open(temp, _NEW, 0o600, dir_fd=self._to.fd)
+            target = os.open(temp, _NEW, 0o600, dir_fd=self.fd)
             try:
                 copy_file(source, target, zeros_as_holes=True, copied=self._copied)
                 entry.check(target)
@@ -174,21 +171,21 @@ class _Writer:
                 os.close(target)
         finally:
             os.close(source)
-        self._got.files += 1
-        self._got.size += entry.size
+        self._result.files += 1
+        self._result.size += entry.size
 
     def _symlink(self, entry: Entry, temp: bytes) -> None:
-        os.symlink(entry.target, temp, dir_fd=self._to.fd)
+        os.symlink(entry.target, temp, dir_fd=self.fd)
         times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(temp, ns=times, dir_fd=self._to.fd, follow_symlinks=False)
+        os.utime(temp, ns=times, dir_fd=self.fd, follow_symlinks=False)
 
     def _refuse_directory(self, name: bytes) -> None:
-        status = self._to.find(name)
+        status = self.find(name)
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise self._conflict(name, "file", "a directory")
 
     def _conflict(self, name: bytes, wanted: str, found: str) -> InvalidCommand:
-        path = printable(self._to.below(name))
+        path = printable(self.below(name))
         return InvalidCommand(
             f"cannot create the {wanted} '{path}': '{path}' is {found} in the target; remove it first"
         )
