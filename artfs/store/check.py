@@ -84,7 +84,6 @@ def check(
     repair: bool = False,
     spare: Callable[[], Iterable[int]] = tuple,
     progress: Progress = no_progress,
-    threads: int | None = None,
 ) -> Report:
     """Verifies all objects that the roots reach.
 
@@ -103,7 +102,7 @@ def check(
         report.roots = sum(isinstance(root, DirEntry) for _, root in known)
         walk = _Walk(store, progress)
         walk.roots(known)
-        blobs = _verify_blobs(store, walk, report, progress, threads or min(4, os.cpu_count() or 1))
+        blobs = _verify_blobs(store, walk, report, progress)
         report.trees = len(walk.pages)
         report.findings = list(_findings(store, walk, blobs, known))
         surplus = _count_surplus(store, walk, report)
@@ -212,9 +211,7 @@ class _Bad(NamedTuple):
     why: str
 
 
-def _verify_blobs(
-    store: ObjectStore, walk: _Walk, report: Report, progress: Progress, threads: int
-) -> dict[BlobId, _Bad]:
+def _verify_blobs(store: ObjectStore, walk: _Walk, report: Report, progress: Progress) -> dict[BlobId, _Bad]:
     bad: dict[BlobId, _Bad] = {}
     total = sum(walk.sizes.values())
 
@@ -222,7 +219,7 @@ def _verify_blobs(
         return blob, *store.verify_blob(blob)
 
     remaining = iter(walk.sizes)
-    with ThreadPoolExecutor(threads, thread_name_prefix="artfs-check") as pool:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="artfs-check") as pool:
         # In batches: map() would make a future for each of a million blobs at once.
         while batch := list(islice(remaining, 1000)):
             for blob, digest, size, why in pool.map(verify, batch):

@@ -47,7 +47,7 @@ def temp_name() -> bytes:
     return TEMP_PREFIX + b"%d.%s" % (os.getpid(), secrets.token_hex(8).encode())
 
 
-def is_stale_temp(name: bytes, changed_at: float, now: float | None = None) -> bool:
+def is_stale_temp(name: bytes, changed_at: float) -> bool:
     """Tells whether a temp was left behind: no process with its pid runs here, and it is an hour old.
 
     ``changed_at`` is st_ctime, which no user can set. Both conditions are needed: the writer may run on
@@ -57,7 +57,7 @@ def is_stale_temp(name: bytes, changed_at: float, now: float | None = None) -> b
         return False
     pid = name[len(TEMP_PREFIX) :].split(b".")[0]
     alive = pid.isdigit() and int(pid) > 0 and os.path.exists(f"/proc/{int(pid)}")
-    return not alive and (time.time() if now is None else now) - changed_at > STALE_AFTER_SECONDS
+    return not alive and time.time() - changed_at > STALE_AFTER_SECONDS
 
 
 def open_directory(dir_fd: int, name: bytes) -> int:

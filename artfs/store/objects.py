@@ -35,6 +35,7 @@ from artfs.store.flush import Flush
 from artfs.store.shards import blob_path, in_shard, move_in, scan, size_of, tree_path
 from artfs.store.verified_blobs import LARGEST, VerifiedBlobs
 
+_CACHED_ENTRIES = 200_000
 _MAY_HAVE_HOLES = 1 << 20  # bytes
 # No page of a legal tree is longer: 2,048 entries, each with the longest URI and checksum.
 _LONGEST_PAGE = 512 << 20
@@ -56,9 +57,7 @@ def full_blocks(size: int) -> int:
 class ObjectStore:
     """The objects of one volume. It keeps descriptors of its own; ``root_fd`` may be closed."""
 
-    def __init__(
-        self, root_fd: int, algorithm: Algorithm, *, cached_entries: int = 200_000, verify_all: bool = False
-    ) -> None:
+    def __init__(self, root_fd: int, algorithm: Algorithm, *, verify_all: bool = False) -> None:
         self.algorithm = algorithm
         self._objects_fd = durable.open_directory(root_fd, layout.OBJECTS)
         self.blobs_fd = durable.open_directory(root_fd, layout.BLOBS)
@@ -73,7 +72,7 @@ class ObjectStore:
         # Not a cachetools.LRUCache, which makes each hit 1 us slower: every lookup in a version has one.
         self._cache: OrderedDict[TreeId, pages.Page] = OrderedDict()
         self._cache_lock = threading.Lock()
-        self._cached, self._cached_most = 0, cached_entries
+        self._cached = 0  # entries of the pages in it
 
     def close(self) -> None:
         """Closes the store's descriptors. No other call may be under way."""
@@ -263,7 +262,7 @@ class ObjectStore:
             if tree not in self._cache:
                 self._cache[tree] = page
                 self._cached += len(page) + 1
-                while self._cached > self._cached_most and len(self._cache) > 1:
+                while self._cached > _CACHED_ENTRIES and len(self._cache) > 1:
                     self._cached -= len(self._cache.popitem(last=False)[1]) + 1
         return page
 

@@ -28,7 +28,7 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
 
 def run(volume: Volume, *roots: DirEntry, repair: bool = False, spare: tuple[int, ...] = ()) -> Report:
     labels = [(f"m/v{number}", root) for number, root in enumerate(roots)]
-    return check(volume.layout, volume.store, lambda: labels, repair=repair, spare=lambda: spare, threads=2)
+    return check(volume.layout, volume.store, lambda: labels, repair=repair, spare=lambda: spare)
 
 
 def touched(report: Report) -> list[tuple[str, list[str]]]:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -197,10 +198,10 @@ def test_temps_of_dead_processes_are_stale_after_an_hour() -> None:
     ours = durable.temp_name()
     dead = durable.TEMP_PREFIX + b"999999999.abc"
     assert ours.startswith(b".artfs")
-    assert not durable.is_stale_temp(ours, 0, now=1e9)
-    assert durable.is_stale_temp(dead, 0, now=1e9)
-    assert not durable.is_stale_temp(dead, 1e9 - 60, now=1e9)
-    assert not durable.is_stale_temp(b"file", 0, now=1e9)
+    assert not durable.is_stale_temp(ours, 0)
+    assert durable.is_stale_temp(dead, 0)
+    assert not durable.is_stale_temp(dead, time.time() - 60)
+    assert not durable.is_stale_temp(b"file", 0)
 
 
 def test_renameat2_exchanges(fd: int, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from artfs.linux import syscalls
 from artfs.linux.file_copy import BLOCK
 from artfs.model.digest import Algorithm, BlobId, blob_id, text, tree_id
 from artfs.model.pages import Leaf
-from artfs.store import durable, layout, regular_files
+from artfs.store import durable, layout, objects, regular_files
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, as_nobody, directory, opened
@@ -280,9 +280,10 @@ def test_pages_are_verified_and_replaced(volume: Volume) -> None:
     assert not [n for n in os.listdir(volume.path / "objects/trees") if n.startswith(".")]
 
 
-def test_the_cache_of_pages_is_bounded(volume: Volume) -> None:
+def test_the_cache_of_pages_is_bounded(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = [volume.tree({f"{n}-{i}": b"" for i in range(9)}) for n in range(5)]
-    small = ObjectStore(volume.layout.fd, volume.store.algorithm, cached_entries=25)
+    monkeypatch.setattr(objects, "_CACHED_ENTRIES", 25)
+    small = ObjectStore(volume.layout.fd, volume.store.algorithm)
     kept = [small.page(root.tree) for root in roots]
     assert small.page(roots[4].tree) is kept[4]
     assert small.page(roots[3].tree) is kept[3]
