@@ -86,7 +86,7 @@ class ObjectCache:
                 yield Incoming(fd, temp)
         else:
             where = None if self._fd is None else f"/proc/self/fd/{self._fd}"
-            with tempfile.TemporaryFile(prefix="artfs-", dir=where) as file:
+            with tempfile.TemporaryFile(prefix=os.fsdecode(durable.temp_name()), dir=where) as file:
                 yield Incoming(file.fileno(), None)
 
     def keep(self, incoming: Incoming, name: bytes) -> None:

@@ -82,8 +82,11 @@ def closing(fd: int) -> Iterator[int]:
 @contextlib.contextmanager
 def directory(dir_fd: int, name: bytes) -> Iterator[int]:
     """Like :func:`open_directory`, closed at the end."""
-    with closing(open_directory(dir_fd, name)) as fd:
+    fd = open_directory(dir_fd, name)
+    try:
         yield fd
+    finally:
+        os.close(fd)
 
 
 def names(dir_fd: int) -> list[str]:
