@@ -1,11 +1,12 @@
 """Limits how often the log repeats what users can cause again and again, as by reading a damaged file.
 
-Knows of records only their logger and text. Any thread; handlers lock.
+Knows of records only their logger and text. Any thread.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,8 +26,8 @@ class LogRateLimit(logging.Filter):
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._now = now
-        self._logged: TTLCache[str, bool] = TTLCache(_REMEMBERED, _AGAIN, now)
+        self._now, self._lock = now, threading.Lock()  # a handler filters before it takes its own lock
+        self._logged: TTLCache[str, None] = TTLCache(_REMEMBERED, _AGAIN, timer=now)
         self._minute = 0
         self._count: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
@@ -34,17 +35,20 @@ class LogRateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or not record.name.startswith(USERS):
             return True
-        now, text = self._now(), record.getMessage()
+        with self._lock:
+            return self._filter(record, record.getMessage())
+
+    def _filter(self, record: logging.LogRecord, text: str) -> bool:
         if text in self._logged:
             return False
-        if self._minute != now // 60:
-            self._minute = int(now // 60)
+        if self._minute != self._now() // 60:
+            self._minute = int(self._now() // 60)
             self._count.clear()
         self._count[record.name] += 1
         if self._count[record.name] > _PER_MINUTE:
             self._left_out[record.name] += 1
             return False
-        self._logged[text] = True
+        self._logged[text] = None
         if left_out := self._left_out.pop(record.name, 0):
             record.msg, record.args = f"{text} (and {left_out} others before)", None
         return True
