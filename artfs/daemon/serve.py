@@ -180,7 +180,7 @@ def _own(volume: Volume, mountpoint: Path, *, patient: bool) -> Held:
 
 def _end_mount(volume: Volume, owner: Owner) -> None:
     """Ends the mount of a killed daemon, so that its process can end."""
-    point = mountinfo.resolve(owner.mountpoint) if owner.mountpoint else None
-    mount = None if point is None else mountinfo.at(point)
-    if mount is not None and mount.ours and mount.source == str(volume.path.absolute()):
-        dead_mounts.end(mount)
+    if owner.mountpoint:
+        mount = mountinfo.ours_at(mountinfo.resolve(owner.mountpoint), str(volume.path.absolute()))
+        if mount is not None:
+            dead_mounts.end(mount)

@@ -115,7 +115,7 @@ class Supervisor:
     policy: Policy = Policy()
     show_status: Callable[[str], None] = lambda _: None
     _stop_at: float | None = None  # when the daemon is killed if it has not ended
-    _source: str | None = None
+    _source: str = ""  # of the mount, once it has answered
     _deaths: deque[float] = field(default_factory=deque)
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -167,7 +167,7 @@ class Supervisor:
 
     def _answers(self, restarts: int) -> None:
         mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
-        self._source = mount.source if mount is not None else None
+        self._source = "" if mount is None else mount.source
         if restarts:
             log.warning("%s is mounted again (restarts: %d)", self.mountpoint, restarts)
         self.show_status(f"mounted at {self.mountpoint}; restarts: {restarts}")
@@ -242,9 +242,7 @@ class Supervisor:
 
     def _is_wanted_after(self, life: _Life) -> bool:
         """Tells whether to start a daemon after this one."""
-        if self._stop_at is not None:
-            return False
-        if life.status == 0:
+        if self._stop_at is not None or life.status == 0:
             return False
         if -(life.status or 0) in _ENDING:  # before it could unmount
             self._stop_at = time.monotonic()
@@ -261,8 +259,7 @@ class Supervisor:
 
     def _mount(self) -> Mount | None:
         """Returns the topmost mount at the mountpoint if it is the volume's."""
-        mount = mountinfo.at(mountinfo.resolve(self.mountpoint))
-        return mount if mount is not None and mount.ours and mount.source == self._source else None
+        return mountinfo.ours_at(mountinfo.resolve(self.mountpoint), self._source)
 
     def _count_death(self, life: _Life) -> None:
         """Counts a death. Raises MountError if it was one too many."""
@@ -298,7 +295,7 @@ class Supervisor:
         """Detaches the dead mounts of a daemon that could not end in order."""
         point = mountinfo.resolve(self.mountpoint)
         try:
-            while self._source is not None and self._mount() is not None and dead_mounts.is_dead(point):
+            while self._mount() is not None and dead_mounts.is_dead(point):
                 mountinfo.detach(point)
         except OSError as error:
             log.error("%s could not be unmounted: %s", point, error.strerror)

@@ -119,18 +119,12 @@ def _end(process: int, owner: Owner, called: str, deadline: float) -> None:
             f" ('kill -KILL {owner.pid}'), then unmount again"
         )
     started = time.monotonic()
-    if _signal(process) and not _ends(process, deadline):
-        raise MountError(f"{called} did not end in {deadline - started:.0f} seconds; see its log")
-
-
-def _signal(daemon: int) -> bool:
     try:
-        signal.pidfd_send_signal(daemon, signal.SIGTERM)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return True
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):  # another user's process ends once it has no mount
+        return
+    if not _ends(process, deadline):
+        raise MountError(f"{called} did not end in {deadline - started:.0f} seconds; see its log")
 
 
 def _ends(daemon: int, deadline: float) -> bool:

@@ -83,7 +83,7 @@ def run(
     try:
         connection = handshake.connect(point, options, dead)
         with quick_loop(), _initialized(connection, operations, ready):
-            mount = connection.mount or _made_at(point)
+            mount = connection.mount or mountinfo.ours_at(point)
             session = _Session(connection, mount, notifier, stopping, keep_dead=keep_dead)
             try:
                 trio.run(session.run)
@@ -228,7 +228,7 @@ class _Session:
         ours = {self._device}
         if (dead := self._connection.dead) is not None:
             ours.add(dead.device)
-        while (mount := mountinfo.at(self._point)) is not None and mount.ours and mount.device in ours:
+        while (mount := mountinfo.ours_at(self._point)) is not None and mount.device in ours:
             ours.remove(mount.device)
             try:
                 mountinfo.detach(self._point, force=True)
@@ -258,11 +258,6 @@ def _exit_hard_after(seconds: float) -> None:
     timer = threading.Timer(seconds, exit_hard)
     timer.daemon = True
     timer.start()
-
-
-def _made_at(point: Path) -> Mount | None:
-    mount = mountinfo.at(point)
-    return mount if mount is not None and mount.ours else None
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:

@@ -37,10 +37,8 @@ def left_by(volume: Path, point: Path) -> Mount | None:
     The new mount is to replace it before it is detached, so that nobody sees, or writes into, the directory
     beneath meanwhile.
     """
-    mount = mountinfo.at(point)
-    if mount is not None and mount.ours and mount.source == str(volume) and is_dead(point):
-        return mount
-    return None
+    mount = mountinfo.ours_at(point, str(volume))
+    return mount if mount is not None and is_dead(point) else None
 
 
 def pile(point: Path, source: str) -> list[Mount]:
@@ -58,7 +56,7 @@ def pile(point: Path, source: str) -> list[Mount]:
 
 def clear(point: Path) -> None:
     """Detaches the topmost mounts at a path whose daemons have died. Raises MountError."""
-    while (mount := mountinfo.at(point)) is not None and mount.ours and is_dead(point):
+    while mountinfo.ours_at(point) is not None and is_dead(point):
         log.warning("%s: the daemon of an earlier mount has died, detaching its mount", point)
         detach_topmost(point)
 

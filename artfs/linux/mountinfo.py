@@ -79,6 +79,13 @@ def at(point: Path) -> Mount | None:
     return next(reversed(stack(point)), None)
 
 
+def ours_at(point: Path, source: str | None = None) -> Mount | None:
+    """Returns the topmost mount at exactly this resolved path if it is artfs's, and of this source if one is
+    given."""
+    mount = at(point)
+    return mount if mount is not None and mount.ours and source in (None, mount.source) else None
+
+
 def containing(path: Path) -> Mount | None:
     """Returns the mount that a resolved path is in."""
     found = None
