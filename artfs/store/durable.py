@@ -66,8 +66,10 @@ def open_directory(dir_fd: int, name: bytes) -> int:
     fd = os.open(first, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     if not rest:
         return fd
-    with closing(fd):
+    try:
         return open_directory(fd, rest)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
