@@ -46,9 +46,9 @@ _CALLS = (*_BY_NAME, "removexattr", "utime", "ftruncate", "pwrite")
 def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
     """Announces the durable steps, and this thread's other system calls that change something.
 
-    The latter as ``call:NAME``.     Of a change that is one for users, some calls come after its durable
-    step, and some changes have none. Nobody sees what is built under the name of a temp: these calls are
-    announced with ``staged`` only.
+    The latter as ``call:NAME``. Of a change that is one for users, some calls come after its durable step,
+    and some changes have none. Nobody sees what is built under the name of a temp: these calls are announced
+    with ``staged`` only.
     """
     thread = threading.get_ident()
 

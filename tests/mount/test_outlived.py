@@ -104,12 +104,6 @@ def _copies(model: Path) -> Path:
     return tree
 
 
-def _plain(model: Path) -> Path:
-    (model / "plain").mkdir()
-    fill(model / "plain")
-    return model / "plain"
-
-
 def _discard(tree: Path) -> None:
     command(tree, "discard", "")
 

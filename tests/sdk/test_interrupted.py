@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-_EACH = 1 if THOROUGH else 16  # of so many places one is tried, in a patch not the same
+_EACH = 1 if THOROUGH else 24  # of so many places one is tried, in a patch not the same
 _CONTENT = {"a": b"a" * 100, "big": b"b" * (1 << 20), "dir/c": b"c" * 20_000, "empty": b""}
 
 _OLD = ("a", "dir/c")
