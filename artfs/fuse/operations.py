@@ -348,7 +348,7 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         # On the loop and without an await: a finish that follows a close must find the file closed.
         handle, opener = self._handles.pop(fh)
-        self._descriptors.give(opener.uid)
+        self._descriptors.closed(opener.uid)
         handle.release()
 
     # -- directories
@@ -391,7 +391,7 @@ class Operations(pyfuse3.Operations):
     @_answering
     async def releasedir(self, fh: int) -> None:
         listing, opener, *_ = self._listings.pop(fh)
-        self._descriptors.give(opener.uid)
+        self._descriptors.closed(opener.uid)
         listing.release()
 
 

@@ -116,5 +116,10 @@ class OpenFiles(DescriptorLimit):
         self._unprobed = min(_UNPROBED, users // 32) if taken < users // 2 else 0
 
     def opened(self, uid: int) -> None:
-        """Counts an open that :meth:`check_open` has admitted; :meth:`give` counts the close."""
+        """Counts an open that :meth:`check_open` has admitted, until :meth:`closed`."""
         self._held[uid] += 1
+
+    def closed(self, uid: int) -> None:
+        held = self._held[uid] = self._held[uid] - 1
+        if not held:
+            del self._held[uid]

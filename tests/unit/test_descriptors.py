@@ -67,7 +67,7 @@ def test_a_user_has_a_share_of_the_open_files(limits: list[tuple[int, int]]) -> 
     with fails(errno.EMFILE):
         open_files.check_open(1001)
     open_files.check_open(1002)
-    open_files.give(1001)
+    open_files.closed(1001)
     open_files.check_open(1001)
 
 
