@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import artfs as wandb
+from artfs.client.mounted import mount_paths
 from artfs.client.open import open_client
 from artfs.errors import Busy, RunsJoined
 from tests.conformance.helpers import eventually
@@ -219,6 +220,19 @@ def test_an_owner_is_known_by_host_boot_and_start(place: Place, name: str, gc_of
         if dead:
             kill(child)
             assert name not in collections(place)
+
+
+def test_a_draft_that_ends_meanwhile_is_not_abandoned(
+    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise wandb.DraftNotFoundError(name, b"sdk-0123456789abcdef")
+
+    draft = draft_of(name, a="a")
+    with open_client(place.path) as client:
+        monkeypatch.setattr(mount_paths, "read_document", ended)
+        assert client.abandoned_ids(name) == []
+    del draft
 
 
 @pytest.mark.ways(2)

@@ -19,6 +19,7 @@ from artfs.errors import (
     DraftNotFoundError,
     InvalidCommand,
     InvalidName,
+    NotFound,
     VersionNotFound,
 )
 from artfs.model import names
@@ -116,7 +117,7 @@ def abandoned_ids(collection: int) -> list[bytes]:
     found = []
     for name in filter(names.is_private, list_names(collection, b"pending")):
         # The caller may lack permission, or it was finished or discarded just now.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NotFound):
             if read_document(collection, b"pending/%s/.artfs/owners" % name).get("abandoned"):
                 found.append(name)
     return found
