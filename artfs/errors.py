@@ -80,9 +80,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from artfs.printing import printable as printable  # noqa: PLC0414
-from artfs.printing import printable_end
-from artfs.printing import printable_uri as printable_uri  # noqa: PLC0414
+from artfs.printing import printable, printable_end, printable_uri
 
 
 class ArtfsError(Exception):

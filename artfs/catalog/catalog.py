@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from artfs.catalog import records, small_files
 from artfs.catalog.collection import Collection
-from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidName, NotEmpty, printable
+from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidName, NotEmpty
 from artfs.model.names import check_collection
+from artfs.printing import printable
 from artfs.store import durable, reserve, tree_removal
 
 _INSIDE = (b"versions", b"notes", b"aliases", b"ids")

@@ -16,11 +16,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Meta, Struct
 
-from artfs.errors import Damaged, InvalidCommand, InvalidName, printable
+from artfs.errors import Damaged, InvalidCommand, InvalidName
 from artfs.model import digest
 from artfs.model.entry import MAX_INT, DirEntry
 from artfs.model.names import check_distributed_id, version_name
 from artfs.model.pages import fault_of_root
+from artfs.printing import printable
 from artfs.store.documents import nanoseconds, timestamp
 
 METADATA_LIMIT = 16 << 20

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from artfs.errors import LostRace, printable
+from artfs.errors import LostRace
 from artfs.model.names import CONTROL
+from artfs.printing import printable
 from artfs.store import durable
 from artfs.store.documents import directory_error, file_error, read
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from artfs.client.lineage import Graph, Key, Node
-from artfs.errors import printable
+from artfs.printing import printable
 
 
 def as_text(graph: Graph, name: str) -> Iterator[str]:

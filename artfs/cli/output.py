@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from artfs.errors import printable
+from artfs.printing import printable
 
 if TYPE_CHECKING:
     from artfs.client.values import Progress

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from artfs.client.interface import Client
-from artfs.errors import Busy, NotAVolume, VolumeError, VolumeInUse, printable
+from artfs.errors import Busy, NotAVolume, VolumeError, VolumeInUse
+from artfs.printing import printable
 from artfs.store.layout import Layout, is_volume
 
 VARIABLE = "ARTFS_VOLUME"

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from artfs.catalog import records
 from artfs.client.values import DEFAULT_WAIT, MOST_OBJECTS, NewPending, ReferenceRequest
 from artfs.client.version_tree import parts
-from artfs.errors import ArtfsError, CollectionNotFound, InvalidCommand, TreeTouched, printable
+from artfs.errors import ArtfsError, CollectionNotFound, InvalidCommand, TreeTouched
 from artfs.model import names
 from artfs.pending.pending_version import Owners
+from artfs.printing import printable
 from artfs.store.owners import this_process
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
 from artfs.client.values import Entry
-from artfs.errors import InvalidCommand, PathNotFound, printable
+from artfs.errors import InvalidCommand, PathNotFound
 from artfs.model import names
+from artfs.printing import printable
 
 _MOST_LINKS = 40  # as many as the kernel follows (path_resolution(7))
 

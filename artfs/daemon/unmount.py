@@ -13,10 +13,11 @@ import signal
 import time
 from pathlib import Path
 
-from artfs.errors import MountError, printable
+from artfs.errors import MountError
 from artfs.linux import dead_mounts, mountinfo
 from artfs.linux.mountinfo import Mount
 from artfs.linux.procfs import is_stopped
+from artfs.printing import printable
 from artfs.store.layout import MOUNT_LOCK, SUPERVISOR_LOCK
 from artfs.store.locks import Lock
 from artfs.store.owners import Owner

@@ -41,10 +41,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.errors import MountError, printable
+from artfs.errors import MountError
 from artfs.linux import mountinfo
 from artfs.linux.dead_mounts import detach_topmost, pile
 from artfs.linux.mountinfo import FILESYSTEM_TYPE, Mount, detach, last_line
+from artfs.printing import printable
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ import shutil
 import stat
 from pathlib import Path
 
-from artfs.errors import MountError, printable
+from artfs.errors import MountError
 from artfs.fuse.handshake import DEVICE, HELPER
 from artfs.linux import dead_mounts, mountinfo, procfs
+from artfs.printing import printable
 
 FUSE_CONF = "/etc/fuse.conf"
 _CAP_SYS_ADMIN = 21  # linux/capability.h

@@ -15,9 +15,10 @@ import logging
 import os
 from pathlib import Path
 
-from artfs.errors import MountError, printable
+from artfs.errors import MountError
 from artfs.linux import mountinfo
 from artfs.linux.mountinfo import Mount
+from artfs.printing import printable
 
 log = logging.getLogger(__name__)
 

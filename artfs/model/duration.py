@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
+from artfs.printing import printable
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from artfs.errors import InvalidCommand, InvalidName, printable
+from artfs.errors import InvalidCommand, InvalidName
+from artfs.printing import printable
 
 REGISTRY = "wandb-registry-"
 

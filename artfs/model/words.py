@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
+from artfs.printing import printable
 
 _BLANKS = b" \t\v\f\r"
 _CONTROL = "\\0-\x1f\x7f-\x9f\u2028\u2029"

@@ -29,12 +29,13 @@ import msgspec
 import xxhash
 from msgspec.structs import replace
 
-from artfs.errors import Damaged, printable
+from artfs.errors import Damaged
 from artfs.linux import syscalls
 from artfs.model import digest, names
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.tree import TreeReader
+from artfs.printing import printable
 from artfs.store import documents, durable, tree_removal
 
 LOWER, WHITEOUTS, BASE = names.PRIVATE + b"lower", names.PRIVATE + b"gone", names.PRIVATE + b"base"

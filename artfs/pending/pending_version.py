@@ -38,9 +38,9 @@ from artfs.errors import (
     NotJoined,
     RunsJoined,
     Sealing,
-    printable,
 )
 from artfs.model.names import is_private, parse_version
+from artfs.printing import printable
 from artfs.store import documents, durable
 from artfs.store.documents import nanoseconds, timestamp
 from artfs.store.owners import Owner

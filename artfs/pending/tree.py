@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from artfs.errors import Busy, CutShort, DraftNotFoundError, NotEmpty, NotIdle, printable
+from artfs.errors import Busy, CutShort, DraftNotFoundError, NotEmpty, NotIdle
 from artfs.pending import overlay
 from artfs.pending.backing_inodes import BackingInodes
 from artfs.pending.census import newest_change
@@ -22,6 +22,7 @@ from artfs.pending.gate import Gate, State
 from artfs.pending.hashes import Hashes
 from artfs.pending.pending_version import TREE, PendingVersion
 from artfs.pending.unwritten import Unwritten
+from artfs.printing import printable
 from artfs.store import durable, tree_removal
 from artfs.store.objects import ObjectStore
 

@@ -17,10 +17,11 @@ import os
 import stat
 import time
 
-from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse, printable
+from artfs.errors import Busy, Damaged, VolumeError, VolumeInUse
 from artfs.linux.walk import scan
 from artfs.pending import overlay
 from artfs.pending.pending_version import PENDING, TREE, PendingVersion
+from artfs.printing import printable
 from artfs.store import durable, reserve
 from artfs.store.layout import COLLECTIONS, Layout, catalog_directories
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from cachetools import LRUCache
 
-from artfs.errors import InvalidCommand, Unreachable, printable_uri
+from artfs.errors import InvalidCommand, Unreachable
+from artfs.printing import printable_uri
 from artfs.references import boto3_store, obstore_store, uris
 from artfs.references.remote_store import (
     VERSION,

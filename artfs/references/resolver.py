@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 
-from artfs.errors import InvalidCommand, Unreachable, printable
+from artfs.errors import InvalidCommand, Unreachable
 from artfs.model.digest import Algorithm
+from artfs.printing import printable
 from artfs.references import uris
 from artfs.references.local_files import LocalFile, LocalFiles
 from artfs.references.object_cache import ObjectCache

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from artfs.errors import InvalidCommand, printable_uri
+from artfs.errors import InvalidCommand
+from artfs.printing import printable_uri
 
 SCHEMES = ("file", "http", "https", "s3", "gs", "az")
 BUCKETS = ("s3", "gs", "az")

@@ -18,9 +18,10 @@ from typing import Any
 from artfs.client.interface import Client
 from artfs.client.transfer.get import get
 from artfs.client.values import Progress, silent
-from artfs.errors import naming, printable
+from artfs.errors import naming
 from artfs.linux.walk import DirectoryStack, WalkEntry, walk
 from artfs.model.digest import Algorithm
+from artfs.printing import printable
 from artfs.store import regular_files
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFREG: "file"}

@@ -10,10 +10,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from artfs.errors import CollectionNotFound, InvalidName, NotFound, printable
+from artfs.errors import CollectionNotFound, InvalidName, NotFound
 from artfs.model import scope as scopes
 from artfs.model.names import LATEST
 from artfs.model.scope import Scope
+from artfs.printing import printable
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from artfs.errors import CannotSeal, Damaged, naming, printable
+from artfs.errors import CannotSeal, Damaged, naming
 from artfs.linux.walk import DIRECTORY, DirectoryStack
 from artfs.model import names
 from artfs.model.digest import Algorithm, BlobId, TreeId
@@ -35,6 +35,7 @@ from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference_files
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.tree import PendingTree
+from artfs.printing import printable
 from artfs.store import regular_files
 
 SPECIAL = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 
-from artfs.errors import Busy, printable
+from artfs.errors import Busy
 from artfs.pending.gate import State
 from artfs.pending.tree import PendingTree
 from artfs.pending.unshare import mend
+from artfs.printing import printable
 from artfs.seal.seal import Sealer, decided
 
 log = logging.getLogger(__name__)

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from artfs.errors import Damaged, printable
+from artfs.errors import Damaged
 from artfs.model.digest import BlobId, TreeId, digest_of, text
 from artfs.model.entry import DirEntry, FileEntry, Summary
 from artfs.model.pages import Index, Leaf, Page
+from artfs.printing import printable
 from artfs.store import gc
 from artfs.store.gc import Progress, children, no_progress
 from artfs.store.layout import Layout

@@ -19,8 +19,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from artfs.errors import LostRace, printable
+from artfs.errors import LostRace
 from artfs.linux import syscalls
+from artfs.printing import printable
 
 TEMP_PREFIX = b".artfs-tmp."
 # Used where flock(2) refuses a directory (NFS makes it a write lock, which needs a writable descriptor).

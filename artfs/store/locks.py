@@ -15,7 +15,8 @@ import stat
 
 import msgspec
 
-from artfs.errors import Busy, Damaged, printable
+from artfs.errors import Busy, Damaged
+from artfs.printing import printable
 from artfs.store import durable
 from artfs.store.owners import Owner
 

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from artfs.errors import printable
 from artfs.linux import procfs
+from artfs.printing import printable
 from artfs.store.documents import nanoseconds, timestamp
 
 _MACHINE = "/etc/machine-id"

@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artfs.errors import Damaged, printable
+from artfs.errors import Damaged
 from artfs.model.digest import BlobId
 from artfs.model.entry import FileEntry
 from artfs.pending import deferred_close
+from artfs.printing import printable
 from artfs.store import durable
 from artfs.store.objects import ObjectStore
 from artfs.vfs.node import CachedRead, Caller, Handle, Work

@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from artfs.errors import Damaged, NotFound, printable
+from artfs.errors import Damaged, NotFound
 from artfs.limits.limit import Holding
 from artfs.limits.numbers import LISTED_NAMES
 from artfs.model.digest import TreeId
 from artfs.pending import deferred_close, overlay
+from artfs.printing import printable
 from artfs.vfs.node import Listed, Listing, Node
 
 if TYPE_CHECKING:

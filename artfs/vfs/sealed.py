@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
 from artfs.catalog.records import VersionRecord
-from artfs.errors import Damaged, ReadOnly, printable
+from artfs.errors import Damaged, ReadOnly
 from artfs.model import digest, names, refusals
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
+from artfs.printing import printable
 from artfs.store.documents import nanoseconds
 from artfs.store.objects import ObjectStore
 from artfs.vfs.blob_handles import SealedHandle

@@ -6,9 +6,10 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from artfs.errors import NotPermitted, printable
+from artfs.errors import NotPermitted
 from artfs.model import refusals
 from artfs.model.entry import RUN, ReferenceEntry
+from artfs.printing import printable
 from artfs.vfs.node import NoSuchAttribute
 from artfs.volume.volume_references import References
 

@@ -18,20 +18,13 @@ from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
 from artfs.catalog.runs import Runs
-from artfs.errors import (
-    ArtfsError,
-    CollectionNotFound,
-    Damaged,
-    DraftNotFoundError,
-    VersionNotFound,
-    printable,
-    printable_uri,
-)
+from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError, VersionNotFound
 from artfs.model import manifest
 from artfs.model.digest import TreeId
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import inspection, overlay
 from artfs.pending.pending_version import PENDING, TREE, PendingVersion
+from artfs.printing import printable, printable_uri
 from artfs.store import check, gc
 from artfs.store.check import Finding, Touched
 from artfs.store.layout import Layout

@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote, unquote_to_bytes
 
-from artfs.errors import Changed, InvalidCommand, InvalidName, NotFound, Unreachable, printable
+from artfs.errors import Changed, InvalidCommand, InvalidName, NotFound, Unreachable
 from artfs.model import digest, manifest, names
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry
+from artfs.printing import printable
 from artfs.references import FoundObject, uris
 from artfs.references.uris import ChargeMemory
 from artfs.seal.patch_base import Find, record_of

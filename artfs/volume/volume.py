@@ -28,7 +28,6 @@ from artfs.errors import (
     DraftNotFoundError,
     InvalidCommand,
     NotEmpty,
-    printable,
 )
 from artfs.model import names
 from artfs.model.diff import Change, diff
@@ -37,6 +36,7 @@ from artfs.pending import pending_version, upgrade
 from artfs.pending.gate import State
 from artfs.pending.pending_version import PENDING, Owners, PendingLabels
 from artfs.pending.tree import PendingTree, empty_trash
+from artfs.printing import printable
 from artfs.seal import patch_base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base

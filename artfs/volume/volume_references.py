@@ -20,18 +20,10 @@ from typing import Any
 from cachetools import LRUCache
 
 from artfs import references
-from artfs.errors import (
-    AlreadyExists,
-    ArtfsError,
-    Interrupted,
-    InvalidCommand,
-    NotPermitted,
-    Unreachable,
-    printable,
-    printable_uri,
-)
+from artfs.errors import AlreadyExists, ArtfsError, Interrupted, InvalidCommand, NotPermitted, Unreachable
 from artfs.model import names
 from artfs.model.entry import ReferenceEntry
+from artfs.printing import printable, printable_uri
 from artfs.references import THIS_PROCESS, FoundObject, LocalFile, Requester, Resolver, uris
 from artfs.references.uris import ChargeMemory, no_charge
 from artfs.seal.patch_base import Find

@@ -25,13 +25,14 @@ from itertools import pairwise
 from artfs.client.direct.direct_references import DirectReferences
 from artfs.client.file_attributes import Xattrs, is_users, set_attributes, user_xattrs
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree, decode_run
-from artfs.errors import Busy, printable
+from artfs.errors import Busy
 from artfs.model.entry import RUN, DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.model.tree import TreeReader
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.overlay_directory import OverlayDirectory
 from artfs.pending.tree import PendingTree
+from artfs.printing import printable
 from artfs.store import durable, regular_files
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

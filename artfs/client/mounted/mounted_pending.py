@@ -28,20 +28,13 @@ from artfs.client.pending_operations import PendingOperations
 from artfs.client.plain_tree import PlainTree, remove_stale_temps
 from artfs.client.values import ReferenceRequest
 from artfs.client.writable_tree import ReferenceTarget, WritableTree
-from artfs.errors import (
-    AlreadyPending,
-    ArtfsError,
-    CollectionNotFound,
-    NotJoined,
-    ReadOnly,
-    Sealing,
-    printable,
-)
+from artfs.errors import AlreadyPending, ArtfsError, CollectionNotFound, NotJoined, ReadOnly, Sealing
 from artfs.model import words
 from artfs.model.diff import Change
 from artfs.model.label_changes import ADDING
 from artfs.pending.census import newest_change
 from artfs.pending.pending_version import Owners
+from artfs.printing import printable
 from artfs.store.owners import this_process
 
 

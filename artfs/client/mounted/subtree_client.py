@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 from artfs.client.mounted.control_files import read_control, read_document
 from artfs.client.mounted.mounted_client import MountedClient
 from artfs.client.mounted.mounted_version_tree import version_at
-from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError, printable
+from artfs.errors import AlreadyFinishedError, AlreadyPending, VolumeError
 from artfs.model.digest import Algorithm
 from artfs.pending.pending_version import Owners
+from artfs.printing import printable
 
 
 def subtree_around(path: Path) -> SubtreeClient | None:

@@ -22,10 +22,11 @@ from artfs.client.file_attributes import set_attributes
 from artfs.client.interface import Client
 from artfs.client.values import Entry, Progress, silent
 from artfs.client.version_tree import parts
-from artfs.errors import InvalidCommand, ReferenceFailed, naming, printable
+from artfs.errors import InvalidCommand, ReferenceFailed, naming
 from artfs.linux.file_copy import copy_file
 from artfs.linux.walk import ROOT, DirectoryStack
 from artfs.model import names
+from artfs.printing import printable
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMP = b".~artfs-get."  # legal in a pending tree too

@@ -18,9 +18,10 @@ from artfs.client.transfer.directory_copy import DirectoryCopy
 from artfs.client.transfer.symlink_policy import READ, FollowSymlinks, LinkDecisions, SourceDirectories
 from artfs.client.transfer.tree_writer import TreeWriter
 from artfs.client.writable_tree import TreeCursor
-from artfs.errors import CannotSeal, InvalidCommand, naming, printable
+from artfs.errors import CannotSeal, InvalidCommand, naming
 from artfs.linux.walk import ROOT, walk
 from artfs.model import names
+from artfs.printing import printable
 from artfs.seal.ingest import SPECIAL
 
 if TYPE_CHECKING:

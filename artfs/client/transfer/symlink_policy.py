@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from artfs.client.file_attributes import user_xattrs
-from artfs.errors import Busy, naming, printable
+from artfs.errors import Busy, naming
 from artfs.linux.walk import DIRECTORY, DirectoryStack, Identity, identity, identity_of
+from artfs.printing import printable
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SHOWN = 3  # symlinks that a message names

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from artfs.client.file_attributes import Xattrs, set_attributes, umask, user_xattrs
 from artfs.client.values import Progress, silent
 from artfs.client.writable_tree import ReferenceTarget, StagedFile, TreeCursor, WritableTree
-from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError, printable
+from artfs.errors import Busy, CannotSeal, InvalidCommand, PathConflictError
 from artfs.linux.file_copy import copy_file
 from artfs.model.digest import Hasher
 from artfs.model.entry import RUN, SEALED_MODE
+from artfs.printing import printable
 from artfs.store import durable, regular_files
 
 _ATTEMPTS = 100  # to take a name, while other writers write the same path

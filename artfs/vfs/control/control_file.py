@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
+from artfs.printing import printable
 
 if TYPE_CHECKING:
     from artfs.vfs.control.snapshot import Content, Snapshot

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
+from artfs.printing import printable
 from artfs.vfs.control.control_file import ControlFile, decoded, option, seconds
 from artfs.vfs.control.subject import PendingSubject
 from artfs.vfs.node import Caller

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from artfs.errors import ArtfsError, InvalidCommand, printable
+from artfs.errors import ArtfsError, InvalidCommand
 from artfs.limits.limit import Holding
 from artfs.limits.numbers import FOUND_OBJECTS
 from artfs.model import names
 from artfs.model.entry import RUN
 from artfs.pending import reference_files
+from artfs.printing import printable
 from artfs.references import FoundObject, Requester
 from artfs.store.regular_files import unlink_quietly
 from artfs.vfs.control.control_file import ControlFile, Elsewhere, converted, line, option

@@ -7,7 +7,8 @@ import json
 import msgspec
 
 from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
-from artfs.errors import InvalidCommand, printable
+from artfs.errors import InvalidCommand
+from artfs.printing import printable
 from artfs.vfs.control.control_file import ControlFile, decoded, json_object, line
 from artfs.vfs.control.control_nodes import ControlNode
 from artfs.vfs.control.owners_file import owner
