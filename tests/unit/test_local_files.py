@@ -19,7 +19,6 @@ import pytest
 from artfs.errors import ArtfsError, Changed, Interrupted, InvalidCommand, RemoteMissing, Unreachable
 from artfs.linux import mountinfo
 from artfs.model.digest import Algorithm
-from artfs.printing import printable_uri
 from artfs.references import LocalFile, Requester, Resolver, local_files, uris
 from artfs.references.allowed_mounts import AllowedMounts
 from artfs.store import durable, regular_files
