@@ -25,21 +25,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Annotated, TypeVar
-from urllib.parse import quote_from_bytes
 
 import msgspec
 
 from artfs.errors import (
     BeingFilled,
-    Busy,
     Damaged,
     DraftNotFoundError,
     InvalidName,
-    NotJoined,
-    RunsJoined,
     Sealing,
 )
 from artfs.model.names import is_private, parse_version
+from artfs.pending.joined_runs import RUNS, JoinedRuns
 from artfs.printing import printable
 from artfs.store import documents, durable
 from artfs.store.documents import nanoseconds, timestamp
@@ -47,12 +44,11 @@ from artfs.store.owners import Owner
 
 PENDING = b"pending"  # the directory of pending versions in a collection
 TREE = b"tree"
-_DRAFT, _OWNERS, _SETTINGS, _METADATA, _RUNS, _MARK, _CONFLICTS, _REFERENCES = (
+_DRAFT, _OWNERS, _SETTINGS, _METADATA, _MARK, _CONFLICTS, _REFERENCES = (
     b"draft.json",
     b"owners.json",
     b"settings.json",
     b"metadata.json",
-    b"runs",
     b"sealing",
     b"conflicts.json",
     b"references",
@@ -96,24 +92,6 @@ class Owners(msgspec.Struct, frozen=True):
 
     processes: tuple[Owner, ...] = ()
     collection: str | None = None
-
-
-class JoinedRun(msgspec.Struct, frozen=True):
-    """A run that has joined; ``left_at`` is None until it leaves.
-
-    It leaves with the last of its ``processes``. If it joined ``by_hand``, it leaves by a command.
-    """
-
-    name: str
-    joined_at: str
-    left_at: str | None = None
-    processes: tuple[Owner, ...] = ()
-    by_hand: bool = True
-
-    @property
-    def killed(self) -> list[Owner]:
-        """The processes that are known to have died without leaving."""
-        return [process for process in self.processes if process.alive() is False]
 
 
 class _Conflicts(msgspec.Struct, frozen=True):
@@ -160,7 +138,7 @@ def start(
             durable.create(fd, _SETTINGS, msgspec.json.encode(labels) + b"\n", label="start:settings")
             if owners is not None:
                 durable.create(fd, _OWNERS, msgspec.json.encode(owners) + b"\n", label="start:owners")
-            os.mkdir(_RUNS, 0o700, dir_fd=fd)
+            os.mkdir(RUNS, 0o700, dir_fd=fd)
             os.mkdir(TREE, 0o700, dir_fd=fd)
             os.chown(TREE, uid, gid, dir_fd=fd, follow_symlinks=False)
             with durable.directory(fd, TREE) as tree:
@@ -178,7 +156,7 @@ def _remove_staging(pending_fd: int, staging: bytes) -> None:
         for name in (_DRAFT, _SETTINGS, _OWNERS):
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=fd)
-        for name in (_RUNS, TREE):
+        for name in (RUNS, TREE):
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=fd)
     with contextlib.suppress(OSError):
@@ -210,6 +188,10 @@ class PendingVersion:
             self.close()
             raise
         self.birth: Birth = birth
+
+    @property
+    def runs(self) -> JoinedRuns:
+        return JoinedRuns(self)  # not kept: a cycle would delay __del__
 
     def what(self, *names: bytes) -> str:
         """Names the pending version, or a file of it, in an error."""
@@ -290,86 +272,6 @@ class PendingVersion:
                 self._store(new_settings)
             else:
                 durable.confirm(self.fd, label="settings")
-
-    # -- runs
-
-    def runs(self) -> list[JoinedRun]:
-        """Lists all runs that ever joined, in the order of joining.
-
-        Raises :class:`DraftNotFoundError` if another process ended the pending version.
-        """
-        try:
-            with durable.directory(self.fd, _RUNS) as fd:
-                found = [
-                    documents.load(fd, name, JoinedRun, self.what(_RUNS, name))
-                    for name in map(os.fsencode, os.listdir(fd))
-                    if not _is_temp(name)
-                ]
-        except FileNotFoundError:
-            raise DraftNotFoundError(self.collection, self.name) from None
-        except OSError as error:
-            raise documents.directory_error(error, self.what(_RUNS)) from None
-        return sorted((run for run in found if run), key=lambda run: (run.joined_at, run.name))
-
-    def joined(self) -> list[str]:
-        """Lists the runs that joined and have not left."""
-        return [run.name for run in self.runs() if run.left_at is None]
-
-    def still_joined(self) -> RunsJoined | None:
-        """Returns the error of a finish if runs have not left; None if all have."""
-        there = [run for run in self.runs() if run.left_at is None]
-        killed = [f"{run.name} of {process}" for run in there for process in run.killed]
-        return RunsJoined([run.name for run in there], killed) if there else None
-
-    def join(self, run: str, process: Owner | None = None) -> None:
-        """Records that a run has joined, until `process` leaves, or by hand.
-
-        Processes of the run that were killed before `process` began are dropped: it replaces them.
-        """
-        name = _run_file(run)
-        with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
-            before = self._run(fd, name)
-            processes: list[Owner] = []
-            by_hand = process is None
-            if before is not None and before.left_at is None:
-                processes = [known for known in before.processes if not _gives_way(known, process)]
-                by_hand |= before.by_hand
-            processes += [] if process is None else [process]
-            self._put_run(fd, name, JoinedRun(run, timestamp(), None, tuple(processes), by_hand))
-
-    def leave(self, run: str, process: Owner | None = None) -> None:
-        """Records that a run has left: in `process`, or in all processes that are not known to run.
-
-        Raises NotJoined, and Busy if all its processes are running.
-        """
-        name = _run_file(run)
-        with durable.directory_lock(self.fd), durable.directory(self.fd, _RUNS) as fd:
-            before = self._run(fd, name)
-            if before is None:
-                raise NotJoined(run)
-            if process is None:
-                stay = [known for known in before.processes if known.alive()]
-                if stay and not before.by_hand:
-                    raise Busy(
-                        f"the run '{printable(run)}' is running in {stay[0]}, which leaves when it ends"
-                    )
-            else:
-                stay = [known for known in before.processes if not known.same(process)]
-            by_hand = before.by_hand and process is not None
-            gone = not (stay or by_hand)
-            left_at = before.left_at or (timestamp() if gone else None)
-            after = JoinedRun(run, before.joined_at, left_at, tuple(stay), by_hand)
-            if after == before:
-                durable.confirm(fd, label="runs")
-            else:
-                self._put_run(fd, name, after)
-
-    def _run(self, fd: int, name: bytes) -> JoinedRun | None:
-        return documents.load(fd, name, JoinedRun, self.what(_RUNS, name))
-
-    @staticmethod
-    def _put_run(fd: int, name: bytes, run: JoinedRun) -> None:
-        durable.replace(fd, name, msgspec.json.encode(run) + b"\n", label="runs")
 
     # -- owners
 
@@ -524,7 +426,7 @@ class PendingVersion:
         looks = (
             self.labels,
             self.metadata,
-            self.runs,
+            self.runs.all,
             self.owners,
             self.mark,
             self.conflicts,
@@ -534,7 +436,7 @@ class PendingVersion:
             try:
                 found = look()
             except (FileNotFoundError, DraftNotFoundError):  # unless it was sealed or discarded meanwhile
-                yield Damaged(self.what(TREE if look == self.open_tree else _RUNS), "it is missing")
+                yield Damaged(self.what(TREE if look == self.open_tree else RUNS), "it is missing")
             except Damaged as error:
                 yield error
             else:
@@ -543,23 +445,3 @@ class PendingVersion:
 
     def _load(self, name: bytes, kind: type[S]) -> S | None:
         return documents.load(self.fd, name, kind, self.what(name))
-
-
-def _run_file(run: str) -> bytes:
-    name = quote_from_bytes(run.encode("utf-8", "surrogateescape"), safe="").encode()
-    if name.startswith(b".") or len(name) > 255:
-        raise InvalidName(
-            "a run", run, "percent-encoded it must be a file name that does not begin with a dot"
-        )
-    return name
-
-
-def _gives_way(known: Owner, process: Owner | None) -> bool:
-    """Tells whether `process` replaces a process that joined under the same run."""
-    if process is None:
-        return False
-    return known.same(process) or (process.began_after(known.started_at) and known.alive() is False)
-
-
-def _is_temp(name: bytes) -> bool:
-    return name.startswith(durable.TEMP_PREFIX)

@@ -197,7 +197,7 @@ class PendingTree:
                 raise NotEmpty(f"'{printable(self.name)}' holds files; write to .artfs/discard instead")
 
     def _refuse_unless_idle(self, seconds: float) -> None:
-        if self.pending_version.joined() or time.time() - self.last_change() < seconds:
+        if self.pending_version.runs.names() or time.time() - self.last_change() < seconds:
             raise NotIdle
 
     @property

@@ -147,7 +147,7 @@ class Sealer:
             handles = tree.gate.close(
                 request.wait,
                 force=request.force,
-                joined=tree.pending_version.still_joined,
+                joined=tree.pending_version.runs.refusal,
                 unwritten=tree.unwritten.paths,
                 interrupted=request.interrupted,
             )
@@ -164,7 +164,7 @@ class Sealer:
                     settled = self.resume(tree, record, request.aliases)
                 else:
                     # It was checked before the gate was closed and other processes were excluded.
-                    if not request.force and (refusal := tree.pending_version.still_joined()):
+                    if not request.force and (refusal := tree.pending_version.runs.refusal()):
                         raise refusal
                     if handles:
                         self.audience.flush(handles)
@@ -356,7 +356,7 @@ class Sealer:
             created_by=request.by or tree.pending_version.birth.created_by,
             base=base,
             link=link,
-            runs=[run.name for run in tree.pending_version.runs()],
+            runs=[run.name for run in tree.pending_version.runs.all()],
             aliases=mark.aliases,
             tags=labels.tags,
             description=labels.description,
@@ -379,7 +379,7 @@ class Sealer:
         """Does what follows from a commit. Repeatable: each step may be done already."""
         mark = tree.pending_version.mark()
         assert mark is not None
-        for run in tree.pending_version.runs():
+        for run in tree.pending_version.runs.all():
             if mark.version is not None:
                 self.collection.add_run(record.number, run.name)
             self.record_output(run.name, f"{self.collection.name}:{record.version}")

@@ -57,7 +57,7 @@ def describe_pending(volume: Volume, tree: PendingTree) -> dict[str, Any]:
         "distributed_id": os.fsdecode(tree.name),
         "base": None if base is None else base.ref,
         "base_version": None if base is None else base.name_in(tree.collection),
-        "runs": pending_version.joined(),
+        "runs": pending_version.runs.names(),
         "files": census.files,
         "bytes": census.bytes,
         "open_for_write": [

@@ -61,8 +61,8 @@ def make(base: Path) -> None:
                 if number:
                     fill(base / f"volume/collections/{name}/pending/job-{number}/tree", {b"new": b"newer"})
                 else:
-                    tree.pending_version.join("run-1")
-                    tree.pending_version.leave("run-1")
+                    tree.pending_version.runs.join("run-1")
+                    tree.pending_version.runs.leave("run-1")
                     os.symlink("file", base / f"volume/collections/{name}/pending/job-{number}/tree/link")
                 volume.finish(collection, b"job-%d" % number, request())
             collection.set_alias("best", "v0")
@@ -72,8 +72,8 @@ def make(base: Path) -> None:
             fill(base / f"volume/collections/{name}/pending/next/tree", {b"added": b"what is added"})
             tree.pending_version.change(tags=("tagged",))
             tree.pending_version.set_metadata(b'{"a": 1}')
-            tree.pending_version.join("run-2")
-            tree.pending_version.leave("run-2")
+            tree.pending_version.runs.join("run-2")
+            tree.pending_version.runs.leave("run-2")
             tree = volume.start(collection, b"patch")
             volume.set_base(collection, tree, "v0", request())
             fill(base / f"volume/collections/{name}/pending/patch/tree", {b"changed": b"in the patch"})

@@ -144,7 +144,7 @@ class Case:
         return shown, (
             pending_version.labels(),
             pending_version.metadata(),
-            pending_version.joined(),
+            pending_version.runs.names(),
             pending_version.abandoned(),
             base,
         )
@@ -403,8 +403,8 @@ def _prepare_unchanged(case: Case) -> None:
         b"job", many, aliases=("again",), tags=("new",), description="after"
     ).pending_version
     pending_version.set_metadata(b'{"b": 2, "c": 3}')
-    pending_version.join("run-1")
-    pending_version.leave("run-1")
+    pending_version.runs.join("run-1")
+    pending_version.runs.leave("run-1")
 
 
 def _prepare_alias(case: Case) -> None:

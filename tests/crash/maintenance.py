@@ -43,7 +43,7 @@ def _noted(case: Case) -> None:
 
 def _started(case: Case) -> None:
     case.start(JOB, small, aliases=("early",), tags=("t",))
-    case.volume.trees.get(NAME, JOB).pending_version.join("run-0")
+    case.volume.trees.get(NAME, JOB).pending_version.runs.join("run-0")
 
 
 def _force(case: Case) -> None:
@@ -134,8 +134,8 @@ MAINTENANCE = {
     ),
     "record a failed flush": Scenario(_version, _failed_flush, forgives=True),
     "gc after a failed flush": Scenario(_version_and_failed_flush, lambda case: case.volume.maintenance.gc()),
-    "a run joins": Scenario(_started, lambda case: _draft(case).join("run-1")),
-    "a run leaves": Scenario(_started, lambda case: _draft(case).leave("run-0")),
+    "a run joins": Scenario(_started, lambda case: _draft(case).runs.join("run-1")),
+    "a run leaves": Scenario(_started, lambda case: _draft(case).runs.leave("run-0")),
     "expect references": Scenario(
         _started, lambda case: case.volume.trees.get(NAME, JOB).expect_references()
     ),
@@ -187,5 +187,5 @@ def tell(place: Path, scenario: Scenario) -> Told:
 def leave_all(case: Case, name: bytes) -> None:
     """Makes every run leave, so that the pending version can be finished."""
     pending_version = case.volume.trees.get(NAME, name).pending_version
-    for run in pending_version.joined():
-        pending_version.leave(run)
+    for run in pending_version.runs.names():
+        pending_version.runs.leave(run)

@@ -129,7 +129,7 @@ def test_a_finish_that_waits_for_a_run_while_another_process_finishes(tmp_path: 
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
         pending_version = case.volume.trees.get("model", b"job").pending_version
-        pending_version.join("run")
+        pending_version.runs.join("run")
         answers: list[str] = []
 
         def wait() -> None:

@@ -167,9 +167,9 @@ def test_a_killed_run_leaves_no_temp_for_ever(volume: Path, monkeypatch: pytest.
     with Volume.open(volume) as opened:
         opened.catalog.create(NAME)
         tree = Case(opened).start(b"job", small)
-        assert crash(2, lambda: tree.pending_version.join("run")) == "runs:rename"
+        assert crash(2, lambda: tree.pending_version.runs.join("run")) == "runs:rename"
         runs = volume / "collections" / NAME / "pending" / "job" / "runs"
         assert len(os.listdir(runs)) == 1
         opened.maintenance.gc()
         assert os.listdir(runs) == []
-        assert tree.pending_version.joined() == []
+        assert tree.pending_version.runs.names() == []

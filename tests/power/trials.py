@@ -47,7 +47,7 @@ def _describe_pending(case: Case) -> None:
 
 
 def _join(case: Case) -> None:
-    case.volume.trees.get(NAME, b"job").pending_version.join("run-1")
+    case.volume.trees.get(NAME, b"job").pending_version.runs.join("run-1")
 
 
 def _force(case: Case) -> None:

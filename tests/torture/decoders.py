@@ -25,7 +25,8 @@ from artfs.model import digest, duration, names, pages
 from artfs.model.digest import Algorithm
 from artfs.model.scope import Scope
 from artfs.pending import overlay, reference_files
-from artfs.pending.pending_version import Birth, JoinedRun, Mark, Owners, PendingLabels
+from artfs.pending.joined_runs import JoinedRun
+from artfs.pending.pending_version import Birth, Mark, Owners, PendingLabels
 from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout

@@ -34,49 +34,49 @@ def dead() -> Owner:
 
 def test_each_process_leaves_on_its_own(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
-    pending_version.join("run", ours)
-    pending_version.join("run", ours)
-    pending_version.join("run", ELSEWHERE)
-    pending_version.leave("run", ours)
-    assert pending_version.joined() == ["run"]
-    pending_version.leave("run", ours)
-    pending_version.leave("run", ELSEWHERE)
-    assert pending_version.joined() == []
-    assert pending_version.still_joined() is None
+    pending_version.runs.join("run", ours)
+    pending_version.runs.join("run", ours)
+    pending_version.runs.join("run", ELSEWHERE)
+    pending_version.runs.leave("run", ours)
+    assert pending_version.runs.names() == ["run"]
+    pending_version.runs.leave("run", ours)
+    pending_version.runs.leave("run", ELSEWHERE)
+    assert pending_version.runs.names() == []
+    assert pending_version.runs.refusal() is None
 
 
 def test_leave_by_hand_removes_all_processes_not_known_to_run(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
     for process in (ours, ELSEWHERE, dead(), None):
-        pending_version.join("run", process)
-    pending_version.leave("run")
-    assert pending_version.joined() == ["run"]
+        pending_version.runs.join("run", process)
+    pending_version.runs.leave("run")
+    assert pending_version.runs.names() == ["run"]
     with pytest.raises(Busy, match=f"is running in process {ours.pid}"):
-        pending_version.leave("run")
-    pending_version.leave("run", ours)
-    assert pending_version.joined() == []
-    pending_version.join("run", ELSEWHERE)
-    pending_version.leave("run")
-    pending_version.leave("run")
-    assert pending_version.joined() == []
+        pending_version.runs.leave("run")
+    pending_version.runs.leave("run", ours)
+    assert pending_version.runs.names() == []
+    pending_version.runs.join("run", ELSEWHERE)
+    pending_version.runs.leave("run")
+    pending_version.runs.leave("run")
+    assert pending_version.runs.names() == []
 
 
 def test_a_killed_process_is_reported_until_its_run_continues(pending_version: PendingVersion) -> None:
     sibling = subprocess.Popen(["sleep", "60"])
     time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     killed = dead()
-    pending_version.join("run", killed)
-    refusal = pending_version.still_joined()
+    pending_version.runs.join("run", killed)
+    refusal = pending_version.runs.refusal()
     assert refusal is not None
     assert refusal.killed == (f"run of {killed}",)
     # A process that ran at the same time does not replace it; one that started later does.
-    pending_version.join("run", owners.process(sibling.pid))
-    pending_version.leave("run", owners.process(sibling.pid))
-    assert pending_version.joined() == ["run"]
+    pending_version.runs.join("run", owners.process(sibling.pid))
+    pending_version.runs.leave("run", owners.process(sibling.pid))
+    assert pending_version.runs.names() == ["run"]
     later = subprocess.Popen(["sleep", "60"])
-    pending_version.join("run", owners.process(later.pid))
-    pending_version.leave("run", owners.process(later.pid))
-    assert pending_version.joined() == []
+    pending_version.runs.join("run", owners.process(later.pid))
+    pending_version.runs.leave("run", owners.process(later.pid))
+    assert pending_version.runs.names() == []
     for child in (sibling, later):
         child.kill()
         child.wait()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from artfs.errors import Changed, InvalidCommand, RemoteMissing, Unreachable, printable_uri
+from artfs.errors import Changed, InvalidCommand, RemoteMissing, Unreachable
+from artfs.printing import printable_uri
 from artfs.references import uris
 from tests.unit.test_local_files import resolver
 

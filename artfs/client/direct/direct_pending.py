@@ -232,8 +232,8 @@ class DirectPending(VolumeAccess, PendingOperations):
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)
         with self._held(name, distributed_id) as tree:
-            tree.pending_version.join(run, this_process())
+            tree.pending_version.runs.join(run, this_process())
 
     def leave(self, name: str, distributed_id: bytes, run: str) -> None:
         with self._held(name, distributed_id) as tree, contextlib.suppress(NotJoined):
-            tree.pending_version.leave(run, this_process())
+            tree.pending_version.runs.leave(run, this_process())

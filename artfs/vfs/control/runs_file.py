@@ -26,7 +26,7 @@ class PendingRuns(ControlFile[PendingSubject]):
     name, writable = "runs", True
 
     def read(self, subject: PendingSubject) -> str:
-        return "".join(line(msgspec.to_builtins(run)) for run in subject.tree.pending_version.runs())
+        return "".join(line(msgspec.to_builtins(run)) for run in subject.tree.pending_version.runs.all())
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
         word, _, description = decoded(command).strip().partition(" ")
@@ -36,9 +36,9 @@ class PendingRuns(ControlFile[PendingSubject]):
         process = owner(json_object("a process", description.encode()), caller) if description else None
         with subject.tree.gate.long_change():
             if word[0] == "+":
-                subject.tree.pending_version.join(run, process)
+                subject.tree.pending_version.runs.join(run, process)
             else:
-                subject.tree.pending_version.leave(run, process)
+                subject.tree.pending_version.runs.leave(run, process)
 
 
 class UsedBy(ControlFile[VersionSubject]):
