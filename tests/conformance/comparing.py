@@ -54,7 +54,7 @@ MAY_BE_OTHERS = os.geteuid() == 0
 
 @contextlib.contextmanager
 def acting(user: User) -> Iterator[None]:
-    """Makes this process another user's for a while, with his groups and no capability."""
+    """Runs as another user, with their groups and no capability, while the context lasts."""
     if not MAY_BE_OTHERS:
         yield
         return
@@ -246,10 +246,10 @@ class Slot:
 
 
 def _forgive_times(expected: dict[bytes, Seen], got: dict[bytes, Seen]) -> None:
-    """Accepts times of a patch that move when nobody asks for it.
+    """Accepts times of a patch that move without a change by users.
 
-    A ctime moves when what shows through comes to be on disk. An atime moves when the daemon reads the
-    symlink that bears it, which happens again after the kernel has forgotten the file.
+    A ctime moves when an entry of the base gets an inode of its own. An atime moves when the daemon reads the
+    symlink that stores it, which happens again after the kernel has forgotten the file.
     """
     for path, seen in expected.items():
         if path not in got:

@@ -121,7 +121,7 @@ def mounts(lasting_mounts: set[str]) -> Iterator[Mounts]:
 
 @pytest.fixture(scope="session")
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewInMemory]:
-    """A volume that nobody has mounted, and what a mount would show of it."""
+    """A volume without a mount, and what a mount would show of it."""
     with Volume.init(tmp_path_factory.mktemp("view") / "volume") as volume:
         yield ViewInMemory(volume)
 

@@ -229,7 +229,7 @@ LOOKING = [
 
 
 def differs(user: str, call: str, operand: str) -> bool:
-    """Tells what differs from ext4: one chown, of what somebody else owns, changes nothing.
+    """Tells what differs from ext4: one chown, of a file of another user, changes nothing.
 
     The kernel doesn't tell it from what it says before others write to a file with setuid bits.
     """

@@ -111,7 +111,7 @@ class Actor:
             fcntl.fcntl(fd, fcntl.F_SETLKW if wait else fcntl.F_SETLK, asked)
 
     def do_look(self, kind: str, file: str, how: int, start: int, length: int) -> tuple[int, ...]:
-        """Who is in the way, but for the number of the process."""
+        """Returns the lock that conflicts, without the number of its process."""
         asked = struct.pack(_FLOCK, _TYPES[how], os.SEEK_SET, start, length, 0)
         command = fcntl.F_OFD_GETLK if kind == "ofd" else fcntl.F_GETLK
         return struct.unpack(_FLOCK, fcntl.fcntl(self._files[file], command, asked))[:4]

@@ -218,7 +218,7 @@ def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 30)
         with fails(errno.EAGAIN, errno.EACCES):
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 29)
-        # struct flock of 64-bit Linux; F_GETLK answers who is in the way.
+        # struct flock of 64-bit Linux; F_GETLK answers the lock that conflicts.
         asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 100, 0)
         kind, _, start, length, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         assert (kind, start, length, pid) == (fcntl.F_WRLCK, 20, 10, child.pid)

@@ -98,7 +98,7 @@ def test_the_dot_dot_of_a_moved_directory_is_its_new_parent(fs: OsFilesystem) ->
 
 @pytest.mark.artfs_only
 def test_no_whiteout_is_left(fs: Filesystem) -> None:
-    """RENAME_WHITEOUT would leave a device node, and nobody may make one."""
+    """RENAME_WHITEOUT would leave a device node, which no user may make."""
     write(fs, b"old", b"data")
     with fails(errno.EINVAL):
         fs.rename(b"old", b"new", 4)

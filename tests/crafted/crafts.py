@@ -233,7 +233,7 @@ add(
 # ---- the other small files of a collection
 
 for _what, _data in FOREIGN.items():
-    if _what not in ("empty-object", "huge-number", "wrong-types"):  # keys that nobody knows
+    if _what not in ("empty-object", "huge-number", "wrong-types"):  # unknown keys
         add(
             f"notes-{_what}",
             _write("collections", "bad", "notes", "v0.json", data=_data),
@@ -519,7 +519,7 @@ PATCH = ("collections", "bad", "pending", "patch")
 PRIVATE = ("collections", "bad", "pending", "sdk-0123456789abcdef")
 for _file in ("draft.json", "settings.json", "sealing", "conflicts.json", "runs/run-2"):
     for _what, _data in FOREIGN.items():
-        if _file == "settings.json" and _what in ("empty-object", "huge-number"):  # keys that nobody knows
+        if _file == "settings.json" and _what in ("empty-object", "huge-number"):  # unknown keys
             continue
         add(
             f"pending-{_file}-{_what}",
@@ -554,7 +554,7 @@ for _what, _data in {**FOREIGN, "no-process": NO_PROCESS}.items():
     add(
         f"owners-{_what}",
         _private(_write(*PRIVATE, "owners.json", data=_data)),
-        # Keys that nobody knows.
+        # Unknown keys.
         None if _what in ("empty-object", "huge-number", "wrong-types") else f"{PRIVATE[-1]}/owners.json",
         gc=True,
     )

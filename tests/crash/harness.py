@@ -156,7 +156,7 @@ class Case:
         return self.shown(name)
 
     def shown(self, name: bytes) -> Tree:
-        """Reads a pending tree as a mount shows it to whoever remembers what he has seen of it."""
+        """Reads a pending tree as a mount shows it to a kernel that has seen some of it."""
         found: Tree = {}
         names: dict[int, list[bytes]] = {}
         todo: list[tuple[bytes, Node]] = [(b"", self.root(name))]
@@ -477,7 +477,7 @@ def prepared(path: Path, scenario: Scenario) -> Iterator[Case]:
 
 @contextmanager
 def cloned(original: Path, path: Path) -> Iterator[Case]:
-    """A copy of a volume that nobody has open, hard links and all; it is deleted unless the trial fails."""
+    """A copy of a volume that is not open, with its hard links; it is deleted unless the trial fails."""
     subprocess.run(["cp", "-a", original, path], check=True)
     with Volume.open(path) as volume:
         yield Case(volume)

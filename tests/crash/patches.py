@@ -568,7 +568,7 @@ def check_one_of(state: State, allowed: list[State], at: str) -> None:
 
 
 def loosely(state: State) -> State:
-    """Forgets the times of pending directories, which steps that nobody sees change and put back."""
+    """Drops the times of pending directories, which invisible steps change and set back."""
     pending = {
         name: ({path: _timeless(entry) for path, entry in tree.items()}, about)
         for name, (tree, about) in state.pending.items()

@@ -223,7 +223,7 @@ def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
 def test_what_is_brought_between_a_start_and_its_base_stays(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str | None
 ) -> None:
-    """By somebody who wants the same base, another one, or none; only with the same one both are content."""
+    """By a user who wants the same base, another one, or none; only with the same one both succeed."""
     set_base = type(client).set_base
 
     def put_first(self: Client, *arguments: Any) -> None:

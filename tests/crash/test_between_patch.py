@@ -112,7 +112,7 @@ def plant(client: Client) -> None:
 def test_a_directory_that_was_removed(
     client: Client, other: Client, volume: Path, name: bytes, planted: bool
 ) -> None:
-    """It does not come back, and nobody is told that what he brings was there already."""
+    """It does not come back, and no caller hears that their file was there already."""
     if planted:
         plant(other)
     with client.open_tree(NAME, b"job") as tree:
@@ -204,7 +204,7 @@ def test_a_directory_that_is_removed_while_it_is_planted(client: Client, other: 
 
 
 def test_a_removal_that_was_cut_short(client: Client, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the two steps in which a directory loses what it lies over."""
+    """Between the two steps by which a directory loses its base."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -69,7 +69,7 @@ def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
                 # Not at the first look: a listing of threads ends early where one of them exits meanwhile.
                 eventually(lambda: notice_hangs(daemon.pid), what="the daemon hangs, although killed")
                 yield [finisher, maker]
-            except BaseException:  # else nobody here could ever be waited for
+            except BaseException:  # else the processes here would never end
                 daemon.kill()
                 subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
                 raise
@@ -231,7 +231,7 @@ def test_a_finish_that_waits_and_is_interrupted(mounted: MountedVolume, number: 
 
 @pytest.mark.parametrize("label", ["2*objects:link", "seal:commit", "alias:rename"])
 def test_a_finish_that_is_interrupted_in_the_midst(mounted: MountedVolume, label: str) -> None:
-    """Once it seals it comes to its end, whoever waits for it or not."""
+    """Once it seals it ends, whether a caller waits for it or not."""
     must("umount", mounted.point)
     daemon = start_victim("pause", label, "mount", "--foreground", mounted.volume, mounted.point)
     assert daemon.stdout is not None

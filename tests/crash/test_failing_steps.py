@@ -42,7 +42,7 @@ def test_an_error_leaves_the_old_or_the_new(place: Path, name: str, error: str) 
         kind = error_of(error, number)
         with cloned(place / "original", place / f"volume-{number}") as case:
             at = f"{kind} at {told.labels[number]}, step {number}"
-            case.state()  # from here on somebody knows how it looks
+            case.state()  # from here on the kernel knows how it looks
             raised = failing(partial(scenario.act, case), ERRORS[kind](number))
             assert raised == kind or (raised == "nothing" and scenario.forgives), at
             check_after(case, scenario, told, at, again=bool(number % 2))

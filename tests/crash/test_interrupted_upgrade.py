@@ -1,4 +1,4 @@
-"""A volume of format 1 becomes one of format 2, whatever cuts that short and whoever uses it meanwhile."""
+"""A volume of format 1 becomes one of format 2, also after an interruption and beside other processes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_crash_while_it_is_upgraded(place: Path) -> None:
 
 @pytest.mark.parametrize("error", [error for error in ERRORS if error != "KeyboardInterrupt"])
 def test_an_error_while_it_is_upgraded(place: Path, error: str) -> None:
-    """The next one goes on; until then nobody takes an old patch for a plain tree."""
+    """The next upgrade goes on; until then no process takes an old patch for a plain tree."""
     for number in range(len(_labels(place))):
         path = format_1(place / f"volume-{number}")
         with steps(ERRORS[error](number)), pytest.raises(VolumeError, match="present format"):

@@ -75,7 +75,7 @@ def test_a_finish_that_is_killed(tmp_path: Path, label: str) -> None:
     with prepared(path, SEAL) as case:
         old = case.state()
     with paused(label, path, "finish", "model/job", "best", "newest"), Volume.open(path) as volume:
-        volume.recover()  # the finish is alive: nobody undoes or ends it
+        volume.recover()  # the finish is alive: it is neither undone nor ended
     with Volume.open(path) as volume:
         volume.recover()
         case = Case(volume)

@@ -184,12 +184,12 @@ def fail_at(number: int, case: Case, told: Told, announced: Announced = calls) -
     allowed = told.allowed(number, strictly=False)
     check_one_of(loosely(state), allowed if raised else allowed[1:], at)
     with Volume.open(case.volume.path) as volume:
-        check_one_of(Case(volume).state(), [state], f"{at}, for who opens it anew")
+        check_one_of(Case(volume).state(), [state], f"{at}, when it is opened anew")
     go_on(case, told, number, state, at)
 
 
 def left_behind(case: Case) -> list[str]:
-    """What stands beside a pending tree and is nobody's, but for whiteouts, which go when the tree does."""
+    """Returns what is left beside a pending tree, without whiteouts, which are removed with the tree."""
     gc.collect()  # a copy that was refused goes with the error, which its frames know
     pending = case.tree(JOB).parent
     found = [entry for entry in pending.iterdir() if entry.name.startswith(os.fsdecode(durable.TEMP_PREFIX))]

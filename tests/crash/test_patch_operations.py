@@ -144,7 +144,7 @@ def test_an_error(original: Path, place: Path, name: str, error: str) -> None:
         with cloned(original, path) as case:
             kind = error_of(error, number)
             at = f"{kind} at {told.labels[number]}, step {number}"
-            case.state()  # from here on somebody knows how it looks
+            case.state()  # from here on the kernel knows how it looks
             assert failing(partial(scenario.act, case), ERRORS[kind](number)) == kind, at
             state = case.state()
             with Volume.open(path) as volume:

@@ -29,7 +29,7 @@ def test_some_kills(tortured: Torture) -> None:
 
 
 def check_that_loss_is_found(tortured: Torture) -> None:
-    """The oracle sees one byte that differs, one name that is gone, one that nobody made."""
+    """The oracle sees one byte that differs, one name that is gone, one that was not made."""
     for mine in tortured.known:
         oracle.check_own(tortured.point, mine, None)
     mine = tortured.known[0]

@@ -1,4 +1,4 @@
-"""Who may do what with which control file, user by user: nobody gets more than mode bits grant.
+"""What each user may do with each control file: no more than mode bits grant.
 
 Every control file of the registry is in the table; a new one without an entry fails.
 """
@@ -97,7 +97,7 @@ def test_every_control_file_is_in_the_table(kind: str) -> None:
 
 @pytest.fixture
 def places(shared_mnt: Path, model: Path) -> dict[str, Path]:
-    """A collection, a pending version and a version of the owner and his team; the volume is root's."""
+    """A collection, a pending version and a version of the owner and their team; the volume is root's."""
     version = commit(model, "done", {"file": "data", "dir/below": "below"})
     other = model / "pending" / "other"
     other.mkdir()

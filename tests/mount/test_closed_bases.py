@@ -1,4 +1,4 @@
-"""What is closed to somebody stays so by every way that leads round its directory: bases, diffs, status."""
+"""What a user may not read stays closed by every way around its directory: bases, diffs, status."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def damaged(request: pytest.FixtureRequest) -> Iterator[DamagedVolume]:
 
 @pytest.fixture
 def version(damaged: DamagedVolume, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A version of files that nobody has read, of which the damaged ones are as large as their names say."""
+    """A version of files that were not read yet; the damaged ones are as large as their names say."""
     model = damaged.point / "".join(filter(str.isalnum, request.node.name))
     model.mkdir()
     tree = model / "pending" / "job"

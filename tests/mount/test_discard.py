@@ -1,4 +1,4 @@
-"""A pending version is given up: by `discard`, by rmdir, or because nobody has worked on it for long."""
+"""A pending version is discarded: by `discard`, by rmdir, or because it was idle for long."""
 
 from __future__ import annotations
 

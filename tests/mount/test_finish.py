@@ -905,7 +905,7 @@ def test_one_tree_finished_by_many_at_once_is_one_version(model: Path, job: Path
     finally:
         for child in children:
             child.__exit__(None, None, None)
-    # Who comes while another seals may be told that it is busy; nobody hangs or makes a second version.
+    # A finish beside a seal may fail with EBUSY; none hangs or makes a second version.
     for outcome in outcomes:
         assert outcome.get("errno") == errno.EBUSY or outcome["value"]["version"] == "v0"
     won = [number for number, outcome in enumerate(outcomes) if "value" in outcome]

@@ -1,4 +1,4 @@
-"""What is open, and who sits where, when a version or a pending version goes: as after `rm -rf` elsewhere.
+"""Open files and working directories after their version or pending version is gone, as after `rm -rf`.
 
 The same calls are made on a descriptor of a file in a plain directory, which is removed, and on one of a file
 in a mount.
@@ -222,7 +222,7 @@ CHANGES: dict[str, Callable[[int], object]] = {
 
 
 def _delete_all(mounted: MountedVolume, model: Path) -> None:
-    """Deletes every version, and what nothing needs then; a patch keeps what it lies over."""
+    """Deletes every version, and what nothing needs then; a patch keeps its base."""
     for name in os.listdir(model):
         if name[0] == "v":
             (model / name).rmdir()

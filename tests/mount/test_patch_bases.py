@@ -1,6 +1,6 @@
-"""Bases of patches on a mount: how they show, move, collide and are refused, to whoever sits in the tree.
+"""Bases of patches on a mount, also for a process whose working directory is in the tree.
 
-A process that sits in a directory is played by a descriptor of it: for the kernel both are the same.
+A descriptor of a directory stands in for such a process: for the kernel both are the same.
 """
 
 from __future__ import annotations

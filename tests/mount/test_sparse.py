@@ -1,4 +1,4 @@
-"""Files with holes: what is stored of them is told, and whoever copies them keeps the holes."""
+"""Files with holes: their disk usage is reported, and copies keep the holes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 class Image:
-    """A mounted filesystem in a file. ``root`` is a directory of it for whoever wants to make files."""
+    """A mounted filesystem in a file. ``root`` is a directory of it for the files of a test."""
 
     def __init__(self, kind: str, base: Path, size: int | None = None, inodes: int | None = None) -> None:
         self.kind, self._file, self._point = kind, base / "image", base / "disk"
@@ -67,7 +67,7 @@ class Image:
         except subprocess.CalledProcessError:
             gc.collect()  # trees that were replaced hold descriptors, and each other
             _run("umount", self._point)
-        # A mount namespace that somebody made meanwhile may hold the filesystem, which then goes on writing.
+        # A new mount namespace of another process may hold the filesystem, which then goes on writing.
         eventually(lambda: not _run("losetup", "--associated", self._file), what="the loop device is free")
 
     def remount(self, *options: str) -> None:

@@ -99,7 +99,7 @@ def inject(
     """Does something in a process whose ``when``-th system call of a name fails.
 
     ``prepare`` is done in that process before anything fails. Raises RuntimeError if strace can't do it, and
-    AssertionError if the action raises what nobody meant to raise.
+    AssertionError if the action raises an unexpected exception.
     """
     join_threads()
     told, tell = os.pipe()

@@ -135,7 +135,7 @@ def test_a_finish_on_a_full_disk(small: Path) -> None:
 
 
 def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
-    """Deleting files, pending versions and versions, and gc; else nobody could ever get out of it."""
+    """Deleting files, pending versions and versions, and gc: else a full disk would stay full."""
     with Volume.init(small / "volume") as volume:
         volume.catalog.create(NAME)
         case = Case(volume)

@@ -138,7 +138,7 @@ class Trial:
             case = Case(volume)
             state = case.state()
             if self.name in CHANGES:
-                # None of it was synced by whoever made it. But each change is there or not, in their order.
+                # None of the changes was synced, but each is there or not, in their order.
                 check_one_of(loosely(state), [loosely(one) for one in self.told.states], at)
             else:
                 check_one_of(state, self._allowed(label), at)

@@ -63,7 +63,7 @@ class _Filesystem(ViewFilesystem):
 
 
 class ViewWorld:
-    """A patch that nobody has mounted, as a mount would show it."""
+    """A patch without a mount, as a mount would show it."""
 
     restarts = True
     fs: _Filesystem

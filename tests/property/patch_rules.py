@@ -36,7 +36,7 @@ _SEALED_MODE = 0o1777
 
 @dataclass(eq=False)
 class Pair:
-    """The tree under test and the reference, or a directory of both that somebody holds."""
+    """The tree under test and the reference, or a directory of both that a process holds."""
 
     ours: Filesystem
     reference: OsFilesystem
@@ -406,7 +406,7 @@ class Comparison(RuleBasedStateMachine):
             file.close()
 
     def _become(self, tree: Tree) -> None:
-        """Makes the reference what a tree is that nobody has changed."""
+        """Makes the reference equal to a tree without changes."""
         top = self.reference
         for path in sorted(look(top), reverse=True):
             if path:

@@ -126,7 +126,7 @@ class ProbingMachine(PatchMachine):
     def open_in_any_way(self, data: st.DataObject, access: int, more: set[int]) -> None:
         flags = access | sum(more)
         if flags & os.O_DIRECTORY and flags & (os.O_CREAT | os.O_TRUNC):
-            return  # kernels differ about the first, and nobody means the second
+            return  # kernels differ about the first, and the second makes no sense
         if flags & os.O_EXCL and not flags & os.O_CREAT:
             return  # undefined
         pair = self.pair(data)

@@ -22,7 +22,7 @@ class Finished:
 
 @dataclass
 class Seat:
-    """A directory that somebody holds, whatever becomes of its path."""
+    """A directory that a process holds, whatever becomes of its path."""
 
     fs: Filesystem
     fd: int = -1
@@ -73,7 +73,7 @@ class World(Protocol):
         ...
 
     def elsewhere(self, base: str | None) -> Filesystem:
-        """Starts one more pending version, for somebody else."""
+        """Starts one more pending version, for another user."""
         ...
 
     def finish_elsewhere(self) -> Finished: ...
@@ -94,7 +94,7 @@ class World(Protocol):
         ...
 
     def cold(self) -> contextlib.AbstractContextManager[Filesystem]:
-        """Shows the tree to somebody who knows nothing of it; may be `fs` itself."""
+        """Shows the tree to a kernel that knows nothing of it; may be `fs` itself."""
         ...
 
     def counted(self) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class Decoder:
     refuses: tuple[type[Exception], ...] = ()
 
     def once(self, data: bytes) -> bool:
-        """Tells whether the bytes are a value. Raises AssertionError, or what nobody foresaw."""
+        """Tells whether the bytes are a value. Raises AssertionError, or an unexpected exception."""
         expected: tuple[type[Exception], ...] = (ArtfsError, *self.refuses)
         try:
             value = self.decode(data)

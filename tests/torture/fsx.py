@@ -99,7 +99,7 @@ class Fsx:
         self._compare(0, self._pread(self._fd, len(self._model) + 1, 0), "the whole of it")
 
     def check_named(self, path: Path) -> None:
-        """Compares the whole file, as somebody finds it who opens it now."""
+        """Compares the whole file, as a new open finds it."""
         self._compare(0, path.read_bytes(), f"the whole of {path.name}")
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ def _system_call(op: Op, path: Path, root: Path) -> Op:
 
 
 class Directly:
-    """Operations as the SDK and the command line do them on a volume that nobody has mounted."""
+    """Operations as the SDK and the command line do them on an unmounted volume."""
 
     def __init__(self, mine: Mine, volume: Path, scratch: Path) -> None:
         self._mine, self._volume, self._scratch = mine, volume, scratch
