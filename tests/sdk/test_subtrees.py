@@ -15,7 +15,7 @@ from tests.mount.mounting import MountedVolume, mounted_volume
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder of a mount"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a subtree of a mount"),
 ]
 
 Given = Callable[[str], Path]
