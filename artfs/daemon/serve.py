@@ -181,6 +181,6 @@ def _own(volume: Volume, mountpoint: Path, *, patient: bool) -> Held:
 def _end_mount(volume: Volume, owner: Owner) -> None:
     """Ends the mount of a killed daemon, so that its process can end."""
     if owner.mountpoint:
-        mount = mountinfo.ours_at(mountinfo.resolve(owner.mountpoint), str(volume.path.absolute()))
+        mount = mountinfo.artfs_at(mountinfo.resolve(owner.mountpoint), str(volume.path.absolute()))
         if mount is not None:
             dead_mounts.end(mount)

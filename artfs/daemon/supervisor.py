@@ -259,7 +259,7 @@ class Supervisor:
 
     def _mount(self) -> Mount | None:
         """Returns the topmost mount at the mountpoint if it is the volume's."""
-        return mountinfo.ours_at(mountinfo.resolve(self.mountpoint), self._source)
+        return mountinfo.artfs_at(mountinfo.resolve(self.mountpoint), self._source)
 
     def _count_death(self, life: _Life) -> None:
         """Counts a death. Raises MountError if it was one too many."""

@@ -39,7 +39,7 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
     """
     point = mountinfo.resolve(mountpoint)
     mount = _ours(point)
-    covered = [other for other in mountinfo.stack(point) if other.ours and other.source == mount.source]
+    covered = [other for other in mountinfo.stack(point) if other.is_artfs and other.source == mount.source]
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
         owner = process = None
@@ -68,10 +68,10 @@ def unmount(mountpoint: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> 
 
 def _ours(point: Path) -> Mount:
     mount = mountinfo.at(point)
-    if mount is not None and mount.ours:
+    if mount is not None and mount.is_artfs:
         return mount
     holder = mountinfo.containing(point)
-    if holder is not None and holder.ours:
+    if holder is not None and holder.is_artfs:
         raise MountError(f"{_shown(point)} is not a mount but inside one: unmount {_shown(holder.point)}")
     what = f"a mount of type {mount.type}, not of artfs" if mount is not None else "not a mount"
     raise MountError(f"nothing to unmount: {_shown(point)} is {what}")

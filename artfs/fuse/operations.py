@@ -51,7 +51,7 @@ _OPEN_PAUSE = 0.02  # seconds between looks at a seal that an open waits for
 _DOTS = 2  # "." and "..", which offsets of a listing don't count
 
 
-def _answering(operation: F) -> F:
+def _translating_errors(operation: F) -> F:
     """Turns an exception of an operation into an errno; an unexpected one into EIO and an entry of the log.
 
     What the operation needs first is prepared, and then the operation is called again.
@@ -105,7 +105,7 @@ class Operations(pyfuse3.Operations):
 
     # -- nodes
 
-    @_answering
+    @_translating_errors
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
         if len(name) > MAX_NAME:
@@ -154,11 +154,11 @@ class Operations(pyfuse3.Operations):
         except Exception:  # the kernel waits for no answer
             log.exception("forget failed")
 
-    @_answering
+    @_translating_errors
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return _entry(self._nodes.node(inode).attributes())
 
-    @_answering
+    @_translating_errors
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
@@ -173,15 +173,15 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh][0] if fh in self._handles else None
         return _entry(self._nodes.node(inode).change_attributes(changes, handle, _caller(ctx)))
 
-    @_answering
+    @_translating_errors
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return self._nodes.node(inode).target()
 
-    @_answering
+    @_translating_errors
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
         return True  # default_permissions: the kernel has decided
 
-    @_answering
+    @_translating_errors
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
         found = os.fstatvfs(self._view.volume.layout.fd)
         data = pyfuse3.StatvfsData()
@@ -200,13 +200,13 @@ class Operations(pyfuse3.Operations):
             return await self._workers.run(Work.COMMAND, arguments[-1], call, *arguments)
         return call(*arguments)
 
-    @_answering
+    @_translating_errors
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         parent = self._nodes.node(parent_inode)
         made = await self._run(parent, "mkdir", name, stat.S_IMODE(mode), _caller(ctx))
         return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
-    @_answering
+    @_translating_errors
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
@@ -214,7 +214,7 @@ class Operations(pyfuse3.Operations):
         made = parent.mknod(name, mode, rdev, _caller(ctx))
         return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
-    @_answering
+    @_translating_errors
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -222,7 +222,7 @@ class Operations(pyfuse3.Operations):
         made = await self._run(parent, "symlink", name, target, _caller(ctx))
         return self._introduce(made, cached=self._changed(parent_inode, parent, name))
 
-    @_answering
+    @_translating_errors
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -230,19 +230,19 @@ class Operations(pyfuse3.Operations):
         linked = parent.link(node, new_name, _caller(ctx))
         return self._introduce(linked, cached=self._changed(new_parent_inode, parent, new_name))
 
-    @_answering
+    @_translating_errors
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         parent = self._nodes.node(parent_inode)
         await self._run(parent, "unlink", name, _caller(ctx))
         self._changed(parent_inode, parent, name)
 
-    @_answering
+    @_translating_errors
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         parent = self._nodes.node(parent_inode)
         await self._run(parent, "rmdir", name, _caller(ctx))
         self._changed(parent_inode, parent, name)
 
-    @_answering
+    @_translating_errors
     async def rename(
         self,
         parent_inode_old: int,
@@ -259,19 +259,19 @@ class Operations(pyfuse3.Operations):
 
     # -- extended attributes
 
-    @_answering
+    @_translating_errors
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         return self._nodes.node(inode).xattr(name)
 
-    @_answering
+    @_translating_errors
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         return self._nodes.node(inode).xattrs()
 
-    @_answering
+    @_translating_errors
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._nodes.node(inode).set_xattr(name, value)
 
-    @_answering
+    @_translating_errors
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._nodes.node(inode).remove_xattr(name)
 
@@ -283,7 +283,7 @@ class Operations(pyfuse3.Operations):
         self._descriptors.opened(caller.uid)
         return FileInfo(fh=fh, direct_io=handle.direct_io, keep_cache=handle.keep_cache)
 
-    @_answering
+    @_translating_errors
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         caller = _caller(ctx)
         self._descriptors.check_open(caller.uid)
@@ -299,7 +299,7 @@ class Operations(pyfuse3.Operations):
                     return self._opened(self._nodes.node(inode).open(flags, caller), caller)
         raise Interrupted
 
-    @_answering
+    @_translating_errors
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
@@ -314,7 +314,7 @@ class Operations(pyfuse3.Operations):
             raise
         return self._opened(handle, caller), entry
 
-    @_answering
+    @_translating_errors
     async def read(  # type: ignore[override]
         self, fh: int, off: int, size: int
     ) -> bytes | memoryview:
@@ -324,14 +324,14 @@ class Operations(pyfuse3.Operations):
             return found
         return await self._workers.run(handle.reading(off), opener, handle.read, off, size)
 
-    @_answering
+    @_translating_errors
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle, opener = self._handles[fh]
         if handle.writing is None:
             return handle.write(off, buf)
         return await self._workers.run(handle.writing, opener, handle.write, off, buf)
 
-    @_answering
+    @_translating_errors
     async def flush(self, fh: int) -> None:
         """Makes the kernel send no other flush: an error of a write is reported by the write, not by close.
 
@@ -339,12 +339,12 @@ class Operations(pyfuse3.Operations):
         """
         raise FUSEError(errno.ENOSYS)
 
-    @_answering
+    @_translating_errors
     async def fsync(self, fh: int, datasync: bool) -> None:
         handle, opener = self._handles[fh]
         await self._workers.run(Work.DISK, opener, handle.prepare_fsync(data_only=datasync))
 
-    @_answering
+    @_translating_errors
     async def release(self, fh: int) -> None:
         # On the loop and without an await: a finish that follows a close must find the file closed.
         handle, opener = self._handles.pop(fh)
@@ -353,7 +353,7 @@ class Operations(pyfuse3.Operations):
 
     # -- directories
 
-    @_answering
+    @_translating_errors
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         caller = _caller(ctx)
         self._descriptors.check_open(caller.uid)
@@ -364,7 +364,7 @@ class Operations(pyfuse3.Operations):
         self._descriptors.opened(caller.uid)
         return fh
 
-    @_answering
+    @_translating_errors
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         listing, opener, inode, node = self._listings[fh]
         if start_id == 0:
@@ -383,12 +383,12 @@ class Operations(pyfuse3.Operations):
                 return
             self._nodes.remember(found.node)
 
-    @_answering
+    @_translating_errors
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         listing, opener, *_ = self._listings[fh]
         await self._workers.run(Work.DISK, opener, listing.prepare_fsync(data_only=datasync))
 
-    @_answering
+    @_translating_errors
     async def releasedir(self, fh: int) -> None:
         listing, opener, *_ = self._listings.pop(fh)
         self._descriptors.closed(opener.uid)

@@ -114,7 +114,7 @@ def _check_free(point: Path, shown: str) -> None:
     mount = mountinfo.at(point)
     if mount is None:
         return
-    if mount.ours:
+    if mount.is_artfs:
         source = printable(os.fsencode(mount.source))
         raise MountError(f"{shown} is in use: the volume {source} is mounted there; 'artfs umount' it first")
     if mount.type.startswith("fuse"):

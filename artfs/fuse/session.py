@@ -83,7 +83,7 @@ def run(
     try:
         connection = handshake.connect(point, options, dead)
         with quick_loop(), _initialized(connection, operations, ready):
-            mount = connection.mount or mountinfo.ours_at(point)
+            mount = connection.mount or mountinfo.artfs_at(point)
             session = _Session(connection, mount, notifier, stopping, keep_dead=keep_dead)
             try:
                 trio.run(session.run)
@@ -228,7 +228,7 @@ class _Session:
         ours = {self._device}
         if (dead := self._connection.dead) is not None:
             ours.add(dead.device)
-        while (mount := mountinfo.ours_at(self._point)) is not None and mount.device in ours:
+        while (mount := mountinfo.artfs_at(self._point)) is not None and mount.device in ours:
             ours.remove(mount.device)
             try:
                 mountinfo.detach(self._point, force=True)

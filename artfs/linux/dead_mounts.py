@@ -38,7 +38,7 @@ def left_by(volume: Path, point: Path) -> Mount | None:
     The new mount is to replace it before it is detached, so that nobody sees, or writes into, the directory
     beneath meanwhile.
     """
-    mount = mountinfo.ours_at(point, str(volume))
+    mount = mountinfo.artfs_at(point, str(volume))
     return mount if mount is not None and is_dead(point) else None
 
 
@@ -49,7 +49,7 @@ def pile(point: Path, source: str) -> list[Mount]:
     """
     found: list[Mount] = []
     for mount in reversed(mountinfo.stack(point)):
-        if not mount.ours or mount.source != source:
+        if not mount.is_artfs or mount.source != source:
             break
         found.insert(0, mount)
     return found
@@ -57,7 +57,7 @@ def pile(point: Path, source: str) -> list[Mount]:
 
 def clear(point: Path) -> None:
     """Detaches the topmost mounts at a path whose daemons have died. Raises MountError."""
-    while mountinfo.ours_at(point) is not None and is_dead(point):
+    while mountinfo.artfs_at(point) is not None and is_dead(point):
         log.warning("%s: the daemon of an earlier mount has died, detaching its mount", point)
         detach_topmost(point)
 

@@ -41,7 +41,7 @@ class Mount:
     options: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
-    def ours(self) -> bool:
+    def is_artfs(self) -> bool:
         return self.type == FILESYSTEM_TYPE
 
 
@@ -79,11 +79,11 @@ def at(point: Path) -> Mount | None:
     return next(reversed(stack(point)), None)
 
 
-def ours_at(point: Path, source: str | None = None) -> Mount | None:
+def artfs_at(point: Path, source: str | None = None) -> Mount | None:
     """Returns the topmost mount at exactly this resolved path if it is artfs's, and of this source if one is
     given."""
     mount = at(point)
-    return mount if mount is not None and mount.ours and source in (None, mount.source) else None
+    return mount if mount is not None and mount.is_artfs and source in (None, mount.source) else None
 
 
 def containing(path: Path) -> Mount | None:

@@ -37,7 +37,7 @@ class AllowedMounts:
         return self._refusals.get(mount, "its mount is unknown")
 
     def _judge(self, mount: Mount) -> str | None:
-        if mount.ours:
+        if mount.is_artfs:
             return "it is on a mount of artfs; artfs://COLLECTION:VERSION/PATH refers to a version"
         if not self._world_readable_only:
             return None

@@ -128,7 +128,7 @@ def test_the_mount_table_is_read_with_its_escapes():
     )
     mount = mountinfo._parse(line)
     assert mount == mountinfo.Mount(36, (98, 0), Path("/mnt 2/\\x"), "fuse.artfs", "/vol ume")
-    assert mount.ours
+    assert mount.is_artfs
 
 
 def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
