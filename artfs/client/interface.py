@@ -38,7 +38,7 @@ class Client(VersionOperations, PendingOperations):
 
     @abstractmethod
     def is_current(self) -> bool:
-        """Tells whether this is still the way to the volume: no mount of it has come or gone. Quick."""
+        """Returns whether the volume is still reached this way: no mount of it appeared or went. Quick."""
 
     @abstractmethod
     def volume_status(self) -> dict[str, Any]:
@@ -57,4 +57,4 @@ class Client(VersionOperations, PendingOperations):
 
     @abstractmethod
     def is_volume(self, status: os.stat_result) -> bool:
-        """Tells whether a directory is this volume or its mount, which can't be copied into itself."""
+        """Returns whether a directory is this volume or its mount, which can't be copied into itself."""

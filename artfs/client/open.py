@@ -1,4 +1,4 @@
-"""Finds the volume that a path means, and the way to use it.
+"""Finds the volume that a path means, and opens it directly or through its mount.
 
 Owns the choice between a mount and the volume itself. Blocking; any thread.
 """

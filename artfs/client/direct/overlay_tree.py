@@ -8,7 +8,7 @@ Other processes fill the tree at the same time, so a cursor may have seen an old
 lower directory of a directory is only ever dropped, and whiteouts are removed after that. Hence a lower entry
 shows if there is no whiteout and, read last, the lower directory is still there. Whatever removes a name or
 materializes a directory holds :meth:`exclusive <OverlayTree.exclusive>`: otherwise it could bring back what
-another process removes between its look and its step.
+another process removes between the check and the change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways into an opened volume, for the parts of a client that works on it directly.
+"""What the parts of a direct client share: the open volume, its collections and the lock against mounts.
 
 Owns the lock that a daemon would need, held while pending versions change, so that no mount comes up over
 half of a change. Blocking.

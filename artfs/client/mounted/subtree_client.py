@@ -60,7 +60,7 @@ class SubtreeClient(MountedClient):
         return super().is_current() and "version" not in status
 
     def _collection_name(self) -> str:
-        """Returns a collection's name, which its content tells; for an empty one its directory's name."""
+        """Returns the collection's name as its content records it; for an empty one the directory's name."""
         for line in read_control(self._fd, b".artfs/versions").splitlines():
             return str(json.loads(line)["collection"])
         with os.scandir(self.root / "pending") as found:

@@ -68,7 +68,7 @@ class Sources:
     _decisions: dict[bytes, LinkDecisions] = field(default_factory=dict)
 
     def check(self, is_volume: Callable[[os.stat_result], bool]) -> None:
-        """Counts files and bytes, and refuses what can't be copied; `is_volume` tells the volume's directory.
+        """Counts files and bytes, and refuses what can't be copied; `is_volume` recognizes the volume itself.
 
         Raises :class:`InvalidCommand`, :class:`~artfs.errors.InvalidName`, :class:`CannotSeal`, OSError.
         """

@@ -38,10 +38,10 @@ _ATTEMPTS = 100  # to take a name, while other writers write the same path
 class WritePolicy:
     """How files are written into a tree.
 
-    With `replace` they take the place of present files; else only of those that `run` added itself: where
-    another's file has the same bytes the two agree, and otherwise it is a conflict. `shared` tells that
-    others may fill or read the tree at the same time. `run` is recorded on each file; unless it is `alone`,
-    its other processes add files too, and what they added is not replaced.
+    With `replace` they take the place of present files; without it only of those that `run` added itself. A
+    file of another run with the same bytes is left, and one with other bytes is a conflict. `shared` says
+    that other processes may write or read the tree at the same time. `run` is recorded on each file; unless
+    it is `alone`, its other processes add files too, and what they added is not replaced.
     """
 
     replace: bool = False
@@ -58,10 +58,10 @@ class _Present(enum.Enum):
     REPLACEABLE = enum.auto()
 
 
-#: Tells whether the present file or symlink is the same as the new one.
+#: Returns whether the present file or symlink is the same as the new one.
 _Compare = Callable[[], bool]
 
-#: Writes a file, and tells whether the hasher, if there is one, saw all its bytes.
+#: Writes a file, and returns whether the hasher, if there is one, saw all its bytes.
 _Fill = Callable[[int, Hasher | None], bool]
 
 
@@ -81,7 +81,7 @@ class TreeWriter:
     # -- directories
 
     def enter(self, at: TreeCursor, name: bytes, *, mode: int = 0o700) -> None:
-        """Goes down into a directory, which is made with that mode if it is missing, and writable for us."""
+        """Goes down into a directory; makes it with that mode if it is missing, and owner-writable."""
         try:
             at.make_directory(name, mode)
         except FileExistsError:
