@@ -85,7 +85,7 @@ def test_open_refuses_and_says_why(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotAVolume):
             Layout.open(config(text))
-    with pytest.raises(NotAVolume, match="known are"):
+    with pytest.raises(NotAVolume, match="use one of"):
         Layout.open(config('{"format": 1, "hash": "md5", "id": "", "created_at": ""}'))
     with pytest.raises(VolumeTooNew) as caught:
         Layout.open(config('{"format": 3, "other": []}'))
