@@ -223,12 +223,7 @@ class Api:
             known["display_name"] = known["displayName"] = facts["name"] or facts["id"]
             if project in (None, facts["project"]) and matches({**facts, **known}, filters):
                 lines.append(facts)
-        return Runs(
-            ordered(lines, order, _RUN_ORDERS),
-            self._record,
-            itemgetter("id"),
-            per_page,
-        )
+        return Runs(ordered(lines, order, _RUN_ORDERS), self._record, itemgetter("id"), per_page)
 
     def registries(
         self,

@@ -115,12 +115,7 @@ class ArtifactDraft:
 
     @contextlib.contextmanager
     def writer(
-        self,
-        *,
-        replace: bool = False,
-        run: str | None = None,
-        total: int = 0,
-        progress: Progress = silent,
+        self, *, replace: bool = False, run: str | None = None, total: int = 0, progress: Progress = silent
     ) -> Iterator[TreeWriter]:
         """Opens the files to add some."""
         with self.tree() as tree:

@@ -33,12 +33,7 @@ _INTERVAL = 0.2
 
 
 def download(
-    client: Client,
-    name: str,
-    version: str,
-    target: str,
-    prefix: bytes = b"",
-    may_miss: Container[bytes] = (),
+    client: Client, name: str, version: str, target: str, prefix: bytes = b"", may_miss: Container[bytes] = ()
 ) -> None:
     """Copies a version, or a part, out; see :func:`artfs.client.transfer.get.get`."""
     os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)

@@ -134,10 +134,7 @@ class ArtifactManifestEntry:
         return {key: value for key, value in facts.items() if value is not None}
 
     def download(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        skip_cache: bool | None = None,
-        executor: Any = None,
+        self, root: str | os.PathLike[str] | None = None, skip_cache: bool | None = None, executor: Any = None
     ) -> str:
         """Copies this entry to below `root`, and returns its path; see ``Artifact.download``.
 

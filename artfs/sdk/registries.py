@@ -47,11 +47,7 @@ class _Linked:
         """Returns the volume, and filters of its registries and of their collections."""
 
     def versions(
-        self,
-        filter: _Filter = None,
-        order: str | None = None,
-        per_page: int = 100,
-        start: str | None = None,
+        self, filter: _Filter = None, order: str | None = None, per_page: int = 100, start: str | None = None
     ) -> Artifacts:
         """Returns the versions that are linked to it; `filter` asks for keys of a status, like ``tags``.
 
@@ -94,11 +90,7 @@ class _Registries(_Linked):
     """One registry, or several."""
 
     def collections(
-        self,
-        filter: _Filter = None,
-        order: str | None = None,
-        per_page: int = 100,
-        start: str | None = None,
+        self, filter: _Filter = None, order: str | None = None, per_page: int = 100, start: str | None = None
     ) -> RegistryCollections:
         """Returns its collections, by name; see ``ArtifactType.collections`` for filter and order.
 
@@ -168,12 +160,7 @@ class Registries(Listing[Registry], _Registries):
     """Registries, by name."""
 
     def __init__(
-        self,
-        connection: Connection,
-        filter: _Filter,
-        order: str | None,
-        per_page: int,
-        start: str | None,
+        self, connection: Connection, filter: _Filter, order: str | None, per_page: int, start: str | None
     ) -> None:
         self._connection, self._filter = connection, filter
         names = {registry_of(line["name"]) for line in connection.client().collections()} - {None}

@@ -362,12 +362,7 @@ class Run(RunMetrics, RunModels):
 
     # -- inside
 
-    def _artifact(
-        self,
-        artifact_or_path: Artifact | StrPath,
-        name: str | None,
-        type: str | None,
-    ) -> Artifact:
+    def _artifact(self, artifact_or_path: Artifact | StrPath, name: str | None, type: str | None) -> Artifact:
         self._check_not_ended()
         if isinstance(artifact_or_path, Artifact):
             called = artifact_or_path._state.collection

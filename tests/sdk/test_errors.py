@@ -259,10 +259,7 @@ def other_bytes_of_another_run(name: str) -> None:
 
 
 @raises(
-    artfs.PathConflictError,
-    "'x' exists with other content; overwrite=True replaces it",
-    path="x",
-    run=None,
+    artfs.PathConflictError, "'x' exists with other content; overwrite=True replaces it", path="x", run=None
 )
 def another_file_of_a_name(name: str) -> None:
     artifact = draft_of(name, x=b"1")
@@ -271,8 +268,7 @@ def another_file_of_a_name(name: str) -> None:
 
 
 @raises(
-    artfs.InvalidCommand,
-    "cannot create the directory 'k': 'k' is a file in this version; remove it first",
+    artfs.InvalidCommand, "cannot create the directory 'k': 'k' is a file in this version; remove it first"
 )
 def a_directory_where_a_file_is(name: str) -> None:
     artifact = draft_of(name, k=b"1")
@@ -287,10 +283,7 @@ def another_reference_of_a_name(name: str) -> None:
 
 
 @raises(
-    artfs.HeldByAlias,
-    "v0 is held by: best; move or remove the alias first",
-    version="v0",
-    aliases=("best",),
+    artfs.HeldByAlias, "v0 is held by: best; move or remove the alias first", version="v0", aliases=("best",)
 )
 def a_version_with_an_alias_is_deleted(name: str) -> None:
     _saved(name, alias="best").delete()

@@ -106,7 +106,7 @@ def test_a_second_link_is_the_first(place: Place, name: str) -> None:
     target = f"wandb-registry-model/{name}"
     first, second = saved(name, "one", "two")
     assert [artifact.link(target).version for artifact in (first, second, first, second)] == [
-        *("v0", "v1", "v0", "v1"),
+        *("v0", "v1", "v0", "v1")
     ]
     again = first.link(target, aliases=["best"])
     assert (again.version, again.unchanged, sorted(again.aliases)) == ("v0", True, ["best"])
