@@ -50,7 +50,7 @@ def test_no_volume_is_made_where_files_are_paths(bound: tuple[Path, Path]) -> No
     (real / "empty").mkdir(0o751)
     for path in (shown / "new", shown / "empty"):
         line = refused("init", path)
-        assert line.startswith(f"artfs: {path} can't hold a volume: its filesystem (fuse) lacks ")
+        assert line.startswith(f"artfs: {path} cannot hold a volume: its filesystem (fuse) lacks ")
         assert "choose a directory on a local filesystem" in line
     assert [path.name for path in real.iterdir()] == ["empty"]
     assert (real / "empty").stat().st_mode & 0o777 == 0o751
@@ -68,7 +68,7 @@ def test_a_volume_is_read_there_and_not_written(bound: tuple[Path, Path], tmp_pa
         ("--volume", shown / "vol", "put", tmp_path / "source", "--name", "other"),
     ):
         line = refused(*words)
-        assert f"{shown / 'vol'} can't be used there: its filesystem (fuse) lacks " in line
+        assert f"{shown / 'vol'} cannot be used there: its filesystem (fuse) lacks " in line
         assert "move the volume to a local filesystem" in line
     assert must("--volume", shown / "vol", "cat", "model:v0", "file") == "bytes"
     must("mount", "--read-only", shown / "vol", tmp_path / "mnt")
