@@ -18,16 +18,13 @@ SIZE = 64 << 10
 
 def ensure(collections_fd: int) -> None:
     """Makes the reserve if it is missing or incomplete and there is space. Not durable."""
-    try:
-        if os.stat(_FILE, dir_fd=collections_fd, follow_symlinks=False).st_size == SIZE:
-            return
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return
-    with contextlib.suppress(OSError), durable.temp_file(collections_fd) as (temp, fd):
-        durable.write_all(fd, os.urandom(SIZE))  # neither compressible nor a hole
-        os.rename(temp, _FILE, src_dir_fd=collections_fd, dst_dir_fd=collections_fd)
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(_FILE, dir_fd=collections_fd, follow_symlinks=False).st_size == SIZE:
+                return
+        with durable.temp_file(collections_fd) as (temp, fd):
+            durable.write_all(fd, os.urandom(SIZE))  # neither compressible nor a hole
+            os.rename(temp, _FILE, src_dir_fd=collections_fd, dst_dir_fd=collections_fd)
 
 
 def release(collections_fd: int) -> bool:
