@@ -75,14 +75,9 @@ class Attributes:
     ) -> Attributes:
         """Copies a status of the backing filesystem."""
         self = cls.__new__(cls)
-        self.ino, self.mode, self.nlink, self.uid, self.gid = (
-            ino,
-            st.st_mode,
-            st.st_nlink,
-            st.st_uid,
-            st.st_gid,
-        )
-        self.rdev, self.size, self.blocks = st.st_rdev, st.st_size, st.st_blocks
+        self.ino, self.mode, self.nlink = ino, st.st_mode, st.st_nlink
+        self.uid, self.gid, self.rdev = st.st_uid, st.st_gid, st.st_rdev
+        self.size, self.blocks = st.st_size, st.st_blocks
         self.atime_ns, self.mtime_ns, self.ctime_ns = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
         self.entry_timeout, self.attr_timeout = entry_timeout, attr_timeout
         return self

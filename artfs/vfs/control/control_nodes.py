@@ -121,17 +121,9 @@ class ControlHandle(Handle):
     """One open control file. Runs on worker threads; its lock serializes requests."""
 
     __slots__ = (
-        "_answer",
-        "_answer_at",
-        "_caller",
-        "_collected",
-        "_file",
-        "_lock",
-        "_refusal",
-        "_snapshot",
-        "_subject",
-        "writing",
-    )
+        "_answer", "_answer_at", "_caller", "_collected", "_file", "_lock", "_refusal", "_snapshot",
+        "_subject", "writing",
+    )  # fmt: skip
 
     direct_io = True
     keep_cache = False
@@ -320,11 +312,9 @@ def _attributes(ino: int, owner: Attributes, mode: int) -> Attributes:
 
     The subject's r grants reading, its w grants commands; its x is needed to reach the file.
     """
-    allowed = stat.S_IMODE(owner.mode)
-    bits = stat.S_IMODE(mode) & allowed
     return Attributes(
         ino,
-        stat.S_IFMT(mode) | bits,
+        stat.S_IFMT(mode) | stat.S_IMODE(mode) & stat.S_IMODE(owner.mode),
         uid=owner.uid,
         gid=owner.gid,
         mtime_ns=owner.mtime_ns,
