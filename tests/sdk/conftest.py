@@ -44,7 +44,8 @@ class Place:
 
     def drafts(self) -> list[Path]:
         """The drafts in collections that no earlier test had."""
-        new = set(os.listdir(self.collections)) - self.looked_at
+        # A collection that is being made has a temporary name, which begins with a dot.
+        new = {name for name in os.listdir(self.collections) if name[0] != "."} - self.looked_at
         found = [draft for name in new for draft in (self.collections / name / "pending").glob("[!.]*")]
         return [draft for draft in found if not draft.is_symlink()]
 
