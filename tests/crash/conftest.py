@@ -15,14 +15,14 @@ from tests.crash import faults
 
 @pytest.fixture
 def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skips waiting for the disk. The steps are announced as always."""
+    """Skips fsync and syncfs; the steps are announced as usual."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
     monkeypatch.setattr(syscalls, "syncfs", lambda fd: None)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A directory for hundreds of short-lived volumes: in memory, if files there have xattrs."""
+    """A directory for hundreds of short-lived volumes, in memory if tmpfs supports xattrs."""
     with tempfile.TemporaryDirectory(prefix="artfs-crash-", dir=_in_memory() or tmp_path) as path:
         yield Path(path)
 
@@ -38,6 +38,6 @@ def _in_memory() -> str | None:
 
 @pytest.fixture(autouse=True)
 def quiet_threads() -> Iterator[None]:
-    """Waits for threads of the test before it is torn down."""
+    """Waits for the test's threads before its teardown."""
     yield
     faults.join_threads()

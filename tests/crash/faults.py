@@ -1,7 +1,7 @@
-"""Crashes and errors at the steps of what artfs does to a volume, and the ends of what runs beside it.
+"""Crashes and errors at the steps by which artfs changes a volume.
 
-A crash is the end of a forked process: no handler runs, nothing is cleaned up, and the kernel drops its
-locks.
+A crash is a forked process that exits at a step: no handler runs, nothing is cleaned up, and the kernel
+releases its locks.
 """
 
 from __future__ import annotations
@@ -44,15 +44,14 @@ _CALLS = (*_BY_NAME, "removexattr", "utime", "ftruncate", "pwrite")
 
 @contextmanager
 def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
-    """Announces the durable steps, and this thread's other system calls that change something.
+    """Announces the durable steps, and as ``call:NAME`` this thread's other changing system calls.
 
-    The latter as ``call:NAME``. Of a change that is one for users, some calls come after its durable step,
-    and some changes have none. Nobody sees what is built under the name of a temp: these calls are announced
-    with ``staged`` only.
+    Some of these calls follow the durable step of their change, and some changes have no durable step.
+    No user sees what is built under a temporary name: these calls are announced with ``staged`` only.
     """
     thread = threading.get_ident()
 
-    def tells(name: str, arguments: tuple[Any, ...]) -> bool:
+    def is_announced(name: str, arguments: tuple[Any, ...]) -> bool:
         if threading.get_ident() != thread:
             return False
         if staged or name in ("rename", "renameat2"):
@@ -61,7 +60,7 @@ def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
 
     def announced(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def announce(*arguments: Any, **named: Any) -> Any:
-            if tells(name, arguments):
+            if is_announced(name, arguments):
                 hook(f"call:{name}")
             return call(*arguments, **named)
 
@@ -70,7 +69,7 @@ def calls(hook: Step, *, staged: bool = False) -> Iterator[None]:
     opened = os.open
 
     def announce_open(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
-        if flags & (os.O_CREAT | os.O_TRUNC) and tells("open", (path,)):
+        if flags & (os.O_CREAT | os.O_TRUNC) and is_announced("open", (path,)):
             hook("call:open")
         return opened(path, flags, *arguments, **named)
 
@@ -93,7 +92,7 @@ def _is_staged(argument: object) -> bool:
 
 @contextmanager
 def reads(hook: Step) -> Iterator[None]:
-    """Announces each read of bytes: for hashing, comparing and copying, and of small files."""
+    """Announces each read of bytes that are hashed, compared or copied, and of small files."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("pread", "preadv", "copy_file_range"):
             patch.setattr(os, name, _announced(f"read:{name}", getattr(os, name), hook))
@@ -114,9 +113,9 @@ def _announced(label: str, call: Callable[..., Any], hook: Step) -> Callable[...
 
 @contextmanager
 def short_writes(number: int, *, then: int = 0) -> Iterator[list[int]]:
-    """Makes a write of this thread, and each that follows, write half of its data; yields their sizes.
+    """Halves this thread's writes from ``number`` on; yields the sizes of all its writes.
 
-    With an errno `then` only one is short, and those that follow fail: as on a disk that gets full.
+    With an errno ``then`` only one write is short and the following ones fail, as on a disk that gets full.
     """
     thread = threading.get_ident()
     seen: list[int] = []
@@ -149,7 +148,7 @@ def short_writes(number: int, *, then: int = 0) -> Iterator[list[int]]:
 
 
 def full_disk(number: int, code: int = errno.ENOSPC) -> Callable[[str], None]:
-    """Fails all steps from a step on."""
+    """Fails every step from ``number`` on."""
     left = number
 
     def step(label: str) -> None:
@@ -162,17 +161,17 @@ def full_disk(number: int, code: int = errno.ENOSPC) -> Callable[[str], None]:
 
 
 def full_quota(number: int) -> Callable[[str], None]:
-    """Fails all steps from a step on, by the user's quota."""
+    """Fails every step from ``number`` on, as the user's quota does."""
     return full_disk(number, errno.EDQUOT)
 
 
 def bad_sector(number: int) -> Callable[[str], None]:
-    """Fails one step."""
+    """Fails one step with EIO."""
     return _once(number, OSError(errno.EIO, os.strerror(errno.EIO)))
 
 
 def ctrl_c(number: int) -> Callable[[str], None]:
-    """Interrupts one step by an exception that no handler of errors catches."""
+    """Raises KeyboardInterrupt at one step; no handler of errors catches it."""
     return _once(number, KeyboardInterrupt())
 
 
@@ -189,7 +188,7 @@ def _once(number: int, error: BaseException) -> Callable[[str], None]:
 
 
 def failing(action: Callable[[], object], step: Step, announced: Announced = steps) -> str:
-    """Does something whose steps fail; returns the error's name."""
+    """Runs an action whose steps fail; returns the error's name."""
     try:
         with announced(step):
             action()
@@ -201,9 +200,9 @@ def failing(action: Callable[[], object], step: Step, announced: Announced = ste
 
 
 def worth_trying(labels: list[str]) -> list[int]:
-    """Returns the numbers of the steps, but only the ends of a run of equal ones.
+    """Returns the numbers of the steps; of a run of equal steps only the first and the last.
 
-    The number after the last one is among them: then no step is stopped.
+    The number after the last step is included: with it no step fails.
     """
     around = [None, *labels, None]
     return [
@@ -220,9 +219,9 @@ def crash(
     *,
     last: Callable[[], object] = lambda: None,
 ) -> str | None:
-    """Runs an action in a process that ends before its durable step of that number; returns the step's label.
+    """Runs an action in a process that exits before the durable step ``number``; returns the step's label.
 
-    None if the action ended before. ``last`` is the last thing that the process does.
+    Returns None if the action ended before. ``last`` is the last thing that the process does.
     """
     join_threads()
     labels, ours = os.pipe()
@@ -247,8 +246,8 @@ def crash(
         finally:
             os._exit(1)
     os.close(ours)
-    with open(labels, "rb") as told:
-        label = told.read().decode()
+    with open(labels, "rb") as reader:
+        label = reader.read().decode()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, _CRASHED), f"the action failed: {status}"
     return label if status else None
@@ -267,12 +266,12 @@ def join_threads() -> None:
             thread.join()
 
 
-#: What may fail during an operation, by the name of what it raises.
+#: The errors that may occur during an operation, by the name of what they raise.
 ERRORS = {"ENOSPC": full_disk, "EDQUOT": full_quota, "EIO": bad_sector, "KeyboardInterrupt": ctrl_c}
 
 
 def trials(names: Collection[str], whole: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Returns the operations with the errors to try; ``other`` means each in turn but the full disk."""
+    """Returns pairs of operation and error; ``other`` means that the errors but ENOSPC take turns."""
     if THOROUGH:
         whole = names
     return [
@@ -283,6 +282,6 @@ def trials(names: Collection[str], whole: Collection[str] = ()) -> list[tuple[st
 
 
 def error_of(error: str, number: int) -> str:
-    """Returns the name of the error for a step."""
+    """Returns the name of the error to raise at a step."""
     others = list(ERRORS)[1:]
     return others[number % len(others)] if error == "other" else error

@@ -1,8 +1,8 @@
-"""What the crash tests share: things to do to a volume, and what is to be seen of it.
+"""Scenarios of the crash tests: what is done to a volume, and the visible state that is compared.
 
-A scenario is prepared and acted many times, each time in a fresh volume, so that each time the same durable
-steps come; :mod:`tests.crash.faults` has what happens at them. What a power failure does to unsynced writes
-is not tried here; so fsync is left out, where it only takes time.
+A scenario runs many times, each time in a fresh volume, so that the same durable steps follow;
+:mod:`tests.crash.faults` makes them fail. Lost unsynced writes are the subject of tests/power, so fsync is
+skipped where it only takes time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PRIVATE = b"sdk-0123456789abcdef"
 UNKNOWN = Owner(pid=1, host="elsewhere", boot="another one")
 DEAD = structs.replace(this_process(), ticks=this_process().ticks + 1)
 OLD = 981_173_106 * 10**9 + 123_456_789
-RECENT = 1 << 62  # stands for each moment since the tests began, so that states of two trials can be compared
+RECENT = 1 << 62  # replaces each time since the tests began, so that states of two trials are comparable
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Entry:
     mtime: int
     content: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    #: Of the names that one file has in a patch, the first one; empty if it has but one.
+    #: The first of the file's names, if it has several in a patch.
     one_with: bytes = b""
 
 
@@ -60,15 +60,15 @@ Tree = dict[bytes, Entry]
 
 @dataclass
 class State:
-    """All that users see of a collection, but for times of creation."""
+    """All that users see of a collection, except for times of creation."""
 
     type: str
     versions: dict[str, tuple[Tree, Any]]
     aliases: dict[str, str]
     ids: dict[bytes, str]
     pending: dict[bytes, tuple[Tree, Any]]
-    #: What the collection and the runs of the volume say besides.
-    told: Any = None
+    #: The collection's own metadata and the volume's runs.
+    details: Any = None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Case:
     def root(self, name: bytes) -> Node:
         return self.view.pending(self.volume.trees.get(NAME, name))
 
-    # What is to be seen
+    # The visible state
 
     def state(self) -> State:
         collection = self.collection
@@ -129,11 +129,11 @@ class Case:
             aliases=collection.aliases(),
             ids={name: f"v{number}" for name, number in ids.items() if number is not None},
             pending={name: self.pending(name) for name in pending_names(collection)},
-            told=(collection.description, collection.tags, collection.ttl, collection.scope, self.runs()),
+            details=(collection.description, collection.tags, collection.ttl, collection.scope, self.runs()),
         )
 
     def runs(self) -> dict[str, Any]:
-        """What is known of the runs, but for when they began and ended."""
+        """The volume's runs without their times."""
         runs = [self.volume.runs.read(name) for name in self.volume.runs.ids()]
         return {run.id: (run.state, bool(run.ended_at), run.inputs, run.outputs) for run in runs}
 
@@ -150,13 +150,13 @@ class Case:
         )
 
     def entries(self, name: bytes) -> Tree:
-        """Reads a pending tree: a patch through the view, any other behind the back of artfs."""
+        """Reads a patch through the view, any other pending tree directly from the disk."""
         if self.volume.trees.get(NAME, name).lower is None:
             return self.below(self.tree(name))
         return self.shown(name)
 
     def shown(self, name: bytes) -> Tree:
-        """Reads a pending tree as a mount shows it to a kernel that has seen some of it."""
+        """Reads a pending tree through the view, whose cache keeps what was seen before."""
         found: Tree = {}
         names: dict[int, list[bytes]] = {}
         todo: list[tuple[bytes, Node]] = [(b"", self.root(name))]
@@ -191,7 +191,7 @@ class Case:
         return found
 
     def below(self, root: Path) -> Tree:
-        """Reads a pending tree behind the back of artfs."""
+        """Reads a pending tree from the disk, without artfs."""
         found: Tree = {}
         todo = [b""]
         top = os.fsencode(root)
@@ -239,19 +239,19 @@ class Case:
         return found
 
     def _settled(self, root: DirEntry) -> Tree:
-        # Read once: that no object of it changes afterwards is for check_sound to see.
+        # Read once: check_sound finds changed objects.
         if root not in self._seen:
             self._seen[root] = settled(self.sealed(root))
         return self._seen[root]
 
     def version(self, ref: str) -> Tree:
-        """Reads the version that an alias or its own name leads to."""
+        """Reads the version of an alias or version name."""
         return self.sealed(self.collection.record(self.collection.resolve(ref)).root.entry())
 
-    # What must hold whatever happened
+    # Invariants
 
     def check_sound(self) -> None:
-        """No version misses anything, and no stored blob, also of those that none needs, was written to."""
+        """Asserts that no version misses an object, and that no blob, needed or not, was modified."""
         report = self.volume.maintenance.check()
         assert report.sound, report.findings
         for blob in self.volume.store.blobs():
@@ -259,12 +259,12 @@ class Case:
 
     @property
     def is_committed(self) -> bool:
-        """Whether a version stands whose finish has not come to its end."""
+        """Whether a version exists whose finish has not completed."""
         names = pending_names(self.collection)
         return any(self.volume.trees.get(NAME, name).gate.state is GateState.COMMITTED for name in names)
 
     def write_to_all(self, name: bytes) -> None:
-        """Changes each file of a pending tree, by way of the view: in place, by a truncation, wholly."""
+        """Changes each file of a pending tree through the view: in place, by truncation, or completely."""
         fs = self.mounted(name)
         files = [path for path, entry in self.entries(name).items() if entry.kind == stat.S_IFREG]
         for index, path in enumerate(sorted(files)):
@@ -277,13 +277,13 @@ class Case:
                 write(fs, path, b"wholly new")
 
     def finish_all(self) -> None:
-        """Each pending version becomes one whose tree is the pending one, entry by entry."""
+        """Finishes each pending version, and compares the version with the pending tree."""
         for name in pending_names(self.collection):
             tree = self.entries(name)
             self.check_finished(name, tree, self.finish(name))
 
     def check_finished(self, name: bytes, tree: Tree, answer: Answer) -> None:
-        """An id is a version that is the tree which was pending, entry by entry."""
+        """Asserts that the id became a version whose entries are those of ``tree``."""
         assert self.collection.finished(name) == int(answer.version[1:])
         tree = {path: replace(entry, one_with=b"") for path, entry in tree.items()}
         sealed = self.version(answer.version)
@@ -304,7 +304,7 @@ def _listed(directory: Node) -> list[bytes]:
 
 
 def settled(tree: Tree) -> Tree:
-    """Forgets when exactly something was changed, if not before the tests began."""
+    """Replaces the times of changes since the tests began by one value."""
     return {
         path: entry if entry.mtime == OLD else replace(entry, mtime=RECENT) for path, entry in tree.items()
     }
@@ -330,7 +330,7 @@ def put(root: Path, path: str, content: bytes, mode: int = 0o644) -> Path:
 
 
 def settle_times(root: Path) -> None:
-    """Gives every entry a time that is the same in each run."""
+    """Gives every entry the same fixed time."""
     for directory, names, files in os.walk(root, topdown=False):
         for name in [*names, *files]:
             os.utime(os.path.join(directory, name), ns=(OLD, OLD), follow_symlinks=False)
@@ -338,7 +338,7 @@ def settle_times(root: Path) -> None:
 
 
 def many(root: Path) -> None:
-    """A tree with one of everything that a version can hold."""
+    """Makes a tree with one entry of every kind that a version can hold."""
     put(root, "plain", b"plain")
     put(root, "dir/program", b"#!/bin/sh\n#", 0o755)
     put(root, "dir/deeper/same", b"same")
@@ -355,7 +355,7 @@ def many(root: Path) -> None:
 
 
 def changed(root: Path) -> None:
-    """Shares most of its files with ``many``."""
+    """Makes a tree that shares most of its files with :func:`many`."""
     many(root)
     put(root, "plain", b"changed")
     put(root, "dir/new", b"new")
@@ -373,19 +373,19 @@ def small(root: Path) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that is done to a collection: what is there before, and what is done."""
+    """An operation on a collection, and what it needs to exist before."""
 
     prepare: Callable[[Case], object]
     act: Callable[[Case], object]
-    #: What is done consists of two changes, each of them whole, and this is the first.
+    #: The state between the two changes of which the operation consists.
     between: Callable[[Case], object] | None = None
-    #: An error that it meets is told in the log alone, since others are not to suffer from it.
+    #: Whether its errors are only logged, so that they do not fail other operations.
     forgives: bool = False
 
 
 def _prepare_seal(case: Case) -> None:
     case.start(
-        b"job", many, aliases=("best", "stable"), tags=("t",), description="told"
+        b"job", many, aliases=("best", "stable"), tags=("t",), description="details"
     ).pending_version.set_metadata(b'{"accuracy": 0.5}')
 
 
@@ -466,7 +466,7 @@ SCENARIOS = {
 
 @contextmanager
 def prepared(path: Path, scenario: Scenario) -> Iterator[Case]:
-    """A fresh volume in which a scenario can be acted."""
+    """A fresh volume in which a scenario can be run."""
     with Volume.init(path) as volume:
         volume.catalog.create(NAME)
         case = Case(volume)
@@ -477,7 +477,7 @@ def prepared(path: Path, scenario: Scenario) -> Iterator[Case]:
 
 @contextmanager
 def cloned(original: Path, path: Path) -> Iterator[Case]:
-    """A copy of a volume that is not open, with its hard links; it is deleted unless the trial fails."""
+    """A copy of a closed volume with its hard links, deleted unless the trial fails."""
     subprocess.run(["cp", "-a", original, path], check=True)
     with Volume.open(path) as volume:
         yield Case(volume)

@@ -1,6 +1,6 @@
-"""Scenarios of changes to a collection other than sealing: notes, runs, settings, recovery.
+"""Scenarios of changes to a collection other than sealing: labels, runs, metadata, recovery.
 
-They are tried as those of :mod:`tests.crash.harness` are, which has the rest.
+They are run like those of :mod:`tests.crash.harness`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _version(case: Case) -> None:
     case.commit(b"first", small, "best")
 
 
-def _noted(case: Case) -> None:
+def _labelled(case: Case) -> None:
     _version(case)
     case.collection.update_labels(0, tags=("old",))
 
@@ -58,7 +58,7 @@ def _draft(case: Case):
 
 
 def _failed_after_the_commit(case: Case) -> None:
-    """There is a version whose finish did not complete."""
+    """Leaves a version whose finish did not complete."""
     case.start(JOB, many, aliases=("best",))
 
     def fail(label: str) -> None:
@@ -71,7 +71,7 @@ def _failed_after_the_commit(case: Case) -> None:
 
 
 def _failed_before_the_commit(case: Case) -> None:
-    """The files of a pending tree are blobs too."""
+    """Leaves a pending tree whose files are linked to blobs."""
 
     def fail(label: str) -> None:
         if label == "seal:commit":
@@ -107,25 +107,25 @@ MAINTENANCE = {
         _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
     ),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
-    "say where it belongs": Scenario(_version, lambda case: case.collection.claim(Scope("me", "demo"))),
+    "set its scope": Scenario(_version, lambda case: case.collection.claim(Scope("me", "demo"))),
     "tag the collection": Scenario(_version, lambda case: case.collection.set_tags(["gold", "frozen"])),
-    "say how long versions live": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
+    "set its ttl": Scenario(_version, lambda case: case.collection.set_ttl(3600)),
     "give a collection a type": Scenario(lambda case: None, lambda case: case.collection.set_type("dataset")),
-    "change notes": Scenario(
+    "change labels": Scenario(
         _version,
         lambda case: case.collection.update_labels(
             0, description="told", tags=("a", "b"), metadata={"accuracy": 0.5}, ttl=60
         ),
     ),
-    "change notes again": Scenario(
-        _noted,
+    "change labels again": Scenario(
+        _labelled,
         lambda case: case.collection.update_labels(0, tags=("new",)),
     ),
-    "change settings": Scenario(
+    "change pending labels": Scenario(
         _started, lambda case: _draft(case).change(aliases=("other",), tags=(), description="told")
     ),
     "change metadata": Scenario(_started, lambda case: _draft(case).set_metadata(b'{"a": 1}')),
-    "change settings and metadata": Scenario(
+    "change pending labels and metadata": Scenario(
         _started,
         lambda case: _draft(case).annotate(
             lambda _settings, _metadata: (PendingLabels(("x",)), b'{"b": 2}\n')
@@ -150,12 +150,12 @@ MAINTENANCE = {
     ),
 }
 
-#: All that is done to a collection without patches.
+#: All operations on a collection without patches.
 OPERATIONS = {**SCENARIOS, **MAINTENANCE}
 
 
 @dataclass
-class Told:
+class Expected:
     """An operation without failures: its steps, and the visible states before and after."""
 
     labels: list[str]
@@ -163,12 +163,12 @@ class Told:
     new: State
     #: What may be seen after a crash.
     states: list[State]
-    #: It needs a pending version that is there before: once that is finished it can't be done again.
+    #: Whether it ends a pending version, and so cannot be repeated.
     ends_pending: bool
 
 
-def tell(place: Path, scenario: Scenario) -> Told:
-    """Prepares a scenario in ``place/original``, to be cloned for each trial, and performs it in a clone."""
+def expect(place: Path, scenario: Scenario) -> Expected:
+    """Prepares a scenario in ``place/original``, to be cloned for each trial, and runs it in a clone."""
     with prepared(place / "original", scenario) as case:
         old = case.state()
     states = [old]
@@ -181,11 +181,11 @@ def tell(place: Path, scenario: Scenario) -> Told:
         with steps(labels.append):
             scenario.act(case)
         states.append(case.state())
-    return Told(labels, old, states[-1], states, bool(old.pending))
+    return Expected(labels, old, states[-1], states, bool(old.pending))
 
 
 def leave_all(case: Case, name: bytes) -> None:
-    """Makes every run leave, so that the pending version can be finished."""
+    """Makes every run leave the pending version, so that it can be finished."""
     pending_version = case.volume.trees.get(NAME, name).pending_version
     for run in pending_version.runs.names():
         pending_version.runs.leave(run)

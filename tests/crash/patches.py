@@ -1,7 +1,7 @@
-"""What the crash tests of patches share: a base, stories of changes to a patch of it, and larger operations.
+"""Scenarios of the crash tests of patches: a base, stories of changes to a patch of it, larger operations.
 
-A story is a list of changes, each of them one system call for whoever makes it. Each is tried to crash and to
-fail at each of its steps, after those before it were made.
+A story is a list of changes, each of them one system call to the user. Each change crashes and fails at each
+of its steps, after those before it succeeded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Op = Callable[[ViewFilesystem], object]
 
 
 def layered(root: Path) -> None:
-    """A base with something for each change, much of it some directories down."""
+    """A base with entries for each change, many of them some directories down."""
     put(root, "plain", b"plain")
     put(root, "large", bytes(range(251)) * 200)
     put(root, "empty", b"")
@@ -65,7 +65,7 @@ def layered(root: Path) -> None:
 
 
 def moved(root: Path) -> None:
-    """What the base's alias moves to: other files of it are changed than by :func:`edit`."""
+    """The next version of the base's alias, which changes other files than :func:`edit`."""
     layered(root)
     put(root, "other/two", b"two of the new base")
     put(root, "fresh", b"new in the new base")
@@ -74,14 +74,14 @@ def moved(root: Path) -> None:
 
 
 def last(root: Path) -> None:
-    """What the alias moves to after :func:`moved`."""
+    """The version of the alias after :func:`moved`."""
     moved(root)
     put(root, "other/below/three", b"three of the last base")
     settle_times(root)
 
 
 def colliding(root: Path) -> None:
-    """What the base's alias moves to: some of it is changed by :func:`edit` too, in another way."""
+    """The next version of the base's alias, which conflicts with :func:`edit`."""
     moved(root)
     put(root, "plain", b"plain of the new base")
     (root / "dir/program").unlink()
@@ -105,7 +105,7 @@ def edit(fs: ViewFilesystem) -> None:
 
 
 def settle(fs: ViewFilesystem) -> None:
-    """Gives what was changed the time that all the rest has."""
+    """Gives changed entries the time that all others have."""
     todo = [b""]
     while todo:
         path = todo.pop()
@@ -194,7 +194,7 @@ def rmdir(path: bytes) -> Op:
 
 @dataclass(frozen=True)
 class Story:
-    """Changes of a patch, after others that are made before and don't count."""
+    """Changes of a patch, after others that are made before."""
 
     ops: list[Op]
     before: list[Op] = field(default_factory=list)
@@ -402,13 +402,13 @@ def rebase(case: Case) -> None:
 
 
 def colliding_rebase(case: Case) -> None:
-    """Is refused; after that, as the collisions were shown, no more."""
+    """The first rebase is refused and reports the collisions; the next one succeeds."""
     with contextlib.suppress(Collision):
         rebase(case)
 
 
 def refused(act: Callable[[Case], object]) -> Callable[[Case], None]:
-    """Tells of an operation that it collides."""
+    """Wraps an operation that raises Collision."""
 
     def acts(case: Case) -> None:
         with pytest.raises(Collision):
@@ -455,7 +455,7 @@ def _prepare_shown(case: Case) -> None:
 
 
 def _prepare_gc(case: Case) -> None:
-    """Patches of versions that were deleted: pinned, untouched, with a base that moved, and rebased."""
+    """Patches of deleted versions: pinned, untouched, with a base that moved, and rebased."""
     case.commit(b"base", layered, "best")
     patch(case, b"followed", "best", edit)
     patch(case, b"pinned", "v0", edit)
@@ -508,7 +508,7 @@ GC = {"gc": Scenario(_prepare_gc, lambda case: case.volume.maintenance.gc())}
 
 
 def finish_all(case: Case) -> dict[bytes, Tree]:
-    """Finishes what is pending; where that collides, what was changed here wins. Tells what came of each."""
+    """Finishes all pending versions, the patch winning each collision; returns the resulting trees."""
     found: dict[bytes, Tree] = {}
     for name in pending_names(case.collection):
         base = case.volume.trees.get(NAME, name).base()
@@ -532,7 +532,7 @@ def finish_all(case: Case) -> dict[bytes, Tree]:
 
 
 def write_all(case: Case) -> None:
-    """Changes each file of what is pending, which changes nothing else, and least of all a version."""
+    """Changes each file of the pending versions; asserts that nothing else changes, nor a version."""
     versions = case.state().versions
     for name in pending_names(case.collection):
         before = case.entries(name)
@@ -549,32 +549,32 @@ def write_all(case: Case) -> None:
 
 
 def check_one_of(state: State, allowed: list[State], at: str) -> None:
-    """Fails with the paths that differ, since a state is too large to be read."""
+    """Fails with the paths that differ, since a whole state is too large to read."""
     if state in allowed:
         return
-    said = [at]
+    lines = [at]
     for number, wanted in enumerate(allowed):
-        said.append(f"not as state {number} of those that are allowed:")
+        lines.append(f"differs from allowed state {number}:")
         if replace(state, pending={}) != replace(wanted, pending={}):
-            said.append("    in versions, aliases and ids")
+            lines.append("    in versions, aliases and ids")
         for name in state.pending.keys() | wanted.pending.keys():
             one, other = (found.pending.get(name, ({}, None)) for found in (state, wanted))
             if one[1] != other[1]:
-                said.append(f"    {name!r}: {one[1]} instead of {other[1]}")
+                lines.append(f"    {name!r}: {one[1]} instead of {other[1]}")
             paths = sorted(one[0].keys() | other[0].keys())
             pairs = ((path, one[0].get(path), other[0].get(path)) for path in paths)
-            said += [f"    {name!r}/{path!r}: {a} instead of {b}" for path, a, b in pairs if a != b]
-    pytest.fail("\n".join(said))
+            lines += [f"    {name!r}/{path!r}: {a} instead of {b}" for path, a, b in pairs if a != b]
+    pytest.fail("\n".join(lines))
 
 
-def loosely(state: State) -> State:
-    """Drops the times of pending directories, which invisible steps change and set back."""
+def timeless(state: State) -> State:
+    """Drops the times of pending directories, which invisible steps change and restore."""
     pending = {
-        name: ({path: _timeless(entry) for path, entry in tree.items()}, about)
+        name: ({path: _timeless_entry(entry) for path, entry in tree.items()}, about)
         for name, (tree, about) in state.pending.items()
     }
     return replace(state, pending=pending)
 
 
-def _timeless(entry: Entry) -> Entry:
+def _timeless_entry(entry: Entry) -> Entry:
     return replace(entry, mtime=0) if stat.S_ISDIR(entry.kind) else entry

@@ -1,8 +1,9 @@
-"""Volumes and collections come and go whole, whatever fails; so do the marks of damaged files."""
+"""Volumes, collections and marks of damaged files are made and removed atomically, whatever fails."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,18 @@ from tests.crash.harness import NAME, Case, Scenario, cloned, prepared, small
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 OTHER = "other"
-# What interrupts a command leaves its temps as a crash does, and is tried as one.
-OF_THE_DISK = [error for error in ERRORS if error != "KeyboardInterrupt"]
+# An interrupted command leaves temps as a crash does, and is tested as a crash.
+DISK_ERRORS = [error for error in ERRORS if error != "KeyboardInterrupt"]
 
 
 def _init(path: Path) -> None:
     Volume.init(path).close()
+
+
+@pytest.fixture
+def old_temps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps the temps of dead processes at once."""
+    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1.0)
 
 
 def init_steps(place: Path) -> list[str]:
@@ -34,30 +41,43 @@ def init_steps(place: Path) -> list[str]:
     return labels
 
 
-@pytest.mark.parametrize("error", OF_THE_DISK)
-def test_an_error_while_a_volume_is_made(place: Path, error: str) -> None:
-    """What is half made is no volume, and the next init completes it."""
+@pytest.mark.parametrize("error", DISK_ERRORS)
+def test_init_completes_a_volume_whose_init_failed(place: Path, error: str) -> None:
     for number, label in enumerate(init_steps(place)):
         path = place / f"volume-{number}"
         assert failing(partial(_init, path), ERRORS[error](number)) == error, label
         check_made(path)
+        check_no_temps(path)
 
 
-def test_a_short_write_while_a_volume_is_made(place: Path) -> None:
+def test_short_writes_do_not_damage_a_new_volume(place: Path) -> None:
     with short_writes(0) as sizes:
         _init(place / "whole")
     Volume.open(place / "whole").close()
     for number in range(len(sizes)):
         with short_writes(number, then=errno.ENOSPC) as seen:
             raised = failing(partial(_init, place / f"volume-{number}"), lambda _: None)
-        if len(seen) > number + 1 and seen[number] != reserve.SIZE:  # which is had if there is room for it
+        if len(seen) > number + 1 and seen[number] != reserve.SIZE:  # the reserve is optional
             assert raised == "ENOSPC"
         check_made(place / f"volume-{number}")
+        check_no_temps(place / f"volume-{number}")
     assert sizes
 
 
+def test_init_completes_a_volume_whose_init_crashed(place: Path) -> None:
+    for number in itertools.count():
+        path = place / f"volume-{number}"
+        label = crash(number, lambda path=path: Volume.init(path))  # type: ignore[misc]
+        if label is None:
+            Volume.open(path).close()
+        check_made(path)
+        if label is None:
+            break
+    assert number >= 5
+
+
 def check_made(path: Path) -> None:
-    """It is a volume, or becomes one, and works."""
+    """Asserts that a usable volume exists, or can be made."""
     try:
         volume = Volume.open(path)
     except NotAVolume:
@@ -68,12 +88,15 @@ def check_made(path: Path) -> None:
         case = Case(volume)
         case.commit(b"job", small, "best")
         case.check_sound()
-        left = [name for name in os.listdir(path) if name.startswith(os.fsdecode(durable.TEMP_PREFIX))]
-        assert left in ([], [".artfs-tmp.init"])
+
+
+def check_no_temps(path: Path) -> None:
+    left = [name for name in os.listdir(path) if name.startswith(os.fsdecode(durable.TEMP_PREFIX))]
+    assert left in ([], [".artfs-tmp.init"])
 
 
 def _damage(case: Case) -> None:
-    """Two versions, of which the newer one's file is damaged, and whose bytes a pending tree still has."""
+    """Makes two versions, of which the newer has a damaged file that a pending tree can repair."""
     case.commit(b"first", lambda root: None)
     case.commit(b"second", small)
     case.start(b"job", small)
@@ -85,7 +108,7 @@ def _break(case: Case) -> None:
         (case.volume.path / "objects/blobs" / os.fsdecode(blob_path(blob))).write_bytes(b"SMALL")
 
 
-def _hopeless(case: Case) -> None:
+def _irreparable(case: Case) -> None:
     case.commit(b"second", small)
     _break(case)
 
@@ -106,12 +129,12 @@ CHANGES: dict[str, Scenario] = {
     ),
     "repair": Scenario(_damage, lambda case: case.volume.maintenance.check(repair=True)),
     "repair what is marked": Scenario(_marked, lambda case: case.volume.maintenance.check(repair=True)),
-    "mark as damaged": Scenario(_hopeless, lambda case: case.volume.maintenance.check(repair=True)),
+    "mark as damaged": Scenario(_irreparable, lambda case: case.volume.maintenance.check(repair=True)),
 }
 
 
 def seen(case: Case) -> object:
-    """What there is: collections, and which files are sound or known not to be."""
+    """Returns the collections, and which blobs are sound or marked as damaged."""
     catalog, store = case.volume.catalog, case.volume.store
     collections = {name: catalog.collection(name).type for name in catalog.names()}
     modes = [(case.volume.path / "collections" / name).stat().st_mode for name in sorted(collections)]
@@ -119,14 +142,8 @@ def seen(case: Case) -> object:
     return collections, modes, blobs
 
 
-@pytest.fixture
-def old_temps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a dead process leaves is swept without waiting for an hour."""
-    monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1.0)
-
-
-def tell(place: Path, scenario: Scenario) -> tuple[list[str], list[object]]:
-    """Prepares a scenario, to be cloned; returns its steps, and what is seen before and after."""
+def expect(place: Path, scenario: Scenario) -> tuple[list[str], list[object]]:
+    """Prepares a scenario, to be cloned; returns its steps, and the states before and after."""
     with prepared(place / "original", scenario) as case:
         states = [seen(case)]
     labels: list[str] = []
@@ -140,7 +157,7 @@ def tell(place: Path, scenario: Scenario) -> tuple[list[str], list[object]]:
 
 
 def check_change(case: Case, scenario: Scenario, states: list[object], at: str) -> None:
-    """It is done or not, and then it can be; and nothing is left of it."""
+    """Asserts that the change is complete or can be repeated, and leaves no temps."""
     case.volume.recover()
     if seen(case) != states[1]:
         scenario.act(case)
@@ -152,9 +169,9 @@ def check_change(case: Case, scenario: Scenario, states: list[object], at: str) 
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.usefixtures("old_temps")
-def test_a_crash(place: Path, name: str) -> None:
+def test_a_change_completes_after_a_crash(place: Path, name: str) -> None:
     scenario = CHANGES[name]
-    labels, states = tell(place, scenario)
+    labels, states = expect(place, scenario)
     for number in worth_trying(labels):
         path = place / f"volume-{number}"
         with cloned(place / "original", path) as case:
@@ -162,12 +179,12 @@ def test_a_crash(place: Path, name: str) -> None:
             check_change(case, scenario, states, f"after a crash at {label}, step {number}")
 
 
-@pytest.mark.parametrize("error", OF_THE_DISK)
+@pytest.mark.parametrize("error", DISK_ERRORS)
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.usefixtures("old_temps")
-def test_an_error(place: Path, name: str, error: str) -> None:
+def test_a_change_completes_after_an_error(place: Path, name: str, error: str) -> None:
     scenario = CHANGES[name]
-    labels, states = tell(place, scenario)
+    labels, states = expect(place, scenario)
     for number in worth_trying(labels)[:-1]:
         with cloned(place / "original", place / f"volume-{number}") as case:
             at = f"{error} at {labels[number]}, step {number}"
@@ -178,9 +195,9 @@ def test_an_error(place: Path, name: str, error: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.usefixtures("old_temps")
-def test_short_writes_and_reads_that_fail(place: Path, name: str) -> None:
+def test_a_change_completes_after_short_writes_and_failed_reads(place: Path, name: str) -> None:
     scenario = CHANGES[name]
-    _, states = tell(place, scenario)
+    _, states = expect(place, scenario)
     with cloned(place / "original", place / "short") as case:
         with short_writes(0) as sizes:
             scenario.act(case)

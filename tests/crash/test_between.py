@@ -1,4 +1,4 @@
-"""Two who work directly: what one does between the other's look at a pending version and its lock."""
+"""Two direct clients: one acts between the other's check of a pending version and its lock."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def put(client: Client, pending: bytes, path: bytes) -> None:
 
 
 def before_the_lock(monkeypatch: pytest.MonkeyPatch, lock: str, action: Callable[[], object]) -> None:
-    """Does something once, just before a lock of a pending version is asked for."""
+    """Runs an action once, just before a lock of a pending version is requested."""
     real = getattr(PendingVersion, lock)
 
     def locking(pending_version: PendingVersion) -> object:
@@ -83,10 +83,9 @@ ACTS: dict[str, tuple[str, Callable[[Client, bytes], object]]] = {
 
 @pytest.mark.parametrize("unchanged", [False, True], ids=["a new version", "unchanged"])
 @pytest.mark.parametrize("act", ACTS)
-def test_a_finish_that_is_killed(
+def test_nothing_changes_a_tree_after_a_killed_finish_decided(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, unchanged: bool
 ) -> None:
-    """At each of its steps: once it has decided nothing comes into the tree or takes it away."""
     volume = tmp_path / "volume"
     other.new(NAME, b"first")
     put(other, b"first", b"same")
@@ -97,7 +96,7 @@ def test_a_finish_that_is_killed(
         other.new(NAME, name)
         if act != "set a base":
             put(other, name, b"same" if unchanged else b"file-%d" % number)
-        client.pending_status(NAME, name)  # so that its tree is known here before
+        client.pending_status(NAME, name)  # so that this client knows the tree
         label: list[str | None] = []
         lock, action = ACTS[act]
 
@@ -121,7 +120,7 @@ def test_a_finish_that_is_killed(
                 elif act == "put":
                     version = third.finish(NAME, name)["version"]
                     assert b"late" in content(volume, version)
-                    third.remove(NAME, version)  # or the next ones would be equal to it
+                    third.remove(NAME, version)  # else later trees would be equal to it
                 elif act == "join":
                     assert "run-1" in third.pending_status(NAME, name)["runs"]
         if label == [None]:
@@ -131,7 +130,7 @@ def test_a_finish_that_is_killed(
 
 @pytest.fixture
 def based(client: Client, other: Client) -> None:
-    """v0 has two files in a directory, v1 another one in it; `job` is known to `access`, without a base."""
+    """v0 has two files in a directory, v1 another one in it; `client` knows `job`, without a base."""
     for name, path in [(b"a", b"dir/one"), (b"a", b"dir/two"), (b"b", b"dir/three")]:
         if name not in other.pending_names(NAME):
             other.new(NAME, name)
@@ -144,10 +143,9 @@ def based(client: Client, other: Client) -> None:
 
 @pytest.mark.usefixtures("based")
 @pytest.mark.parametrize("when", ["before", "before the lock"])
-def test_a_base(
+def test_a_patch_made_by_another_process_is_filled_as_a_patch(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """What another process makes a patch is filled as one."""
     if when == "before":
         other.set_base(NAME, b"job", "v0")
     else:
@@ -160,10 +158,10 @@ def test_a_base(
 @pytest.mark.usefixtures("based")
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("when", ["before", "before the lock"])
-def test_a_base_before_a_finish(
+def test_a_finish_sees_a_base_set_by_another_process(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, times: int
 ) -> None:
-    """Twice: then the new tree may have the inode number of the one that is known."""
+    """With two changes of the base, the new tree may have the inode number of the known one."""
 
     def change() -> None:
         for number in range(times):
@@ -178,13 +176,13 @@ def test_a_base_before_a_finish(
     assert {b"dir/new", b"dir/three"} == content(tmp_path / "volume", "v2")
 
 
-# ---- an id that is started -----------------------------------------------------------------------------
+# Started ids
 
 
-def test_a_start_beside_the_finish_of_the_same_id(
+def test_an_id_finished_during_its_start_is_not_started(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The finish notes the id and frees its name between the look of the start and its rename."""
+    """The finish records the id and frees its name between the check of the start and its rename."""
     other.new(NAME, b"job")
     put(other, b"job", b"file")
     start = pending_version.start
@@ -203,7 +201,7 @@ def test_a_start_beside_the_finish_of_the_same_id(
         put(other, b"job", b"late")
 
 
-def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
+def test_new_reports_an_id_that_others_finished_at_once(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = pending_version.start
@@ -220,10 +218,10 @@ def test_an_id_that_others_fill_and_finish_as_soon_as_it_is_started(
 
 @pytest.mark.usefixtures("based")
 @pytest.mark.parametrize("base", ["v0", "v1", None])
-def test_what_is_brought_between_a_start_and_its_base_stays(
+def test_new_keeps_files_added_before_its_base_is_set(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str | None
 ) -> None:
-    """By a user who wants the same base, another one, or none; only with the same one both succeed."""
+    """It succeeds only if the other client set the same base."""
     set_base = type(client).set_base
 
     def put_first(self: Client, *arguments: Any) -> None:
@@ -242,10 +240,10 @@ def test_what_is_brought_between_a_start_and_its_base_stays(
     assert b"dir/late" in content(tmp_path / "volume", str(other.finish(NAME, b"new")["version"]))
 
 
-# ---- runs, and what is given up ------------------------------------------------------------------------
+# Runs, and discarded trees
 
 
-def test_a_run_that_joins_before_the_lock_of_a_finish(
+def test_a_finish_waits_for_a_run_that_joins_before_its_lock(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other.new(NAME, b"job")
@@ -258,7 +256,7 @@ def test_a_run_that_joins_before_the_lock_of_a_finish(
 
 
 @pytest.mark.parametrize("act", ["put", "join"])
-def test_what_is_not_idle_any_more_when_it_is_to_be_discarded(
+def test_a_tree_used_again_is_not_discarded_as_idle(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     other.new(NAME, b"job")
@@ -269,10 +267,9 @@ def test_what_is_not_idle_any_more_when_it_is_to_be_discarded(
     assert other.pending_names(NAME) == [b"job"]
 
 
-def test_a_version_is_deleted_whose_finish_had_no_end(
+def test_deleting_a_version_with_an_incomplete_finish_makes_it_pending(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is pending again, for all."""
     other.new(NAME, b"job")
     put(other, b"job", b"file")
 
@@ -290,11 +287,10 @@ def test_a_version_is_deleted_whose_finish_had_no_end(
     assert other.pending_names(NAME) == []
 
 
-# ---- a fork --------------------------------------------------------------------------------------------
+# Forks
 
 
-def test_a_child_that_was_forked_keeps_no_lock(client: Client, other: Client) -> None:
-    """Nor does it give up what its parent has."""
+def test_a_forked_child_neither_keeps_nor_releases_a_lock(client: Client, other: Client) -> None:
     other.new(NAME, b"job")
     reading, writing = os.pipe()
 

@@ -1,4 +1,4 @@
-"""Two who work directly: what one does to the catalog in the midst of what the other does to it."""
+"""Two direct clients: one changes the catalog during an operation of the other."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.crash.test_between import NAME, client, content, other, put
 
 __all__ = ["client", "other"]  # fixtures
 
-_PATIENCE = 0.5  # seconds for what is done beside a step, or waits for a lock until that is over
+_PATIENCE = 0.5  # seconds for an action during a step, which may wait for a lock until the step is over
 
 
 class Beside:
-    """Something that another process does, and what came of it."""
+    """An action of another process, and its result."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
@@ -58,14 +58,14 @@ class Beside:
 
 @contextmanager
 def beside(label: str, action: Callable[[], object]) -> Iterator[Beside]:
-    """Has something done beside the first step of that label; it may have to wait for what comes after."""
-    other, told, thread = Beside(action), durable.step, threading.get_ident()
+    """Runs an action during the first step of that label; it may have to wait for the following steps."""
+    other, previous, thread = Beside(action), durable.step, threading.get_ident()
 
     def hook(found: str) -> None:
         if threading.get_ident() == thread:
             if found == label and not other.begun:
                 other.begin()
-            told(found)
+            previous(found)
 
     with steps(hook):
         yield other
@@ -80,8 +80,7 @@ def finish(volume: Path, name: bytes) -> str:
 
 
 @pytest.mark.parametrize("label", ["collection-removal:rename", "collection-removal:sync-dir"])
-def test_a_removal_beside_a_finish(client: Client, tmp_path: Path, label: str) -> None:
-    """What was looked through is what is removed."""
+def test_a_removal_beside_a_finish_loses_no_version(client: Client, tmp_path: Path, label: str) -> None:
     with beside(label, lambda: finish(tmp_path / "volume", b"job")) as finished:
         client.remove_collection(NAME)
     if finished.answer:
@@ -92,7 +91,7 @@ def test_a_removal_beside_a_finish(client: Client, tmp_path: Path, label: str) -
 
 
 @pytest.mark.usefixtures("client")
-def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
+def test_a_killed_removal_beside_a_finish_loses_no_version(tmp_path: Path) -> None:
     volume, answered = tmp_path / "volume", tmp_path / "answered"
 
     def finish_beside() -> None:
@@ -111,8 +110,7 @@ def test_a_removal_that_is_killed_beside_a_finish(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("client")
-def test_a_removal_while_something_starts(other: Client, tmp_path: Path) -> None:
-    """It waits, and sees it."""
+def test_a_removal_waits_for_a_start_and_is_refused(other: Client, tmp_path: Path) -> None:
 
     def remove() -> None:
         with open_client(tmp_path / "volume") as third:
@@ -125,8 +123,8 @@ def test_a_removal_while_something_starts(other: Client, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("client")
-def test_a_start_while_the_collection_is_removed(other: Client, tmp_path: Path) -> None:
-    """What has no name yet is not waited for: the collection is removed, and made again for the start."""
+def test_a_start_makes_a_removed_collection_again(other: Client, tmp_path: Path) -> None:
+    """The removal does not wait for a draft that has no name yet."""
 
     def remove() -> None:
         with open_client(tmp_path / "volume") as third:
@@ -155,14 +153,13 @@ with open_client(sys.argv[1]) as client:
 """
 
 
-def test_an_alias_whose_setter_is_killed_beside_a_deletion(
+def test_an_alias_set_during_a_deletion_refers_to_an_existing_version(
     client: Client, other: Client, tmp_path: Path
 ) -> None:
-    """It leads to a version that there is."""
     for name in (b"a", b"b"):
         finish(tmp_path / "volume", name)
     other.alias(NAME, "v0", ["best"])
-    # Not by fork(2): with the descriptors it would inherit the locks.
+    # Not fork(2), whose child would inherit the locks with the descriptors.
     words = [sys.executable, "-c", _KILLED, str(tmp_path / "volume")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as setter:
         assert setter.stdout
@@ -173,7 +170,7 @@ def test_an_alias_whose_setter_is_killed_beside_a_deletion(
 
 
 @pytest.mark.parametrize("label", [None, "tombstone:rename"])
-def test_a_version_is_given_more_time_beside_its_expiry(
+def test_a_ttl_raised_during_expiry_is_respected_or_refused(
     client: Client, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str | None
 ) -> None:
     finish(tmp_path / "volume", b"job")
@@ -199,8 +196,7 @@ def test_a_version_is_given_more_time_beside_its_expiry(
     assert content(tmp_path / "volume", "v0") == {b"job"}
 
 
-def test_the_type_is_set_beside_the_first_commit(client: Client, other: Client) -> None:
-    """A version is of the type that there was when it was answered."""
+def test_a_type_set_beside_the_first_commit_is_the_versions_type(client: Client, other: Client) -> None:
     other.new(NAME, b"job", kind="model")
     put(other, b"job", b"file")
 
@@ -240,10 +236,10 @@ LISTINGS: dict[str, Callable[[Client], object]] = {
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
-def test_a_collection_is_removed_while_all_are_gone_through(
+def test_a_collection_can_be_removed_during_a_walk_of_all(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch, listing: str
 ) -> None:
-    """At each look into it."""
+    """The removal happens before each access to the collection in turn."""
     opened = Home.opened
     for nth in itertools.count():
         other.new("gone", b"job")
@@ -267,8 +263,7 @@ def test_a_collection_is_removed_while_all_are_gone_through(
     assert [collection["name"] for collection in client.collections()] == ["gone", NAME]
 
 
-def test_a_start_beside_a_finish_that_sets_aliases(client: Client, other: Client) -> None:
-    """Neither waits for what the other has while it waits itself."""
+def test_a_start_and_a_finish_with_aliases_do_not_deadlock(client: Client, other: Client) -> None:
     other.new(NAME, b"job")
     put(other, b"job", b"file")
     with beside("seal:commit", lambda: client.new(NAME, b"next")) as started:

@@ -1,4 +1,4 @@
-"""Two who work directly: what one changes between two steps of another who fills the same pending version."""
+"""Two direct clients fill one pending version: one changes it between two steps of the other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASE = {b"dir/below/file", b"dir/one", b"top"}
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    """v0 has the files of BASE."""
+    """A volume whose v0 has the files of BASE."""
     path = tmp_path / "volume"
     Volume.init(path).close()
     with open_client(path) as client:
@@ -46,7 +46,7 @@ def volume(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(volume: Path) -> Iterator[Client]:
-    """One who fills the patch `job` of v0."""
+    """Fills the patch `job` of v0."""
     with open_client(volume) as opened:
         opened.new(NAME, b"job", base="v0")
         yield opened
@@ -54,7 +54,7 @@ def client(volume: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def other(client: Client, volume: Path) -> Iterator[Client]:
-    """Another one who fills it."""
+    """Fills the same patch."""
     with open_client(volume) as opened:
         yield opened
 
@@ -64,8 +64,8 @@ def put(
 ) -> None:
     with client.open_tree(NAME, pending) as tree, tree.cursor() as at:
         writer = TreeWriter(tree, WritePolicy(replace=replace, run=run))
-        way, _, name = path.rpartition(b"/")
-        writer.go_to(at, way)
+        directory, _, name = path.rpartition(b"/")
+        writer.go_to(at, directory)
         writer.data(at, name, data)
 
 
@@ -88,11 +88,11 @@ def replace_directory(client: Client) -> None:
     put(client, b"job", b"dir/theirs", b"theirs")
 
 
-PLANTED = pytest.mark.parametrize("planted", [False, True], ids=["it shows through", "it is planted"])
+EITHER = pytest.mark.parametrize("is_copied", [False, True], ids=["lower directory", "own directory"])
 
 
-class Standing:
-    """One who fills the patch and stands in `dir`, which another has planted before or not."""
+class InDirectory:
+    """A client whose cursor is in `dir`, which is in the base alone or in the patch too."""
 
     def __init__(self, tree: WritableTree, *, run: str | None = None) -> None:
         self.writer, self.at = TreeWriter(tree, WritePolicy(run=run)), tree.cursor()
@@ -103,39 +103,38 @@ class Standing:
             self.writer.data(self.at, name, data)
 
 
-def plant(client: Client) -> None:
+def copy_directory(client: Client) -> None:
     put(client, b"job", b"dir/three", b"three")
 
 
-@PLANTED
+@EITHER
 @pytest.mark.parametrize("name", [b"new", b"one"])
-def test_a_directory_that_was_removed(
-    client: Client, other: Client, volume: Path, name: bytes, planted: bool
+def test_writing_into_a_removed_directory_is_refused(
+    client: Client, other: Client, volume: Path, name: bytes, is_copied: bool
 ) -> None:
-    """It does not come back, and no caller hears that their file was there already."""
-    if planted:
-        plant(other)
+    if is_copied:
+        copy_directory(other)
     with client.open_tree(NAME, b"job") as tree:
-        standing = Standing(tree)
+        inside = InDirectory(tree)
         remove_directory(other)
         with pytest.raises(Busy, match="'dir' was removed"):
-            standing.write(name, b"dir/" + name)
+            inside.write(name, b"dir/" + name)
     put(client, b"job", b"dir/" + name, b"again")
     client.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top", b"dir/" + name}
 
 
-def test_a_directory_that_was_made_anew(client: Client, other: Client, volume: Path) -> None:
+def test_a_write_into_a_replaced_directory_is_kept(client: Client, other: Client, volume: Path) -> None:
     with client.open_tree(NAME, b"job") as tree:
-        standing = Standing(tree)
+        inside = InDirectory(tree)
         replace_directory(other)
-        standing.write(b"one", b"dir/one")
+        inside.write(b"one", b"dir/one")
     client.finish(NAME, b"job")
     assert content(volume, "v1") == {b"top", b"dir/one", b"dir/theirs"}
 
 
-def test_a_directory_below_one_that_was_made_anew(client: Client, other: Client) -> None:
-    """Neither of them was planted when it was entered."""
+def test_writing_below_a_replaced_directory_is_refused(client: Client, other: Client) -> None:
+    """Neither directory was in the patch when the cursor entered it."""
     with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         writer = TreeWriter(tree, WritePolicy())
         writer.go_to(at, b"dir/below")
@@ -146,23 +145,22 @@ def test_a_directory_below_one_that_was_made_anew(client: Client, other: Client)
         assert at.names() == [b"theirs"]
 
 
-@PLANTED
-def test_a_file_that_was_replaced(client: Client, other: Client, planted: bool) -> None:
-    """What comes is compared with what stands there now."""
-    if planted:
-        plant(other)
+@EITHER
+def test_a_replaced_file_is_a_conflict(client: Client, other: Client, is_copied: bool) -> None:
+    if is_copied:
+        copy_directory(other)
     with client.open_tree(NAME, b"job") as tree:
-        standing = Standing(tree, run="run-1")
+        inside = InDirectory(tree, run="run-1")
         put(other, b"job", b"dir/one", b"theirs", run="run-2", replace=True)
         with pytest.raises(PathConflictError) as conflict:
-            standing.write(b"one", b"dir/one")
+            inside.write(b"one", b"dir/one")
         assert conflict.value.run == "run-2"
 
 
-@PLANTED
-def test_a_file_that_was_removed(client: Client, other: Client, volume: Path, planted: bool) -> None:
-    if planted:
-        plant(other)
+@EITHER
+def test_a_removed_file_can_be_added(client: Client, other: Client, volume: Path, is_copied: bool) -> None:
+    if is_copied:
+        copy_directory(other)
     with client.open_tree(NAME, b"job") as tree, tree.cursor() as at:
         at.enter(b"dir")
         with other.open_tree(NAME, b"job") as theirs, theirs.cursor() as there:
@@ -175,7 +173,7 @@ def test_a_file_that_was_removed(client: Client, other: Client, volume: Path, pl
 
 
 def beside(label: str, action: Callable[[], None]) -> tuple[Callable[[str], None], threading.Thread]:
-    """Returns a hook that gives a thread time for an action at the first step of a label, and the thread."""
+    """Returns a hook that runs an action in a thread at the first step of a label, and the thread."""
     thread = threading.Thread(target=action)
 
     def hook(found: str) -> None:
@@ -186,25 +184,28 @@ def beside(label: str, action: Callable[[], None]) -> tuple[Callable[[str], None
     return hook, thread
 
 
-def test_a_directory_that_is_removed_while_it_is_planted(client: Client, other: Client, volume: Path) -> None:
-    """One waits for the other."""
+def test_removing_a_directory_beside_its_copy_up_leaves_no_old_file(
+    client: Client, other: Client, volume: Path
+) -> None:
 
-    def removing() -> None:
+    def remove_beside() -> None:
         with contextlib.suppress(OSError):  # ENOTEMPTY: the new file was first
             remove_directory(other)
 
-    hook, thread = beside("overlay:lift", removing)
+    hook, thread = beside("overlay:lift", remove_beside)
     with client.open_tree(NAME, b"job") as tree:
-        standing = Standing(tree)
+        inside = InDirectory(tree)
         with steps(hook), contextlib.suppress(Busy):
-            standing.write(b"new", b"new")
+            inside.write(b"new", b"new")
         thread.join()
     client.finish(NAME, b"job")
     assert content(volume, "v1") <= {b"top", b"dir/new"}
 
 
-def test_a_removal_that_was_cut_short(client: Client, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the two steps by which a directory loses its base."""
+def test_a_failed_removal_is_repeatable(
+    client: Client, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails between the two steps that remove a directory with a lower one."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -224,11 +225,11 @@ def test_a_removal_that_was_cut_short(client: Client, volume: Path, monkeypatch:
     assert content(volume, "v1") == {b"top"}
 
 
-# -- whose a file is
+# Runs of files
 
 
-def test_the_run_of_a_file_of_the_base(client: Client, volume: Path) -> None:
-    """Two runs brought the same bytes, which are stored once."""
+def test_each_lower_file_keeps_its_run(client: Client, volume: Path) -> None:
+    """Two runs added the same bytes, which are stored once."""
     client.new(NAME, b"runs")
     for name, run in ((b"a", "run-1"), (b"b", "run-2")):
         put(client, b"runs", name, b"same", run=run)
@@ -243,7 +244,7 @@ def test_the_run_of_a_file_of_the_base(client: Client, volume: Path) -> None:
     assert content(volume, "v2") == {b"a", b"b"}
 
 
-def test_the_run_of_a_reference_of_the_base(client: Client, volume: Path, tmp_path: Path) -> None:
+def test_a_run_replaces_its_lower_reference(client: Client, volume: Path, tmp_path: Path) -> None:
     targets = []
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
@@ -262,13 +263,13 @@ def test_the_run_of_a_reference_of_the_base(client: Client, volume: Path, tmp_pa
         assert at.reference(b"file") == targets[1]
 
 
-# -- files that are handed over
+# Handing over files
 
 
-def test_files_of_a_draft_whose_finish_failed(
+def test_handing_over_files_of_a_failed_finish_copies_them(
     other: Client, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are blobs by then, and a version of another rests on them: who takes them over gets copies."""
+    """These files are blobs already, and a version of another draft needs them."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Daemons that are killed or stopped while callers wait for them, and what a command says then."""
+"""Daemons that are killed or stopped while callers wait for them, and what commands report."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def mounted() -> Iterator[MountedVolume]:
         yield volume
 
 
-# Killed, and not dead
+# A killed daemon that hangs
 
 
 @contextlib.contextmanager
 def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
-    """A daemon that was killed while its notice that a name is gone waited for a directory's lock.
+    """Kills a daemon while its notice of a removed name waits for a directory's lock.
 
-    That is held by a caller who waits for the daemon: so neither ends by itself.
+    A caller who waits for the daemon holds that lock, so neither ends by itself.
     """
     must("umount", mounted.point)
     labels = "seal:drop:sync-dir+2*start:draft:write"
@@ -66,10 +66,10 @@ def hanging(mounted: MountedVolume) -> Iterator[list[Child]]:
                 eventually(lambda: notice_hangs(daemon.pid), what="the notice waits for the lock")
                 daemon.kill()
                 eventually(lambda: states(daemon.pid)[0] == "Z", what="the main thread is dead")
-                # Not at the first look: a listing of threads ends early where one of them exits meanwhile.
+                # The first listing of threads may be incomplete while one of them exits.
                 eventually(lambda: notice_hangs(daemon.pid), what="the daemon hangs, although killed")
                 yield [finisher, maker]
-            except BaseException:  # else the processes here would never end
+            except BaseException:  # else the with blocks would wait forever
                 daemon.kill()
                 subprocess.run(["umount", "-f", "-l", mounted.point], capture_output=True, check=False)
                 raise
@@ -88,7 +88,7 @@ def notice_hangs(pid: int) -> bool:
 def states(pid: int) -> list[str]:
     """The state of each thread, the main one's first."""
     found = []
-    # The main thread's number need not be the lowest: they begin anew.
+    # Thread ids wrap around: the main thread's need not be the lowest.
     for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: path.name != str(pid)):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
@@ -97,8 +97,7 @@ def states(pid: int) -> list[str]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can end a FUSE connection by force")
 @pytest.mark.parametrize("how", ["umount", "mount"])
-def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: str) -> None:
-    """umount, or a new mount, ends it and the waiting of all; what was committed is there."""
+def test_umount_and_mount_end_a_killed_daemon_that_hangs(mounted: MountedVolume, how: str) -> None:
     with hanging(mounted) as waiting:
         begun = time.monotonic()
         if how == "umount":
@@ -116,7 +115,7 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(mounted: MountedVolume, how: s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can end a FUSE connection by force")
-def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolume) -> None:
+def test_direct_access_reports_a_hanging_daemon(mounted: MountedVolume) -> None:
     with hanging(mounted):
         with pytest.raises(VolumeInUse, match=r"killed and hangs: run 'artfs umount'"):
             open_client(mounted.volume)
@@ -126,7 +125,7 @@ def test_who_works_directly_is_told_of_a_daemon_that_hangs(mounted: MountedVolum
     mounted.mount_again()
 
 
-# Stopped
+# Stopped daemons
 
 
 @contextlib.contextmanager
@@ -140,7 +139,7 @@ def stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_callers_of_a_stopped_daemon_wait_and_go_on(mounted: MountedVolume) -> None:
+def test_callers_wait_until_a_stopped_daemon_continues(mounted: MountedVolume) -> None:
     tree = mounted.point / "model" / "pending" / "job"
     tree.mkdir(parents=True)
     write_tree(tree)
@@ -172,14 +171,14 @@ def test_callers_of_a_stopped_daemon_wait_and_go_on(mounted: MountedVolume) -> N
 
 
 def waits(pid: int) -> bool:
-    """Whether a process waits for the answer to a request; told by the kernel's function, or by its sleep."""
+    """Whether a process waits in the kernel for a reply to a request; true if this cannot be read."""
     try:
         return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
         return True
 
 
-def test_umount_says_that_a_daemon_is_stopped(mounted: MountedVolume) -> None:
+def test_umount_reports_a_stopped_daemon(mounted: MountedVolume) -> None:
     assert mounted.pid is not None
     with stopped(mounted.pid):
         done = artfs("umount", mounted.point, timeout=30)
@@ -190,7 +189,7 @@ def test_umount_says_that_a_daemon_is_stopped(mounted: MountedVolume) -> None:
     assert mounted.answers()
 
 
-def test_a_stopped_daemon_that_is_killed(mounted: MountedVolume) -> None:
+def test_killing_a_stopped_daemon_fails_its_waiting_finish(mounted: MountedVolume) -> None:
     tree = mounted.point / "model" / "pending" / "job"
     tree.mkdir(parents=True)
     write_tree(tree)
@@ -205,12 +204,11 @@ def test_a_stopped_daemon_that_is_killed(mounted: MountedVolume) -> None:
     assert finish(tree, "best")["version"] == "v0"
 
 
-# A finish that is interrupted
+# Interrupted finishes
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_finish_that_waits_and_is_interrupted(mounted: MountedVolume, number: signal.Signals) -> None:
-    """It has changed nothing, and the next one is answered."""
+def test_an_interrupted_wait_changes_nothing(mounted: MountedVolume, number: signal.Signals) -> None:
     tree = mounted.point / "model" / "pending" / "job"
     tree.mkdir(parents=True)
     write_tree(tree)
@@ -230,8 +228,7 @@ def test_a_finish_that_waits_and_is_interrupted(mounted: MountedVolume, number: 
 
 
 @pytest.mark.parametrize("label", ["2*objects:link", "seal:commit", "alias:rename"])
-def test_a_finish_that_is_interrupted_in_the_midst(mounted: MountedVolume, label: str) -> None:
-    """Once it seals it ends, whether a caller waits for it or not."""
+def test_a_finish_completes_without_its_caller(mounted: MountedVolume, label: str) -> None:
     must("umount", mounted.point)
     daemon = start_victim("pause", label, "mount", "--foreground", mounted.volume, mounted.point)
     assert daemon.stdout is not None

@@ -1,7 +1,7 @@
-"""Each durable step fails: the call says so, nothing is half done, and the same works afterwards.
+"""An error at each durable step: the call reports it, nothing is half done, and a retry succeeds.
 
-Only what follows a commit can't be taken back. When that fails, the version stands and its tree can't change
-any more, until the same finish, or the next opening of the volume, does the rest.
+Only what follows a commit cannot be undone. If that fails, the version exists and its tree is read-only until
+the same finish, or the next opening of the volume, completes it.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from tests.crash.faults import (
     worth_trying,
 )
 from tests.crash.harness import Case, Scenario, State, cloned, many
-from tests.crash.maintenance import OPERATIONS, Told, leave_all, tell
+from tests.crash.maintenance import OPERATIONS, Expected, expect, leave_all
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
 @pytest.mark.parametrize(("name", "error"), trials(OPERATIONS))
-def test_an_error_leaves_the_old_or_the_new(place: Path, name: str, error: str) -> None:
+def test_an_error_leaves_the_old_or_the_new_state(place: Path, name: str, error: str) -> None:
     scenario = OPERATIONS[name]
-    told = tell(place, scenario)
-    for number in worth_trying(told.labels)[:-1]:
+    expected = expect(place, scenario)
+    for number in worth_trying(expected.labels)[:-1]:
         kind = error_of(error, number)
         with cloned(place / "original", place / f"volume-{number}") as case:
-            at = f"{kind} at {told.labels[number]}, step {number}"
-            case.state()  # from here on the kernel knows how it looks
+            at = f"{kind} at {expected.labels[number]}, step {number}"
+            case.state()  # fills the caches
             raised = failing(partial(scenario.act, case), ERRORS[kind](number))
             assert raised == kind or (raised == "nothing" and scenario.forgives), at
-            check_after(case, scenario, told, at, again=bool(number % 2))
+            check_after(case, scenario, expected, at, again=bool(number % 2))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_write_that_is_short_before_the_disk_is_full(place: Path, name: str) -> None:
+def test_short_writes_leave_the_old_or_the_new_state(place: Path, name: str) -> None:
     scenario = OPERATIONS[name]
-    told = tell(place, scenario)
+    expected = expect(place, scenario)
     with cloned(place / "original", place / "short") as case, short_writes(0) as sizes:
         scenario.act(case)
-        assert case.state() == told.new, "all writes are short"
+        assert case.state() == expected.new, "all writes are short"
     for number in range(len(sizes)):
         code = (errno.ENOSPC, errno.EDQUOT, errno.EIO)[number % 3]
         with cloned(place / "original", place / f"volume-{number}") as case:
@@ -63,19 +63,18 @@ def test_a_write_that_is_short_before_the_disk_is_full(place: Path, name: str) -
             with short_writes(number, then=code) as seen:
                 raised = failing(partial(scenario.act, case), lambda _: None)
             if len(seen) <= number + 1 and raised == "nothing":
-                continue  # fewer writes than where each is short
+                continue  # this operation makes fewer writes if only one is short
             assert raised == errno.errorcode[code] or (raised == "nothing" and scenario.forgives), at
-            check_after(case, scenario, told, at, again=bool(number % 2))
+            check_after(case, scenario, expected, at, again=bool(number % 2))
 
 
 READING = ["seal", "seal with files that are stored", "seal what is unchanged", "forced seal", "gc"]
 
 
 @pytest.mark.parametrize("name", [*READING, "finish what was linked", "finish what was committed"])
-def test_a_read_that_fails(place: Path, name: str) -> None:
-    """Of what is hashed, compared or looked up: nothing is taken for something else than it is."""
+def test_a_failed_read_is_an_error_or_does_not_matter(place: Path, name: str) -> None:
     scenario = OPERATIONS[name]
-    told = tell(place, scenario)
+    expected = expect(place, scenario)
     labels: list[str] = []
     with cloned(place / "original", place / "read") as case, reads(labels.append):
         scenario.act(case)
@@ -85,37 +84,37 @@ def test_a_read_that_fails(place: Path, name: str) -> None:
             case.state()
             at = f"EIO at {labels[number]}, read {number}"
             raised = failing(partial(scenario.act, case), bad_sector(number), reads)
-            if raised == "nothing":  # the store's own file could not be read: it is stored anew
-                assert case.state() == told.new, at
+            if raised == "nothing":  # the blob to compare with could not be read, so it is stored again
+                assert case.state() == expected.new, at
                 case.check_sound()
                 continue
             assert raised == "EIO", at
-            check_after(case, scenario, told, at, again=bool(number % 2))
+            check_after(case, scenario, expected, at, again=bool(number % 2))
 
 
-def check_after(case: Case, scenario: Scenario, told: Told, at: str, *, again: bool) -> None:
-    """What an error leaves is the old or the new, or a version whose finish can be done again."""
+def check_after(case: Case, scenario: Scenario, expected: Expected, at: str, *, again: bool) -> None:
+    """Asserts that the state is old, new, or a version whose finish can be repeated; then repeats it."""
     state = case.state()
     committed = case.is_committed
     if committed:
-        check_committed(case, state, told.old, told.new)
+        check_committed(case, state, expected.old, expected.new)
     else:
-        assert state in told.states, at
+        assert state in expected.states, at
     case.check_sound()
-    if state == told.old and not committed:
+    if state == expected.old and not committed:
         check_writable(case)
-        assert case.state() == told.old
+        assert case.state() == expected.old
     if committed and again:
-        with Volume.open(case.volume.path) as volume:  # beside the one that failed, which is never used again
+        with Volume.open(case.volume.path) as volume:  # the failed one is not used again
             volume.recover()
-            assert Case(volume).state().versions == told.new.versions, at
-            assert Case(volume).state().pending == told.new.pending, at
+            assert Case(volume).state().versions == expected.new.versions, at
+            assert Case(volume).state().pending == expected.new.pending, at
             join_threads()
         return
-    if committed or state != told.new:
+    if committed or state != expected.new:
         scenario.act(case)
-        assert case.state() == told.new, at
-    for name in state.pending if state == told.new else told.new.pending:
+        assert case.state() == expected.new, at
+    for name in state.pending if state == expected.new else expected.new.pending:
         leave_all(case, name)
     case.finish_all()
     case.commit(b"another", many)
@@ -123,7 +122,7 @@ def check_after(case: Case, scenario: Scenario, told: Told, at: str, *, again: b
 
 
 def check_committed(case: Case, state: State, old: State, new: State) -> None:
-    """The version is whole, no alias is anywhere but before or after, and its tree takes no change."""
+    """Asserts that the version is whole, each alias old or new, and the tree read-only."""
     assert state.versions.keys() == new.versions.keys()
     assert {version: tree for version, (tree, _) in state.versions.items()} == {
         version: tree for version, (tree, _) in new.versions.items()
@@ -147,7 +146,7 @@ def check_committed(case: Case, state: State, old: State, new: State) -> None:
 
 
 def check_writable(case: Case) -> None:
-    """All that was pending can be changed, and is put back as it was."""
+    """Asserts that all pending files can be changed; restores them."""
     for name in pending_names(case.collection):
         fs = case.mounted(name)
         before = case.below(case.tree(name))

@@ -1,4 +1,4 @@
-"""A volume of format 1 becomes one of format 2, also after an interruption and beside other processes."""
+"""A volume of format 1 becomes one of format 2, despite interruptions and concurrent use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_and_close(path: Path) -> None:
 
 
 def _finished(volume: Volume) -> set[str]:
-    """Finishes the patch; the paths of the version that it becomes."""
+    """Finishes the patch; returns the paths of its version."""
     model = volume.catalog.collection("model")
     answer = volume.finish(model, b"patch", Request())
     record = next(record for record in model.versions() if record.version == answer.version)
@@ -52,7 +52,7 @@ def _labels(place: Path) -> list[str]:
     return labels
 
 
-def test_a_crash_while_it_is_upgraded(place: Path) -> None:
+def test_an_upgrade_completes_after_a_crash(place: Path) -> None:
     for number in worth_trying(_labels(place)):
         path = format_1(place / f"volume-{number}")
         crash(number, partial(open_and_close, path))
@@ -60,8 +60,8 @@ def test_a_crash_while_it_is_upgraded(place: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [error for error in ERRORS if error != "KeyboardInterrupt"])
-def test_an_error_while_it_is_upgraded(place: Path, error: str) -> None:
-    """The next upgrade goes on; until then no process takes an old patch for a plain tree."""
+def test_an_upgrade_completes_after_an_error(place: Path, error: str) -> None:
+    """Until then no process takes an old patch for a plain tree."""
     for number in range(len(_labels(place))):
         path = format_1(place / f"volume-{number}")
         with steps(ERRORS[error](number)), pytest.raises(VolumeError, match="present format"):
@@ -69,7 +69,7 @@ def test_an_error_while_it_is_upgraded(place: Path, error: str) -> None:
         check_upgraded(path)
 
 
-def test_it_is_left_alone_while_an_older_daemon_serves_it(
+def test_a_volume_that_an_older_daemon_serves_is_not_upgraded(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrade, "_PATIENCE", 0.1)
@@ -80,8 +80,8 @@ def test_it_is_left_alone_while_an_older_daemon_serves_it(
     check_upgraded(path)
 
 
-def test_who_waited_for_the_lock_upgrades_nothing_again(place: Path) -> None:
-    """A name that a user took since then must not be taken for artfs's."""
+def test_an_upgrade_is_not_repeated_after_waiting_for_the_lock(place: Path) -> None:
+    """Else it could remove a user's file that has a name of format 1's marks."""
     path = format_1(place / "volume")
     with Volume.open_to_serve(path, ALL_REFERENCES, verify_all=False) as late:
         open_and_close(path)
@@ -91,8 +91,8 @@ def test_who_waited_for_the_lock_upgrades_nothing_again(place: Path) -> None:
         assert taken.read_text() == "the user's"
 
 
-def test_a_volume_that_can_not_be_written() -> None:
-    """Its versions can be read; a patch is refused, and not taken for a plain tree."""
+def test_versions_of_a_read_only_format_1_volume_are_readable() -> None:
+    """A patch is refused, not taken for a plain tree."""
     needs("ext4")
     with image("ext4") as disk:
         path = format_1(disk.root / "volume")
@@ -108,7 +108,7 @@ def test_a_volume_that_can_not_be_written() -> None:
 
 
 @pytest.mark.parametrize(("where", "mode"), [("dir/deep", 0), ("dir/deep", 0o500), ("", 0o500)])
-def test_a_directory_that_its_owner_can_not_change(place: Path, where: str, mode: int) -> None:
+def test_an_upgrade_needs_the_owners_permissions(place: Path, where: str, mode: int) -> None:
     if os.geteuid() == 0:
         pytest.skip("root changes every directory")
     path = format_1(place / "volume")

@@ -1,4 +1,4 @@
-"""Real processes, killed: a command that finishes, and the daemon of a mount."""
+"""Killed processes: a command that finishes, and the daemon of a mount."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.mount.mounting import MountedVolume, is_alive, mounted_volume, must
 VICTIM = Path(__file__).with_name("victim.py")
 SEAL = SCENARIOS["seal with files that are stored"]
 
-# In the order in which a finish with aliases comes to them.
+# In the order in which a finish with aliases reaches them.
 LABELS = [
     "objects:put",
     "seal:mark:fsync",
@@ -58,7 +58,7 @@ def start_victim(how: str, label: str, *arguments: str | Path) -> subprocess.Pop
 
 @contextlib.contextmanager
 def paused(label: str, volume: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that stands before a durable step."""
+    """A command that is paused before a durable step."""
     victim = start_victim("pause", label, "--volume", volume, *arguments)
     try:
         assert victim.stdout is not None
@@ -70,12 +70,12 @@ def paused(label: str, volume: Path, *arguments: str) -> Iterator[subprocess.Pop
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_finish_that_is_killed(tmp_path: Path, label: str) -> None:
+def test_a_killed_finish_is_undone_or_completed(tmp_path: Path, label: str) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
         old = case.state()
     with paused(label, path, "finish", "model/job", "best", "newest"), Volume.open(path) as volume:
-        volume.recover()  # the finish is alive: it is neither undone nor ended
+        volume.recover()  # must not touch the living finish
     with Volume.open(path) as volume:
         volume.recover()
         case = Case(volume)
@@ -98,7 +98,7 @@ def test_a_finish_that_is_killed(tmp_path: Path, label: str) -> None:
 
 
 @pytest.mark.parametrize("label", ["objects:put", "seal:commit", "alias:rename", "seal:drop:sync-dir"])
-def test_two_processes_finish_the_same(tmp_path: Path, label: str) -> None:
+def test_two_processes_finish_one_id_as_one_version(tmp_path: Path, label: str) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
         old = case.state()
@@ -125,7 +125,7 @@ def test_two_processes_finish_the_same(tmp_path: Path, label: str) -> None:
         assert state.pending == {}
 
 
-def test_a_finish_that_waits_for_a_run_while_another_process_finishes(tmp_path: Path) -> None:
+def test_a_waiting_finish_gets_the_version_of_another_process(tmp_path: Path) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL) as case:
         pending_version = case.volume.trees.get("model", b"job").pending_version
@@ -146,7 +146,7 @@ def test_a_finish_that_waits_for_a_run_while_another_process_finishes(tmp_path: 
 
 
 @pytest.mark.parametrize("label", ["objects:put", "seal:commit", "seal:drop:rename"])
-def test_a_discard_beside_a_finish_of_another_process(tmp_path: Path, label: str) -> None:
+def test_a_discard_beside_a_finish_is_refused(tmp_path: Path, label: str) -> None:
     path = tmp_path / "volume"
     with prepared(path, SEAL):
         pass
@@ -177,11 +177,11 @@ def test_a_gc_waits_for_a_finish_of_another_process(tmp_path: Path) -> None:
         case.check_sound()
 
 
-# The daemon
+# Killed daemons
 
 
 class Crashing(MountedVolume):
-    """A mount whose daemon dies, about which the next one may say a word in its log."""
+    """A mount whose daemon dies, which the next daemon may log."""
 
     def log(self) -> str:
         expected = ("the daemon of an earlier mount has died", "finishing the seal of")
@@ -203,7 +203,7 @@ def kill_daemon(mounted: MountedVolume) -> None:
 
 
 @pytest.mark.fuse
-def test_what_was_answered_survives_the_daemon(mounted: MountedVolume) -> None:
+def test_acknowledged_writes_survive_a_killed_daemon(mounted: MountedVolume) -> None:
     tree = mounted.point / "model" / "pending" / "job"
     tree.mkdir(parents=True)
     (tree / "done").write_text("done")
@@ -229,7 +229,7 @@ def test_what_was_answered_survives_the_daemon(mounted: MountedVolume) -> None:
     mounted.mount_again()
     lines = (tree / "log").read_text().splitlines()
     assert lines[: last + 1] == [f"{number:07}" for number in range(last + 1)]
-    assert len(lines) <= last + 2  # one write may have come, and its answer not
+    assert len(lines) <= last + 2  # the last write may be complete without its reply
     assert snapshot(tree)[b"done"] == before
     assert finish(tree, "best")["version"] == "v0"
     assert (mounted.point / "model" / "best" / "log").read_text().splitlines() == lines
@@ -251,7 +251,7 @@ def write_tree(tree: Path) -> None:
 
 @pytest.mark.fuse
 @pytest.mark.parametrize("label", ["seal:mark:rename", "9*objects:link", "seal:commit", "alias:rename"])
-def test_a_daemon_that_dies_in_a_finish(mounted: MountedVolume, label: str) -> None:
+def test_a_daemon_killed_in_a_finish_loses_nothing(mounted: MountedVolume, label: str) -> None:
     daemon = victim_mount(mounted, label)
     model = mounted.point / "model"
     tree = model / "pending" / "job"
@@ -271,7 +271,7 @@ def test_a_daemon_that_dies_in_a_finish(mounted: MountedVolume, label: str) -> N
         assert not tree.is_symlink()
         assert snapshot(tree) == before
         assert show_json(tree, "status")["state"] == "pending"
-        # What shares an inode with a blob is written to here; check looks at it in the end.
+        # Writes to files that share an inode with a blob; the volume is checked in the end.
         (tree / "dir-0" / "0").write_bytes(b"other")
         (tree / "dir-0" / "0").write_bytes(b"0" * 1000)
         os.utime(tree / "dir-0" / "0", ns=(before[b"dir-0/0"].mtime,) * 2)

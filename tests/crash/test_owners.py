@@ -1,4 +1,4 @@
-"""Who holds a volume, seen by others: daemons, those who work directly, the dead and the far away."""
+"""What others see of a volume's owners: daemons, direct clients, dead processes and other hosts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def volume(tmp_path: Path) -> Path:
 
 
 @pytest.mark.fuse
-def test_a_second_daemon_is_refused_by_the_name_of_the_first(mounted: MountedVolume) -> None:
+def test_a_second_daemon_is_refused_and_names_the_first(mounted: MountedVolume) -> None:
     other = mounted.base / "other"
     other.mkdir()
     for point in (other, mounted.point):
@@ -54,7 +54,7 @@ def test_a_second_daemon_is_refused_by_the_name_of_the_first(mounted: MountedVol
 
 
 @pytest.mark.fuse
-def test_the_lock_of_a_killed_daemon_is_free(mounted: MountedVolume) -> None:
+def test_a_killed_daemon_releases_its_lock(mounted: MountedVolume) -> None:
     kill_daemon(mounted)
     with open_client(mounted.volume) as client:
         put(client, b"job", "direct", b"written without a mount")
@@ -64,7 +64,7 @@ def test_the_lock_of_a_killed_daemon_is_free(mounted: MountedVolume) -> None:
 
 
 @pytest.mark.fuse
-def test_a_dead_owner_is_not_blamed_for_who_is_there_now(mounted: MountedVolume) -> None:
+def test_a_refusal_does_not_name_a_dead_owner(mounted: MountedVolume) -> None:
     dead = mounted.pid
     kill_daemon(mounted)
     with Volume.open(mounted.volume) as volume, volume.layout.mount_lock.shared():
@@ -77,8 +77,8 @@ def test_a_dead_owner_is_not_blamed_for_who_is_there_now(mounted: MountedVolume)
 
 @pytest.mark.fuse
 @pytest.mark.parametrize("whose", ["another host's", "another process's"])
-def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolume, whose: str) -> None:
-    """The kernel's lock is the truth: a host that is gone, or a pid that is another process's, has none."""
+def test_the_text_of_a_lock_file_locks_nothing(mounted: MountedVolume, whose: str) -> None:
+    """Only the kernel's lock counts: a former host, or a process with a reused pid, has none."""
     must("umount", mounted.point)
     host = "elsewhere" if whose == "another host's" else owners.this_process().host
     owner = {"pid": os.getpid(), "host": host, "mountpoint": "/mnt/art", "ticks": 1, "boot": ""}
@@ -90,7 +90,7 @@ def test_a_lock_file_that_tells_of_others_keeps_nobody_out(mounted: MountedVolum
 
 
 @pytest.mark.fuse
-def test_who_works_directly_keeps_a_daemon_out_and_the_other_way_round(mounted: MountedVolume) -> None:
+def test_a_direct_client_and_a_daemon_exclude_each_other(mounted: MountedVolume) -> None:
     must("umount", mounted.point)
     with open_client(mounted.volume) as client:
         client.new(NAME, b"job")
@@ -102,8 +102,7 @@ def test_who_works_directly_keeps_a_daemon_out_and_the_other_way_round(mounted: 
         assert not client.is_current()
 
 
-def test_a_killed_finish_is_gone_on_with_by_another_process(volume: Path) -> None:
-    """Whoever was killed with the lock of an id has lost it."""
+def test_another_process_completes_a_killed_finish(volume: Path) -> None:
     with Volume.open(volume) as opened:
         opened.catalog.create(NAME)
         Case(opened).start(b"job", small)
@@ -115,7 +114,7 @@ def test_a_killed_finish_is_gone_on_with_by_another_process(volume: Path) -> Non
 
 
 def put(client: Client, pending: bytes, path: str, data: bytes) -> None:
-    """Brings one file into an id, which others may have started."""
+    """Adds one file to an id, which may exist already."""
     try:
         client.new(NAME, pending)
     except AlreadyPending:
@@ -129,7 +128,7 @@ def put(client: Client, pending: bytes, path: str, data: bytes) -> None:
 
 
 def test_several_processes_fill_and_finish_one_id(volume: Path) -> None:
-    """All files are there, and each finish gets the one version."""
+    """All files are in it, and each finish returns the one version."""
     with Volume.open(volume) as opened:
         opened.catalog.create(NAME)
 
@@ -161,8 +160,7 @@ def test_several_processes_fill_and_finish_one_id(volume: Path) -> None:
         case.check_sound()
 
 
-def test_a_killed_run_leaves_no_temp_for_ever(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it was writing when it joined is swept like any other temp."""
+def test_gc_removes_the_temp_of_a_killed_run(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1.0)
     with Volume.open(volume) as opened:
         opened.catalog.create(NAME)

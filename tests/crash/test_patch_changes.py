@@ -1,8 +1,8 @@
-"""A change of a patch crashes or fails at each of its steps: made or not, and then it can be.
+"""A change of a patch crashes or fails at each of its steps: it is made or not, and then can be made.
 
 The steps are the durable ones, and all other system calls that change something. Of the latter one crashes
-and the next one fails; with ``ARTFS_THOROUGH`` each does both. Between them a directory may have a time that
-is about to be set back; nothing else is ever half done.
+and the next one fails; with ``ARTFS_THOROUGH`` each does both. Between them a directory's time may not yet be
+restored; nothing else is ever half done.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from artfs.volume.volume import Volume
 from tests.conformance.helpers import fails
 from tests.crash.faults import Announced, bad_sector, calls, crash, full_disk, remove, steps
 from tests.crash.harness import Case, State, cloned, prepared
-from tests.crash.patches import JOB, STORIES, Op, Story, check_one_of, finish_all, loosely
+from tests.crash.patches import JOB, STORIES, Op, Story, check_one_of, finish_all, timeless
 from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
 @dataclass
-class Told:
-    """What a story is when nothing goes wrong: its steps, and what is seen after each change."""
+class Expected:
+    """A story without failures: its steps, and the state after each change."""
 
     story: Story
     labels: list[str]
@@ -38,7 +38,7 @@ class Told:
     states: list[State]
 
     def worth_trying(self) -> list[int]:
-        """Returns the numbers of the steps, but of those that repeat within a change the first only."""
+        """Returns the numbers of the steps; of those that repeat within a change only the first."""
         around = [None, *self.labels, None]
         seen = {
             (change, *around[number : number + 3]): number
@@ -47,7 +47,7 @@ class Told:
         return sorted(seen.values())
 
     def every_other(self, turn: int) -> list[int]:
-        """Returns these numbers, but of the steps that are not durable every other one, from ``turn`` on."""
+        """Returns these numbers, but of the steps that are not durable every second one, from ``turn`` on."""
         return [
             number
             for count, number in enumerate(self.worth_trying())
@@ -55,24 +55,24 @@ class Told:
         ]
 
     def allowed(self, number: int, *, strictly: bool) -> list[State]:
-        """What may be seen after the story ended before a step."""
+        """Returns the states allowed after the story stopped before a step."""
         change = self.changes[number] if number < len(self.changes) else len(self.states) - 1
         states = self.states[change : change + 2]
-        return states if strictly else [loosely(state) for state in states]
+        return states if strictly else [timeless(state) for state in states]
 
 
-def tell(original: Path, path: Path, story: Story, announced: Announced = calls) -> Told:
-    told = Told(story, [], [], [])
+def expect(original: Path, path: Path, story: Story, announced: Announced = calls) -> Expected:
+    expected = Expected(story, [], [], [])
     with cloned(original, path) as case:
-        told.states.append(case.state())
+        expected.states.append(case.state())
         for number, op in enumerate(story.ops):
-            with announced(told.labels.append):
+            with announced(expected.labels.append):
                 op(case.mounted(JOB))
-            told.changes += [number] * (len(told.labels) - len(told.changes))
-            told.states.append(case.state())
+            expected.changes += [number] * (len(expected.labels) - len(expected.changes))
+            expected.states.append(case.state())
         finish_all(case)
         case.check_sound()
-    return told
+    return expected
 
 
 def act(case: Case, ops: list[Op]) -> None:
@@ -82,7 +82,7 @@ def act(case: Case, ops: list[Op]) -> None:
 
 @pytest.fixture
 def original(place: Path, name: str) -> Iterator[Path]:
-    """A volume in which the story can be acted, to be copied for each trial."""
+    """A volume in which the story can be run, to be cloned for each trial."""
     path = place / "original"
     with prepared(path, STORIES[name].scenario):
         pass
@@ -91,87 +91,87 @@ def original(place: Path, name: str) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_a_crash_in_a_change(original: Path, place: Path, name: str) -> None:
-    told = tell(original, place / "clean", STORIES[name])
-    for number in [*told.every_other(0), len(told.labels)]:
+def test_a_change_of_a_patch_can_be_repeated_after_a_crash(original: Path, place: Path, name: str) -> None:
+    expected = expect(original, place / "clean", STORIES[name])
+    for number in [*expected.every_other(0), len(expected.labels)]:
         with cloned(original, place / f"volume-{number}") as case:
-            crash_at(number, case, told)
+            crash_at(number, case, expected)
 
 
-def crash_at(number: int, case: Case, told: Told) -> None:
-    path, ops = case.volume.path, told.story.ops
+def crash_at(number: int, case: Case, expected: Expected) -> None:
+    path, ops = case.volume.path, expected.story.ops
     label = crash(number, lambda: act(Case(Volume.open(path)), ops), calls)
     case.volume.recover()
     at = f"after a crash at {label}, step {number}"
-    assert label == (told.labels[number] if number < len(told.labels) else None)
+    assert label == (expected.labels[number] if number < len(expected.labels) else None)
     state = case.state()
     strictly = label is None or not label.startswith("call:")
-    check_one_of(state if strictly else loosely(state), told.allowed(number, strictly=strictly), at)
+    check_one_of(state if strictly else timeless(state), expected.allowed(number, strictly=strictly), at)
     if label is not None:
-        go_on(case, told, number, state, at)
+        complete(case, expected, number, state, at)
     finish_all(case)
     case.check_sound()
 
 
-def go_on(case: Case, told: Told, number: int, state: State, at: str) -> None:
-    """Makes the changes that were not made."""
-    made = told.changes[number] + (loosely(state) != loosely(told.states[told.changes[number]]))
-    act(case, told.story.ops[made:])
-    check_one_of(loosely(case.state()), [loosely(told.states[-1])], f"{at}, and then all again")
+def complete(case: Case, expected: Expected, number: int, state: State, at: str) -> None:
+    """Makes the remaining changes."""
+    made = expected.changes[number] + (timeless(state) != timeless(expected.states[expected.changes[number]]))
+    act(case, expected.story.ops[made:])
+    check_one_of(timeless(case.state()), [timeless(expected.states[-1])], f"{at}, and then all again")
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_a_full_disk_in_a_change(original: Path, place: Path, name: str) -> None:
-    """It is refused, has changed nothing, and leaves nothing that takes space."""
-    told = tell(original, place / "clean", STORIES[name])
-    durables = [number for number, label in enumerate(told.labels) if not label.startswith("call:")]
+def test_a_full_disk_leaves_a_patch_unchanged(original: Path, place: Path, name: str) -> None:
+    """The change is refused, and leaves nothing that takes space."""
+    expected = expect(original, place / "clean", STORIES[name])
+    durables = [number for number, label in enumerate(expected.labels) if not label.startswith("call:")]
     for left, number in enumerate(durables):
         with cloned(original, place / f"volume-{number}") as case:
-            fill_up_at(number, left, case, told)
+            fill_up_at(number, left, case, expected)
 
 
-def fill_up_at(number: int, left: int, case: Case, told: Told) -> None:
-    change, ops = told.changes[number], told.story.ops
-    at = f"ENOSPC at {told.labels[number]}, step {number}"
+def fill_up_at(number: int, left: int, case: Case, expected: Expected) -> None:
+    change, ops = expected.changes[number], expected.story.ops
+    at = f"ENOSPC at {expected.labels[number]}, step {number}"
     with steps(full_disk(left)):
         act(case, ops[:change])
         with fails(errno.ENOSPC):
             act(case, ops[change : change + 1])
-    check_one_of(case.state(), [told.states[change]], at)
+    check_one_of(case.state(), [expected.states[change]], at)
     with Volume.open(case.volume.path) as volume:
-        check_one_of(Case(volume).state(), [told.states[change]], at)
+        check_one_of(Case(volume).state(), [expected.states[change]], at)
     act(case, ops[change:])
-    check_one_of(case.state(), [told.states[-1]], f"{at}, and then all again")
+    check_one_of(case.state(), [expected.states[-1]], f"{at}, and then all again")
     assert left_behind(case) == [], at
     finish_all(case)
     case.check_sound()
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_an_error_in_a_change(original: Path, place: Path, name: str) -> None:
-    """Any system call fails once: who goes on sees what is on disk, and can do the same again."""
-    told = tell(original, place / "clean", STORIES[name])
-    for number in told.every_other(1):
+def test_a_change_of_a_patch_can_be_repeated_after_an_error(original: Path, place: Path, name: str) -> None:
+    """One system call fails: the caller sees what is on disk, and can repeat the change."""
+    expected = expect(original, place / "clean", STORIES[name])
+    for number in expected.every_other(1):
         with cloned(original, place / f"volume-{number}") as case:
-            fail_at(number, case, told)
+            fail_at(number, case, expected)
             finish_all(case)
             case.check_sound()
 
 
 @pytest.mark.parametrize("name", ["second names", "xattrs", "modes", "times of files"])
-def test_an_error_while_something_is_built(original: Path, place: Path, name: str) -> None:
-    """So does any of those that make what has no name yet: it is gone then."""
+def test_an_error_leaves_no_staged_file(original: Path, place: Path, name: str) -> None:
+    """One of the calls on a file without a name fails too."""
     announced = partial(calls, staged=True)
-    told = tell(original, place / "clean", STORIES[name], announced)
-    for number in told.worth_trying():
+    expected = expect(original, place / "clean", STORIES[name], announced)
+    for number in expected.worth_trying():
         with cloned(original, place / f"volume-{number}") as case:
-            fail_at(number, case, told, announced)
-            assert left_behind(case) == [], f"EIO at {told.labels[number]}, step {number}"
+            fail_at(number, case, expected, announced)
+            assert left_behind(case) == [], f"EIO at {expected.labels[number]}, step {number}"
 
 
-def fail_at(number: int, case: Case, told: Told, announced: Announced = calls) -> None:
-    change, ops = told.changes[number], told.story.ops
-    at = f"EIO at {told.labels[number]}, step {number}"
+def fail_at(number: int, case: Case, expected: Expected, announced: Announced = calls) -> None:
+    change, ops = expected.changes[number], expected.story.ops
+    at = f"EIO at {expected.labels[number]}, step {number}"
     raised = 0
     with announced(bad_sector(number)):
         act(case, ops[:change])
@@ -181,16 +181,16 @@ def fail_at(number: int, case: Case, told: Told, announced: Announced = calls) -
             raised = error.errno or 0
     assert raised in (0, errno.EIO), at
     state = case.state()
-    allowed = told.allowed(number, strictly=False)
-    check_one_of(loosely(state), allowed if raised else allowed[1:], at)
+    allowed = expected.allowed(number, strictly=False)
+    check_one_of(timeless(state), allowed if raised else allowed[1:], at)
     with Volume.open(case.volume.path) as volume:
-        check_one_of(Case(volume).state(), [state], f"{at}, when it is opened anew")
-    go_on(case, told, number, state, at)
+        check_one_of(Case(volume).state(), [state], f"{at}, opened again")
+    complete(case, expected, number, state, at)
 
 
 def left_behind(case: Case) -> list[str]:
-    """Returns what is left beside a pending tree, without whiteouts, which are removed with the tree."""
-    gc.collect()  # a copy that was refused goes with the error, which its frames know
+    """Returns what is beside a pending tree, except for whiteouts, which the tree's removal removes."""
+    gc.collect()  # the frames of a raised error keep a refused copy
     pending = case.tree(JOB).parent
     found = [entry for entry in pending.iterdir() if entry.name.startswith(os.fsdecode(durable.TEMP_PREFIX))]
     return [entry.name for entry in found if not entry.is_dir() or os.path.lexists(entry / ".artfs@lower")]

@@ -1,7 +1,7 @@
-"""What is done to a patch as a whole crashes or fails at each step: a base is set, a finish, a rebase, a gc.
+"""An operation on a whole patch crashes or fails at each step: setting a base, a finish, a rebase, a gc.
 
-It is done or not, and can be done then. Nothing that was changed in the patch is ever lost, nor is anything
-that others brought under the alias which is its base.
+It is done or not, and then can be done. No change of the patch is ever lost, nor any change that others
+committed under the alias of its base.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
-# Only in these does much come after the last step that is announced, or between two of them.
+# Only in these do many calls follow the last durable step, or come between two of them.
 WITH_CALLS = ["set a base", "set another base", "take the base away"]
 OPERATIONS = {**BASES, **FINISHES, **GC}
 
 
 @dataclass
-class Told:
-    """What an operation is when nothing goes wrong."""
+class Expected:
+    """An operation without failures."""
 
     labels: list[str]
-    states: list[State]  # before, after, and after the same once more
+    states: list[State]  # before, after, and after a repetition
     between: list[State]  # also possible after a crash or an error
-    ends: dict[bytes, Tree]  # what comes of all that is pending then
+    ends: dict[bytes, Tree]  # the trees of all pending versions when they are finished
 
 
-def tell(original: Path, path: Path, scenario: Scenario, announced: Announced = steps) -> Told:
+def expect(original: Path, path: Path, scenario: Scenario, announced: Announced = steps) -> Expected:
     labels: list[str] = []
     between: list[State] = []
     if scenario.between is not None:
@@ -68,12 +68,12 @@ def tell(original: Path, path: Path, scenario: Scenario, announced: Announced = 
         states.append(case.state())
         ends = finish_all(case)
         case.check_sound()
-    return Told(labels, states, between, ends)
+    return Expected(labels, states, between, ends)
 
 
 @pytest.fixture
 def original(place: Path, name: str) -> Iterator[Path]:
-    """A volume in which the operation can be done, to be copied for each trial."""
+    """A volume in which the operation can be run, to be cloned for each trial."""
     path = place / "original"
     with prepared(path, OPERATIONS[name]):
         pass
@@ -82,16 +82,16 @@ def original(place: Path, name: str) -> Iterator[Path]:
 
 
 def check_crashes(original: Path, place: Path, scenario: Scenario, announced: Announced = steps) -> None:
-    told = tell(original, place / "clean", scenario, announced)
-    for number in worth_trying(told.labels):
+    expected = expect(original, place / "clean", scenario, announced)
+    for number in worth_trying(expected.labels):
         with cloned(original, place / f"volume-{number}") as case:
             path = case.volume.path
             label = crash(number, lambda path=path: scenario.act(Case(Volume.open(path))), announced)  # type: ignore[misc]
             case.volume.recover()
             state = case.state()
             at = f"after a crash at {label}, step {number}"
-            assert label == (told.labels[number] if number < len(told.labels) else None)
-            check_one_of(state, [*told.between, *told.states] if label else told.states[1:], at)
+            assert label == (expected.labels[number] if number < len(expected.labels) else None)
+            check_one_of(state, [*expected.between, *expected.states] if label else expected.states[1:], at)
             case.check_sound()
             if number % 3 == 1:
                 case.volume.maintenance.gc()
@@ -102,21 +102,21 @@ def check_crashes(original: Path, place: Path, scenario: Scenario, announced: An
             else:
                 scenario.act(case)
                 scenario.act(case)
-                check_one_of(case.state(), told.states[-1:], at)
-                assert finish_all(case) == told.ends, at
+                check_one_of(case.state(), expected.states[-1:], at)
+                assert finish_all(case) == expected.ends, at
             case.check_sound()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_crash(original: Path, place: Path, name: str) -> None:
+def test_an_operation_is_repeatable_after_a_crash(original: Path, place: Path, name: str) -> None:
     check_crashes(original, place, OPERATIONS[name], calls if name in WITH_CALLS else steps)
 
 
 @pytest.mark.parametrize("name", ["set another base", "rebase"])
-def test_a_crash_where_directories_cant_be_exchanged(
+def test_a_crash_without_renameat2_exchange(
     original: Path, place: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on NFS."""
+    """NFS has no RENAME_EXCHANGE."""
     renameat2 = syscalls.renameat2
 
     def plain(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:
@@ -128,7 +128,7 @@ def test_a_crash_where_directories_cant_be_exchanged(
     check_crashes(original, place, OPERATIONS[name], calls if name in WITH_CALLS else steps)
 
 
-# In the operations that have most steps, each other error is tried at every third step.
+# In the operations with most steps the errors but ENOSPC take turns.
 LONGEST = ["set a base", "rebase", "finish onto a base that moved"]
 TRIALS = [
     (name, error) for name, error in trials(OPERATIONS) if error == "ENOSPC" or name in LONGEST or THOROUGH
@@ -136,30 +136,32 @@ TRIALS = [
 
 
 @pytest.mark.parametrize(("name", "error"), TRIALS)
-def test_an_error(original: Path, place: Path, name: str, error: str) -> None:
+def test_an_operation_is_repeatable_after_an_error(
+    original: Path, place: Path, name: str, error: str
+) -> None:
     scenario = OPERATIONS[name]
-    told = tell(original, place / "clean", scenario)
-    for number in worth_trying(told.labels)[:-1]:
+    expected = expect(original, place / "clean", scenario)
+    for number in worth_trying(expected.labels)[:-1]:
         path = place / f"volume-{number}"
         with cloned(original, path) as case:
             kind = error_of(error, number)
-            at = f"{kind} at {told.labels[number]}, step {number}"
-            case.state()  # from here on the kernel knows how it looks
+            at = f"{kind} at {expected.labels[number]}, step {number}"
+            case.state()  # fills the caches
             assert failing(partial(scenario.act, case), ERRORS[kind](number)) == kind, at
             state = case.state()
             with Volume.open(path) as volume:
                 check_one_of(Case(volume).state(), [state], at)
             case.check_sound()
             if case.is_committed:
-                check_committed(case, told)
+                check_committed(case, expected)
                 if number % 2:
-                    with Volume.open(path) as volume:  # beside the one that failed, which is never used again
+                    with Volume.open(path) as volume:  # the failed one is not used again
                         volume.recover()
-                        check_one_of(Case(volume).state(), told.states[-1:], at)
+                        check_one_of(Case(volume).state(), expected.states[-1:], at)
                         join_threads()
                     continue
             else:
-                check_one_of(state, [*told.between, *told.states], at)
+                check_one_of(state, [*expected.between, *expected.states], at)
                 if number % 2:
                     write_all(case)
                     finish_all(case)
@@ -167,14 +169,14 @@ def test_an_error(original: Path, place: Path, name: str, error: str) -> None:
                     continue
             scenario.act(case)
             scenario.act(case)
-            check_one_of(case.state(), told.states[-1:], at)
-            assert finish_all(case) == told.ends, at
+            check_one_of(case.state(), expected.states[-1:], at)
+            assert finish_all(case) == expected.ends, at
             case.check_sound()
 
 
-def check_committed(case: Case, told: Told) -> None:
-    """The version is whole, no alias is anywhere but before or after, and the patch takes no change."""
-    old, _, new = told.states
+def check_committed(case: Case, expected: Expected) -> None:
+    """Asserts that the version is whole, each alias old or new, and the patch read-only."""
+    old, _, new = expected.states
     state = case.state()
     assert state.pending == old.pending
     assert {version: tree for version, (tree, _) in state.versions.items()} == {

@@ -1,4 +1,4 @@
-"""What others make of a crash or an error: who finishes next, who reads, who writes, who collects."""
+"""Other processes after a crash or an error: the next finish, readers, writers, and gc."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tests.crash.patches import (
     finish_all,
     layered,
     link,
-    loosely,
     moved,
     patch,
     put_at,
     put_in,
     set_base,
     settle,
+    timeless,
 )
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
-# Of two patches of one alias, the second
+# The second of two patches of one alias
 
 
 def _prepare_two(case: Case) -> None:
@@ -59,7 +59,7 @@ BETWEEN: dict[str, Callable[[Case], object]] = {
 
 
 def check_both(case: Case) -> None:
-    """The alias names a version with the changes of both, and goes on doing so after all is put in order."""
+    """Asserts that the alias names a version with both changes, before and after recovery."""
     for _ in range(2):
         best = case.version("best")
         committed = case.collection.finished(b"one") is not None
@@ -107,10 +107,10 @@ def test_a_patch_builds_on_what_a_failed_finish_committed(place: Path) -> None:
             check_both(case)
 
 
-# A gc that knows a patch as it was
+# A gc that has read a patch before its rebase
 
 
-def test_a_gc_beside_a_rebase_of_another_process(place: Path) -> None:
+def test_gc_keeps_what_a_rebase_meanwhile_needs(place: Path) -> None:
     def prepare(case: Case) -> None:
         case.commit(b"base", layered, "best")
         patch(case, JOB, "best", edit)
@@ -137,12 +137,12 @@ def test_a_gc_beside_a_rebase_of_another_process(place: Path) -> None:
             Case(volume).check_sound()
 
 
-# Those who have a file open
+# Open files
 
 
 @pytest.mark.parametrize("label", ["copy-up:write", "copy-up:fsync", "overlay:lift", "overlay:copy-up"])
-def test_readers_see_what_is_written_after_a_copy_up_that_failed(place: Path, label: str) -> None:
-    """They are moved to the copy when it has its name, and never to one that gets none."""
+def test_readers_see_writes_after_a_failed_copy_up(place: Path, label: str) -> None:
+    """Readers switch to the copy once it has its name, and never to one that gets none."""
 
     def prepare(case: Case) -> None:
         case.commit(b"base", layered)
@@ -166,8 +166,8 @@ def test_readers_see_what_is_written_after_a_copy_up_that_failed(place: Path, la
             assert reader.pread(10, 0) == b"anew"
 
 
-def test_nothing_that_was_written_is_lost_after_an_error(place: Path) -> None:
-    """Whoever had the file open when its attributes could not be changed goes on with the same file."""
+def test_a_failed_chmod_loses_no_later_write(place: Path) -> None:
+    """Handles opened before and after the error refer to the same file."""
 
     def prepare(case: Case) -> None:
         case.commit(b"base", layered)
@@ -186,7 +186,7 @@ def test_nothing_that_was_written_is_lost_after_an_error(place: Path) -> None:
                 ino = fs.stat(path).ino
                 failing(partial(fs.chmod, path, 0o600), bad_sector(number), calls)
             with fs.open(path, os.O_RDONLY) as file:
-                case.kernel.forget_all()  # of names: what is open stays
+                case.kernel.forget_all()  # names, not open files
                 write(fs, path, b"written")
                 file.chmod(0o600)
                 at = f"after EIO at {labels[number]}"
@@ -200,7 +200,7 @@ def test_nothing_that_was_written_is_lost_after_an_error(place: Path) -> None:
 
 
 def _prepare_shared(case: Case) -> None:
-    """A patch whose finish failed when its files were linked already."""
+    """Makes a patch whose finish failed after its files were linked."""
     case.commit(b"base", layered)
     patch(case, JOB, "v0", edit, chmod(b"other/one", 0o600), link(b"added/new", b"added/third"), settle)
 
@@ -215,7 +215,7 @@ def _prepare_shared(case: Case) -> None:
 SHARED = Scenario(_prepare_shared, lambda case: append(b"added/new", b"more")(case.mounted(JOB)))
 
 
-def test_a_crash_in_the_first_write_to_what_may_be_a_blob(place: Path) -> None:
+def test_a_crash_in_the_first_write_to_a_linked_file_spares_the_blob(place: Path) -> None:
     with prepared(place / "original", SHARED):
         pass
     labels: list[str] = []
@@ -224,7 +224,7 @@ def test_a_crash_in_the_first_write_to_what_may_be_a_blob(place: Path) -> None:
         with calls(labels.append):
             SHARED.act(case)
         new = case.state()
-        assert loosely(new).pending[JOB][0].keys() == loosely(old).pending[JOB][0].keys()
+        assert timeless(new).pending[JOB][0].keys() == timeless(old).pending[JOB][0].keys()
     for number in range(len(labels) + 1):
         with cloned(place / "original", place / f"volume-{number}") as case:
             path = case.volume.path
@@ -232,15 +232,15 @@ def test_a_crash_in_the_first_write_to_what_may_be_a_blob(place: Path) -> None:
             case.volume.recover()
             at = f"after a crash at {label}, step {number}"
             state = case.state()
-            check_one_of(loosely(state), [loosely(one) for one in (old, new)], at)
+            check_one_of(timeless(state), [timeless(one) for one in (old, new)], at)
             case.check_sound()
             finish_all(case)
             case.check_sound()
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
-def test_an_error_in_the_first_write_to_what_may_be_a_blob(place: Path, error: str) -> None:
-    """The blob is never written, and who tries again writes the file under all its names."""
+def test_an_error_in_the_first_write_to_a_linked_file_spares_the_blob(place: Path, error: str) -> None:
+    """A retry writes the file under all its names."""
     with prepared(place / "original", SHARED):
         pass
     labels: list[str] = []
@@ -255,12 +255,12 @@ def test_an_error_in_the_first_write_to_what_may_be_a_blob(place: Path, error: s
             at = f"{error} at {labels[number]}, step {number}"
             assert failing(partial(SHARED.act, case), ERRORS[error](number)) == error, at
             with Volume.open(case.volume.path) as volume:
-                names = loosely(Case(volume).state()).pending[JOB][0].keys()
-                assert names == loosely(old).pending[JOB][0].keys(), at
+                names = timeless(Case(volume).state()).pending[JOB][0].keys()
+                assert names == timeless(old).pending[JOB][0].keys(), at
             case.check_sound()
-            case.kernel.forget_all()  # as the kernel looks again for itself, told ESTALE
+            case.kernel.forget_all()  # as the kernel does after ESTALE
             SHARED.act(case)
-            check_one_of(loosely(case.state()), [loosely(new)], at)
+            check_one_of(timeless(case.state()), [timeless(new)], at)
             case.check_sound()
             left = [path.name for path in case.tree(JOB).parent.iterdir() if path.name.startswith("unshared")]
             assert left == [], at

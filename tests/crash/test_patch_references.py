@@ -1,4 +1,4 @@
-"""A reference of a patch's base gets an xattr: made or not, and it stands for the same bytes."""
+"""Setting an xattr of a lower reference is done or not, and never changes what it refers to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(case: Case, states: list[object], at: str) -> None:
     assert seen(case) in states, at
     CHANGED.act(case)
     assert seen(case) == states[1], at
-    write(case.mounted(JOB), b"more")  # else it is v0, whatever its xattrs
+    write(case.mounted(JOB), b"more")  # else the finish returns v0, whose content is the same
     case.finish(JOB)
     entry = case.volume.store.reader.find(case.collection.record(1).root.entry().tree, PATH)
     assert entry is not None
@@ -55,7 +55,7 @@ def check(case: Case, states: list[object], at: str) -> None:
     assert case.volume.maintenance.check().sound
 
 
-def test_a_crash_and_a_full_disk(place: Path) -> None:
+def test_an_xattr_of_a_reference_can_be_set_after_a_crash_or_a_full_disk(place: Path) -> None:
     with prepared(place / "original", CHANGED) as case:
         states: list[object] = [seen(case)]
     every: list[str] = []

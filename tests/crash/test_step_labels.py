@@ -1,6 +1,6 @@
-"""Every durable step in the code is one that the crash tests come by: a new one without a test fails here.
+"""Every durable step of the code is reached by a crash test: a new step without a test fails here.
 
-The steps are read from the code; which of them are tried is told by the scenarios, each acted once.
+The steps are read from the code; the scenarios, each run once, show which of them are tested.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_syncs")
 
 PACKAGE = Path(artfs.__file__).parent
 
-#: The steps that each function of ``store/durable.py`` announces behind its label.
+#: The steps that each function of ``store/durable.py`` appends to its label.
 STEPS = {
     "create": ("write", "fsync", "rename", "sync-dir"),
     "replace": ("write", "fsync", "rename", "sync-dir"),
@@ -38,7 +38,7 @@ STEPS = {
     "update": ("lock", "sync-dir"),  # of catalog/small_files.py
 }
 
-#: What a label is that is no text in the code: by the module, and how the code spells it.
+#: The labels that are computed: by module and expression.
 SPELLED = {
     ("catalog/collection.py", "name.decode()"): ("type", "description", "ttl", "scope", "tags"),
     ("pending/overlay.py", "f'overlay:{step}'"): tuple(
@@ -48,7 +48,7 @@ SPELLED = {
 
 
 def announced() -> Iterator[tuple[str, str]]:
-    """Yields each step of the code, and where it is."""
+    """Yields each step in the code, and its place."""
     for path in sorted(PACKAGE.rglob("*.py")):
         module = path.relative_to(PACKAGE).as_posix()
         if module in ("store/durable.py", "catalog/small_files.py"):
@@ -76,7 +76,7 @@ def labels_of(module: str, spelled: ast.expr) -> tuple[str, ...]:
 
 
 def scenarios() -> dict[str, Scenario]:
-    """All that is crashed and made to fail at each of its steps."""
+    """Returns all scenarios that crash and fail at each of their steps."""
     found: dict[str, Scenario] = {}
     for operations in (maintenance.OPERATIONS, patches.BASES, patches.FINISHES, test_beginnings.CHANGES):
         found |= {f"{name}, {len(found)}": scenario for name, scenario in operations.items()}
@@ -87,7 +87,7 @@ def scenarios() -> dict[str, Scenario]:
     }
 
 
-def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_durable_step_is_tested(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "LOCAL_FILESYSTEMS", ())  # as where syncfs(2) may not write everything
     reached: set[str] = set()
     tell: Callable[[str], None] = reached.add
@@ -102,12 +102,12 @@ def test_each_step_is_come_by(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     missing = {label: where for label, where in known.items() if label not in reached}
     assert missing == {}
     steps_alone = {label for label in reached if not label.startswith("call:")}
-    assert steps_alone - known.keys() <= {f"{label}:{step}" for label in BOTH for step in EITHER}
+    assert steps_alone - known.keys() <= {f"{label}:{step}" for label in REPLACED for step in FURTHER}
 
 
-#: What :func:`durable.replace_if_unchanged` does besides, by what it is given.
-EITHER = ("write", "fsync", "rename", "unlink")
-BOTH = (
+#: The further steps of :func:`durable.replace_if_unchanged`, and the labels that it is called with.
+FURTHER = ("write", "fsync", "rename", "unlink")
+REPLACED = (
     *("alias", "finished-id", "notes", "run", "serial", "type", "description", "ttl", "scope", "tags"),
     "tombstone",
 )

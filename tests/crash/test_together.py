@@ -1,4 +1,4 @@
-"""Finishes, discards and gc of one process, all at once."""
+"""Concurrent finishes, discards and gc of one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
 def at_once(*actions: Callable[[], object]) -> list[Any]:
-    """Runs all together; what each returned or raised."""
+    """Runs all actions at once; returns what each returned or raised."""
     start = threading.Barrier(len(actions))
     results: list[Any] = [None] * len(actions)
 
@@ -45,7 +45,7 @@ def at_once(*actions: Callable[[], object]) -> list[Any]:
 
 
 def holding(content: bytes) -> Callable[[Path], None]:
-    """Makes a tree of one file."""
+    """Returns a function that makes a tree of one file."""
 
     def make(root: Path) -> None:
         put(root, "file", content)
@@ -60,13 +60,13 @@ def case(tmp_path: Path) -> Case:
     return Case(volume)
 
 
-def dawdle(_label: str) -> None:
-    """Gives the other threads a chance at each step."""
+def pause(_label: str) -> None:
+    """Lets the other threads run at each step."""
     time.sleep(0.0005)
 
 
-def test_many_finishes_of_one_id_give_one_version(case: Case) -> None:
-    with steps(dawdle):
+def test_concurrent_finishes_of_one_id_make_one_version(case: Case) -> None:
+    with steps(pause):
         for number in range(5):
             name = b"job-%d" % number
             case.start(name, holding(b"%d" % number))
@@ -76,16 +76,16 @@ def test_many_finishes_of_one_id_give_one_version(case: Case) -> None:
     case.check_sound()
 
 
-def test_seals_of_one_collection_race_for_numbers(case: Case) -> None:
+def test_concurrent_seals_get_consecutive_numbers(case: Case) -> None:
     names = [b"job-%d" % number for number in range(8)]
     trees = {}
     for number, name in enumerate(names):
-        # Half of them are equal to another one.
+        # Two of them each are equal.
         case.start(name, many)
         put(case.tree(name), "own", b"%d" % (number // 2))
         settle_times(case.tree(name))
         trees[name] = case.below(case.tree(name))
-    with steps(dawdle):
+    with steps(pause):
         answers = at_once(*[partial(case.finish, name) for name in names])
     state = case.state()
     assert state.pending == {}
@@ -96,8 +96,8 @@ def test_seals_of_one_collection_race_for_numbers(case: Case) -> None:
     case.check_sound()
 
 
-def test_a_finish_or_a_discard_but_never_both(case: Case) -> None:
-    with steps(dawdle):
+def test_concurrent_finish_and_discard_exclude_each_other(case: Case) -> None:
+    with steps(pause):
         for number in range(10):
             name = b"job-%d" % number
             case.start(name, holding(b"%d" % number))
@@ -116,8 +116,8 @@ def test_a_finish_or_a_discard_but_never_both(case: Case) -> None:
     case.check_sound()
 
 
-def test_an_id_is_never_started_anew_while_it_is_finished(case: Case) -> None:
-    with steps(dawdle):
+def test_an_id_cannot_be_started_during_its_finish(case: Case) -> None:
+    with steps(pause):
         for number in range(10):
             name = b"job-%d" % number
             case.start(name, holding(b"%d" % number))
@@ -131,7 +131,7 @@ def test_an_id_is_never_started_anew_while_it_is_finished(case: Case) -> None:
             assert pending_names(case.collection) == []
 
 
-def test_gc_beside_seals_takes_nothing_that_is_needed(case: Case) -> None:
+def test_gc_beside_seals_removes_nothing_needed(case: Case) -> None:
     case.commit(b"first", many)
     for number in range(6):
         case.start(b"job-%d" % number, changed if number % 2 else small)
@@ -147,20 +147,20 @@ def test_gc_beside_seals_takes_nothing_that_is_needed(case: Case) -> None:
         for _ in range(6):
             case.volume.maintenance.gc()
 
-    with steps(dawdle):
+    with steps(pause):
         assert at_once(seal_all, collect) == [None, None]
     assert set(case.state().versions) == {"v0", "v6"}
     case.check_sound()
 
 
-def test_a_full_disk_keeps_no_descriptor_or_thread(case: Case) -> None:
+def test_failed_finishes_leak_no_descriptor(case: Case) -> None:
     case.start(b"job", many)
 
     def fail(label: str) -> None:
         if label == "seal:commit":
             raise OSError(28, "No space left on device")
 
-    gc.collect()  # what tests before this one left to be collected is not counted
+    gc.collect()  # garbage of earlier tests is not counted
     before = len(os.listdir("/proc/self/fd"))
     with steps(fail):
         for _ in range(3):
@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_no_descriptor_or_thread(case: Case) -> None:
     assert case.finish(b"job").version == "v0"
 
 
-def test_finished_trees_give_their_descriptors_back(case: Case) -> None:
+def test_finished_trees_close_their_descriptors(case: Case) -> None:
     case.commit(b"job", small)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(5):
@@ -183,5 +183,5 @@ def test_finished_trees_give_their_descriptors_back(case: Case) -> None:
     for thread in threading.enumerate():
         if thread.name == "artfs-trash":
             thread.join()
-    gc.collect()  # a tree and its nodes know each other
+    gc.collect()  # a tree and its nodes refer to each other
     assert len(os.listdir("/proc/self/fd")) <= before + 1

@@ -1,4 +1,4 @@
-"""The torture by kills, for some seconds; ``scripts/torture kills`` goes on for as long as it is told."""
+"""Runs the kill torture for some seconds; ``scripts/torture kills`` runs it longer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def tortured(place: Path):
         yield one
 
 
-def test_some_kills(tortured: Torture) -> None:
+def test_kills_lose_nothing_acknowledged(tortured: Torture) -> None:
     tortured.run(
         lambda counts: counts["daemons killed"] >= 2 and counts["processes killed"] >= 3, longest=0.6
     )
     assert tortured.counts["answered"] > 20
     tortured.mount()
-    check_that_loss_is_found(tortured)
+    check_oracle_detects_loss(tortured)
 
 
-def check_that_loss_is_found(tortured: Torture) -> None:
-    """The oracle sees one byte that differs, one name that is gone, one that was not made."""
+def check_oracle_detects_loss(tortured: Torture) -> None:
+    """Asserts that the oracle detects a differing file, a missing name, and an unknown name."""
     for mine in tortured.known:
         oracle.check_own(tortured.point, mine, None)
     mine = tortured.known[0]

@@ -1,8 +1,8 @@
 """The command line, in a process that stops at a durable step: ``victim.py HOW LABEL ARGUMENT...``.
 
-HOW is ``pause`` (says so on standard output, and goes on when a line comes from standard input) or ``kill``
-(ends as by SIGKILL). LABEL may be preceded by ``N*``: the N-th step of that label. A second label, behind a
-``+``, is where a thread says ``hangs`` and never goes on.
+HOW is ``pause`` (prints ``reached``, and continues after a line on standard input) or ``kill`` (ends by
+SIGKILL). LABEL may be preceded by ``N*``: the N-th step of that label. At a second label, behind a ``+``, a
+thread prints ``hangs`` and blocks forever.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def stop_at(how: str, labels: str) -> None:
 
 
 def _counted(label: str) -> Callable[[str], bool]:
-    """Tells of each step whether it is the one that ``N*LABEL`` means."""
+    """Returns whether a step is the one that ``N*LABEL`` means."""
     count, _, wanted = label.rpartition("*")
     left = int(count or 1)
 

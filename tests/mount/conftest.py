@@ -1,7 +1,7 @@
 """Fixtures of the tests on a real mount.
 
-``mnt`` is a daemon of the test's own. Most tests don't need one: ``shared_mnt`` is one mount for a module,
-and ``model`` and ``job`` a collection and a pending version there that no other test has.
+``mnt`` is a daemon of the test's own. Most tests need none: ``shared_mnt`` is one mount for a module, and
+``model`` and ``job`` are a collection and a pending version in it that no other test uses.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def module_mount(request: pytest.FixtureRequest) -> Iterator[MountedVolume]:
 
 @pytest.fixture
 def shared_mount(module_mount: MountedVolume) -> Iterator[MountedVolume]:
-    """The mount of the module, seen to be alive before and after the test."""
+    """The mount of the module, which must answer before and after the test."""
     if not module_mount.answers():
         pytest.fail("an earlier test broke the mount of this module")
     with module_mount.watched():
@@ -106,7 +106,7 @@ def job(model: Path) -> Path:
 
 @pytest.fixture
 def based(model: Path) -> Path:
-    """A collection with v0; the alias good names it."""
+    """A collection with v0; the alias `good` names it."""
     files = {"file": "base", "other": "other", "dir/below": "below", "dir/deep/er": "deeper", "old": "old"}
     commit(model, "base", files, "good")
     return model

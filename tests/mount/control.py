@@ -1,4 +1,4 @@
-"""Control files by plain system calls, the way a shell or a legacy tool would use them.
+"""Control files by plain system calls, as a shell or a legacy tool uses them.
 
 Knows the names and keys of the contract and nothing of the implementation.
 """
@@ -25,7 +25,7 @@ def control(tree: Path, name: str) -> Path:
 
 
 def command(tree: Path, name: str, line: str) -> None:
-    """Writes one command as ``echo line > file`` does; raises what write(2) says."""
+    """Writes one command as ``echo line > file`` does; raises the errors of write(2)."""
     fd = os.open(control(tree, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         os.write(fd, f"{line}\n".encode())
@@ -44,7 +44,7 @@ def ask(tree: Path, name: str, line: str) -> str:
 
 
 def read_on(fd: int) -> str:
-    """Reads from where the handle stands to the end."""
+    """Reads from the handle's position to the end."""
     parts = []
     while part := os.read(fd, 65536):
         parts.append(part)
@@ -52,22 +52,19 @@ def read_on(fd: int) -> str:
 
 
 def show(tree: Path, name: str) -> str:
-    """What a control file says."""
     return control(tree, name).read_text()
 
 
 def show_json(tree: Path, name: str) -> Any:
-    """What a control file of one JSON document says."""
     return json.loads(show(tree, name))
 
 
 def show_lines(tree: Path, name: str) -> list[Any]:
-    """What a control file of JSON lines says."""
     return [json.loads(line) for line in show(tree, name).splitlines()]
 
 
 def finish(tree: Path, line: str = "") -> dict[str, Any]:
-    """Finishes a tree; the answer."""
+    """Finishes a tree; returns the answer."""
     text = ask(tree, "finish", line)
     assert text.endswith("\n")
     assert text.count("\n") == 1
@@ -76,12 +73,12 @@ def finish(tree: Path, line: str = "") -> dict[str, Any]:
 
 
 def finish_child(tree: Path, line: str = "") -> Child:
-    """Finishes a tree in a process of its own, whose value is the answer."""
+    """Finishes a tree in a child process, whose value is the answer."""
     return Child(lambda _child: finish(tree, line))
 
 
 def commit(collection: Path, name: str, files: dict[str, str], line: str = "") -> Path:
-    """Makes a version of these files; its directory."""
+    """Makes a version of these files; returns its directory."""
     tree = collection / "pending" / name
     tree.mkdir()
     for path, text in files.items():
@@ -92,7 +89,7 @@ def commit(collection: Path, name: str, files: dict[str, str], line: str = "") -
 
 @contextmanager
 def writer(path: Path, data: bytes = b"") -> Iterator[Child]:
-    """A process that has a file open for writing from here to the end of the context, or till ``go``."""
+    """A process that has a file open for writing until the context ends, or until ``go``."""
 
     def hold(child: Child) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -120,7 +117,7 @@ class Node:
 
 
 def snapshot(tree: Path) -> dict[bytes, Node]:
-    """Every entry of a tree and its root, by relative path."""
+    """Returns every entry of a tree, and its root, by relative path."""
     root = os.fsencode(tree)
     found: dict[bytes, Node] = {}
 

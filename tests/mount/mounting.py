@@ -1,6 +1,6 @@
 """A mounted volume for tests: makes, mounts, watches, unmounts, checks and removes it.
 
-Uses the command line and plain files only. Tests that wait for a daemon that hangs can't be killed, so a
+Uses the command line and plain files only. A test that waits for a hanging daemon cannot be killed, so a
 watchdog process aborts the FUSE connection when a test takes too long.
 """
 
@@ -24,7 +24,7 @@ from tests.conformance.helpers import eventually
 from tests.thorough import THOROUGH
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Looked up before the tests get a private temporary directory: other users have to reach the mounts.
+# Read before the tests get a private temporary directory: other users must reach the mounts.
 PLACE = tempfile.gettempdir()
 _TRACED = 1000  # lines of the daemon's requests that a failure shows
 PATIENCE = 3600 if THOROUGH else 400  # seconds a test may take before the connection is cut
@@ -54,7 +54,7 @@ while True:
 def artfs(
     *arguments: str | Path, timeout: float = 60, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command of artfs to its end; the caller looks at the exit status."""
+    """Runs a command of artfs; the caller checks the exit status."""
     variables = {**os.environ, **(environment or {})}
     words = list(map(str, arguments))
     if warm.is_possible():
@@ -71,7 +71,7 @@ def artfs(
 
 
 def must(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
-    """Runs a command of artfs that has to succeed; returns what it printed."""
+    """Runs a command of artfs that must succeed; returns its output."""
     done = artfs(*arguments, environment=environment)
     if done.returncode != 0:
         shown = " ".join(map(str, arguments))
@@ -80,12 +80,11 @@ def must(*arguments: str | Path, environment: Mapping[str, str] | None = None) -
 
 
 def daemon_of(volume: Path) -> int:
-    """The number of the process that has mounted a volume."""
     return int(json.loads((volume / "locks" / "mount").read_text())["pid"])
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie doesn't."""
+    """Whether a process runs, and is no zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -94,7 +93,7 @@ def is_alive(pid: int) -> bool:
 
 
 class MountedVolume:
-    """A volume and its mount, in a directory of their own which other users may walk through."""
+    """A volume and its mount, in a directory of their own that other users may enter."""
 
     #: Makes the daemon record its requests; a failure shows the last ones.
     traced = False
@@ -127,7 +126,7 @@ class MountedVolume:
             )
 
     def mount_again(self, *options: str) -> None:
-        """Mounts again, also over the dead mount of a killed daemon; with other options, if any are given."""
+        """Mounts again, also over the dead mount of a killed daemon; with other options if any are given."""
         must("mount", *(options or self.options), self.volume, self.point)
         self.pid = daemon_of(self.volume)
 
@@ -152,7 +151,7 @@ class MountedVolume:
         self._watchdog.stdin.flush()
 
     def answers(self) -> bool:
-        """Whether there is a daemon behind the mountpoint."""
+        """Whether a daemon serves the mountpoint."""
         try:
             os.listdir(self.point)
         except OSError:
@@ -160,7 +159,7 @@ class MountedVolume:
         return os.path.ismount(self.point)
 
     def stop(self) -> None:
-        """Unmounts and waits until the daemon has ended; nothing stays mounted, whatever fails."""
+        """Unmounts and waits for the daemon's end; leaves nothing mounted, whatever fails."""
         problems: list[str] = []
         self._tell_watchdog(PATIENCE)
         try:
@@ -193,9 +192,9 @@ class MountedVolume:
             self._watchdog = None
 
     def check(self) -> None:
-        """Checks that the unmounted volume is sound and that the daemon's log has no warning."""
+        """Checks the unmounted volume, and that the daemon's log has no warning."""
         must("--volume", self.volume, "check")
-        # A reference's target is outside the volume: it may be gone or changed.
+        # A reference's target is outside the volume, and may be missing or changed.
         surprises = [
             line
             for line in self.log().splitlines()
@@ -216,9 +215,9 @@ class MountedVolume:
         return "\n".join(lines)
 
     def remove(self) -> None:
-        """Deletes the volume and the mountpoint; never enters what is still mounted."""
+        """Deletes the volume and the mountpoint, unless it is still mounted."""
         if _is_directory(self.point) and not os.path.ismount(self.point):
-            # Not by shutil, which can't remove trees deeper than Python's stack.
+            # shutil cannot remove trees deeper than Python's stack.
             subprocess.run(["rm", "-rf", self.base], check=True)
 
 
@@ -249,7 +248,7 @@ def mounted_volume(
 
 
 def add_log_to_failure(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Puts the daemon's log under the report of a test that failed; for pytest_runtest_makereport."""
+    """Adds the daemon's log to the report of a failed test; for pytest_runtest_makereport."""
     if report.passed or report.skipped:
         return
     for value in list(getattr(item, "funcargs", {}).values()):

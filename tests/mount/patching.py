@@ -1,4 +1,4 @@
-"""What the tests of patches on a mount share: patches, changes of their base, and who sits in a directory."""
+"""Helpers of the tests of patches on a mount: patches, changes of their base, and open directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def patch(collection: Path, name: str, base: str = "latest") -> Path:
 
 
 def change(collection: Path, files: dict[str, str | None], line: str = "", base: str = "latest") -> Path:
-    """Makes a version of a base with other files; None deletes one."""
+    """Makes a version from a base by changing files; None deletes one."""
     tree = patch(collection, f"change-{time.monotonic_ns()}", base)
     for path, text in files.items():
         if text is None:
@@ -33,8 +33,8 @@ def change(collection: Path, files: dict[str, str | None], line: str = "", base:
     return collection / str(finish(tree, line)["version"])
 
 
-class Sitter:
-    """A process whose working directory is a directory of a tree."""
+class DirectoryUser:
+    """A process that uses a directory of a tree by a descriptor, as its working directory."""
 
     def __init__(self, directory: Path) -> None:
         self.fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
@@ -50,7 +50,7 @@ class Sitter:
         return os.open(path, flags, 0o644, dir_fd=self.fd)
 
     def cat(self, path: str) -> str | None:
-        """The text of a file; None if there is none of that name."""
+        """Returns the text of a file, or None if it does not exist."""
         try:
             fd = self.open(path)
         except FileNotFoundError:
@@ -67,18 +67,18 @@ class Sitter:
 
 
 @contextmanager
-def sitting(*directories: Path) -> Iterator[list[Sitter]]:
-    """Processes that sit in directories."""
-    sitters = [Sitter(directory) for directory in directories]
+def using(*directories: Path) -> Iterator[list[DirectoryUser]]:
+    """Processes that use directories."""
+    users = [DirectoryUser(directory) for directory in directories]
     try:
-        yield sitters
+        yield users
     finally:
-        for sitter in sitters:
-            os.close(sitter.fd)
+        for user in users:
+            os.close(user.fd)
 
 
 def read(path: Path) -> str | None:
-    """The text of a file; None if there is none."""
+    """Returns the text of a file, or None if it does not exist."""
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def read(path: Path) -> str | None:
 
 
 def backing(mounted: MountedVolume, tree: Path) -> Path:
-    """Where a pending tree lies in the volume."""
+    """Returns where a pending tree is stored in the volume."""
     return mounted.volume / "collections" / tree.parent.parent.name / "pending" / tree.name
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.mount.raising ARGUMENTS OF ARTFS
 
-While the file named by $ARTFS_TEST_RAISE holds ``OPERATION EXCEPTION``, that operation raises that exception
-as soon as it asks for its node or handle.
+While the file $ARTFS_TEST_RAISE contains ``OPERATION EXCEPTION``, that operation raises that exception when
+it looks up its node or handle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Odd(Exception):
 
 
 def trip(depth: int = 2) -> None:
-    """Raises the exception for the operation that is `depth` calls above, if there is one."""
+    """Raises the exception of the operation ``depth`` calls above, if there is one."""
     wanted, _, kind = TRIGGER.read_text().partition(" ")
     if wanted != sys._getframe(depth).f_code.co_name:
         return
@@ -75,7 +75,7 @@ def install() -> None:
 
     InodeTable.node, InodeTable.forget = tripping_node, tripping_forget  # type: ignore[method-assign]
     operations.Operations.__init__ = tripping_init  # type: ignore[method-assign,assignment]
-    # Only for this module: the rest of artfs uses the real one.
+    # Only for this module; the rest of artfs uses the real one.
     patched = SimpleNamespace(**{name: getattr(os, name) for name in dir(os)})
     patched.fstatvfs = tripping_fstatvfs
     operations.os = patched  # type: ignore[attr-defined,assignment]

@@ -1,4 +1,4 @@
-"""References in pending versions on a mount: made, and refused."""
+"""Helpers of the tests of references on a mount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def refer(tree: Path, path: str, uri: str, *options: str) -> None:
 
 
 def refused(tree: Path, line: str, code: int) -> str:
-    """Returns why a command is refused, which has to be by that errno."""
+    """Asserts that a command fails with an errno; returns the reason."""
     with fails(code):
         command(tree, "references", line)
     return show(tree, "error").strip()

@@ -1,9 +1,9 @@
 """A supervised volume for tests, and a supervisor whose daemons die on demand.
 
-Run as ``python -m tests.mount.supervising VOLUME MOUNTPOINT SCRIPT END [DELAY...]``: a supervisor whose
-daemons are started by a script of bash. It finds the number of daemons before in ``$ARTFS_RESTARTS``, and the
-arguments of the daemon as its own: ``exec "$@"`` is the daemon, ``exec "$1" VICTIM kill LABEL "${@:4}"`` one
-that dies at a durable step. END and the delays are those of the policy.
+Run as ``python -m tests.mount.supervising VOLUME MOUNTPOINT SCRIPT END [DELAY...]``: a supervisor that starts
+its daemons by a script of bash. ``$ARTFS_RESTARTS`` is the number of previous daemons, and the script's
+arguments are the daemon's: ``exec "$@"`` is the daemon, ``exec "$1" VICTIM kill LABEL "${@:4}"`` one that
+dies at a durable step. END and the delays are those of the policy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 class SupervisedVolume(MountedVolume):
-    """A volume, its mount, its present daemon and the supervisor."""
+    """A volume, its mount, its current daemon and the supervisor."""
 
     def __init__(self, script: str | None, delays: Sequence[float], end: float) -> None:
         super().__init__(["--supervise"])
@@ -39,11 +39,10 @@ class SupervisedVolume(MountedVolume):
         self.seen: set[int] = set()
 
     def make(self) -> None:
-        """Makes only the volume."""
         must("init", self.volume)
 
     def mount(self) -> None:
-        """Mounts, by the script if one is given; returns when the mount answers."""
+        """Mounts, using the script if there is one; returns when the mount answers."""
         if self._script is None:
             must("mount", "--supervise", self.volume, self.point)
         else:
@@ -67,7 +66,6 @@ class SupervisedVolume(MountedVolume):
         return found
 
     def kill(self) -> None:
-        """Kills the daemon as the kernel does when memory is short."""
         os.kill(self.daemon, signal.SIGKILL)
 
     def restarts(self) -> int:
@@ -80,19 +78,19 @@ class SupervisedVolume(MountedVolume):
             raise
 
     def is_back(self, restarts: int) -> None:
-        """Waits for so many restarts."""
+        """Waits until the daemon has been restarted so many times."""
         eventually(lambda: self.restarts() == restarts, what=f"restart {restarts}")
         self.seen.add(self.daemon)
 
     def is_over(self) -> None:
-        """Waits until no process of this mount is left, and checks whether the mount is."""
+        """Waits until all processes of this mount have ended, and asserts that it is unmounted."""
         for pid in self.seen:
             eventually(lambda pid=pid: not is_alive(pid), what=f"process {pid} ends")  # type: ignore[misc]
         assert os.listdir(self.point) == [], "something was written into the directory beneath"
         assert not os.path.ismount(self.point)
 
     def stop(self) -> None:
-        """Unmounts, unless it is unmounted; leaves no mount and no process."""
+        """Unmounts if necessary; leaves no mount and no process."""
         try:
             if not _is_bare(self.point):
                 done = artfs("umount", self.point)
@@ -171,9 +169,9 @@ print(json.dumps([rounds, seen]))
 
 @contextmanager
 def observed(point: Path, *names: str) -> Iterator[dict[str, list[Any]]]:
-    """Looks at a mount continuously: at its root, at directories, and at the content of names with a dot.
+    """Reads a mount continuously: its root, directories, and the content of names with a dot.
 
-    Fills in, for each, all different answers that came; an error as its name.
+    Fills in all different results of each; an error as its name.
     """
     seen: dict[str, list[Any]] = {}
     process = subprocess.Popen(

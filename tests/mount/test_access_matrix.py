@@ -1,4 +1,4 @@
-"""What each user may do with each control file: no more than mode bits grant.
+"""Which users may read and command each control file: nobody gets more than mode bits grant.
 
 Every control file of the registry is in the table; a new one without an entry fails.
 """
@@ -32,7 +32,7 @@ USERS: dict[str, tuple[int, list[int]]] = {
     "stranger": (STRANGER, [7]),
 }
 
-#: What every control file takes from whoever may write in its directory; "" for one that takes nothing.
+#: A command that each control file accepts from users who may write in its directory; "" for none.
 WRITABLE = {
     "volume": {"README": "", "status": "", "metrics": "", "runs": "", "error": ""},
     "collection": {
@@ -84,7 +84,7 @@ FILES: dict[str, tuple[Any, ...]] = {
     "version": file_registry.VERSION_FILES,
 }
 DIRECTORIES = {("volume", "runs"), ("version", "diff")}
-#: Refused as a command, which only somebody who may command is told.
+#: Commands refused with EINVAL, but only to users who may command.
 NONSENSE = {"--nonsense", "nonsense"}
 
 
@@ -97,7 +97,7 @@ def test_every_control_file_is_in_the_table(kind: str) -> None:
 
 @pytest.fixture
 def places(shared_mnt: Path, model: Path) -> dict[str, Path]:
-    """A collection, a pending version and a version of the owner and their team; the volume is root's."""
+    """A collection, a pending version and a version of the owner and the team; the volume is root's."""
     version = commit(model, "done", {"file": "data", "dir/below": "below"})
     other = model / "pending" / "other"
     other.mkdir()
@@ -114,7 +114,7 @@ def places(shared_mnt: Path, model: Path) -> dict[str, Path]:
 
 
 def outcomes(user: str, calls: list[Any]) -> list[int]:
-    """The errno of each of some calls as a user, all in one process; 0 for success."""
+    """Makes calls as a user in one process; returns the errno of each, 0 for success."""
     uid, groups = USERS[user]
 
     def run() -> list[int]:
@@ -150,7 +150,7 @@ def look(tree: Path, kind: str, name: str) -> None:
         show(tree, name)
 
 
-# For each mode of the directories: who of owner, member and stranger may read, and who may command.
+# For each mode of the directories: which of owner, member and stranger may read, and which may command.
 MODES = {
     0o755: ("oms", "o"),
     0o770: ("om", "om"),
@@ -187,7 +187,7 @@ def test_control_files_grant_what_their_directory_does(
         assert (read == 0) == may_read, (name, read)
         assert read in (0, errno.EACCES)
         if text and may_write:
-            # The type of a collection that has versions stays.
+            # The type of a collection with versions cannot change.
             assert written == (errno.EINVAL if text in NONSENSE else errno.EBUSY if name == "type" else 0), (
                 name
             )
@@ -197,7 +197,7 @@ def test_control_files_grant_what_their_directory_does(
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_control_files_of_the_volume_are_for_all_to_read(places: dict[str, Path], user: str) -> None:
+def test_all_users_can_read_the_volumes_control_files(places: dict[str, Path], user: str) -> None:
     for name in WRITABLE["volume"]:
         assert outcome(user, lambda name=name: look(places["volume"], "volume", name)) == 0
         assert outcome(user, lambda name=name: write(places["volume"], name, "x")) in (
@@ -210,7 +210,7 @@ def test_control_files_of_the_volume_are_for_all_to_read(places: dict[str, Path]
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_control_files_of_a_version_are_read_by_its_mode_and_commanded_by_the_collections(
+def test_version_control_files_obey_the_modes_of_version_and_collection(
     places: dict[str, Path], user: str
 ) -> None:
     tree = places["version"]  # owner and team, 750; its collection 755
@@ -228,9 +228,7 @@ def test_control_files_of_a_version_are_read_by_its_mode_and_commanded_by_the_co
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_the_files_of_the_store_are_closed(
-    shared_mount: MountedVolume, places: dict[str, Path], user: str
-) -> None:
+def test_users_cannot_read_the_store(shared_mount: MountedVolume, places: dict[str, Path], user: str) -> None:
     store = shared_mount.volume
     for path in (store, store / "artfs.json", store / "objects" / "blobs", store / "collections"):
         assert outcome(user, lambda path=path: os.listdir(path)) == errno.EACCES
@@ -239,7 +237,7 @@ def test_the_files_of_the_store_are_closed(
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_nothing_of_artfs_is_forged(places: dict[str, Path], user: str) -> None:
+def test_users_cannot_forge_internal_names_and_xattrs(places: dict[str, Path], user: str) -> None:
     job = places["pending"]
     os.chmod(job, 0o777)
     command(job, "base", "v0")

@@ -1,4 +1,4 @@
-"""What a user may not read stays closed by every way around its directory: bases, diffs, status."""
+"""Files that a user cannot read stay closed by every other way: bases, diffs, status, references."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = [
 
 MOUNT_OPTIONS = ["--allow-other"]
 
-HER, HIM, TEAM = 1001, 1002, 2001
+ALICE, BOB, TEAM = 1001, 1002, 2001
 
 
 @pytest.fixture
-def everybodys(model: Path) -> Path:
-    """A collection in which everybody may start versions; its v0 is closed to all but root."""
+def open_model(model: Path) -> Path:
+    """A collection in which all users may start versions; only root may read its v0."""
     os.chmod(model / "pending", 0o777)
     tree = model / "pending" / "closed"
     tree.mkdir()
@@ -37,7 +37,7 @@ def everybodys(model: Path) -> Path:
 
 @pytest.fixture
 def hidden(shared_mnt: Path, model: Path) -> Path:
-    """A closed collection, with a version that would be open."""
+    """A closed collection with a version whose own mode is open."""
     path = shared_mnt / f"hidden-{model.name}"
     path.mkdir()
     commit(path, "job", {"named secretly": "secret"})
@@ -45,9 +45,9 @@ def hidden(shared_mnt: Path, model: Path) -> Path:
     return path
 
 
-def test_a_closed_version_is_no_base_for_a_stranger(everybodys: Path) -> None:
+def test_a_stranger_cannot_use_a_closed_version_as_a_base(open_model: Path) -> None:
     def work() -> list[str]:
-        tree = everybodys / "pending" / "hers"
+        tree = open_model / "pending" / "alices"
         tree.mkdir()
         for ref in ("v0", "best", "latest"):
             with fails(errno.EACCES):
@@ -55,45 +55,45 @@ def test_a_closed_version_is_no_base_for_a_stranger(everybodys: Path) -> None:
         assert "you may not list its root" in show(tree, "error")
         return os.listdir(tree)
 
-    assert in_child(work, uid=HER) == []
-    tree = everybodys / "pending" / "roots"
+    assert in_child(work, uid=ALICE) == []
+    tree = open_model / "pending" / "admins"
     tree.mkdir()
     command(tree, "base", "v0")
     assert os.listdir(tree) == ["file"]
 
 
-def test_a_version_of_a_closed_collection_is_no_base_for_a_stranger(everybodys: Path, hidden: Path) -> None:
+def test_a_base_in_a_closed_collection_is_refused(open_model: Path, hidden: Path) -> None:
     def work() -> None:
-        tree = everybodys / "pending" / "hers"
+        tree = open_model / "pending" / "alices"
         tree.mkdir()
         with fails(errno.EACCES):
             command(tree, "base", f"{hidden.name}:v0")
         assert os.listdir(tree) == []
 
-    in_child(work, uid=HER)
+    in_child(work, uid=ALICE)
     os.chmod(hidden, 0o750)
     os.chown(hidden, 0, TEAM)
 
     def member() -> list[str]:
-        tree = everybodys / "pending" / "his"
+        tree = open_model / "pending" / "his"
         tree.mkdir()
         command(tree, "base", f"{hidden.name}:v0")
         return os.listdir(tree)
 
-    assert in_child(member, uid=HIM, groups=[7, TEAM]) == ["named secretly"]
+    assert in_child(member, uid=BOB, groups=[7, TEAM]) == ["named secretly"]
 
 
-def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Path) -> None:
+def test_an_alias_moved_to_a_closed_version_exposes_nothing(model: Path) -> None:
     os.chmod(model / "pending", 0o777)
     commit(model, "open", {"file": "open"}, "best")
-    tree = model / "pending" / "hers"
+    tree = model / "pending" / "alices"
 
     def start() -> None:
         tree.mkdir()
         command(tree, "base", "best")
-        (tree / "new").write_text("hers")
+        (tree / "new").write_text("alices")
 
-    in_child(start, uid=HER)
+    in_child(start, uid=ALICE)
     other = model / "pending" / "closed"
     other.mkdir()
     for name, text in (("file", "open"), ("more", "secret")):
@@ -101,14 +101,14 @@ def test_an_alias_that_moves_to_a_closed_version_brings_nothing_of_it(model: Pat
     os.chmod(other, 0o700)
     finish(other, "best")
 
-    def go_on() -> None:
+    def finish_and_rebase() -> None:
         with fails(errno.EACCES):
             finish(tree)
         with fails(errno.EACCES):
             command(tree, "base", "best")
         assert sorted(os.listdir(tree)) == ["file", "new"]
 
-    in_child(go_on, uid=HER)
+    in_child(finish_and_rebase, uid=ALICE)
     assert finish(tree)["version"] == "v2"
     assert sorted(os.listdir(model / "v2")) == ["file", "more", "new"]
 
@@ -118,20 +118,20 @@ def test_a_diff_with_a_closed_collection_is_closed(model: Path, hidden: Path) ->
     diff = f"diff/{hidden.name}:v0"
     assert "named secretly" in show(version, diff)
     with fails(errno.EACCES):
-        in_child(partial(show, version, diff), uid=HER)
+        in_child(partial(show, version, diff), uid=ALICE)
     os.chmod(hidden, 0o755)
-    assert "named secretly" in in_child(partial(show, version, diff), uid=HER)
+    assert "named secretly" in in_child(partial(show, version, diff), uid=ALICE)
 
 
-def test_what_there_is_in_a_closed_collection_is_not_told(model: Path, hidden: Path) -> None:
-    """By a diff, as a base or as a reference: all answers are alike, whatever there is or is not."""
+def test_answers_do_not_depend_on_a_closed_collections_content(model: Path, hidden: Path) -> None:
+    """Diffs, bases and references give one answer for existing and missing names."""
     version = commit(model, "open", {"file": "open"})
     os.chmod(model / "pending", 0o777)
 
     def ask() -> None:
-        tree = model / "pending" / "hers"
+        tree = model / "pending" / "alices"
         tree.mkdir()
-        told = set()
+        answers = set()
         for ref in ("v0", "v7", "latest", "secretly", "nothing"):
             path = version / ".artfs" / "diff" / f"{hidden.name}:{ref}"
             status = path.stat()
@@ -139,24 +139,24 @@ def test_what_there_is_in_a_closed_collection_is_not_told(model: Path, hidden: P
                 path.read_text()
             with fails(errno.EACCES):
                 command(tree, "base", f"{hidden.name}:{ref}")
-            said = [status.st_mode, status.st_size, show(tree, "error")]
+            answer = [status.st_mode, status.st_size, show(tree, "error")]
             for way in ("", "/file", "/nothing"):
                 with fails(errno.EIO):
                     command(tree, "references", f"there artfs://{hidden.name}:{ref}{way}")
-                said.append(show(tree, "error").replace(f"{ref}{way} ", " "))
-            told.add(tuple(said))
-        assert len(told) == 1
+                answer.append(show(tree, "error").replace(f"{ref}{way} ", " "))
+            answers.add(tuple(answer))
+        assert len(answers) == 1
 
-    in_child(ask, uid=HER)
+    in_child(ask, uid=ALICE)
     for ref in ("v7", "nothing"):
         with fails(errno.ENOENT):
             (version / ".artfs" / "diff" / f"{hidden.name}:{ref}").read_text()
 
 
-def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path) -> None:
+def test_a_finish_needs_write_access_to_set_aliases(model: Path) -> None:
     os.chmod(model / "pending", 0o777)
     commit(model, "good", {"file": "good"}, "best")
-    tree = model / "pending" / "hers"
+    tree = model / "pending" / "alices"
 
     def work() -> str:
         tree.mkdir()
@@ -170,19 +170,19 @@ def test_who_may_not_write_in_a_collection_sets_no_alias_by_a_finish(model: Path
         command(tree, "aliases", "latest")
         return str(finish(tree, "latest")["version"])
 
-    assert in_child(work, uid=HER) == "v1"
+    assert in_child(work, uid=ALICE) == "v1"
     assert os.readlink(model / "best") == "v0"
     assert not os.path.lexists(model / "mine")
-    os.chown(model, HIM, TEAM)
+    os.chown(model, BOB, TEAM)
     os.chmod(model, 0o775)
 
     def member() -> str:
-        mine = model / "pending" / "hers too"
+        mine = model / "pending" / "alices too"
         mine.mkdir()
         (mine / "file").write_text("better")
         return str(finish(mine, "best")["version"])
 
-    assert in_child(member, uid=HER, groups=[TEAM]) == "v2"
+    assert in_child(member, uid=ALICE, groups=[TEAM]) == "v2"
     assert os.readlink(model / "best") == "v2"
 
 
@@ -196,13 +196,13 @@ def test_a_status_names_no_file_below_a_closed_directory(job: Path) -> None:
             return {writer["path"] for writer in show_json(job, "status")["open_for_write"]}
 
         assert paths() == {"closed/named secretly", "open"}
-        assert in_child(lambda: sorted(paths()), uid=HER) == ["(closed)", "open"]
+        assert in_child(lambda: sorted(paths()), uid=ALICE) == ["(closed)", "open"]
         os.chmod(closed, 0o755)
-        assert in_child(lambda: sorted(paths()), uid=HER) == ["closed/named secretly", "open"]
+        assert in_child(lambda: sorted(paths()), uid=ALICE) == ["closed/named secretly", "open"]
 
 
-def test_groups_are_asked_of_the_process_that_opened(everybodys: Path) -> None:
-    tree = everybodys / "pending" / "teams"
+def test_supplementary_groups_of_the_opening_process_count(open_model: Path) -> None:
+    tree = open_model / "pending" / "teams"
     tree.mkdir()
     (tree / "closed").mkdir()
     (tree / "closed" / "file").write_text("theirs")
@@ -210,8 +210,8 @@ def test_groups_are_asked_of_the_process_that_opened(everybodys: Path) -> None:
     os.chmod(tree / "closed", 0o750)
     os.chown(tree, 0, TEAM)
     with fails(errno.EACCES):
-        in_child(partial(show_lines, tree, "changes"), uid=HER)
-    assert len(in_child(partial(show_lines, tree, "changes"), uid=HER, groups=[5, TEAM])) >= 1
+        in_child(partial(show_lines, tree, "changes"), uid=ALICE)
+    assert len(in_child(partial(show_lines, tree, "changes"), uid=ALICE, groups=[5, TEAM])) >= 1
     assert os.stat(control(tree, "changes")).st_gid == TEAM
     with fails(errno.EACCES):
         in_child(partial(show_lines, tree, "changes"), uid=NOBODY)

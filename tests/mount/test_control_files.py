@@ -1,4 +1,4 @@
-"""Control files: found but not listed, one command for each write, answers on the same handle, refusals."""
+"""Control files: found but not listed, one command per write, answers on the same handle, refusals."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_the_control_directory_is_found_and_never_listed(shared_mnt: Path, model
         assert subprocess.run(find, capture_output=True, check=True).stdout == b""
 
 
-def test_what_the_control_directories_list(shared_mnt: Path, model: Path, job: Path, version: Path) -> None:
+def test_control_directories_list_their_files(
+    shared_mnt: Path, model: Path, job: Path, version: Path
+) -> None:
     assert {"README", "status", "metrics", "error"} <= set(os.listdir(shared_mnt / ".artfs"))
     assert {"type", "description", "versions", "error"} <= set(os.listdir(model / ".artfs"))
     assert set(os.listdir(job / ".artfs")) >= PENDING_FILES
@@ -148,7 +150,7 @@ def test_finish_takes_one_line(model: Path, job: Path) -> None:
     assert sorted(os.listdir(model)) == ["pending"]
 
 
-def test_nothing_is_renamed_or_linked_into_or_out_of_a_control_directory(job: Path) -> None:
+def test_control_files_are_not_renamed_or_linked(job: Path) -> None:
     (job / "file").write_text("data")
     with fails(errno.EPERM):
         os.rename(job / "file", control(job, "finish"))
@@ -160,14 +162,14 @@ def test_nothing_is_renamed_or_linked_into_or_out_of_a_control_directory(job: Pa
 # The volume
 
 
-def test_the_volumes_readme_is_a_page_of_text(shared_mnt: Path) -> None:
+def test_the_volumes_readme_explains_finish(shared_mnt: Path) -> None:
     text = show(shared_mnt, "README")
     assert "pending" in text
     assert ".artfs/finish" in text
     assert len(text.splitlines()) >= 10
 
 
-def test_the_volumes_status(shared_mount: MountedVolume, model: Path) -> None:
+def test_the_volumes_status_counts_trees(shared_mount: MountedVolume, model: Path) -> None:
     shared_mnt = shared_mount.point
     before = show_json(shared_mnt, "status")
     assert before["format"] == 2
@@ -226,7 +228,7 @@ def test_control_files_of_the_volume_are_read_only(shared_mnt: Path, model: Path
 # A collection
 
 
-def test_type_and_description_of_a_collection(model: Path) -> None:
+def test_type_and_description_of_a_collection_can_be_set(model: Path) -> None:
     command(model, "type", "dataset")
     command(model, "description", "what this is for")
     assert show(model, "type") == "dataset\n"
@@ -260,7 +262,7 @@ def test_versions_are_listed_oldest_first_with_the_keys_of_their_status(model: P
 # A pending version
 
 
-def test_the_status_of_a_pending_version(job: Path) -> None:
+def test_a_pending_versions_status_counts_files_and_bytes(job: Path) -> None:
     status = show_json(job, "status")
     assert {"state", "base", "runs", "files", "bytes", "open_for_write", "created_at"} <= set(status)
     assert status["state"] == "pending"
@@ -275,7 +277,7 @@ def test_the_status_of_a_pending_version(job: Path) -> None:
     assert (status["files"], status["bytes"]) == (2, 1234)
 
 
-def test_an_open_handle_reads_the_present_state(job: Path) -> None:
+def test_an_open_handle_reads_the_current_state(job: Path) -> None:
     fd = os.open(control(job, "status"), os.O_RDONLY)
     try:
         assert json.loads(os.pread(fd, 65536, 0))["files"] == 0
@@ -288,7 +290,7 @@ def test_an_open_handle_reads_the_present_state(job: Path) -> None:
         os.close(fd)
 
 
-def test_small_reads_return_the_whole(job: Path) -> None:
+def test_small_reads_return_the_whole_text(job: Path) -> None:
     whole = show(job, "status")
     fd = os.open(control(job, "status"), os.O_RDONLY)
     pieces = list(iter(lambda: os.read(fd, 7), b""))
@@ -300,7 +302,7 @@ def test_small_reads_return_the_whole(job: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["description", "tags", "aliases"])
-def test_texts_of_a_pending_version_go_into_the_version(model: Path, job: Path, name: str) -> None:
+def test_a_version_keeps_the_labels_of_its_pending_version(model: Path, job: Path, name: str) -> None:
     command(job, name, "one")
     assert show(job, name) == "one\n"
     command(job, name, "two")
@@ -319,7 +321,7 @@ def test_description_keeps_blanks_and_non_ascii_letters(job: Path) -> None:
     assert show(job, "description") == text + "\n"
 
 
-def test_runs_join_and_leave(job: Path) -> None:
+def test_runs_can_join_and_leave(job: Path) -> None:
     command(job, "runs", "+alpha")
     command(job, "runs", "+beta")
     assert ["alpha" in line or "beta" in line for line in show(job, "runs").splitlines()] == [True, True]
@@ -361,7 +363,7 @@ def test_the_newline_is_optional(job: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     "flags", [os.O_WRONLY, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT]
 )
-def test_every_way_of_opening_to_write_works(job: Path, flags: int) -> None:
+def test_all_flags_of_open_work(job: Path, flags: int) -> None:
     fd = os.open(control(job, "description"), flags)
     os.write(fd, b"text\n")
     os.close(fd)
@@ -419,7 +421,7 @@ def test_a_refusal_is_read_back_on_the_same_handle(job: Path) -> None:
         os.close(fd)
 
 
-def test_error_has_the_reason_until_a_command_is_accepted(job: Path) -> None:
+def test_error_keeps_the_reason_until_a_command_succeeds(job: Path) -> None:
     assert show(job, "error") == "ok\n"
     with fails(errno.EINVAL):
         command(job, "finish", "--frobnicate")
@@ -441,7 +443,7 @@ def test_each_tree_has_its_own_error(model: Path, job: Path) -> None:
     assert show(other, "error") == "ok\n"
 
 
-def test_a_version_says_why_it_refuses(model: Path, version: Path) -> None:
+def test_a_versions_error_has_the_reason(model: Path, version: Path) -> None:
     with fails(errno.EINVAL):
         command(version, "finish", "v7")
     assert "v7" in show(version, "error")
@@ -463,7 +465,7 @@ def test_metadata_is_stored(job: Path, version: Path, sealed: bool) -> None:
     assert show_json(tree, "metadata.json") == {"replaced": True}
 
 
-def test_metadata_is_in_the_version_and_can_change_there(model: Path, job: Path) -> None:
+def test_a_versions_metadata_can_change(model: Path, job: Path) -> None:
     command(job, "metadata.json", '{"epoch": 3}')
     version = model / str(finish(job)["version"])
     assert show_json(version, "metadata.json") == {"epoch": 3}
@@ -490,17 +492,17 @@ def test_metadata_collects_writes_of_several_processes(job: Path, tmp_path: Path
     assert show_json(job, "metadata.json") == {"text": "one two"}
 
 
-def test_metadata_that_never_becomes_complete_changes_nothing(job: Path) -> None:
+def test_incomplete_metadata_changes_nothing(job: Path) -> None:
     command(job, "metadata.json", '{"kept": 1}')
     fd = os.open(control(job, "metadata.json"), os.O_WRONLY | os.O_TRUNC)
     os.write(fd, b'{"half": ')
     assert show_json(job, "metadata.json") == {"kept": 1}
-    with suppress(OSError):  # close(2) may say that something is missing
+    with suppress(OSError):  # close(2) may report the missing rest
         os.close(fd)
     assert show_json(job, "metadata.json") == {"kept": 1}
 
 
-def test_large_metadata_written_by_a_tool(job: Path, tmp_path: Path) -> None:
+def test_tools_can_write_large_metadata(job: Path, tmp_path: Path) -> None:
     value = {f"key-{number}": "x" * 100 for number in range(3_000)}
     source = tmp_path / "metadata.json"
     source.write_text(json.dumps(value, indent=2))
@@ -563,7 +565,7 @@ def test_invalid_labels_are_einval(job: Path, version: Path, labels: str) -> Non
 # A version
 
 
-def test_the_status_of_a_version(model: Path, job: Path) -> None:
+def test_a_versions_status_describes_it(model: Path, job: Path) -> None:
     command(model, "type", "dataset")
     (job / "dir").mkdir()
     (job / "dir" / "one").write_bytes(b"x" * 1000)
@@ -619,7 +621,6 @@ def test_the_manifest_lists_every_entry(model: Path, job: Path) -> None:
 
 
 def test_commands_with_unknown_options_are_refused(job: Path) -> None:
-    """A refused command leaves the tree pending."""
     for line in (
         "--wait",
         "--wait=",

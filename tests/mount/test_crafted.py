@@ -1,4 +1,4 @@
-"""A mount of a volume with many crafted collections: each is refused, the rest works."""
+"""A mount of a volume with many crafted collections: each is refused, the others work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.fuse
 
-# Those that stay within one collection, and whose objects are their own.
+# The other crafts change only one collection and objects of its own.
 _ELSEWHERE = ("tree-", "blob-", "serial-", "run-", "mark-of-damage", "directories-10000", "collection-")
 _LEGAL = {errno.EIO, errno.ENOENT, errno.EROFS, errno.EINVAL, errno.ESTALE, errno.ENOTDIR, errno.EPERM}
 
@@ -74,7 +74,7 @@ def _chosen() -> list[Craft]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[tuple[MountedVolume, dict[str, str]]]:
-    """The mount, and which collection has which craft."""
+    """The mount, and the craft of each collection."""
     made = MountedVolume()
     template = tmp_path / "template"
     template.mkdir()
@@ -110,7 +110,7 @@ def mounted(tmp_path: Path) -> Iterator[tuple[MountedVolume, dict[str, str]]]:
 
 
 def _walk(paths: list[Path]) -> list[list[Any]]:
-    """Reads all that can be reached, in another process: each path with its bytes as hex, or an errno."""
+    """Reads all reachable files in another process: each path with its bytes as hex, or an errno."""
     command = [sys.executable, "-c", _WALK, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, check=True, timeout=100)
     found: list[list[Any]] = json.loads(done.stdout)
@@ -118,7 +118,7 @@ def _walk(paths: list[Path]) -> list[list[Any]]:
 
 
 def _refusal(tree: Path) -> int:
-    """The errno that a finish is refused with; 0 if it isn't."""
+    """Returns the errno of a refused finish, 0 for success."""
     try:
         finish(tree, "--wait=0")
     except OSError as error:
@@ -126,18 +126,20 @@ def _refusal(tree: Path) -> int:
     return 0
 
 
-def test_crafted_collections(mounted: tuple[MountedVolume, dict[str, str]]) -> None:
+def test_crafted_collections_expose_nothing_and_break_no_other(
+    mounted: tuple[MountedVolume, dict[str, str]],
+) -> None:
     mount, collections = mounted
     assert len(collections) > 30
     known = {b"v0/" + path: data for path, data in BAD.items()}
     read = refused = 0
-    for path, told in _walk([mount.point / name for name in collections]):
+    for path, found in _walk([mount.point / name for name in collections]):
         name, _, below = os.path.relpath(path, mount.point).partition("/")
-        if isinstance(told, int):
-            refused += told == errno.EIO
-            assert told in _LEGAL, (collections[name], path, os.strerror(told))
+        if isinstance(found, int):
+            refused += found == errno.EIO
+            assert found in _LEGAL, (collections[name], path, os.strerror(found))
             continue
-        data = bytes.fromhex(told)
+        data = bytes.fromhex(found)
         assert SECRET not in data, (collections[name], path)
         expected = known.get(os.fsencode(below))
         read += expected is not None

@@ -1,4 +1,4 @@
-"""How a daemon begins and ends."""
+"""The start and the end of a daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class TestMountpoint:
-    """Errors about a directory that can't be a mountpoint."""
+    """Errors about a directory that cannot be a mountpoint."""
 
     def test_an_empty_directory_is_returned_without_symlinks(self, tmp_path: Path):
         point, link = tmp_path / "mnt", tmp_path / "link"
@@ -34,29 +34,31 @@ class TestMountpoint:
         link.symlink_to(point)
         assert prerequisites.prepare_mountpoint(tmp_path / "volume", link) == point.resolve()
 
-    def test_missing(self, tmp_path: Path):
+    def test_a_missing_directory_is_refused(self, tmp_path: Path):
         with pytest.raises(MountError, match="does not exist: create"):
             prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
 
-    def test_no_directory(self, tmp_path: Path):
+    def test_a_file_is_refused(self, tmp_path: Path):
         (tmp_path / "mnt").touch()
         with pytest.raises(MountError, match="not a directory"):
             prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
 
-    def test_not_empty(self, tmp_path: Path):
+    def test_a_directory_with_entries_is_refused(self, tmp_path: Path):
         (tmp_path / "mnt").mkdir()
         (tmp_path / "mnt" / "file").touch()
         with pytest.raises(MountError, match="not empty"):
             prerequisites.prepare_mountpoint(tmp_path / "volume", tmp_path / "mnt")
 
     @pytest.mark.parametrize(("volume", "mountpoint"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
-    def test_inside_the_volume_or_around_it(self, tmp_path: Path, volume: str, mountpoint: str):
+    def test_a_mountpoint_inside_or_around_the_volume_is_refused(
+        self, tmp_path: Path, volume: str, mountpoint: str
+    ):
         (tmp_path / "a" / "b").mkdir(parents=True)
         with pytest.raises(MountError, match="inside the other"):
             prerequisites.prepare_mountpoint(tmp_path / volume, tmp_path / mountpoint)
 
     @root_only
-    def test_a_mount_of_another_kind_may_be_covered(self, tmp_path: Path):
+    def test_another_filesystems_mount_can_be_covered(self, tmp_path: Path):
         point = tmp_path / "mnt"
         point.mkdir()
         made = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
@@ -69,10 +71,10 @@ class TestMountpoint:
 
 
 class TestMachine:
-    """Errors about a machine on which this user can't mount."""
+    """Errors about a machine on which this user cannot mount."""
 
     @pytest.fixture(autouse=True)
-    def ordinary_user_with_all(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def capable_machine(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for name, content in (("fuse", ""), ("fuse.conf", "#user_allow_other\n")):
             (tmp_path / name).write_text(content)
         monkeypatch.setattr(prerequisites, "DEVICE", str(tmp_path / "fuse"))
@@ -80,15 +82,15 @@ class TestMachine:
         monkeypatch.setattr(prerequisites, "HELPER", "sh")
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    def test_nothing_is_missing(self):
+    def test_a_capable_machine_is_accepted(self):
         prerequisites.check_machine(allow_other=False)
 
-    def test_no_device(self, tmp_path: Path):
+    def test_a_missing_device_is_reported(self, tmp_path: Path):
         (tmp_path / "fuse").unlink()
         with pytest.raises(MountError, match="modprobe fuse"):
             prerequisites.check_machine(allow_other=False)
 
-    def test_no_helper(self, monkeypatch: pytest.MonkeyPatch):
+    def test_a_missing_helper_is_reported(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(prerequisites, "HELPER", "no-such-program")
         with pytest.raises(MountError, match="install the package fuse3"):
             prerequisites.check_machine(allow_other=False)
@@ -98,7 +100,7 @@ class TestMachine:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         prerequisites.check_machine(allow_other=True)
 
-    def test_allow_other(self, tmp_path: Path):
+    def test_allow_other_needs_fuse_conf(self, tmp_path: Path):
         with pytest.raises(MountError, match=r"user_allow_other.*fuse\.conf"):
             prerequisites.check_machine(allow_other=True)
         (tmp_path / "fuse.conf").write_text("# comment\n  user_allow_other  \n")
@@ -111,7 +113,9 @@ class TestMachine:
             (ImportError("libfuse3.so.3: cannot open shared object file"), "library of FUSE 3"),
         ],
     )
-    def test_no_pyfuse3(self, monkeypatch: pytest.MonkeyPatch, error: ImportError, advice: str):
+    def test_a_failed_import_of_pyfuse3_is_explained(
+        self, monkeypatch: pytest.MonkeyPatch, error: ImportError, advice: str
+    ):
         def refuse(name: str, *_: object, **__: object) -> object:
             raise error
 
@@ -122,7 +126,7 @@ class TestMachine:
         assert advice in str(caught.value)
 
 
-def test_the_mount_table_is_read_with_its_escapes():
+def test_escapes_in_the_mount_table_are_decoded():
     line = (
         rb"36 35 98:0 /mnt1 /mnt\0402/\134x rw,noatime master:1 - fuse.artfs /vol\040ume rw,errors=continue"
     )
@@ -132,7 +136,7 @@ def test_the_mount_table_is_read_with_its_escapes():
 
 
 def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The kernel lists mounts in the order in which they were made; here the older one was moved."""
+    """The kernel lists mounts in the order of their creation; here the older one was moved."""
     lines = [
         b"20 1 98:0 / / rw - ext4 /dev/sda rw",
         b"30 40 98:1 / /mnt rw - tmpfs above rw",
@@ -150,7 +154,7 @@ def test_a_mount_that_covers_an_older_one_is_the_topmost(tmp_path: Path, monkeyp
     assert [mount.id for mount in mountinfo.table()] == [20, 40, 30, 50]
 
 
-def test_a_path_is_in_the_mount_that_is_nearest():
+def test_a_path_belongs_to_the_nearest_mount():
     assert mountinfo.containing(Path("/proc/self")) == mountinfo.at(Path("/proc"))
 
 
@@ -162,12 +166,12 @@ class TestBeginning:
         assert os.listdir(tiny.point) == []
         assert os.getsid(pid) == pid
 
-    def test_the_daemon_reports_why_there_is_no_mount(self, tiny: TinyMounts):
+    def test_the_daemon_reports_a_failed_mount(self, tiny: TinyMounts):
         with pytest.raises(MountError, match="fails on demand"):
             tiny.start("fail")
         assert not tiny.mounted
 
-    def test_the_last_line_of_a_dead_daemons_log_is_the_reason(self, tiny: TinyMounts):
+    def test_the_last_log_line_of_a_dead_daemon_is_the_reason(self, tiny: TinyMounts):
         with pytest.raises(MountError, match="last words"):
             tiny.start("die")
 
@@ -197,7 +201,7 @@ class TestBeginning:
         assert prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point) == tiny.point
         assert not tiny.mounted
 
-    def test_the_daemon_holds_nothing_of_its_mount_and_has_no_umask(self, tiny: TinyMounts):
+    def test_the_daemon_has_no_umask_and_no_descriptor_in_its_mount(self, tiny: TinyMounts):
         process = Path("/proc", str(tiny.start()))
         for link in (*(process / "fd").iterdir(), process / "cwd", process / "root"):
             assert not os.readlink(link).startswith(str(tiny.point))
@@ -217,7 +221,7 @@ def dead(path: Path) -> bool:
 
 @pytest.fixture
 def shell(tiny: TinyMounts):
-    """Starts shells with their working directory in the mount, or in another mount namespace that has it."""
+    """Starts shells whose working directory is in the mount, optionally in another mount namespace."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*before: str) -> subprocess.Popen[str]:
@@ -274,14 +278,14 @@ class TestEnd:
         assert "not connected" in output
 
     @root_only
-    def test_an_umount_from_outside_ends_the_daemon(self, tiny: TinyMounts):
+    def test_umount_8_ends_the_daemon(self, tiny: TinyMounts):
         pid = tiny.start()
         subprocess.run(["umount", str(tiny.point)], check=True)
         tiny.has_ended(pid)
         assert "tiny has stopped" in tiny.log
         assert "Traceback" not in tiny.log
 
-    def test_an_unexpected_exception_ends_the_mount_in_order(self, tiny: TinyMounts):
+    def test_an_exception_unmounts_cleanly(self, tiny: TinyMounts):
         pid = tiny.start()
         (tiny.volume / "raise").touch()
         with pytest.raises(OSError, match=str(tiny.point)):
@@ -320,34 +324,34 @@ class TestEnd:
 
 
 def in_request(pid: int) -> bool:
-    """Tells whether a process waits in statfs; wchan of proc(5) is not on every kernel."""
+    """Whether a process waits in statfs; wchan of proc(5) does not exist on every kernel."""
     system_call = Path(f"/proc/{pid}/syscall").read_text().split()[0]
     return system_call == "137"
 
 
 @pytest.mark.fuse
 class TestUnmount:
-    def test_unmount_returns_when_mount_and_daemon_are_gone(self, tiny: TinyMounts):
+    def test_unmount_waits_for_the_daemons_end(self, tiny: TinyMounts):
         pid = tiny.start()
         unmount(tiny.point)
         assert not tiny.mounted
         assert not is_alive(pid)
         tiny.start()
 
-    def test_a_mount_in_use(self, tiny: TinyMounts, shell):
+    def test_a_mount_in_use_is_unmounted(self, tiny: TinyMounts, shell):
         pid = tiny.start()
         shell()
         unmount(tiny.point)
         assert not tiny.mounted
         assert not is_alive(pid)
 
-    def test_a_symlink_to_the_mountpoint(self, tiny: TinyMounts, tmp_path: Path):
+    def test_unmount_follows_a_symlink(self, tiny: TinyMounts, tmp_path: Path):
         tiny.start()
         (tmp_path / "link").symlink_to(tiny.point)
         unmount(tmp_path / "link")
         assert not tiny.mounted
 
-    def test_a_dead_mount(self, tiny: TinyMounts):
+    def test_a_dead_mount_is_unmounted(self, tiny: TinyMounts):
         pid = tiny.start()
         os.kill(pid, signal.SIGKILL)
         tiny.has_ended(pid)
@@ -356,14 +360,14 @@ class TestUnmount:
         unmount(tiny.point)
         assert os.listdir(tiny.point) == []
 
-    def test_a_daemon_that_no_lock_names(self, tiny: TinyMounts):
+    def test_a_mount_without_a_lock_file_is_unmounted(self, tiny: TinyMounts):
         pid = tiny.start()
         (tiny.volume / "locks" / "mount").unlink()
         unmount(tiny.point)
         assert not tiny.mounted
         tiny.has_ended(pid)
 
-    def test_a_pid_that_belongs_to_another_process_is_not_signalled(self, tiny: TinyMounts):
+    def test_a_reused_pid_is_not_signalled(self, tiny: TinyMounts):
         tiny.start()
         lock = tiny.volume / "locks" / "mount"
         bystander = subprocess.Popen(["sleep", "1000"])
@@ -376,13 +380,13 @@ class TestUnmount:
             bystander.wait()
         assert not tiny.mounted
 
-    def test_what_is_not_a_mount_of_artfs_is_refused(self, tiny: TinyMounts, tmp_path: Path):
+    def test_other_mounts_are_refused(self, tiny: TinyMounts, tmp_path: Path):
         with pytest.raises(MountError, match="is not a mount"):
             unmount(tmp_path)
         with pytest.raises(MountError, match="of type proc"):
             unmount("/proc")
 
-    def test_a_path_within_a_mount(self, tiny: TinyMounts):
+    def test_a_path_within_a_mount_is_refused(self, tiny: TinyMounts):
         tiny.start()
         with pytest.raises(MountError, match=f"inside one: unmount {tiny.point}"):
             unmount(tiny.point / "somewhere")

@@ -1,6 +1,7 @@
-"""A byte that the disk has changed: an error when the file is first read, and never wrong bytes.
+"""Bytes changed on the disk: reading the file is an error, and never returns wrong bytes.
 
-Files of up to 1 MiB are verified before their first byte is told, larger ones with --verify, all by check.
+Files of up to 1 MiB are verified before their first byte is returned, larger ones with --verify; check
+verifies all.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ SIZES = (20, 4096, 100_000, 300_000, LARGEST)
 
 
 class DamagedVolume(MountedVolume):
-    """A volume in which bytes are changed by right."""
+    """A volume whose blobs the tests damage."""
 
     def check(self) -> None:
-        """Finds damage, which the tests have made, and nothing else that is wrong."""
+        """Asserts that check finds the damage that the tests made."""
         done = artfs("--volume", self.volume, "check")
         assert done.returncode == 1, done
         assert "Traceback" not in self.log() + done.stderr
 
     def flip(self, content: bytes) -> None:
-        """Changes the middle byte of the blob that has this content."""
+        """Changes the middle byte of the blob with this content."""
         for top, _, names in os.walk(self.volume / "objects" / "blobs"):
             for name in names:
                 path = Path(top, name)
@@ -61,7 +62,7 @@ def damaged(request: pytest.FixtureRequest) -> Iterator[DamagedVolume]:
 
 @pytest.fixture
 def version(damaged: DamagedVolume, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A version of files that were not read yet; the damaged ones are as large as their names say."""
+    """A version that was never read, with a damaged and a sound file of each size."""
     model = damaged.point / "".join(filter(str.isalnum, request.node.name))
     model.mkdir()
     tree = model / "pending" / "job"
@@ -79,7 +80,7 @@ def version(damaged: DamagedVolume, request: pytest.FixtureRequest) -> Iterator[
         yield model / "v0"
 
 
-def test_a_damaged_file_is_an_error_whole_and_in_parts(damaged: DamagedVolume, version: Path) -> None:
+def test_every_read_of_a_damaged_file_is_an_error(damaged: DamagedVolume, version: Path) -> None:
     sizes = (*SIZES, LARGEST + 1) if "--verify" in damaged.options else SIZES
     for size in sizes:
         path = version / f"bad-{size}"
@@ -94,13 +95,13 @@ def test_a_damaged_file_is_an_error_whole_and_in_parts(damaged: DamagedVolume, v
     assert f"bad-{SIZES[0]}" in damaged.log()
 
 
-def test_a_large_damaged_file_is_found_by_check_at_the_latest(damaged: DamagedVolume, version: Path) -> None:
+def test_check_finds_large_damaged_files(damaged: DamagedVolume, version: Path) -> None:
     done = artfs("--volume", damaged.volume, "check")
     assert done.returncode == 1
     assert f"bad-{LARGEST + 1}" in done.stdout + done.stderr
 
 
-def test_a_damaged_base_file_is_neither_read_nor_copied_up(damaged: DamagedVolume, version: Path) -> None:
+def test_a_damaged_lower_file_is_neither_read_nor_copied_up(damaged: DamagedVolume, version: Path) -> None:
     tree = version.parent / "pending" / "patch"
     tree.mkdir()
     command(tree, "base", "v0")
@@ -126,10 +127,12 @@ def test_get_and_cat_stop_at_a_damaged_file(damaged: DamagedVolume, version: Pat
     assert cat.stdout == b""
 
 
-def test_damage_is_told_as_without_a_mount(damaged: DamagedVolume, version: Path, tmp_path: Path) -> None:
+def test_a_mount_reports_damage_as_direct_access_does(
+    damaged: DamagedVolume, version: Path, tmp_path: Path
+) -> None:
     name = version.parent.name
 
-    def told(client: Client, out: Path) -> list[tuple[str, dict[str, object]]]:
+    def reported(client: Client, out: Path) -> list[tuple[str, dict[str, object]]]:
         found = []
         with contextlib.closing(client):
             with pytest.raises(Damaged) as opened:
@@ -139,6 +142,6 @@ def test_damage_is_told_as_without_a_mount(damaged: DamagedVolume, version: Path
             found += [(str(caught.value), vars(caught.value)) for caught in (opened, copied)]
         return found
 
-    mounted = told(open_client(damaged.point), tmp_path / "mounted")
-    assert mounted == told(DirectClient(Volume.open(damaged.volume)), tmp_path / "direct")
+    mounted = reported(open_client(damaged.point), tmp_path / "mounted")
+    assert mounted == reported(DirectClient(Volume.open(damaged.volume)), tmp_path / "direct")
     assert mounted[0][1]["why"] == "its bytes do not match its digest"

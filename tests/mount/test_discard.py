@@ -1,4 +1,4 @@
-"""A pending version is discarded: by `discard`, by rmdir, or because it was idle for long."""
+"""A pending version is discarded: by `discard`, by rmdir, or because it is idle."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_version_cannot_be_discarded(model: Path, job: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["a file is made", "a run joins", "a mode changes"])
-def test_what_is_worked_on_is_not_discarded_as_idle(model: Path, job: Path, change: str) -> None:
+def test_a_tree_in_use_is_not_discarded_as_idle(model: Path, job: Path, change: str) -> None:
     (job / "file").write_text("data")
     time.sleep(1.1)
     if change == "a file is made":
@@ -68,7 +68,7 @@ def test_what_is_worked_on_is_not_discarded_as_idle(model: Path, job: Path, chan
 
 
 @pytest.mark.parametrize("word", ["--idle=", "--idle=-1", "--idle=nan", "--idle=x", "--idle", "no"])
-def test_discard_takes_no_other_word(job: Path, word: str) -> None:
+def test_discard_refuses_unknown_options(job: Path, word: str) -> None:
     with fails(errno.EINVAL):
         command(job, "discard", word)
     assert os.listdir(job) == []

@@ -1,4 +1,4 @@
-"""An unexpected exception is EIO for its call and a traceback in the log, and never ends the mount."""
+"""An unexpected exception is EIO for its call and a traceback in the log; the mount goes on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from artfs.fuse.operations import Operations
 from tests.conformance.helpers import eventually, fails
 from tests.mount.mounting import MountedVolume, mounted_volume
 
-# Attributes of pyfuse3.Operations that are no operations: flags, and what never raises.
+# Attributes of pyfuse3.Operations that are flags, or never raise.
 NO_ANSWER = {"init", "forget", "stacktrace"}
-NOT_OFFERED = {"poll"}  # the base class refuses it, by a FUSEError
+NOT_OFFERED = {"poll"}  # the base class refuses it by a FUSEError
 
 EXCEPTIONS = (
     "RuntimeError",
@@ -35,7 +35,7 @@ EXCEPTIONS = (
 )
 
 
-def test_every_operation_answers_whatever_it_raises() -> None:
+def test_every_operation_is_wrapped() -> None:
     for name, inherited in inspect.getmembers(pyfuse3.Operations, callable):
         if name.startswith("_") or name in NO_ANSWER | NOT_OFFERED:
             continue
@@ -46,8 +46,6 @@ def test_every_operation_answers_whatever_it_raises() -> None:
 
 
 class RaisingMount(MountedVolume):
-    """A volume whose daemon raises exceptions on demand."""
-
     def __init__(self, options: Sequence[str] = ()) -> None:
         super().__init__(options)
         self.trigger = self.base / "raise"
@@ -65,7 +63,7 @@ class RaisingMount(MountedVolume):
             del os.environ["ARTFS_TEST_RAISE"]
 
     def log(self) -> str:
-        """The log without the exceptions that a test asked for and has counted."""
+        """Returns the log without the exceptions that the tests caused."""
         return "" if self.trigger.read_text() == "expected" else super().log()
 
     def tracebacks(self, operation: str) -> int:
@@ -103,7 +101,7 @@ def _hold(fd: int) -> int:
     return fd
 
 
-#: What has an operation called, and nothing that others are called for before it, since these raise nothing.
+#: Calls the operation, and before it no other that looks up a node or handle.
 CALLS: dict[str, Callable[[Path], object]] = {
     "lookup": lambda job: os.stat(job / "not known yet"),
     "getattr": lambda job: os.stat(job / ".artfs" / "status"),
@@ -130,15 +128,15 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "readdir": _with(_directory, os.listdir),
     "fsyncdir": _with(_directory, os.fsync),
 }
-#: Their answers reach nobody.
-UNHEARD = {"release": _with(_file, lambda _fd: None), "releasedir": _with(_directory, lambda _fd: None)}
-#: Never sent by the kernel: with default_permissions it decides itself; and flush is switched off for good.
+#: The kernel ignores their replies.
+UNREPORTED = {"release": _with(_file, lambda _fd: None), "releasedir": _with(_directory, lambda _fd: None)}
+#: Never sent by the kernel: default_permissions makes it check access itself, and flush is disabled.
 UNSENT = {"access", "flush"}
 
 
-def test_there_is_a_call_for_every_operation() -> None:
+def test_every_operation_has_a_call() -> None:
     wrapped = {name for name in dir(Operations) if hasattr(getattr(Operations, name), "__wrapped__")}
-    assert wrapped == set(CALLS) | set(UNHEARD) | UNSENT
+    assert wrapped == set(CALLS) | set(UNREPORTED) | UNSENT
 
 
 @pytest.fixture
@@ -174,23 +172,23 @@ def test_an_exception_is_eio_and_logged(raising: RaisingMount, raising_job: Path
             assert raising.tracebacks(operation) == before + 1
     assert (raising_job / "file").read_text() == "data"
     assert sorted(os.listdir(raising_job)) == ["dir", "file", "link"]
-    if operation != "lookup":  # which finds nothing
+    if operation != "lookup":  # finds nothing
         call(raising_job)
 
 
 @pytest.mark.fuse
-@pytest.mark.parametrize("operation", UNHEARD)
-def test_an_exception_at_a_release_is_a_traceback(
+@pytest.mark.parametrize("operation", UNREPORTED)
+def test_an_exception_in_a_release_is_logged(
     raising: RaisingMount, raising_job: Path, operation: str
 ) -> None:
-    UNHEARD[operation](raising_job)
+    UNREPORTED[operation](raising_job)
     raising.trigger.write_text(f"{operation} RuntimeError")
     os.close(_held.pop())
     eventually(lambda: raising.tracebacks(operation) == 1, what="the log tells of it")
 
 
 @pytest.mark.fuse
-def test_an_exception_at_a_forget_is_a_traceback(raising: RaisingMount, raising_job: Path) -> None:
+def test_an_exception_in_a_forget_is_logged(raising: RaisingMount, raising_job: Path) -> None:
     raising.trigger.write_text("forget RuntimeError")
     os.unlink(raising_job / "file")
     eventually(lambda: "forget failed" in MountedVolume.log(raising), what="the log tells of it")
@@ -203,7 +201,7 @@ def test_the_debug_hook_of_pyfuse3_does_nothing(raising: RaisingMount, raising_j
     before = len(MountedVolume.log(raising))
     assert Operations.stacktrace is not pyfuse3.Operations.stacktrace
     for path in (raising.point, raising_job / "file"):
-        with contextlib.suppress(OSError):  # or it is answered, as some releases of pyfuse3 do
+        with contextlib.suppress(OSError):  # some releases of pyfuse3 answer it
             os.setxattr(path, "fuse_stacktrace", b"1")
     assert len(MountedVolume.log(raising)) == before
     assert raising.answers()

@@ -1,6 +1,6 @@
-"""What the backing filesystem is: one that does not do is refused in words, one that does is used.
+"""Unsuitable backing filesystems are refused with a reason; suitable ones work.
 
-Needs bindfs, whose files are paths: it stands for all filesystems that keep no open file whose name goes.
+Needs bindfs, which stands for all filesystems that do not keep open files whose name is removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def bound(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """A directory, and what bindfs shows of it."""
+    """A directory, and its bindfs mount."""
     if shutil.which("bindfs") is None:
         pytest.skip("bindfs is not installed")
     real, shown = tmp_path / "real", tmp_path / "shown"
@@ -38,14 +38,14 @@ def bound(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def refused(*words: str | Path) -> str:
-    """Runs a command that is to be refused; returns the one line that says why."""
+    """Runs a command that is refused; returns the line with the reason."""
     done = artfs(*words)
     assert done.returncode == 1, done
     [line] = done.stderr.splitlines()
     return line
 
 
-def test_no_volume_is_made_where_files_are_paths(bound: tuple[Path, Path]) -> None:
+def test_init_refuses_an_unsuitable_filesystem(bound: tuple[Path, Path]) -> None:
     real, shown = bound
     (real / "empty").mkdir(0o751)
     for path in (shown / "new", shown / "empty"):
@@ -56,7 +56,7 @@ def test_no_volume_is_made_where_files_are_paths(bound: tuple[Path, Path]) -> No
     assert (real / "empty").stat().st_mode & 0o777 == 0o751
 
 
-def test_a_volume_is_read_there_and_not_written(bound: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_volume_on_an_unsuitable_filesystem_is_read_only(bound: tuple[Path, Path], tmp_path: Path) -> None:
     real, shown = bound
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "file").write_text("bytes")
@@ -80,12 +80,17 @@ def test_a_volume_is_read_there_and_not_written(bound: tuple[Path, Path], tmp_pa
     assert not [name for name in os.listdir(real / "vol") if name.startswith(".")]
 
 
-def test_doctor_tells_the_same(bound: tuple[Path, Path], tmp_path: Path) -> None:
+def test_doctor_reports_an_unsuitable_filesystem(bound: tuple[Path, Path], tmp_path: Path) -> None:
     real, shown = bound
     done = artfs("doctor", shown / "not" / "yet", "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["path"], told["filesystem"], told["fit"]) == (1, str(shown), "fuse", False)
-    missing = {need["need"] for need in told["needs"] if need["state"] == "missing"}
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["path"], report["filesystem"], report["fit"]) == (
+        1,
+        str(shown),
+        "fuse",
+        False,
+    )
+    missing = {need["need"] for need in report["needs"] if need["state"] == "missing"}
     assert {"hard links", "open files that are removed", "open files with two names"} <= missing
     assert "mounting" not in missing
     assert os.listdir(real) == []
@@ -95,15 +100,14 @@ def test_doctor_tells_the_same(bound: tuple[Path, Path], tmp_path: Path) -> None
     assert {need["state"] for need in with_volume["needs"]} == {"ok"}
 
 
-def test_doctor_looks_behind_a_mount(own_mount: MountedVolume) -> None:
+def test_doctor_checks_the_volume_of_a_mount(own_mount: MountedVolume) -> None:
     (own_mount.point / "model").mkdir()
-    told = json.loads(must("doctor", own_mount.point / "model", "--json"))
-    assert (told["path"], told["fit"]) == (str(own_mount.volume), True)
+    report = json.loads(must("doctor", own_mount.point / "model", "--json"))
+    assert (report["path"], report["fit"]) == (str(own_mount.volume), True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a tmpfs")
-def test_a_volume_in_memory(tmp_path: Path) -> None:
-    """A filesystem that is not known by its type, and does all."""
+def test_a_volume_on_tmpfs_works(tmp_path: Path) -> None:
     disk, point = tmp_path / "disk", tmp_path / "mnt"
     disk.mkdir()
     point.mkdir()
@@ -145,7 +149,7 @@ main()
 
 
 class OnCeph(MountedVolume):
-    """A volume whose filesystem counts free inodes below zero."""
+    """A volume whose filesystem reports negative numbers of free inodes."""
 
     def _mount(self) -> None:
         background.start(
@@ -155,7 +159,7 @@ class OnCeph(MountedVolume):
         )
 
 
-def test_statfs_where_free_inodes_are_not_counted() -> None:
+def test_statfs_reports_negative_inode_counts_as_zero() -> None:
     with mounted_volume(kind=OnCeph) as mounted:
         found = os.statvfs(mounted.point)
     assert (found.f_ffree, found.f_favail) == (0, 0)

@@ -1,4 +1,4 @@
-"""Finishing: what the answer promises, what refuses it, what others see meanwhile."""
+"""Finishing: what the answer guarantees, what refuses it, what others see meanwhile."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def versions(model: Path) -> list[str]:
 
 
 def waits(child: Child | subprocess.Popen[bytes]) -> None:
-    """Returns when the process waits in write(2)."""
+    """Waits until the process is in write(2)."""
     eventually(lambda: in_syscall(child.pid, "write"), what="the finish is waiting")
 
 
@@ -77,7 +77,7 @@ def test_versions_count_up(model: Path) -> None:
     ("line", "aliases"),
     [("", []), ("best", ["best"]), ("  a   b-2 C.3 ", ["C.3", "a", "b-2"]), ("x x", ["x"])],
 )
-def test_each_word_is_an_alias(model: Path, job: Path, line: str, aliases: list[str]) -> None:
+def test_each_word_of_the_command_is_an_alias(model: Path, job: Path, line: str, aliases: list[str]) -> None:
     (job / "file").write_text("data")
     finish(job, line)
     for alias in aliases:
@@ -110,7 +110,7 @@ def test_an_empty_tree_can_be_finished(model: Path, job: Path) -> None:
     assert (status["size"], status["file_count"]) == (0, 0)
 
 
-def test_a_version_keeps_what_the_tree_was(model: Path, job: Path) -> None:
+def test_a_version_equals_its_pending_tree(model: Path, job: Path) -> None:
     (job / "dir" / "deeper").mkdir(parents=True)
     for number in range(300):
         (job / "dir" / f"file-{number}").write_bytes(b"%d" % number * number)
@@ -121,8 +121,7 @@ def test_a_version_keeps_what_the_tree_was(model: Path, job: Path) -> None:
     assert snapshot(model / "v0") == before
 
 
-def test_a_directory_of_many_files(model: Path, job: Path) -> None:
-    """More than one page of a tree object."""
+def test_a_directory_of_several_pages_is_listed_whole(model: Path, job: Path) -> None:
     (job / "flat").mkdir()
     for number in range(1_500):
         (job / "flat" / f"{number:04}").write_bytes(b"%d" % number)
@@ -143,8 +142,7 @@ def test_a_directory_of_many_files(model: Path, job: Path) -> None:
     stream.close()
 
 
-def test_equal_files_of_a_tree_and_of_two_versions(model: Path) -> None:
-    """Stored once, they still are files of their own."""
+def test_equal_files_have_inodes_of_their_own(model: Path) -> None:
     one = commit(model, "one", {"a": "same", "b": "same", "dir/c": "same", "empty-1": "", "empty-2": ""})
     two = commit(model, "two", {"x": "same", "y": "other"})
     assert [(one / name).read_text() for name in ("a", "b", "dir/c", "empty-1")] == [
@@ -158,7 +156,7 @@ def test_equal_files_of_a_tree_and_of_two_versions(model: Path) -> None:
     assert len(set(inodes)) == 4
 
 
-def test_hard_links_of_a_pending_tree_have_their_bytes(model: Path, job: Path) -> None:
+def test_all_names_of_a_hard_link_are_sealed(model: Path, job: Path) -> None:
     (job / "one").write_text("linked")
     os.link(job / "one", job / "two")
     (job / "dir").mkdir()
@@ -205,8 +203,8 @@ def test_a_late_writer_gets_erofs(model: Path, job: Path) -> None:
     assert os.listdir(model / "v0") == ["dir"]
 
 
-def test_a_rename_between_what_was_the_tree_and_what_it_became_is_erofs(model: Path, job: Path) -> None:
-    """As one gets it whose two paths were looked up on either side of a finish."""
+def test_a_rename_between_a_tree_and_its_version_is_erofs(model: Path, job: Path) -> None:
+    """A finish can come between the lookups of the two paths."""
     (job / "file").write_text("data")
     before = os.open(job, os.O_RDONLY)
     finish(job)
@@ -233,7 +231,7 @@ def test_another_id_is_another_version(model: Path) -> None:
     assert [(tree / "file").read_text() for tree in trees] == ["0", "1", "2"]
 
 
-def test_who_stands_in_the_tree_sees_the_sealed_one(model: Path, job: Path) -> None:
+def test_open_directories_show_the_sealed_tree(model: Path, job: Path) -> None:
     (job / "dir").mkdir()
     (job / "file").write_text("data")
     (job / "dir" / "file").write_text("deep data")
@@ -284,7 +282,7 @@ def test_an_open_directory_can_be_listed_again_after_its_tree_was_finished(
     try:
         assert sorted(os.listdir(read)) == names
         finish(tree)
-        # What is left of the tree is deleted in the background, and until that is done lies in the trash.
+        # The rest of the tree is in the trash until a thread has deleted it.
         eventually(lambda: not os.listdir(own_mount.volume / "trash"), what="the trash is emptied")
         assert sorted(os.listdir(read)) == names
         assert sorted(os.listdir(unread)) == names
@@ -293,7 +291,7 @@ def test_an_open_directory_can_be_listed_again_after_its_tree_was_finished(
         os.close(unread)
 
 
-def test_a_shell_that_stands_in_the_tree_can_finish_it(model: Path, job: Path) -> None:
+def test_a_shell_can_finish_its_working_directory(model: Path, job: Path) -> None:
     script = (
         "echo data > file; echo best > .artfs/finish; cat file; ls; cat .artfs/status; (: > new) || echo no"
     )
@@ -305,7 +303,7 @@ def test_a_shell_that_stands_in_the_tree_can_finish_it(model: Path, job: Path) -
     assert os.listdir(model / "best") == ["file"]
 
 
-def test_an_open_reader_goes_on_across_the_seal(model: Path, job: Path) -> None:
+def test_an_open_reader_is_not_affected_by_the_seal(model: Path, job: Path) -> None:
     data = os.urandom(1 << 20)
     (job / "file").write_bytes(data)
     with open(job / "file", "rb", buffering=0) as reader, open(job / "file", "rb") as other:
@@ -323,7 +321,7 @@ def test_an_open_reader_goes_on_across_the_seal(model: Path, job: Path) -> None:
     assert (model / "v0" / "file").read_bytes() == data
 
 
-def test_an_old_reading_handle_changes_nothing_after_the_seal(model: Path, job: Path) -> None:
+def test_an_old_read_handle_cannot_change_attributes(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     os.setxattr(job / "file", "user.key", b"value")
     fd = os.open(job / "file", os.O_RDONLY)
@@ -373,11 +371,10 @@ def test_a_reader_by_path_never_fails_across_the_seal(model: Path, job: Path) ->
         assert two.value() >= 3
 
 
-# One point in time
+# Atomicity of the seal
 
 
-def test_a_seal_amid_changes_holds_exactly_what_was_answered(model: Path, job: Path) -> None:
-    """Directories are made one after the other; none that was answered is missing, none comes later."""
+def test_a_seal_contains_exactly_the_acknowledged_changes(model: Path, job: Path) -> None:
 
     def make(child: Child) -> int:
         made = 0
@@ -401,7 +398,7 @@ def test_a_seal_amid_changes_holds_exactly_what_was_answered(model: Path, job: P
     assert sorted(os.listdir(model / "v0"), key=int) == [str(number) for number in range(made)]
 
 
-def test_a_seal_amid_writers_holds_every_file_that_was_closed(model: Path, job: Path) -> None:
+def test_a_seal_contains_every_closed_file(model: Path, job: Path) -> None:
     def write(child: Child) -> int:
         written = 0
         while True:
@@ -430,7 +427,7 @@ def test_a_seal_amid_writers_holds_every_file_that_was_closed(model: Path, job: 
     assert sealed[:written] == [str(number) for number in range(written)]
     for number in range(written):
         assert (model / "v0" / str(number)).read_text() == f"{number}\n" * 2_000
-    # A file that was made and then refused may be there, empty.
+    # A file that was created and then refused may exist, empty.
     for name in sealed[written:]:
         assert (model / "v0" / name).read_text() == ""
 
@@ -438,8 +435,8 @@ def test_a_seal_amid_writers_holds_every_file_that_was_closed(model: Path, job: 
 @pytest.mark.parametrize(
     "how", ["overwritten", "appended", "truncated", "mapped", "same size and time", "swapped"]
 )
-def test_a_file_that_changed_after_it_was_closed_is_sealed_as_it_is(model: Path, job: Path, how: str) -> None:
-    """A digest taken earlier must not be believed."""
+def test_a_file_changed_after_a_close_is_sealed_as_it_is(model: Path, job: Path, how: str) -> None:
+    """An earlier digest of the file is not reused."""
     data = bytearray(os.urandom(300_000))
     for name in ("file", "other"):
         (job / name).write_bytes(data if name == "file" else bytes(data[::-1]))
@@ -507,7 +504,7 @@ def test_a_tree_deeper_than_any_path_can_be_finished(model: Path, job: Path) -> 
 # Finishing again
 
 
-def test_finishing_again_is_harmless(model: Path, job: Path) -> None:
+def test_finishing_again_returns_the_same_version(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     first = finish(job, "one")
     again = finish(job, "two")
@@ -570,7 +567,7 @@ def test_an_equal_tree_gives_its_labels_to_the_version(model: Path) -> None:
         "metadata": {"a": 1, "b": {"c": 2}, "n": None},
         "ttl": "inherit",
     }
-    # What it has already, and what is empty, changes nothing.
+    # Labels that the version has already, and empty ones, change nothing.
     changed_at = show(model / "v0", "updated_at")
     assert "updated" not in finish(build("three", {"tags": ["old"], "metadata": {"a": 1}}))
     assert show(model / "v0", "updated_at") == changed_at
@@ -580,7 +577,7 @@ def test_an_equal_tree_gives_its_labels_to_the_version(model: Path) -> None:
     "change",
     ["content", "name", "exec bit", "added", "removed", "empty directory", "symlink target", "kind", "moved"],
 )
-def test_what_makes_a_tree_differ(model: Path, change: str) -> None:
+def test_every_kind_of_change_makes_a_version(model: Path, change: str) -> None:
     def build(name: str) -> Path:
         tree = model / "pending" / name
         (tree / "dir").mkdir(parents=True)
@@ -631,7 +628,7 @@ def test_only_the_newest_version_counts_for_unchanged(model: Path) -> None:
 # Refusals: open files, joined runs, fifos
 
 
-def test_an_open_writer_refuses_and_is_named(model: Path, job: Path) -> None:
+def test_an_open_writer_refuses_a_finish_and_is_named(model: Path, job: Path) -> None:
     (job / "dir").mkdir()
     with writer(job / "dir" / "busy file", b"partly") as held:
         (entry,) = show_json(job, "status")["open_for_write"]
@@ -654,14 +651,14 @@ def test_an_open_writer_refuses_and_is_named(model: Path, job: Path) -> None:
     assert (model / "v0" / "more").read_text() == "goes on"
 
 
-def test_without_wait_there_is_a_short_grace_and_then_ebusy(model: Path, job: Path) -> None:
+def test_a_finish_with_an_open_writer_is_ebusy(model: Path, job: Path) -> None:
     with writer(job / "busy"), fails(errno.EBUSY):
         finish(job)
     assert versions(model) == []
 
 
 def test_access_mode_3_gives_no_right_to_write(job: Path) -> None:
-    """Linux's access mode 3 asks for both rights and gives neither: such a descriptor is no writer."""
+    """Linux's access mode 3 checks both rights and grants neither, so the descriptor is no writer."""
     (job / "file").write_text("text")
     fd = os.open(job / "file", os.O_ACCMODE)
     try:
@@ -716,7 +713,7 @@ def test_unlinked_files_do_not_count(model: Path, job: Path) -> None:
     assert os.listdir(model / "v0") == []
 
 
-def test_a_file_with_one_name_left_does_count(job: Path) -> None:
+def test_an_open_file_with_a_remaining_name_counts(job: Path) -> None:
     (job / "one").write_text("data")
     os.link(job / "one", job / "two")
     with writer(job / "one"):
@@ -727,7 +724,7 @@ def test_a_file_with_one_name_left_does_count(job: Path) -> None:
         assert entry["path"] == "two"
 
 
-def test_files_that_were_renamed_over_do_not_count(model: Path, job: Path) -> None:
+def test_replaced_files_do_not_count(model: Path, job: Path) -> None:
     with writer(job / "file", b"old") as held:
         (job / "new").write_text("new")
         (job / "new").rename(job / "file")
@@ -739,10 +736,9 @@ def test_files_that_were_renamed_over_do_not_count(model: Path, job: Path) -> No
 
 
 @pytest.mark.parametrize("line", ["--wait=0", "--force"])
-def test_no_handle_from_before_reaches_a_sealed_file_by_its_other_name(
+def test_an_old_handle_cannot_change_a_sealed_file_with_another_name(
     model: Path, job: Path, line: str
 ) -> None:
-    """Whatever finish says of such a writer: if there is a version, it stays as it is."""
     fd = os.open(job / "one", os.O_RDWR | os.O_CREAT)
     try:
         os.write(fd, b"sealed")
@@ -787,10 +783,10 @@ def test_a_writable_shared_mapping_counts(model: Path, job: Path) -> None:
     assert (model / "v0" / "file").read_bytes() == b"earlylate".ljust(4096, b"\0")
 
 
-def test_finish_waits_for_a_close_that_is_on_its_way(model: Path, job: Path) -> None:
+def test_finish_waits_for_a_close(model: Path, job: Path) -> None:
     with writer(job / "file", b"in time") as held, finish_child(job, "--wait=100") as finishing:
         waits(finishing)
-        # Everything goes on as usual while it waits.
+        # Other calls go on while it waits.
         assert show_json(job, "status")["state"] == "pending"
         (job / "new").write_text("written meanwhile")
         (job / "dir").mkdir()
@@ -803,7 +799,7 @@ def test_finish_waits_for_a_close_that_is_on_its_way(model: Path, job: Path) -> 
     assert (model / "v0" / "dir" / "renamed").read_text() == "written meanwhile"
 
 
-def test_a_dead_writer_no_longer_counts(model: Path, job: Path) -> None:
+def test_a_killed_writer_no_longer_counts(model: Path, job: Path) -> None:
     with writer(job / "file", b"its last words") as held, finish_child(job, "--wait=100") as finishing:
         waits(finishing)
         held.kill()
@@ -811,7 +807,7 @@ def test_a_dead_writer_no_longer_counts(model: Path, job: Path) -> None:
     assert (model / "v0" / "file").read_text() == "its last words"
 
 
-def test_closing_right_before_finishing_never_refuses(model: Path) -> None:
+def test_a_finish_right_after_a_close_succeeds(model: Path) -> None:
     for number in range(30):
         tree = model / "pending" / f"job-{number}"
         tree.mkdir()
@@ -821,7 +817,7 @@ def test_closing_right_before_finishing_never_refuses(model: Path) -> None:
     assert len(versions(model)) == 30
 
 
-def test_joined_runs_refuse_until_they_leave(model: Path, job: Path) -> None:
+def test_a_finish_waits_for_joined_runs(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     command(job, "runs", "+trainer-7")
     with fails(errno.EBUSY):
@@ -836,7 +832,7 @@ def test_joined_runs_refuse_until_they_leave(model: Path, job: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket"])
-def test_fifos_and_sockets_refuse_and_are_named(model: Path, job: Path, kind: str) -> None:
+def test_fifos_and_sockets_refuse_a_finish(model: Path, job: Path, kind: str) -> None:
     (job / "dir").mkdir()
     path = job / "dir" / "odd one"
     if kind == "fifo":
@@ -853,7 +849,7 @@ def test_fifos_and_sockets_refuse_and_are_named(model: Path, job: Path, kind: st
     assert finish(job)["version"] == "v0"
 
 
-def test_other_trees_go_on_while_one_is_finished(model: Path) -> None:
+def test_other_trees_are_writable_during_a_finish(model: Path) -> None:
     one, two = model / "pending" / "one", model / "pending" / "two"
     for tree in (one, two):
         tree.mkdir()
@@ -871,7 +867,7 @@ def test_other_trees_go_on_while_one_is_finished(model: Path) -> None:
     assert finish(two)["version"] == "v1"
 
 
-def test_many_trees_finished_at_once_get_numbers_of_their_own(model: Path) -> None:
+def test_concurrent_finishes_get_different_numbers(model: Path) -> None:
     trees = [model / "pending" / f"job-{number}" for number in range(6)]
     for number, tree in enumerate(trees):
         tree.mkdir()
@@ -896,7 +892,7 @@ def test_many_trees_finished_at_once_get_numbers_of_their_own(model: Path) -> No
     assert os.readlink(model / "shared") in answers
 
 
-def test_one_tree_finished_by_many_at_once_is_one_version(model: Path, job: Path) -> None:
+def test_concurrent_finishes_of_a_tree_make_one_version(model: Path, job: Path) -> None:
     for number in range(50):
         (job / str(number)).write_text(str(number))
     children = [finish_child(job, f"alias-{number} --wait=100") for number in range(4)]
@@ -905,7 +901,7 @@ def test_one_tree_finished_by_many_at_once_is_one_version(model: Path, job: Path
     finally:
         for child in children:
             child.__exit__(None, None, None)
-    # A finish beside a seal may fail with EBUSY; none hangs or makes a second version.
+    # A finish during another seal may be EBUSY; none hangs or makes a second version.
     for outcome in outcomes:
         assert outcome.get("errno") == errno.EBUSY or outcome["value"]["version"] == "v0"
     won = [number for number, outcome in enumerate(outcomes) if "value" in outcome]
@@ -931,7 +927,7 @@ def test_a_waiting_finish_can_be_killed(model: Path, job: Path, number: signal.S
         assert versions(model) == []
         held.go()
         held.value()
-    # The killed one does not come back when its obstacle is gone.
+    # The killed finish does not resume.
     assert finish(job, "second")["version"] == "v0"
     assert not os.path.lexists(model / "best")
     assert os.readlink(model / "second") == "v0"
@@ -1010,14 +1006,13 @@ def test_force_seals_what_had_been_written(model: Path, job: Path) -> None:
     assert show_json(model / "v0", "manifest.json")["file"]["size"] == 6
 
 
-def test_force_does_not_wait_for_runs(model: Path, job: Path) -> None:
+def test_force_ignores_joined_runs(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     command(job, "runs", "+hung")
     assert finish(job, "--force")["version"] == "v0"
 
 
-def test_force_under_a_stream_of_writes_seals_all_that_was_answered(model: Path, job: Path) -> None:
-    """Each write is either answered and sealed, or refused."""
+def test_force_seals_all_acknowledged_writes(model: Path, job: Path) -> None:
 
     def stream(child: Child) -> list[int]:
         fd = os.open(job / f"stream-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -1042,7 +1037,7 @@ def test_force_under_a_stream_of_writes_seals_all_that_was_answered(model: Path,
             assert sealed == b"".join(b"%07d\n" % number for number in range(answered))
 
 
-def test_force_fences_off_a_mapping(model: Path, job: Path) -> None:
+def test_force_fences_a_mapping(model: Path, job: Path) -> None:
     (job / "file").write_bytes(b"." * 8192)
 
     def hold(child: Child) -> None:
@@ -1052,7 +1047,7 @@ def test_force_fences_off_a_mapping(model: Path, job: Path) -> None:
         mapping.flush()
         child.say()
         child.pause()
-        # May be a SIGBUS, may go nowhere; it never reaches a reader.
+        # May raise SIGBUS or be lost; it never reaches a reader.
         mapping[:6] = b"beyond"
         mapping[4096:4102] = b"beyond"
         try:
@@ -1079,7 +1074,7 @@ def test_force_fences_off_a_mapping(model: Path, job: Path) -> None:
     assert (model / "v0" / "file").read_bytes() == sealed
 
 
-def test_force_with_many_open_files(model: Path, job: Path) -> None:
+def test_force_fences_many_open_files(model: Path, job: Path) -> None:
     files = [os.open(job / str(number), os.O_RDWR | os.O_CREAT) for number in range(100)]
     for number, fd in enumerate(files):
         os.write(fd, b"%d" % number)
@@ -1105,18 +1100,17 @@ def test_a_forced_finish_still_refuses_fifos(model: Path, job: Path) -> None:
         with fails(errno.EINVAL):
             finish(job, "--force")
         assert versions(model) == []
-        # Nothing was changed: the handle goes on.
+        # The handle still works.
         assert os.write(fd, b"goes on") == 7
     finally:
         os.close(fd)
     assert (job / "file").read_bytes() == b"goes on"
 
 
-# The time of the seal
+# During the seal
 
 
 def test_finish_is_all_or_nothing_for_a_reader(model: Path, job: Path) -> None:
-    """Whoever looks sees no version or a whole one."""
     for number in range(100):
         (job / f"{number:03}").write_text(str(number))
 
@@ -1133,8 +1127,7 @@ def test_finish_is_all_or_nothing_for_a_reader(model: Path, job: Path) -> None:
         assert looking.value() == [f"{number:03}" for number in range(100)]
 
 
-def test_a_pending_file_that_was_read_and_replaced_is_sealed_as_it_is_now(model: Path) -> None:
-    """Caches of the pending node must not answer for the sealed one."""
+def test_caches_of_pending_files_do_not_serve_sealed_ones(model: Path) -> None:
     for round_ in range(5):
         tree = model / "pending" / f"job-{round_}"
         tree.mkdir()

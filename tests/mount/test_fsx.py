@@ -1,6 +1,6 @@
-"""A file that is written and read in every way there is, on a mount; the operations are those of torture/fsx.
+"""Reads and writes one file in all ways on a mount, by the operations of tests/torture/fsx.py.
 
-``ARTFS_FSX_OPS`` sets how many are made on each file, for a long run.
+``ARTFS_FSX_OPS`` sets the number of operations on each file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPERATIONS = int(os.environ.get("ARTFS_FSX_OPS", "2000"))
 @pytest.mark.fuse
 @pytest.mark.parametrize("options", [(), ("--write-cache",)], ids=["through", "cached"])
 @pytest.mark.parametrize("patch", [False, True], ids=["plain", "patch"])
-def test_a_file_is_what_was_written_to_it(options: tuple[str, ...], patch: bool):
+def test_a_file_contains_what_was_written(options: tuple[str, ...], patch: bool):
     with mounted_volume(options) as mounted:
         on_a_mount(mounted, OPERATIONS, seed=20261124, patch=patch)
 
@@ -40,7 +40,7 @@ def _stale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [_lost, _resized, _stale])
-def test_fsx_notices(fault: Callable[[pytest.MonkeyPatch], None], tmp_path: Path):
+def test_fsx_detects_faults(fault: Callable[[pytest.MonkeyPatch], None], tmp_path: Path):
     with pytest.MonkeyPatch.context() as patch:
         fault(patch)
         with pytest.raises(Mismatch):

@@ -21,7 +21,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become 
 
 
 def init_request(flags: int, *, major: int = 7, minor: int = 45, opcode: int = 26) -> bytes:
-    """Makes an INIT as the kernel sends it (fuse(4), linux/fuse.h), with unique 2."""
+    """Makes an INIT request as the kernel sends it (fuse(4), linux/fuse.h), with unique 2."""
     body = struct.pack("=IIII", major, minor, 131072, flags) + bytes(48)
     return struct.pack("=IIQQIIIHH", 40 + len(body), opcode, 2, 0, 0, 0, 0, 0, 0) + body
 
@@ -50,7 +50,7 @@ def test_the_answer_has_the_flags_that_both_sides_know():
     assert 0 < congestion <= background
 
 
-def test_a_kernel_without_max_pages_is_asked_for_less():
+def test_a_kernel_without_max_pages_gets_a_smaller_max_write():
     reply, flags = handshake._reply(init_request(handshake.ASYNC_READ), handshake.Options())
     _, _, max_write, _, pages = struct.unpack_from("=HHIIH", reply, 32)
     assert flags == handshake.ASYNC_READ
@@ -63,7 +63,7 @@ def test_the_kernel_caches_writes_only_with_write_cache(write_cache):
     assert bool(flags & handshake.WRITEBACK_CACHE) == write_cache
 
 
-def test_an_init_is_read_whole():
+def test_an_init_request_is_read_whole():
     request = init_request(1)
     assert through_a_pipe(request) == request
 
@@ -71,12 +71,12 @@ def test_an_init_is_read_whole():
 @pytest.mark.parametrize(
     "request_", [init_request(1, opcode=1), init_request(1, major=8), init_request(1, minor=22), bytes(20)]
 )
-def test_another_first_request_is_not_answered(request_):
+def test_an_unknown_first_request_is_refused(request_):
     with pytest.raises(ValueError, match="kernel"):
         through_a_pipe(request_)
 
 
-def test_options_escape_odd_names_of_volumes():
+def test_options_escape_special_characters():
     options = handshake.Options(source="/a,b\\c é")
     assert "fsname=/a\\,b\\\\c é" in handshake._helper_options(options)
     assert "fsname=artfs" in handshake._plain_options(options)
@@ -98,25 +98,25 @@ class TestMount:
         assert (mount.type, mount.source) == ("fuse.artfs", str(tiny.volume))
         assert os.statvfs(tiny.point).f_flag & (os.ST_NOSUID | os.ST_NODEV) == os.ST_NOSUID | os.ST_NODEV
 
-    def test_a_write_is_not_preceded_by_a_getxattr(self, tiny: TinyMounts):
+    def test_writes_need_no_getxattr(self, tiny: TinyMounts):
         tiny.start()
         with open(tiny.point / "file", "wb", buffering=0) as file:
             for _ in range(50):
                 os.write(file.fileno(), b"x" * 10)
         counts = tiny.facts()["counts"]
         assert counts["write"] == 50
-        assert counts.get("getxattr", 0) <= 1  # one for a file that the kernel sees for the first time
+        assert counts.get("getxattr", 0) <= 1  # the first write of a file that is new to the kernel
 
     def test_a_large_write_is_one_request(self, tiny: TinyMounts):
         tiny.start()
-        # Not zeros: Linux ends the request at a page of the caller that was never touched.
+        # Not zeros: Linux ends the request at an untouched page of the caller.
         (tiny.point / "file").write_bytes(b"x" * (3 * 1024 * 1024))
         facts = tiny.facts()
         assert facts["largest_write"] == 1024 * 1024
         assert facts["counts"]["write"] == 3
 
     def test_directories_are_listed_by_readdirplus_alone(self, tiny: TinyMounts):
-        # A plain READDIR, which pyfuse3 doesn't have, would be answered with ENOSYS.
+        # pyfuse3 would answer a plain READDIR with ENOSYS.
         names = {f"file-{number:04}" for number in range(700)}
         for name in names:
             (tiny.volume / "files" / name).touch()
@@ -127,7 +127,7 @@ class TestMount:
         assert tiny.facts()["counts"]["readdirplus"] >= 6
 
     @root_only
-    def test_a_setuid_file_loses_the_bit_when_another_user_writes_it(self, tiny: TinyMounts):
+    def test_another_users_write_clears_setuid(self, tiny: TinyMounts):
         tiny.start("allow-other")
         path = tiny.point / "program"
         path.write_bytes(b"one")
@@ -169,8 +169,8 @@ class TestMount:
         assert ("libfuse does" in done.stderr) == bool(options)
 
 
-# The device is open to everybody, as on most machines, in this mount namespace only. The capability lets the
-# user read an interpreter in another user's home; it does not permit to mount.
+# As on most machines, all users may open the device, but only in this mount namespace. The capability lets
+# the user read an interpreter in another user's home; it does not permit mounting.
 _AS_AN_ORDINARY_USER = """
 set -e
 umask 0

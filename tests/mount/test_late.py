@@ -1,4 +1,4 @@
-"""Who still sits in a tree that is no longer pending: never in another one, and nothing is left of it."""
+"""Processes in a tree that is no longer pending never get into another one, and keep nothing of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.mark.parametrize(("end", "refusal"), [("finish", errno.EROFS), ("discard", errno.ENOENT)])
 def test_a_late_writer_never_gets_into_another_tree(model: Path, job: Path, end: str, refusal: int) -> None:
-    """The backing filesystem gives the numbers of directories that are gone to those of the next trees."""
+    """The backing filesystem reuses inode numbers of removed directories for the next trees."""
     (job / "sub").mkdir()
     here = os.open(job / "sub", os.O_PATH)
     try:
@@ -34,15 +34,13 @@ def test_a_late_writer_never_gets_into_another_tree(model: Path, job: Path, end:
 
 
 @pytest.mark.parametrize("name", ["discard", "finish"])
-def test_an_old_handle_of_a_control_file_has_no_power_over_the_next_tree_of_its_id(
-    job: Path, name: str
-) -> None:
+def test_an_old_control_handle_cannot_command_the_next_tree(job: Path, name: str) -> None:
     old = os.open(control(job, name), os.O_RDWR)
     try:
         command(job, "discard", "")
         job.mkdir(mode=0o700)
         (job / "file").write_text("data")
-        with fails(errno.EROFS, errno.ENOENT):  # by how much is left of its files
+        with fails(errno.EROFS, errno.ENOENT):  # ENOENT once its files are removed
             os.write(old, b"\n")
     finally:
         os.close(old)
@@ -51,9 +49,7 @@ def test_an_old_handle_of_a_control_file_has_no_power_over_the_next_tree_of_its_
 
 
 @pytest.mark.parametrize("end", ["rmdir", "discard", "finish"])
-def test_a_tree_that_is_no_longer_pending_keeps_no_descriptor(
-    shared_mount: MountedVolume, model: Path, end: str
-) -> None:
+def test_an_ended_tree_keeps_no_descriptor(shared_mount: MountedVolume, model: Path, end: str) -> None:
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{shared_mount.pid}/fd"))
 
@@ -74,7 +70,7 @@ def test_a_tree_that_is_no_longer_pending_keeps_no_descriptor(
     assert descriptors() < before + 20
 
 
-def test_a_listing_that_began_before_a_finish_tells_no_tree_that_is_finished(model: Path, job: Path) -> None:
+def test_a_listing_omits_trees_finished_meanwhile(model: Path, job: Path) -> None:
     (model / "pending" / "other").mkdir()
     with os.scandir(model / "pending") as entries:
         finish(job)
@@ -83,7 +79,7 @@ def test_a_listing_that_began_before_a_finish_tells_no_tree_that_is_finished(mod
     assert os.readlink(job) == "../v0"
 
 
-def test_a_damaged_version_keeps_nobody_from_listing_its_collection(mnt: Path, volume_path: Path) -> None:
+def test_a_collection_with_a_damaged_version_can_be_listed(mnt: Path, volume_path: Path) -> None:
     (mnt / "model").mkdir()
     for name in ("one", "two"):
         commit(mnt / "model", name, {"file": name})

@@ -19,7 +19,7 @@ from tests.conformance.helpers import eventually, fails
 from tests.conformance.processes import Child
 from tests.mount.control import command, commit, control, finish, show, show_json, show_lines, snapshot
 from tests.mount.mounting import MountedVolume, must
-from tests.mount.patching import change, patch, read, sitting
+from tests.mount.patching import change, patch, read, using
 from tests.mount.test_tools import run
 
 pytestmark = pytest.mark.fuse
@@ -41,33 +41,33 @@ def test_the_base_shows_at_once(based: Path) -> None:
 def test_who_sits_in_the_tree_sees_the_base(based: Path) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with sitting(tree) as (sitter,):
-        assert sitter.cat("file") is None  # which the kernel could remember
-        assert sitter.cat("dir/below") is None
-        assert sitter.ls() == set()
+    with using(tree) as (user,):
+        assert user.cat("file") is None  # which the kernel could remember
+        assert user.cat("dir/below") is None
+        assert user.ls() == set()
         command(tree, "base", "good")
-        assert sitter.cat("file") == "base"
-        assert sitter.cat("dir/below") == "below"
-        assert sitter.ls() == set(os.listdir(tree)) == {"file", "other", "dir", "old"}
-        sitter.write("new", "new")
+        assert user.cat("file") == "base"
+        assert user.cat("dir/below") == "below"
+        assert user.ls() == set(os.listdir(tree)) == {"file", "other", "dir", "old"}
+        user.write("new", "new")
         assert read(tree / "new") == "new"
 
 
 def test_what_was_made_and_removed_is_no_touch(based: Path) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with sitting(tree) as (sitter,):
-        sitter.write("scratch", "")
-        assert sitter.cat("file") is None
+    with using(tree) as (user,):
+        user.write("scratch", "")
+        assert user.cat("file") is None
         os.unlink(tree / "scratch")
         command(tree, "base", "v0")
-        assert sitter.cat("file") == read(tree / "file") == "base"
+        assert user.cat("file") == read(tree / "file") == "base"
 
 
 def test_another_base_of_an_untouched_tree(based: Path) -> None:
     change(based, {"file": "second version", "dir/below": "2", "dir/new": "new", "old": None})
     tree = patch(based, "job", "v0")
-    with sitting(tree, tree / "dir") as (above, below):
+    with using(tree, tree / "dir") as (above, below):
         assert (above.cat("file"), below.cat("below"), below.cat("new")) == ("base", "below", None)
         command(tree, "base", "v1")
         assert above.cat("file") == "second version"
@@ -83,14 +83,14 @@ def test_another_base_of_an_untouched_tree(based: Path) -> None:
 def test_who_sat_there_before_the_base_came_and_all_others_see_the_same_names(based: Path, base: str) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with sitting(tree) as (sitter,):
+    with using(tree) as (user,):
         command(tree, "base", base)
         (tree / "touched").write_text("")
         # Both know these names, or know that there are none.
         for name in ("file", "other", "old", "dir/below", "touched"):
-            assert sitter.cat(name) == read(tree / name) is not None
+            assert user.cat(name) == read(tree / name) is not None
         for name in ("new", "from here", "dir/new"):
-            assert sitter.cat(name) is read(tree / name) is None
+            assert user.cat(name) is read(tree / name) is None
         (tree / "new").write_text("new")
         (tree / "dir" / "new").write_text("new")
         (tree / "file").unlink()
@@ -98,16 +98,15 @@ def test_who_sat_there_before_the_base_came_and_all_others_see_the_same_names(ba
         (tree / "dir" / "below").unlink()
         (tree / "other").write_text("changed")
         seen = {
-            name: sitter.cat(name)
-            for name in ("new", "dir/new", "file", "old", "older", "dir/below", "other")
+            name: user.cat(name) for name in ("new", "dir/new", "file", "old", "older", "dir/below", "other")
         }
         assert seen == {
             "new": "new", "dir/new": "new", "file": None, "old": None, "older": "old", "dir/below": None,
             "other": "changed",
         }  # fmt: skip
-        sitter.write("from here", "here")
-        os.unlink("touched", dir_fd=sitter.fd)
-        os.rename("older", "oldest", src_dir_fd=sitter.fd, dst_dir_fd=sitter.fd)
+        user.write("from here", "here")
+        os.unlink("touched", dir_fd=user.fd)
+        os.rename("older", "oldest", src_dir_fd=user.fd, dst_dir_fd=user.fd)
         seen = {name: read(tree / name) for name in ("from here", "touched", "older", "oldest")}
         assert seen == {"from here": "here", "touched": None, "older": None, "oldest": "old"}
 
@@ -126,10 +125,10 @@ def test_who_sits_in_a_tree_sees_what_was_merged(model: Path, way: str, read_the
     tree = patch(model, "job")
     (tree / "mine").write_text("mine")
     with ExitStack() as stack:
-        sitters = stack.enter_context(sitting(*(tree / at for at in DEPTHS)))
-        for sitter in sitters:
-            assert [sitter.cat(name) for name in ("changed", "removed", "kept")] == ["old"] * 3
-            assert sitter.cat("added") is None
+        users = stack.enter_context(using(*(tree / at for at in DEPTHS)))
+        for user in users:
+            assert [user.cat(name) for name in ("changed", "removed", "kept")] == ["old"] * 3
+            assert user.cat("added") is None
         theirs: dict[str, str | None] = {f"{at}changed": "changed there" for at in DEPTHS}
         theirs |= {f"{at}added": "added there" for at in DEPTHS}
         change(model, theirs | {f"{at}removed": None for at in DEPTHS})
@@ -141,14 +140,14 @@ def test_who_sits_in_a_tree_sees_what_was_merged(model: Path, way: str, read_the
             assert finish(tree)["version"] == "v2"
         else:
             command(tree, "base", "latest")
-        for at, sitter in zip(DEPTHS, sitters, strict=True):
-            seen = {name: sitter.cat(name) for name in ("changed", "removed", "kept", "added")}
+        for at, user in zip(DEPTHS, users, strict=True):
+            seen = {name: user.cat(name) for name in ("changed", "removed", "kept", "added")}
             expected = {"changed": "changed there", "removed": None, "kept": "old", "added": "added there"}
             assert seen == expected, f"in {at or 'the root'}"
-            assert sitter.size("changed") == len("changed there")
-            assert {"changed", "kept", "added"} <= sitter.ls()
-            assert "removed" not in sitter.ls()
-        assert sitters[0].cat("mine") == read(tree / "mine") == "mine"
+            assert user.size("changed") == len("changed there")
+            assert {"changed", "kept", "added"} <= user.ls()
+            assert "removed" not in user.ls()
+        assert users[0].cat("mine") == read(tree / "mine") == "mine"
 
 
 @pytest.mark.parametrize("touched", [False, True])
@@ -157,11 +156,11 @@ def test_a_base_file_can_be_written_by_who_found_it_before_the_base_moved(based:
     if touched:
         (tree / "mine").write_text("mine")
     change(based, {"other": "moved"})
-    with sitting(tree) as (sitter,), open(tree / "file"):
+    with using(tree) as (user,), open(tree / "file"):
         command(tree, "base", "latest")
 
         def work() -> None:
-            with open(sitter.open("file", os.O_WRONLY | os.O_APPEND), "w") as file:
+            with open(user.open("file", os.O_WRONLY | os.O_APPEND), "w") as file:
                 file.write("+")
 
         with Child(lambda _child: work()) as child:
@@ -171,7 +170,7 @@ def test_a_base_file_can_be_written_by_who_found_it_before_the_base_moved(based:
                 # A process that waits in the kernel can't be killed: this lets it go, if it still does.
                 read(tree / "file")
             child.value()
-        assert read(tree / "file") == sitter.cat("file") == "base+"
+        assert read(tree / "file") == user.cat("file") == "base+"
 
 
 def test_an_open_directory_lists_what_is_there_after_a_rebase(based: Path) -> None:
@@ -218,12 +217,12 @@ def test_what_is_made_while_the_base_moves_stays(based: Path) -> None:
 
     def work(number: int, child: Child) -> list[str]:
         made: list[str] = []
-        with sitting(tree / "work") as (sitter,):
+        with using(tree / "work") as (user,):
             child.say()
             for index in range(150):
                 name = f"{number}-{index}"
                 with suppress(OSError):  # EBUSY
-                    fd = sitter.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                    fd = user.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
                     os.close(fd)
                     made.append(name)
                 time.sleep(0.002)

@@ -21,7 +21,7 @@ from tests.conformance.helpers import eventually, fails
 from tests.conformance.processes import NOBODY, Child, in_child
 from tests.mount.control import command, commit, control, finish, finish_child, show, show_json
 from tests.mount.mounting import MountedVolume, mounted_volume, must
-from tests.mount.patching import backing, change, difference, patch, read, sitting
+from tests.mount.patching import backing, change, difference, patch, read, using
 from tests.mount.test_tools import run
 
 pytestmark = pytest.mark.fuse
@@ -54,7 +54,7 @@ def test_finish_while_base_files_are_read(based: Path) -> None:
 
 def test_writers_of_base_files_keep_a_finish_waiting_and_force_does_not(based: Path) -> None:
     tree = patch(based, "job")
-    with sitting(tree) as (sitter,):
+    with using(tree) as (user,):
         writer = os.open(tree / "file", os.O_RDWR)
         reader = os.open(tree / "file", os.O_RDONLY)
         lower = os.open(tree / "other", os.O_RDONLY)
@@ -69,9 +69,9 @@ def test_writers_of_base_files_keep_a_finish_waiting_and_force_does_not(based: P
                 os.pwrite(writer, b"late", 0)
             assert os.pread(reader, 4, 0) == b"BASE"
             assert os.pread(lower, 5, 0) == b"other"
-            assert sitter.cat("file") == read(based / "v1" / "file") == "BASE"
+            assert user.cat("file") == read(based / "v1" / "file") == "BASE"
             with fails(errno.EROFS):
-                sitter.write("other", "late")
+                user.write("other", "late")
         finally:
             for fd in (writer, reader, lower):
                 os.close(fd)

@@ -17,7 +17,7 @@ from tests.conformance.helpers import OLD, fails
 from tests.conformance.processes import Child
 from tests.mount.control import finish, snapshot
 from tests.mount.mounting import MountedVolume
-from tests.mount.patching import patch, read, sitting
+from tests.mount.patching import patch, read, using
 from tests.mount.test_tools import GIT, run
 
 pytestmark = pytest.mark.fuse
@@ -157,11 +157,11 @@ def test_editors_and_find(based: Path) -> None:
 def test_directories_move_back_and_forth(based: Path) -> None:
     before = snapshot(based / "v0")
     tree = patch(based, "job")
-    with sitting(tree / "dir" / "deep") as (sitter,):
+    with using(tree / "dir" / "deep") as (user,):
         os.rename(tree / "dir", tree / "moved")
-        assert sitter.cat("../below") == "below"
+        assert user.cat("../below") == "below"
         os.rename(tree / "moved" / "deep", tree / "deep")
-        assert sitter.cat("../file") == "base"
+        assert user.cat("../file") == "base"
         with fails(errno.EINVAL):
             os.rename(tree / "moved", tree / "moved" / "below-itself")
         os.rename(tree / "deep", tree / "moved" / "deep")

@@ -21,7 +21,7 @@ from artfs.volume.volume import Volume
 from tests.crash.faults import join_threads, steps, worth_trying
 from tests.crash.harness import NAME, SCENARIOS, Case, Scenario, State, many, prepared, small
 from tests.crash.maintenance import leave_all
-from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, loosely
+from tests.crash.patches import BASES, FINISHES, GC, STORIES, check_one_of, finish_all, timeless
 from tests.crash.test_interrupted_upgrade import check_upgraded, open_and_close
 from tests.formats import format_1
 from tests.power.images import Image
@@ -139,7 +139,7 @@ class Trial:
             state = case.state()
             if self.name in CHANGES:
                 # None of the changes was synced, but each is there or not, in their order.
-                check_one_of(loosely(state), [loosely(one) for one in self.told.states], at)
+                check_one_of(timeless(state), [timeless(one) for one in self.told.states], at)
             else:
                 check_one_of(state, self._allowed(label), at)
             case.check_sound()
