@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 20
 _SUFFIX = ".json"
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
     """One job. ``state`` is ``running`` until it ends, then ``finished``, ``failed`` or another word.
 
     ``owner`` is the uid of the user who made it through a mount. ``processes`` are those in which it runs: it
@@ -64,7 +64,7 @@ _FREE_TEXT = {"notes"}
 _ADDED = ("inputs", "outputs", "config", "summary")
 """Keys whose value is added to the present one, since each process may know a part of it."""
 
-_SETTABLE = {*Run.__struct_fields__} - {"owner", "processes"}
+_SETTABLE = {*RecordedRun.__struct_fields__} - {"owner", "processes"}
 
 RUNNING, CRASHED = "running", "crashed"
 
@@ -80,7 +80,7 @@ def check_run_id(run: str) -> str:
     return run
 
 
-class Runs:
+class RunCatalog:
     def __init__(self, runs_fd: int) -> None:
         """``runs_fd`` is the directory; it must stay open while this is used."""
         self._fd = runs_fd
@@ -105,7 +105,7 @@ class Runs:
         """Tells whether the file of a run exists, whatever its content. Raises InvalidName."""
         return small_files.identity(self._fd, _file(check_run_id(run))) is not None
 
-    def read(self, run: str) -> Run:
+    def read(self, run: str) -> RecordedRun:
         """Returns a run; a crash shows even if it was not recorded yet. Raises RunNotFound, Damaged."""
         found = self._read(check_run_id(run))
         if found is None:
@@ -124,7 +124,7 @@ class Runs:
                     found.append(run)
         return found
 
-    def create(self, run: Run) -> Run:
+    def create(self, run: RecordedRun) -> RecordedRun:
         """Makes a run durably; it starts now unless it has a time. Raises AlreadyExists, InvalidName."""
         run = _checked(run if run.started_at else replace(run, started_at=timestamp()))
         if not durable.create(self._fd, _file(run.id), _encoded(run), label="run"):
@@ -133,7 +133,7 @@ class Runs:
 
     def apply(
         self, run: str, document: Mapping[str, Any], *, by: int = 0, process: Owner | None = None
-    ) -> Run:
+    ) -> RecordedRun:
         """Makes or updates a run from a JSON object with any of a run's keys, and returns it.
 
         Inputs, outputs and keys of config and summary are added to the present ones; null removes a key of
@@ -144,7 +144,7 @@ class Runs:
         """
         check_run_id(run)
         try:
-            given = msgspec.convert({**document, "id": document.get("id", run)}, Run)
+            given = msgspec.convert({**document, "id": document.get("id", run)}, RecordedRun)
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidCommand(f"not the JSON of a run: {error}") from None
         if unknown := sorted(document.keys() - _SETTABLE):
@@ -153,8 +153,8 @@ class Runs:
             raise InvalidCommand(f"the JSON of run '{run}' says it is '{given.id}'")
         plain = {key: getattr(given, key) for key in document if key not in _ADDED}
 
-        def change(before: Run | None) -> Run:
-            after = before or Run(id=run, started_at=timestamp())
+        def change(before: RecordedRun | None) -> RecordedRun:
+            after = before or RecordedRun(id=run, started_at=timestamp())
             if by and after.owner not in (None, by):
                 raise PermissionError(
                     errno.EACCES, f"the run '{run}' belongs to another user: use another id"
@@ -172,30 +172,30 @@ class Runs:
 
         return self._change(run, change)
 
-    def record_input(self, run: str, version: str) -> Run:
+    def record_input(self, run: str, version: str) -> RecordedRun:
         """Records durably that the run read a version. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, inputs=_union(before.inputs, (version,))))
 
-    def record_output(self, run: str, version: str) -> Run:
+    def record_output(self, run: str, version: str) -> RecordedRun:
         """Records durably that the run made a version. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, outputs=_union(before.outputs, (version,))))
 
-    def end(self, run: str, state: str = "finished") -> Run:
+    def end(self, run: str, state: str = "finished") -> RecordedRun:
         """Records durably that the run ends now. Raises RunNotFound."""
         return self.change(run, lambda before: replace(before, state=state, ended_at=timestamp()))
 
-    def change(self, run: str, change: Callable[[Run], Run]) -> Run:
+    def change(self, run: str, change: Callable[[RecordedRun], RecordedRun]) -> RecordedRun:
         """Replaces a run by what ``change`` makes of it; ``change`` may be called several times."""
 
-        def known(before: Run | None) -> Run:
+        def known(before: RecordedRun | None) -> RecordedRun:
             if before is None:
                 raise RunNotFound(run)
             return change(before)
 
         return self._change(check_run_id(run), known)
 
-    def _change(self, run: str, change: Callable[[Run | None], Run]) -> Run:
-        after: Run | None = None
+    def _change(self, run: str, change: Callable[[RecordedRun | None], RecordedRun]) -> RecordedRun:
+        after: RecordedRun | None = None
 
         def changed(raw: bytes | None) -> bytes | None:
             nonlocal after
@@ -208,15 +208,15 @@ class Runs:
         assert after is not None
         return after
 
-    def _read(self, run: str) -> Run | None:
+    def _read(self, run: str) -> RecordedRun | None:
         return self._decode(run, small_files.read(self._fd, _file(run), _what(run)))
 
     @staticmethod
-    def _decode(run: str, raw: bytes | None) -> Run | None:
+    def _decode(run: str, raw: bytes | None) -> RecordedRun | None:
         if raw is None:
             return None
         what = _what(run)
-        found = records.decode(raw, Run, what)
+        found = records.decode(raw, RecordedRun, what)
         if found.id != run:
             raise Damaged(what, "it is the file of another run")
         try:
@@ -229,16 +229,16 @@ def _what(run: str) -> str:
     return small_files.shown(b"runs", _file(run))
 
 
-def _crashed(run: Run) -> bool:
+def _crashed(run: RecordedRun) -> bool:
     ended = (process.alive() is False for process in run.processes)
     return run.state == RUNNING and bool(run.processes) and all(ended)
 
 
-def _with_crash(run: Run) -> Run:
+def _with_crash(run: RecordedRun) -> RecordedRun:
     return replace(run, state=CRASHED, ended_at=timestamp(), processes=()) if _crashed(run) else run
 
 
-def _in_process(before: Run, after: Run, process: Owner) -> Run:
+def _in_process(before: RecordedRun, after: RecordedRun, process: Owner) -> RecordedRun:
     """Returns a run after it began or ended in a process."""
     others = tuple(known for known in before.processes if not known.same(process))
     if after.state == RUNNING:
@@ -248,7 +248,7 @@ def _in_process(before: Run, after: Run, process: Owner) -> Run:
     return replace(after, state=CRASHED if others else after.state, processes=())
 
 
-def _encoded(run: Run) -> bytes:
+def _encoded(run: RecordedRun) -> bytes:
     data = records.encode(run)
     check_size(len(data))
     return data
@@ -260,7 +260,7 @@ def check_size(size: int) -> None:
         raise InvalidCommand(f"a run has at most {MAX_BYTES} bytes of JSON, not {size}")
 
 
-def _checked(run: Run) -> Run:
+def _checked(run: RecordedRun) -> RecordedRun:
     check_run_id(run.id)
     for key, value in msgspec.structs.asdict(run).items():
         if key in _FREE_TEXT:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from artfs.client.lineage import Graph, Key, Node
+from artfs.client.lineage import Graph, Key, LineageNode
 from artfs.printing import printable
 
 
@@ -23,7 +23,7 @@ def as_text(graph: Graph, name: str) -> Iterator[str]:
             yield from _around(graph, node, shown)
 
 
-def _around(graph: Graph, top: Node, shown: set[Key]) -> Iterator[str]:
+def _around(graph: Graph, top: LineageNode, shown: set[Key]) -> Iterator[str]:
     # No recursion: a chain of patches can be longer than the stack allows.
     todo = _branches(graph, top, None, "")
     while todo:
@@ -42,12 +42,12 @@ class _Branch(NamedTuple):
 
     indent: str
     verb: str
-    node: Node
-    above: Node
+    node: LineageNode
+    above: LineageNode
     last: bool
 
 
-def _branches(graph: Graph, node: Node, above: Node | None, indent: str) -> list[_Branch]:
+def _branches(graph: Graph, node: LineageNode, above: LineageNode | None, indent: str) -> list[_Branch]:
     """Returns the nodes adjacent to a node except `above`, in reverse order."""
     if node.kind == "version":
         found = [(_verb(other), other) for other in graph.before(node)]
@@ -61,11 +61,11 @@ def _branches(graph: Graph, node: Node, above: Node | None, indent: str) -> list
     ]
 
 
-def _verb(other: Node) -> str:
+def _verb(other: LineageNode) -> str:
     return "made by" if other.kind == "run" else "patch of"
 
 
-def _label(node: Node) -> str:
+def _label(node: LineageNode) -> str:
     facts = node.facts
     if node.kind == "version":
         more = list(facts.get("aliases", ()))

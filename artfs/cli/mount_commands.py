@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from artfs.daemon.background import Report
+    from artfs.daemon.background import StartReport
 
 _PATH = click.Path(path_type=Path, readable=False)
 # Not click's, which calls stat(2): on a mount whose daemon hangs that never returns.
@@ -129,7 +129,7 @@ def mount(
         )
 
 
-def _report_ready(report: Report) -> Callable[[], None]:
+def _report_ready(report: StartReport) -> Callable[[], None]:
     """Returns a callback that tells the command in the foreground, or systemd, that the mount answers."""
     from artfs.containers import systemd
 

@@ -31,7 +31,7 @@ from artfs.cli.parameters import with_client
 
 if TYPE_CHECKING:
     from artfs.client.interface import Client
-    from artfs.client.values import Entry
+    from artfs.client.values import VersionEntry
 
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
@@ -88,7 +88,7 @@ def _print_versions(found: list[dict[str, Any]]) -> None:
     print_table(headings, rows, right=("files", "size"))
 
 
-def _print_files(entries: list[Entry]) -> None:
+def _print_files(entries: list[VersionEntry]) -> None:
     rows = [
         (
             stat.filemode(_KINDS[entry.kind] | entry.mode),
@@ -102,7 +102,7 @@ def _print_files(entries: list[Entry]) -> None:
     print_table(("mode", "owner", "size", "modified", "name"), rows, right=("size",))
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def _entry_json(entry: VersionEntry) -> dict[str, Any]:
     found: dict[str, Any] = {
         "path": os.fsdecode(entry.path),
         "kind": entry.kind,
@@ -115,7 +115,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     return found | ({"target": os.fsdecode(entry.target)} if entry.kind == "symlink" else {})
 
 
-def _shown_name(entry: Entry) -> str:
+def _shown_name(entry: VersionEntry) -> str:
     name = os.fsdecode(entry.name)
     if entry.kind == "symlink":
         return f"{name} -> {os.fsdecode(entry.target)}"

@@ -87,9 +87,9 @@ def doctor(path: Path, as_json: bool) -> bool:
         os.close(fd)
     try:
         prerequisites.check_machine(allow_other=os.geteuid() == 0)
-        found.append(probe.Finding(need="mounting", state="ok"))
+        found.append(probe.ProbeResult(need="mounting", state="ok"))
     except MountError as error:
-        found.append(probe.Finding(need="mounting", state="missing", why=str(error)))
+        found.append(probe.ProbeResult(need="mounting", state="missing", why=str(error)))
     fit = not any(finding.state == "missing" for finding in found)
     if as_json:
         from msgspec import to_builtins

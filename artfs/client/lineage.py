@@ -18,7 +18,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class LineageNode:
     """A version, by a name like ``model:v3``, or a run, by its id. ``facts`` is its status or document."""
 
     kind: str  # "version" or "run"
@@ -37,7 +37,7 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self.nodes: dict[Key, Node] = {}
+        self.nodes: dict[Key, LineageNode] = {}
         self.edges: dict[tuple[Key, Key], None] = {}
         self._before: defaultdict[Key, list[Key]] = defaultdict(list)
         self._after: defaultdict[Key, list[Key]] = defaultdict(list)
@@ -49,11 +49,11 @@ class Graph:
             self._after[start].append(end)
             self._before[end].append(start)
 
-    def before(self, node: Node) -> Iterator[Node]:
+    def before(self, node: LineageNode) -> Iterator[LineageNode]:
         """Yields the nodes that lead to one."""
         return (self.nodes[key] for key in self._before.get(node.key, ()))
 
-    def after(self, node: Node) -> Iterator[Node]:
+    def after(self, node: LineageNode) -> Iterator[LineageNode]:
         """Yields the nodes that one leads to."""
         return (self.nodes[key] for key in self._after.get(node.key, ()))
 
@@ -84,7 +84,7 @@ class _Gathering:
         seen = set(todo)
         while todo:
             key = todo.popleft()
-            node = Node(*key, self._facts(*key))
+            node = LineageNode(*key, self._facts(*key))
             self._graph.nodes[key] = node
             for start, end in self._edges(node):
                 self._graph.connect(start, end)
@@ -106,7 +106,7 @@ class _Gathering:
         except (NotFound, VolumeError):
             return {}
 
-    def _edges(self, node: Node) -> Iterator[tuple[Key, Key]]:
+    def _edges(self, node: LineageNode) -> Iterator[tuple[Key, Key]]:
         facts = node.facts
         if node.kind == "run":
             yield from ((("version", version), node.key) for version in facts.get("inputs", ()))

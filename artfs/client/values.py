@@ -39,7 +39,7 @@ def _no_bytes() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class VersionEntry:
     """One entry of a sealed version.
 
     ``path`` is relative to the version's root. ``kind`` is ``file``, ``directory`` or ``symlink``; a

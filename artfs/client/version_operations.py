@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artfs.catalog import records
-from artfs.client.values import INHERIT, NOTHING_READ, Entry
+from artfs.client.values import INHERIT, NOTHING_READ, VersionEntry
 from artfs.errors import InvalidName
 from artfs.model import names
 
@@ -113,7 +113,7 @@ class VersionOperations(ABC):
         :class:`~artfs.errors.NotFound`.
         """
 
-    def list_directory(self, name: str, ref: str, path: bytes) -> list[Entry]:
+    def list_directory(self, name: str, ref: str, path: bytes) -> list[VersionEntry]:
         """Lists a directory of a version, by name; for anything else the one entry.
 
         Raises :class:`~artfs.errors.PathNotFound`.
@@ -121,7 +121,7 @@ class VersionOperations(ABC):
         with self._version_tree(name, ref) as tree:
             return tree.list_directory(path)
 
-    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[Entry]:
+    def walk(self, name: str, ref: str, prefix: bytes = b"") -> Iterator[VersionEntry]:
         """Yields the directories that lead to a path, the entry there, and all that is below it, in preorder.
 
         The first is the version's root, with an empty path. Raises :class:`~artfs.errors.PathNotFound`.
@@ -197,7 +197,7 @@ class VersionOperations(ABC):
 
     @abstractmethod
     def record_run(self, run: str, document: Mapping[str, Any], *, here: bool = False) -> None:
-        """Creates or updates the document of a run, as :meth:`artfs.catalog.runs.Runs.apply` does.
+        """Creates or updates the document of a run, as :meth:`artfs.catalog.runs.RunCatalog.apply` does.
 
         `here` says that the run goes on in this process, or with any other state that it ends here: it ends
         when it has ended in all of its processes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
-from artfs.client.values import Entry
+from artfs.client.values import VersionEntry
 from artfs.errors import InvalidCommand, PathNotFound
 from artfs.model import names
 from artfs.printing import printable
@@ -23,26 +23,26 @@ class VersionTree(ABC):
         """Returns what errors call the version: ``name:v3``."""
 
     @abstractmethod
-    def find(self, path: Sequence[bytes]) -> Entry | None:
+    def find(self, path: Sequence[bytes]) -> VersionEntry | None:
         """Returns the entry at a path, of which no part is a symlink but the last; None if there is none."""
 
     @abstractmethod
-    def children(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def children(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         """Yields the entries of a directory, by name."""
 
     @abstractmethod
-    def below(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def below(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         """Yields all that is below a directory, in preorder."""
 
     @abstractmethod
     def open(self, path: Sequence[bytes]) -> int:
         """Opens a file, whose bytes can be read then. Raises ReferenceFailed and Damaged."""
 
-    def list_directory(self, path: bytes) -> list[Entry]:
+    def list_directory(self, path: bytes) -> list[VersionEntry]:
         found = self._find(parts(path), path)
         return list(self.children(parts(path))) if found.kind == "directory" else [found]
 
-    def walk(self, prefix: bytes) -> Iterator[Entry]:
+    def walk(self, prefix: bytes) -> Iterator[VersionEntry]:
         path = parts(prefix)
         for depth in range(len(path) + 1):
             found = self._find(path[:depth], prefix)
@@ -63,7 +63,7 @@ class VersionTree(ABC):
             raise no_file(path, found.kind)
         return self.open(target)
 
-    def _find(self, path: Sequence[bytes], shown: bytes) -> Entry:
+    def _find(self, path: Sequence[bytes], shown: bytes) -> VersionEntry:
         found = self.find(path)
         if found is None:
             raise PathNotFound(self.label(), shown)

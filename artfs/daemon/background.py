@@ -107,7 +107,7 @@ def _opened(log_file: Path) -> int:
             os.close(above)
 
 
-class Report:
+class StartReport:
     """The daemon's end of the pipe. Without a parent that reads it does nothing."""
 
     def __init__(self, fd: int | None) -> None:
@@ -133,10 +133,10 @@ class Report:
 
 
 @contextlib.contextmanager
-def reporting() -> Iterator[Report]:
+def reporting() -> Iterator[StartReport]:
     """Yields the report to a parent; errors of artfs and the system are reported, and raised again."""
     fd = os.environ.pop(_VARIABLE, None)
-    report = Report(int(fd) if fd else None)
+    report = StartReport(int(fd) if fd else None)
     if fd:
         os.set_inheritable(int(fd), False)
     try:

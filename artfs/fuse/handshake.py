@@ -1,7 +1,7 @@
 """Makes the FUSE mount and answers the kernel's first request (INIT) itself.
 
 Owns the /dev/fuse descriptor until pyfuse3 has it, and the flags of the mount. Knows nothing of volumes and
-nodes. ``connect`` blocks; call it before the event loop runs. ``Connection.answer_init`` is called on the
+nodes. ``connect`` blocks; call it before the event loop runs. ``FuseConnection.answer_init`` is called on the
 loop's thread, by ``Operations.init()``.
 
 libfuse up to 3.14 has no way to ask for several flags of the protocol that decide how many requests a mount
@@ -21,9 +21,9 @@ beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as
 container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
 it. For an ordinary user the dead mount is detached first, since fusermount3 asks it.
 
-If any of this fails, pyfuse3 mounts in its own way (``Connection.plain``): slower, and with ASYNC_DIO, which
-libfuse always asks for. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of libfuse,
-_FUSE_COMMFD of fusermount3.
+If any of this fails, pyfuse3 mounts in its own way (``FuseConnection.plain``): slower, and with ASYNC_DIO,
+which libfuse always asks for. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of
+libfuse, _FUSE_COMMFD of fusermount3.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Options:
         return _WANTED | WRITEBACK_CACHE if self.write_cache else _WANTED
 
 
-class Connection:
+class FuseConnection:
     """A mount that is made, or that pyfuse3 is about to make, and the descriptors that lead to it.
 
     ``path_for_pyfuse`` and ``options_for_pyfuse`` are the arguments of ``pyfuse3.init``. ``flags`` are those
@@ -208,7 +208,7 @@ class Connection:
             self._peer = None
 
 
-def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Connection:
+def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> FuseConnection:
     """Mounts at the absolute path of an existing directory, and over ``dead``, if there is such a mount.
 
     Falls back to the plain way, with a warning in the log, where the handshake is not possible.
@@ -216,7 +216,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
     Raises:
         MountError: this user or this machine can't mount at all, or ``dead`` was unmounted meanwhile.
     """
-    connection = Connection(mountpoint, options, dead)
+    connection = FuseConnection(mountpoint, options, dead)
     try:
         device = _mount(connection)
     except OSError as error:
@@ -237,7 +237,7 @@ def connect(mountpoint: Path, options: Options, dead: Mount | None = None) -> Co
     return connection
 
 
-def _mount(connection: Connection) -> int:
+def _mount(connection: FuseConnection) -> int:
     """Mounts, and returns the device's descriptor."""
     point, options = connection.mountpoint, connection.options
     try:
@@ -255,7 +255,7 @@ def _mount(connection: Connection) -> int:
         return _mount_by_helper(point, options)
 
 
-def _mount_over_dead(connection: Connection) -> int:
+def _mount_over_dead(connection: FuseConnection) -> int:
     """Mounts over the lowest dead mount, and nowhere else: one that is unmounted meanwhile is not mounted
     again."""
     point = connection.mountpoint
@@ -273,7 +273,7 @@ def _mount_over_dead(connection: Connection) -> int:
     return device
 
 
-def _detach_dead(connection: Connection, *, keep: int = 0) -> Mount | None:
+def _detach_dead(connection: FuseConnection, *, keep: int = 0) -> Mount | None:
     """Detaches the dead mounts but for the lowest, if one is to be kept; returns that."""
     if connection.dead is None:
         return None
@@ -286,7 +286,7 @@ def _detach_dead(connection: Connection, *, keep: int = 0) -> Mount | None:
     return connection.dead
 
 
-def _unmounted(connection: Connection) -> MountError:
+def _unmounted(connection: FuseConnection) -> MountError:
     return MountError(f"{printable(os.fsencode(connection.mountpoint))} was unmounted meanwhile")
 
 

@@ -33,7 +33,7 @@ import trio
 
 from artfs.errors import MountError
 from artfs.fuse import handshake
-from artfs.fuse.handshake import Connection, Options
+from artfs.fuse.handshake import FuseConnection, Options
 from artfs.fuse.invalidation import Notifier
 from artfs.fuse.loop import quick_loop
 from artfs.limits import numbers
@@ -98,7 +98,7 @@ def run(
 
 @contextlib.contextmanager
 def _initialized(
-    connection: Connection, operations: FuseOperations, ready: Callable[[], None]
+    connection: FuseConnection, operations: FuseOperations, ready: Callable[[], None]
 ) -> Iterator[None]:
     """Initializes pyfuse3 for as long as the context lasts."""
 
@@ -129,7 +129,7 @@ class _Session:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: FuseConnection,
         mount: Mount | None,
         notifier: Notifier,
         stopping: Callable[[], None],

@@ -22,7 +22,7 @@ _ZEROS = memoryview(bytes(BLOCK))
 _buffers = threading.local()
 
 
-class Hasher(Protocol):
+class SupportsUpdate(Protocol):
     def update(self, data: bytes | memoryview, /) -> object: ...
 
 
@@ -47,7 +47,7 @@ def copy_file(
     in_order: bool = False,
     zeros_as_holes: bool = False,
     status: os.stat_result | None = None,
-    hasher: Hasher | None = None,
+    hasher: SupportsUpdate | None = None,
     copied: Callable[[int], None] = ignore,
 ) -> bool:
     """Copies a whole file into an empty one; returns whether every byte of it went through the `hasher`.
@@ -87,7 +87,12 @@ def copy_file(
 
 
 def _copy_blocks(
-    source: int, target: int, hasher: Hasher | None, copied: Callable[[int], None], *, zeros_as_holes: bool
+    source: int,
+    target: int,
+    hasher: SupportsUpdate | None,
+    copied: Callable[[int], None],
+    *,
+    zeros_as_holes: bool,
 ) -> None:
     block, offset = thread_block("a"), 0
     view = memoryview(block)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from msgspec import Struct, convert, to_builtins
 
 from artfs.model.digest import TreeId
-from artfs.model.entry import DirEntry, Entry, Summary
+from artfs.model.entry import DirEntry, Entry, PageSummary
 from artfs.model.manifest import describe
 from artfs.model.pages import Index, Page
 from artfs.model.tree import TreeReader
@@ -78,14 +78,14 @@ class Change(Struct, frozen=True):
         }
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Change:
+    def read(cls, plain: Mapping[str, Any]) -> Change:
         """Makes a change from what :meth:`json` returned. Raises msgspec.ValidationError."""
-        known = convert(told, _Told)
+        known = convert(plain, _PlainChange)
         old_path = None if known.old_path is None else _encoded(known.old_path)
         return cls(known.change, _encoded(known.path), known.old, known.new, old_path)
 
 
-class _Told(Struct):
+class _PlainChange(Struct):
     """A change as plain values."""
 
     change: Kind
@@ -155,7 +155,7 @@ class _Found(NamedTuple):
         assert node is not None
         return node.path
 
-    def told(self) -> Change:
+    def plain(self) -> Change:
         old, new = self.old, self.new
         moved = old is not None and new is not None and old.path is not new.path
         return Change(
@@ -191,14 +191,14 @@ class _Comparison:
         # turn.
         while self._counts:
             count = -heapq.heappop(self._counts)
-            gone, come = (side.directories.pop(count, []) for side in (self._removed, self._added))
-            for node in self._pair(gone, come):
+            removed, added = (side.directories.pop(count, []) for side in (self._removed, self._added))
+            for node in self._pair(removed, added):
                 self._open(node, self._removed)
-            for node in come:
+            for node in added:
                 self._open(node, self._added)
         self._changes += (_removed(node) for node in self._pair(self._removed.others, self._added.others))
         self._changes += (_added(node) for node in self._added.others)
-        return (change.told() for change in _in_order(self._changes, lambda change: change.path))
+        return (change.plain() for change in _in_order(self._changes, lambda change: change.path))
 
     def _compare(self, old: _Node, new: _Node) -> None:
         todo = [(old, new)]
@@ -251,17 +251,17 @@ class _Comparison:
         self._changes.append(_removed(node) if side is self._removed else _added(node))
         self._put_children(node, side)
 
-    def _pair(self, gone: list[_Node], come: list[_Node]) -> list[_Node]:
+    def _pair(self, removed: list[_Node], added: list[_Node]) -> list[_Node]:
         """Records pairs of equal content as renamed, out of `come` too; returns the rest of `gone`."""
-        if not gone or not come:
-            return gone
+        if not removed or not added:
+            return removed
         equal: defaultdict[tuple[object, ...], tuple[list[_Node], list[_Node]]]
         equal = defaultdict(lambda: ([], []))
-        for at, nodes in enumerate((gone, come)):
+        for at, nodes in enumerate((removed, added)):
             for node in _in_order(nodes, lambda node: node.path):
                 equal[node.item.content][at].append(node)
         left: list[_Node] = []
-        come.clear()
+        added.clear()
         for olds, news in equal.values():
             pairs = _paired(olds, news)
             for old, new in pairs:
@@ -269,7 +269,7 @@ class _Comparison:
                 if new.item.kind == "directory":
                     self._compare(old, new)  # finds modes only
             left += _without(olds, [old for old, _ in pairs])
-            come += _without(news, [new for _, new in pairs])
+            added += _without(news, [new for _, new in pairs])
         return left
 
 
@@ -339,10 +339,10 @@ def differing_entries(
         left, right = one.head, other.head
         if left is None and right is None:
             return
-        if isinstance(left, Summary) and isinstance(right, Summary) and left.tree == right.tree:
+        if isinstance(left, PageSummary) and isinstance(right, PageSummary) and left.tree == right.tree:
             one.skip()
             other.skip()
-        elif isinstance(left, Summary) or isinstance(right, Summary):
+        elif isinstance(left, PageSummary) or isinstance(right, PageSummary):
             # Pages of one level may be equal; of two levels, the upper one may contain an equal of the lower
             # one.
             level = max(one.level, other.level)
@@ -375,7 +375,7 @@ class _Cursor:
             self._way.pop()
 
     @property
-    def head(self) -> Entry | Summary | None:
+    def head(self) -> Entry | PageSummary | None:
         """The entry, or the summary of the page; None at the end."""
         if not self._way:
             return None

@@ -56,7 +56,7 @@ class DirEntry(Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     ``entries`` counts all entries below, at every depth; ``files`` the files and references among them;
     ``bytes`` is the sum of their sizes (at most 2**63 - 1). ``reach`` is the mask, of r and x bits, with
-    which every directory from here down can be listed (:meth:`Summary.directory` computes it).
+    which every directory from here down can be listed (:meth:`PageSummary.directory` computes it).
 
     The root of a version is one with the name ``b""``.
     """
@@ -121,7 +121,7 @@ def mode_and_size(entry: Entry) -> tuple[int, int]:
     return stat.S_IFREG | entry.mode, entry.size
 
 
-class Summary(Struct, frozen=True, array_like=True, gc=False):
+class PageSummary(Struct, frozen=True, array_like=True, gc=False):
     """The sums over a page and all pages below it.
 
     It is an item of an index page, and the result of building or updating a directory.

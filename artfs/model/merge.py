@@ -25,8 +25,8 @@ from artfs.model.entry import (
     DirEntry,
     Entry,
     FileEntry,
+    PageSummary,
     ReferenceEntry,
-    Summary,
     SymlinkEntry,
     Xattrs,
     kind_of,
@@ -406,7 +406,7 @@ def _xattrs(marks: _Marks, rest: _Rest) -> Xattrs:
     return tuple(sorted((*marks.xattrs, (RUN, rest.run))))
 
 
-def _directory_of(summary: Summary, name: bytes, marks: _Marks, rest: _Rest) -> DirEntry:
+def _directory_of(summary: PageSummary, name: bytes, marks: _Marks, rest: _Rest) -> DirEntry:
     return summary.directory(name, marks.mode, rest.uid, rest.gid, rest.mtime_ns, _xattrs(marks, rest))
 
 

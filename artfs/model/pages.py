@@ -27,8 +27,8 @@ from artfs.model.entry import (
     Entry,
     FileEntry,
     Listable,
+    PageSummary,
     ReferenceEntry,
-    Summary,
     SymlinkEntry,
     Xattrs,
 )
@@ -49,7 +49,7 @@ class _LeafBytes(Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 class _IndexBytes(Struct, frozen=True, array_like=True, tag=1, gc=False):
     level: int
-    items: tuple[Summary, ...]
+    items: tuple[PageSummary, ...]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -96,7 +96,7 @@ class Leaf:
         """Returns the bytes of the content digest: those by which versions are equal, nothing else."""
         return _encoder.encode((0, [_content(entry) for entry in self.items]))
 
-    def summary(self, tree: TreeId, algorithm: Algorithm) -> Summary:
+    def summary(self, tree: TreeId, algorithm: Algorithm) -> PageSummary:
         """Returns the summary of the page, with the id of its bytes."""
         files = size = 0
         below = Listable()
@@ -109,7 +109,7 @@ class Leaf:
                 files += entry.files  # type: ignore[union-attr]
                 size += entry.bytes  # type: ignore[union-attr]
                 below.add(entry.reach, entry.uid, entry.gid)  # type: ignore[union-attr]
-        return Summary(
+        return PageSummary(
             self.last,
             tree,
             content_digest(algorithm, self.content()),
@@ -132,7 +132,7 @@ class Index:
 
     __slots__ = ("ends", "items", "keys", "level", "names", "starts", "total")
 
-    def __init__(self, level: int, items: Sequence[Summary], keys: list[bytes] | None = None) -> None:
+    def __init__(self, level: int, items: Sequence[PageSummary], keys: list[bytes] | None = None) -> None:
         self.level = level
         self.items = items
         self.keys = [item.last for item in items] if keys is None else keys
@@ -157,12 +157,12 @@ class Index:
         """Returns the bytes of the content digest: the content digests of the pages below."""
         return _encoder.encode((1, [item.content for item in self.items]))
 
-    def summary(self, tree: TreeId, algorithm: Algorithm) -> Summary:
+    def summary(self, tree: TreeId, algorithm: Algorithm) -> PageSummary:
         """Returns the summary of the page, with the id of its bytes."""
         below = Listable()
         for item in self.items:
             below.add(item.reach, item.uid, item.gid)
-        return Summary(
+        return PageSummary(
             self.last,
             tree,
             content_digest(algorithm, self.content()),
@@ -206,7 +206,7 @@ def cuts(keys: Sequence[bytes], level: int) -> list[int]:
     return found
 
 
-def encode(page: Page, algorithm: Algorithm) -> tuple[bytes, Summary]:
+def encode(page: Page, algorithm: Algorithm) -> tuple[bytes, PageSummary]:
     """Returns a page's bytes and its summary.
 
     Raises ValueError if :func:`decode` would refuse the bytes.
@@ -332,7 +332,7 @@ def _fault_of_xattrs(xattrs: Xattrs) -> str:
     return ""
 
 
-def _fault_of_item(item: Summary) -> str:
+def _fault_of_item(item: PageSummary) -> str:
     if not (is_plain_id(item.tree) and is_plain_id(item.content)):
         return "the id of a page is illegal"
     if not 1 <= item.names <= item.entries or item.files > item.entries:

@@ -18,19 +18,19 @@ from typing import Any, TypeAlias
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, TreeId, algorithm_of, text
-from artfs.model.entry import DirEntry, Entry, Summary
+from artfs.model.entry import DirEntry, Entry, PageSummary
 from artfs.model.pages import LEAF_MAX, ONE_PAGE, Index, Leaf, Page, cuts, encode
 
 Put: TypeAlias = Callable[[TreeId, bytes], None]
 Fetch: TypeAlias = Callable[[TreeId], Page]
 
 # A level's items: entries at level 0, summaries of the pages one level below at each other.
-_Item: TypeAlias = Entry | Summary
+_Item: TypeAlias = Entry | PageSummary
 _KEYS = attrgetter("name"), attrgetter("last")
-_Emit: TypeAlias = Callable[[int, Sequence[Any]], Summary]
+_Emit: TypeAlias = Callable[[int, Sequence[Any]], PageSummary]
 
 
-def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> Summary:
+def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> PageSummary:
     """Makes the pages of a directory from its entries, which come in the order of their names.
 
     Consumes the entries in order, and holds those of a few pages. Each page is put once, after those below
@@ -38,7 +38,7 @@ def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> Summary:
     were put by then are garbage.
     """
 
-    def emit(level: int, items: Sequence[Any]) -> Summary:
+    def emit(level: int, items: Sequence[Any]) -> PageSummary:
         data, summary = encode(_page(level, items), algorithm)
         put(summary.tree, data)
         return summary
@@ -77,7 +77,7 @@ class TreeReader:
             raise Damaged(f"tree {text(item.tree)}", "it differs from what the page above says")
         return child
 
-    def summary(self, tree: TreeId) -> Summary:
+    def summary(self, tree: TreeId) -> PageSummary:
         """Returns the summary of a directory, as :func:`build` does."""
         return self._fetch(tree).summary(tree, algorithm_of(tree))
 
@@ -122,7 +122,7 @@ class TreeReader:
         position = bisect_right(page.offsets, offset - base) - 1
         return base + page.offsets[position], page.items[position]
 
-    def update(self, tree: TreeId, changes: Mapping[bytes, Entry | None], put: Put) -> Summary:
+    def update(self, tree: TreeId, changes: Mapping[bytes, Entry | None], put: Put) -> PageSummary:
         """Makes the directory that results when each name gets its new entry, or none.
 
         The pages are exactly those that :func:`build` would make. Reads and puts only the pages that change
@@ -168,9 +168,9 @@ class TreeReader:
 
     def _update_pages(
         self, tree: TreeId, root: Page, entries: Mapping[bytes, Entry | None], made: _Made
-    ) -> Summary:
+    ) -> PageSummary:
         changes: Mapping[bytes, _Item | None] = entries
-        pages: list[Summary] = []
+        pages: list[PageSummary] = []
         for level in range(root.level + 1):
             # The new pages of one level are the changes of the next.
             changes, pages = self._update_level(root, level, changes, made)
@@ -189,15 +189,15 @@ class TreeReader:
 
     def _update_level(
         self, root: Page, level: int, changes: Mapping[bytes, _Item | None], made: _Made
-    ) -> tuple[dict[bytes, Summary | None], list[Summary]]:
+    ) -> tuple[dict[bytes, PageSummary | None], list[PageSummary]]:
         """Cuts the pages of one level again where items change.
 
         Returns the replacements of the pages that were read, by last name, and the new pages in order.
         """
         names = sorted(changes)
         done = 0
-        old: dict[bytes, Summary | None] = {}
-        new: dict[bytes, Summary] = {}
+        old: dict[bytes, PageSummary | None] = {}
+        new: dict[bytes, PageSummary] = {}
         cursor = _Cursor(self, root, level)
         while done < len(names):
             cursor.seek(names[done])
@@ -232,7 +232,7 @@ class _Cursor:
         return all(position + 1 == len(page) for page, position in self._path)
 
     @property
-    def item(self) -> Summary | None:
+    def item(self) -> PageSummary | None:
         """The item of this page in the page above; None at the root."""
         if not self._path:
             return None
@@ -267,7 +267,7 @@ class _Made:
         self._algorithm = algorithm
         self._pages: dict[TreeId, tuple[Page, bytes]] = {}
 
-    def emit(self, level: int, items: Sequence[Any]) -> Summary:
+    def emit(self, level: int, items: Sequence[Any]) -> PageSummary:
         page = _page(level, items)
         data, summary = encode(page, self._algorithm)
         self._pages[summary.tree] = page, data
@@ -276,7 +276,7 @@ class _Made:
     def page(self, tree: TreeId) -> Page | None:
         return self._pages[tree][0] if tree in self._pages else None
 
-    def forget(self, existing: Iterable[Summary]) -> None:
+    def forget(self, existing: Iterable[PageSummary]) -> None:
         """Drops pages that the old tree has, too."""
         for summary in existing:
             self._pages.pop(summary.tree, None)
@@ -292,7 +292,7 @@ class _Made:
         put(tree, data)
 
 
-def _build(entries: Iterable[Entry], emit: _Emit) -> Summary:
+def _build(entries: Iterable[Entry], emit: _Emit) -> PageSummary:
     source = iter(entries)
     first = list(islice(source, ONE_PAGE + 1))
     if len(first) <= ONE_PAGE:
@@ -305,7 +305,7 @@ def _build(entries: Iterable[Entry], emit: _Emit) -> Summary:
     return pages[0]
 
 
-def _pages(level: int, left: list[Any], source: Iterator[Any], emit: _Emit) -> Iterator[Summary]:
+def _pages(level: int, left: list[Any], source: Iterator[Any], emit: _Emit) -> Iterator[PageSummary]:
     """Emits all pages of one level: of the items of ``left``, then those of ``source``."""
     key = _KEYS[level > 0]
     last, more = b"", left
@@ -322,7 +322,7 @@ def _pages(level: int, left: list[Any], source: Iterator[Any], emit: _Emit) -> I
             return
 
 
-def _complete(level: int, left: list[Any], at_end: bool, emit: _Emit) -> Iterator[Summary]:
+def _complete(level: int, left: list[Any], at_end: bool, emit: _Emit) -> Iterator[PageSummary]:
     """Emits the complete pages and removes their items; at the end of a level all are complete."""
     start = 0
     for end in cuts(list(map(_KEYS[level > 0], left)), level):

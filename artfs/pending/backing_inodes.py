@@ -1,12 +1,13 @@
-"""Where something of a pending tree stands, and how to reach it without a path.
+"""The inodes of a pending tree on the backing filesystem, and how to reach them without a path.
 
-A place is a directory and a name in it; it follows renames, and what lost its last known name is held by a
-descriptor instead. A file may have several names: the kernel asks for one that it has seen by the number of
-the file alone, so all that were seen are remembered. Everything goes by directory descriptors and O_NOFOLLOW:
-no path is ever put together, so no depth is too deep and no symlink leads out of the tree.
+An inode is reached by its parent and its name, which follow renames; an inode that lost its last known name
+is held by a descriptor. The kernel asks for a file with several names by its inode number alone, so all names
+that were looked up are remembered. All access is by directory descriptors and O_NOFOLLOW: no path is ever
+built, so depth is unlimited and no symlink leads out of the tree.
 
-Only the thread of the event loop may use places, but for :meth:`Places.retire`. Descriptors that a place
-hands out stay open until :meth:`Places.trim`, which is called between two operations.
+Only the thread of the event loop may use inodes, except for :meth:`BackingInodes.retire` and
+:meth:`BackingInodes.living`. A directory descriptor that an inode returns stays open until
+:meth:`BackingInodes.close_idle`, which is called between two operations.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 OPEN_DIRECTORIES = 512  # descriptors kept for directories of all trees, beyond those of one operation
 _LONGEST_PATH = 4096  # PATH_MAX
-_KEPT_OF_WAY = 64  # of the directories that one operation passes on its way down
-MOST_NUMBERS = 1 << 20  # inodes of one tree whose number is remembered though no place of theirs lives
+_KEPT_OF_CHAIN = 64  # directories that stay open, of those that one operation descends through
+MOST_NUMBERS = 1 << 20  # inodes of one tree whose number is remembered without a BackingInode
 
 
 class BackingInode:
@@ -55,11 +56,11 @@ class BackingInode:
         self.inodes, self.parent, self.name = inodes, parent, name
         self.backing_ino = backing_ino  # the backing inode number
         self.fd = -1
-        self._nameless_of: int | None = None  # in whose share the descriptor of what has no name counts
+        self._nameless_of: int | None = None  # the user whose limit counts the descriptor of an unlinked file
         self._others: dict[tuple[BackingInode, bytes], None] | None = None  # more names of the same file
 
     def directory(self) -> int:
-        """Returns an O_PATH descriptor of this directory, good until the next :meth:`Places.trim`."""
+        """Returns an O_PATH descriptor of this directory, valid until :meth:`BackingInodes.close_idle`."""
         if self.fd >= 0:
             self.inodes.touch(self)
             return self.fd
@@ -71,9 +72,9 @@ class BackingInode:
                 raise _stale()
             inode = inode.parent
         self.inodes.touch(inode)
-        # Of a long way only some are kept, evenly spread: it must not take all descriptors that there are,
-        # and whoever comes up from there level by level must not go all of it each time.
-        step = len(chain) // _KEPT_OF_WAY + 1
+        # Of a long chain only some stay open, evenly spread: it must not use up all descriptors, and a caller
+        # that goes up level by level must not descend the whole chain each time.
+        step = len(chain) // _KEPT_OF_CHAIN + 1
         fd, passed = inode.fd, -1
         for left in range(len(chain) - 1, -1, -1):
             inode = chain[left]
@@ -90,7 +91,7 @@ class BackingInode:
         return fd
 
     def _enter(self, above: int) -> int:
-        """Opens this directory from the one above; the caller closes it."""
+        """Opens this directory from its parent; the caller closes it."""
         try:
             fd = os.open(self.name, _DIRECTORY, dir_fd=above)
         except OSError as error:
@@ -103,23 +104,23 @@ class BackingInode:
         return fd
 
     def close_directory(self) -> None:
-        """Closes the descriptor before the next :meth:`Places.trim`; nobody may have it but the caller."""
+        """Closes the descriptor now; only the caller may use it."""
         if self.fd >= 0 and self.parent is not None:
             self.inodes.closed(self)
             os.close(self.fd)
             self.fd = -1
 
     def _nameless(self) -> int:
-        """Returns the descriptor of the root, or of what has no name any more."""
+        """Returns the descriptor of the root, or of an unlinked inode."""
         if self.fd < 0:
             raise _stale()
         return self.fd
 
     @property
     def gone(self) -> bool:
-        """Tells whether nothing in the tree can lead here any more: the last name was removed.
+        """Tells whether no name in the tree leads to this inode any more.
 
-        What has only lost the names that are known here may have others, so the link count decides.
+        An inode that lost its known names may have others, so the link count decides.
         """
         if self.parent is not None or self is self.inodes.root:
             return False
@@ -128,13 +129,13 @@ class BackingInode:
         try:
             return os.fstat(self.fd).st_nlink == 0
         except OSError as error:
-            # Filesystems in userspace forget what is held by O_PATH alone, as a directory is.
+            # Filesystems in userspace forget an inode that is held by O_PATH alone, as a directory is.
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
             return True
 
     def stat(self) -> os.stat_result:
-        """Returns what the backing filesystem says of it now. ESTALE if something else stands there."""
+        """Returns its present status. ESTALE if another inode has its name."""
         if self.parent is None:
             return os.fstat(self._nameless())
         status = os.stat(self.name, dir_fd=self.parent.directory(), follow_symlinks=False)
@@ -143,7 +144,7 @@ class BackingInode:
         return status
 
     def descriptor(self, flags: int) -> int:
-        """Opens the file itself, never what a symlink names; the caller closes it."""
+        """Opens the inode itself, never the target of a symlink; the caller closes it."""
         flags |= os.O_CLOEXEC
         if self.parent is None:
             return os.open(self.proc_path(), flags)
@@ -159,9 +160,9 @@ class BackingInode:
         return b"/proc/self/fd/%d/%s" % (self.parent.directory(), self.name)
 
     def path(self) -> bytes:
-        """Returns the path within the tree, for people; what has no name any more is shown as (deleted).
+        """Returns the path within the tree, for people; "(deleted)" if it has no name.
 
-        Of one that is longer than any that a call takes, the end.
+        If the path is longer than PATH_MAX, its end.
         """
         names: list[bytes] = []
         inode, length = self, 0
@@ -176,7 +177,7 @@ class BackingInode:
         return b"/".join(reversed(names))
 
     def names(self) -> list[bytes] | None:
-        """Returns the names that lead here from the root of the tree; None if none do any more."""
+        """Returns the names on the path from the root of the tree; None if it has no path any more."""
         names: list[bytes] = []
         inode = self
         while inode.parent is not None:
@@ -185,9 +186,9 @@ class BackingInode:
         return names[::-1] if inode is self.inodes.root else None
 
     def add_name(self, parent: BackingInode, name: bytes) -> None:
-        """Notes a name under which this stands, beside those that are known."""
+        """Records one more name of this inode."""
         if self.parent is None:
-            # Found again: the descriptor that held the nameless is one of the directories' from here on.
+            # Found again: its descriptor counts among those of directories from now on.
             self._give_back()
             if self.fd >= 0:
                 self.inodes.opened(self)
@@ -199,7 +200,7 @@ class BackingInode:
         self.parent, self.name = parent, name
 
     def remove_name(self, parent: BackingInode, name: bytes) -> bool:
-        """Notes that a name is gone; False if it was the last one known: then :meth:`hold` must follow."""
+        """Forgets a name; False if it is the last one known: then :meth:`hold_unlinked` must follow."""
         if (self.parent, self.name) != (parent, name):
             if self._others is not None:
                 self._others.pop((parent, name), None)
@@ -210,23 +211,23 @@ class BackingInode:
         return True
 
     def move_name(self, parent: BackingInode, name: bytes, to_parent: BackingInode, to_name: bytes) -> None:
-        """Notes that one name of this became another."""
+        """Records that one name of this inode was replaced by another."""
         if self.remove_name(parent, name):
             self.add_name(to_parent, to_name)
         else:
             self.parent, self.name = to_parent, to_name
 
     def detach(self) -> None:
-        """Notes that no name leads here any more, and that no descriptor is held for it."""
+        """Forgets all names and the directory descriptor."""
         self.close_directory()
         self.parent, self._others = None, None
 
     def hold_unlinked(self, fd: int, owner: int) -> None:
-        """Notes that there is no name any more: `fd`, from :func:`.regular_files.hold_open`, is the way from
-        here on. `owner` is the file's.
+        """Records that no name is left: from now on `fd`, from :func:`.regular_files.hold_open`, reaches it.
 
-        Who has too many such files gets ESTALE for one more, but by what he has opened to read or write: the
-        kernel knows them as long as he likes, and nobody else would get a descriptor.
+        `owner` is the file's. A user at the limit of unlinked files gets ESTALE for one more, except through
+        descriptors open for reading or writing: a user decides how long the kernel knows such files, and
+        could otherwise use up the descriptors of all.
         """
         self.inodes.closed(self)
         if self.fd >= 0:
@@ -258,31 +259,30 @@ class BackingInode:
 
 P = TypeVar("P", bound=BackingInode)
 
-#: Places of directories that are open, by id(), the ones used last at the end; they leave it when they end.
-# Not an LRUCache: what is dropped has a descriptor to close, and each request has a hit.
+#: Directories with an open descriptor, by id(), the ones used last at the end; a finalizer removes them.
+# Not an LRUCache: a dropped item has a descriptor to close, and each request has a hit.
 _open: OrderedDict[int, ref[BackingInode]] = OrderedDict()
 
-#: Owners of unlinked files that are held no more. A finalizer, which may run at any point, takes no lock.
+#: Owners of unlinked files that are no longer held. A finalizer, which may run at any point, takes no lock.
 _given_back: deque[int] = deque()
 
-#: Roots of trees that have ended, to be closed. Threads of others append to it.
+#: Roots of trees that have ended, to be closed. Other threads append to it.
 _retired: deque[ref[BackingInode]] = deque()
 
 
 class BackingInodes:
-    """All known places of one pending tree, each inode once, and the descriptors they hold."""
+    """All known inodes of one pending tree, and the descriptors that they hold."""
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[int, BackingInode] = WeakValueDictionary()
-        #: Places that kept the number that they were shown under when another inode took their place: what
-        #: gets the old inode's number then must be shown under another one, as long as they live.
+        #: By node number, nodes that are shown under another number than their backing inode gives. A file
+        #: that gets such a number from its backing inode is shown under another one while they live.
         self._kept: WeakValueDictionary[int, BackingInode] = WeakValueDictionary()
-        #: By inode, the numbers that :meth:`settle` keeps, and all of them.
-        self._settled: dict[int, int] = {}
-        self._taken: set[int] = set()
-        self._root: ref[BackingInode] | None = (
-            None  # weak, as all places are here: no descriptor waits for gc
-        )
+        #: By backing inode number, the numbers that :meth:`pin_number` chose, and all of them.
+        self._pinned: dict[int, int] = {}
+        self._pinned_numbers: set[int] = set()
+        # Weak, as all references to inodes are here, so that no descriptor waits for the garbage collector.
+        self._root: ref[BackingInode] | None = None
 
     def set_root(self, root: BackingInode, fd: int) -> None:
         """Makes `root` the tree's root; it owns `fd`, until the tree has ended."""
@@ -301,7 +301,7 @@ class BackingInodes:
         return self._known.get(backing_ino)
 
     def living(self) -> Iterator[BackingInode]:
-        """Yields the known places. Any thread."""
+        """Yields the known inodes. Any thread."""
         inodes = (known() for known in self._known.valuerefs())  # a copy: other threads add some
         return (inode for inode in inodes if inode is not None)
 
@@ -319,7 +319,7 @@ class BackingInodes:
         return [(number, name) for _, number, name in sorted(found, reverse=True)]
 
     def numbers(self) -> list[int]:
-        """Lists the numbers under which the known places are shown."""
+        """Lists the numbers under which the known inodes are shown."""
         return [inode.ino for inode in self.living()]
 
     def add(self, inode: P) -> P:
@@ -337,21 +337,21 @@ class BackingInodes:
         _open.pop(id(inode), None)
 
     def retire(self) -> None:
-        """Has the next :meth:`trim`, of whichever tree, close the root. For any thread."""
+        """Makes the next :meth:`close_idle` of any tree close the root. Any thread."""
         if self._root is not None:
             _retired.append(self._root)
 
     def close_idle(self) -> None:
-        """Closes the directories, of whichever tree, that were not used for longest, and retired roots.
+        """Closes the least recently used directories of all trees, and retired roots.
 
-        Call between two operations only.
+        Call it only between two operations.
         """
         while _retired:
             root = _retired.popleft()()
             if root is not None and root.fd >= 0:
                 deferred_close.close(root.fd)
                 root.fd = -1
-        if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_WAY):
+        if len(_open) <= min(OPEN_DIRECTORIES, _KEPT_OF_CHAIN):
             return
         most = min(OPEN_DIRECTORIES, descriptors.for_users() // 8)
         while len(_open) > most:
@@ -361,42 +361,42 @@ class BackingInodes:
                 inode.fd = -1
 
     def is_kept(self, number: int) -> bool:
-        """Tells whether a number belongs to a place, or an inode, that it is not computed from."""
-        return number in self._kept or number in self._taken
+        """Tells whether a node has this number though its backing inode does not give it."""
+        return number in self._kept or number in self._pinned_numbers
 
     def pinned(self, backing_ino: int) -> int | None:
-        """Returns the number under which an inode is always shown; None if :meth:`settle` chose none."""
-        return self._settled.get(backing_ino)
+        """Returns the number under which an inode is always shown; None if none is pinned."""
+        return self._pinned.get(backing_ino)
 
     def pin_number(self, backing_ino: int, number: int) -> None:
-        """Shows an inode under this number as long as it exists, also in places that are found later.
+        """Shows an inode under this number as long as it exists, even if the kernel forgets its node.
 
-        A file with several names needs this: the kernel may forget it between two looks, and who compares
-        st_ino of the names (du, tar, rsync -H) would take one file for two.
+        A file with several names needs this: the kernel may forget it between two lookups, and programs that
+        compare st_ino of the names (du, tar, rsync -H) would take one file for two.
         """
-        if len(self._settled) < MOST_NUMBERS:
+        if len(self._pinned) < MOST_NUMBERS:
             self.unpin_number(backing_ino)
-            self._settled[backing_ino] = number
-            self._taken.add(number)
+            self._pinned[backing_ino] = number
+            self._pinned_numbers.add(number)
 
     def unpin_number(self, backing_ino: int) -> None:
-        """Notes that an inode is gone: another file may get its number."""
-        number = self._settled.pop(backing_ino, None)
+        """Forgets the number of an inode that is gone: another file may get the same backing inode number."""
+        number = self._pinned.pop(backing_ino, None)
         if number is not None:
-            self._taken.discard(number)
+            self._pinned_numbers.discard(number)
 
     def pin(self, number: int, inode: BackingInode) -> None:
-        """Notes that a place goes on being shown under a number, whatever its inode is."""
+        """Keeps a node shown under a number, whatever its backing inode is."""
         self._kept[number] = inode
 
-    def inherit(self, before: BackingInodes) -> None:
-        """Notes that the places of another tree may be shown still, though their inodes are gone."""
+    def keep_numbers_of(self, before: BackingInodes) -> None:
+        """Keeps the numbers of the nodes of another tree: the kernel may still know them."""
         self._kept.update(before._kept)
         for inode in before.living():
             self._kept[inode.ino] = inode
 
     def renumber(self, inode: BackingInode, backing_ino: int) -> None:
-        """Notes that another inode took the place of this one, under the same names."""
+        """Records that another backing inode replaced this one, under the same names."""
         self._kept[inode.ino] = inode
         self._known.pop(inode.backing_ino, None)
         if self.pinned(inode.backing_ino) is not None:
@@ -406,7 +406,7 @@ class BackingInodes:
         self._known[backing_ino] = inode
 
     def before_unlink(self, parent: BackingInode, name: bytes) -> Unlinking | None:
-        """Gets ready to hold what is about to lose `name`; None if there is no such entry.
+        """Prepares to hold the inode that is about to lose `name`; None if there is no such entry.
 
         Call :meth:`Unlinking.done` after success, or :meth:`Unlinking.failed`.
         """
@@ -421,24 +421,23 @@ class Unlinking:
     """An entry that is about to be removed, held by a descriptor."""
 
     def __init__(self, inodes: BackingInodes, parent: BackingInode, name: bytes, fd: int) -> None:
-        self._places, self._parent, self._name, self._fd = inodes, parent, name, fd
+        self._inodes, self._parent, self._name, self._fd = inodes, parent, name, fd
         status = os.fstat(fd)
         self.backing_ino, self._owner = status.st_ino, status.st_uid
         self._last = stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1
-        self._place = inodes.known(self.backing_ino)
+        self._inode = inodes.known(self.backing_ino)
 
     def done(self) -> bool:
-        """Notes that the name is gone; tells whether the file or directory is, too.
+        """Records that the name is removed; tells whether that was the last name.
 
-        Asks the backing filesystem nothing that it could refuse: the change has happened, and the answer to
-        it must say so.
+        It makes no system call that could fail: the change has happened, and the answer must say so.
         """
-        if self._place is None or self._place.remove_name(self._parent, self._name):
+        if self._inode is None or self._inode.remove_name(self._parent, self._name):
             deferred_close.close(self._fd)
         else:
-            self._place.hold_unlinked(self._fd, self._owner)
+            self._inode.hold_unlinked(self._fd, self._owner)
         if self._last:
-            self._places.unpin_number(self.backing_ino)
+            self._inodes.unpin_number(self.backing_ino)
         return self._last
 
     def failed(self) -> None:

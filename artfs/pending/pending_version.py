@@ -177,7 +177,7 @@ class PendingVersion:
         try:
             birth = self._load(_DRAFT, Birth)
             if birth is None:
-                if self.stands_in(pending_fd):  # else it was sealed or discarded meanwhile
+                if self.has_name_in(pending_fd):  # else it was sealed or discarded meanwhile
                     raise Damaged(self.what(_DRAFT), "it is missing")
                 raise DraftNotFoundError(collection, name)
             try:
@@ -377,7 +377,7 @@ class PendingVersion:
         """Excludes that others seal or discard this pending version; several may fill it at once.
 
         Raises :class:`Sealing`. The pending version may have ended before the lock was taken: see
-        :meth:`stands_in`.
+        :meth:`has_name_in`.
         """
         with self._locked(fcntl.LOCK_SH):
             yield
@@ -412,7 +412,7 @@ class PendingVersion:
         finally:
             os.close(fd)
 
-    def stands_in(self, pending_fd: int) -> bool:
+    def has_name_in(self, pending_fd: int) -> bool:
         """Tells whether the pending version still has its name in the directory of pending versions."""
         try:
             found = os.stat(self.name, dir_fd=pending_fd, follow_symlinks=False)

@@ -3,9 +3,9 @@
 Such an inode is a blob of the store, and another version may already use it, so it must never be written.
 This is rare (a crash or a full disk between link and commit) and may be slow.
 
-A file with several names stays one file: its copy lies beside the tree, under a name that has the number of
-the old inode, until it has got all names. After a crash :func:`mend` completes this before anything is
-written. Event loop's thread, but for :func:`mend` of a tree that is not in use.
+A file with several names stays one file: its copy has a name beside the tree, with the number of the old
+inode, until it has all names. After a crash :func:`complete_copies` does the rest before anything is written.
+Event loop's thread, except for :func:`complete_copies` of a tree that is not in use.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from artfs.linux.file_copy import copy_file
 from artfs.linux.walk import scan
 from artfs.pending import overlay
 from artfs.pending.backing_inodes import BackingInode
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import PendingVersion
-from artfs.pending.tree import PendingTree
 from artfs.store import durable, regular_files
 
 _COPY = b"unshared-"  # and the number of the inode that it is a copy of
@@ -29,7 +29,7 @@ _COPY = b"unshared-"  # and the number of the inode that it is a copy of
 
 def unshare(tree: PendingTree, inode: BackingInode) -> None:
     """Replaces the file under all its names in the tree by one copy, if its inode may be shared."""
-    mend(tree)  # left by an error, after which nothing was written
+    complete_copies(tree)  # copies that an error left
     status = inode.stat()
     named = 1 if inode.parent is not None else 0
     if not stat.S_ISREG(status.st_mode) or status.st_nlink <= named:
@@ -49,8 +49,8 @@ def unshare(tree: PendingTree, inode: BackingInode) -> None:
     os.unlink(copy, dir_fd=tree.pending_version.fd)
 
 
-def mend(tree: PendingTree) -> None:
-    """Gives copies the names that they lack since a crash or an error."""
+def complete_copies(tree: PendingTree) -> None:
+    """Gives the copies that a crash or an error left the names that they lack."""
     staging = tree.pending_version.fd
     for name in map(os.fsencode, durable.names(staging)):
         if not name.startswith(_COPY):

@@ -15,7 +15,7 @@ from artfs.sdk.artifact import Artifact
 from artfs.sdk.artifact_collection import ArtifactCollection, Artifacts
 from artfs.sdk.artifact_types import ArtifactCollections, ArtifactType, ArtifactTypes
 from artfs.sdk.connection import connect
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 from artfs.sdk.query import matches, ordered
 from artfs.sdk.registries import Registries, Registry, registry_of
 from artfs.sdk.run_record import RunRecord
@@ -40,7 +40,7 @@ _RUN_ORDERS = {
 }
 
 
-class Runs(Listing[RunRecord]):
+class Runs(PagedList[RunRecord]):
     """Runs, in the order that was asked for."""
 
 

@@ -16,7 +16,7 @@ from artfs.errors import UnsupportedError
 from artfs.model.scope import split
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 from artfs.sdk.qualified_names import short
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ OpenVersion = Callable[[Connection, str, str], "Artifact"]
 """Makes the artifact of a version: given the collection, and a number or alias."""
 
 
-class Artifacts(Listing["Artifact"]):
+class Artifacts(PagedList["Artifact"]):
     """Versions, newest first. An item is read from the volume when it is asked for."""
 
 

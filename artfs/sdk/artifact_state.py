@@ -25,7 +25,7 @@ from artfs.sdk import arguments, run_context
 from artfs.sdk.artifact_draft import ArtifactDraft
 from artfs.sdk.artifact_labels import STORED, ArtifactLabels
 from artfs.sdk.connection import Connection
-from artfs.sdk.qualified_names import Location
+from artfs.sdk.qualified_names import VersionLocation
 
 _log = logging.getLogger("artfs")
 
@@ -97,17 +97,17 @@ class ArtifactState:
     def is_link(self) -> bool:
         return self.status.get("link") is not None
 
-    def location(self) -> Location:
+    def location(self) -> VersionLocation:
         version = None if self.draft is not None else str(self.status["version"])
-        return Location(self.connection, self.collection, version)
+        return VersionLocation(self.connection, self.collection, version)
 
     def source(self) -> tuple[str, str]:
         """Returns collection and number of the version that a link was made from; of any other its own."""
         version = self.version("source")
         return split_reference(self.status["link"]) if self.is_link() else (self.collection, version)
 
-    def source_location(self) -> Location:
-        return Location(self.connection, *self.source()) if self.is_link() else self.location()
+    def source_location(self) -> VersionLocation:
+        return VersionLocation(self.connection, *self.source()) if self.is_link() else self.location()
 
     def open_draft(self) -> ArtifactDraft:
         """Returns the draft to put files into. Raises ArtifactFinalizedError."""

@@ -13,13 +13,13 @@ from artfs.sdk import qualified_names
 from artfs.sdk.artifact import Artifact
 from artfs.sdk.artifact_collection import ArtifactCollection
 from artfs.sdk.connection import Connection
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 from artfs.sdk.query import matches, ordered
 
 _ORDERS = {"name": "name", "created_at": "created_at", "updated_at": "updated_at"}
 
 
-class ArtifactCollections(Listing[ArtifactCollection]):
+class ArtifactCollections(PagedList[ArtifactCollection]):
     """Collections, by name."""
 
     def __init__(
@@ -107,5 +107,5 @@ class ArtifactType:
         return found
 
 
-class ArtifactTypes(Listing[ArtifactType]):
+class ArtifactTypes(PagedList[ArtifactType]):
     """Types, by name."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 from artfs.volume.version_references import uri_of
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class ArtifactFile(ArtifactManifestEntry):
         return open(at, encoding="utf-8")
 
 
-class ArtifactFiles(Listing[ArtifactFile]):
+class ArtifactFiles(PagedList[ArtifactFile]):
     """Files of an artifact, by path."""
 
 

@@ -20,7 +20,7 @@ from artfs.sdk.connection import Connection
 
 
 @dataclass(frozen=True)
-class Location:
+class VersionLocation:
     """A version, or a draft (`version` is None), by the names that wandb's users call it."""
 
     connection: Connection

@@ -16,7 +16,7 @@ from artfs.sdk.artifact import Artifact
 from artfs.sdk.artifact_collection import Artifacts
 from artfs.sdk.artifact_types import ArtifactCollections
 from artfs.sdk.connection import Connection
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 from artfs.sdk.query import matches, ordered
 
 _VERSION_ORDERS = {"created_at": "created_at", "artifact_size": "size", "linked_at": "created_at"}
@@ -156,7 +156,7 @@ class Registry(_Registries):
         return sorted({line["type"] for line in _lines(*self._chosen())} - {""})
 
 
-class Registries(Listing[Registry], _Registries):
+class Registries(PagedList[Registry], _Registries):
     """Registries, by name."""
 
     def __init__(

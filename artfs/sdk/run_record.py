@@ -15,7 +15,7 @@ from artfs.errors import InvalidCommand, NotFound, RunNotFound, UnsupportedError
 from artfs.sdk import arguments
 from artfs.sdk.connection import Connection
 from artfs.sdk.json_values import friendly, storable
-from artfs.sdk.listing import Listing
+from artfs.sdk.paged_list import PagedList
 
 if TYPE_CHECKING:
     from artfs.sdk.artifact import Artifact
@@ -113,7 +113,7 @@ class RunFacts:
     def _path(self) -> list[str]:
         return [part for part in (self.entity, self.project, self.id) if part]
 
-    def logged_artifacts(self, per_page: int = 100) -> Listing[Artifact]:
+    def logged_artifacts(self, per_page: int = 100) -> PagedList[Artifact]:
         """Returns the versions that the run made, without those that were deleted since.
 
         Example:
@@ -122,7 +122,7 @@ class RunFacts:
         """
         return self._artifacts("outputs", per_page)
 
-    def used_artifacts(self, per_page: int = 100) -> Listing[Artifact]:
+    def used_artifacts(self, per_page: int = 100) -> PagedList[Artifact]:
         """Returns the versions that the run used, without those that were deleted since.
 
         Example:
@@ -131,13 +131,13 @@ class RunFacts:
         """
         return self._artifacts("inputs", per_page)
 
-    def _artifacts(self, key: str, per_page: int) -> Listing[Artifact]:
+    def _artifacts(self, key: str, per_page: int) -> PagedList[Artifact]:
         found = []
         for text in self._connection.client().run(self.id)[key]:
             name, _, version = str(text).partition(":")
             with contextlib.suppress(NotFound):
                 found.append(self._open_version(self._connection, name, version))
-        return Listing.of(found, per_page)
+        return PagedList.of(found, per_page)
 
 
 class RunRecord(RunFacts):

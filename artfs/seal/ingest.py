@@ -26,15 +26,15 @@ from artfs.model.entry import (
     DirEntry,
     Entry,
     FileEntry,
+    PageSummary,
     ReferenceEntry,
-    Summary,
     SymlinkEntry,
     Xattrs,
 )
 from artfs.model.tree import TreeReader, build
 from artfs.pending import overlay, reference_files
 from artfs.pending.overlay import Lower, Stub
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.printing import printable
 from artfs.store import regular_files
 
@@ -249,7 +249,7 @@ class Ingest:
             _xattrs(at.fd),
         )
 
-    def _summary(self, frame: _Frame) -> Summary:
+    def _summary(self, frame: _Frame) -> PageSummary:
         if frame.lower is not None:
             changes: dict[bytes, Entry | None] = dict.fromkeys(frame.gone)
             changes.update((entry.name, entry) for entry in frame.entries)

@@ -15,7 +15,7 @@ from artfs.model.diff import Change, diff
 from artfs.model.digest import BlobId, TreeId, blob_id
 from artfs.model.entry import DirEntry, ReferenceEntry
 from artfs.model.tree import TreeReader, build
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.seal.ingest import ingest
 from artfs.store.objects import ObjectStore
 

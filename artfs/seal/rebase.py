@@ -21,9 +21,9 @@ from artfs.model.entry import DirEntry
 from artfs.pending import overlay
 from artfs.pending.gate import State
 from artfs.pending.overlay import Base, Lower
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import TREE, Mark
-from artfs.pending.tree import PendingTree
-from artfs.pending.unshare import mend
+from artfs.pending.unshare import complete_copies
 from artfs.seal import patch_base as bases
 from artfs.seal.seal import Request, Sealer, decided
 from artfs.store import durable
@@ -61,7 +61,7 @@ def set_base(
         raise
     except BaseException:
         # An error may come after the exchange, before that is known to be durable.
-        if not tree.stands():
+        if not tree.has_own_files():
             state = State.REPLACED
         raise
     finally:
@@ -131,7 +131,7 @@ def _plant(
     Its root has the attributes of the old one, the users' xattrs of `like`, the root of the base, and no r
     and x bits for group and others that `like` lacks, so that a private base stays private.
     """
-    mend(tree)  # what else is beside the tree belongs to this one
+    complete_copies(tree)  # what else is beside the tree belongs to this one
     old, directory = os.fstat(root), tree.pending_version.fd
     staged = durable.temp_name()
     durable.step("base:plant")

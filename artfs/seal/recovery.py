@@ -11,8 +11,8 @@ import logging
 
 from artfs.errors import Busy
 from artfs.pending.gate import State
-from artfs.pending.tree import PendingTree
-from artfs.pending.unshare import mend
+from artfs.pending.pending_tree import PendingTree
+from artfs.pending.unshare import complete_copies
 from artfs.printing import printable
 from artfs.seal.seal import Sealer, decided
 
@@ -25,12 +25,12 @@ def recover(sealer: Sealer, tree: PendingTree) -> bytes | None:
         return None
     try:
         with tree.pending_version.exclusively():
-            if not tree.pending_version.stands_in(sealer.pending_fd):
+            if not tree.pending_version.has_name_in(sealer.pending_fd):
                 tree.gate.settle(State.DISCARDED)  # its sealer was alive, and has completed
                 return None
             record = decided(sealer.collection, tree.pending_version.mark())
             if record is None:
-                mend(tree)
+                complete_copies(tree)
                 return None
             log.warning("%s: finishing the seal of %s", record.version, printable(tree.name))
             trash = sealer.resume(tree, record).trash

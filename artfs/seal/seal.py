@@ -45,8 +45,8 @@ from artfs.model import names
 from artfs.model.entry import DirEntry
 from artfs.pending.gate import State, WritableHandle
 from artfs.pending.overlay import Base
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import Mark, PendingLabels
-from artfs.pending.tree import PendingTree
 from artfs.seal import patch_base as bases
 from artfs.seal import pending_labels
 from artfs.seal.ingest import Ingested, ingest
@@ -200,16 +200,16 @@ class Sealer:
                     if interrupted():
                         raise Interrupted from None
                     time.sleep(_POLL)
-            if not tree.pending_version.stands_in(self.pending_fd):
+            if not tree.pending_version.has_name_in(self.pending_fd):
                 raise DraftNotFoundError(tree.collection, tree.name)
-            if not tree.stands():
+            if not tree.has_own_files():
                 raise Sealing  # another process has set another base: get the tree again
             yield
 
     def _state_after_failure(self, tree: PendingTree) -> State:
         """Returns the state of the tree after a failed seal, by what is on disk."""
         try:
-            if not tree.pending_version.stands_in(self.pending_fd):
+            if not tree.pending_version.has_name_in(self.pending_fd):
                 return State.DISCARDED
             undone = decided(self.collection, tree.pending_version.mark()) is None
         except (ArtfsError, OSError):

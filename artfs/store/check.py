@@ -22,7 +22,7 @@ import msgspec
 
 from artfs.errors import Damaged
 from artfs.model.digest import BlobId, TreeId, digest_of, text
-from artfs.model.entry import DirEntry, FileEntry, Summary
+from artfs.model.entry import DirEntry, FileEntry, PageSummary
 from artfs.model.pages import Index, Leaf, Page
 from artfs.printing import printable
 from artfs.store import gc
@@ -120,7 +120,7 @@ class _Walk:
     def __init__(self, store: ObjectStore, progress: Progress) -> None:
         self._store, self._progress = store, progress
         #: The summary and level of each page; None if it is damaged.
-        self.pages: dict[TreeId, tuple[Summary, int] | None] = {}
+        self.pages: dict[TreeId, tuple[PageSummary, int] | None] = {}
         self.parents: dict[TreeId, list[TreeId]] = {}
         self.faults: dict[TreeId, str] = {}
         #: The size of each blob as its first entry gives it, and the sizes of entries that disagree.
@@ -197,7 +197,7 @@ class _Walk:
         name = f"its entry '{printable(entry.name)}'" if entry.name else "its root"
         return f"{name} disagrees with the directory about the {what}"
 
-    def _fault_of_item(self, page: Index, item: Summary) -> str:
+    def _fault_of_item(self, page: Index, item: PageSummary) -> str:
         found = self.pages[item.tree]
         if found is None or found == (item, page.level - 1):
             return ""

@@ -35,7 +35,7 @@ SERIAL = b"serial"
 MOUNT_LOCK, OBJECTS_LOCK, SUPERVISOR_LOCK = b"mount", b"objects", b"supervisor"
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class VolumeConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The content of artfs.json; unknown keys are ignored.
 
     ``upgrading_from`` is an older format while trees in the volume may still have that format.
@@ -48,7 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     upgrading_from: int | None = None
 
 
-def encode_config(config: Config) -> bytes:
+def encode_config(config: VolumeConfig) -> bytes:
     return msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
 
 
@@ -59,7 +59,7 @@ class Layout:
     ``path`` is for messages.
     """
 
-    def __init__(self, path: str, fd: int, config: Config) -> None:
+    def __init__(self, path: str, fd: int, config: VolumeConfig) -> None:
         self.path, self.fd, self.config = path, fd, config
         self.algorithm = Algorithm.named(config.hash)
 
@@ -139,7 +139,7 @@ class Layout:
         """Reads artfs.json again: another process may have replaced it. Raises as :meth:`open` does."""
         self.config = _read_config(self.path, self.fd)
 
-    def check_filesystem(self) -> list[probe.Finding]:
+    def check_filesystem(self) -> list[probe.ProbeResult]:
         """Tries whether the filesystem meets the requirements of a volume, and returns the findings.
 
         Raises UnsupportedFilesystem: a volume may have been moved to another filesystem, or be accessed
@@ -223,7 +223,7 @@ def _open_root(path: str) -> int:
         raise VolumeError(f"no permission to read {path}: only its owner may use a volume") from None
 
 
-def _read_config(path: str, fd: int) -> Config:
+def _read_config(path: str, fd: int) -> VolumeConfig:
     try:
         data = durable.read(fd, CONFIG)
     except FileNotFoundError:
@@ -242,7 +242,7 @@ def _read_config(path: str, fd: int) -> Config:
         version = msgspec.json.decode(data, type=dict[str, object]).get("format")
         if isinstance(version, int) and version > FORMAT:
             raise VolumeTooNew(path, version, FORMAT)
-        config = msgspec.json.decode(data, type=Config)
+        config = msgspec.json.decode(data, type=VolumeConfig)
         Algorithm.named(config.hash)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotAVolume(path, f"artfs.json is damaged: {error}") from None
@@ -275,7 +275,9 @@ def _make(path: str, fd: int, algorithm: Algorithm) -> None:
         with durable.directory(fd, OBJECTS) as objects_fd:
             durable.sync_dir(objects_fd, label="init-objects")
         durable.sync_dir(fd, label="init-directories")
-        config = Config(format=FORMAT, hash=algorithm.label, id=str(uuid.uuid4()), created_at=timestamp())
+        config = VolumeConfig(
+            format=FORMAT, hash=algorithm.label, id=str(uuid.uuid4()), created_at=timestamp()
+        )
         durable.create(fd, CONFIG, encode_config(config), label="init-config")
         durable.remove(fd, UNFINISHED, label="init-done")
     except PermissionError:

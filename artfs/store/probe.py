@@ -26,7 +26,7 @@ _SUFFIX = b".probe"  # of a temp's name
 State: TypeAlias = Literal["ok", "limited", "missing"]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one trial; ``why`` is empty for ``ok``.
 
     ``limited``: a volume works, but its users get an errno for what ``why`` names. ``missing``: it does not.
@@ -37,7 +37,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-def check(path: str, dir_fd: int, *, exists: bool) -> list[Finding]:
+def check(path: str, dir_fd: int, *, exists: bool) -> list[ProbeResult]:
     """Raises UnsupportedFilesystem if the filesystem of a directory does not meet all requirements.
 
     ``exists``: there is a volume already; a full disk is then no reason to refuse it, and there are no
@@ -83,7 +83,7 @@ def filesystem(fd: int) -> str:
     return ""
 
 
-def probe(path: str, dir_fd: int) -> list[Finding]:
+def probe(path: str, dir_fd: int) -> list[ProbeResult]:
     """Tries all requirements in a directory below ``dir_fd`` that is removed afterwards.
 
     Raises OSError, which names ``path``, if that can't be created, or the disk is full or fails. The caller
@@ -116,16 +116,16 @@ def sweep(dir_fd: int) -> None:
                 tree_removal.remove_tree(dir_fd, name)
 
 
-def _try(fd: int, need: str, trial: Trial) -> Finding:
+def _try(fd: int, need: str, trial: Trial) -> ProbeResult:
     with TrialDirectory(fd) as box:
         try:
             trial(box)
         except Unmet as error:
-            return Finding(need=need, state="missing", why=str(error))
+            return ProbeResult(need=need, state="missing", why=str(error))
         except Limited as error:
-            return Finding(need=need, state="limited", why=str(error))
+            return ProbeResult(need=need, state="limited", why=str(error))
         except OSError as error:
             if error.errno in UNRELATED_ERRNOS:
                 raise
-            return Finding(need=need, state="missing", why=error.strerror or str(error))
-    return Finding(need=need, state="ok")
+            return ProbeResult(need=need, state="missing", why=error.strerror or str(error))
+    return ProbeResult(need=need, state="ok")

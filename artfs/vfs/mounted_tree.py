@@ -14,7 +14,7 @@ from typing import cast
 
 from artfs.pending.backing_inodes import BackingInode
 from artfs.pending.gate import State
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.node import LOWER
 from artfs.vfs.pending_directory import PendingDirectory

@@ -22,7 +22,7 @@ from artfs.catalog.records import VersionRecord, lightened
 from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError
 from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import PENDING_FILES, VERSION_FILES

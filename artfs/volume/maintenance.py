@@ -17,7 +17,7 @@ from artfs.catalog import records
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.catalog.runs import Runs
+from artfs.catalog.runs import RunCatalog
 from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundError, VersionNotFound
 from artfs.model import manifest
 from artfs.model.digest import TreeId
@@ -40,7 +40,7 @@ class Maintenance:
     layout: Layout
     store: ObjectStore
     catalog: Catalog
-    runs: Runs
+    runs: RunCatalog
     references: References
 
     def check(self, *, repair: bool = False, progress: gc.Progress = gc.no_progress) -> check.Report:
@@ -87,7 +87,7 @@ class Maintenance:
                     records.load_metadata(opened.metadata(), opened.what(b"metadata.json"))
                 except Damaged as error:
                     found.append(error)
-                return found if opened.stands_in(fd) else []
+                return found if opened.has_name_in(fd) else []
 
     def check_references(self, *, progress: gc.Progress = gc.no_progress) -> list[Finding]:
         """Compares the bytes of references with what was recorded; returns a finding for each bad URI."""
@@ -206,7 +206,7 @@ class Maintenance:
                 os.close(root)
         except FileNotFoundError:
             with collection.opened(PENDING) as fd:
-                if pending_version.stands_in(fd):
+                if pending_version.has_name_in(fd):
                     raise Damaged(pending_version.what(TREE), "it is missing") from None
             raise DraftNotFoundError(collection.name, name) from None  # it was sealed or discarded just now
         finally:

@@ -20,8 +20,8 @@ from artfs.limits import descriptors
 from artfs.model.names import is_private
 from artfs.pending import upgrade
 from artfs.pending.gate import State
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import PENDING, TREE, PendingVersion
-from artfs.pending.tree import PendingTree
 from artfs.seal.seal import decided
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
@@ -72,7 +72,7 @@ class PendingTrees:
         """Returns the tree that was just started, even if an ended one of the same name is still open."""
         with self._lock, collection.opened(PENDING) as fd:
             tree = self._trees.get((collection.name, name))
-            if tree is not None and tree.pending_version.stands_in(fd):
+            if tree is not None and tree.pending_version.has_name_in(fd):
                 return tree
             return self._open(collection, name)
 
@@ -104,7 +104,7 @@ class PendingTrees:
         """Opens the successor of a tree whose base was changed."""
         with self._lock:
             successor = PendingTree(tree.pending_version, self._store)
-            successor.inodes.inherit(tree.inodes)
+            successor.inodes.keep_numbers_of(tree.inodes)
             tree.successor = self._add(self._catalog.collection(tree.collection), successor)
 
     def forget(self, tree: PendingTree) -> None:
@@ -122,7 +122,7 @@ class PendingTrees:
 
     def _is_on_disk(self, collection: Collection, tree: PendingTree) -> bool:
         with collection.opened(PENDING) as fd:
-            return tree.pending_version.stands_in(fd) and tree.stands()
+            return tree.pending_version.has_name_in(fd) and tree.has_own_files()
 
     def _reopen_if_undecided(self, tree: PendingTree) -> None:
         if tree.gate.state is State.COMMITTED:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.pending.census import count
 from artfs.pending.gate import State
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.version import __version__
 from artfs.volume.pending_trees import pending_names
 

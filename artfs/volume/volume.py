@@ -18,7 +18,7 @@ from typing import Any
 from artfs.catalog.catalog import Catalog
 from artfs.catalog.collection import Collection
 from artfs.catalog.records import VersionRecord
-from artfs.catalog.runs import Runs, check_run_id
+from artfs.catalog.runs import RunCatalog, check_run_id
 from artfs.errors import (
     AlreadyFinishedError,
     AlreadyPending,
@@ -34,8 +34,11 @@ from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
 from artfs.pending import pending_version, upgrade
 from artfs.pending.gate import State
+from artfs.pending.pending_tree import (
+    PendingTree,
+    empty_trash,
+)
 from artfs.pending.pending_version import PENDING, Owners, PendingLabels
-from artfs.pending.tree import PendingTree, empty_trash
 from artfs.printing import printable
 from artfs.seal import patch_base as bases
 from artfs.seal import preview
@@ -73,7 +76,7 @@ class Volume:
         self.trees = PendingTrees(opened, self.store, self.catalog, limited=limited)
         self._runs_fd = opened.open_directory(layout.RUNS)
         self._trash_fd = opened.open_directory(layout.TRASH)
-        self.runs = Runs(self._runs_fd)
+        self.runs = RunCatalog(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection, policy)
         self.maintenance = Maintenance(opened, self.store, self.catalog, self.runs, self.references)
         self.audience: Audience = NoAudience()

@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from artfs.fuse.errnos import errno_of
 from artfs.model.names import MAX_NAME
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.vfs import view
 from artfs.vfs.catalog_nodes import VolumeRoot

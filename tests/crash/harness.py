@@ -22,8 +22,8 @@ from artfs.catalog.collection import Collection
 from artfs.model.digest import TreeId
 from artfs.model.entry import DirEntry, FileEntry, SymlinkEntry
 from artfs.pending.gate import State as GateState
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import Owners, PendingLabels
-from artfs.pending.tree import PendingTree
 from artfs.seal.seal import Answer, Request
 from artfs.store.owners import Owner, this_process
 from artfs.vfs.node import ROOT, Node

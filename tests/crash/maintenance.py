@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.catalog.runs import Run
+from artfs.catalog.runs import RecordedRun
 from artfs.model.scope import Scope
 from artfs.pending.pending_version import PendingLabels
 from artfs.seal.seal import Request
@@ -139,9 +139,10 @@ MAINTENANCE = {
     "expect references": Scenario(
         _started, lambda case: case.volume.trees.get(NAME, JOB).expect_references()
     ),
-    "a run begins": Scenario(_version, lambda case: case.volume.runs.create(Run(id="run-1"))),
+    "a run begins": Scenario(_version, lambda case: case.volume.runs.create(RecordedRun(id="run-1"))),
     "a run ends": Scenario(
-        lambda case: case.volume.runs.create(Run(id="run-1")), lambda case: case.volume.runs.end("run-1")
+        lambda case: case.volume.runs.create(RecordedRun(id="run-1")),
+        lambda case: case.volume.runs.end("run-1"),
     ),
     "a run uses a version": Scenario(
         _version,

@@ -36,7 +36,7 @@ from artfs.store.locks import Lock
 from artfs.store.owners import this_process
 
 #: The connection of this process, once it is made.
-connections: list[handshake.Connection] = []
+connections: list[handshake.FuseConnection] = []
 
 
 class Tiny(pyfuse3.Operations):  # type: ignore[misc,unused-ignore]
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str]) -> None:
 def _note_connections() -> None:
     connect = handshake.connect
 
-    def noted(*arguments: Any) -> handshake.Connection:
+    def noted(*arguments: Any) -> handshake.FuseConnection:
         connections.append(connect(*arguments))
         return connections[-1]
 

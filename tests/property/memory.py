@@ -12,7 +12,7 @@ from pathlib import Path
 from artfs.catalog.collection import Collection
 from artfs.errors import ArtfsError, Collision
 from artfs.fuse.errnos import errno_of
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.store import durable
 from artfs.vfs.node import Node

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from artfs.errors import Damaged
 from artfs.model import pages
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, PageSummary, ReferenceEntry, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
 from artfs.model.tree import TreeReader, build
 
@@ -116,7 +116,7 @@ class Store:
         self.pages[tree], self.data[tree] = page, data
 
 
-def built(model: dict[bytes, Entry]) -> tuple[Summary, Store]:
+def built(model: dict[bytes, Entry]) -> tuple[PageSummary, Store]:
     store = Store()
     return build([model[name] for name in sorted(model)], XXH128, store.put), store
 

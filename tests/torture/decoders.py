@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from artfs.catalog import records
-from artfs.catalog.runs import Run, Runs, check_run_id
+from artfs.catalog.runs import RecordedRun, RunCatalog, check_run_id
 from artfs.errors import ArtfsError, Damaged
 from artfs.fuse import handshake
 from artfs.model import digest, duration, names, pages
@@ -127,7 +127,7 @@ def _run(document: bytes) -> object:
         os.unlink(b"r.json", dir_fd=fd)
     except FileNotFoundError:
         pass
-    return Runs(fd).apply("r", msgspec.json.decode(document)) if _is_object(document) else None
+    return RunCatalog(fd).apply("r", msgspec.json.decode(document)) if _is_object(document) else None
 
 
 def _is_object(document: bytes) -> bool:
@@ -170,7 +170,7 @@ DECODERS: dict[str, Decoder] = {
         lambda data: records.decode_version(data, 3, "it"), (_VERSION, _golden("tombstone.json"))
     ),
     "notes": Decoder(lambda data: records.decode_labels(data, "it"), (_golden("notes.json"),)),
-    "run": Decoder(lambda data: records.decode(data, Run, "it"), (_golden("run.json"),)),
+    "run": Decoder(lambda data: records.decode(data, RecordedRun, "it"), (_golden("run.json"),)),
     "metadata": Decoder(lambda data: records.load_metadata(data, "it"), (b'{"a": [1, 2.5e3, "\\u00e9"]}\n',)),
     "config": Decoder(_in_file(b"artfs.json", _config), (_golden("artfs.json"),)),
     "birth": Decoder(

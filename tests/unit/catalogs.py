@@ -96,7 +96,7 @@ _PREAMBLE = """
 import json, os, sys
 from artfs import errors
 from artfs.catalog.catalog import Catalog
-from artfs.catalog.runs import Runs
+from artfs.catalog.runs import RunCatalog
 from tests.unit.catalogs import version
 me = int(sys.argv[2])
 root_fd = os.open(sys.argv[1], os.O_RDONLY)

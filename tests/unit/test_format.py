@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
-from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
+from artfs.model.entry import DirEntry, FileEntry, PageSummary, ReferenceEntry, SymlinkEntry
 from artfs.model.pages import Index, Leaf, Page, decode
 from artfs.pending.pending_version import Owners, PendingLabels, PendingVersion, start
 from artfs.store import layout
@@ -33,8 +33,8 @@ PAGES: dict[str, Page] = {
     "index.page": Index(
         1,
         [
-            Summary(b"m", TREE, CONTENT, 700, 701, 9, 10),
-            Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -2),
+            PageSummary(b"m", TREE, CONTENT, 700, 701, 9, 10),
+            PageSummary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, -2),
         ],
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from artfs.cli.graph import as_text
-from artfs.client.lineage import Graph, Node
+from artfs.client.lineage import Graph, LineageNode
 
 
 def graph_of(*edges: tuple[str, str]) -> Graph:
@@ -11,7 +11,7 @@ def graph_of(*edges: tuple[str, str]) -> Graph:
     graph = Graph()
     for edge in edges:
         for name in edge:
-            node = Node("version" if ":" in name else "run", name)
+            node = LineageNode("version" if ":" in name else "run", name)
             graph.nodes.setdefault(node.key, node)
         start, end = (("version" if ":" in name else "run", name) for name in edge)
         graph.connect(start, end)

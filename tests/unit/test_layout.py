@@ -39,7 +39,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
 
 
 def test_the_golden_config() -> None:
-    config = layout.Config(
+    config = layout.VolumeConfig(
         format=2,
         hash="xxh128",
         id="00000000-0000-4000-8000-000000000000",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.catalog.runs import Run
+from artfs.catalog.runs import RecordedRun
 from artfs.errors import Interrupted
 from artfs.limits.limit import Holding, Limit
 from artfs.references import THIS_PROCESS
@@ -154,7 +154,7 @@ def test_an_open_listing_of_our_own_counts_for_who_opened_it(
     with Volume.init(tmp_path / "volume") as volume:
         view = ViewInMemory(volume).view
         for number in range(3):
-            volume.runs.create(Run(id=f"run-{number}"))
+            volume.runs.create(RecordedRun(id=f"run-{number}"))
             volume.catalog.create(f"other-{number}")
         root = VolumeRoot(view)
         control = root.lookup(b".artfs")

@@ -19,7 +19,7 @@ from artfs.model.digest import Algorithm, blob_id, parse_tree, text
 from artfs.model.entry import FileEntry
 from artfs.pending import overlay
 from artfs.pending.overlay import Base, Lower, Stub
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.seal.seal import Request
 from artfs.volume.volume import Volume
 from tests.crash.faults import steps

@@ -10,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id, content_digest, text, tree_id
-from artfs.model.entry import MANY, MAX_INT, DirEntry, FileEntry, ReferenceEntry, Summary, SymlinkEntry
+from artfs.model.entry import MANY, MAX_INT, DirEntry, FileEntry, PageSummary, ReferenceEntry, SymlinkEntry
 from artfs.model.pages import (
     INDEX_MAX,
     INDEX_MIN,
@@ -36,7 +36,10 @@ REFERENCE = ReferenceEntry(b"r", 0o600, 0, 0, 0, 9, b"s3://bucket/key", b"etag")
 LEAF = Leaf([DIRECTORY, FILE, LINK, REFERENCE])
 INDEX = Index(
     1,
-    [Summary(b"m", TREE, CONTENT, 700, 701, 9, 10), Summary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, MANY)],
+    [
+        PageSummary(b"m", TREE, CONTENT, 700, 701, 9, 10),
+        PageSummary(b"z", TREE, CONTENT, 1, 5, 4, 3, 0o500, 7, MANY),
+    ],
 )
 
 
@@ -117,7 +120,7 @@ def test_the_cuts_of_the_format():
 
 def test_a_summary_of_a_leaf():
     data, summary = encode(LEAF, XXH128)
-    assert summary == Summary(
+    assert summary == PageSummary(
         b"r",
         tree_id(XXH128, data),
         content_digest(XXH128, LEAF.content()),

@@ -31,7 +31,7 @@ _open, _link, _unlink, _rename = os.open, os.link, os.unlink, os.rename
 _stat, _fstat, _renameat2 = os.stat, os.fstat, syscalls.renameat2
 
 
-def findings(directory: Path) -> dict[str, probe.Finding]:
+def findings(directory: Path) -> dict[str, probe.ProbeResult]:
     """Returns the findings in a directory; checks that nothing is left there."""
     before = set(os.listdir(directory))
     with opened(directory) as fd, durable.directory_lock(fd):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from artfs.catalog import records
 from artfs.catalog.records import Labels, Tombstone, VersionRecord
-from artfs.catalog.runs import Run
+from artfs.catalog.runs import RecordedRun
 from artfs.errors import Damaged, InvalidCommand
 from artfs.store.documents import timestamp
 from artfs.store.owners import Owner
@@ -44,7 +44,7 @@ NOTES = Labels(
     runs=("run-3",),
     updated_at="2024-03-01T00:00:00.000000Z",
 )
-RUN = Run(
+RUN = RecordedRun(
     id="run-1",
     project="p",
     group="g",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.catalog.runs import Run, Runs, check_run_id
+from artfs.catalog.runs import RecordedRun, RunCatalog, check_run_id
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
 from tests.unit.catalogs import Volume, in_processes, volume
 
@@ -20,19 +20,19 @@ def vol(tmp_path: Path) -> Iterator[Volume]:
 
 
 @pytest.fixture
-def runs(vol: Volume) -> Iterator[Runs]:
+def runs(vol: Volume) -> Iterator[RunCatalog]:
     fd = os.open(vol.path / "runs", os.O_RDONLY)
-    yield Runs(fd)
+    yield RunCatalog(fd)
     os.close(fd)
 
 
 def test_a_run(runs):
-    run = runs.create(Run(id="r1", group="g", job_type="train", host="h"))
+    run = runs.create(RecordedRun(id="r1", group="g", job_type="train", host="h"))
     assert run.started_at is not None
     assert run.state == "running"
     assert runs.read("r1") == run
     with pytest.raises(AlreadyExists):
-        runs.create(Run(id="r1"))
+        runs.create(RecordedRun(id="r1"))
     runs.record_input("r1", "data:v0")
     runs.record_input("r1", "data:v0")
     runs.record_output("r1", "model:v1")
@@ -44,7 +44,7 @@ def test_a_run(runs):
 
 def test_runs_are_listed(vol, runs):
     for run in ("b", "a", "größe"):
-        runs.create(Run(id=run))
+        runs.create(RecordedRun(id=run))
     (vol.path / "runs" / "note.txt").write_text("")
     (vol.path / "runs" / ".artfs-tmp.1.x.json").write_text("")
     assert runs.ids() == ["a", "b", "größe"]
@@ -89,7 +89,7 @@ def test_names_that_no_run_bears(runs, run):
     for call in (
         check_run_id,
         runs.read,
-        lambda name: runs.create(Run(id=name)),
+        lambda name: runs.create(RecordedRun(id=name)),
         lambda name: runs.record_input(name, "x"),
     ):
         with pytest.raises(InvalidName):
@@ -105,9 +105,9 @@ def test_a_run_grows_to_its_limit(runs):
 
 
 def test_a_run_belongs_to_who_made_it(runs):
-    runs.create(Run(id="hers", owner=1001))
-    runs.create(Run(id="roots", owner=0))
-    runs.create(Run(id="nobodys"))
+    runs.create(RecordedRun(id="hers", owner=1001))
+    runs.create(RecordedRun(id="roots", owner=0))
+    runs.create(RecordedRun(id="nobodys"))
     assert runs.apply("hers", {"group": "a"}, by=1001).owner == 1001
     assert runs.apply("hers", {"group": "b"}).group == "b"
     runs.apply("nobodys", {"group": "a"}, by=1002)
@@ -147,13 +147,13 @@ def test_a_symlink_in_the_place_of_a_run(vol, runs, tmp_path_factory):
         with pytest.raises(Damaged, match="not a regular file"):
             call("r1")
     with pytest.raises(AlreadyExists):
-        runs.create(Run(id="r1"))
+        runs.create(RecordedRun(id="r1"))
     assert outside.read_text() == '{"id": "r1"}'
 
 
 def test_one_run_by_many_processes(vol, runs):
     script = """
-runs = Runs(os.open(sys.argv[1] + "/runs", os.O_RDONLY))
+runs = RunCatalog(os.open(sys.argv[1] + "/runs", os.O_RDONLY))
 for n in range(10):
     runs.apply("r1", {"outputs": [f"model:v{me}{n}"]})
 print(0)

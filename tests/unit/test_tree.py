@@ -10,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, TreeId, blob_id, tree_id
-from artfs.model.entry import DirEntry, Entry, FileEntry, Summary
+from artfs.model.entry import DirEntry, Entry, FileEntry, PageSummary
 from artfs.model.pages import LEAF_MAX, LEAF_MIN, ONE_PAGE, Index, Leaf, Page, decode
 from artfs.model.tree import TreeReader, build
 
@@ -53,7 +53,7 @@ def files(count: int, pattern: bytes = b"file-%07d") -> list[Entry]:
     return [file(pattern % i) for i in range(count)]
 
 
-def rebuilt(entries: Mapping[bytes, Entry]) -> tuple[Summary, Store]:
+def rebuilt(entries: Mapping[bytes, Entry]) -> tuple[PageSummary, Store]:
     fresh = Store()
     return build([entries[name] for name in sorted(entries)], XXH128, fresh.put), fresh
 
@@ -249,7 +249,7 @@ def test_reading_one_entry_reads_one_page_of_each_level(store):
     assert store.reader.find(summary.tree, b"file-0012345x") is None
 
 
-Change = Callable[[Summary], Summary]
+Change = Callable[[PageSummary], PageSummary]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ from artfs.errors import (
 )
 from artfs.model import names
 from artfs.model.diff import Change
+from artfs.pending.pending_tree import PendingTree
 from artfs.pending.pending_version import Owners
-from artfs.pending.tree import PendingTree
 from artfs.seal import pending_labels
 from artfs.seal.seal import Request
 from artfs.store.owners import this_process

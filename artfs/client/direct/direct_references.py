@@ -12,7 +12,7 @@ from artfs.client.plain_tree import ReferenceAccess
 from artfs.client.writable_tree import ReferenceTarget, StagedFile
 from artfs.model.entry import ReferenceEntry
 from artfs.pending import reference_files
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.references import FoundObject
 from artfs.volume.volume_references import References, new_reference_entry
 

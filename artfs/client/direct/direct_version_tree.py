@@ -8,11 +8,10 @@ from functools import partial
 
 from artfs.catalog.records import VersionRecord
 from artfs.client.file_attributes import is_users
-from artfs.client.values import Entry, unchecked
+from artfs.client.values import VersionEntry, unchecked
 from artfs.client.version_tree import VersionTree
 from artfs.model import manifest
-from artfs.model.entry import DirEntry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
-from artfs.model.entry import Entry as TreeEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, mode_and_size
 from artfs.volume.volume import Volume
 from artfs.volume.volume_references import References
 
@@ -26,18 +25,18 @@ class DirectVersionTree(VersionTree):
     def label(self) -> str:
         return self._label
 
-    def find(self, path: Sequence[bytes]) -> Entry | None:
+    def find(self, path: Sequence[bytes]) -> VersionEntry | None:
         found = self._tree_entry(path)
         return None if found is None else self._entry(b"/".join(path), found)
 
-    def _tree_entry(self, path: Sequence[bytes]) -> TreeEntry | None:
+    def _tree_entry(self, path: Sequence[bytes]) -> Entry | None:
         return manifest.find(self._store.reader, self._root, b"/".join(path))
 
-    def children(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def children(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         for _, entry in self._store.reader.entries(self._directory(path).tree):
             yield self._entry(b"/".join([*path, entry.name]), entry)
 
-    def below(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def below(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         above = b"".join(name + b"/" for name in path)
         for below, entry in manifest.walk(self._store.reader, self._directory(path)):
             yield self._entry(above + below, entry)
@@ -51,11 +50,11 @@ class DirectVersionTree(VersionTree):
         entry = self._tree_entry(path)
         return self._references.open(entry) if isinstance(entry, ReferenceEntry) else self._open_blob(entry)
 
-    def _open_blob(self, entry: TreeEntry | None) -> int:
+    def _open_blob(self, entry: Entry | None) -> int:
         assert isinstance(entry, FileEntry)
         return self._store.open_verified(entry.blob, entry.size)
 
-    def _entry(self, path: bytes, entry: TreeEntry) -> Entry:
+    def _entry(self, path: bytes, entry: Entry) -> VersionEntry:
         mode, size = mode_and_size(entry)
         target, xattrs = b"", list[tuple[bytes, bytes]]()
         if isinstance(entry, SymlinkEntry):
@@ -67,7 +66,7 @@ class DirectVersionTree(VersionTree):
         if isinstance(entry, ReferenceEntry):
             reader = _ReferenceReader(self._references, entry)
             open_file, check = reader.open, reader.check
-        return Entry(
+        return VersionEntry(
             path,
             {DirEntry: "directory", SymlinkEntry: "symlink"}.get(type(entry), "file"),
             stat.S_IMODE(mode),

@@ -31,7 +31,7 @@ from artfs.model.tree import TreeReader
 from artfs.pending import overlay
 from artfs.pending.overlay import Lower, Stub
 from artfs.pending.overlay_directory import OverlayDirectory
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.printing import printable
 from artfs.store import durable, regular_files
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from artfs.client.file_attributes import user_xattrs
 from artfs.client.mounted.control_files import read_document
 from artfs.client.mounted.mounted_references import failure_of, fetch, reported
-from artfs.client.values import Entry
+from artfs.client.values import VersionEntry
 from artfs.client.version_tree import VersionTree
 from artfs.linux.walk import DirectoryStack, go_to, walk
 
@@ -35,7 +35,7 @@ class MountedVersionTree(VersionTree):
     def close(self) -> None:
         self._at.close()
 
-    def find(self, path: Sequence[bytes]) -> Entry | None:
+    def find(self, path: Sequence[bytes]) -> VersionEntry | None:
         *above, name = path or [b"."]
         try:
             go_to(self._at, b"/".join(above))
@@ -43,12 +43,12 @@ class MountedVersionTree(VersionTree):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def children(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def children(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         go_to(self._at, b"/".join(path))
         for name in self._at.names():
             yield _entry(self._at.fd, self._at.below(name), name)
 
-    def below(self, path: Sequence[bytes]) -> Iterator[Entry]:
+    def below(self, path: Sequence[bytes]) -> Iterator[VersionEntry]:
         go_to(self._at, b"/".join(path))
         for found in walk(self._at):
             if not found.leaving:
@@ -68,14 +68,14 @@ def read_failure(root: int, path: bytes) -> Exception | None:
         os.close(opened)
 
 
-def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None = None) -> Entry:
+def _entry(dir_fd: int, path: bytes, name: bytes, status: os.stat_result | None = None) -> VersionEntry:
     status = status or os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     kind, size, target = "file", status.st_size, b""
     if stat.S_ISDIR(status.st_mode):
         kind, size = "directory", 0
     elif stat.S_ISLNK(status.st_mode):
         kind, target = "symlink", os.readlink(name, dir_fd=dir_fd)
-    return Entry(
+    return VersionEntry(
         path,
         kind,
         stat.S_IMODE(status.st_mode),

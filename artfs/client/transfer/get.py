@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from artfs.client.file_attributes import set_attributes
 from artfs.client.interface import Client
-from artfs.client.values import Entry, Progress, silent
+from artfs.client.values import Progress, VersionEntry, silent
 from artfs.client.version_tree import parts
 from artfs.errors import InvalidCommand, ReferenceFailed, naming
 from artfs.linux.file_copy import copy_file
@@ -104,7 +104,7 @@ def get(
 class _Directory(NamedTuple):
     """A directory and its user's xattrs, which it gets once all is written in it."""
 
-    entry: Entry
+    entry: VersionEntry
     xattrs: Sequence[tuple[bytes, bytes]]
 
 
@@ -116,7 +116,7 @@ class _Writer(DirectoryStack):
         self._entered: list[_Directory] = []
         self._result, self._total, self._progress, self._done = result, total, progress, 0
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: VersionEntry) -> None:
         """Writes the next entry of a preorder walk."""
         names.check_entry_name(entry.name)
         self.climb(entry.path.rpartition(b"/")[0])
@@ -147,7 +147,7 @@ class _Writer(DirectoryStack):
         entry = directory.entry
         set_attributes(self.fd, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=directory.xattrs)
 
-    def _enter(self, entry: Entry) -> None:
+    def _enter(self, entry: VersionEntry) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(entry.name, 0o700, dir_fd=self.fd)
         try:
@@ -160,7 +160,7 @@ class _Writer(DirectoryStack):
             with contextlib.suppress(PermissionError):
                 os.fchmod(self.fd, mode | stat.S_IRWXU)
 
-    def _file(self, entry: Entry, temp: bytes) -> None:
+    def _file(self, entry: VersionEntry, temp: bytes) -> None:
         source = entry.open()
         try:
             target = os.open(temp, _NEW, 0o600, dir_fd=self.fd)
@@ -175,7 +175,7 @@ class _Writer(DirectoryStack):
         self._result.files += 1
         self._result.size += entry.size
 
-    def _symlink(self, entry: Entry, temp: bytes) -> None:
+    def _symlink(self, entry: VersionEntry, temp: bytes) -> None:
         os.symlink(entry.target, temp, dir_fd=self.fd)
         times = (entry.mtime_ns, entry.mtime_ns)
         os.utime(temp, ns=times, dir_fd=self.fd, follow_symlinks=False)
@@ -196,7 +196,7 @@ class _Writer(DirectoryStack):
         self._progress("copy", self._done, self._total)
 
 
-def _directory(entry: Entry) -> _Directory:
+def _directory(entry: VersionEntry) -> _Directory:
     return _Directory(entry, entry.xattrs())
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, Self
 
 
-class Entry(Protocol):
+class AddedEntry(Protocol):
     """What a value needs of an entry that was added."""
 
     @property
@@ -39,9 +39,9 @@ class Files(Protocol):
 class NewFiles(Protocol):
     """What a value needs of an artifact that it is added to."""
 
-    def add(self, obj: Any, name: str) -> Entry: ...
+    def add(self, obj: Any, name: str) -> AddedEntry: ...
 
-    def add_file(self, local_path: str, name: str) -> Entry: ...
+    def add_file(self, local_path: str, name: str) -> AddedEntry: ...
 
     def add_reference(self, uri: str, name: str) -> object: ...
 

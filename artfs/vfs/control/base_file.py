@@ -12,7 +12,7 @@ from artfs.vfs.control.subject import PendingSubject, request_of
 from artfs.vfs.node import Caller
 
 
-class Base(ControlFile[PendingSubject]):
+class BaseFile(ControlFile[PendingSubject]):
     name, writable, waits = "base", True, True
 
     def read(self, subject: PendingSubject) -> str:
@@ -28,7 +28,7 @@ class Base(ControlFile[PendingSubject]):
         subject.view.set_base(subject.tree, "".join(refs), request_of(subject, caller))
 
 
-class Link(ControlFile[PendingSubject]):
+class LinkFile(ControlFile[PendingSubject]):
     name, writable, waits = "link", True, True
 
     def read(self, subject: PendingSubject) -> str:

@@ -30,7 +30,7 @@ def _lines(changes: Iterable[Change]) -> Iterator[str]:
     return (line(change.json()) for change in changes)
 
 
-class Changes(ControlFile[PendingSubject]):
+class ChangesFile(ControlFile[PendingSubject]):
     """What was changed since the base. For users who can list every directory, since it lists every name."""
 
     name, computes = "changes", True
@@ -42,7 +42,7 @@ class Changes(ControlFile[PendingSubject]):
         return _lines(changes)
 
 
-class Diff(ControlFile[VersionSubject]):
+class DiffFile(ControlFile[VersionSubject]):
     """`diff/V`: the changes from this version to another."""
 
     name = "diff"
@@ -51,7 +51,7 @@ class Diff(ControlFile[VersionSubject]):
         return _Others(subject)
 
 
-class _Difference(ControlFile[VersionSubject]):
+class _DifferenceFile(ControlFile[VersionSubject]):
     """The changes from a version to another."""
 
     name, computes = "", True
@@ -73,7 +73,7 @@ class _Difference(ControlFile[VersionSubject]):
         return _of_one(mask, owners)
 
 
-class _Closed(ControlFile[VersionSubject]):
+class _ClosedFile(ControlFile[VersionSubject]):
     """The changes to a version of a collection that some users may not enter, looked up at a read.
 
     A lookup is answered for all users at once, so the name exists whether there is such a version or not.
@@ -85,7 +85,7 @@ class _Closed(ControlFile[VersionSubject]):
         self._collection, self._ref = collection, ref
 
     def read_for(self, subject: VersionSubject, caller: Caller) -> Iterator[str]:
-        difference = _Difference(*subject.view.volume.look_up(subject.collection, self._ref))
+        difference = _DifferenceFile(*subject.view.volume.look_up(subject.collection, self._ref))
         owner = subject.owner()
         owner.mode = difference.readable(subject)
         check_may(caller, owner, READ, CLOSED_TO_SOME)
@@ -127,7 +127,7 @@ class _Others(Node):
                 collection = self.subject.view.volume.catalog.collection(other)
                 if directory_of(collection).mode & 0o111 != 0o111:
                     ino = virtual(b"control", *self.subject.key, b"diff", b"closed", name)
-                    return ControlNode(self.subject, _Closed(collection, ref), ino)
+                    return ControlNode(self.subject, _ClosedFile(collection, ref), ino)
             return self._node(*self.subject.view.volume.look_up(self.subject.collection, ref))
         except (NotFound, InvalidCommand, UnicodeDecodeError):
             return None
@@ -135,7 +135,7 @@ class _Others(Node):
     def _node(self, collection: Collection, other: VersionRecord) -> Node:
         # Keyed by the version, since an alias moves.
         ino = virtual(b"control", *self.subject.key, b"diff", b"%d" % other.serial)
-        return ControlNode(self.subject, _Difference(collection, other), ino)
+        return ControlNode(self.subject, _DifferenceFile(collection, other), ino)
 
     def listing(self, uid: int = 0) -> Listing:
         return NamesListing(self._names, self.lookup, uid, blocks=True)

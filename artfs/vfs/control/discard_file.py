@@ -14,7 +14,7 @@ _YES = ("", "1", "yes")  # echo >, as for cgroup files, and in words
 _OPTIONS = {"--idle=SECONDS": seconds, "--abandoned": None}
 
 
-class Discard(ControlFile[PendingSubject]):
+class DiscardFile(ControlFile[PendingSubject]):
     name, writable, waits = "discard", True, True
 
     def read(self, subject: PendingSubject) -> str:

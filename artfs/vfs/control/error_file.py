@@ -6,7 +6,7 @@ from artfs.vfs.control.control_file import ControlFile
 from artfs.vfs.control.subject import Subject
 
 
-class Error(ControlFile[Subject]):
+class ErrorFile(ControlFile[Subject]):
     name = "error"
 
     def read(self, subject: Subject) -> str:

@@ -48,7 +48,7 @@ def _answer(answer: Answer) -> str:
     return line(answer.json())
 
 
-class PendingFinish(ControlFile[PendingSubject]):
+class PendingFinishFile(ControlFile[PendingSubject]):
     name, writable, waits = "finish", True, True
 
     def read(self, subject: PendingSubject) -> str:
@@ -60,7 +60,7 @@ class PendingFinish(ControlFile[PendingSubject]):
         return _answer(subject.view.volume.finish_tree(subject.collection, subject.tree, asked))
 
 
-class VersionFinish(ControlFile[VersionSubject]):
+class VersionFinishFile(ControlFile[VersionSubject]):
     name, writable, waits = "finish", True, True
 
     def read(self, subject: VersionSubject) -> str:

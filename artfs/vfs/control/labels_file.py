@@ -58,7 +58,7 @@ class _Labels:
     document = 2 * records.METADATA_LIMIT + 8 * records.TEXT_LIMIT
 
 
-class PendingLabels(_Labels, ControlFile[PendingSubject]):
+class PendingLabelsFile(_Labels, ControlFile[PendingSubject]):
     def read(self, subject: PendingSubject) -> str:
         pending_version = subject.tree.pending_version
         labels = pending_version.labels()
@@ -72,7 +72,7 @@ class PendingLabels(_Labels, ControlFile[PendingSubject]):
             pending_labels.change(subject.tree.pending_version, changes, since)
 
 
-class VersionLabels(_Labels, ControlFile[VersionSubject]):
+class VersionLabelsFile(_Labels, ControlFile[VersionSubject]):
     def read(self, subject: VersionSubject) -> str:
         labels = subject.collection.labels(subject.record.number)
         ttl = _INHERIT if labels.ttl is None else labels.ttl

@@ -10,7 +10,7 @@ from artfs.vfs.control.control_file import ControlFile, text
 from artfs.vfs.control.subject import VersionSubject, can_list
 
 
-class Manifest(ControlFile[VersionSubject]):
+class ManifestFile(ControlFile[VersionSubject]):
     name, computes = "manifest.json", True
 
     def readable(self, subject: VersionSubject) -> int:

@@ -21,7 +21,7 @@ class _Document:
     document = records.METADATA_LIMIT + (1 << 20)  # blanks between the values don't count
 
 
-class PendingMetadata(_Document, ControlFile[PendingSubject]):
+class PendingMetadataFile(_Document, ControlFile[PendingSubject]):
     def read(self, subject: PendingSubject) -> bytes:
         return subject.tree.pending_version.metadata()
 
@@ -31,7 +31,7 @@ class PendingMetadata(_Document, ControlFile[PendingSubject]):
             subject.tree.pending_version.set_metadata(document)
 
 
-class VersionMetadata(_Document, ControlFile[VersionSubject]):
+class VersionMetadataFile(_Document, ControlFile[VersionSubject]):
     def read(self, subject: VersionSubject) -> str:
         return records.dump(subject.collection.labels(subject.record.number).metadata) + "\n"
 

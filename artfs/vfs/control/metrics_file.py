@@ -9,7 +9,7 @@ from artfs.vfs.control.subject import VolumeSubject
 from artfs.volume.status import describe
 
 
-class Metrics(ControlFile[VolumeSubject]):
+class MetricsFile(ControlFile[VolumeSubject]):
     name = "metrics"
 
     def read(self, subject: VolumeSubject) -> str:

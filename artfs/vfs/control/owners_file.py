@@ -38,7 +38,7 @@ class _Given(msgspec.Struct, forbid_unknown_fields=True):
     collection: str | None = None
 
 
-class PendingOwners(ControlFile[PendingSubject]):
+class OwnersFile(ControlFile[PendingSubject]):
     name, writable = "owners", True
 
     def read(self, subject: PendingSubject) -> str:

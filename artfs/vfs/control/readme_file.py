@@ -30,7 +30,7 @@ Options of `finish`: --wait=SECONDS waits for open files, --force seals without 
 """
 
 
-class Readme(ControlFile[VolumeSubject]):
+class ReadmeFile(ControlFile[VolumeSubject]):
     name = "README"
 
     def read(self, subject: VolumeSubject) -> str:

@@ -41,7 +41,7 @@ _DIRECTORY_MODE = 0o755
 _Objects = list[tuple[bytes, FoundObject, bytes]]
 
 
-class PendingReferences(ControlFile[PendingSubject]):
+class ReferencesFile(ControlFile[PendingSubject]):
     """For users who can list every directory, since it lists every name. The answer is what was added."""
 
     name, writable, waits, stepped, computes = "references", True, True, True, True

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from artfs.catalog.runs import MAX_BYTES, Run, check_run_id
+from artfs.catalog.runs import MAX_BYTES, RecordedRun, check_run_id
 from artfs.errors import InvalidCommand
 from artfs.printing import printable
 from artfs.vfs.control.control_file import ControlFile, decoded, json_object, line
@@ -17,7 +17,7 @@ from artfs.vfs.listings import NamesListing
 from artfs.vfs.node import Attributes, Caller, Handle, Listing, Node, virtual
 
 
-class PendingRuns(ControlFile[PendingSubject]):
+class PendingRunsFile(ControlFile[PendingSubject]):
     """`+NAME` joins and `-NAME` leaves; finish waits until all that have joined leave.
 
     With a JSON object after the name, which describes the writing process, only that process joins or leaves.
@@ -41,7 +41,7 @@ class PendingRuns(ControlFile[PendingSubject]):
                 subject.tree.pending_version.runs.leave(run, process)
 
 
-class UsedBy(ControlFile[VersionSubject]):
+class UsedByFile(ControlFile[VersionSubject]):
     """The runs that read the version, a line each; `+NAME` adds one."""
 
     name, writable = "used_by", True
@@ -122,7 +122,7 @@ class _Runs(Node):
 
     def create(self, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         run = decoded(name)
-        self.subject.view.volume.runs.create(Run(id=run, owner=caller.uid))
+        self.subject.view.volume.runs.create(RecordedRun(id=run, owner=caller.uid))
         node = self._node(run)
         return node, node.open(flags, caller)
 

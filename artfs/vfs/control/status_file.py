@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from artfs.pending.tree import PendingTree
+from artfs.pending.pending_tree import PendingTree
 from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.subject import PendingSubject, VersionSubject, VolumeSubject, sees_all
 from artfs.vfs.node import Attributes, Caller
@@ -16,7 +16,7 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOSED = "(closed)"  # instead of a path that the reader could not list
 
 
-class VolumeStatus(ControlFile[VolumeSubject]):
+class VolumeStatusFile(ControlFile[VolumeSubject]):
     name = "status"
 
     def read(self, subject: VolumeSubject) -> str:
@@ -33,7 +33,7 @@ class VolumeStatus(ControlFile[VolumeSubject]):
         return line(describe(view.volume) | mount)
 
 
-class PendingStatus(ControlFile[PendingSubject]):
+class PendingStatusFile(ControlFile[PendingSubject]):
     name = "status"
 
     def read_for(self, subject: PendingSubject, caller: Caller) -> str:
@@ -75,7 +75,7 @@ def _may_find(tree: PendingTree, path: bytes, caller: Caller) -> bool:
         os.close(at)
 
 
-class UpdatedAt(ControlFile[VersionSubject]):
+class UpdatedAtFile(ControlFile[VersionSubject]):
     """When the tags, the description, the metadata, the ttl or `used_by` of a version last changed."""
 
     name = "updated_at"
@@ -85,7 +85,7 @@ class UpdatedAt(ControlFile[VersionSubject]):
         return f"{updated or subject.record.created_at}\n"
 
 
-class VersionStatus(ControlFile[VersionSubject]):
+class VersionStatusFile(ControlFile[VersionSubject]):
     name = "status"
 
     def read_for(self, subject: VersionSubject, caller: Caller) -> str:

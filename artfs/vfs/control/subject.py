@@ -23,7 +23,7 @@ from artfs.vfs.permissions import CHANGE, LIST, PASS, granted
 if TYPE_CHECKING:
     from artfs.catalog.collection import Collection
     from artfs.catalog.records import VersionRecord
-    from artfs.pending.tree import PendingTree
+    from artfs.pending.pending_tree import PendingTree
     from artfs.vfs.view import View
 
 

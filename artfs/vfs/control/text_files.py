@@ -36,7 +36,7 @@ def _shown(value: str | Iterable[str]) -> str:
     return value if not value or value.endswith("\n") else value + "\n"
 
 
-class _CollectionText(ControlFile[CollectionSubject]):
+class _CollectionTextFile(ControlFile[CollectionSubject]):
     """A text of a collection, which `set_text` sets."""
 
     writable = True
@@ -51,7 +51,7 @@ class _CollectionText(ControlFile[CollectionSubject]):
         self._set_text(subject.collection, decoded(command))
 
 
-class _PendingLabel(ControlFile[PendingSubject]):
+class _PendingLabelFile(ControlFile[PendingSubject]):
     """A label of a pending version."""
 
     writable = True
@@ -70,7 +70,7 @@ class _PendingLabel(ControlFile[PendingSubject]):
             subject.tree.pending_version.change(**{self.name: value})
 
 
-class _VersionLabel(ControlFile[VersionSubject]):
+class _VersionLabelFile(ControlFile[VersionSubject]):
     """A label of a version."""
 
     writable = True
@@ -85,14 +85,14 @@ class _VersionLabel(ControlFile[VersionSubject]):
         subject.collection.update_labels(subject.record.number, **{self.name: self._parse(command)})
 
 
-class _VersionAliases(ControlFile[VersionSubject]):
+class _AliasesFile(ControlFile[VersionSubject]):
     name = "aliases"
 
     def read(self, subject: VersionSubject) -> str:
         return _shown(subject.collection.aliases_of(subject.record.number))
 
 
-class _CollectionTtl(ControlFile[CollectionSubject]):
+class _CollectionTtlFile(ControlFile[CollectionSubject]):
     """How long versions live that have no ttl of their own: seconds, or a number with a unit (90m, 12h, 30d,
     2w); `none` is for ever."""
 
@@ -106,7 +106,7 @@ class _CollectionTtl(ControlFile[CollectionSubject]):
         subject.collection.set_ttl(None if word in ("", "none") else duration.seconds(word))
 
 
-class _VersionTtl(ControlFile[VersionSubject]):
+class _VersionTtlFile(ControlFile[VersionSubject]):
     """The same for one version; `inherit` is the collection's."""
 
     name, writable = "ttl", True
@@ -128,24 +128,24 @@ def _ttl(seconds: int | None) -> str:
 
 
 COLLECTION_TEXTS = (
-    _CollectionText("type", lambda collection, text: collection.set_type(text.strip())),
-    _CollectionText("description", lambda collection, text: collection.set_description(text)),
+    _CollectionTextFile("type", lambda collection, text: collection.set_type(text.strip())),
+    _CollectionTextFile("description", lambda collection, text: collection.set_description(text)),
     # A tag is a line here, and may contain blanks.
-    _CollectionText("tags", lambda collection, text: collection.set_tags(_lines(text))),
+    _CollectionTextFile("tags", lambda collection, text: collection.set_tags(_lines(text))),
     # ENTITY/PROJECT, either of which may be empty. Once known, neither can be changed.
-    _CollectionText("scope", lambda collection, text: collection.claim(Scope.parse(text.strip()))),
-    _CollectionTtl(),
+    _CollectionTextFile("scope", lambda collection, text: collection.claim(Scope.parse(text.strip()))),
+    _CollectionTtlFile(),
 )
 PENDING_TEXTS = (
-    _PendingLabel("aliases", aliases_from),
-    _PendingLabel("tags", _tags_from),
-    _PendingLabel("description", _description_from),
+    _PendingLabelFile("aliases", aliases_from),
+    _PendingLabelFile("tags", _tags_from),
+    _PendingLabelFile("description", _description_from),
 )
 VERSION_TEXTS = (
-    _VersionAliases(),
-    _VersionLabel("tags", _tags_from),
-    _VersionLabel("description", _description_from),
-    _VersionTtl(),
+    _AliasesFile(),
+    _VersionLabelFile("tags", _tags_from),
+    _VersionLabelFile("description", _description_from),
+    _VersionTtlFile(),
 )
 
 

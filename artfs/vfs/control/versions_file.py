@@ -6,7 +6,7 @@ from artfs.vfs.control.control_file import ControlFile, line
 from artfs.vfs.control.subject import CollectionSubject
 
 
-class Versions(ControlFile[CollectionSubject]):
+class VersionsFile(ControlFile[CollectionSubject]):
     name = "versions"
 
     def read(self, subject: CollectionSubject) -> str:

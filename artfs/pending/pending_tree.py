@@ -44,7 +44,7 @@ class PendingTree:
     """One pending version. Any thread may use everything but `inodes`."""
 
     def __init__(self, pending_version: PendingVersion, store: ObjectStore) -> None:
-        self._draft: PendingVersion | None = pending_version
+        self._pending_version: PendingVersion | None = pending_version
         self.store = store
         self.collection, self.name = pending_version.collection, pending_version.name
         self.label = f"{pending_version.collection}/{printable(pending_version.name)}"
@@ -78,7 +78,7 @@ class PendingTree:
     @property
     def pending_version(self) -> PendingVersion:
         """The files on disk. Raises :class:`DraftNotFoundError` after :meth:`release`."""
-        pending_version = self._draft
+        pending_version = self._pending_version
         if pending_version is None:
             raise DraftNotFoundError(self.collection, self.name)
         return pending_version
@@ -87,20 +87,24 @@ class PendingTree:
     def staging(self) -> Staging:
         """Where files of the tree are made; once the tree has ended, where files without a name are made."""
         gone = self.gate.state in (State.SEALED, State.DISCARDED)
-        return self._draft if self._draft is not None and not gone else _Unnamed(self.store.blobs_fd)
+        return (
+            self._pending_version
+            if self._pending_version is not None and not gone
+            else _Unnamed(self.store.blobs_fd)
+        )
 
     def release(self) -> None:
         """Drops the descriptors of a tree that has ended; they stay open while they are in use.
 
         The kernel may know files of the tree for any time, and each would keep the descriptors open.
         """
-        self._draft = None
+        self._pending_version = None
         self.inodes.retire()
 
     def close(self) -> None:
         """Closes the descriptors. The tree must not be in use."""
-        if self._draft is not None:
-            self._draft.close()
+        if self._pending_version is not None:
+            self._pending_version.close()
 
     def open_root(self) -> int:
         """Opens the root of the users' tree; the caller closes it."""
@@ -128,7 +132,7 @@ class PendingTree:
             self.pending_version.expect_references()
             self.has_references = True
 
-    def stands(self) -> bool:
+    def has_own_files(self) -> bool:
         """Tells whether the files on disk are still those of this tree, not of a successor."""
         root = self.open_root()
         try:
@@ -167,7 +171,7 @@ class PendingTree:
         state = State.DISCARDED
         try:
             with self.pending_version.exclusively():
-                if not self.pending_version.stands_in(pending_fd):
+                if not self.pending_version.has_name_in(pending_fd):
                     raise DraftNotFoundError(self.collection, self.name)
                 if decided():
                     raise CutShort
@@ -183,7 +187,7 @@ class PendingTree:
             raise
         except BaseException:
             # An error may come after the move, before that is known to be durable.
-            if self.pending_version.stands_in(pending_fd):
+            if self.pending_version.has_name_in(pending_fd):
                 state = State.PENDING
             raise
         finally:

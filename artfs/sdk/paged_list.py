@@ -16,7 +16,7 @@ from artfs.sdk import arguments
 T = TypeVar("T")
 
 
-class Listing(Sequence[T], Generic[T]):
+class PagedList(Sequence[T], Generic[T]):
     """A list whose items are made one by one.
 
     Like wandb's it is its own iterator: ``next()`` returns the next item. ``cursor`` says where the next page
@@ -51,7 +51,7 @@ class Listing(Sequence[T], Generic[T]):
         self._per_page, self._index = per_page, -1
 
     @classmethod
-    def of(cls, items: Sequence[T], per_page: int = 50) -> Listing[T]:
+    def of(cls, items: Sequence[T], per_page: int = 50) -> PagedList[T]:
         """Makes a list of items; cursors are their indexes."""
         return cls(list(enumerate(items)), itemgetter(1), itemgetter(0), per_page)
 
@@ -97,7 +97,7 @@ class Listing(Sequence[T], Generic[T]):
 
     def __eq__(self, other: object) -> bool:
         """Compares the items with those of a list or of another such list."""
-        if not isinstance(other, list | Listing):
+        if not isinstance(other, list | PagedList):
             return NotImplemented
         return len(self) == len(other) and all(map(_equal, self[:], other[:]))
 
