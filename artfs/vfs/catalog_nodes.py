@@ -275,7 +275,7 @@ class PendingList(_Directory):
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
         tree = self.view.volume.trees.get(self.collection.name, name)
-        self.view.volume.discard_tree(self.collection, tree, only_empty=True)
+        self.view.volume.discard(self.collection, tree, only_empty=True)
         self.view.drop(tree)
         tree.release()
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artfs.pending.census import count
 from artfs.pending.gate import State
 from artfs.pending.pending_tree import PendingTree
 from artfs.version import __version__
 from artfs.volume.pending_trees import pending_names
-
-if TYPE_CHECKING:
-    from artfs.volume.volume import Volume
+from artfs.volume.volume import Volume
 
 
 def describe(volume: Volume) -> dict[str, Any]:

@@ -54,7 +54,6 @@ from artfs.volume.volume_references import ALL_REFERENCES, ReferencePolicy, Refe
 
 log = logging.getLogger(__name__)
 
-_RECENT = 64  # pending trees that are kept though nobody knows them just now
 _PUBLISHING = 60.0  # seconds within which a mount notifies the kernel of a version
 
 
@@ -119,7 +118,7 @@ class Volume:
             raise
 
     def upgrade(self) -> None:
-        """Brings the volume to the present format. The caller holds the mount's lock exclusively."""
+        """Upgrades the volume to the present format. The caller holds the mount's lock exclusively."""
         upgrade.upgrade(self.layout)
 
     def close(self) -> None:
@@ -296,33 +295,18 @@ class Volume:
     def discard(
         self,
         collection: Collection,
-        name: bytes,
-        *,
-        only_empty: bool = False,
-        idle: float | None = None,
-        abandoned: bool = False,
-    ) -> None:
-        """Ends a pending version and deletes its files. The id can be started again.
-
-        Raises :class:`~artfs.errors.NotEmpty` with `only_empty` if it has files,
-        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined,
-        :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead.
-        """
-        tree = self.trees.get(collection.name, name)
-        self.discard_tree(collection, tree, only_empty=only_empty, idle=idle, abandoned=abandoned)
-
-    def discard_tree(
-        self,
-        collection: Collection,
         tree: PendingTree,
         *,
         only_empty: bool = False,
         idle: float | None = None,
         abandoned: bool = False,
     ) -> None:
-        """Ends this pending version, as :meth:`discard` does, but never a later one of the same id.
+        """Ends this pending version and deletes its files, but never a later one of the same id.
 
-        A collection that was made for it is removed with it, unless it was used for anything else.
+        The id can be started again. A collection that was made for the version is removed with it, unless it
+        was used for anything else. Raises :class:`~artfs.errors.NotEmpty` with `only_empty` if it has files,
+        :class:`~artfs.errors.NotIdle` with `idle` if it changed within so many seconds or runs have joined,
+        :class:`~artfs.errors.Busy` with `abandoned` unless the processes that it was made for are dead.
         """
         owners = None
         try:
@@ -347,7 +331,7 @@ class Volume:
                 self.catalog.remove_unused(collection.name, owners.collection)
 
     def recover(self, *, alone: bool = False) -> None:
-        """Finishes or undoes what crashes left: seals, temps, the trash. Safe beside other processes.
+        """Finishes or undoes what crashes left: seals, temps, the trash. Other processes may use the volume.
 
         ``alone``: the caller's lock excludes changes of pending versions by other processes.
         """
@@ -376,9 +360,7 @@ class Volume:
                 elif alone:
                     with contextlib.suppress(OSError):
                         tree_removal.sweep_temps(tree.pending_version.fd, any_age=True)
-                    self.trees.forget(
-                        tree
-                    )  # it is opened again when it is needed: no descriptors are held for it
+                    self.trees.forget(tree)  # opened again when needed: no descriptors are held for it
         left = durable.names(self._trash_fd)
         if left:
             self._empty(*map(os.fsencode, left))
@@ -425,28 +407,19 @@ class Volume:
         """
         return bases.record_of(self.catalog.collection, collection.name, ref)
 
-    def diff(self, old: VersionRecord, new: VersionRecord) -> list[Change]:
-        """Returns the differences of two versions; reads only what differs."""
-        return list(self.differences(old, new))
+    def diff(self, old: VersionRecord, new: VersionRecord) -> Iterator[Change]:
+        """Yields the differences of two versions; reads only what differs.
 
-    def differences(self, old: VersionRecord, new: VersionRecord) -> Iterator[Change]:
-        """Yields what :meth:`diff` returns: all paths of a deep tree may not fit into memory."""
+        It returns no list: all paths of a deep tree may not fit into memory.
+        """
         return diff(self.store.reader, old.root.entry(), new.root.entry())
 
-    def changes(self, tree: PendingTree) -> list[Change]:
-        """Returns the changes of a pending version since its base, or since nothing if it has none."""
-        return list(self.changes_within_reach(tree)[0])
-
-    def changes_within_reach(self, tree: PendingTree) -> tuple[Iterator[Change], int]:
-        """Returns the changes of a pending version, and the mask of who may list all directories of them."""
+    def changes(self, tree: PendingTree) -> tuple[Iterator[Change], int]:
+        """Returns the changes of a pending version since its base, or since nothing, and their reach."""
         return preview.changes(tree.current())
 
-    def references_of(self, tree: PendingTree) -> list[dict[str, Any]]:
-        """Returns path, URI, size and checksum of each reference in a pending tree."""
-        return list(self.references_within_reach(tree)[0])
-
-    def references_within_reach(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
-        """Returns the references in a pending tree, and the mask of who may list all its directories."""
+    def references_in(self, tree: PendingTree) -> tuple[Iterator[dict[str, Any]], int]:
+        """Returns path, URI, size and checksum of each reference in a pending tree, and the tree's reach."""
         found, reach = preview.references(tree.current())
         return (describe_reference(path, entry) for path, entry in found), reach
 

@@ -558,7 +558,7 @@ class ViewInMemory:
     def discard(self) -> None:
         """Discards the last tree, and closes its descriptors."""
         tree = self.volume.trees.get(self._collection.name, b"test-%d" % self._trees)
-        self.volume.discard_tree(self._collection, tree)
+        self.volume.discard(self._collection, tree)
         self.view.discarded(tree)
         self.kernel.forget_all()
 

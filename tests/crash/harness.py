@@ -96,6 +96,9 @@ class Case:
     def finish(self, name: bytes, *aliases: str) -> Answer:
         return self.volume.finish(self.collection, name, Request(aliases, wait=0, by="tester"))
 
+    def discard(self, name: bytes, *, abandoned: bool = False) -> None:
+        self.volume.discard(self.collection, self.volume.trees.get(NAME, name), abandoned=abandoned)
+
     def commit(self, name: bytes, files: Callable[[Path], None], *aliases: str) -> Answer:
         self.start(name, files)
         return self.finish(name, *aliases)
@@ -434,7 +437,7 @@ SCENARIOS = {
     "start": Scenario(lambda case: None, _start),
     "start for a process": Scenario(lambda case: None, _start_for_a_process),
     "discard what is abandoned": Scenario(
-        _start_for_a_process, lambda case: case.volume.discard(case.collection, PRIVATE, abandoned=True)
+        _start_for_a_process, lambda case: case.discard(PRIVATE, abandoned=True)
     ),
     "own what another process started": Scenario(
         _start_for_a_process, lambda case: case.volume.trees.get(NAME, PRIVATE).pending_version.own(UNKNOWN)
@@ -457,9 +460,7 @@ SCENARIOS = {
     ),
     "remove an alias": Scenario(_prepare_alias, lambda case: case.collection.remove_alias("best")),
     "delete a version": Scenario(_prepare_delete, lambda case: case.collection.delete_version(1)),
-    "discard": Scenario(
-        lambda case: case.start(b"job", many), lambda case: case.volume.discard(case.collection, b"job")
-    ),
+    "discard": Scenario(lambda case: case.start(b"job", many), lambda case: case.discard(b"job")),
     "gc": Scenario(_prepare_gc, lambda case: case.volume.maintenance.gc()),
 }
 

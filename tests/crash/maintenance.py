@@ -103,9 +103,7 @@ MAINTENANCE = {
         _failed_after_the_commit, lambda case: case.volume.recover(), forgives=True
     ),
     "finish what was linked": Scenario(_failed_before_the_commit, lambda case: case.finish(JOB)),
-    "discard what was linked": Scenario(
-        _failed_before_the_commit, lambda case: case.volume.discard(case.collection, JOB)
-    ),
+    "discard what was linked": Scenario(_failed_before_the_commit, lambda case: case.discard(JOB)),
     "describe a collection": Scenario(_version, lambda case: case.collection.set_description("told")),
     "set its scope": Scenario(_version, lambda case: case.collection.claim(Scope("me", "demo"))),
     "tag the collection": Scenario(_version, lambda case: case.collection.set_tags(["gold", "frozen"])),

@@ -115,7 +115,7 @@ def _irreparable(case: Case) -> None:
 
 def _marked(case: Case) -> None:
     _damage(case)
-    case.volume.discard(case.collection, b"job")
+    case.discard(b"job")
     case.volume.maintenance.check(repair=True)
     case.start(b"job", small)
 

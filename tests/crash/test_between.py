@@ -279,9 +279,10 @@ def test_deleting_a_version_with_an_incomplete_finish_makes_it_pending(
 
     with steps(full), pytest.raises(OSError, match="No space"):
         client.finish(NAME, b"job")
+    volume: Volume = client._volume  # type: ignore[attr-defined]
     with pytest.raises(ReadOnly):
-        client._volume.discard(client._collection(NAME), b"job")  # type: ignore[attr-defined]
-    Volume.open(client._volume.path).catalog.collection(NAME).delete_version(0)  # type: ignore[attr-defined]
+        volume.discard(volume.catalog.collection(NAME), volume.trees.get(NAME, b"job"))
+    Volume.open(volume.path).catalog.collection(NAME).delete_version(0)
     put(client, b"job", b"more")
     client.discard(NAME, b"job")
     assert other.pending_names(NAME) == []

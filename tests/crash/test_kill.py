@@ -154,7 +154,7 @@ def test_a_discard_beside_a_finish_is_refused(tmp_path: Path, label: str) -> Non
         collection = volume.catalog.collection("model")
         tree = volume.trees.get("model", b"job")
         with pytest.raises(ArtfsError, match=r"finish is under way|version already"):
-            volume.discard(collection, b"job")
+            volume.discard(collection, tree)
         victim.communicate("\n", timeout=60)
         with collection.opened(b"pending") as pending_fd, pytest.raises((DraftNotFoundError, ReadOnly)):
             tree.discard(-1, pending_fd, only_empty=False, decided=lambda: False)

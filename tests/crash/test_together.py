@@ -103,7 +103,7 @@ def test_concurrent_finish_and_discard_exclude_each_other(case: Case) -> None:
             case.start(name, holding(b"%d" % number))
             finished, discarded = at_once(
                 partial(case.finish, name),
-                partial(case.volume.discard, case.collection, name),
+                partial(case.discard, name),
             )
             if isinstance(finished, Exception):
                 assert isinstance(finished, DraftNotFoundError | ReadOnly), finished

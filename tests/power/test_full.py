@@ -147,7 +147,7 @@ def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
         Fill(small)
         case.mounted(b"job").unlink(b"dir-1/1")
         free = _free(small)
-        volume.discard(case.collection, b"job")
+        case.discard(b"job")
         join_threads()
         assert _free(small) > free
         Fill(small)
@@ -232,7 +232,7 @@ def test_a_read_only_disk() -> None:
                 lambda: case.collection.set_alias("other", "v0"),
                 lambda: case.collection.delete_version(1),
                 lambda: case.start(b"new", files),
-                lambda: volume.discard(case.collection, b"job"),
+                lambda: case.discard(b"job"),
                 lambda: volume.catalog.create("more"),
                 lambda: Volume.init(disk.root / "new"),
                 lambda: case.collection.update_labels(0, tags=("a",)),

@@ -113,7 +113,7 @@ class DirectPending(VolumeAccess, PendingOperations):
                 self._volume.set_link(self._collection(name), tree, ref, Request())
 
     def references(self, name: str, distributed_id: bytes) -> list[dict[str, Any]]:
-        return self._volume.references_of(self._pending(name, distributed_id))
+        return list(self._volume.references_in(self._pending(name, distributed_id))[0])
 
     def _add_references(self, name: str, distributed_id: bytes, wanted: ReferenceRequest) -> None:
         found = self._preview_references(name, distributed_id, wanted)
@@ -133,7 +133,7 @@ class DirectPending(VolumeAccess, PendingOperations):
         return [(path, ReferenceTarget(at.uri, at.size, os.fsdecode(at.checksum))) for path, at in found]
 
     def changes(self, name: str, distributed_id: bytes) -> list[Change]:
-        return self._volume.changes(self._pending(name, distributed_id))
+        return list(self._volume.changes(self._pending(name, distributed_id))[0])
 
     @contextlib.contextmanager
     def _held(self, name: str, distributed_id: bytes) -> Iterator[PendingTree]:
@@ -221,13 +221,15 @@ class DirectPending(VolumeAccess, PendingOperations):
         self, name: str, distributed_id: bytes, *, idle: float | None = None, abandoned: bool = False
     ) -> None:
         with self._unmounted():
-            self._pending(name, distributed_id)
+            tree = self._pending(name, distributed_id)
             with self._not_finished(name, distributed_id):
-                self._volume.discard(self._collection(name), distributed_id, idle=idle, abandoned=abandoned)
+                self._volume.discard(self._collection(name), tree, idle=idle, abandoned=abandoned)
 
     def _discard_untouched(self, name: str, distributed_id: bytes) -> None:
         with self._unmounted():
-            self._volume.discard(self._collection(name), distributed_id, only_empty=True)
+            collection = self._collection(name)
+            tree = self._volume.trees.get(collection.name, distributed_id)
+            self._volume.discard(collection, tree, only_empty=True)
 
     def join(self, name: str, distributed_id: bytes, run: str) -> None:
         check_run_id(run)

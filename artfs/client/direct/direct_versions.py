@@ -98,7 +98,7 @@ class DirectVersions(VolumeAccess, VersionOperations):
 
     def diff(self, name: str, old: str, new: str) -> list[Change]:
         collection, before = self._record(name, old)
-        return self._volume.diff(before, self._volume.look_up(collection, new)[1])
+        return list(self._volume.diff(before, self._volume.look_up(collection, new)[1]))
 
     @contextlib.contextmanager
     def _version_tree(self, name: str, ref: str) -> Iterator[VersionTree]:

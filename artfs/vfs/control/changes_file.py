@@ -36,7 +36,7 @@ class ChangesFile(ControlFile[PendingSubject]):
     name, computes = "changes", True
 
     def read_for(self, subject: PendingSubject, caller: Caller) -> Iterator[str]:
-        changes, reach = subject.view.volume.changes_within_reach(subject.tree)
+        changes, reach = subject.view.volume.changes(subject.tree)
         if not sees_all(subject, reach, caller):
             raise PermissionError(errno.EACCES, CLOSED_TO_SOME)
         return _lines(changes)
@@ -60,7 +60,7 @@ class _DifferenceFile(ControlFile[VersionSubject]):
         self._collection, self._other = collection, other
 
     def read(self, subject: VersionSubject) -> Iterator[str]:
-        return _lines(subject.view.volume.differences(subject.record, self._other))
+        return _lines(subject.view.volume.diff(subject.record, self._other))
 
     def readable(self, subject: VersionSubject) -> int:
         one, other = subject.record.root.entry(), self._other.root.entry()

@@ -35,6 +35,6 @@ class DiscardFile(ControlFile[PendingSubject]):
             raise InvalidCommand(
                 f"cannot read '{printable(word)}'; write an empty line to delete the pending version"
             )
-        subject.view.volume.discard_tree(subject.collection, subject.tree, **given)
+        subject.view.volume.discard(subject.collection, subject.tree, **given)
         subject.view.discarded(subject.tree)
         return "discarded\n"

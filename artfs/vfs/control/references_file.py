@@ -47,7 +47,7 @@ class ReferencesFile(ControlFile[PendingSubject]):
     name, writable, waits, stepped, computes = "references", True, True, True, True
 
     def read_for(self, subject: PendingSubject, caller: Caller) -> Iterator[str]:
-        found, reach = subject.view.volume.references_within_reach(subject.tree)
+        found, reach = subject.view.volume.references_in(subject.tree)
         may = sees_all(subject, reach, caller)
         for reference in found:  # if there is none, everybody may know that
             if not may:

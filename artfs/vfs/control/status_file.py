@@ -43,7 +43,7 @@ class PendingStatusFile(ControlFile[PendingSubject]):
             if not _may_find(tree, os.fsencode(writer["path"]), caller):
                 writer["path"] = _CLOSED
         failed = volume.references.failures(tree.label)
-        if failed and sees_all(subject, volume.references_within_reach(tree)[1], caller):
+        if failed and sees_all(subject, volume.references_in(tree)[1], caller):
             status["reference_errors"] = failed
         return line(status)
 
