@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from artfs.model.diff import Change, diff, differing_entries
-from artfs.model.digest import Algorithm, TreeId, blob_id
+from artfs.model.digest import blob_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, SymlinkEntry
 from artfs.model.manifest import describe, walk
-from artfs.model.pages import Page, decode
-from artfs.model.tree import TreeReader, build
+from tests.page_store import XXH128, PageStore
 from tests.property.pagesizes import REAL, pages_of
-
-XXH128 = Algorithm.XXH128
 
 # A directory is a dict and its mode, a file its text, mode and time, a symlink its target.
 Spec: TypeAlias = Any
@@ -29,19 +26,7 @@ Flat: TypeAlias = dict[bytes, Entry]
 pytestmark = pytest.mark.usefixtures("tiny_pages")
 
 
-class Store:
-    def __init__(self) -> None:
-        self.pages: dict[TreeId, Page] = {}
-        self.fetched: list[TreeId] = []
-        self.reader = TreeReader(self.fetch)
-
-    def put(self, tree: TreeId, data: bytes) -> None:
-        self.pages[tree] = decode(data)
-
-    def fetch(self, tree: TreeId) -> Page:
-        self.fetched.append(tree)
-        return self.pages[tree]
-
+class Store(PageStore):
     def made(self, name: bytes, spec: Spec) -> Entry:
         if isinstance(spec, bytes):
             return SymlinkEntry(name, 0, 0, 0, spec)
@@ -49,11 +34,11 @@ class Store:
             text, mode, mtime_ns = spec
             blob = blob_id(XXH128, XXH128.digest(text.encode()))
             return FileEntry(name, mode, 0, 0, mtime_ns, len(text), blob)
-        return self.directory(name, *spec)
+        return self.tree(name, *spec)
 
-    def directory(self, name: bytes, children: dict[bytes, Spec], mode: int) -> DirEntry:
+    def tree(self, name: bytes, children: dict[bytes, Spec], mode: int) -> DirEntry:
         entries = [self.made(child, children[child]) for child in sorted(children)]
-        return build(entries, XXH128, self.put).directory(name, mode, 0, 0, 0)
+        return self.directory_of(entries, name, mode=mode)
 
 
 names = st.sampled_from([b"a", b"b", b"c", b"a.b", b"a-", b"\xff"]) | st.integers(0, 40).map(
@@ -171,7 +156,7 @@ def unpaired(changes: list[Change], old: Flat, new: Flat) -> dict[bytes, str]:
 @given(pairs())
 def test_against_two_dicts(both: tuple[Spec, Spec]) -> None:
     store = Store()
-    roots = [store.directory(b"", *spec) for spec in both]
+    roots = [store.tree(b"", *spec) for spec in both]
     old, new = (dict(walk(store.reader, root)) for root in roots)
     changes = list(diff(store.reader, *roots))
     paths = [change.path.split(b"/") for change in changes]
@@ -199,7 +184,7 @@ def test_against_two_dicts(both: tuple[Spec, Spec]) -> None:
 def test_entries_of_one_directory(before: dict[bytes, Spec], edits: dict[bytes, Spec | None]) -> None:
     store = Store()
     after = {name: spec for name, spec in (before | edits).items() if spec is not None}
-    one, other = (store.directory(b"", children, 0o755) for children in (before, after))
+    one, other = (store.tree(b"", children, 0o755) for children in (before, after))
     found = list(differing_entries(store.reader, one.tree, other.tree))
     expected = [
         (name, before.get(name), after.get(name))
@@ -219,7 +204,7 @@ class Large:
     def __init__(self) -> None:
         self.store = Store()
         spec = {b"%06d" % (7 * i): ("1", 0o644, i) for i in range(20_000)}
-        self.root = self.store.directory(b"", spec, 0o755)
+        self.root = self.store.tree(b"", spec, 0o755)
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artfs.model.digest import Algorithm, TreeId, blob_id
+from artfs.model.digest import blob_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry, Xattrs
 from artfs.model.manifest import walk
 from artfs.model.merge import Conflict, Merged, merge, never
-from artfs.model.pages import Page, decode
-from artfs.model.tree import TreeReader, build
+from artfs.model.tree import build
+from tests.page_store import XXH128, PageStore
 from tests.property.merging import Node, Oracle
-
-XXH128 = Algorithm.XXH128
 
 pytestmark = pytest.mark.usefixtures("tiny_pages")
 
@@ -26,14 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny_pages")
 # -- trees
 
 
-class Store:
-    def __init__(self) -> None:
-        self.pages: dict[TreeId, Page] = {}
-        self.reader = TreeReader(self.pages.__getitem__)
-
-    def put(self, tree: TreeId, data: bytes) -> None:
-        self.pages[tree] = decode(data)
-
+class Store(PageStore):
     def root(self, node: Node) -> DirEntry:
         made = self.made(b"", node)
         assert isinstance(made, DirEntry)

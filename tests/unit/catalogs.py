@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,15 +82,6 @@ class Volume:
         return self.path / "collections" / name
 
 
-@contextlib.contextmanager
-def volume(path: Path) -> Iterator[Volume]:
-    opened = Volume(path)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 _PREAMBLE = """
 import json, os, sys
 from artfs import errors
@@ -145,3 +135,21 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> list[str]:
 
     monkeypatch.setattr(durable, "step", step)
     return reached
+
+
+def crashes(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> Iterator[list[str]]:
+    """Repeats an action, with a crash at its first step, its second, and so on, until it ends without one.
+
+    Yields the steps that were reached after each crash, and the caller restores the state.
+    """
+    for nth in range(100):
+        with monkeypatch.context() as patch:
+            steps = crash_at(patch, nth)
+            try:
+                action()
+            except Crash:
+                pass
+            else:
+                return
+        yield steps
+    raise AssertionError("it has more than 100 steps")

@@ -1,14 +1,17 @@
-"""The view in memory, over a volume of its own."""
+"""The view in memory, parts of a volume, and a check for descriptors."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from artfs.volume.volume import Volume
 from tests.conformance.view import ViewFilesystem, ViewInMemory
+from tests.unit import catalogs, stores
 
 
 @pytest.fixture
@@ -21,3 +24,22 @@ def view(tmp_path: Path) -> Iterator[ViewInMemory]:
 def fs(view: ViewInMemory) -> ViewFilesystem:
     """A fresh pending tree in it."""
     return view.pending_tree()
+
+
+@pytest.fixture
+def vol(tmp_path: Path) -> Iterator[catalogs.Volume]:
+    with closing(catalogs.Volume(tmp_path)) as volume:
+        yield volume
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[stores.Volume]:
+    with closing(stores.Volume(tmp_path / "v")) as volume:
+        yield volume
+
+
+@pytest.fixture
+def no_descriptor_is_left() -> Iterator[None]:
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from artfs.model.digest import Algorithm, BlobId
 from artfs.model.entry import DirEntry, Entry, FileEntry
@@ -18,6 +21,7 @@ from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import blob_path
 
+Result = TypeVar("Result")
 Files = Mapping[str, "bytes | Files"]
 
 
@@ -98,6 +102,18 @@ def as_nobody(function: Callable[[Path], None]) -> None:
         assert os.waitpid(child, 0)[1] == 0
     finally:
         shutil.rmtree(place)
+
+
+def in_threads(count: int, function: Callable[[int], Result]) -> list[Result]:
+    """Calls a function with 0, 1, ... in threads that begin together; returns the results in this order."""
+    ready = threading.Barrier(count)
+
+    def run(number: int) -> Result:
+        ready.wait(10)
+        return function(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
 
 
 def crash_points(action: Callable[[], None]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,8 @@ import pytest
 from artfs.catalog.catalog import Catalog
 from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidCommand, InvalidName, NotEmpty
 from artfs.store import durable
-from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, volume
-
-
-@pytest.fixture
-def vol(tmp_path: Path) -> Iterator[Volume]:
-    with volume(tmp_path) as opened:
-        yield opened
+from tests.unit.catalogs import Volume, commit, crash_at, crashes, in_processes
+from tests.unit.stores import in_threads
 
 
 @pytest.fixture
@@ -173,48 +167,38 @@ def test_a_volume_without_its_collections(tmp_path):
         os.close(fd)
 
 
+def sweep(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes what crashes left, however young it is."""
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
+        catalog.sweep()
+
+
 def test_a_creation_that_crashes_leaves_all_or_nothing(vol, monkeypatch):
-    for nth in range(100):
-        with monkeypatch.context() as patch:
-            crash_at(patch, nth)
-            try:
-                vol.open().create("model", collection_type="t")
-            except Crash:
-                pass
-            else:
-                break
+    crashed = 0
+    for _ in crashes(monkeypatch, lambda: vol.open().create("model", collection_type="t")):
+        crashed += 1
         there = vol.open()
         if there.names():
             assert there.collection("model").type == "t"
             commit(there.collection("model"))
             there.collection("model").delete_version(0)
             there.remove("model")
-        with monkeypatch.context() as patch:
-            patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
-            there.sweep()
+        sweep(there, monkeypatch)
         assert os.listdir(vol.path / "collections") == []
-    assert nth > 5
+    assert crashed > 5
 
 
 def test_a_removal_that_crashes_is_done_or_not_begun(vol, monkeypatch):
     crashed = 0
-    for nth in range(100):
-        catalog = vol.open()
-        catalog.create("model")
-        with monkeypatch.context() as patch:
-            crash_at(patch, nth)
-            try:
-                catalog.remove("model")
-            except Crash:
-                crashed += 1
-            else:
-                break
-        with monkeypatch.context() as patch:
-            patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
-            vol.open().sweep()
+    vol.open().create("model")
+    for _ in crashes(monkeypatch, lambda: vol.open().remove("model")):
+        crashed += 1
+        sweep(vol.open(), monkeypatch)
         for name in vol.open().names():
             vol.open().remove(name)
         assert os.listdir(vol.path / "collections") == []
+        vol.open().create("model")
     assert crashed >= 2
 
 
@@ -252,16 +236,8 @@ def test_serial_numbers_of_many_processes(vol):
 
 
 def test_serial_numbers_of_many_threads(catalog):
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.extend([catalog.next_serial() for _ in range(10)]))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found) == list(range(1, 41))
+    parts = in_threads(4, lambda _: [catalog.next_serial() for _ in range(10)])
+    assert sorted(n for part in parts for n in part) == list(range(1, 41))
 
 
 @pytest.mark.parametrize("data", [b"", b"-1\n", b"x\n", b"1 2\n", b"\xb2\n", b"9" * 40])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,13 +16,6 @@ from artfs.store import regular_files
 from artfs.store.check import Report, check
 from artfs.store.shards import tree_path
 from tests.unit.stores import Volume, directory
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    made = Volume(tmp_path / "v")
-    yield made
-    made.close()
 
 
 def run(volume: Volume, *roots: DirEntry, repair: bool = False, spare: tuple[int, ...] = ()) -> Report:

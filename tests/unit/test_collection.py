@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,8 @@ from artfs.errors import (
 )
 from artfs.store import durable
 from artfs.store.documents import nanoseconds
-from tests.unit.catalogs import Crash, Volume, commit, crash_at, in_processes, version, volume
-
-
-@pytest.fixture
-def vol(tmp_path: Path) -> Iterator[Volume]:
-    with volume(tmp_path) as opened:
-        yield opened
+from tests.unit.catalogs import Volume, commit, crash_at, crashes, in_processes, version
+from tests.unit.stores import in_threads
 
 
 @pytest.fixture
@@ -574,24 +568,14 @@ def test_all_versions_for_users(model):
 
 
 def test_any_thread_may_call(model):
-    failures = []
-
     def work(me):
-        try:
-            for n in range(5):
-                model.set_alias(f"a{me}", "v0")
-                model.add_used_by(0, f"{me}-{n}")
-                assert model.describe_all()
-        except BaseException as error:  # noqa: BLE001 - the thread's end is the test's business
-            failures.append(error)
+        for n in range(5):
+            model.set_alias(f"a{me}", "v0")
+            model.add_used_by(0, f"{me}-{n}")
+            assert model.describe_all()
 
     commit(model)
-    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(4, work)
     assert len(model.labels(0).used_by) == 20
 
 
@@ -775,50 +759,37 @@ def test_notes_that_are_none(vol, model):
 
 
 def test_a_commit_that_crashes_is_done_or_not_begun(vol, model, monkeypatch):
-    for nth in range(100):
-        here = vol.open().collection("model")
-        number = here.next_number()
-        with monkeypatch.context() as patch:
-            steps = crash_at(patch, nth)
-            try:
-                here.commit(version(number))
-            except Crash:
-                pass
-            else:
-                break
+    def commit_the_next() -> None:
+        collection = vol.open().collection("model")
+        assert collection.commit(version(collection.next_number()))
+
+    ends = []
+    for steps in crashes(monkeypatch, commit_the_next):
+        ends.append(steps[-1])
         there = vol.open().collection("model")
-        renamed = steps[-1] == "commit:sync-dir"
-        assert there.numbers() == list(range(number + renamed))
+        assert there.numbers() == list(range(steps[-1] == "commit:sync-dir"))
         assert list(there.problems()) == []
-    assert steps == ["commit:write", "commit:fsync", "commit:rename", "commit:sync-dir"]
+    assert ends == ["commit:write", "commit:fsync", "commit:rename", "commit:sync-dir"]
 
 
 def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
-    crashed = 0
-    for nth in range(100):
+    def labelled() -> int:
         number = commit(model, distributed_id=b"job").number
         model.update_labels(number, ttl=1)
-        with monkeypatch.context() as patch:
-            steps = crash_at(patch, nth)
-            try:
-                model.delete_version(number)
-            except Crash:
-                crashed += 1
-            else:
-                break
+        return number
+
+    crashed, number = 0, labelled()
+    for steps in crashes(monkeypatch, lambda: model.delete_version(model.numbers()[-1])):
+        crashed += 1
         there = vol.open().collection("model")
         if there.numbers() == [number]:
-            assert steps[-1] in (
-                "tombstone:write",
-                "tombstone:fsync",
-                "tombstone:rename",
-                "tombstone:lock",
-            )
+            assert steps[-1] in ("tombstone:write", "tombstone:fsync", "tombstone:rename", "tombstone:lock")
             assert there.finished(b"job") == number
             assert there.labels(number).ttl == 1
             there.delete_version(number)
         assert there.finished(b"job") is None
         assert list(there.problems()) == []
+        number = labelled()
     assert crashed > 8
     assert model.numbers() == []
 
@@ -826,19 +797,13 @@ def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
 def test_an_alias_whose_move_crashes_is_old_or_new(vol, model, monkeypatch):
     commit(model, aliases=["best"])
     commit(model)
-    for nth in range(100):
-        with monkeypatch.context() as patch:
-            crash_at(patch, nth)
-            try:
-                model.set_alias("best", "v1")
-            except Crash:
-                pass
-            else:
-                break
+    crashed = 0
+    for _ in crashes(monkeypatch, lambda: model.set_alias("best", "v1")):
+        crashed += 1
         there = vol.open().collection("model")
         assert there.resolve("best") in (0, 1)
         there.set_alias("best", "v0")
-    assert nth > 3
+    assert crashed > 3
     assert model.resolve("best") == 1
 
 

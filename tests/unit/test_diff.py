@@ -11,71 +11,28 @@ import pytest
 from msgspec.structs import replace
 
 from artfs.model.diff import Change, diff
-from artfs.model.digest import Algorithm, TreeId, blob_id
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry
 from artfs.model.manifest import describe, walk
-from artfs.model.pages import Page, decode
-from artfs.model.tree import TreeReader, build
-
-XXH128 = Algorithm.XXH128
-
-
-class Store:
-    def __init__(self) -> None:
-        self.pages: dict[TreeId, Page] = {}
-        self.fetched: list[TreeId] = []
-        self.reader = TreeReader(self.fetch)
-
-    def put(self, tree: TreeId, data: bytes) -> None:
-        self.pages[tree] = decode(data)
-
-    def fetch(self, tree: TreeId) -> Page:
-        self.fetched.append(tree)
-        return self.pages[tree]
-
-    def directory(self, entries: Mapping[str, Any], mode: int = 0o755, name: bytes = b"") -> DirEntry:
-        """Makes a directory: text is a file's bytes, a dict a directory, else an entry."""
-        made: list[Entry] = []
-        for child in sorted(map(str.encode, entries)):
-            value = entries[child.decode()]
-            if isinstance(value, dict):
-                made.append(self.directory(value, name=child))
-            elif isinstance(value, DirEntry):
-                made.append(replace(value, name=child))
-            else:
-                made.append(file(child, value) if isinstance(value, str) else replace(value, name=child))
-        return build(made, XXH128, self.put).directory(name, mode, 0, 0, 0)
-
-
-def file(name: bytes, text: str, mode: int = 0o644, mtime_ns: int = 0, uid: int = 0) -> FileEntry:
-    digest = XXH128.digest(text.encode())
-    return FileEntry(name, mode, uid, 0, mtime_ns, len(text), blob_id(XXH128, digest))
-
-
-def link(target: bytes) -> SymlinkEntry:
-    return SymlinkEntry(b"", 0, 0, 0, target)
-
-
-def reference(uri: bytes, size: int = 3) -> ReferenceEntry:
-    return ReferenceEntry(b"", 0o644, 0, 0, 0, size, uri, b"etag")
+from artfs.model.tree import build
+from tests.page_store import XXH128, PageStore, file, link, reference
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> PageStore:
+    return PageStore()
 
 
-def manifest(store: Store, root: DirEntry) -> dict[str, Any]:
+def manifest(store: PageStore, root: DirEntry) -> dict[str, Any]:
     return {path.decode(): describe(entry) for path, entry in walk(store.reader, root)}
 
 
-def changes(store: Store, old: DirEntry, new: DirEntry) -> list[Change]:
+def changes(store: PageStore, old: DirEntry, new: DirEntry) -> list[Change]:
     found = list(diff(store.reader, old, new))
     assert found == [Change.read(json.loads(json.dumps(change.json()))) for change in found]
     return found
 
 
-def told(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def told(store: PageStore, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Returns the changes as words; `sort path`, with `old_path >` before the path if there is one."""
     found = changes(store, store.directory(old), store.directory(new))
     return [
@@ -128,18 +85,18 @@ def test_order_is_that_of_a_walk(store):
 
 
 def test_times_owners_and_xattrs_make_no_difference(store):
-    old = {"a": file(b"", "1"), "d": {"b": "1"}}
-    other = replace(file(b"", "1", mtime_ns=5, uid=7), xattrs=((b"user.x", b"1"),))
+    old = {"a": file("1"), "d": {"b": "1"}}
+    other = replace(file("1", mtime_ns=5, uid=7), xattrs=((b"user.x", b"1"),))
     new = {"a": other, "d": replace(store.directory({"b": "1"}), mtime_ns=9)}
     assert told(store, old, new) == []
 
 
 def test_modes(store):
-    old = {"a": file(b"", "1"), "d": {"b": "1"}, "x": file(b"", "x")}
+    old = {"a": file("1"), "d": {"b": "1"}, "x": file("x")}
     new = {
-        "a": file(b"", "1", 0o755),
-        "d": store.directory({"b": file(b"", "1", 0o600)}, 0o700),
-        "x": file(b"", "y", 0o600),
+        "a": file("1", mode=0o755),
+        "d": store.directory({"b": file("1", mode=0o600)}, mode=0o700),
+        "x": file("y", mode=0o600),
     }
     assert told(store, old, new) == ["mode a", "mode d", "mode d/b", "changed x"]
     found = changes(store, store.directory(old), store.directory(new))
@@ -149,7 +106,7 @@ def test_modes(store):
         ("0644", "0600"),
         ("0644", "0600"),
     ]
-    assert changes(store, store.directory(old), store.directory(old, 0o700)) == []
+    assert changes(store, store.directory(old), store.directory(old, mode=0o700)) == []
 
 
 def test_symlinks_and_references(store):
@@ -167,7 +124,7 @@ def test_kinds(store):
 def test_renamed_files(store):
     assert told(store, {"a": "1", "b": "2"}, {"c": "2", "d": "1"}) == ["renamed b > c", "renamed a > d"]
     assert told(store, {"a": "1"}, {"a": "1", "copy": "1"}) == ["added copy"]
-    assert told(store, {"a": "1"}, {"b": file(b"", "1", 0o600)}) == ["renamed a > b"]
+    assert told(store, {"a": "1"}, {"b": file("1", mode=0o600)}) == ["renamed a > b"]
 
 
 def test_equal_names_are_paired_first_then_the_order_decides(store):
@@ -227,32 +184,31 @@ def test_a_renamed_directory_that_changed_too(store):
 
 def test_modes_below_a_renamed_directory(store):
     old = {"a": {"s": {"x": "1", "y": "2"}}}
-    new = {"b": store.directory({"s": {"x": file(b"", "1", 0o600), "y": "2"}}, 0o700)}
+    new = {"b": store.directory({"s": {"x": file("1", mode=0o600), "y": "2"}}, mode=0o700)}
     assert told(store, old, new) == ["renamed a > b", "mode a/s/x > b/s/x"]
 
 
-def test_names_that_are_not_utf8(store):
+def test_names_that_are_not_utf8(store: PageStore):
     def root(text: str) -> DirEntry:
-        return build([file(b"caf\xe9", text)], XXH128, store.put).directory(b"", 0o755, 0, 0, 0)
+        return store.directory_of([file(text, name=b"caf\xe9")])
 
     [change] = diff(store.reader, root("1"), root("2"))
     assert change.json()["path"] == "caf\udce9"
     assert Change.read(change.json()) == change
 
 
-def flat(store: Store, count: int) -> DirEntry:
-    entries = [file(b"file-%07d" % i, str(i)) for i in range(count)]
-    return build(entries, XXH128, store.put).directory(b"", 0o755, 0, 0, 0)
+def flat(store: PageStore, count: int) -> DirEntry:
+    return store.directory_of([file(str(i), name=b"file-%07d" % i) for i in range(count)])
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        {b"file-0012345": file(b"file-0012345", "changed")},
+        {b"file-0012345": file("changed", name=b"file-0012345")},
         {b"file-0012345": None},
-        {b"file-0012345x": file(b"file-0012345x", "more")},
-        {b"": None, b"a": file(b"a", "first")},
-        {b"z": file(b"z", "last")},
+        {b"file-0012345x": file("more", name=b"file-0012345x")},
+        {b"": None, b"a": file("first", name=b"a")},
+        {b"z": file("last", name=b"z")},
     ],
 )
 def test_few_pages_of_a_large_directory_are_read(store, edit):
@@ -286,12 +242,12 @@ def test_from_one_page_to_many_and_back(store):
 
 
 def test_paths_of_a_deep_tree_are_not_held_together() -> None:
-    levels, name, store = 600, b"d" * 250, Store()
+    levels, name, store = 600, b"d" * 250, PageStore()
 
     def chain(text: str) -> DirEntry:
-        below = build([file(b"f", text)], XXH128, store.put)
+        below = build([file(text, name=b"f")], XXH128, store.put)
         for _ in range(levels):
-            entries: list[Entry] = [below.directory(name, 0o755, 0, 0, 0), file(b"f", text)]
+            entries: list[Entry] = [below.directory(name, 0o755, 0, 0, 0), file(text, name=b"f")]
             below = build(entries, XXH128, store.put)
         return below.directory(b"", 0o755, 0, 0, 0)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from artfs.errors import LostRace
 from artfs.linux import syscalls
 from artfs.store import durable, tree_removal
-from tests.unit.stores import crash_at, crash_points, directory
+from tests.unit.stores import crash_at, crash_points, directory, in_threads
 
 
 @pytest.fixture
@@ -53,19 +52,9 @@ def test_create_works_without_renameat2(fd: int, tmp_path: Path, monkeypatch: py
 
 
 def test_one_of_many_creators_wins(fd: int, tmp_path: Path) -> None:
-    won: list[int] = []
-
-    def run(number: int) -> None:
-        if durable.create(fd, b"a", b"%d" % number, label="t"):
-            won.append(number)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert (tmp_path / "a").read_bytes() == b"%d" % won[0]
+    created = in_threads(8, lambda number: durable.create(fd, b"a", b"%d" % number, label="t"))
+    [winner] = [number for number, is_first in enumerate(created) if is_first]
+    assert (tmp_path / "a").read_bytes() == b"%d" % winner
     assert names(tmp_path) == ["a"]
 
 
@@ -90,7 +79,7 @@ def test_replace_if_unchanged(fd: int, tmp_path: Path) -> None:
 def test_concurrent_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
     durable.create(fd, b"n", b"0", label="t")
 
-    def count() -> None:
+    def count(_: int) -> None:
         done = 0
         while done < 20:
             old = durable.read(fd, b"n")
@@ -100,11 +89,7 @@ def test_concurrent_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
             except LostRace:
                 pass
 
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, count)
     assert (tmp_path / "n").read_bytes() == b"80"
 
 
@@ -233,11 +218,10 @@ def test_threads_list_a_directory_through_one_descriptor(tmp_path):
         (tmp_path / name).touch()
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: durable.names(fd), range(4000)))
+        found = in_threads(4, lambda _: [durable.names(fd) for _ in range(1000)])
     finally:
         os.close(fd)
-    assert all(len(names) == 50 and set(names) == wanted for names in found)
+    assert all(len(names) == 50 and set(names) == wanted for names in itertools.chain(*found))
 
 
 def test_a_child_forked_under_a_directory_lock_does_not_keep_it(fd: int) -> None:

@@ -46,36 +46,34 @@ def finish(volume: Volume, name: bytes) -> str:
     return volume.finish(volume.catalog.collection(NAME), name, FINISH).version
 
 
-def fail_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Acts like another process, as far as the volume can tell."""
-
+def fail_to_finish(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: flush.Flush) -> None:
         error = OSError(errno.EIO, os.strerror(errno.EIO))
         self._failed(error)
         raise error
 
-    with Volume.open(path) as volume, monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, fails(errno.EIO):
         patch.setattr(flush.Flush, "flush", fail)
-        with fails(errno.EIO):
-            finish(volume, b"job")
+        finish(volume, b"job")
 
 
-def inodes(path: Path) -> set[int]:
-    """The inodes of all objects and pending files."""
-    return {
-        file.stat().st_ino for file in [*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]
-    }
+def another_fails_to_finish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acts like another process, as far as the volume can tell."""
+    with Volume.open(path) as volume:
+        fail_to_finish(volume, monkeypatch)
 
 
 def objects(path: Path, kind: str = "*") -> set[int]:
     return {file.stat().st_ino for file in path.glob(f"objects/{kind}/??/*")}
 
 
-def hold(path: Path, tmp_path: Path) -> None:
-    """Gives every object and pending file another name, so that no inode number is reused."""
+def hold(path: Path, tmp_path: Path) -> set[int]:
+    """Gives every object and pending file another name, so that no inode number is reused; returns these."""
     (tmp_path / "held").mkdir()
-    for number, file in enumerate([*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]):
+    files = [*path.glob("objects/*/??/*"), *path.glob("collections/**/tree/*")]
+    for number, file in enumerate(files):
         os.link(file, tmp_path / "held" / str(number))
+    return {file.stat().st_ino for file in files}
 
 
 @pytest.mark.parametrize("name", [b"job", b"other"])
@@ -83,12 +81,11 @@ def test_the_next_finish_writes_everything_anew(
     path: Path, tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also that of another pending version with equal files."""
-    fail_to_finish(path, monkeypatch)
+    another_fails_to_finish(path, monkeypatch)
     with Volume.open(path) as volume:
         if name == b"other":
             start(volume, name)
-        hold(path, tmp_path)
-        doubtful = inodes(path)
+        doubtful = hold(path, tmp_path)
         assert finish(volume, name) == "v0"
         volume.maintenance.gc()  # removes pages that no version needs
         assert not objects(path) & doubtful
@@ -100,8 +97,7 @@ def test_a_finish_during_the_failed_flush_of_another_writes_everything_anew(
 ) -> None:
     """The kernel may have reported the error for these bytes to that flush."""
     with Volume.open(path) as volume:
-        hold(path, tmp_path)
-        doubtful = inodes(path)
+        doubtful = hold(path, tmp_path)
         failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
 
         def another(step: str) -> None:
@@ -121,14 +117,13 @@ def test_a_finish_during_the_failed_flush_of_another_process_writes_everything_a
     """The kernel may have reported the error for these bytes to that process."""
     with Volume.open(path) as volume:
         start(volume, b"equal")
-        hold(path, tmp_path)
-        doubtful = inodes(path)
+        doubtful = hold(path, tmp_path)
         failed: list[None] = []
 
         def fail(label: str) -> None:
             if label == "objects:sync" and not failed:
                 failed.append(None)
-                fail_to_finish(path, monkeypatch)
+                another_fails_to_finish(path, monkeypatch)
 
         with steps(fail):
             assert finish(volume, b"equal") == "v0"
@@ -140,7 +135,7 @@ def test_a_finish_during_the_failed_flush_of_another_process_writes_everything_a
 def test_gc_clears_the_record_when_nothing_is_pending(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_to_finish(path, monkeypatch)
+    another_fails_to_finish(path, monkeypatch)
     doubt = path / "objects" / "doubt"
     with Volume.open(path) as volume:
         volume.maintenance.gc()
@@ -162,15 +157,7 @@ def test_lost_bytes_are_reported(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         tree = volume.trees.get(NAME, b"job")
         file = path / "collections" / NAME / "pending" / "job" / "tree" / "file"
 
-        def fail(self: flush.Flush) -> None:
-            error = OSError(errno.EIO, os.strerror(errno.EIO))
-            self._failed(error)
-            raise error
-
-        with monkeypatch.context() as patch:
-            patch.setattr(flush.Flush, "flush", fail)
-            with fails(errno.EIO):
-                finish(volume, b"job")
+        fail_to_finish(volume, monkeypatch)
         digest = xxhash.xxh3_128_digest(b"data")
         with file.open("r+b") as lost:
             lost.write(b"DATA")

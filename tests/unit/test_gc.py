@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from artfs.model.entry import DirEntry
 from artfs.store import tree_removal
 from artfs.store.gc import Collected, collect
 from tests.unit.stores import Volume, as_nobody, directory
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    made = Volume(tmp_path / "v")
-    yield made
-    made.close()
 
 
 def run(volume: Volume, *roots: DirEntry, dry_run: bool = False) -> Collected:

@@ -26,17 +26,12 @@ from tests.conformance.helpers import eventually
 from tests.unit.stores import as_nobody
 from tests.unit.test_object_cache import together
 
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def earlier_modules_leave_no_descriptor() -> None:
     gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")
-    yield
-    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @pytest.fixture

@@ -8,64 +8,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from artfs.model.digest import Algorithm, TreeId, blob_id
-from artfs.model.entry import DirEntry, Entry, FileEntry, ReferenceEntry, SymlinkEntry
+from artfs.model.entry import DirEntry, Entry
 from artfs.model.manifest import find
 from artfs.model.merge import Conflict, Merged, merge, never
-from artfs.model.pages import Page, decode
-from artfs.model.tree import TreeReader, build
-
-XXH128 = Algorithm.XXH128
+from tests.page_store import PageStore, file, link, reference
 
 
-class Store:
-    def __init__(self) -> None:
-        self.pages: dict[TreeId, Page] = {}
-        self.fetched: list[TreeId] = []
-        self.made: list[TreeId] = []
-        self.reader = TreeReader(self.fetch)
-
-    def put(self, tree: TreeId, data: bytes) -> None:
-        self.made.append(tree)
-        self.pages[tree] = decode(data)
-
-    def fetch(self, tree: TreeId) -> Page:
-        self.fetched.append(tree)
-        return self.pages[tree]
-
-    def directory(self, entries: Mapping[str, Any], name: bytes = b"", **attributes: Any) -> DirEntry:
-        """Makes a directory: text is a file's bytes, a dict a directory, else an entry; None is left out."""
-        made: list[Entry] = []
-        for child, value in sorted(
-            (child.encode(), value) for child, value in entries.items() if value is not None
-        ):
-            if isinstance(value, dict):
-                made.append(self.directory(value, child))
-            else:
-                made.append(replace(file(value) if isinstance(value, str) else value, name=child))
-        wanted: dict[str, Any] = {"mode": 0o755, "uid": 0, "gid": 0, "mtime_ns": 0, **attributes}
-        return build(made, XXH128, self.put).directory(name, **wanted)
-
+class Store(PageStore):
     def merge(self, *sides: DirEntry, ours_wins: Callable[[Conflict], bool] = never) -> Merged:
-        """Merges, and notes from here on what is fetched and put."""
+        """Merges; records from here on what is fetched and put."""
         self.fetched.clear()
-        self.made.clear()
+        self.put_pages.clear()
         base, ours, theirs = sides
         return merge(self.reader, base, ours, theirs, self.put, ours_wins=ours_wins)
-
-
-def file(content: str, **attributes: Any) -> FileEntry:
-    digest = XXH128.digest(content.encode())
-    plain = FileEntry(b"", 0o644, 0, 0, 0, len(content), blob_id(XXH128, digest))
-    return replace(plain, **attributes)
-
-
-def link(target: bytes, **attributes: Any) -> SymlinkEntry:
-    return replace(SymlinkEntry(b"", 0, 0, 0, target), **attributes)
-
-
-def reference(uri: bytes = b"s3://a", checksum: bytes = b"etag", **attributes: Any) -> ReferenceEntry:
-    return replace(ReferenceEntry(b"", 0o644, 0, 0, 0, 3, uri, checksum), **attributes)
 
 
 def xattrs(**values: str) -> tuple[tuple[bytes, bytes], ...]:
@@ -331,7 +286,7 @@ def test_what_was_only_touched_can_be_removed_and_replaced(store: Store):
 def test_what_collides(store: Store, base, ours, theirs, expected):
     sides = [store.directory({"d": {"p": entry}}) for entry in (base, ours, theirs)]
     assert told(store.merge(*sides).conflicts) == [f"d/p: {expected}"]
-    assert store.made == []
+    assert store.put_pages == []
     assert store.merge(*sides, ours_wins=always) == (sides[1], [])
 
 
@@ -423,7 +378,7 @@ def test_what_is_not_won_in_a_removed_directory_is_listed(store: Store):
     base, changed, empty = map(store.directory, (_BASE, _CHANGED, {}))
     found = store.merge(base, changed, empty, ours_wins=all_but_a)
     assert told(found.conflicts) == ["d/a: changed / removed"]
-    assert store.made == []
+    assert store.put_pages == []
     found = store.merge(base, empty, changed, ours_wins=all_but_a)
     assert told(found.conflicts) == ["d/a: removed / changed"]
 
@@ -555,7 +510,7 @@ def test_equal_sides_are_not_read(store: Store):
     for sides in ((base, base, other), (base, other, base), (base, other, other), (base, other, touched)):
         assert store.merge(*sides).conflicts == []
         assert store.fetched == []
-        assert store.made == []
+        assert store.put_pages == []
 
 
 def test_only_directories_that_both_changed_are_read(store: Store):
@@ -601,12 +556,12 @@ def test_a_directory_that_changed_and_was_replaced_is_not_compared(store: Store)
 
 
 def flat(store: Store, count: int, changes: Mapping[int, str | None] = {}) -> DirEntry:
-    entries = [
+    entries: list[Entry] = [
         file(content, name=b"file-%07d" % i)
         for i in range(count)
         if (content := changes.get(i, f"{i}")) is not None
     ]
-    return build(entries, XXH128, store.put).directory(b"", 0o755, 0, 0, 0)
+    return store.directory_of(entries)
 
 
 @pytest.mark.parametrize("one", ["changed", None])
@@ -625,7 +580,7 @@ def test_few_pages_of_a_large_directory_are_read(store: Store, one, other):
     assert found == (expected, [])
     # Three roots, and two leaves of the base and of a side, twice; then a root and a leaf to update.
     assert len(store.fetched) <= 16
-    assert len(store.made) <= 4
+    assert len(store.put_pages) <= 4
     assert len(store.pages) == pages
 
 
@@ -636,11 +591,11 @@ def test_the_fewer_changes_are_applied(store: Store):
     one, other, both = flat(store, 40_000, many), flat(store, 40_000, few), flat(store, 40_000, many | few)
     for sides in ((base, one, other), (base, other, one)):
         assert store.merge(*sides) == (both, [])
-        assert len(store.made) == 2
+        assert len(store.put_pages) == 2
     # What both did alike is none of them.
     for sides in ((base, both, one), (base, one, both)):
         assert store.merge(*sides) == (both, [])
-        assert store.made == []
+        assert store.put_pages == []
         assert store.fetched.count(both.tree) == 1
 
 
@@ -673,7 +628,7 @@ def chain(store: Store, below: Mapping[str, Any], name: bytes = b"", **attribute
     """Makes a directory below 10,000 others."""
     found = store.directory(below, b"d")
     for _ in range(DEPTH - 1):
-        found = build([found], XXH128, store.put).directory(b"d", 0o755, 0, 0, 0)
+        found = store.directory_of([found], b"d")
     return store.directory({"d": found}, name, **attributes)
 
 

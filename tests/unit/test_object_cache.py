@@ -18,12 +18,7 @@ from artfs.references.object_cache import ObjectCache
 from artfs.references.single_flight import SingleFlight
 from artfs.store import durable
 
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")
-    yield
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 
 def make(path: Path, data: bytes, mode: int = 0o644) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,21 +18,19 @@ from artfs.model.pages import Leaf
 from artfs.store import durable, layout, objects, regular_files
 from artfs.store.objects import ObjectStore
 from artfs.store.shards import tree_path
-from tests.unit.stores import Volume, as_nobody, directory, opened
+from tests.unit.stores import Volume, as_nobody, directory, in_threads, opened
 
 
 @pytest.fixture(params=list(Algorithm), ids=lambda a: a.label)
 def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Volume]:
-    made = Volume(tmp_path / "v", request.param)
-    yield made
-    made.close()
+    with closing(Volume(tmp_path / "v", request.param)) as made:
+        yield made
 
 
 @pytest.fixture
 def xxh(tmp_path: Path) -> Iterator[Volume]:
-    made = Volume(tmp_path / "x", Algorithm.XXH128)
-    yield made
-    made.close()
+    with closing(Volume(tmp_path / "x", Algorithm.XXH128)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -231,27 +229,18 @@ def test_add_file_stores_a_copy(volume: Volume, tmp_path: Path) -> None:
 
 def test_threads_store_the_same_file_at_once(volume: Volume, source: tuple[Path, int]) -> None:
     path, fd = source
-    failed: list[BaseException] = []
 
     def run(number: int) -> None:
-        try:
-            for i in range(30):
-                name = f"{number}-{i}"
-                (path / name).write_bytes(b"%d" % i)
-                with opened(path / name) as file:
-                    blob, stored = volume.store.identify(volume.store.hash_fd(file), file)
-                    if not stored:
-                        volume.store.link(blob, fd, name.encode(), fd=file)
-            volume.store.sync(since=0)
-        except BaseException as error:  # noqa: BLE001
-            failed.append(error)
+        for i in range(30):
+            name = f"{number}-{i}"
+            (path / name).write_bytes(b"%d" % i)
+            with opened(path / name) as file:
+                blob, stored = volume.store.identify(volume.store.hash_fd(file), file)
+                if not stored:
+                    volume.store.link(blob, fd, name.encode(), fd=file)
+        volume.store.sync(since=0)
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    in_threads(4, run)
     blobs = list(volume.store.blobs())
     assert len(blobs) == 30
     assert all(volume.store.verify_blob(blob)[2] == "" for blob in blobs)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from artfs.catalog.runs import RecordedRun, RunCatalog, check_run_id
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
-from tests.unit.catalogs import Volume, in_processes, volume
-
-
-@pytest.fixture
-def vol(tmp_path: Path) -> Iterator[Volume]:
-    with volume(tmp_path) as opened:
-        yield opened
+from tests.unit.catalogs import Volume, in_processes
 
 
 @pytest.fixture

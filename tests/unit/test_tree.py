@@ -11,33 +11,24 @@ from xxhash import xxh3_64_intdigest
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, TreeId, blob_id, tree_id
 from artfs.model.entry import DirEntry, Entry, FileEntry, PageSummary
-from artfs.model.pages import LEAF_MAX, LEAF_MIN, ONE_PAGE, Index, Leaf, Page, decode
-from artfs.model.tree import TreeReader, build
+from artfs.model.pages import LEAF_MAX, LEAF_MIN, ONE_PAGE, Index, Leaf
+from artfs.model.tree import build
+from tests.page_store import XXH128, PageStore
 
-XXH128 = Algorithm.XXH128
 
-
-class Store:
-    """Pages in a dict, that notes what is fetched and put."""
+class Store(PageStore):
+    """Checks each page that is put, and keeps its bytes."""
 
     def __init__(self) -> None:
-        self.pages: dict[TreeId, Page] = {}
+        super().__init__()
         self.data: dict[TreeId, bytes] = {}
-        self.fetched: list[TreeId] = []
-        self.order: list[TreeId] = []
-        self.reader = TreeReader(self.fetch)
 
     def put(self, tree: TreeId, data: bytes) -> None:
         assert tree == tree_id(Algorithm.coded(tree[0]), data)
-        self.pages[tree] = page = decode(data)
+        super().put(tree, data)
         self.data[tree] = data
-        self.order.append(tree)
-        if isinstance(page, Index):
+        if isinstance(page := self.pages[tree], Index):
             assert all(item.tree in self.pages for item in page.items)
-
-    def fetch(self, tree: TreeId) -> Page:
-        self.fetched.append(tree)
-        return self.pages[tree]
 
 
 @pytest.fixture
@@ -136,37 +127,37 @@ def test_a_change_in_a_large_directory_rewrites_one_page_and_the_spine(store):
         (b"file-0199999", file(b"file-0199999", 7)),
     ):
         store.fetched.clear()
-        store.order.clear()
+        store.put_pages.clear()
         changed = store.reader.update(summary.tree, {name: entry}, store.put)
-        assert [store.pages[tree].level for tree in store.order] == [0, 1, 2]
+        assert [store.pages[tree].level for tree in store.put_pages] == [0, 1, 2]
         assert len(set(store.fetched)) == 3
         assert changed == rebuilt(entries | {name: entry})[0]
     for name in (b"file-0100000x", b"a", b"z"):
         store.fetched.clear()
-        store.order.clear()
+        store.put_pages.clear()
         store.reader.update(summary.tree, {name: file(name)}, store.put)
-        assert len(store.order) <= 3 + 2
+        assert len(store.put_pages) <= 3 + 2
         assert len(set(store.fetched)) <= 3 + 2
 
 
 def test_what_changes_nothing_puts_nothing(store):
     for count in (0, 10, 5000):
         summary = build(files(count), XXH128, store.put)
-        store.order.clear()
+        store.put_pages.clear()
         same = {entry.name: entry for entry in files(count)[:7]} | {b"none": None}
         assert store.reader.update(summary.tree, {}, store.put) == summary
         assert store.reader.update(summary.tree, same, store.put) == summary
         assert store.reader.summary(summary.tree) == summary
-        assert store.order == []
+        assert store.put_pages == []
 
 
 def test_many_names_that_are_not_there_are_no_reason_to_read_everything(store):
     summary = build(files(1500), XXH128, store.put)
-    store.order.clear()
+    store.put_pages.clear()
     changes: dict[bytes, Entry | None] = {b"none-%d" % i: None for i in range(1000)}
     changes[b"file-0000000"] = file(b"file-0000000", 7)
     store.reader.update(summary.tree, changes, store.put)
-    assert len(store.order) == 2
+    assert len(store.put_pages) == 2
 
 
 @pytest.mark.parametrize("count", [ONE_PAGE - 1, ONE_PAGE, ONE_PAGE + 1, ONE_PAGE + 2])
@@ -218,11 +209,11 @@ def test_an_entry_has_its_own_name(store):
 
 def test_an_illegal_entry_puts_nothing(store):
     summary = build(files(5000), XXH128, store.put)
-    store.order.clear()
+    store.put_pages.clear()
     changes: dict[bytes, Entry | None] = {entry.name: None for entry in files(10)}
     with pytest.raises(ValueError, match="artfs"):
         store.reader.update(summary.tree, changes | {b".artfs": file(b".artfs")}, store.put)
-    assert store.order == []
+    assert store.put_pages == []
 
 
 def test_offsets_leave_room_for_what_is_below(store):
