@@ -127,7 +127,7 @@ def __dir__() -> list[str]:
 class _AsWandb:
     """Finds the modules of wandb where ``sys.modules["wandb"]`` is artfs; see :mod:`artfs.sdk.replacement`.
 
-    Without it ``wandb.errors`` would be a copy of artfs.errors, with classes that nobody catches.
+    Without it ``wandb.errors`` would be a copy of artfs.errors, with classes that no program catches.
     """
 
     @classmethod

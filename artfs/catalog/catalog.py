@@ -69,7 +69,7 @@ class Catalog:
         return found
 
     def strangers(self) -> Iterator[Damaged]:
-        """Yields what lies beside the collections and is none; it may be one that was moved or renamed."""
+        """Yields entries of the directory that are no collections, such as one that was moved or renamed."""
         for name in sorted(map(os.fsencode, durable.names(self._fd))):
             what = small_files.shown(b"collections", name)
             with suppress(FileNotFoundError):
@@ -155,8 +155,8 @@ class Catalog:
 
         def refuse_unless_unused(collection: Collection) -> None:
             _refuse_unless_empty(collection)
-            told = collection.type, collection.description, collection.ttl, collection.tags
-            if told != (collection_type, "", None, []):
+            labels = collection.type, collection.description, collection.ttl, collection.tags
+            if labels != (collection_type, "", None, []):
                 raise NotEmpty(f"'{name}' was given a description, tags, a ttl or another type")
 
         self._remove(name, refuse_unless_unused)

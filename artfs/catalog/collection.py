@@ -299,11 +299,11 @@ class Collection:
         found = []
         with self._home.opened(version_labels.DIRECTORY) as fd:
             # One listing instead of thousands of failing opens: most versions have no such file.
-            noted = {os.fsencode(entry) for entry in os.listdir(fd)}
+            changed = {os.fsencode(entry) for entry in os.listdir(fd)}
             for record in self.versions():
                 held = aliases.get(record.number, [])
-                changed = version_labels.file_name(record.number) in noted
-                labels = self._labels.shown(fd, record) if changed else records.initial_labels(record)
+                has_file = version_labels.file_name(record.number) in changed
+                labels = self._labels.shown(fd, record) if has_file else records.initial_labels(record)
                 found.append(
                     records.describe(
                         record,

@@ -43,7 +43,7 @@ def read_with_identity(dir_fd: int, name: bytes, what: str) -> tuple[Identity, b
 def update(
     dir_fd: int, name: bytes, what: str, change: Callable[[bytes | None], bytes | None], *, label: str
 ) -> None:
-    """Replaces the content of a file by what ``change`` makes of it, durably; None stands for no file.
+    """Replaces the content of a file by what ``change`` makes of it, durably; None means no file.
 
     ``change`` is called again if another process replaced the file meanwhile. If it returns what it got, that
     is made durable: the process that wrote it may have been killed before it did so.

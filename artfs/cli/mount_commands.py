@@ -163,7 +163,7 @@ def umount(directory: Path) -> None:
 def systemd_unit(volume: Path, directory: Path, options: tuple[str, ...], user: bool) -> None:
     """Print a systemd service that mounts VOLUME at DIRECTORY.
 
-    The mount is supervised: it comes back when its daemon is killed, and systemd restarts the supervisor.
+    The mount is supervised: it is restored when its daemon is killed, and systemd restarts the supervisor.
     MOUNT-OPTIONS are those of `artfs mount`. The first lines of the output say how to install it.
 
     \b

@@ -192,8 +192,8 @@ def _print_report(report: Any) -> None:
     "--pending-older-than",
     "age",
     metavar="AGE",
-    help="First discard pending versions that have not changed for AGE (90m, 12h, 30d, 2w), that nobody has"
-    " open for writing and that no run has joined.",
+    help="First discard pending versions that have not changed for AGE (90m, 12h, 30d, 2w), that no process"
+    " has open for writing and that no run has joined.",
 )
 @json_option
 @with_client

@@ -50,7 +50,7 @@ class Client(VersionOperations, PendingOperations):
 
     @abstractmethod
     def volume(self) -> AbstractContextManager[Volume]:
-        """Opens the volume itself, for check and gc, also beside a daemon that serves it.
+        """Opens the volume itself, for check and gc, also while a daemon serves it.
 
         Raises :class:`~artfs.errors.VolumeError` where only the mount can be seen.
         """

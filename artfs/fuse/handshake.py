@@ -13,13 +13,13 @@ size of our choice. So this module does the handshake instead:
     pyfuse3       is given ``/dev/fd/N``, N being the other end of that pair: libfuse takes such a path for a
                   descriptor that is mounted already, and reads the INIT from it
     answer_init   answers the kernel through the device, and replaces N by the device with dup2(2). libfuse's
-                  own answer comes after that and has the number of a request that no longer waits: the kernel
+                  own answer follows that and has the number of a request that no longer waits: the kernel
                   says ENOENT, which libfuse expects of interrupted requests and ignores
 
-The mount of a daemon that has died stays, and the new one is made over it, so that nobody sees the directory
-beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as the anchor of the mount: a
-container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new mount with
-it. For an ordinary user the dead mount is detached first, since fusermount3 asks it.
+The mount of a daemon that has died stays, and the new one is made over it, so that no process sees the
+directory beneath meanwhile; mount(2) doesn't ask the dead one. It stays until the end, as the anchor of the
+mount: a container that has a bind of the mountpoint itself, and shares what is mounted there, gets the new
+mount with it. For an ordinary user the dead mount is detached first, since fusermount3 asks it.
 
 If any of this fails, pyfuse3 mounts in its own way (``FuseConnection.plain``): slower, and with ASYNC_DIO,
 which libfuse always asks for. Sources: fuse(4), linux/fuse.h, ``fuse_session_mount`` and ``do_init`` of
@@ -79,13 +79,13 @@ HANDLE_KILLPRIV_V2 = 1 << 28
 #   READDIRPLUS_AUTO       lets the kernel send plain READDIR, which pyfuse3 doesn't have
 #   CACHE_SYMLINKS         an alias is a symlink that moves
 #   POSIX_LOCKS, FLOCK_LOCKS   without them the kernel keeps locks itself, which is right for one kernel
-#   AUTO_INVAL_DATA        drops a file's pages when its mtime moves; every change comes through this kernel
+#   AUTO_INVAL_DATA        drops a file's pages when its mtime moves; every change is made through this kernel
 #   ASYNC_DIO              lets an O_DIRECT write by AIO or io_uring complete without a second invalidation of
-#                          the page cache (fs/fuse/file.c, fuse_direct_IO): pages that a reader brought in
+#                          the page cache (fs/fuse/file.c, fuse_direct_IO): pages that a reader loaded
 #                          meanwhile then stay stale. Without it the write has ended when io_submit(2) returns
 #   NO_OPEN(DIR)_SUPPORT   opens are counted: a seal asks which files are open
 #   DONT_MASK, POSIX_ACL   the kernel applies the umask; there are no default ACLs
-#   SETXATTR_EXT, INIT_EXT change structures, or bring flags, that libfuse 3.14 doesn't know
+#   SETXATTR_EXT, INIT_EXT change structures, or add flags, that libfuse 3.14 doesn't know
 _WANTED = (
     ASYNC_READ
     | ATOMIC_O_TRUNC
@@ -365,7 +365,7 @@ def _read_init(device: int) -> bytes:
 
     Raises:
         ValueError: it is not an INIT, or one of another protocol.
-        OSError: it doesn't come.
+        OSError: it doesn't arrive.
     """
     poller = select.poll()
     poller.register(device, select.POLLIN)

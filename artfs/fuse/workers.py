@@ -1,7 +1,7 @@
 """Where the work of requests is done: on which threads, by how many at a time, and for how long.
 
 Owns whose turn is next. Must not know what the requests are. Event loop's thread only. What ends within
-microseconds does not come here: it is done on the loop's thread.
+microseconds is done on the loop's thread instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOOK = 0.2  # seconds between looks whether a caller still waits
 
 
 def _turns(at_once: AtOnce) -> PerUser[trio.CapacityLimiter]:
-    """Turns at threads. A thread that nobody waits for any more holds its turn, and the limiter."""
+    """Turns at threads. A thread whose caller has gone holds its turn, and the limiter."""
     return PerUser(lambda uid: trio.CapacityLimiter(at_once.of(uid)))
 
 
@@ -47,7 +47,7 @@ class Workers:
         """Calls on a thread for this kind of work, for as long as that takes.
 
         Raises LimitExceededError if too many requests wait already. Commands raise Interrupted if the caller
-        is signalled by the time their turn comes: the caller can't end before it has an answer.
+        is signalled by the time of their turn: the caller can't end before it has an answer.
         """
         match work:
             case Work.DISK:

@@ -88,7 +88,7 @@ class Holding:
         self._closed, self._lock = False, threading.Lock()
 
     def take(self, amount: int) -> None:
-        """Raises LimitExceededError, and Interrupted after :meth:`close`: nobody waits for the work then."""
+        """Raises LimitExceededError, and Interrupted after :meth:`close`, when no caller needs the result."""
         with self._lock:
             if self._closed:
                 raise Interrupted
@@ -113,7 +113,7 @@ class Holding:
 
 
 class PerUser(Generic[T]):
-    """An object for each user, made when it is needed, and dropped once nobody refers to it."""
+    """An object for each user, made when it is needed, and dropped once nothing refers to it."""
 
     def __init__(self, make: Callable[[int], T]) -> None:
         """``make`` gets the user's uid."""
@@ -150,7 +150,7 @@ class Turns:
 
     @contextlib.contextmanager
     def turn(self, uid: int, check: Callable[[], None]) -> Iterator[None]:
-        """Waits for a turn. ``check`` is called meanwhile, and raises once nobody wants the turn any more."""
+        """Waits for a turn. ``check`` is called meanwhile, and raises once the caller has given up."""
         semaphore = self._semaphores[uid]
         while not semaphore.acquire(timeout=_LOOK):
             check()

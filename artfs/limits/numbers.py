@@ -30,7 +30,7 @@ LEFT_BY_PENDING_VERSIONS = 1, 8
 REQUESTS = 4096
 _WAITING = REQUESTS // 2 - 512
 _REFUSAL = "too many requests are waiting already"
-#: Requests that wait for what other commands bring about: a finish for a run to leave, an open for a seal.
+#: Requests that wait for the effect of other commands: a finish for a run to leave, an open for a seal.
 WAITING_FOR_OTHERS = Limit(_WAITING, _WAITING // 3, _REFUSAL, errno.EAGAIN)
 #: Requests that wait for other machines. Apart from those above, so that a slow server delays no finish.
 WAITING_FOR_MACHINES = Limit(_WAITING, _WAITING // 3, _REFUSAL, errno.EAGAIN)
@@ -44,8 +44,8 @@ COMMAND_THREADS = AtOnce(4, 32)
 COMPUTING_THREADS = AtOnce(1, 2)
 #: The same, of all users together.
 COMPUTING_AT_ONCE = 2
-#: Threads for the backing filesystem: reads, fsyncs, listings, copies. Nothing of this is refused, because
-#: what a write(2) or a command has begun has to end.
+#: Threads for the backing filesystem: reads, fsyncs, listings, copies. None of these is refused,
+#: because they complete what a write(2) or a command has started.
 DISK_THREADS = AtOnce(16, 32)
 #: Threads that verify files.
 VERIFYING_THREADS = AtOnce(2, 4)

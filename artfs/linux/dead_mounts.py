@@ -35,7 +35,7 @@ def is_dead(point: Path) -> bool:
 def left_by(volume: Path, point: Path) -> Mount | None:
     """Returns the mount that a dead daemon of this volume has left at a resolved path; None if there is none.
 
-    The new mount is to replace it before it is detached, so that nobody sees, or writes into, the directory
+    The new mount is to replace it before it is detached, so that no process reads or writes the directory
     beneath meanwhile.
     """
     mount = mountinfo.artfs_at(point, str(volume))
@@ -76,7 +76,7 @@ def detach_topmost(point: Path) -> None:
 def end(mount: Mount) -> None:
     """Aborts the connection of the topmost mount at its path, whose daemon was killed.
 
-    The dead mount stays, if it can, until it is replaced, so that nobody sees the directory beneath it.
+    The dead mount stays, if it can, until it is replaced, so that no process sees the directory beneath it.
     """
     log.warning("%s: the daemon of this mount was killed, aborting its connection", mount.point)
     if not mountinfo.abort_only(mount):

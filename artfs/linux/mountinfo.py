@@ -136,7 +136,7 @@ def detach(point: Path, *, force: bool = False) -> None:
 
 
 def abort(device: tuple[int, int]) -> bool:
-    """Aborts a FUSE connection, whoever holds it; False if its control filesystem can't be written."""
+    """Aborts a FUSE connection of any process; False if its control filesystem can't be written."""
     try:
         Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_bytes(b"1")
     except OSError:

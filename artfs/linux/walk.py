@@ -112,7 +112,7 @@ class DirectoryStack:
 
 
 class WalkEntry(NamedTuple):
-    """One entry of a walk; `leaving` is the second time that a directory comes, after all that is in it."""
+    """One entry of a walk; `leaving` is the second event of a directory, after all that is in it."""
 
     path: bytes
     name: bytes

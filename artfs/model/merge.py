@@ -153,7 +153,7 @@ class _Merge:
         self.conflicts: list[Conflict] = []
 
     def entry(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> _Steps:
-        """Merges the entries at one path; None stands for no entry."""
+        """Merges the entries at one path; None means no entry."""
         if isinstance(ours, DirEntry) and isinstance(theirs, DirEntry):
             if base is None or isinstance(base, DirEntry):
                 return (yield self._directory(base, ours, theirs))

@@ -120,7 +120,7 @@ class Gate:
                 self._moved.notify_all()
 
     def writing(self) -> threading.Lock:
-        """Guards one write through an open handle: a fence comes before or after it, never within."""
+        """Guards one write through an open handle: a fence is set before or after it, never within."""
         return self._lock
 
     def _refusal(self) -> ArtfsError:

@@ -9,7 +9,7 @@ Owns the reserved names and targets in the tree of a patch::
                      attributes, and the same bytes; its inode has the owner and the times
 
 An entry of the directory covers a whiteout, and a whiteout the lower entry of its name. So each change that
-users see is one system call, before and after which come steps that they don't see, and a crash between any
+users see is one system call. The steps before and after it are not visible, and a crash between any
 two leaves the old state or the new one.
 
 All functions take descriptors of directories. Must not know nodes or FUSE. Blocking; any thread, one change

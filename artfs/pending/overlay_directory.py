@@ -105,7 +105,7 @@ class OverlayDirectory:
 
         `directory` is what the name is, if it is a directory, which must be empty.
         """
-        # The whiteout first: otherwise a crash between the two steps brings the lower entry back.
+        # The whiteout first: otherwise the lower entry reappears after a crash between the two steps.
         self.white_out(name)
         if directory is not None:
             directory.drop_lower()

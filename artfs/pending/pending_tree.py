@@ -186,7 +186,7 @@ class PendingTree:
             state = State.COMMITTED
             raise
         except BaseException:
-            # An error may come after the move, before that is known to be durable.
+            # The error may be of the sync after the move.
             if self.pending_version.has_name_in(pending_fd):
                 state = State.PENDING
             raise

@@ -4,7 +4,7 @@ Owns: the resolution of paths, who must be able to read a file, and which files 
 caches and other schemes. Blocking; any thread.
 
 A path is resolved component by component from the root directory. Each is opened with O_PATH and O_NOFOLLOW
-and then checked by its descriptor, so that nobody can replace it between the two. A symlink among the
+and then checked by its descriptor, so that no process can replace it between the two. A symlink among the
 directories is resolved from its text in the same way, so that every real directory is checked; the object
 itself must not be a symlink. Only regular files are opened for reading, since opening a device can have an
 effect. With ``world_readable_only``, everyone (group and others) must be able to pass each directory and to

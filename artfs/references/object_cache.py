@@ -25,7 +25,7 @@ _NAME = re.compile(rb"[0-9a-f]{64}")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # The part of the limit that a sweep leaves, so that not every new object needs one.
 _KEPT = 0.9
-# After new objects of this part of the limit comes a sweep: other processes add objects, too.
+# New objects of this part of the limit start a sweep: other processes add objects, too.
 _SWEEP_AFTER = 0.125
 
 
@@ -55,7 +55,7 @@ class ObjectCache:
         self._unswept: float = limit + 1  # the first new object causes a sweep
 
     def close(self) -> None:
-        """Closes the directory. No other call may be under way, or come after."""
+        """Closes the directory. No other call may be under way, or follow."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)

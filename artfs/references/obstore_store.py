@@ -3,7 +3,7 @@
 Owns: the calls of obstore, and the meaning of its errors. Must not know caches and the use of an answer.
 Blocking; any thread.
 
-Credentials and endpoints come from the environment, under the names that the object stores' own tools use
+Credentials and endpoints are those of the environment, under the names that the object stores' own tools use
 (``GOOGLE_...``, ``AZURE_...``). A URI's query, the text of an answer, and obstore's messages, which quote
 both, never get into an error, which is made of known words only.
 

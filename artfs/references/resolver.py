@@ -117,7 +117,7 @@ class Resolver:
             raise Unreachable(uri, printable(str(error))) from None
 
     def close(self) -> None:
-        """Closes all but the cached objects. No other call may be under way, or come after."""
+        """Closes all but the cached objects. No other call may be under way, or follow."""
         self._files.forget()
         self._stores.forget()
         self._cache.close()

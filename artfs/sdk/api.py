@@ -20,7 +20,7 @@ from artfs.sdk.query import matches, ordered
 from artfs.sdk.registries import Registries, Registry, registry_of
 from artfs.sdk.run_record import RunRecord
 
-#: The names that wandb has for a run's facts in filters, beside artfs's own.
+#: The names that wandb has for a run's facts in filters, besides artfs's own.
 _RUN_FACTS = {
     "name": "id",
     "display_name": "name",

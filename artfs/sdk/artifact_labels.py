@@ -21,7 +21,7 @@ STORED = ("description", "metadata", "tags")
 
 
 class ArtifactTTL(Enum):
-    """What an artifact's ``ttl`` may be set to beside a timedelta and None (for ever)."""
+    """What an artifact's ``ttl`` may be set to, besides a timedelta and None (for ever)."""
 
     INHERIT = "inherit"
     """The ttl of the collection."""

@@ -124,7 +124,7 @@ class RunMetrics(RunFacts):
     def alert(
         self, title: str, text: str, level: Any = None, wait_duration: float | timedelta | None = None
     ) -> None:
-        """Sends nothing: there is nobody to send it to.
+        """Sends nothing: there is no service to send it to.
 
         Example:
             >>> run.alert("Diverged", "The loss is NaN.")

@@ -112,7 +112,7 @@ class PagedList(Sequence[T], Generic[T]):
 
     @property
     def more(self) -> bool:
-        """Whether there is a page after those that were begun."""
+        """Whether there is a page after those that were started."""
         return self._page_end() < len(self._lines)
 
     @property

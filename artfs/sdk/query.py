@@ -98,7 +98,7 @@ def ordered(
 ) -> list[Mapping[str, Any]]:
     """Sorts by a key, ``+name`` or ``-name``; `known` maps wandb's keys to those of a line.
 
-    A key that begins with one of those and a dot leads into it. Lines without the key come last. Raises
+    A key that begins with one of those and a dot leads into it. Lines without the key are last. Raises
     ValueError for an unknown key.
     """
     found = list(lines)

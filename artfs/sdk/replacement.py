@@ -1,6 +1,6 @@
 """artfs under the name wandb, for training libraries that import wandb themselves.
 
-Owns the modules of wandb that such libraries import beside the package, as far as they concern artifacts and
+Owns the modules of wandb that such libraries import besides the package, as far as they concern artifacts and
 runs. Others can't be imported: nothing falls back on wandb itself, which would talk to a server. Excepted
 is ``wandb.integration``, the callbacks of an installed wandb for Keras and others, which call wandb by its
 public names.
@@ -38,7 +38,7 @@ def replace_wandb() -> None:
         >>> from lightning.pytorch.loggers import WandbLogger
     """
     if sys.modules.setdefault("wandb", artfs) is not artfs:
-        raise UsageError("replace_wandb() comes too late: wandb was imported before; call it first")
+        raise UsageError("replace_wandb() is too late: wandb was imported before; call it first")
 
 
 def module(name: str) -> ModuleType | None:

@@ -45,17 +45,17 @@ class Run(RunMetrics, RunModels):
         known: Mapping[str, Any] | None = None,
     ) -> None:
         """`given` has keys of the record; `known` is the record of a run that is resumed."""
-        begun = {
+        start = {
             "started_at": timestamp(),
             "ended_at": None,
             "state": "running",
             "host": socket.gethostname(),
         }
         before = {key: value for key, value in (known or {}).items() if key not in _OF_OTHERS}
-        super().__init__(connection, {**before, "id": run, **given, **begun}, Artifact._from)
+        super().__init__(connection, {**before, "id": run, **given, **start}, Artifact._from)
         self._settings, self._resumed = settings, known is not None
         self._pid, self._ended, self._started = os.getpid(), False, time.time()
-        self._keep({**given, **begun}, here=True)
+        self._keep({**given, **start}, here=True)
         if others := self._others():
             log.warning("the run %s goes on in another process, too, as one run: %s", run, others)
         self._summary = Summary(before.get("summary") or {}, lambda summary: self._keep({"summary": summary}))
@@ -210,7 +210,7 @@ class Run(RunMetrics, RunModels):
 
     @property
     def offline(self) -> bool:
-        """Whether it was begun with ``mode="offline"``, which changes nothing: nothing is ever uploaded."""
+        """Whether it was started with ``mode="offline"``, which changes nothing: nothing is ever uploaded."""
         return self._settings.mode in ("offline", "dryrun")
 
     @property

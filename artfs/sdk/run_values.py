@@ -1,7 +1,8 @@
-"""What a run is given and what it comes to: its config and its summary, by items and by attributes.
+"""The config and the summary of a run, by items and by attributes.
 
 Owns when they are stored: a change of the config at once, before it is seen; the summary not at each change,
-since programs change it at each step of a training. Whoever makes one says where it is stored. Any thread.
+since programs change it at each step of a training. The caller that makes one says where it is stored. Any
+thread.
 """
 
 from __future__ import annotations

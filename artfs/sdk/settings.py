@@ -98,7 +98,7 @@ class Settings:
 
 
 def settings_of(given: Settings | Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> Settings:
-    """Returns the settings of a new run: arguments come first, then `given`, then the environment.
+    """Returns the settings of a new run: arguments override `given`, which overrides the environment.
 
     Raises UsageError for an unknown mode or choice about metrics.
     """

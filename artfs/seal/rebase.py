@@ -60,7 +60,7 @@ def set_base(
         state = State.DISCARDED
         raise
     except BaseException:
-        # An error may come after the exchange, before that is known to be durable.
+        # The error may be of the sync after the exchange.
         if not tree.has_own_files():
             state = State.REPLACED
         raise
@@ -131,7 +131,7 @@ def _plant(
     Its root has the attributes of the old one, the users' xattrs of `like`, the root of the base, and no r
     and x bits for group and others that `like` lacks, so that a private base stays private.
     """
-    complete_copies(tree)  # what else is beside the tree belongs to this one
+    complete_copies(tree)  # all other files beside the tree belong to this one
     old, directory = os.fstat(root), tree.pending_version.fd
     staged = durable.temp_name()
     durable.step("base:plant")

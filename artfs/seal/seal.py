@@ -137,8 +137,8 @@ class Sealer:
         """Turns `tree` into a version durably; returns the answer and the trash name of its pending files.
 
         Raises the errors of the gate, the walk and the backing filesystem; then nothing has changed. But an
-        OSError may also come after the commit: then the version exists, the tree takes no more changes, and
-        the next finish completes it.
+        OSError may also be raised after the commit: then the version exists, the tree takes no more changes,
+        and the next finish completes it.
         """
         for alias in request.aliases:
             if alias != "latest":
@@ -255,8 +255,8 @@ class Sealer:
             turn.take()
         aliases = tuple(dict.fromkeys(a for a in (*labels.aliases, *request.aliases) if a != "latest"))
         mark: Mark | None = None
-        while True:  # whoever took the number has made a version: so the seals together make progress
-            # Before the newest is read: the commit fails if a version comes in between.
+        while True:  # the seal that took the number has made a version, so the seals together make progress
+            # Before the newest is read: the commit fails if another version is made in between.
             number = self.collection.next_number()
             newest = self.collection.newest()
             root, named = self._onto(tree, base, ingested.root, request.admit)
@@ -307,7 +307,7 @@ class Sealer:
         """Sets the aliases that a seal left unset that was killed after its commit.
 
         The holder of the turn does this first: it must not build on the target that an alias had before that
-        commit, and no later commit may come in between.
+        commit, and no later commit may happen in between.
         """
         newest = self.collection.newest()
         if newest is None or not newest.aliases or self.collection.finished(newest.id) == newest.number:

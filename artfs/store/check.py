@@ -1,8 +1,8 @@
 """Check: reads every object that versions and patches need, and reports damage and the paths it affects.
 
-Owns: verification and the report. Must not know versions and pending trees: they come as labels and roots.
-Blocking, any thread; safe beside daemons and seals. It holds the objects lock shared, so that gc does not
-remove what was needed when the check began.
+Owns: verification and the report. Must not know versions and pending trees: it gets labels and roots.
+Blocking, any thread; daemons and seals may run meanwhile. It holds the objects lock shared, so that gc does
+not remove what was needed when the check began.
 
 A page is verified by its digest, by its encoding (``model.pages`` refuses what is not a tree), and by its
 sums: counts, sizes, reach and content digest must be what the entry or page above says. By induction the

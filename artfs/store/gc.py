@@ -1,7 +1,7 @@
 """Garbage collection: removes the objects that no tree needs, and what crashes left behind.
 
 Owns: mark and sweep. Must not know versions and pending trees: the caller supplies their roots. Blocking, any
-thread; safe beside daemons and seals in other processes, which hold the objects lock shared from their first
+thread; daemons and seals may run in other processes, which hold the objects lock shared from their first
 access to the store to their commit.
 
 Marking reads all pages twice: first without the lock, which takes long, then under it, which is quick as

@@ -58,7 +58,7 @@ class Lock:
         self._dir_fd, self._name = dir_fd, name
 
     def shared(self, *, blocking: bool = True) -> Held:
-        """Takes the lock beside other shared holders. Without ``blocking``, raises Busy if it is held."""
+        """Takes the lock along with other shared holders. Without ``blocking``, raises Busy if it is held."""
         return self._take(fcntl.LOCK_SH, blocking)
 
     def exclusive(self, *, blocking: bool = True) -> Held:

@@ -112,11 +112,11 @@ class ObjectStore:
     def link(self, blob: BlobId, dir_fd: int, name: bytes, *, fd: int | None = None) -> None:
         """Links the regular file at (``dir_fd``, ``name``) into the store, so that it *is* the blob.
 
-        The caller has hashed the file, and nobody writes it any more. ``fd``, if given, is that file opened:
-        then what was linked is checked to be the same inode. Where a hard link is impossible, a copy is
-        stored and hashed. A damaged blob of this id is replaced atomically; a sound one is kept if it has the
-        same bytes. Raises LostRace if it has others, or if the file is no longer what was hashed: identify
-        again.
+        The caller has hashed the file, and no process writes it any more. ``fd``, if given, is that file
+        opened: then what was linked is checked to be the same inode. Where a hard link is impossible, a copy
+        is stored and hashed. A damaged blob of this id is replaced atomically; a sound one is kept if it has
+        the same bytes. Raises LostRace if it has others, or if the file is no longer what was hashed:
+        identify again.
 
         After a failed flush a copy is stored in any case.
         """

@@ -70,7 +70,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Tells whether the process began after a moment, in this boot; False if that is unknown.
 
         Linux rounds the start of a process down to a tick: one that began within the same tick counts as
-        begun after.
+        later.
         """
         if not self.ticks or self.boot != procfs.boot_id():
             return False
@@ -95,7 +95,7 @@ def this_process(mountpoint: str | None = None) -> Owner:
 
 
 def process(pid: int, mountpoint: str | None = None) -> Owner:
-    """Returns the owner that stands for a running process, as seen from this one."""
+    """Returns the owner that identifies a running process, as seen from this one."""
     return Owner(
         pid=pid,
         host=socket.gethostname(),

@@ -349,7 +349,7 @@ def _names(box: TrialDirectory) -> None:
         raise Limited(f"it refuses {', '.join(limits)}")
 
 
-#: Each in the words of a refusal: "its filesystem lacks ...". Basic ones come first.
+#: Each in the words of a refusal: "its filesystem lacks ...". Basic ones are first.
 REQUIREMENTS: tuple[tuple[str, Trial], ...] = (
     ("files", _new_files),
     ("hard links", _links),

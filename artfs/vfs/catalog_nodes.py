@@ -42,7 +42,7 @@ from artfs.vfs.node import (
 from artfs.vfs.view import View
 from artfs.volume.pending_trees import pending_names
 
-_ATTR_SECONDS = 1.0  # of directories that other processes may change beside the mount
+_ATTR_SECONDS = 1.0  # of directories that other processes may change without the mount
 _LATEST = "latest"
 
 

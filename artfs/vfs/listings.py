@@ -165,8 +165,8 @@ class PendingListing(_HeldNames):
 class PatchListing(PendingListing):
     """A directory of a patch: its own entries as they were at `rewind`, then the lower ones.
 
-    An entry that stays is listed once, whatever becomes of others meanwhile: own names come from one look,
-    and lower ones by their ordinals, each as it is when its turn comes.
+    An entry that stays is listed once, whatever happens to others meanwhile: own names are those of one
+    moment, and lower ones are listed by their ordinals, each as it is at that time.
     """
 
     _directory: PatchDirectory

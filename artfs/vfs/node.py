@@ -119,7 +119,7 @@ class Work(Enum):
     VERIFYING = auto()  # compares a file with its digest first
     COMMAND = auto()  # reads or commands a control file, or changes a directory outside of trees
     COMPUTING = auto()  # the same, and takes the interpreter for long
-    WAITING = auto()  # waits for what other commands bring about
+    WAITING = auto()  # waits for the effect of other commands
 
 
 #: Reads from the page cache of a descriptor, at an offset, so many bytes; None if that has to wait.

@@ -283,7 +283,7 @@ class PendingDirectory(PendingNode):
 
 @contextlib.contextmanager
 def _removed_on_failure(remove: Callable[..., None], name: bytes, directory: int) -> Iterator[None]:
-    """Removes a new entry if an exception ends the block: the caller is told that nothing was made."""
+    """Removes a new entry if an exception ends the block: the caller gets an error."""
     try:
         yield
     except Exception:

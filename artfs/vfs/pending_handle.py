@@ -48,7 +48,7 @@ class PendingHandle(Handle):
             if self.fenced:
                 raise ReadOnly
             count = self._stored(offset, data)
-            # Before a fence can come: a forced seal must not use the digest of the bytes before this write.
+            # Before a fence can be set: a forced seal must not use the digest of the bytes before this write.
             node.mounted.tree.hashes.written(node.backing_ino, offset, data, count)
         if node.setid:
             node.drop_setid(self.caller)

@@ -279,7 +279,7 @@ class View:
                 self.kernel.forget_attributes(number, _PATIENCE, 0)
         # The names only after the answer to rmdir(2): until then the kernel has the directories locked.
         below = [(node.parent.ino, node.entry.name) for node in known if node.parent is not None]
-        with contextlib.suppress(RuntimeError):  # no thread can be had
+        with contextlib.suppress(RuntimeError):  # no thread can be started
             threading.Thread(target=self._forget_deleted, args=(tree.label, below, former_pending)).start()
 
     def _forget_deleted(

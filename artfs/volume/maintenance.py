@@ -44,7 +44,7 @@ class Maintenance:
     references: References
 
     def check(self, *, repair: bool = False, progress: gc.Progress = gc.no_progress) -> check.Report:
-        """Verifies what versions and patches need, and the catalog's files. Safe beside daemons and seals."""
+        """Verifies what versions and patches need, and the catalog's files. Others may use the volume."""
 
         def roots() -> Iterator[check.Root]:
             # Patches first: one that is sealed meanwhile is then found as a version.
@@ -120,7 +120,7 @@ class Maintenance:
         )
 
     def gc(self, *, progress: gc.Progress = gc.no_progress) -> gc.Collected:
-        """Removes what no version and no pending version needs. Safe beside daemons and seals.
+        """Removes what no version and no pending version needs. Daemons and seals may run meanwhile.
 
         Raises :class:`~artfs.errors.Damaged`, and has removed no object, if it can't tell what is needed.
         """

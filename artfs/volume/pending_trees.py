@@ -42,7 +42,7 @@ class PendingTrees:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes all trees. Nobody may be using one."""
+        """Closes all trees. None may be in use."""
         for tree in list(self._trees.values()):
             tree.close()
         self._trees.clear()

@@ -66,7 +66,7 @@ class DirectPending(VolumeAccess, PendingOperations):
         try:
             tree = self._volume.trees.get_from_disk(collection, distributed_id)
             if tree.pending_version.mark() is not None:
-                # A seal is under way or was interrupted. What it decided comes first.
+                # A seal is under way or was interrupted. Its decision is carried out first.
                 with self._unmounted():
                     self._volume.recover()
                 tree = self._volume.trees.get(name, distributed_id)

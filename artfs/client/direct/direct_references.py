@@ -1,7 +1,7 @@
 """References in a pending tree of a volume without a mount.
 
-Owns how one is told from a file, staged and opened there. Knows neither what references refer to nor by which
-policy they are written. Blocking; any thread.
+Owns how one is distinguished from a file, staged and opened there. Knows neither what references refer to nor
+by which policy they are written. Blocking; any thread.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A patch in a volume that is not mounted, as a program fills it.
 
 Owns a cursor that goes down a tree of which only the changed directories exist: those above a change are
-materialized when it comes. :mod:`~artfs.pending.overlay_directory` has the rules, and
+materialized at that time. :mod:`~artfs.pending.overlay_directory` has the rules, and
 :mod:`~artfs.pending.overlay` the single steps. Blocking.
 
 Other processes fill the tree at the same time, so a cursor may have seen an older state of its directory. The
 lower directory of a directory is only ever dropped, and whiteouts are removed after that. Hence a lower entry
 shows if there is no whiteout and, read last, the lower directory is still there. Whatever removes a name or
-materializes a directory holds :meth:`exclusive <OverlayTree.exclusive>`: otherwise it could bring back what
+materializes a directory holds :meth:`exclusive <OverlayTree.exclusive>`: otherwise it could restore what
 another process removes between the check and the change.
 """
 

@@ -1,7 +1,7 @@
 """What the parts of a direct client share: the open volume, its collections and the lock against mounts.
 
-Owns the lock that a daemon would need, held while pending versions change, so that no mount comes up over
-half of a change. Blocking.
+Owns the lock that a daemon would need, held while pending versions change, so that no daemon mounts a
+half-made change. Blocking.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """References in a pending tree on a mount.
 
-Owns how one is told from a file and made by xattrs and the control file, and why bytes can't be read. Knows
-neither what references refer to nor by which policy they are written. Blocking; any thread.
+Owns how one is distinguished from a file and made by xattrs and the control file, and why bytes can't be
+read. Knows neither what references refer to nor by which policy they are written. Blocking; any thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artfs.errors import ArtfsError
 from artfs.model import refusals
 
 _CONTROL = b".artfs/references"
-_AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must come in one write(2)
+_AT_ONCE = 1 << 16  # bytes of a command, and not much more: it must be one write(2)
 _URI, _CHECKSUM, _ERROR = "user.artfs.uri", "user.artfs.digest", "user.artfs.error"
 
 

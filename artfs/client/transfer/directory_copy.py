@@ -79,7 +79,7 @@ class DirectoryCopy:
     def start_top(self, status: os.stat_result) -> None:
         """Begins with the directory of `status`, whose content is copied to the current directory.
 
-        Meanwhile nobody sees there what only the owner of the source may see.
+        Meanwhile no other user sees what only the owner of the source may see.
         """
         self._writer.restrict(self.at, status.st_mode)
 
@@ -123,7 +123,7 @@ class DirectoryCopy:
 
 
 def _join(pool: ThreadPoolExecutor) -> None:
-    """Waits until no thread works any more, also where exceptions come meanwhile, as of a second Ctrl-C.
+    """Waits until no thread works any more, also if exceptions are raised meanwhile, as by a second Ctrl-C.
 
     The caller closes the directories of the tree next: a thread that still used them might write into what
     gets their descriptors' numbers.

@@ -1,6 +1,7 @@
 """Cells of a table that name a row of one: primary keys, foreign keys, and indexes of rows.
 
-Owns their types. The tables that keys lead to are added to the artifact beside the table that has them.
+Owns their types. The tables that keys lead to are added to the artifact together with the table that has
+them.
 """
 
 from __future__ import annotations

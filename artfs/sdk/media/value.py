@@ -1,7 +1,7 @@
 """Values that an artifact keeps as a JSON file with a kind: tables, images, and their parts.
 
 Owns the names of such files (``NAME.KIND.json``) and the registry of kinds. A value knows how it becomes
-JSON, and which files beside that it needs; it reaches an artifact by its public methods alone. Any thread.
+JSON, and which other files it needs; it reaches an artifact by its public methods alone. Any thread.
 
 The layout is wandb's: see ``wandb/sdk/data_types`` of its Python package.
 """

@@ -35,8 +35,8 @@ class ControlFile(Generic[P]):
     stepped: ClassVar[bool] = False
     #: Reading it walks whole trees.
     computes: ClassVar[bool] = False
-    #: Bytes that a JSON object may have, which may come in several writes and is applied once it is complete;
-    #: 0 for a file that takes commands.
+    #: Bytes that a JSON object may have, which may be written in several pieces and is applied once it is
+    #: complete; 0 for a file that takes commands.
     document: ClassVar[int] = 0
 
     def read(self, subject: P) -> Content:

@@ -230,8 +230,8 @@ class ControlHandle(Handle):
         self._set_answer(reason + "\n")
 
     def release(self) -> None:
-        # A flush ends nothing: it comes whenever one of the processes that share the handle closes it. So
-        # only the next reader of `error` can be told.
+        # A flush ends nothing: it is sent whenever one of the processes that share the handle closes it. So
+        # only the next reader of `error` can be notified.
         if self._collected:
             self._subject.refused = (
                 "the JSON document was not complete when the file was closed; write it again"

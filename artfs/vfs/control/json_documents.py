@@ -1,4 +1,4 @@
-"""A JSON object that comes in pieces: complete, incomplete, or not one whatever follows."""
+"""A JSON object that is written in pieces: complete, incomplete, or invalid whatever follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metadata.json`: the user's JSON object, which may come in any number of writes."""
+"""`metadata.json`: the user's JSON object, in any number of writes."""
 
 from __future__ import annotations
 

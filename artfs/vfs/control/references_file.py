@@ -67,8 +67,8 @@ class ReferencesFile(ControlFile[PendingSubject]):
                     lambda step: look.run(references, memory, Requester(caller.uid, lambda: step.given_up))
                 )
             # Before anything is made, since it may be more than the caller may have.
-            told = (line(describe_reference(path, object_)) for path, object_, _ in objects)
-            answer: Snapshot = yield lambda: subject.snapshot(told if objects else "ok\n", caller)
+            lines = (line(describe_reference(path, object_)) for path, object_, _ in objects)
+            answer: Snapshot = yield lambda: subject.snapshot(lines if objects else "ok\n", caller)
             try:
                 if not dry_run:
                     yield from self._make(subject, objects, caller)
