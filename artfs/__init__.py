@@ -110,7 +110,11 @@ def __getattr__(name: str) -> Any:
         return import_module("artfs.sdk.run_context").run()
     if name in ("config", "summary"):  # that run's
         running = import_module("artfs.sdk.run_context").run()
-        return import_module("artfs.sdk.functions").OfRun(name) if running is None else getattr(running, name)
+        return (
+            import_module("artfs.sdk.functions").CurrentRunValues(name)
+            if running is None
+            else getattr(running, name)
+        )
     if name == "errors":
         return import_module("artfs.errors")
     if name not in __all__:
@@ -124,7 +128,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-class _AsWandb:
+class _WandbFinder:
     """Finds the modules of wandb where ``sys.modules["wandb"]`` is artfs; see :mod:`artfs.sdk.replacement`.
 
     Without it ``wandb.errors`` would be a copy of artfs.errors, with classes that no program catches.
@@ -155,4 +159,4 @@ class _Known:
             module.__spec__ = self._spec  # the import system has put its own there
 
 
-sys.meta_path.insert(0, _AsWandb)
+sys.meta_path.insert(0, _WandbFinder)

@@ -22,7 +22,7 @@ MAX_CHAIN = 40
 """The longest chain of aliases: as many links as the kernel follows (path_resolution(7))."""
 
 
-class Leads(NamedTuple):
+class AliasTarget(NamedTuple):
     """Where a name leads. It keeps a ``held`` version from deletion, unless it leads through ``latest``."""
 
     number: int
@@ -70,7 +70,7 @@ class Aliases:
         with self._home.opened(b"aliases") as fd:
             return self._follow(ref, lambda name: self._read(fd, name)).number
 
-    def leading(self) -> dict[str, Leads]:
+    def leading(self) -> dict[str, AliasTarget]:
         """Returns where each alias leads, ``latest`` last. Aliases that lead nowhere are left out.
 
         Raises Damaged if an alias can't be read, since it might hold any version.
@@ -144,23 +144,25 @@ class Aliases:
         if name == LATEST:
             raise InvalidName("an alias", name, "it always names the newest version by itself")
 
-    def _leads_with(self, fd: int, name: str, target: str) -> Leads:
+    def _leads_with(self, fd: int, name: str, target: str) -> AliasTarget:
         """Returns where an alias would lead if it named ``target``."""
         return self._follow(target, lambda other: self._read(fd, other), (name,))
 
-    def _follow(self, ref: str, read: Callable[[str], bytes | None], passed: Collection[str] = ()) -> Leads:
+    def _follow(
+        self, ref: str, read: Callable[[str], bytes | None], passed: Collection[str] = ()
+    ) -> AliasTarget:
         chain = [*passed]
         while True:
             if ref == LATEST:
                 newest = self._versions.newest()
                 if newest is None:
                     raise self._nowhere(chain, ref)
-                return Leads(newest.number, held=False)
+                return AliasTarget(newest.number, held=False)
             number = parse_version(ref)
             if number is not None:
                 if not self._versions.exists(number):
                     raise self._nowhere(chain, ref)
-                return Leads(number, held=True)
+                return AliasTarget(number, held=True)
             if ref in chain or len(chain) > MAX_CHAIN:
                 circle = " -> ".join([*chain[:MAX_CHAIN], ref])
                 raise InvalidCommand(f"aliases of '{self._home.name}' are a loop: {circle}")

@@ -58,13 +58,13 @@ work through the mount of a mounted volume, and directly on an unmounted one.
 Exit status: 0; 1 refused, with a line that says why; 2 wrong usage."""
 
 
-class _InOrder(click.Group):
+class _OrderedGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
 
 
 @click.group(
-    cls=_InOrder,
+    cls=_OrderedGroup,
     help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -22,7 +22,7 @@ from artfs.fuse.session import FuseOperations
 from artfs.fuse.trace import trace_if_asked
 from artfs.limits import descriptors, log_rate_limit
 from artfs.linux import dead_mounts, mountinfo
-from artfs.store.locks import Held
+from artfs.store.locks import HeldLock
 from artfs.store.owners import Owner, this_process
 from artfs.vfs.view import View
 from artfs.volume.volume import Volume
@@ -151,7 +151,7 @@ def _time_granularity(volume: Volume) -> int:
     return step
 
 
-def _own(volume: Volume, mountpoint: Path, *, patient: bool) -> Held:
+def _own(volume: Volume, mountpoint: Path, *, patient: bool) -> HeldLock:
     """Takes the lock of a mount. With ``patient`` waits for processes that work on the volume directly.
 
     Raises :class:`~artfs.errors.VolumeInUse`.

@@ -39,7 +39,7 @@ from artfs.linux import dead_mounts, mountinfo
 from artfs.linux.mountinfo import Mount
 from artfs.linux.procfs import start_ticks
 from artfs.store.layout import Layout
-from artfs.store.locks import Held
+from artfs.store.locks import HeldLock
 from artfs.store.owners import this_process
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _LOOK = 1.0  # seconds between looks at a daemon that says nothing
 
 
 @dataclass(frozen=True)
-class Policy:
+class RestartPolicy:
     """How often a daemon may die: ``deaths`` within ``window`` seconds are too many. ``delays`` are the
     seconds before it is started again, after the first death in that time, the second, and so on.
 
@@ -88,7 +88,7 @@ def _environment(restarts: int) -> dict[str, str]:
 
 
 @dataclass
-class _Life:
+class _DaemonProcess:
     """A daemon from its start to its end; ``status`` is an exit status, or a negative signal."""
 
     process: subprocess.Popen[bytes]
@@ -112,7 +112,7 @@ class Supervisor:
     volume: Path
     mountpoint: Path
     command: Sequence[str]
-    policy: Policy = Policy()
+    policy: RestartPolicy = RestartPolicy()
     show_status: Callable[[str], None] = lambda _: None
     _stop_at: float | None = None  # when the daemon is killed if it has not ended
     _source: str = ""  # of the mount, once it has answered
@@ -139,7 +139,7 @@ class Supervisor:
             if self._stop_at is not None and life.status != 0:
                 self._detach_dead()
 
-    def _own(self, layout: Layout) -> Held:
+    def _own(self, layout: Layout) -> HeldLock:
         lock = layout.supervisor_lock
         try:
             held = lock.exclusive(blocking=False)
@@ -150,10 +150,10 @@ class Supervisor:
 
     # -- one daemon
 
-    def _live(self, restarts: int, ready: Callable[[], None]) -> _Life:
+    def _live(self, restarts: int, ready: Callable[[], None]) -> _DaemonProcess:
         """Starts a daemon and waits for its end."""
         process, pipe = background.launch(self.command, env=_environment(restarts))
-        life = _Life(process, pipe)
+        life = _DaemonProcess(process, pipe)
         try:
             while life.status is None:
                 if self._poll(life):
@@ -172,7 +172,7 @@ class Supervisor:
             log.warning("%s is mounted again (restarts: %d)", self.mountpoint, restarts)
         self.show_status(f"mounted at {self.mountpoint}; restarts: {restarts}")
 
-    def _poll(self, life: _Life) -> bool:
+    def _poll(self, life: _DaemonProcess) -> bool:
         """Waits for one event; returns whether it was that the mount answers."""
         poller = select.poll()
         poller.register(self._signals, select.POLLIN)
@@ -189,7 +189,7 @@ class Supervisor:
                 os.kill(life.process.pid, number)
         return life.pipe in happened and self._read(life)
 
-    def _end_hanging(self, life: _Life) -> None:
+    def _end_hanging(self, life: _DaemonProcess) -> None:
         """Ends a daemon that does not end by itself."""
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             log.error("the daemon did not end within %g seconds: it is killed", self.policy.end)
@@ -200,7 +200,7 @@ class Supervisor:
             if mount is not None:
                 dead_mounts.end(mount)
 
-    def _read(self, life: _Life) -> bool:
+    def _read(self, life: _DaemonProcess) -> bool:
         """Reads what the daemon has written; returns whether it has just reported that the mount answers."""
         if life.pipe < 0:
             return False
@@ -217,7 +217,7 @@ class Supervisor:
             life.ready = True
         return life.ready
 
-    def _reap(self, life: _Life | None) -> None:
+    def _reap(self, life: _DaemonProcess | None) -> None:
         """Reaps the daemon, and orphans.
 
         Nothing else calls wait(2), as methods of Popen would: a pid that was not reaped here is the daemon's.
@@ -240,7 +240,7 @@ class Supervisor:
 
     # -- after its end
 
-    def _is_wanted_after(self, life: _Life) -> bool:
+    def _is_wanted_after(self, life: _DaemonProcess) -> bool:
         """Tells whether to start a daemon after this one."""
         if self._stop_at is not None or life.status == 0:
             return False
@@ -261,7 +261,7 @@ class Supervisor:
         """Returns the topmost mount at the mountpoint if it is the volume's."""
         return mountinfo.artfs_at(mountinfo.resolve(self.mountpoint), self._source)
 
-    def _count_death(self, life: _Life) -> None:
+    def _count_death(self, life: _DaemonProcess) -> None:
         """Counts a death. Raises MountError if it was one too many."""
         now = time.monotonic()
         self._deaths.append(now)

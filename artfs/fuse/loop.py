@@ -39,14 +39,14 @@ SLICE_BESIDE_OTHERS = 0.0001
 def quick_loop() -> Iterator[None]:
     """Makes pyfuse3 use this module's waiting while the context lasts."""
     original = pyfuse3.trio  # type: ignore[attr-defined]
-    pyfuse3.trio = QuickTrio()  # type: ignore[attr-defined]
+    pyfuse3.trio = TrioInterface()  # type: ignore[attr-defined]
     try:
         yield
     finally:
         pyfuse3.trio = original  # type: ignore[attr-defined]
 
 
-class QuickTrio:
+class TrioInterface:
     """The part of trio's interface that pyfuse3 uses."""
 
     ClosedResourceError = trio.ClosedResourceError
@@ -124,7 +124,7 @@ class _Turn:
     waiting. It has its turn as soon as the first task blocks.
     """
 
-    def __init__(self, loop: QuickTrio) -> None:
+    def __init__(self, loop: TrioInterface) -> None:
         self._loop = loop
         self._taken = False
         self._waiting = trio.lowlevel.ParkingLot()
@@ -149,7 +149,7 @@ class _Turn:
 class _Nursery:
     """A nursery whose tasks survive a request that was taken back before it was read (EAGAIN)."""
 
-    def __init__(self, loop: QuickTrio, nursery: trio.Nursery) -> None:
+    def __init__(self, loop: TrioInterface, nursery: trio.Nursery) -> None:
         self._loop, self._nursery = loop, nursery
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any, name: object = None) -> None:

@@ -17,7 +17,7 @@ import trio
 from artfs.errors import Interrupted
 from artfs.fuse.handshake import MAX_WRITE
 from artfs.limits import numbers
-from artfs.limits.limit import AtOnce, PerUser
+from artfs.limits.limit import ConcurrencyLimit, PerUser
 from artfs.linux.procfs import is_signalled
 from artfs.vfs.node import Caller, NeedsWork, Work
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _LOOK = 0.2  # seconds between looks whether a caller still waits
 
 
-def _turns(at_once: AtOnce) -> PerUser[trio.CapacityLimiter]:
+def _turns(at_once: ConcurrencyLimit) -> PerUser[trio.CapacityLimiter]:
     """Turns at threads. A thread whose caller has gone holds its turn, and the limiter."""
     return PerUser(lambda uid: trio.CapacityLimiter(at_once.of(uid)))
 

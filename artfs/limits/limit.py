@@ -132,7 +132,7 @@ class PerUser(Generic[T]):
             return list(self._living.values())
 
 
-class AtOnce(NamedTuple):
+class ConcurrencyLimit(NamedTuple):
     """How many things of a kind each user may do at the same time; the others wait for their turn."""
 
     user: int
@@ -145,7 +145,7 @@ class AtOnce(NamedTuple):
 class Turns:
     """Turns at what threads of several users do; each user waits for their own turns only."""
 
-    def __init__(self, at_once: AtOnce) -> None:
+    def __init__(self, at_once: ConcurrencyLimit) -> None:
         self._semaphores = PerUser(lambda uid: threading.Semaphore(at_once.of(uid)))
 
     @contextlib.contextmanager
@@ -161,4 +161,4 @@ class Turns:
             semaphore.release()
 
 
-__all__ = ["AtOnce", "Holding", "Limit", "LimitExceededError", "PerUser", "Turns"]
+__all__ = ["ConcurrencyLimit", "Holding", "Limit", "LimitExceededError", "PerUser", "Turns"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from artfs.limits.limit import AtOnce, Limit
+from artfs.limits.limit import ConcurrencyLimit, Limit
 
 # -- descriptors of the daemon
 
@@ -35,22 +35,22 @@ WAITING_FOR_OTHERS = Limit(_WAITING, _WAITING // 3, _REFUSAL, errno.EAGAIN)
 #: Requests that wait for other machines. Apart from those above, so that a slow server delays no finish.
 WAITING_FOR_MACHINES = Limit(_WAITING, _WAITING // 3, _REFUSAL, errno.EAGAIN)
 #: Threads of either kind.
-WAITING_THREADS = AtOnce(128, 128)
+WAITING_THREADS = ConcurrencyLimit(128, 128)
 #: Requests to control files, and changes of directories outside of trees, that have a thread or wait for it.
 COMMANDS = Limit(768, 256, _REFUSAL, errno.EAGAIN)
 #: Threads of these.
-COMMAND_THREADS = AtOnce(4, 32)
+COMMAND_THREADS = ConcurrencyLimit(4, 32)
 #: Those of them that go through a whole tree. They share one interpreter with the event loop.
-COMPUTING_THREADS = AtOnce(1, 2)
+COMPUTING_THREADS = ConcurrencyLimit(1, 2)
 #: The same, of all users together.
 COMPUTING_AT_ONCE = 2
 #: Threads for the backing filesystem: reads, fsyncs, listings, copies. None of these is refused,
 #: because they complete what a write(2) or a command has started.
-DISK_THREADS = AtOnce(16, 32)
+DISK_THREADS = ConcurrencyLimit(16, 32)
 #: Threads that verify files.
-VERIFYING_THREADS = AtOnce(2, 4)
+VERIFYING_THREADS = ConcurrencyLimit(2, 4)
 #: Threads that hash local files for references.
-HASHING_THREADS = AtOnce(2, 2)
+HASHING_THREADS = ConcurrencyLimit(2, 2)
 #: Threads that notify the kernel of changes, for each owner of pending versions.
 NOTIFYING_THREADS = 32
 

@@ -142,7 +142,7 @@ class _Node(NamedTuple):
     tree: TreeId | None = None
 
 
-class _Found(NamedTuple):
+class _Difference(NamedTuple):
     """A change before its paths are spelled out."""
 
     kind: Kind
@@ -180,7 +180,7 @@ class _Comparison:
 
     def __init__(self, reader: TreeReader) -> None:
         self._reader = reader
-        self._changes: list[_Found] = []
+        self._changes: list[_Difference] = []
         self._removed, self._added = _OneSided(), _OneSided()
         self._counts: list[int] = []
 
@@ -208,14 +208,14 @@ class _Comparison:
                     self._put(one, self._removed)
                     self._put(other, self._added)
                 elif one.item.kind != other.item.kind:
-                    self._changes.append(_Found("kind", one, other))
+                    self._changes.append(_Difference("kind", one, other))
                     self._put_children(one, self._removed)
                     self._put_children(other, self._added)
                 elif one.item.kind != "directory" and one.item.content != other.item.content:
-                    self._changes.append(_Found("changed", one, other))
+                    self._changes.append(_Difference("changed", one, other))
                 else:
                     if one.item.mode != other.item.mode:
-                        self._changes.append(_Found("mode", one, other))
+                        self._changes.append(_Difference("mode", one, other))
                     if one.item.kind == "directory":
                         todo.append((one, other))
 
@@ -265,7 +265,7 @@ class _Comparison:
         for olds, news in equal.values():
             pairs = _paired(olds, news)
             for old, new in pairs:
-                self._changes.append(_Found("renamed", old, new))
+                self._changes.append(_Difference("renamed", old, new))
                 if new.item.kind == "directory":
                     self._compare(old, new)  # finds modes only
             left += _without(olds, [old for old, _ in pairs])
@@ -291,12 +291,12 @@ def _without(nodes: list[_Node], taken: list[_Node]) -> list[_Node]:
     return [node for node in nodes if node.path not in paths]
 
 
-def _removed(node: _Node) -> _Found:
-    return _Found("removed", node, None)
+def _removed(node: _Node) -> _Difference:
+    return _Difference("removed", node, None)
 
 
-def _added(node: _Node) -> _Found:
-    return _Found("added", None, node)
+def _added(node: _Node) -> _Difference:
+    return _Difference("added", None, node)
 
 
 def _in_order(things: Iterable[T], path_of: Callable[[T], _Path]) -> Iterator[T]:

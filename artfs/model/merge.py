@@ -115,7 +115,7 @@ def _performed(steps: _Steps) -> Entry | None:
     return value
 
 
-class _Marks(NamedTuple):
+class _Attributes(NamedTuple):
     """The significant attributes of an entry."""
 
     mode: int
@@ -168,29 +168,29 @@ class _Merge:
         """Takes one side's entry as a whole, if possible."""
         by_ours, by_theirs = self._differ(base, ours), self._differ(base, theirs)
         if by_ours and by_theirs and self._differ(ours, theirs):
-            self._wins(_did(base, ours), _did(base, theirs), self._identity(theirs))
+            self._wins(_change_of(base, ours), _change_of(base, theirs), self._identity(theirs))
             return ours
         taken = theirs if by_theirs and not by_ours else ours
         if taken is None or ours is None or theirs is None:
             return taken
         rest = _rest(base, ours, theirs, alone=taken if by_ours != by_theirs else None)
-        return self._with_attributes(taken, _marks(taken), rest)
+        return self._with_attributes(taken, _attributes(taken), rest)
 
     def _directory(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Steps:
         """Merges a directory that both sides have, and that the base has or has no entry for."""
-        marks = self._merged_marks(base, ours, theirs)
+        attributes = self._merged_attributes(base, ours, theirs)
         alone = None
         if base is not None:
             by_ours, by_theirs = (
-                side.tree != base.tree or _marks(side) != _marks(base) for side in (ours, theirs)
+                side.tree != base.tree or _attributes(side) != _attributes(base) for side in (ours, theirs)
             )
             if by_ours != by_theirs:
                 alone = ours if by_ours else theirs
         rest = _rest(base, ours, theirs, alone)
         if ours.tree == theirs.tree or (base is not None and theirs.tree == base.tree):
-            return self._with_attributes(ours, marks, rest)
+            return self._with_attributes(ours, attributes, rest)
         if base is not None and ours.tree == base.tree:
-            return self._with_attributes(theirs, marks, rest)
+            return self._with_attributes(theirs, attributes, rest)
         differing = self._differing(base, ours, theirs)
         settled: dict[bytes, Entry | None] = {}
         for name in sorted(differing.ours.keys() & differing.theirs.keys()):
@@ -210,21 +210,21 @@ class _Merge:
             name: entry for name, entry in changes.items() if name not in there or there[name] != entry
         }
         if not changes:
-            return self._with_attributes(start, marks, rest)
-        return _directory_of(self._reader.update(start.tree, changes, self._put), ours.name, marks, rest)
+            return self._with_attributes(start, attributes, rest)
+        return _directory_of(self._reader.update(start.tree, changes, self._put), ours.name, attributes, rest)
 
-    def _merged_marks(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Marks:
-        one, other = _marks(ours), _marks(theirs)
-        before = None if base is None else _marks(base)
+    def _merged_attributes(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Attributes:
+        one, other = _attributes(ours), _attributes(theirs)
+        before = None if base is None else _attributes(base)
         if one == before:
             return other
         if other not in (one, before):
-            entry = self._marked("directory", theirs)
+            entry = self._with_digest("directory", theirs)
             if before is None:
                 word = "added with another mode" if one.mode != other.mode else "added with other xattrs"
                 self._wins(word, word, entry)
             else:
-                self._wins(_remarked(before, one), _remarked(before, other), entry)
+                self._wins(_attribute_change(before, one), _attribute_change(before, other), entry)
         return one
 
     def _differing(self, base: DirEntry | None, ours: DirEntry, theirs: DirEntry) -> _Differing:
@@ -255,8 +255,10 @@ class _Merge:
         def wins(did: str, entry: str) -> bool:
             return self._wins("removed", did, entry) if by_ours else self._wins(did, "removed", "")
 
-        before, after = _marks(base), _marks(changed)
-        stays = before != after and wins(_remarked(before, after), self._marked("directory", changed))
+        before, after = _attributes(base), _attributes(changed)
+        stays = before != after and wins(
+            _attribute_change(before, after), self._with_digest("directory", changed)
+        )
         left: list[Entry] = []
         for old, new in differing_entries(self._reader, base.tree, changed.tree):
             if new is None:
@@ -266,7 +268,9 @@ class _Merge:
                 kept = yield self._removed(old, new, by_ours=by_ours)
                 if kept is not None:
                     left.append(kept)
-            elif self._differ(old, new) and wins(_did(old, new), self._identity(new) if by_ours else ""):
+            elif self._differ(old, new) and wins(
+                _change_of(old, new), self._identity(new) if by_ours else ""
+            ):
                 left.append(new)
             self._way.pop()
         if by_ours or not (stays or left) or self.conflicts:
@@ -290,7 +294,7 @@ class _Merge:
             if one is None or other is None:
                 if one is not other:
                     return True
-            elif type(one) is not type(other) or _marks(one) != _marks(other):
+            elif type(one) is not type(other) or _attributes(one) != _attributes(other):
                 return True
             elif isinstance(one, DirEntry) and isinstance(other, DirEntry):
                 # Content digests cover a part of what is significant, and nothing else.
@@ -301,21 +305,21 @@ class _Merge:
                 return True
         return False
 
-    def _with_attributes(self, entry: Entry, marks: _Marks, rest: _Rest) -> Entry:
+    def _with_attributes(self, entry: Entry, attributes: _Attributes, rest: _Rest) -> Entry:
         """Returns an entry of the same content with other attributes."""
         if isinstance(entry, SymlinkEntry):
             return replace(entry, uid=rest.uid, gid=rest.gid, mtime_ns=rest.mtime_ns)
-        wanted = marks.mode, rest.uid, rest.gid
+        wanted = attributes.mode, rest.uid, rest.gid
         if isinstance(entry, DirEntry) and wanted != (entry.mode, entry.uid, entry.gid):
             # The reach follows from these and from the entries of the directory.
-            return _directory_of(self._reader.summary(entry.tree), entry.name, marks, rest)
+            return _directory_of(self._reader.summary(entry.tree), entry.name, attributes, rest)
         return replace(
             entry,
-            mode=marks.mode,
+            mode=attributes.mode,
             uid=rest.uid,
             gid=rest.gid,
             mtime_ns=rest.mtime_ns,
-            xattrs=_xattrs(marks, rest),
+            xattrs=_xattrs(attributes, rest),
         )
 
     # -- identities
@@ -325,20 +329,20 @@ class _Merge:
         if entry is None:
             return ""
         if isinstance(entry, FileEntry):
-            return self._marked(f"file {text(entry.blob)}", entry)
+            return self._with_digest(f"file {text(entry.blob)}", entry)
         if isinstance(entry, DirEntry):
-            return self._marked(f"directory {self._digest_below(entry)}", entry)
+            return self._with_digest(f"directory {self._digest_below(entry)}", entry)
         digest = self._algorithm.digest(_encoder.encode(_content(entry))).hex()
         if isinstance(entry, SymlinkEntry):
             return f"symlink {digest}"
-        return self._marked(f"reference {digest}", entry)
+        return self._with_digest(f"reference {digest}", entry)
 
-    def _marked(self, said: str, entry: Entry) -> str:
-        marks = _marks(entry)
-        said = f"{said} {marks.mode:04o}"
-        if not marks.xattrs:
-            return said
-        return f"{said} {self._algorithm.digest(_encoder.encode(marks.xattrs)).hex()}"
+    def _with_digest(self, described: str, entry: Entry) -> str:
+        attributes = _attributes(entry)
+        described = f"{described} {attributes.mode:04o}"
+        if not attributes.xattrs:
+            return described
+        return f"{described} {self._algorithm.digest(_encoder.encode(attributes.xattrs)).hex()}"
 
     def _digest_below(self, directory: DirEntry) -> str:
         """Hashes all that is significant below a directory: the id of its tree would change with an mtime."""
@@ -351,7 +355,7 @@ class _Merge:
                 hasher.update(_END)
                 continue
             entry = found[1]
-            hasher.update(_encoder.encode((kind_of(entry), entry.name, _content(entry), _marks(entry))))
+            hasher.update(_encoder.encode((kind_of(entry), entry.name, _content(entry), _attributes(entry))))
             if isinstance(entry, DirEntry):
                 stack.append(self._reader.entries(entry.tree))
         return hasher.digest().hex()
@@ -375,10 +379,10 @@ def _content(entry: Entry) -> tuple[object, ...]:
     return ()
 
 
-def _marks(entry: Entry) -> _Marks:
+def _attributes(entry: Entry) -> _Attributes:
     if isinstance(entry, SymlinkEntry):
-        return _Marks(0o777, ())
-    return _Marks(entry.mode, tuple(pair for pair in entry.xattrs if pair[0] != RUN))
+        return _Attributes(0o777, ())
+    return _Attributes(entry.mode, tuple(pair for pair in entry.xattrs if pair[0] != RUN))
 
 
 def _run(entry: Entry) -> bytes | None:
@@ -400,17 +404,19 @@ def _rest(base: Entry | None, ours: Entry, theirs: Entry, alone: Entry | None) -
     return _Rest(uid, gid, mtime_ns, either(_run))
 
 
-def _xattrs(marks: _Marks, rest: _Rest) -> Xattrs:
+def _xattrs(attributes: _Attributes, rest: _Rest) -> Xattrs:
     if rest.run is None:
-        return marks.xattrs
-    return tuple(sorted((*marks.xattrs, (RUN, rest.run))))
+        return attributes.xattrs
+    return tuple(sorted((*attributes.xattrs, (RUN, rest.run))))
 
 
-def _directory_of(summary: PageSummary, name: bytes, marks: _Marks, rest: _Rest) -> DirEntry:
-    return summary.directory(name, marks.mode, rest.uid, rest.gid, rest.mtime_ns, _xattrs(marks, rest))
+def _directory_of(summary: PageSummary, name: bytes, attributes: _Attributes, rest: _Rest) -> DirEntry:
+    return summary.directory(
+        name, attributes.mode, rest.uid, rest.gid, rest.mtime_ns, _xattrs(attributes, rest)
+    )
 
 
-def _did(before: Entry | None, after: Entry | None) -> str:
+def _change_of(before: Entry | None, after: Entry | None) -> str:
     """Describes the change of an entry."""
     if before is None:
         return "added"
@@ -418,14 +424,14 @@ def _did(before: Entry | None, after: Entry | None) -> str:
         return "removed"
     if type(before) is not type(after):
         return f"replaced by a {kind_of(after)}"
-    one, other = _marks(before), _marks(after)
+    one, other = _attributes(before), _attributes(after)
     if isinstance(before, DirEntry) and isinstance(after, DirEntry):
         same = before.content == after.content
     else:
         same = _content(before) == _content(after)
     # The directory itself is the same: modes or xattrs below it differ.
-    return _remarked(one, other) if same and one != other else "changed"
+    return _attribute_change(one, other) if same and one != other else "changed"
 
 
-def _remarked(before: _Marks, after: _Marks) -> str:
+def _attribute_change(before: _Attributes, after: _Attributes) -> str:
     return "mode changed" if before.mode != after.mode else "xattrs changed"

@@ -134,7 +134,7 @@ class TreeReader:
             if entry is not None and entry.name != name:
                 raise ValueError(f"the entry of {entry.name!r} was given for {name!r}")
         root = self._fetch(tree)
-        made = _Made(algorithm_of(tree))
+        made = _NewPages(algorithm_of(tree))
         if isinstance(root, Leaf) or self._names_after(tree, root, changes) <= ONE_PAGE:
             items: dict[bytes, Entry] = {entry.name: entry for _, entry in self.entries(tree)}
             _apply(items, changes, changes)
@@ -167,7 +167,7 @@ class TreeReader:
             yield from self._leaves(self.below(page, position), base + page.starts[position], start)
 
     def _update_pages(
-        self, tree: TreeId, root: Page, entries: Mapping[bytes, Entry | None], made: _Made
+        self, tree: TreeId, root: Page, entries: Mapping[bytes, Entry | None], made: _NewPages
     ) -> PageSummary:
         changes: Mapping[bytes, _Item | None] = entries
         pages: list[PageSummary] = []
@@ -188,7 +188,7 @@ class TreeReader:
         return top
 
     def _update_level(
-        self, root: Page, level: int, changes: Mapping[bytes, _Item | None], made: _Made
+        self, root: Page, level: int, changes: Mapping[bytes, _Item | None], made: _NewPages
     ) -> tuple[dict[bytes, PageSummary | None], list[PageSummary]]:
         """Cuts the pages of one level again where items change.
 
@@ -260,7 +260,7 @@ class _Cursor:
         self.page = page
 
 
-class _Made:
+class _NewPages:
     """The pages that an update made, until it is known which of them are in the result."""
 
     def __init__(self, algorithm: Algorithm) -> None:

@@ -60,7 +60,7 @@ _POLL = 0.01  # seconds between two looks
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class Birth(msgspec.Struct, frozen=True):
+class CreationRecord(msgspec.Struct, frozen=True):
     """What is fixed from the start of a pending version."""
 
     nonce: str
@@ -133,7 +133,7 @@ def start(
     os.mkdir(staging, 0o700, dir_fd=pending_fd)
     try:
         with durable.directory(pending_fd, staging) as fd:
-            birth = Birth(nonce=secrets.token_hex(16), created_at=timestamp(), created_by=created_by)
+            birth = CreationRecord(nonce=secrets.token_hex(16), created_at=timestamp(), created_by=created_by)
             durable.create(fd, _DRAFT, msgspec.json.encode(birth) + b"\n", label="start:draft")
             durable.create(fd, _SETTINGS, msgspec.json.encode(labels) + b"\n", label="start:settings")
             if owners is not None:
@@ -175,7 +175,7 @@ class PendingVersion:
         except OSError as error:
             raise documents.directory_error(error, self.what()) from None
         try:
-            birth = self._load(_DRAFT, Birth)
+            birth = self._load(_DRAFT, CreationRecord)
             if birth is None:
                 if self.has_name_in(pending_fd):  # else it was sealed or discarded meanwhile
                     raise Damaged(self.what(_DRAFT), "it is missing")
@@ -187,7 +187,7 @@ class PendingVersion:
         except BaseException:
             self.close()
             raise
-        self.birth: Birth = birth
+        self.birth: CreationRecord = birth
 
     @property
     def runs(self) -> JoinedRuns:

@@ -29,7 +29,7 @@ _KEPT = 0.9
 _SWEEP_AFTER = 0.125
 
 
-class Incoming:
+class IncomingObject:
     """The file that an object is written to; :meth:`ObjectCache.keep` gives it its name."""
 
     def __init__(self, fd: int, temp: bytes | None) -> None:
@@ -79,17 +79,17 @@ class ObjectCache:
         return self._fd is not None and size <= self.limit
 
     @contextlib.contextmanager
-    def incoming(self, *, named: bool) -> Iterator[Incoming]:
+    def incoming(self, *, named: bool) -> Iterator[IncomingObject]:
         """Creates an empty file; without ``named`` it can't be kept and is removed when it is closed."""
         if self._fd is not None and named:
             with durable.temp_file(self._fd) as (temp, fd):
-                yield Incoming(fd, temp)
+                yield IncomingObject(fd, temp)
         else:
             where = None if self._fd is None else f"/proc/self/fd/{self._fd}"
             with tempfile.TemporaryFile(prefix=os.fsdecode(durable.temp_name()), dir=where) as file:
-                yield Incoming(file.fileno(), None)
+                yield IncomingObject(file.fileno(), None)
 
-    def keep(self, incoming: Incoming, name: bytes) -> None:
+    def keep(self, incoming: IncomingObject, name: bytes) -> None:
         """Gives a complete object its name, and removes the least recently used others above the limit.
 
         A file of that name is replaced. If that fails, the object is not kept, which is no error.

@@ -12,13 +12,13 @@ from artfs.sdk.artifact import Artifact
 from artfs.sdk.run import Run
 
 
-class _Nothing:
+class _NoVersion:
     """Takes the place of a version that was not made: each attribute is itself, and so is what it returns."""
 
-    def __getattr__(self, _name: str) -> _Nothing:
+    def __getattr__(self, _name: str) -> _NoVersion:
         return self
 
-    def __call__(self, *_: object, **__: object) -> _Nothing:
+    def __call__(self, *_: object, **__: object) -> _NoVersion:
         return self
 
 
@@ -37,7 +37,7 @@ class DisabledRun(Run):
         Example:
             >>> run.log_artifact("model.bin", name="model", type="model").wait()
         """
-        return cast(Artifact, _Nothing())
+        return cast(Artifact, _NoVersion())
 
     upsert_artifact = finish_artifact = link_artifact = log_artifact
 

@@ -39,7 +39,7 @@ def _of_run(method: Callable[Concatenate[Any, P], R]) -> Callable[P, R]:
     return call
 
 
-class OfRun:
+class CurrentRunValues:
     """``artfs.config`` or ``artfs.summary``, taken before there was a run.
 
     Each use goes to that of the run that is current then. Raises UsageError if there is none.

@@ -161,11 +161,11 @@ class RunMetrics(RunFacts):
         return 0
 
 
-class Unkept:
+class DiscardedValue:
     """A value for ``run.log``. It holds nothing of what it was made of."""
 
 
-class Audio(Unkept):
+class Audio(DiscardedValue):
     """wandb's sound."""
 
     def __init__(
@@ -173,19 +173,19 @@ class Audio(Unkept):
     ) -> None: ...
 
 
-class Histogram(Unkept):
+class Histogram(DiscardedValue):
     """wandb's histogram."""
 
     def __init__(self, sequence: Any = None, np_histogram: Any = None, num_bins: int = 64) -> None: ...
 
 
-class Html(Unkept):
+class Html(DiscardedValue):
     """wandb's page."""
 
     def __init__(self, data: Any, inject: bool = True, data_is_not_path: bool = False) -> None: ...
 
 
-class Video(Unkept):
+class Video(DiscardedValue):
     """wandb's film."""
 
     def __init__(
@@ -199,13 +199,13 @@ def plot_table(
     fields: dict[str, Any],
     string_fields: dict[str, Any] | None = None,
     split_table: bool = False,
-) -> Unkept:
+) -> DiscardedValue:
     """Makes a chart for ``run.log``, which is not kept.
 
     Example:
         >>> run.log({"curve": artfs.plot_table("area", table, {"x": "step", "y": "loss"})})
     """
-    return Unkept()
+    return DiscardedValue()
 
 
 class Plot:
@@ -214,7 +214,7 @@ class Plot:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *_args, **_more: Unkept()
+        return lambda *_args, **_more: DiscardedValue()
 
 
 plot = Plot()

@@ -39,7 +39,7 @@ def _lines(connection: Connection, registries: _Filter, collections: _Filter) ->
                 yield line
 
 
-class _Linked:
+class _RegistryScope:
     """What can be asked of one registry, of several, and of some of their collections."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class _Linked:
         )
 
 
-class RegistryCollections(ArtifactCollections, _Linked):
+class RegistryCollections(ArtifactCollections, _RegistryScope):
     """Collections of registries, by name."""
 
     def __init__(
@@ -86,7 +86,7 @@ class RegistryCollections(ArtifactCollections, _Linked):
         return self._filters
 
 
-class _Registries(_Linked):
+class _Registries(_RegistryScope):
     """One registry, or several."""
 
     def collections(

@@ -204,7 +204,7 @@ class _Walk:
         return f"its summary of page {text(item.tree)} disagrees with that page"
 
 
-class _Bad(NamedTuple):
+class _BadBlob(NamedTuple):
     """The actual digest (None if it can't be read) and size of a bad blob, and what is wrong with it."""
 
     digest: bytes | None
@@ -212,8 +212,10 @@ class _Bad(NamedTuple):
     why: str
 
 
-def _verify_blobs(store: ObjectStore, walk: _Walk, report: Report, progress: Progress) -> dict[BlobId, _Bad]:
-    bad: dict[BlobId, _Bad] = {}
+def _verify_blobs(
+    store: ObjectStore, walk: _Walk, report: Report, progress: Progress
+) -> dict[BlobId, _BadBlob]:
+    bad: dict[BlobId, _BadBlob] = {}
     total = sum(walk.sizes.values())
 
     def verify(blob: BlobId) -> tuple[BlobId, bytes | None, int, str]:
@@ -228,16 +230,16 @@ def _verify_blobs(store: ObjectStore, walk: _Walk, report: Report, progress: Pro
                 report.bytes += size
                 recorded = {walk.sizes[blob], *walk.other_sizes.get(blob, ())}
                 if why:
-                    bad[blob] = _Bad(digest, size, why)
+                    bad[blob] = _BadBlob(digest, size, why)
                 elif recorded != {size}:
                     sizes = ", ".join(map(str, sorted(recorded - {size})))
-                    bad[blob] = _Bad(digest, size, f"it has {size} bytes, but entries say {sizes}")
+                    bad[blob] = _BadBlob(digest, size, f"it has {size} bytes, but entries say {sizes}")
                 progress("blobs", report.bytes, total)
     return bad
 
 
 def _findings(
-    store: ObjectStore, walk: _Walk, blobs: dict[BlobId, _Bad], known: list[Root]
+    store: ObjectStore, walk: _Walk, blobs: dict[BlobId, _BadBlob], known: list[Root]
 ) -> Iterator[Finding]:
     for label, why in walk.root_faults:
         yield Finding(kind="version", id=label, why=why, touches=[Touched(label, "")])
@@ -316,7 +318,7 @@ def _count_surplus(store: ObjectStore, walk: _Walk, report: Report) -> list[Blob
 def _repair(
     store: ObjectStore,
     walk: _Walk,
-    blobs: dict[BlobId, _Bad],
+    blobs: dict[BlobId, _BadBlob],
     surplus: list[BlobId],
     spare: Callable[[], Iterable[int]],
     report: Report,

@@ -21,7 +21,7 @@ from artfs.store import durable
 from artfs.store.owners import Owner
 
 
-class Held:
+class HeldLock:
     """One acquisition of a lock: a context manager, or released by any thread."""
 
     def __init__(self, fd: int, *, exclusive: bool) -> None:
@@ -44,7 +44,7 @@ class Held:
             durable.unlock(fd, self._pid)
             os.close(fd)
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> HeldLock:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,15 +57,15 @@ class Lock:
     def __init__(self, dir_fd: int, name: bytes) -> None:
         self._dir_fd, self._name = dir_fd, name
 
-    def shared(self, *, blocking: bool = True) -> Held:
+    def shared(self, *, blocking: bool = True) -> HeldLock:
         """Takes the lock along with other shared holders. Without ``blocking``, raises Busy if it is held."""
         return self._take(fcntl.LOCK_SH, blocking)
 
-    def exclusive(self, *, blocking: bool = True) -> Held:
+    def exclusive(self, *, blocking: bool = True) -> HeldLock:
         """Takes the lock exclusively. Without ``blocking``, raises Busy if it is held."""
         return self._take(fcntl.LOCK_EX, blocking)
 
-    def _take(self, how: int, blocking: bool) -> Held:
+    def _take(self, how: int, blocking: bool) -> HeldLock:
         try:
             fd = self._open(os.O_RDWR | os.O_CREAT)
         except OSError as error:
@@ -82,7 +82,7 @@ class Lock:
         except BaseException:
             os.close(fd)
             raise
-        return Held(fd, exclusive=how == fcntl.LOCK_EX)
+        return HeldLock(fd, exclusive=how == fcntl.LOCK_EX)
 
     def _open(self, flags: int) -> int:
         """Opens the file. Raises Damaged for anything but a regular file: a symlink, a fifo."""

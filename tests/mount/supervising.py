@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from artfs.daemon import background
-from artfs.daemon.supervisor import Policy, Supervisor
+from artfs.daemon.supervisor import RestartPolicy, Supervisor
 from artfs.errors import MountError
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import MountedVolume, artfs, is_alive, must
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> None:
     volume, point, script = arguments[:3]
     logging.basicConfig(level=logging.INFO)
     end, *delays = map(float, arguments[3:])
-    policy = Policy(end=end, delays=delays)
+    policy = RestartPolicy(end=end, delays=delays)
     daemon = [*background.PROGRAM, "mount", "--foreground", volume, point]
     with background.reporting() as report:
         supervisor = Supervisor(

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from artfs.fuse import loop
-from artfs.fuse.loop import QuickTrio, quick_loop
+from artfs.fuse.loop import TrioInterface, quick_loop
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def pipe() -> Iterator[tuple[int, int]]:
 def test_pyfuse3_gets_its_own_trio_back():
     before = pyfuse3.trio  # type: ignore[attr-defined]
     with quick_loop():
-        assert isinstance(pyfuse3.trio, QuickTrio)  # type: ignore[attr-defined]
+        assert isinstance(pyfuse3.trio, TrioInterface)  # type: ignore[attr-defined]
     assert pyfuse3.trio is before  # type: ignore[attr-defined]
 
 
 def test_waiting_ends_when_there_is_something_to_read(pipe):
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(quick.wait_readable, pipe[0])
@@ -48,7 +48,7 @@ def test_waiting_ends_when_the_loop_ends(pipe, readable):
         os.write(pipe[1], b"x")
 
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         quick.notify_closing(pipe[0])
         with trio.fail_after(10), pytest.raises(trio.ClosedResourceError):
             await quick.wait_readable(pipe[0])
@@ -58,7 +58,7 @@ def test_waiting_ends_when_the_loop_ends(pipe, readable):
 
 def test_a_sleeping_task_wakes_when_the_loop_ends(pipe):
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
 
         async def wait():
             with pytest.raises(trio.ClosedResourceError):
@@ -77,7 +77,7 @@ def test_other_tasks_run_while_requests_come_without_end(pipe):
     os.write(pipe[1], b"x")
 
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         ran = trio.Event()
 
         async def background():
@@ -94,7 +94,7 @@ def test_other_tasks_run_while_requests_come_without_end(pipe):
 
 def test_turns_exclude_each_other():
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         turn = quick.Lock()
         inside = 0
 
@@ -118,7 +118,7 @@ def test_turns_exclude_each_other():
 
 def test_a_cancelled_task_leaves_the_turn_to_others():
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         turn = quick.Lock()
         async with turn:
             with trio.move_on_after(0):
@@ -135,7 +135,7 @@ def test_a_task_that_returns_at_once_keeps_the_turn():
     """Nothing is switched between two requests that are answered without blocking."""
 
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         turn = quick.Lock()
         order = []
 
@@ -167,7 +167,7 @@ def test_a_request_taken_back_before_it_is_read_does_not_end_the_loop():
             if tries < 3:
                 raise BlockingIOError
 
-        quick = QuickTrio()
+        quick = TrioInterface()
         async with quick.open_nursery() as nursery:
             nursery.start_soon(session_loop, "argument", name="name")
         assert tries == 3
@@ -178,7 +178,7 @@ def test_a_request_taken_back_before_it_is_read_does_not_end_the_loop():
 
 def test_an_idle_mount_does_not_spin(pipe):
     async def main():
-        quick = QuickTrio()
+        quick = TrioInterface()
         for _ in range(20):
             with trio.move_on_after(0.002):
                 await quick.wait_readable(pipe[0])

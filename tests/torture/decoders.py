@@ -26,7 +26,7 @@ from artfs.model.digest import Algorithm
 from artfs.model.scope import Scope
 from artfs.pending import overlay, reference_files
 from artfs.pending.joined_runs import JoinedRun
-from artfs.pending.pending_version import Birth, Mark, Owners, PendingLabels
+from artfs.pending.pending_version import CreationRecord, Mark, Owners, PendingLabels
 from artfs.references import uris
 from artfs.store import documents, durable
 from artfs.store.layout import Layout
@@ -174,7 +174,8 @@ DECODERS: dict[str, Decoder] = {
     "metadata": Decoder(lambda data: records.load_metadata(data, "it"), (b'{"a": [1, 2.5e3, "\\u00e9"]}\n',)),
     "config": Decoder(_in_file(b"artfs.json", _config), (_golden("artfs.json"),)),
     "birth": Decoder(
-        _load(Birth), (b'{"nonce":"00ff","created_at":"2030-01-02T03:04:05.000006Z","created_by":"ada"}\n',)
+        _load(CreationRecord),
+        (b'{"nonce":"00ff","created_at":"2030-01-02T03:04:05.000006Z","created_by":"ada"}\n',),
     ),
     "settings": Decoder(_load(PendingLabels), (_golden("settings.json"),)),
     "owners": Decoder(_load(Owners), (_golden("owners.json"),)),
@@ -236,7 +237,7 @@ DECODERS: dict[str, Decoder] = {
     "metadata-command": Decoder(_document(metadata_file.parsed), (b'{"a": {"b": [null, true]}}', b"{}")),
     "run-command": Decoder(_document(_run), (b'{"state": "finished", "inputs": ["m:v1"]}',)),
     "references-command": Decoder(
-        references_file.Look.parse,
+        references_file.ReferenceQuery.parse,
         (b"a b s3://b/k --dry-run --max-objects=3", b'{"path": "a", "uri": "s3://b"}'),
     ),
     "references-lines": Decoder(

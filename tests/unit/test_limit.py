@@ -109,7 +109,7 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
     with Volume.init(tmp_path / "volume") as volume:
 
         def look(directory: str, room: Holding) -> int:
-            wanted = references_file.Look.parse(f"x {(tmp_path / directory).as_uri()}".encode())
+            wanted = references_file.ReferenceQuery.parse(f"x {(tmp_path / directory).as_uri()}".encode())
             return len(wanted.run(volume.references, room, THIS_PROCESS))
 
         with Holding(limit, HER) as room:

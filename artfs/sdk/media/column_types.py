@@ -194,7 +194,7 @@ class NDArray(Type):
 
 
 @dataclass(frozen=True)
-class Known(Type):
+class OpaqueType(Type):
     """A type that artfs does not interpret: it is written as it was read."""
 
     found: Mapping[str, Any] = field(hash=False)
@@ -321,4 +321,4 @@ def type_in(found: Mapping[str, Any], artifact: Files) -> Type:
             is_set = bool(params.get("is_set"))
             return Const(name, frozenset(params["val"]) if is_set else params["val"], is_set)
     plain = {of.name: of for of in (INVALID, NONE, UNKNOWN, ANY, NUMBER, STRING, BOOLEAN, TIMESTAMP)}
-    return plain[name] if name in plain and not params else Known(name, params)
+    return plain[name] if name in plain and not params else OpaqueType(name, params)

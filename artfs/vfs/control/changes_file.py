@@ -48,7 +48,7 @@ class DiffFile(ControlFile[VersionSubject]):
     name = "diff"
 
     def node(self, subject: VersionSubject) -> Node:
-        return _Others(subject)
+        return _DiffDirectory(subject)
 
 
 class _DifferenceFile(ControlFile[VersionSubject]):
@@ -108,7 +108,7 @@ def _of_one(mask: int, owners: set[tuple[int, int]]) -> int:
     return 0o444 if mask & 0o004 else 0
 
 
-class _Others(Node):
+class _DiffDirectory(Node):
     """The directory `diff`: each version by its number or an alias, also of other collections."""
 
     __slots__ = ("ino", "subject")

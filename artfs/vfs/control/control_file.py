@@ -72,13 +72,13 @@ class ControlFile(Generic[P]):
         return None
 
 
-class Elsewhere:
+class RemoteStep:
     """A step that changes nothing and waits for another machine, and that its caller may give up.
 
     The call sees that in :attr:`given_up`.
     """
 
-    def __init__(self, call: Callable[[Elsewhere], Any]) -> None:
+    def __init__(self, call: Callable[[RemoteStep], Any]) -> None:
         self._call = call
         self.given_up = False
 

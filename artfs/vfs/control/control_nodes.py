@@ -20,7 +20,7 @@ from artfs.errors import ArtfsError, InvalidCommand, NotPermitted, ReadOnly
 from artfs.limits.numbers import COMMAND_BYTES, DOCUMENTS
 from artfs.model import refusals
 from artfs.printing import os_error_text
-from artfs.vfs.control.control_file import ControlFile, Elsewhere
+from artfs.vfs.control.control_file import ControlFile, RemoteStep
 from artfs.vfs.control.json_documents import Document
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.control.subject import Subject
@@ -273,7 +273,7 @@ class SteppedHandle(ControlHandle):
                 self._steps = None
                 raise
         step = self._step = _Step(call)
-        if isinstance(call, Elsewhere):
+        if isinstance(call, RemoteStep):
             raise NeedsWork(step.run, waiter=self._caller, abandon=step.give_up)
         raise NeedsWork(step.run)
 
@@ -297,7 +297,7 @@ class _Step:
             self.outcome = None, error
 
     def give_up(self, why: Exception) -> None:
-        if isinstance(self._call, Elsewhere):
+        if isinstance(self._call, RemoteStep):
             self._call.given_up = True
         self.outcome = None, why
 

@@ -21,26 +21,26 @@ from artfs.vfs.node import Caller
 _INHERIT = "inherit"
 
 
-class _Since(Struct, forbid_unknown_fields=True):
+class _LabelsSince(Struct, forbid_unknown_fields=True):
     aliases: list[str] | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
-class _OfVersion(Struct, forbid_unknown_fields=True, kw_only=True):
+class _VersionLabelChanges(Struct, forbid_unknown_fields=True, kw_only=True):
     tags: list[str] | UnsetType = UNSET
     description: str | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
     ttl: int | str | UnsetType = UNSET
-    since: _Since = msgspec.field(default_factory=_Since)
+    since: _LabelsSince = msgspec.field(default_factory=_LabelsSince)
 
 
-class _OfPending(Struct, forbid_unknown_fields=True, kw_only=True):
+class _PendingLabelChanges(Struct, forbid_unknown_fields=True, kw_only=True):
     aliases: list[str] | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     description: str | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
-    since: _Since = msgspec.field(default_factory=_Since)
+    since: _LabelsSince = msgspec.field(default_factory=_LabelsSince)
 
 
 def _parsed(document: bytes, kind: type[Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,7 +66,7 @@ class PendingLabelsFile(_Labels, ControlFile[PendingSubject]):
         return records.dump(texts | {"metadata": pending_labels.metadata_of(pending_version)}) + "\n"
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
-        changes, since = _parsed(command, _OfPending)
+        changes, since = _parsed(command, _PendingLabelChanges)
         check_may_name(caller, subject.collection, changes.get("aliases", ()))
         with subject.tree.gate.long_change():
             pending_labels.change(subject.tree.pending_version, changes, since)
@@ -80,7 +80,7 @@ class VersionLabelsFile(_Labels, ControlFile[VersionSubject]):
         return records.dump(texts | {"metadata": labels.metadata, "ttl": ttl}) + "\n"
 
     def write(self, subject: VersionSubject, command: bytes, caller: Caller) -> None:
-        changes, since = _parsed(command, _OfVersion)
+        changes, since = _parsed(command, _VersionLabelChanges)
         if changes.get("ttl") == _INHERIT:
             changes["ttl"] = None
         subject.collection.relabel(subject.record.number, changes, since)

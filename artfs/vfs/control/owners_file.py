@@ -33,7 +33,7 @@ def owner(description: Any, caller: Caller) -> Owner:
     return said
 
 
-class _Given(msgspec.Struct, forbid_unknown_fields=True):
+class _OwnersCommand(msgspec.Struct, forbid_unknown_fields=True):
     process: Any
     collection: str | None = None
 
@@ -47,7 +47,7 @@ class OwnersFile(ControlFile[PendingSubject]):
         return line({"abandoned": pending_version.abandoned(), **known})
 
     def write(self, subject: PendingSubject, command: bytes, caller: Caller) -> None:
-        given = converted("an owner", json_object("an owner", command), _Given)
+        given = converted("an owner", json_object("an owner", command), _OwnersCommand)
         process_, made = owner(given.process, caller), given.collection
         with subject.tree.gate.long_change():
             subject.tree.pending_version.own(process_, None if made is None else records.check_type(made))

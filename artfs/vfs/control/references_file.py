@@ -25,7 +25,7 @@ from artfs.pending import reference_files
 from artfs.printing import printable
 from artfs.references import FoundObject, Requester
 from artfs.store.regular_files import unlink_quietly
-from artfs.vfs.control.control_file import ControlFile, Elsewhere, converted, line, option
+from artfs.vfs.control.control_file import ControlFile, RemoteStep, converted, line, option
 from artfs.vfs.control.snapshot import Snapshot
 from artfs.vfs.control.subject import CLOSED_TO_SOME, PendingSubject, check_may, sees_all
 from artfs.vfs.node import Caller, Node
@@ -61,9 +61,9 @@ class ReferencesFile(ControlFile[PendingSubject]):
         with Holding(FOUND_OBJECTS, caller.uid) as memory:
             objects = parse_lines(command, references)
             if objects is None:
-                look = Look.parse(command)
+                look = ReferenceQuery.parse(command)
                 dry_run = look.dry_run
-                objects = yield Elsewhere(
+                objects = yield RemoteStep(
                     lambda step: look.run(references, memory, Requester(caller.uid, lambda: step.given_up))
                 )
             # Before anything is made, since it may be more than the caller may have.
@@ -154,7 +154,7 @@ def _check_may(caller: Caller, directory: PendingDirectory, path: bytes, bits: i
     check_may(caller, directory.attributes(), bits, why)
 
 
-class Look(Struct, frozen=True, forbid_unknown_fields=True):
+class ReferenceQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """A command to look up what is at a URI, as its JSON has it."""
 
     path: str
@@ -164,7 +164,7 @@ class Look(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
     @classmethod
-    def parse(cls, command: bytes) -> Look:
+    def parse(cls, command: bytes) -> ReferenceQuery:
         """Reads ``PATH URI [--no-checksum] [--max-objects=N] [--dry-run]``, or the same as JSON.
 
         The path may contain blanks, the URI none. ``.`` is the root: a single object then keeps its own name.
