@@ -30,7 +30,7 @@ class Catalog:
         """``root_fd`` is the volume's directory; it must stay open while this is used."""
         self._root_fd = root_fd
         self._fd = small_files.open_directory(root_fd, b"collections", "collections")
-        self._kept: dict[str, Collection] = {}
+        self._collections: dict[str, Collection] = {}
         self._counting = threading.Lock()
 
     def close(self) -> None:
@@ -50,25 +50,25 @@ class Catalog:
         try:
             status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
-            self._kept.pop(name, None)
+            self._collections.pop(name, None)
             raise CollectionNotFound(name) from None
         if not stat.S_ISDIR(status.st_mode):
             raise Damaged(small_files.shown(b"collections", name.encode()), "it is not a directory")
-        return self._kept.get(name) or self._kept.setdefault(name, Collection(self._fd, name))
+        return self._collections.get(name) or self._collections.setdefault(name, Collection(self._fd, name))
 
     def collections(self) -> list[Collection]:
         """Returns all collections, sorted by name."""
         return self.each(lambda collection: collection)
 
-    def each(self, look: Callable[[Collection], T]) -> list[T]:
+    def each(self, value_of: Callable[[Collection], T]) -> list[T]:
         """Returns the result for each collection, sorted by name, without those removed meanwhile."""
         found = []
         for name in self.names():
             with suppress(CollectionNotFound):
-                found.append(look(self.collection(name)))
+                found.append(value_of(self.collection(name)))
         return found
 
-    def strangers(self) -> Iterator[Damaged]:
+    def unexpected_entries(self) -> Iterator[Damaged]:
         """Yields entries of the directory that are no collections, such as one that was moved or renamed."""
         for name in sorted(map(os.fsencode, durable.names(self._fd))):
             what = small_files.shown(b"collections", name)
@@ -83,7 +83,7 @@ class Catalog:
 
     def problems(self) -> Iterator[Damaged]:
         """Yields what is wrong with the volume's own small files, and between collections."""
-        yield from self.strangers()
+        yield from self.unexpected_entries()
         serials: dict[int, str] = {}
         for collection in self.collections():
             with suppress(
@@ -175,7 +175,7 @@ class Catalog:
                 with suppress(OSError):
                     durable.rename_noreplace(self._fd, temp, self._fd, name.encode())
                 raise
-        self._kept.pop(name, None)
+        self._collections.pop(name, None)
         self._purge(temp)
 
     def sweep(self) -> None:

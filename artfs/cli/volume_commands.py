@@ -151,7 +151,7 @@ def check(client: Client, repair: bool, references: bool, as_json: bool) -> bool
     """Read all contents and compare their digests.
 
     Names every version, pending patch and path that a damaged object affects. Works on the volume itself,
-    safely beside a daemon. Exit status 1 if something is damaged.
+    also while a daemon runs. Exit status 1 if something is damaged.
 
     \b
       artfs --volume /srv/vol check
@@ -203,8 +203,8 @@ def gc(client: Client, dry_run: bool, age: str | None, as_json: bool) -> None:
     Removes the objects that no version, pending version or open file needs. Before that, removes versions
     whose time to live has passed, unless an alias other than latest names them, and discards the pending
     versions that `artfs put` and the SDK made for themselves if their process was killed; its run is recorded
-    as crashed. Pending versions whose id a user chose stay. Works on the volume itself, safely beside a
-    daemon and writers.
+    as crashed. Pending versions whose id a user chose stay. Works on the volume itself, also while
+    a daemon and writers run.
 
     \b
       artfs --volume /srv/vol gc --pending-older-than 30d

@@ -1,6 +1,6 @@
 """A pending tree that is a plain directory: on a mount, or in a volume without one.
 
-Owns where a file is staged. In a volume that is beside the tree, under the name of a temp, so that it goes
+Owns where a file is staged. In a volume that is next to the tree, under the name of a temp, so that it goes
 with the pending version whatever happens to its process. A mount has no such place: there it is the root of
 the tree, under a prefix of its own and locked by its process, and :func:`remove_stale_temps` removes those
 whose process has died. Blocking.

@@ -177,7 +177,7 @@ class _Session:
         """Stops the session when its last mount is gone from this namespace.
 
         The connection may outlive the mount if another namespace or a working directory holds it: then no end
-        of file comes. The kernel reports a change of the table as EPOLLPRI, which trio can't wait for; an
+        of file is read. The kernel reports a change of the table as EPOLLPRI, which trio can't wait for; an
         epoll in between can.
         """
         if self._device is None:

@@ -252,7 +252,7 @@ class _Comparison:
         self._put_children(node, side)
 
     def _pair(self, removed: list[_Node], added: list[_Node]) -> list[_Node]:
-        """Records pairs of equal content as renamed, out of `come` too; returns the rest of `gone`."""
+        """Records pairs of equal content as renamed; keeps the rest in `added`, returns that of `removed`."""
         if not removed or not added:
             return removed
         equal: defaultdict[tuple[object, ...], tuple[list[_Node], list[_Node]]]

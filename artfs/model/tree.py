@@ -31,7 +31,7 @@ _Emit: TypeAlias = Callable[[int, Sequence[Any]], PageSummary]
 
 
 def build(entries: Iterable[Entry], algorithm: Algorithm, put: Put) -> PageSummary:
-    """Makes the pages of a directory from its entries, which come in the order of their names.
+    """Makes the pages of a directory from its entries, which are in the order of their names.
 
     Consumes the entries in order, and holds those of a few pages. Each page is put once, after those below
     it. Raises ValueError for entries that are not sorted, not unique, or illegal in a sealed tree; pages that

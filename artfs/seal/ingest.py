@@ -200,17 +200,8 @@ class Ingest:
         target = reference_files.read_xattr(path, follow_symlinks=False)
         if target is None:
             return None
-        return ReferenceEntry(
-            name,
-            status.st_mode & SEALED_MODE,
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            status.st_size,
-            target.uri,
-            target.checksum,
-            _xattrs(path),
-        )
+        attributes = _attributes(status)
+        return ReferenceEntry(name, *attributes, status.st_size, target.uri, target.checksum, _xattrs(path))
 
     def _file(self, dir_fd: int, frame: _Frame, name: bytes, status: os.stat_result) -> FileEntry:
         digest = self._known(status)
@@ -224,30 +215,14 @@ class Ingest:
             os.close(fd)
         if not stored:
             frame.new.append(NewFile(name, blob))
-        return FileEntry(
-            name,
-            status.st_mode & SEALED_MODE,
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            status.st_size,
-            blob,
-            xattrs,
-        )
+        return FileEntry(name, *_attributes(status), status.st_size, blob, xattrs)
 
     def _directory(self, at: DirectoryStack, frame: _Frame) -> DirEntry:
         status = os.fstat(at.fd)
         summary = self._summary(frame)
         if frame.new:
             self._new.append((at.path, frame.new))
-        return summary.directory(
-            frame.name,
-            status.st_mode & SEALED_MODE,
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            _xattrs(at.fd),
-        )
+        return summary.directory(frame.name, *_attributes(status), _xattrs(at.fd))
 
     def _summary(self, frame: _Frame) -> PageSummary:
         if frame.lower is not None:
@@ -265,6 +240,10 @@ def ingest(tree: PendingTree, root_fd: int, store: Sink, on_file: Callable[[], N
     """
     patched, references = tree.lower is not None, tree.pending_version.has_references()
     return Ingest(store, tree.hashes.take, on_file, patched=patched, references=references).run(root_fd)
+
+
+def _attributes(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mode & SEALED_MODE, status.st_uid, status.st_gid, status.st_mtime_ns
 
 
 def _xattrs(file: int | bytes) -> Xattrs:

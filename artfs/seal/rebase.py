@@ -1,7 +1,8 @@
 """Sets the base of a pending version: any base while it is untouched, later the version its alias moved to.
 
-Owns the order of the steps. A new root is built beside the tree and exchanged with it. This is the one atomic
-step, so a crash leaves the tree with the old base or with the new one. Blocking; runs on a worker thread.
+Owns the order of the steps. A new root is built next to the tree and exchanged with it. This is the one
+atomic step, so a crash leaves the tree with the old base or with the new one. Blocking; runs on a worker
+thread.
 
 The rebase of a changed tree is like a seal: its changed files become blobs, and the merge of the tree with
 the moved base becomes the lower tree of the new root. The changes since the new base are then found as

@@ -1,7 +1,7 @@
 """Maintenance of a volume: check and gc over everything in it.
 
 Owns what counts as needed and as a problem, in all parts of a volume. Blocking; any thread may call it,
-beside daemons and seals.
+also while daemons and seals run.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class Maintenance:
 
         Raises :class:`~artfs.errors.Damaged` if something that may need more objects can't be read.
         """
-        for stranger in self.catalog.strangers():
-            raise stranger
+        for unexpected in self.catalog.unexpected_entries():
+            raise unexpected
         # Pending ones first: one that is sealed meanwhile is then found as a version.
         found = [
             tree
