@@ -35,6 +35,7 @@ class Limit:
         self.total, self._per_user = total, per_user
         self._refusal, self._errno = refusal, number
         self._held: Counter[int] = Counter()
+        self._taken = 0  # by all users together
         self._lock = threading.Lock()
 
     def share(self) -> int:
@@ -56,14 +57,16 @@ class Limit:
     def take(self, uid: int, amount: int = 1) -> None:
         """Raises LimitExceededError, and takes nothing, if that is too much for the user or for all."""
         with self._lock:
-            held = self._held[uid] + amount
-            if self._held.total() + amount > self.total or (self.binds(uid) and held > self.share()):
+            held = self._held.get(uid, 0) + amount
+            if self._taken + amount > self.total or (self.binds(uid) and held > self.share()):
                 raise self.exceeded()
             if held:
                 self._held[uid] = held
+            self._taken += amount
 
     def give(self, uid: int, amount: int = 1) -> None:
         with self._lock:
+            self._taken -= amount
             self._held[uid] -= amount
             if not self._held[uid]:
                 del self._held[uid]

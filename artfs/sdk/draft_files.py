@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -83,33 +84,22 @@ class DraftFiles:
     ) -> ArtifactManifestEntry:
         """Returns the entry at a cursor; `reference_target` is that of a reference."""
         path, artifact = os.fsdecode(at.below(name)), self._artifact
-        entry = ArtifactManifestEntry(
-            path=path,
-            kind="file",
-            size=status.st_size,
-            mode=stat.S_IMODE(status.st_mode),
-            mtime_ns=status.st_mtime_ns,
-            _artifact=artifact,
-        )
+        mode = stat.S_IMODE(status.st_mode)
+        entry = partial(ArtifactManifestEntry, path, mtime_ns=status.st_mtime_ns, _artifact=artifact)
         if reference_target is not None:
-            return replace(
-                entry,
-                kind="reference",
-                size=reference_target.size,
-                ref=reference_target.uri,
-                _digest=reference_target.checksum,
-            )
+            size, uri, checksum = reference_target.size, reference_target.uri, reference_target.checksum
+            return entry(kind="reference", size=size, mode=mode, ref=uri, _digest=checksum)
         if stat.S_ISDIR(status.st_mode):
-            return replace(entry, kind="directory", size=0)
+            return entry(kind="directory", size=0, mode=mode)
         if stat.S_ISLNK(status.st_mode):
             target = os.fsdecode(at.symlink_target(name))
-            return replace(entry, kind="symlink", size=0, mode=None, target=target)
+            return entry(kind="symlink", size=0, mode=None, target=target)
 
         def digest() -> str:
             with artifact.open(path) as file:
                 return digest_of(file.fileno(), self._draft.connection.client().algorithm())
 
-        return replace(entry, _digest=digest)
+        return entry(kind="file", size=status.st_size, mode=mode, _digest=digest)
 
     # -- changing
 

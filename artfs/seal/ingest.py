@@ -141,38 +141,38 @@ class Ingest:
 
     def _list(self, at: DirectoryStack, name: bytes) -> _Frame:
         """Reads the entries of the current directory, but not its subdirectories."""
-        frame = _Frame(name)
+        frame, fd = _Frame(name), at.fd
         try:
             if self._patched:
-                frame.lower = overlay.lower_of(at.fd)
-                frame.gone = overlay.whiteouts(at.fd)
-            children = os.listdir(at.fd)
+                frame.lower = overlay.lower_of(fd)
+                frame.gone = overlay.whiteouts(fd)
+            children = os.listdir(fd)
         except OSError:
             with naming(at.path or b"."):
                 raise
         for child in map(os.fsencode, children):
             if not (self._patched and overlay.is_reserved(child)):
-                self._read(at, frame, child)
+                self._read(at, fd, frame, child)
         return frame
 
-    def _read(self, at: DirectoryStack, frame: _Frame, name: bytes) -> None:
+    def _read(self, at: DirectoryStack, fd: int, frame: _Frame, name: bytes) -> None:
         if names.is_reserved(name):  # no such name can be made through artfs
             what = f"'{printable(at.below(name))}' of a pending version"
             raise Damaged(what, "no such name belongs there")
-        status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             frame.directories.append(name)
         elif kind == stat.S_IFREG:
             self._on_file()
             try:
-                entry = self._reference(at.fd, name, status) or self._file(at.fd, frame, name, status)
+                entry = self._reference(fd, name, status) or self._file(fd, frame, name, status)
             except OSError:
                 with naming(at.below(name)):
                     raise
             frame.entries.append(entry)
         elif kind == stat.S_IFLNK:
-            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=at.fd), status))
+            frame.entries.append(self._symlink(name, os.readlink(name, dir_fd=fd), status))
         else:
             path = at.below(name)
             self._unsealable.append((path, SPECIAL.get(kind, "special file")))

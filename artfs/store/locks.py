@@ -115,7 +115,12 @@ class Lock:
     def read_owner(self) -> Owner | None:
         """Returns the owner that the exclusive holder wrote; None if there is none, or it is incomplete."""
         try:
-            with durable.closing(self._open(os.O_RDONLY)) as fd:
-                return msgspec.json.decode(os.pread(fd, 65536, 0), type=Owner)
-        except (FileNotFoundError, Damaged, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            fd = self._open(os.O_RDONLY)
+        except (FileNotFoundError, Damaged):
             return None
+        try:
+            return msgspec.json.decode(os.pread(fd, 65536, 0), type=Owner)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        finally:
+            os.close(fd)

@@ -32,7 +32,7 @@ _HASHED_AT_ONCE = 1 << 18  # bytes that are hashed on the event loop's thread
 
 
 class _BlobHandle(Handle):
-    """What handles of blobs share; `_open` must be called once they have a descriptor."""
+    """What handles of blobs share."""
 
     __slots__ = ()
 
@@ -40,11 +40,6 @@ class _BlobHandle(Handle):
     unverified: bool
     _blob: BlobId
     _store: ObjectStore
-
-    def _open(self, store: ObjectStore, entry: object) -> None:
-        assert isinstance(entry, FileEntry)
-        self._store, self._blob = store, entry.blob  # type: ignore[misc]
-        self.unverified = store.verified.needs_check(entry.blob, self.fd)  # type: ignore[misc]
 
     def _record(self, error: Damaged) -> None:
         """Logs that the bytes are damaged."""
@@ -94,7 +89,10 @@ class SealedHandle(_BlobHandle):
     def __init__(self, node: SealedNode, fd: int) -> None:
         self._node, self.fd = node, fd
         node.opened(self)
-        self._open(node.tree.store, node.entry)
+        store, entry = node.tree.store, node.entry
+        assert isinstance(entry, FileEntry)
+        self._store, self._blob = store, entry.blob
+        self.unverified = store.verified.needs_check(entry.blob, fd)
 
     def _record(self, error: Damaged) -> None:
         self._node.record_damage(error)
@@ -114,7 +112,10 @@ class LowerHandle(_BlobHandle, PendingHandle):
     def __init__(self, node: PatchNode, flags: int, caller: Caller) -> None:
         super().__init__(node, node.descriptor(os.O_RDONLY), caller, writable=False)
         self.flags = flags  # to open the copy with
-        self._open(node.mounted.store, node.entry)
+        store, entry = node.mounted.store, node.entry
+        assert isinstance(entry, FileEntry)
+        self._store, self._blob = store, entry.blob
+        self.unverified = store.verified.needs_check(entry.blob, self.fd)
 
     def _is_outdated(self) -> bool:
         return not self.unverified  # copied up meanwhile

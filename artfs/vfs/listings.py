@@ -49,8 +49,9 @@ class _HeldNames(Listing):
         self._held = Holding(LISTED_NAMES, uid)
 
     def _hold(self, names: Sequence[bytes]) -> None:
-        self._names = ()
-        self._held.give_back()
+        if self._names:
+            self._names = ()
+            self._held.give_back()
         self._held.take(len(names))
         self._names = names
 

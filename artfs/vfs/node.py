@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import xxhash
 
@@ -38,8 +38,7 @@ def virtual(*key: bytes) -> int:
     return VIRTUAL | xxhash.xxh3_64_intdigest(b"\0".join(key)) >> 4
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The process behind a request. `pid` is that of a thread; 0 if it lives in another pid namespace."""
 
     uid: int
@@ -83,8 +82,7 @@ class Attributes:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class AttributeChanges:
+class AttributeChanges(NamedTuple):
     """What setattr changes; None leaves a value as it is. Times are in nanoseconds."""
 
     mode: int | None = None
@@ -164,8 +162,7 @@ class Handle:
         """The last descriptor and mapping is gone. Never raises, never waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One entry of a listing; `offset` is where the listing continues after it."""
 
     name: bytes

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from artfs.errors import NotEmpty
 from artfs.linux import syscalls
 from artfs.model.entry import DirEntry, Entry
-from artfs.model.tree import TreeReader
 from artfs.pending import overlay
 from artfs.pending.backing_inodes import BackingInode
 from artfs.pending.overlay import Lower
 from artfs.pending.overlay_directory import OverlayDirectory
 from artfs.vfs.listings import PatchListing
-from artfs.vfs.node import FOREVER, Attributes, Caller, Listing, Node
+from artfs.vfs.node import FOREVER, LOWER, Attributes, Caller, Listing, Node
 from artfs.vfs.patch_node import PatchNode
 from artfs.vfs.pending_directory import PendingDirectory
 from artfs.vfs.pending_node import PendingNode
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
     """A directory of a patch. While it only shows through, `entry` describes it."""
 
-    __slots__ = ("lower",)
+    __slots__ = ("lower", "reader")
 
     def __init__(
         self,
@@ -46,19 +45,16 @@ class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
     ) -> None:
         super().__init__(mounted, parent, name, backing_ino, entry)
         self.lower = lower
+        self.reader = mounted.reader  # type: ignore[misc]  # a slot here
         if lower is not None:
             self.ino = lower.number
-
-    @property
-    def reader(self) -> TreeReader:
-        return self.mounted.reader
 
     @property
     def staging(self) -> int:
         return self.mounted.staging
 
     def own_fd(self) -> int:
-        return -1 if self.is_lower else self.directory()
+        return -1 if self.backing_ino & LOWER else self.directory()
 
     @property
     def absent_timeout(self) -> float:
@@ -105,7 +101,7 @@ class PatchDirectory(PatchNode, OverlayDirectory, PendingDirectory):
     # -- entries
 
     def find(self, name: bytes) -> PendingNode | None:
-        if not self.is_lower:
+        if not self.backing_ino & LOWER:
             own = super().find(name)
             if own is not None:
                 return own

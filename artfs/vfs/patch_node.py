@@ -15,7 +15,6 @@ copied up sees what is written afterwards.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import time
@@ -96,7 +95,7 @@ class PatchNode(PendingNode):
 
     def _own_attributes(self) -> Attributes:
         entry = self.entry
-        if entry is None or not (self.is_lower or self._floating):
+        if entry is None or not (self.backing_ino & LOWER or self._floating):
             return super()._own_attributes()
         times = entry.mtime_ns, entry.mtime_ns, self.mounted.born_ns
         return self._of_entry(entry, entry.uid, entry.gid, times)
@@ -134,7 +133,7 @@ class PatchNode(PendingNode):
                 # As chown(2) does with a file that has its own bytes.
                 now = self._own_attributes()
                 kept = without_setid(stat.S_IMODE(now.mode), now.gid, caller)
-                changes = dataclasses.replace(changes, mode=kept)
+                changes = changes._replace(mode=kept)
             if self.parent is None and changes.size is None:
                 self._float(entry, changes)
                 return self._own_attributes()

@@ -178,7 +178,7 @@ class PendingNode(BackingInode, Node):
         """
         if self.mounted.tree.shares_blobs:
             unshare(self.mounted.tree, self)
-        if self.reference() is not None:
+        if self.mounted.tree.has_references and self.reference() is not None:
             if not empty:
                 raise NotPermitted(
                     "cannot write into a reference, whose bytes are elsewhere; truncate or remove it first"
@@ -302,8 +302,10 @@ class PendingNode(BackingInode, Node):
         return self._stored_xattrs() if sealed is None else sealed.xattrs()
 
     def _stored_xattr(self, name: bytes) -> bytes:
-        with enodata_as_absent():
+        try:
             return os.getxattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+        except OSError as error:
+            raise enodata_as_absent(error) from None
 
     def _stored_xattrs(self) -> list[bytes]:
         found = os.listxattr(self.proc_path(), follow_symlinks=self.parent is None)
@@ -314,8 +316,11 @@ class PendingNode(BackingInode, Node):
             os.setxattr(self.proc_path(), name, value, follow_symlinks=self.parent is None)
 
     def remove_xattr(self, name: bytes) -> None:
-        with self._xattr_change(name), enodata_as_absent():
-            os.removexattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+        with self._xattr_change(name):
+            try:
+                os.removexattr(self.proc_path(), name, follow_symlinks=self.parent is None)
+            except OSError as error:
+                raise enodata_as_absent(error) from None
 
     @contextlib.contextmanager
     def _xattr_change(self, name: bytes) -> Iterator[None]:
@@ -347,7 +352,7 @@ class PendingNode(BackingInode, Node):
             return self._opened_to_read(flags, caller)
         self._check_not_sealed()
         tree = self.mounted.tree
-        with self._changing():
+        with contextlib.nullcontext() if self.gone else tree.gate.change():  # as `_changing` does
             self.materialize_bytes(empty=bool(flags & os.O_TRUNC))
             if flags & os.O_TRUNC:
                 truncate_large(self, 0)

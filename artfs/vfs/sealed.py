@@ -115,7 +115,7 @@ class SealedTree:
     ) -> None:
         self.collection, self.record, self.store, self.control = collection, record, store, control
         self.references = references
-        self._kept = kept
+        self.kept = kept
         self.label = f"{collection}:{record.version}"
         self.deleted = False
         self.former_pending: WeakSet[MountedTree] = WeakSet()  # pending trees that became this version
@@ -130,17 +130,13 @@ class SealedTree:
         kind = _DIRECTORY if isinstance(entry, DirEntry) else 0
         return SEALED | self.record.serial << _ORDINAL_BITS | kind | ordinal
 
-    def opened(self, node: SealedNode) -> None:
-        """Records that one of the nodes is open; its handle holds it."""
-        self._kept.opened(node)
-
     def known(self) -> list[SealedNode]:
         """Lists the nodes that may be open or a working directory. Any thread."""
-        return [node for node in self._kept.in_use() if node.tree is self]
+        return [node for node in self.kept.in_use() if node.tree is self]
 
     def node(self, ordinal: int, entry: Entry, parent: SealedNode) -> SealedNode:
         ino = self.number(ordinal, entry)
-        return self._kept.get(ino) or self._kept.keep(SealedNode(self, ordinal, entry, parent, ino))
+        return self.kept.get(ino) or self.kept.keep(SealedNode(self, ordinal, entry, parent, ino))
 
     def at(self, ino: int) -> SealedNode:
         """Finds the entry of an inode number, going down from the root. Raises ESTALE if there is none."""
@@ -258,7 +254,7 @@ class SealedNode(Node):
         if isinstance(self.entry, ReferenceEntry):
             return ReferenceHandle(self.tree.references, self.entry, self.tree.label, caller, node=self)
         assert isinstance(self.entry, FileEntry)
-        known = [handle.fd for handle in self.handles or ()]
+        known = [handle.fd for handle in self.handles] if self.handles else ()
         try:
             return SealedHandle(
                 self, self.tree.store.open_blob(self.entry.blob, self.entry.size, known=known)
@@ -271,7 +267,7 @@ class SealedNode(Node):
 
     def opened(self, handle: Handle) -> None:
         super().opened(handle)
-        self.tree.opened(self)
+        self.tree.kept.opened(self)
 
     def record_damage(self, error: Damaged) -> None:
         """Logs damage, and keeps it for the xattr that says why the file can't be read."""
@@ -303,7 +299,7 @@ class _SealedListing(Listing):
 
     def __init__(self, node: SealedNode) -> None:
         self._node = node
-        node.tree.opened(node)
+        node.tree.kept.opened(node)
 
     def entries(self, offset: int) -> Iterator[Listed]:
         node = self._node

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Iterator
 
 from artfs.errors import NotPermitted
 from artfs.model import refusals
@@ -51,12 +49,6 @@ def reserved_xattr(name: bytes) -> NotPermitted:
     return NotPermitted(f"cannot change '{printable(name)}': artfs sets user.artfs.* itself")
 
 
-@contextlib.contextmanager
-def enodata_as_absent() -> Iterator[None]:
-    """Raises :class:`NoSuchAttribute` for the backing filesystem's ENODATA."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENODATA:
-            raise NoSuchAttribute from None
-        raise
+def enodata_as_absent(error: OSError) -> Exception:
+    """Returns :class:`NoSuchAttribute` for the backing filesystem's ENODATA, and any other error as it is."""
+    return NoSuchAttribute() if error.errno == errno.ENODATA else error
