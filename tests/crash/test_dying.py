@@ -207,26 +207,6 @@ def test_killing_a_stopped_daemon_fails_its_waiting_finish(mounted: MountedVolum
 # Interrupted finishes
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_wait_changes_nothing(mounted: MountedVolume, number: signal.Signals) -> None:
-    tree = mounted.point / "model" / "pending" / "job"
-    tree.mkdir(parents=True)
-    write_tree(tree)
-    before = snapshot(tree)
-    with (tree / "held").open("wb"):
-        line = f"echo best --wait=60 > '{tree}/.artfs/finish'"
-        shell = subprocess.Popen(["sh", "-c", line], stderr=subprocess.DEVNULL)
-        eventually(lambda: waits(shell.pid))
-        shell.send_signal(number)
-        assert shell.wait(timeout=30) == -number
-        (tree / "written").write_text("goes on")
-        (tree / "written").unlink()
-    (tree / "held").unlink()
-    assert snapshot(tree).keys() == before.keys()
-    assert not os.path.lexists(mounted.point / "model" / "v0")
-    assert finish(tree, "best")["version"] == "v0"
-
-
 @pytest.mark.parametrize("label", ["2*objects:link", "seal:commit", "alias:rename"])
 def test_a_finish_completes_without_its_caller(mounted: MountedVolume, label: str) -> None:
     must("umount", mounted.point)

@@ -6,6 +6,7 @@ watchdog process aborts the FUSE connection when a test takes too long.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -26,6 +27,8 @@ from tests.thorough import THOROUGH
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Read before the tests get a private temporary directory: other users must reach the mounts.
 PLACE = tempfile.gettempdir()
+#: Errors of a dead mount; the second is that of a call that waited when the daemon died.
+CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
 _TRACED = 1000  # lines of the daemon's requests that a failure shows
 PATIENCE = 3600 if THOROUGH else 400  # seconds a test may take before the connection is cut
 
@@ -90,6 +93,15 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+def is_dead(point: Path) -> bool:
+    """Whether a mount's daemon has died."""
+    try:
+        os.statvfs(point)
+    except OSError as error:
+        return error.errno in CUT_OFF
+    return False
 
 
 class MountedVolume:

@@ -8,7 +8,6 @@ dies at a durable step. END and the delays are those of the policy.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -24,10 +23,7 @@ from artfs.daemon import background
 from artfs.daemon.supervisor import RestartPolicy, Supervisor
 from artfs.errors import MountError
 from tests.conformance.helpers import eventually
-from tests.mount.mounting import MountedVolume, artfs, is_alive, must
-
-CUT_OFF = (errno.ENOTCONN, errno.ECONNABORTED)
-"""Errors of a dead mount; the second is that of a call that waited when the daemon died."""
+from tests.mount.mounting import CUT_OFF, MountedVolume, artfs, is_alive, must
 
 
 class SupervisedVolume(MountedVolume):

@@ -17,7 +17,7 @@ from artfs.errors import MountError
 from artfs.fuse import prerequisites
 from artfs.linux import mountinfo
 from tests.conformance.helpers import eventually, fails
-from tests.mount.mounting import is_alive
+from tests.mount.mounting import is_alive, is_dead
 from tests.mount.tiny_mounts import TinyMounts, tiny
 
 __all__ = ["tiny"]
@@ -188,7 +188,7 @@ class TestBeginning:
 
     def test_the_mount_of_a_killed_daemon_is_replaced(self, tiny: TinyMounts):
         os.kill(tiny.start(), signal.SIGKILL)
-        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        eventually(lambda: is_dead(tiny.point), what="the mount is dead")
         tiny.start()
         (tiny.point / "file").write_text("content")
         assert "replacing its mount" in tiny.log
@@ -197,7 +197,7 @@ class TestBeginning:
 
     def test_the_dead_mount_of_another_volume_is_detached(self, tiny: TinyMounts):
         os.kill(tiny.start(), signal.SIGKILL)
-        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        eventually(lambda: is_dead(tiny.point), what="the mount is dead")
         assert prerequisites.prepare_mountpoint(Path("/elsewhere"), tiny.point) == tiny.point
         assert not tiny.mounted
 
@@ -209,14 +209,6 @@ class TestBeginning:
         limits = (process / "limits").read_text().splitlines()
         _, soft, hard = next(line for line in limits if line.startswith("Max open files")).rsplit(None, 3)[:3]
         assert soft == hard
-
-
-def dead(path: Path) -> bool:
-    try:
-        os.stat(path)
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
 
 
 @pytest.fixture

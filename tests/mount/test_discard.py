@@ -67,7 +67,10 @@ def test_a_tree_in_use_is_not_discarded_as_idle(model: Path, job: Path, change: 
     assert os.listdir(model / "pending") == []
 
 
-@pytest.mark.parametrize("word", ["--idle=", "--idle=-1", "--idle=nan", "--idle=x", "--idle", "no"])
+@pytest.mark.parametrize(
+    "word",
+    ["--idle=", "--idle=-1", "--idle=nan", "--idle=x", "--idle", "no", "--dry-run", "job", "yes please"],
+)
 def test_discard_refuses_unknown_options(job: Path, word: str) -> None:
     with fails(errno.EINVAL):
         command(job, "discard", word)

@@ -1,6 +1,6 @@
-"""What a user can't take from others: descriptors, threads, memory, the daemon itself.
+"""What a user cannot take from others: descriptors, threads, memory, the daemon itself.
 
-Small numbers by default; with ARTFS_THOROUGH=1 the ones that an attacker would take.
+Small numbers by default; with ARTFS_THOROUGH=1 those of an attacker.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ pytestmark = [
 
 MOUNT_OPTIONS = ["--allow-other"]
 
-HER, HIM = 1001, 1002
+ALICE, BOB = 1001, 1002
 MIB = 1 << 20
 
 
-def of(large: int, small: int) -> int:
+def thorough_or(large: int, small: int) -> int:
     return large if THOROUGH else small
 
 
 @pytest.fixture
 def open_job(model: Path) -> Path:
-    """Starts a pending version in which everybody may write."""
+    """A pending version in which all users may write."""
     os.chmod(model / "pending", 0o777)
     path = model / "pending" / "everybodys"
     path.mkdir()
@@ -54,7 +54,7 @@ def open_job(model: Path) -> Path:
 
 
 def resident(mounted: MountedVolume, which: str = "VmRSS") -> int:
-    """Returns the bytes of memory that the daemon has now; with VmHWM, its maximum until now."""
+    """Returns the memory of the daemon in bytes; with VmHWM, its maximum until now."""
     status = Path(f"/proc/{mounted.pid}/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which))
 
@@ -69,16 +69,15 @@ def takes_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def peaks_at_most(mounted: MountedVolume, size: int) -> Iterator[None]:
-    """Checks the same all the time."""
+    """Limits the growth at every moment of the context."""
     before = resident(mounted)
-    Path(f"/proc/{mounted.pid}/clear_refs").write_text("5")  # the peak begins anew: proc(5)
+    Path(f"/proc/{mounted.pid}/clear_refs").write_text("5")  # resets the peak: proc(5)
     yield
     grown = resident(mounted, "VmHWM") - before
     assert grown <= size, f"the daemon had grown by {grown / MIB:.0f} MiB"
 
 
-def serves(mounted: MountedVolume, model: Path, name: str, uid: int = HIM) -> None:
-    """Starts, fills and finishes a version as another user."""
+def serves(mounted: MountedVolume, model: Path, name: str, uid: int = BOB) -> None:
 
     def work(_child: Child) -> None:
         tree = model / "pending" / name
@@ -106,8 +105,8 @@ def few_descriptors(mounted: MountedVolume, limit: int) -> Iterator[None]:
         resource.prlimit(mounted.pid, resource.RLIMIT_NOFILE, before)
 
 
-def opening(directory: Path, name: str) -> Callable[[Child], list[int]]:
-    """Opens files until an open is refused; returns their number and the errno, once it may end."""
+def open_until_refused(directory: Path, name: str) -> Callable[[Child], list[int]]:
+    """Opens files until an open is refused; after ``go`` returns their number and the errno."""
 
     def run(child: Child) -> list[int]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,33 +125,35 @@ def opening(directory: Path, name: str) -> Callable[[Child], list[int]]:
     return run
 
 
-def test_a_user_who_opens_all_files_they_can_leaves_some_to_others(
+def test_a_user_cannot_exhaust_the_descriptors_of_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     limit = 600
     with few_descriptors(shared_mount, limit):
-        with Child(opening(open_job, "hers"), uid=HER) as her:
-            her.heard()
+        with Child(open_until_refused(open_job, "alices"), uid=ALICE) as alice:
+            alice.heard()
             serves(shared_mount, model, "beside one")
-            with Child(opening(open_job, "his"), uid=HIM) as him:
-                him.heard()
-                # Users have all that they may have: the daemon still does what needs none of it.
+            with Child(open_until_refused(open_job, "bobs"), uid=BOB) as bob:
+                bob.heard()
+                # Both users are at their limits: the daemon still serves calls that need no descriptor.
                 assert show_json(shared_mount.point, "status")["pending"] >= 1
                 assert max(os.listdir(model)) == "v0"
                 command(model, "description", "still here")
-                him.go()
-                opened, why = him.value()
+                bob.go()
+                opened, why = bob.value()
                 assert opened > 50
                 assert why == errno.ENFILE
-            her.go()
-            opened, why = her.value()
+            alice.go()
+            opened, why = alice.value()
             assert limit / 4 < opened < limit * 5 / 8
             assert why == errno.EMFILE
         serves(shared_mount, model, "afterwards")
 
 
-def test_many_handles_of_one_user(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
-    count = of(10_000, 800)
+def test_many_handles_of_one_user_take_bounded_memory(
+    shared_mount: MountedVolume, model: Path, open_job: Path
+) -> None:
+    count = thorough_or(10_000, 800)
 
     def hold(child: Child) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -162,18 +163,18 @@ def test_many_handles_of_one_user(shared_mount: MountedVolume, model: Path, open
         child.say()
         child.pause()
 
-    with takes_at_most(shared_mount, count * 8192 + 16 * MIB), Child(hold, uid=HER) as child:
+    with takes_at_most(shared_mount, count * 8192 + 16 * MIB), Child(hold, uid=ALICE) as child:
         child.heard(300)
         serves(shared_mount, model, "beside them")
-        # The refusal names no file to a user whom they are closed to, and finding them takes bounded time.
+        # Finding the names of the open files takes bounded time.
         assert len(show_json(open_job, "status")["open_for_write"]) == count
         child.go()
         child.value()
     finish(open_job)
 
 
-def test_many_pending_versions(shared_mount: MountedVolume, model: Path) -> None:
-    count = of(5_000, 80)
+def test_many_pending_versions_take_bounded_memory(shared_mount: MountedVolume, model: Path) -> None:
+    count = thorough_or(5_000, 80)
     os.chmod(model / "pending", 0o777)
 
     def start(_child: Child) -> None:
@@ -181,7 +182,7 @@ def test_many_pending_versions(shared_mount: MountedVolume, model: Path) -> None
             (model / "pending" / f"job-{number}").mkdir()
 
     with takes_at_most(shared_mount, count * 20_000 + 16 * MIB):
-        with Child(start, uid=HER) as child:
+        with Child(start, uid=ALICE) as child:
             child.value(600)
         assert len(list(os.scandir(model / "pending"))) == count
         serves(shared_mount, model, "one more")
@@ -189,7 +190,7 @@ def test_many_pending_versions(shared_mount: MountedVolume, model: Path) -> None
             (model / "pending" / f"job-{number}").rmdir()
 
 
-def test_any_number_of_pending_versions_leaves_descriptors(shared_mount: MountedVolume, model: Path) -> None:
+def test_pending_versions_cannot_exhaust_the_descriptors(shared_mount: MountedVolume, model: Path) -> None:
     def start() -> int:
         for number in range(1000):
             try:
@@ -212,13 +213,13 @@ def test_any_number_of_pending_versions_leaves_descriptors(shared_mount: Mounted
     assert os.listdir(model / "pending") == []
 
 
-def test_a_user_with_many_pending_versions_leaves_descriptors_to_others(
+def test_one_users_pending_versions_leave_descriptors_to_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     def start(_child: Child) -> list[int]:
         for number in range(1000):
             try:
-                (model / "pending" / f"hers-{number}").mkdir()
+                (model / "pending" / f"alices-{number}").mkdir()
             except OSError as error:
                 return [number, error.errno or -1]
         return [1000, 0]
@@ -226,25 +227,25 @@ def test_a_user_with_many_pending_versions_leaves_descriptors_to_others(
     def look(_child: Child) -> str:
         return (open_job / "file").read_text()
 
-    (open_job / "file").write_text("his")
+    (open_job / "file").write_text("bobs")
     with few_descriptors(shared_mount, 600):
-        with Child(start, uid=HER) as her:
-            made, why = her.value()
+        with Child(start, uid=ALICE) as alice:
+            made, why = alice.value()
         assert 20 < made < 100
         assert why == errno.EMFILE
         # What was refused does not exist.
         assert len(os.listdir(model / "pending")) == made + 1
         serves(shared_mount, model, "beside them")
-        with Child(look, uid=HIM) as him:
-            assert him.value() == "his"
+        with Child(look, uid=BOB) as bob:
+            assert bob.value() == "bobs"
     for number in range(made):
-        (model / "pending" / f"hers-{number}").rmdir()
+        (model / "pending" / f"alices-{number}").rmdir()
 
 
-def test_unlinked_files_that_are_held_leave_descriptors_to_others(
+def test_unlinked_open_files_leave_descriptors_to_others(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    """Each takes a descriptor of the daemon, and a user who holds it by O_PATH has no file open."""
+    """Each takes a descriptor of the daemon, though a user who holds it by O_PATH has no file open."""
 
     def hold(child: Child) -> int:
         held = []
@@ -265,7 +266,7 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
             assert file.read() == "still there"
         return sum(shown)
 
-    with few_descriptors(shared_mount, 800), Child(hold, uid=HER) as child:
+    with few_descriptors(shared_mount, 800), Child(hold, uid=ALICE) as child:
         child.heard()
         assert len(os.listdir(f"/proc/{shared_mount.pid}/fd")) < 300
         serves(shared_mount, model, "beside them")
@@ -275,8 +276,8 @@ def test_unlinked_files_that_are_held_leave_descriptors_to_others(
     (open_job / "after").unlink()
 
 
-def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path) -> None:
-    """The kernel knows its files until memory runs short, and a process has its working directory there."""
+def test_ended_trees_keep_no_descriptors(shared_mount: MountedVolume, model: Path) -> None:
+    """The kernel keeps inodes of their files, and processes have their working directories there."""
 
     def end(number: int, how: str) -> None:
         tree = model / "pending" / f"{how}-{number}"
@@ -300,7 +301,7 @@ def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path
         for how in ("finish", "discard", "patch"):
             end(-1, how)
         before = held(shared_mount)
-        for number in range(of(200, 20)):
+        for number in range(thorough_or(200, 20)):
             for how in ("finish", "discard", "patch"):
                 end(number, how)
         assert held(shared_mount) <= before + 8
@@ -312,7 +313,7 @@ def test_ended_trees_hold_no_descriptor(shared_mount: MountedVolume, model: Path
 
 
 def held(mounted: MountedVolume) -> int:
-    """Returns the number of descriptors that the daemon has."""
+    """Returns the number of the daemon's descriptors."""
     return len(os.listdir(f"/proc/{mounted.pid}/fd"))
 
 
@@ -324,7 +325,7 @@ def go_down(levels: int) -> None:
 
 
 def test_a_deep_path_takes_few_descriptors(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
-    levels, siblings = of(21_000, 1_500), 600
+    levels, siblings = thorough_or(21_000, 1_500), 600
 
     def look(_child: Child) -> None:
         os.chdir(open_job)
@@ -332,30 +333,30 @@ def test_a_deep_path_takes_few_descriptors(shared_mount: MountedVolume, model: P
         for number in range(siblings):
             os.mkdir(f"s{number}")
         go_down(levels)
-        for number in range(siblings):  # the daemon forgets how it got down
+        for number in range(siblings):  # evicts the levels from the daemon's cache
             with fails(errno.ENOENT):
                 os.stat(f"s{number}/none", dir_fd=root)
         with fails(errno.ENOENT):
             os.stat("none")
 
-    with few_descriptors(shared_mount, of(20_000, 1_000)):
-        with Child(look, uid=HER) as child:
+    with few_descriptors(shared_mount, thorough_or(20_000, 1_000)):
+        with Child(look, uid=ALICE) as child:
             child.value(600)
         assert held(shared_mount) < 700
-        serves(shared_mount, model, "beside him")
+        serves(shared_mount, model, "beside bob")
 
 
 def test_a_path_below_a_deep_directory_takes_few_descriptors(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    """A file made in a directory of the base gives all directories above it inodes of the patch."""
-    levels = of(10_000, 1_500)
+    """Creating a file in a lower directory gives all directories above it inodes of the patch."""
+    levels = thorough_or(10_000, 1_500)
 
     def make(_child: Child) -> None:
         os.chdir(open_job)
         go_down(levels)
 
-    with Child(make, uid=HER) as child:
+    with Child(make, uid=ALICE) as child:
         child.value(600)
     finish(open_job)
     patch = model / "pending" / "patch"
@@ -367,11 +368,11 @@ def test_a_path_below_a_deep_directory_takes_few_descriptors(
         go_down(levels)
         Path("file").write_text("deep")
 
-    with few_descriptors(shared_mount, of(9_000, 1_000)):
-        with Child(change, uid=HER) as child:
+    with few_descriptors(shared_mount, thorough_or(9_000, 1_000)):
+        with Child(change, uid=ALICE) as child:
             child.value(600)
         assert held(shared_mount) < 700
-        serves(shared_mount, model, "beside him")
+        serves(shared_mount, model, "beside bob")
     assert show_json(patch, "status")["files"] == 1
 
 
@@ -382,7 +383,7 @@ def test_files_of_many_directories_take_few_descriptors(shared_mount: MountedVol
         path.touch()
     with few_descriptors(shared_mount, 1_000):
         for path in paths:
-            assert os.listxattr(path) == []  # the one request that the kernel knows no answer to
+            assert os.listxattr(path) == []  # the one request that the kernel does not cache
         assert held(shared_mount) < 700
 
 
@@ -390,7 +391,7 @@ def test_files_of_many_directories_take_few_descriptors(shared_mount: MountedVol
 
 
 def slowest_lookup(tree: Path, until: Callable[[], bool]) -> float:
-    """Looks up what the kernel can't cache until told to stop; returns the seconds of the slowest lookup."""
+    """Looks up uncached names until told to stop; returns the seconds of the slowest lookup."""
     slowest = 0.0
     for number in itertools.count():
         started = time.monotonic()
@@ -401,10 +402,8 @@ def slowest_lookup(tree: Path, until: Callable[[], bool]) -> float:
     raise AssertionError
 
 
-def test_truncating_files_of_many_extents_delays_no_other_request(
-    model: Path, job: Path, open_job: Path
-) -> None:
-    extents = of(60_000, 8_000)
+def test_truncating_fragmented_files_delays_no_other_request(model: Path, job: Path, open_job: Path) -> None:
+    extents = thorough_or(60_000, 8_000)
 
     def fill(name: str) -> int:
         fd = os.open(open_job / name, os.O_RDWR | os.O_CREAT)
@@ -426,12 +425,12 @@ def test_truncating_files_of_many_extents_delays_no_other_request(
         os.unlink(open_job / "closed")
         return took
 
-    with Child(work, uid=HER) as child:
+    with Child(work, uid=ALICE) as child:
         child.heard(600)
         child.go()
         slowest = slowest_lookup(job, child.is_over)
         took = child.value()
-    # Removals may still be under way.
+    # Removals may still be running.
     ended = time.monotonic() + 2 * took
     slowest = max(slowest, slowest_lookup(job, lambda: time.monotonic() > ended))
     assert slowest < max(took / 2, 0.25), f"cutting took {took:.2f} s"
@@ -452,12 +451,12 @@ def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
         os.write(fd, b"--wait=600\n")
         return os.read(fd, 1000).decode()
 
-    # More than the threads of one user.
+    # More than one user's threads.
     with contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(Child(wait, uid=HER)) for _ in range(140)]
+        waiting = [stack.enter_context(Child(wait, uid=ALICE)) for _ in range(140)]
         for child in waiting:
             child.heard()
-        serves(shared_mount, model, "his own")
+        serves(shared_mount, model, "bobs own")
         for child in waiting[::3]:
             child.kill(signal.SIGKILL)
         for child in waiting[::3]:
@@ -468,30 +467,34 @@ def test_waiting_finishes_of_one_user_do_not_block_those_of_others(
 
 
 def test_commands_of_one_user_do_not_block_those_of_others(shared_mount: MountedVolume, model: Path) -> None:
-    """More commands of one user wait than have threads. One whose caller dies while it waits is not done."""
+    """More commands of one user wait than there are threads; one whose caller dies is not executed."""
     os.chmod(model / "pending", 0o777)
-    texts = ("description", "tags", "aliases")  # two writes of one file wait for each other in the kernel
+    texts = (
+        "description",
+        "tags",
+        "aliases",
+    )  # two writes of one file wait for each other in the kernel
     os.chmod(model, 0o777)
 
     def make(_child: Child) -> list[str]:
-        trees = [model / "pending" / f"hers-{number}" for number in range(24)]
+        trees = [model / "pending" / f"alices-{number}" for number in range(24)]
         for tree in trees:
             tree.mkdir()
         return list(map(str, trees))
 
     def change(tree: Path, text: str, child: Child) -> None:
         child.pause()
-        command(tree, text, "hers")
+        command(tree, text, "alices")
 
-    with Child(make, uid=HER) as child:
+    with Child(make, uid=ALICE) as child:
         trees = list(map(Path, child.value()))
     with contextlib.ExitStack() as children, contextlib.ExitStack() as locks:
         waiting = [
-            children.enter_context(Child(partial(change, tree, text), uid=HER))
+            children.enter_context(Child(partial(change, tree, text), uid=ALICE))
             for tree in trees
             for text in texts
         ]
-        for tree in trees:  # not before there are the children, which would have the locks, too
+        for tree in trees:  # after the forks: children inherit locks
             locks.enter_context(locked(shared_mount, tree))
         for child in waiting:
             child.go()
@@ -505,7 +508,7 @@ def test_commands_of_one_user_do_not_block_those_of_others(shared_mount: Mounted
 
 @contextlib.contextmanager
 def locked(mounted: MountedVolume, tree: Path) -> Iterator[None]:
-    """Holds the lock for which a change of a pending version's texts waits."""
+    """Holds the lock that changes of a pending version's labels need."""
     place = mounted.volume / "collections" / tree.relative_to(mounted.point)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -515,7 +518,7 @@ def locked(mounted: MountedVolume, tree: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path) -> None:
+def test_a_finish_ended_by_a_signal_changes_nothing(model: Path, open_job: Path) -> None:
     (open_job / "file").write_text("data")
     command(open_job, "runs", "+run")
 
@@ -528,7 +531,7 @@ def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path
         with fails(errno.EINTR):
             finish(open_job, "--wait=600")
 
-    with Child(wait, uid=HER) as child:
+    with Child(wait, uid=ALICE) as child:
         child.heard()
         eventually(lambda: in_syscall(child.pid, "write"), what="it waits")
         child.kill(signal.SIGUSR1)
@@ -539,10 +542,10 @@ def test_a_finish_that_a_signal_ends_changes_nothing(model: Path, open_job: Path
     assert finish(open_job)["version"] == "v0"
 
 
-def test_many_processes_open_and_make_files_at_once(
+def test_a_thousand_processes_can_create_files_at_once(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    crowd, each = of(1000, 80), 10
+    crowd, each = thorough_or(1000, 80), 10
 
     def rush(child: Child) -> int:
         child.pause()
@@ -557,7 +560,7 @@ def test_many_processes_open_and_make_files_at_once(
         return done
 
     with takes_at_most(shared_mount, 64 * MIB), contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Child(rush, uid=HER)) for _ in range(crowd)]
+        children = [stack.enter_context(Child(rush, uid=ALICE)) for _ in range(crowd)]
         for child in children:
             child.go()
         assert sum(child.value(300) for child in children) == crowd * each
@@ -569,15 +572,15 @@ def test_many_processes_open_and_make_files_at_once(
 
 
 def large_file(mounted: MountedVolume, name: str) -> Path:
-    """Makes a file that everybody may read, and that takes hours to hash."""
+    """Makes a file that all users may read, and that takes hours to hash."""
     path = mounted.base / name
     with path.open("wb") as file:
         os.truncate(file.fileno(), 4 << 40)
     return path
 
 
-def opened(mounted: MountedVolume, path: Path) -> bool:
-    """Tells whether the daemon has a file open."""
+def has_open(mounted: MountedVolume, path: Path) -> bool:
+    """Whether the daemon has a file open."""
     for fd in Path(f"/proc/{mounted.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             if os.readlink(fd) == str(path):
@@ -585,7 +588,7 @@ def opened(mounted: MountedVolume, path: Path) -> bool:
     return False
 
 
-def test_nothing_is_hashed_for_a_process_that_has_ended(
+def test_hashing_stops_when_its_process_ends(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     looked_at, read = large_file(shared_mount, "looked-at"), large_file(shared_mount, "read")
@@ -602,15 +605,15 @@ def test_nothing_is_hashed_for_a_process_that_has_ended(
     def show(_child: Child) -> None:
         os.read(os.open(open_job / "r", os.O_RDONLY), 1)
 
-    with Child(look, uid=HER) as one, Child(show, uid=HER) as other:
+    with Child(look, uid=ALICE) as one, Child(show, uid=ALICE) as other:
         for path in (looked_at, read):
-            eventually(partial(opened, shared_mount, path), what="it is hashed")
+            eventually(partial(has_open, shared_mount, path), what="it is hashed")
         serves(shared_mount, model, "beside it")
         for child in (one, other):
             child.kill(signal.SIGKILL)
             assert child.outcome() == {"signal": signal.SIGKILL}
     for path in (looked_at, read):
-        eventually(lambda path=path: not opened(shared_mount, path), what="it is read no more")  # type: ignore[misc]
+        eventually(lambda path=path: not has_open(shared_mount, path), what="it is read no more")  # type: ignore[misc]
         path.unlink()
     assert "reference_errors" not in show_json(open_job, "status")
 
@@ -619,7 +622,7 @@ def test_nothing_is_hashed_for_a_process_that_has_ended(
 
 
 @pytest.mark.parametrize("name", ["finish", "discard", "base", "runs", "aliases", "tags", "references"])
-def test_commands_of_megabytes(shared_mount: MountedVolume, job: Path, name: str) -> None:
+def test_commands_of_megabytes_are_refused(shared_mount: MountedVolume, job: Path, name: str) -> None:
     (job / "file").write_text("data")
     text = b"+" + b"x" * (3 * MIB)
     fd = os.open(control(job, name), os.O_RDWR)
@@ -632,24 +635,26 @@ def test_commands_of_megabytes(shared_mount: MountedVolume, job: Path, name: str
     assert os.listdir(job) == ["file"]
 
 
-def test_a_text_of_megabytes(job: Path) -> None:
+def test_texts_of_megabytes_are_refused(job: Path) -> None:
     with fails(errno.EINVAL):
         command(job, "description", "x" * (3 * MIB))
     assert show(job, "description") == ""
 
 
-def test_thousands_of_commands(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+def test_thousands_of_commands_take_bounded_memory(
+    shared_mount: MountedVolume, model: Path, job: Path
+) -> None:
     with takes_at_most(shared_mount, 32 * MIB):
-        for number in range(of(5000, 60)):
+        for number in range(thorough_or(5000, 60)):
             fd = os.open(control(job, "tags"), os.O_WRONLY)
             os.write(fd, b"tag-%d" % number)
             os.close(fd)
             with fails(errno.EINVAL):
                 command(job, "finish", "--nonsense")
-    assert show(job, "tags") == f"tag-{of(5000, 60) - 1}\n"
+    assert show(job, "tags") == f"tag-{thorough_or(5000, 60) - 1}\n"
 
 
-def test_documents_that_never_end_take_bounded_memory(
+def test_endless_documents_take_bounded_memory(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
     def collect(child: Child) -> list[int]:
@@ -667,7 +672,7 @@ def test_documents_that_never_end_take_bounded_memory(
         child.pause()
         return refused
 
-    with takes_at_most(shared_mount, 400 * MIB), Child(collect, uid=HER) as child:
+    with takes_at_most(shared_mount, 400 * MIB), Child(collect, uid=ALICE) as child:
         child.heard(120)
         child.go()
         refused = child.value()
@@ -689,7 +694,7 @@ def test_small_pieces_of_a_large_document_take_little_time(
             os.write(fd, b",{}")
         return time.monotonic() - began
 
-    with Child(collect, uid=HER) as child:
+    with Child(collect, uid=ALICE) as child:
         assert child.value(600) < 5
     serves(shared_mount, model, "beside it")
 
@@ -703,7 +708,7 @@ def _accepts(job: Path) -> bool:
 
 
 def test_metadata_of_versions_is_not_kept_in_memory(shared_mount: MountedVolume, model: Path) -> None:
-    objects = of(1_500_000, 200_000)  # of 64 bytes each in memory, and 3 in the document
+    objects = thorough_or(1_500_000, 200_000)  # of 64 bytes each in memory, and 3 in the document
 
     def make(number: int) -> None:
         job = model / "pending" / f"job-{number}"
@@ -717,14 +722,12 @@ def test_metadata_of_versions_is_not_kept_in_memory(shared_mount: MountedVolume,
 
     make(0)
     with takes_at_most(shared_mount, objects * 128):
-        for number in range(1, of(8, 5)):
+        for number in range(1, thorough_or(8, 5)):
             make(number)
     assert len(show_json(model / "v1", "metadata.json")["many"]) == objects
 
 
-def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
-    shared_mount: MountedVolume, model: Path, job: Path
-) -> None:
+def test_large_answers_are_not_held_in_memory(shared_mount: MountedVolume, model: Path, job: Path) -> None:
     for number in range(2000):
         os.symlink("x" * 1000, job / f"link-{number}")
     finish(job)
@@ -743,7 +746,7 @@ def test_a_large_answer_is_held_once_for_each_reader_and_not_in_memory(
 def test_answers_about_a_deep_tree_are_not_held_in_memory(
     shared_mount: MountedVolume, model: Path, job: Path
 ) -> None:
-    levels, name = of(1500, 600), "d" * 250
+    levels, name = thorough_or(1500, 600), "d" * 250
 
     def go_down(_child: Child) -> None:
         os.chdir(job)
@@ -766,10 +769,10 @@ def test_answers_about_a_deep_tree_are_not_held_in_memory(
             assert json.loads(next(shown))["change"] == "removed"
 
 
-def test_open_and_unsealable_files_in_a_deep_tree_are_named_in_bounded_memory(
+def test_long_paths_in_answers_take_bounded_memory(
     shared_mount: MountedVolume, model: Path, job: Path
 ) -> None:
-    levels, name, count = of(1500, 600), "d" * 250, 300
+    levels, name, count = thorough_or(1500, 600), "d" * 250, 300
 
     def go_down(child: Child) -> None:
         os.chdir(job)
@@ -798,7 +801,7 @@ def test_open_and_unsealable_files_in_a_deep_tree_are_named_in_bounded_memory(
 def test_large_answers_of_references_are_not_held_in_memory(
     shared_mount: MountedVolume, model: Path, open_job: Path
 ) -> None:
-    files = of(20_000, 3_000)
+    files = thorough_or(20_000, 3_000)
 
     def ask_often(child: Child) -> str:
         line = f"x {outside.as_uri()} --no-checksum --dry-run".encode()
@@ -814,7 +817,7 @@ def test_large_answers_of_references_are_not_held_in_memory(
         os.chmod(outside, 0o755)
         for number in range(files):
             (outside / f"{'n' * 200}{number}").touch()
-        with takes_at_most(shared_mount, 24 * MIB), Child(ask_often, uid=HER) as child:
+        with takes_at_most(shared_mount, 24 * MIB), Child(ask_often, uid=ALICE) as child:
             child.heard(600)
             serves(shared_mount, model, "beside them")
             child.go()
@@ -823,7 +826,7 @@ def test_large_answers_of_references_are_not_held_in_memory(
     assert {shown["size"] for shown in answer} == {0}
 
 
-def test_a_run_is_bounded_and_another_user_changes_nothing_of_it(shared_mount: MountedVolume) -> None:
+def test_a_run_is_bounded_and_closed_to_other_users(shared_mount: MountedVolume) -> None:
     os.chmod(shared_mount.point, 0o1777)
     run = control(shared_mount.point, "runs") / f"run-{os.getpid()}"
 
@@ -844,18 +847,18 @@ def test_a_run_is_bounded_and_another_user_changes_nothing_of_it(shared_mount: M
             os.write(fd, b'{"state": "failed"}')
         os.close(fd)
 
-    with Child(fill, uid=HER) as child:
-        assert child.value() < 2  # not read for each look at it
-    with Child(meddle, uid=HIM) as child:
+    with Child(fill, uid=ALICE) as child:
+        assert child.value() < 2  # stat does not read the run
+    with Child(meddle, uid=BOB) as child:
         child.value()
     shown = json.loads(run.read_text())
-    assert (shown["state"], len(shown["inputs"]), shown["owner"]) == ("running", 4000, HER)
+    assert (shown["state"], len(shown["inputs"]), shown["owner"]) == ("running", 4000, ALICE)
 
 
 # ---- names, attributes, sizes -------------------------------------------------------------------------
 
 
-def test_names_that_are_too_long(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_long_names_are_refused(shared_mnt: Path, model: Path, job: Path) -> None:
     for length in (256, 1000, 4000):
         name = "x" * length
         runs = shared_mnt / ".artfs" / "runs"
@@ -869,9 +872,7 @@ def test_names_that_are_too_long(shared_mnt: Path, model: Path, job: Path) -> No
     assert finish(job)["version"] == "v0"
 
 
-def test_attributes_that_are_too_large_or_too_many(
-    shared_mount: MountedVolume, model: Path, job: Path
-) -> None:
+def test_large_and_many_xattrs_are_refused(shared_mount: MountedVolume, model: Path, job: Path) -> None:
     path = job / "file"
     path.write_text("data")
     with fails(errno.E2BIG, errno.ENOSPC):
@@ -885,17 +886,17 @@ def test_attributes_that_are_too_large_or_too_many(
                 os.setxattr(path, f"user.name-{number}", b"value")
                 kept += 1
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.E2BIG, errno.EDQUOT):  # ext4 has room for one block
+                if error.errno in (errno.ENOSPC, errno.E2BIG, errno.EDQUOT):  # ext4: one block
                     break
                 raise
         assert kept > 20
         assert finish(job)["version"] == "v0"
-    with contextlib.suppress(OSError):  # E2BIG: more than listxattr(2) can tell, 64 KiB
+    with contextlib.suppress(OSError):  # E2BIG: listxattr(2) returns at most 64 KiB
         assert len(os.listxattr(model / "v0" / "file")) == kept
     assert os.getxattr(model / "v0" / "file", f"user.name-{kept - 1}") == b"value"
 
 
-def test_offsets_beyond_any_file(model: Path, job: Path) -> None:
+def test_offsets_beyond_any_file_are_refused(model: Path, job: Path) -> None:
     far = 1 << 62
     fd = os.open(job / "file", os.O_RDWR | os.O_CREAT)
     try:
@@ -926,8 +927,8 @@ def test_offsets_beyond_any_file(model: Path, job: Path) -> None:
         os.close(fd)
 
 
-def test_a_directory_of_many_entries(shared_mount: MountedVolume, model: Path, job: Path) -> None:
-    count = of(1_000_000, 3_000)
+def test_a_large_directory_takes_bounded_memory(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+    count = thorough_or(1_000_000, 3_000)
 
     def make(_child: Child) -> None:
         directory = os.open(job, os.O_RDONLY | os.O_DIRECTORY)
@@ -944,9 +945,7 @@ def test_a_directory_of_many_entries(shared_mount: MountedVolume, model: Path, j
         assert sum(1 for _ in os.scandir(model / "v0")) == count
 
 
-def test_listings_of_large_directories_that_stay_open(
-    shared_mount: MountedVolume, model: Path, open_job: Path
-) -> None:
+def test_open_listings_take_bounded_memory(shared_mount: MountedVolume, model: Path, open_job: Path) -> None:
     for number in range(2000):
         os.mknod(open_job / f"entry-{number}", 0o600)
 
@@ -958,15 +957,15 @@ def test_listings_of_large_directories_that_stay_open(
         child.say()
         child.pause()
 
-    with takes_at_most(shared_mount, 64 * MIB), Child(hold, uid=HER) as child:
+    with takes_at_most(shared_mount, 64 * MIB), Child(hold, uid=ALICE) as child:
         child.heard()
         serves(shared_mount, model, "beside them")
         child.go()
         child.value()
 
 
-def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path) -> None:
-    levels = of(10_000, 1_500)
+def test_ten_thousand_levels_take_bounded_memory(shared_mount: MountedVolume, model: Path, job: Path) -> None:
+    levels = thorough_or(10_000, 1_500)
 
     def make(_child: Child) -> None:
         os.chdir(job)
@@ -994,10 +993,10 @@ def test_ten_thousand_levels(shared_mount: MountedVolume, model: Path, job: Path
 
 
 def test_reading_damaged_files_does_not_fill_the_log(shared_mount: MountedVolume, job: Path) -> None:
-    gone = {"path": "gone", "uri": "file:///nowhere/at/all", "size": 4, "checksum": ""}
-    command(job, "references", json.dumps(gone))
+    missing = {"path": "missing", "uri": "file:///nowhere/at/all", "size": 4, "checksum": ""}
+    command(job, "references", json.dumps(missing))
     for _ in range(100):
         with fails(errno.EIO):
-            (job / "gone").read_bytes()
+            (job / "missing").read_bytes()
     assert shared_mount.log().count("file:///nowhere/at/all") == 1
     assert show_json(job, "status")["reference_errors"]

@@ -73,7 +73,7 @@ def test_a_sleeping_task_wakes_when_the_loop_ends(pipe):
     trio.run(main)
 
 
-def test_other_tasks_run_while_requests_come_without_end(pipe):
+def test_other_tasks_run_during_an_endless_stream_of_requests(pipe):
     os.write(pipe[1], b"x")
 
     async def main():
@@ -116,7 +116,7 @@ def test_turns_exclude_each_other():
     trio.run(main)
 
 
-def test_a_cancelled_task_leaves_the_turn_to_others():
+def test_a_cancelled_task_releases_its_turn():
     async def main():
         quick = TrioInterface()
         turn = quick.Lock()
@@ -132,7 +132,7 @@ def test_a_cancelled_task_leaves_the_turn_to_others():
 
 
 def test_a_task_that_returns_at_once_keeps_the_turn():
-    """Nothing is switched between two requests that are answered without blocking."""
+    """Two requests that are answered without blocking follow each other without a switch of tasks."""
 
     async def main():
         quick = TrioInterface()
@@ -156,7 +156,7 @@ def test_a_task_that_returns_at_once_keeps_the_turn():
     trio.run(main)
 
 
-def test_a_request_taken_back_before_it_is_read_does_not_end_the_loop():
+def test_an_interrupted_request_does_not_end_the_loop():
     async def main():
         tries = 0
 

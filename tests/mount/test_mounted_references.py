@@ -106,12 +106,12 @@ def test_references_cannot_be_written(job: Path, outside: Path) -> None:
         ("one artfs://nowhere:v0/x", errno.ENOENT, "no collection"),
     ],
 )
-def test_bad_input(job: Path, line: str, code: int, why: str) -> None:
+def test_invalid_references_are_refused(job: Path, line: str, code: int, why: str) -> None:
     assert why in refused(job, line, code)
     assert os.listdir(job) == []
 
 
-def test_a_path_that_is_taken(job: Path, outside: Path) -> None:
+def test_an_existing_path_is_refused(job: Path, outside: Path) -> None:
     (job / "file").write_text("mine")
     uri = (outside / "one").as_uri()
     assert "'file' exists already" in refused(job, f"file {uri}", errno.EEXIST)
@@ -119,16 +119,7 @@ def test_a_path_that_is_taken(job: Path, outside: Path) -> None:
     assert (job / "file").read_text() == "mine"
 
 
-def test_users_cannot_make_one_by_xattr(job: Path, outside: Path) -> None:
-    refer(job, "one", (outside / "one").as_uri())
-    (job / "plain").write_text("plain")
-    with fails(errno.EPERM):
-        os.setxattr(job / "plain", "user.artfs.reference", b"\x92\xc4\x01x\xc4\x00")
-    with fails(errno.EPERM):
-        os.removexattr(job / "one", "user.artfs.reference")
-
-
-def test_changed_bytes_are_never_read(job: Path, model: Path, outside: Path) -> None:
+def test_changed_bytes_are_not_read(job: Path, model: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri())
     refer(job, "loose", (outside / "one").as_uri(), "--no-checksum")
     finish(job)
@@ -144,7 +135,7 @@ def test_changed_bytes_are_never_read(job: Path, model: Path, outside: Path) -> 
     assert (model / "v0" / "one").stat().st_size == 3
 
 
-def test_a_patch_over_references(job: Path, model: Path, outside: Path) -> None:
+def test_lower_references_can_be_renamed_and_changed(job: Path, model: Path, outside: Path) -> None:
     refer(job, "all", outside.as_uri())
     finish(job)
     tree = patch(model, "patch", "v0")
@@ -171,7 +162,7 @@ def test_references_survive_the_daemon(own_mount: MountedVolume, pending: Path, 
 
 
 @as_root
-def test_access_of_other_users(job: Path, outside: Path) -> None:
+def test_references_obey_modes_and_the_access_of_all_users(job: Path, outside: Path) -> None:
     os.chmod(job, 0o755)
     uri = (outside / "one").as_uri()
     line = f"theirs {uri}\n".encode()
@@ -190,61 +181,14 @@ def test_access_of_other_users(job: Path, outside: Path) -> None:
     (job / "closed").mkdir(0o755)
     line = f"closed/theirs {uri}\n".encode()
     assert in_child(write, uid=NOBODY, gid=NOBODY) == errno.EACCES
-    # The daemon may read it, but not every user: so the daemon gives it to no user.
+    # The daemon can read the target, but not every user can: so no user gets it from the daemon.
     os.chmod(outside / "one", 0o600)
     assert "not every user may read it" in refused(job, f"secret {uri}", errno.EIO)
     with fails(errno.EIO):
         (job / "theirs").read_text()
 
 
-@as_root
-def test_a_closed_directory_is_not_passed(job: Path, outside: Path) -> None:
-    uri = (outside / "one").as_uri()
-    os.chmod(job, 0o777)
-    (job / "closed" / "open").mkdir(parents=True)
-    os.chmod(job / "closed" / "open", 0o777)
-    os.chmod(job / "closed", 0o700)
-
-    def write() -> int:
-        try:
-            control(job, "references").write_bytes(f"closed/open/theirs {uri}\n".encode())
-        except OSError as error:
-            return error.errno or 0
-        return 0
-
-    assert in_child(write, uid=NOBODY, gid=NOBODY) == errno.EACCES
-    assert os.listdir(job / "closed" / "open") == []
-    os.chmod(job / "closed", 0o711)
-    assert in_child(write, uid=NOBODY, gid=NOBODY) == 0
-
-
-@as_root
-def test_names_in_closed_directories_show_to_users_who_may_list_them(
-    job: Path, model: Path, outside: Path
-) -> None:
-    uri = (outside / "one").as_uri()
-    os.chmod(job, 0o755)
-    (job / "closed").mkdir(mode=0o700)
-    refer(job, "closed/secret", uri)
-
-    def listed() -> int:
-        try:
-            return len(show_lines(job, "references"))
-        except OSError as error:
-            return -(error.errno or 0)
-
-    assert in_child(listed, uid=NOBODY, gid=NOBODY) == -errno.EACCES
-    assert listed() == 1
-    finish(job)
-    (outside / "one").write_text("two")
-    with fails(errno.EIO):
-        (model / "v0" / "closed" / "secret").read_text()
-    assert uri in show_json(model / "v0", "status")["reference_errors"]
-    status = in_child(lambda: show_json(model / "v0", "status"), uid=NOBODY, gid=NOBODY)
-    assert "reference_errors" not in status
-
-
-def test_a_mount_with_some_schemes_only(outside: Path) -> None:
+def test_a_mount_with_some_schemes_refuses_others(outside: Path) -> None:
     with mounted_volume(("--references", "artfs,http")) as mounted:
         tree = mounted.point / "model" / "pending" / "job"
         tree.mkdir(parents=True)
@@ -259,7 +203,7 @@ def test_a_mount_with_some_schemes_only(outside: Path) -> None:
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Answers with the path and an ETag; `/slow` waits until it is released."""
+    """Replies with the path and an ETag; `/slow` waits until ``let_go`` is set."""
 
     etags: dict[str, str] = {}
     let_go = threading.Event()
@@ -294,7 +238,7 @@ def server() -> Iterator[str]:
         server.shutdown()
 
 
-def test_http(job: Path, model: Path, server: str) -> None:
+def test_http_references_are_read_and_verified(job: Path, model: Path, server: str) -> None:
     refer(job, "a", f"{server}/a")
     refer(job, "b", f"{server}/b")
     assert (job / "a").read_bytes() == b"/a" * 100

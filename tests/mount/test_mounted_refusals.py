@@ -1,4 +1,4 @@
-"""How a mount says no: an errno, a line for people, and class and fields for a program that asks for them."""
+"""Refusals of a mount: an errno, a line of text, and class and fields for programs that ask for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.mount.control import commit, control, show
 
 pytestmark = pytest.mark.fuse
 
-#: What an ordinary user may not do with a collection of root's, and what is said then.
+#: Calls that a user may not make on a collection of root's, by the text of the refusal.
 DENIED: dict[str, Callable[[Client, str], object]] = {
     "set aliases of '{name}'": lambda client, name: client.alias(name, "v0", ["best"]),
     "remove aliases of '{name}'": lambda client, name: client.unalias(name, ["good"]),
@@ -64,23 +64,23 @@ def test_each_handle_has_its_own_refusal(model: Path, job: Path) -> None:
             os.write(one, b"v7\n")
         with fails(errno.EINVAL, errno.ENOENT):
             os.write(other, b"no:such:place\n")
-        told = json.loads(os.pread(one, 4096, refusals.OFFSET))
-        words = f"'{model.name}' has no version or alias 'v7'"
-        assert told == {
+        found = json.loads(os.pread(one, 4096, refusals.OFFSET))
+        text = f"'{model.name}' has no version or alias 'v7'"
+        assert found == {
             "error": "VersionNotFound",
-            "text": words,
+            "text": text,
             "fields": {"collection": model.name, "version": "v7"},
         }
-        # What people read is the line it always was, however often a program has asked.
-        assert os.pread(one, 4096, 0).decode() == words + "\n"
+        # Reading the fields does not change the line of text.
+        assert os.pread(one, 4096, 0).decode() == text + "\n"
         assert os.pread(one, 7, refusals.OFFSET + 2) == b'error": '[:7]
-        assert json.loads(os.pread(other, 4096, refusals.OFFSET))["text"] != words
+        assert json.loads(os.pread(other, 4096, refusals.OFFSET))["text"] != text
         os.write(one, b"v0\n")
         assert os.pread(one, 4096, refusals.OFFSET) == b""
     assert show(job, "error") == "ok\n"
 
 
-def test_a_read_that_is_refused_is_told(model: Path) -> None:
+def test_a_refused_read_raises_its_class(model: Path) -> None:
     commit(model, "done", {"file": "data"})
     client = MountedClient(model.parent)
     with pytest.raises(artfs.VersionNotFound):
@@ -89,10 +89,10 @@ def test_a_read_that_is_refused_is_told(model: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_a_permission_error_names_the_operation(shared_mnt: Path, model: Path, job: Path) -> None:
     commit(model, "done", {"file": "data"}, "good")
 
-    def told() -> dict[str, str]:
+    def texts() -> dict[str, str]:
         client, found = MountedClient(shared_mnt), {}
         for what, call in DENIED.items():
             try:
@@ -104,12 +104,12 @@ def test_who_may_not_is_told_what(shared_mnt: Path, model: Path, job: Path) -> N
         return found
 
     del job
-    for what, said in in_child(told, uid=NOBODY).items():
-        assert said == f"[Errno {errno.EACCES}] cannot {what.format(name=model.name)}: permission denied"
+    for what, refused in in_child(texts, uid=NOBODY).items():
+        assert refused == f"[Errno {errno.EACCES}] cannot {what.format(name=model.name)}: permission denied"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_run_of_another_user_is_not_gone_on_with(
+def test_another_users_run_cannot_be_resumed(
     shared_mnt: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARTFS_VOLUME", str(shared_mnt))
@@ -130,7 +130,7 @@ def test_a_run_of_another_user_is_not_gone_on_with(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_who_fills_a_pending_version_may_not_name_it(model: Path, job: Path) -> None:
+def test_a_finish_by_another_user_cannot_set_aliases(model: Path, job: Path) -> None:
     job.chmod(0o777)
     (job / "file").write_text("data")
 

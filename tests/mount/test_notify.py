@@ -21,7 +21,7 @@ def notifier() -> Iterator[Notifier]:
     made.close()
 
 
-def test_they_run_in_threads_of_their_own(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
+def test_notifications_run_in_their_own_threads(notifier: Notifier, monkeypatch: pytest.MonkeyPatch):
     calls: list[tuple[object, ...]] = []
 
     def note(*arguments: object) -> None:
@@ -80,18 +80,16 @@ def test_a_user_whose_process_hangs_in_the_kernel_does_not_block_others(
         done.append(parent)
 
     monkeypatch.setattr(pyfuse3, "invalidate_entry", invalidate)
-    hers = [notifier.entry(number, b"name", owner=1001) for number in range(100)]
+    futures = [notifier.entry(number, b"name", owner=1001) for number in range(100)]
     notifier.entry(1000, b"name", owner=1002).result(10)
     assert done == [1000]
     released.set()
-    for future in hers:
+    for future in futures:
         future.result(10)
     notifier.entry(1001, b"name", owner=1001).result(10)
 
 
-def test_one_directory_that_hangs_holds_one_thread(
-    notifier: Notifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_directory_blocks_one_thread(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     done: list[bytes] = []
 
@@ -109,7 +107,7 @@ def test_one_directory_that_hangs_holds_one_thread(
     assert done == [b"%d" % number for number in range(100)]
 
 
-def test_many_owners_leave_few_threads(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_owners_need_few_threads(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda *_: None)
     for owner in range(500):
         notifier.entry(1, b"name", owner=owner).result(10)

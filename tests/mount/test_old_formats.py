@@ -1,4 +1,4 @@
-"""A volume of format 1, whose patches hold names on disk that users may take now."""
+"""A volume of format 1, whose patches use names on disk that users may use now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 @pytest.fixture
 def old(options: tuple[str, ...]) -> Iterator[MountedVolume]:
-    """The volume of format 1, mounted."""
     mounted = MountedVolume(options)
     try:
         format_1(mounted.volume)
@@ -38,7 +37,7 @@ def old(options: tuple[str, ...]) -> Iterator[MountedVolume]:
         mounted.remove()
 
 
-def test_patches_show_what_they_did(old: MountedVolume) -> None:
+def test_old_patches_are_unchanged(old: MountedVolume) -> None:
     model = old.point / "model"
     assert json.loads((old.volume / "artfs.json").read_text())["format"] == 2
     assert shown(model / "pending" / "patch") == PATCH
@@ -50,7 +49,7 @@ def test_patches_show_what_they_did(old: MountedVolume) -> None:
 
 
 @pytest.mark.parametrize("options", [()], ids=[""])
-def test_the_names_are_the_users_in_old_patches_too(old: MountedVolume) -> None:
+def test_formerly_reserved_names_work_in_old_patches(old: MountedVolume) -> None:
     tree = old.point / "model" / "pending" / "patch"
     for name in ONCE_RESERVED:
         (tree / name).write_text(name)

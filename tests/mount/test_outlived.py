@@ -1,7 +1,7 @@
-"""Open files and working directories after their version or pending version is gone, as after `rm -rf`.
+"""Open files and working directories of a removed version or pending version behave as after `rm -rf`.
 
-The same calls are made on a descriptor of a file in a plain directory, which is removed, and on one of a file
-in a mount.
+The same calls are made on a descriptor of a removed file in a plain directory, and on one of a file in a
+mount.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONTENT = b"content" * 20_000
 
 @pytest.fixture
 def model(model: Path) -> Iterator[Path]:
-    """A collection that is gone after the test: a gc over the mount asks about every collection."""
+    """A collection that is removed after the test, since a gc through the mount visits every collection."""
     yield model
     if not model.exists():
         return
@@ -46,7 +46,6 @@ TIME = 981173106_123456789
 
 
 def fill(tree: Path) -> None:
-    """Makes what each tree has."""
     (tree / "dir" / "below").mkdir(parents=True)
     for name in ("file", "other"):
         path = tree / "dir" / name
@@ -58,7 +57,7 @@ def fill(tree: Path) -> None:
 
 @dataclass
 class Ending:
-    """A tree, and how it comes to its end. What is open before is so of a tree that is `sealed`, or not."""
+    """A tree, and how it ends. If `sealed`, its open files become those of a version."""
 
     make: Callable[[Path], Path]
     end: Callable[[Path], None]
@@ -177,7 +176,7 @@ def _opened_nowhere(fd: int) -> object:
         os.close(held)
 
 
-#: What reads alone.
+#: Calls that only read.
 LOOKS: dict[str, Callable[[int], object]] = {
     "fstat": _status,
     "pread": lambda fd: os.pread(fd, len(CONTENT) + 1, 0),
@@ -186,7 +185,7 @@ LOOKS: dict[str, Callable[[int], object]] = {
     "fstat after reading": _status,
     "mmap": _mapped,
     "open again": lambda fd: _again(fd, os.O_RDONLY, lambda again: os.pread(again, 99, 7)),
-    "open again, at nothing but a path": _opened_nowhere,
+    "open again from O_PATH": _opened_nowhere,
     "fstat of what is open again": lambda fd: _again(fd, os.O_RDONLY, _status),
     "flock": lambda fd: fcntl.flock(fd, fcntl.LOCK_SH),
     "listxattr": os.listxattr,
@@ -197,7 +196,7 @@ LOOKS: dict[str, Callable[[int], object]] = {
     "access": lambda fd: os.access(f"/proc/self/fd/{fd}", os.R_OK),
 }
 
-#: What changes the file, in this order.
+#: Calls that change the file, in this order.
 CHANGES: dict[str, Callable[[int], object]] = {
     "fchmod": lambda fd: os.fchmod(fd, 0o600),
     "fstat after fchmod": lambda fd: _status(fd)[:-1],
@@ -222,7 +221,7 @@ CHANGES: dict[str, Callable[[int], object]] = {
 
 
 def _delete_all(mounted: MountedVolume, model: Path) -> None:
-    """Deletes every version, and what nothing needs then; a patch keeps its base."""
+    """Deletes every version and collects the garbage; a patch keeps its base."""
     for name in os.listdir(model):
         if name[0] == "v":
             (model / name).rmdir()
@@ -249,7 +248,7 @@ def plain(tmp_path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("collect", [False, True], ids=["", "gc"])
 @pytest.mark.parametrize("looked", [False, True], ids=["unread", "read"])
 @pytest.mark.parametrize("how", ENDINGS)
-def test_an_open_file_goes_on(
+def test_an_open_file_of_an_ended_tree_works_as_a_removed_one(
     shared_mount: MountedVolume, model: Path, plain: int, how: str, looked: bool, collect: bool
 ) -> None:
     ending = ENDINGS[how]
@@ -278,22 +277,22 @@ def test_an_open_file_goes_on(
 @pytest.mark.parametrize("collect", [False, True], ids=["", "gc"])
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_PATH], ids=["opened", "path"])
 @pytest.mark.parametrize("how", [how for how in ENDINGS if "replaced" not in how])
-def test_directories_are_empty_and_removed(
+def test_open_directories_of_an_ended_tree_are_empty_and_removed(
     shared_mount: MountedVolume, model: Path, how: str, flags: int, collect: bool
 ) -> None:
     ending = ENDINGS[how]
     tree = ending.make(model)
     rebased = "rebased" in how
     paths = [tree / "dir", tree / "dir" / "below"] + ([] if rebased else [tree])
-    sitting = [os.open(path, flags | os.O_DIRECTORY) for path in paths]
+    fds = [os.open(path, flags | os.O_DIRECTORY) for path in paths]
     try:
         ending.end(tree)
         if collect:
             _delete_all(shared_mount, model)
-        for fd in sitting:
+        for fd in fds:
             _expect_removed(fd)
     finally:
-        for fd in sitting:
+        for fd in fds:
             os.close(fd)
 
 
@@ -315,7 +314,9 @@ def _expect_removed(fd: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 @pytest.mark.parametrize("how", ["version deleted", "discarded", "finished and deleted"])
-def test_a_bind_mount_is_empty(shared_mount: MountedVolume, model: Path, tmp_path: Path, how: str) -> None:
+def test_a_bind_mount_of_an_ended_tree_is_empty(
+    shared_mount: MountedVolume, model: Path, tmp_path: Path, how: str
+) -> None:
     ending = ENDINGS[how]
     tree = ending.make(model)
     bound = shared_mount.base / f"bound-{tmp_path.name}"
@@ -335,7 +336,7 @@ def test_a_bind_mount_is_empty(shared_mount: MountedVolume, model: Path, tmp_pat
         subprocess.run(["umount", bound], check=True)
 
 
-def test_a_collection_goes_while_its_files_are_open(shared_mount: MountedVolume, model: Path) -> None:
+def test_open_files_outlive_their_collection(shared_mount: MountedVolume, model: Path) -> None:
     tree = _version(model)
     with (tree / "dir" / "file").open("rb") as file:
         tree.rmdir()
@@ -350,7 +351,7 @@ def test_a_collection_goes_while_its_files_are_open(shared_mount: MountedVolume,
         assert os.fstat(file.fileno()).st_nlink == 0
 
 
-def test_bytes_go_with_who_has_them_open(shared_mount: MountedVolume, model: Path) -> None:
+def test_removed_bytes_are_freed_by_the_last_close(shared_mount: MountedVolume, model: Path) -> None:
     tree = _pending(model)
     content = os.urandom(3 << 20)
     (tree / "file").write_bytes(content)
@@ -364,7 +365,7 @@ def test_bytes_go_with_who_has_them_open(shared_mount: MountedVolume, model: Pat
 
 
 def deleted_bytes(mounted: MountedVolume) -> int:
-    """How many bytes the daemon holds of files that have no name."""
+    """Returns the number of bytes of unlinked files that the daemon has open."""
     total = 0
     for name in os.listdir(f"/proc/{mounted.pid}/fd"):
         try:

@@ -1,6 +1,6 @@
-"""Bases of patches on a mount, also for a process whose working directory is in the tree.
+"""Bases of patches on a mount: how they appear, move, collide and are refused, for processes in the tree.
 
-A descriptor of a directory stands in for such a process: for the kernel both are the same.
+A descriptor of a directory stands for a process with that working directory: the kernel sees no difference.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.mount.test_tools import run
 pytestmark = pytest.mark.fuse
 
 
-# The base shows
+# The base appears
 
 
-def test_the_base_shows_at_once(based: Path) -> None:
+def test_a_patch_shows_its_base_at_once(based: Path) -> None:
     tree = patch(based, "job")
     seen, version = snapshot(tree), snapshot(based / "v0")
     assert seen.keys() == version.keys()
@@ -38,33 +38,33 @@ def test_the_base_shows_at_once(based: Path) -> None:
     assert show(tree, "changes") == ""
 
 
-def test_who_sits_in_the_tree_sees_the_base(based: Path) -> None:
+def test_processes_in_the_tree_see_a_new_base(based: Path) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with using(tree) as (user,):
-        assert user.cat("file") is None  # which the kernel could remember
-        assert user.cat("dir/below") is None
-        assert user.ls() == set()
+    with using(tree) as (process,):
+        assert process.cat("file") is None  # fills the kernel's cache
+        assert process.cat("dir/below") is None
+        assert process.ls() == set()
         command(tree, "base", "good")
-        assert user.cat("file") == "base"
-        assert user.cat("dir/below") == "below"
-        assert user.ls() == set(os.listdir(tree)) == {"file", "other", "dir", "old"}
-        user.write("new", "new")
+        assert process.cat("file") == "base"
+        assert process.cat("dir/below") == "below"
+        assert process.ls() == set(os.listdir(tree)) == {"file", "other", "dir", "old"}
+        process.write("new", "new")
         assert read(tree / "new") == "new"
 
 
-def test_what_was_made_and_removed_is_no_touch(based: Path) -> None:
+def test_a_removed_file_does_not_prevent_a_base(based: Path) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with using(tree) as (user,):
-        user.write("scratch", "")
-        assert user.cat("file") is None
+    with using(tree) as (process,):
+        process.write("scratch", "")
+        assert process.cat("file") is None
         os.unlink(tree / "scratch")
         command(tree, "base", "v0")
-        assert user.cat("file") == read(tree / "file") == "base"
+        assert process.cat("file") == read(tree / "file") == "base"
 
 
-def test_another_base_of_an_untouched_tree(based: Path) -> None:
+def test_an_untouched_tree_can_change_its_base(based: Path) -> None:
     change(based, {"file": "second version", "dir/below": "2", "dir/new": "new", "old": None})
     tree = patch(based, "job", "v0")
     with using(tree, tree / "dir") as (above, below):
@@ -80,17 +80,17 @@ def test_another_base_of_an_untouched_tree(based: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["v0", "latest"])
-def test_who_sat_there_before_the_base_came_and_all_others_see_the_same_names(based: Path, base: str) -> None:
+def test_processes_older_than_the_base_see_the_same_names(based: Path, base: str) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
-    with using(tree) as (user,):
+    with using(tree) as (process,):
         command(tree, "base", base)
         (tree / "touched").write_text("")
-        # Both know these names, or know that there are none.
+        # Both have these names, or their absence, in the kernel's cache.
         for name in ("file", "other", "old", "dir/below", "touched"):
-            assert user.cat(name) == read(tree / name) is not None
+            assert process.cat(name) == read(tree / name) is not None
         for name in ("new", "from here", "dir/new"):
-            assert user.cat(name) is read(tree / name) is None
+            assert process.cat(name) is read(tree / name) is None
         (tree / "new").write_text("new")
         (tree / "dir" / "new").write_text("new")
         (tree / "file").unlink()
@@ -98,15 +98,16 @@ def test_who_sat_there_before_the_base_came_and_all_others_see_the_same_names(ba
         (tree / "dir" / "below").unlink()
         (tree / "other").write_text("changed")
         seen = {
-            name: user.cat(name) for name in ("new", "dir/new", "file", "old", "older", "dir/below", "other")
+            name: process.cat(name)
+            for name in ("new", "dir/new", "file", "old", "older", "dir/below", "other")
         }
         assert seen == {
             "new": "new", "dir/new": "new", "file": None, "old": None, "older": "old", "dir/below": None,
             "other": "changed",
         }  # fmt: skip
-        user.write("from here", "here")
-        os.unlink("touched", dir_fd=user.fd)
-        os.rename("older", "oldest", src_dir_fd=user.fd, dst_dir_fd=user.fd)
+        process.write("from here", "here")
+        os.unlink("touched", dir_fd=process.fd)
+        os.rename("older", "oldest", src_dir_fd=process.fd, dst_dir_fd=process.fd)
         seen = {name: read(tree / name) for name in ("from here", "touched", "older", "oldest")}
         assert seen == {"from here": "here", "touched": None, "older": None, "oldest": "old"}
 
@@ -119,61 +120,61 @@ DEPTHS = ["", "dir/", "dir/deep/"]
 
 @pytest.mark.parametrize("way", ["finish", "rebase"])
 @pytest.mark.parametrize("read_there", [None, *DEPTHS])
-def test_who_sits_in_a_tree_sees_what_was_merged(model: Path, way: str, read_there: str | None) -> None:
+def test_processes_in_the_tree_see_the_merged_files(model: Path, way: str, read_there: str | None) -> None:
     base = {f"{at}{name}": "old" for at in DEPTHS for name in ("changed", "removed", "kept")}
     commit(model, "base", base)
     tree = patch(model, "job")
     (tree / "mine").write_text("mine")
     with ExitStack() as stack:
-        users = stack.enter_context(using(*(tree / at for at in DEPTHS)))
-        for user in users:
-            assert [user.cat(name) for name in ("changed", "removed", "kept")] == ["old"] * 3
-            assert user.cat("added") is None
+        processes = stack.enter_context(using(*(tree / at for at in DEPTHS)))
+        for process in processes:
+            assert [process.cat(name) for name in ("changed", "removed", "kept")] == ["old"] * 3
+            assert process.cat("added") is None
         theirs: dict[str, str | None] = {f"{at}changed": "changed there" for at in DEPTHS}
         theirs |= {f"{at}added": "added there" for at in DEPTHS}
         change(model, theirs | {f"{at}removed": None for at in DEPTHS})
         if read_there is not None:
-            # The kernel keeps what is open, and the names that led to it.
+            # The kernel keeps the inodes and names of open files.
             for name in ("changed", "removed", "kept"):
                 stack.enter_context(open(tree / read_there / name))
         if way == "finish":
             assert finish(tree)["version"] == "v2"
         else:
             command(tree, "base", "latest")
-        for at, user in zip(DEPTHS, users, strict=True):
-            seen = {name: user.cat(name) for name in ("changed", "removed", "kept", "added")}
+        for at, process in zip(DEPTHS, processes, strict=True):
+            seen = {name: process.cat(name) for name in ("changed", "removed", "kept", "added")}
             expected = {"changed": "changed there", "removed": None, "kept": "old", "added": "added there"}
             assert seen == expected, f"in {at or 'the root'}"
-            assert user.size("changed") == len("changed there")
-            assert {"changed", "kept", "added"} <= user.ls()
-            assert "removed" not in user.ls()
-        assert users[0].cat("mine") == read(tree / "mine") == "mine"
+            assert process.size("changed") == len("changed there")
+            assert {"changed", "kept", "added"} <= process.ls()
+            assert "removed" not in process.ls()
+        assert processes[0].cat("mine") == read(tree / "mine") == "mine"
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_a_base_file_can_be_written_by_who_found_it_before_the_base_moved(based: Path, touched: bool) -> None:
+def test_a_file_looked_up_before_a_rebase_can_be_written(based: Path, touched: bool) -> None:
     tree = patch(based, "job")
     if touched:
         (tree / "mine").write_text("mine")
     change(based, {"other": "moved"})
-    with using(tree) as (user,), open(tree / "file"):
+    with using(tree) as (process,), open(tree / "file"):
         command(tree, "base", "latest")
 
         def work() -> None:
-            with open(user.open("file", os.O_WRONLY | os.O_APPEND), "w") as file:
+            with open(process.open("file", os.O_WRONLY | os.O_APPEND), "w") as file:
                 file.write("+")
 
         with Child(lambda _child: work()) as child:
             try:
                 eventually(child.is_over, 3, "the open for writing returns")
             finally:
-                # A process that waits in the kernel can't be killed: this lets it go, if it still does.
+                # A process waiting in the kernel cannot be killed; this read releases it.
                 read(tree / "file")
             child.value()
-        assert read(tree / "file") == user.cat("file") == "base+"
+        assert read(tree / "file") == process.cat("file") == "base+"
 
 
-def test_an_open_directory_lists_what_is_there_after_a_rebase(based: Path) -> None:
+def test_an_open_directory_lists_the_rebased_tree(based: Path) -> None:
     tree = patch(based, "job")
     (tree / "mine").write_text("mine")
     (tree / "old").unlink()
@@ -184,7 +185,7 @@ def test_an_open_directory_lists_what_is_there_after_a_rebase(based: Path) -> No
         assert set(os.listdir(fds[0])) == {"file", "other", "dir", "mine"}
         assert set(os.listdir(fds[1])) == {"deep"}
         command(tree, "base", "latest")
-        # Each os.listdir begins with rewinddir(3): it is as if the directory were opened anew.
+        # Each os.listdir begins with rewinddir(3), as if the directory were opened again.
         found = []
         for fd in fds:
             try:
@@ -198,7 +199,7 @@ def test_an_open_directory_lists_what_is_there_after_a_rebase(based: Path) -> No
             os.close(fd)
 
 
-def test_a_rebase_parts_hard_links_and_drops_setuid_as_a_finish_does(based: Path) -> None:
+def test_a_rebase_splits_hard_links_and_drops_setuid(based: Path) -> None:
     tree = patch(based, "job")
     os.link(tree / "file", tree / "again")
     (tree / "tool").write_text("tool")
@@ -211,18 +212,18 @@ def test_a_rebase_parts_hard_links_and_drops_setuid_as_a_finish_does(based: Path
     assert read(tree / "file") == "base"
 
 
-def test_what_is_made_while_the_base_moves_stays(based: Path) -> None:
+def test_files_created_during_rebases_are_kept(based: Path) -> None:
     tree = patch(based, "job")
     (tree / "work").mkdir()
 
     def work(number: int, child: Child) -> list[str]:
         made: list[str] = []
-        with using(tree / "work") as (user,):
+        with using(tree / "work") as (process,):
             child.say()
             for index in range(150):
                 name = f"{number}-{index}"
                 with suppress(OSError):  # EBUSY
-                    fd = user.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                    fd = process.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
                     os.close(fd)
                     made.append(name)
                 time.sleep(0.002)
@@ -282,7 +283,7 @@ COLLISIONS = ["both", "gone there", "gone here", "mode", "kind", "new", "dir the
 
 @pytest.fixture
 def collided(model: Path) -> Path:
-    """A patch whose base moved, in each way against its changes."""
+    """A patch whose base moved, with every kind of collision."""
     names = ("both", "same", "gone there", "gone here", "gone on both", "mode", "kind")
     commit(model, "base", dict.fromkeys((*names, "dir there/file", "dir here/file"), "base"), "good")
     here, there = patch(model, "here", "good"), patch(model, "there", "good")
@@ -292,26 +293,26 @@ def collided(model: Path) -> Path:
     return here
 
 
-def test_a_collision_changes_nothing_and_is_told_path_by_path(collided: Path) -> None:
+def test_a_collision_changes_nothing_and_names_each_path(collided: Path) -> None:
     model = collided.parent.parent
     before = snapshot(collided)
     with fails(errno.ESTALE):
         finish(collided, "better")
-    said = show(collided, "error")
-    assert said.count("\n") == 1
+    reason = show(collided, "error")
+    assert reason.count("\n") == 1
     for path in COLLISIONS:
-        assert f"{path} (" in said
+        assert f"{path} (" in reason
     for path in ("same", "gone on both", "only"):
-        assert f"{path} (" not in said
-    assert "both (changed here, changed there)" in said
-    assert "gone here (removed here, changed there)" in said
+        assert f"{path} (" not in reason
+    assert "both (changed here, changed there)" in reason
+    assert "gone here (removed here, changed there)" in reason
     assert snapshot(collided) == before
     assert set(os.listdir(model)) == {"pending", "v0", "v1", "good", "latest"}
     assert show(collided, "base") == "good\n"
     (collided / "still writable").write_text("")
 
 
-def test_a_second_base_resolves_a_collision(collided: Path) -> None:
+def test_repeating_the_rebase_resolves_a_collision(collided: Path) -> None:
     model = collided.parent.parent
     with fails(errno.ESTALE):
         finish(collided)
@@ -321,7 +322,7 @@ def test_a_second_base_resolves_a_collision(collided: Path) -> None:
     assert read(collided / "only ours") == "ours"
     assert "gone here" not in os.listdir(collided)
     assert read(collided / "dir there" / "file") == "ours"
-    # The alias moves once more.
+    # The alias moves again.
     change(model, {"only theirs": "again", "both": "again"}, "good", "good")
     with fails(errno.ESTALE):
         finish(collided)
@@ -335,7 +336,7 @@ def test_a_second_base_resolves_a_collision(collided: Path) -> None:
     assert stat.S_IMODE(os.stat(version / "mode").st_mode) == 0o640
 
 
-def test_a_rebase_with_nothing_to_keep_forgets_what_was_shown(based: Path) -> None:
+def test_a_rebase_without_collisions_forgets_reported_ones(based: Path) -> None:
     tree = patch(based, "job", "good")
     (tree / "new").write_text("ours")
     change(based, {"new": "theirs"}, "good", "good")
@@ -347,11 +348,11 @@ def test_a_rebase_with_nothing_to_keep_forgets_what_was_shown(based: Path) -> No
     command(tree, "base", "good")
     (tree / "new").write_text("ours")
     change(based, {"new": "theirs"}, "good", "good")
-    with fails(errno.ESTALE):  # it was not shown for this change
+    with fails(errno.ESTALE):  # this collision was not reported yet
         command(tree, "base", "good")
 
 
-def test_a_path_that_is_made_equal_to_theirs_collides_no_more(based: Path) -> None:
+def test_equal_changes_do_not_collide(based: Path) -> None:
     tree = patch(based, "job", "good")
     (tree / "file").write_text("ours")
     change(based, {"file": "theirs"}, "good", "good")
@@ -375,7 +376,7 @@ def test_a_path_that_is_made_equal_to_theirs_collides_no_more(based: Path) -> No
         (b"x" * 4000 + b"\n", errno.ENOENT), (b"\0\n", errno.ENOENT),
     ],
 )  # fmt: skip
-def test_bases_that_are_none(based: Path, line: bytes, code: int) -> None:
+def test_invalid_bases_are_refused(based: Path, line: bytes, code: int) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
     fd = os.open(control(tree, "base"), os.O_WRONLY)
@@ -388,7 +389,7 @@ def test_bases_that_are_none(based: Path, line: bytes, code: int) -> None:
     assert (os.listdir(tree), show(tree, "base")) == ([], "")
 
 
-def test_a_base_of_another_collection(shared_mnt: Path, based: Path) -> None:
+def test_a_base_may_be_in_another_collection(shared_mnt: Path, based: Path) -> None:
     other = shared_mnt / f"{based.name}-fork"
     other.mkdir()
     tree = other / "pending" / "job"
@@ -403,7 +404,7 @@ def test_a_base_of_another_collection(shared_mnt: Path, based: Path) -> None:
     assert show_json(other / "v0", "status")["base"] == f"{based.name}:v1"
 
 
-def test_a_touched_tree_takes_no_base(based: Path) -> None:
+def test_a_changed_tree_refuses_another_base(based: Path) -> None:
     tree = based / "pending" / "job"
     tree.mkdir()
     (tree / "mine").write_text("mine")
@@ -419,7 +420,7 @@ def test_a_touched_tree_takes_no_base(based: Path) -> None:
     assert show(tree, "base") == "good\n"
 
 
-def test_no_base_while_files_are_written_nor_of_a_version(based: Path) -> None:
+def test_a_base_is_refused_during_writes_and_for_versions(based: Path) -> None:
     tree = patch(based, "job", "v0")
     with open(tree / "file", "r+"), fails(errno.EBUSY):
         command(tree, "base", "good")
@@ -428,7 +429,7 @@ def test_no_base_while_files_are_written_nor_of_a_version(based: Path) -> None:
         command(based / "v0", "base", "good")
 
 
-def test_a_base_that_is_deleted_meanwhile(shared_mount: MountedVolume, model: Path) -> None:
+def test_a_patch_survives_the_deletion_of_its_base(shared_mount: MountedVolume, model: Path) -> None:
     unlike = os.urandom(5000).hex()
     commit(model, "base", {"file": unlike, "dir/below": unlike[::-1]})
     tree = patch(model, "job", "v0")

@@ -36,7 +36,7 @@ def patch_of_one(model: Path, content: bytes) -> Path:
 # Copy-up
 
 
-def test_opening_a_base_file_to_write_changes_nothing_that_is_seen(based: Path) -> None:
+def test_opening_a_lower_file_to_write_changes_nothing_visible(based: Path) -> None:
     tree = patch(based, "job")
     os.utime(tree / "dir", ns=(OLD, OLD))
     before = {path: os.stat(tree / path) for path in ("dir", "dir/deep", "dir/deep/er", "file")}
@@ -49,8 +49,7 @@ def test_opening_a_base_file_to_write_changes_nothing_that_is_seen(based: Path) 
     assert show(tree, "changes") == ""
 
 
-def test_o_noatime_goes_with_a_reader_to_the_copy(model: Path) -> None:
-    """Who has a file of the base open reads the copy once there is one, with the flags of that open."""
+def test_readers_switch_to_the_copy_with_their_flags(model: Path) -> None:
     tree = patch_of_one(model, b"base")
     moved = {}
     for flags in (os.O_RDONLY | os.O_NOATIME, os.O_RDONLY):
@@ -68,7 +67,7 @@ def test_o_noatime_goes_with_a_reader_to_the_copy(model: Path) -> None:
     assert [*moved.values()] == [False, True]
 
 
-def test_a_mapping_that_is_written_is_seen_by_all_who_have_the_file(model: Path) -> None:
+def test_mapped_writes_are_visible_to_all_readers(model: Path) -> None:
     content = os.urandom(1 << 20)
     tree = patch_of_one(model, content)
 
@@ -106,7 +105,7 @@ def test_a_mapping_that_is_written_is_seen_by_all_who_have_the_file(model: Path)
     assert (model / "v1" / "file").read_bytes()[100:105] == b"HELLO"
 
 
-def test_appends_of_many_processes_to_a_base_file(based: Path) -> None:
+def test_concurrent_appends_to_a_lower_file_are_kept(based: Path) -> None:
     tree = patch(based, "job")
 
     def append(number: int, _child: Child) -> None:
@@ -123,7 +122,7 @@ def test_appends_of_many_processes_to_a_base_file(based: Path) -> None:
     assert sorted(lines[1:]) == sorted(f"{number}-{index}" for number in range(4) for index in range(25))
 
 
-def test_the_first_writers_of_a_base_file_at_the_same_moment(model: Path) -> None:
+def test_concurrent_first_writes_to_a_lower_file_are_kept(model: Path) -> None:
     content = os.urandom(4 << 20)
     tree = patch_of_one(model, content)
 
@@ -145,7 +144,7 @@ def test_the_first_writers_of_a_base_file_at_the_same_moment(model: Path) -> Non
     assert (tree / "file").read_bytes() == expected
 
 
-def test_truncations(based: Path) -> None:
+def test_lower_files_can_be_truncated(based: Path) -> None:
     tree = patch(based, "job")
     with open(tree / "file", "rb", buffering=0) as reader:
         os.truncate(tree / "file", 2)
@@ -163,7 +162,7 @@ def test_truncations(based: Path) -> None:
     assert read(based / "v0" / "other") == "other"
 
 
-def test_sparse_files_stay_sparse(shared_mount: MountedVolume, model: Path) -> None:
+def test_copy_up_keeps_files_sparse(shared_mount: MountedVolume, model: Path) -> None:
     job = model / "pending" / "base"
     job.mkdir()
     with open(job / "sparse", "wb") as file:
@@ -182,7 +181,7 @@ def test_sparse_files_stay_sparse(shared_mount: MountedVolume, model: Path) -> N
         assert file.read() == b"end"
 
 
-def test_the_mount_answers_while_a_large_file_is_copied_up(model: Path) -> None:
+def test_a_large_copy_up_does_not_block_the_mount(model: Path) -> None:
     job = model / "pending" / "base"
     job.mkdir()
     block = os.urandom(1 << 20)
@@ -202,7 +201,7 @@ def test_the_mount_answers_while_a_large_file_is_copied_up(model: Path) -> None:
     assert worst < 1
 
 
-def test_a_large_file_is_unlinked_while_it_is_copied_up(shared_mount: MountedVolume, model: Path) -> None:
+def test_a_file_can_be_unlinked_during_its_copy_up(shared_mount: MountedVolume, model: Path) -> None:
     job = model / "pending" / "base"
     job.mkdir()
     with open(job / "large", "wb") as file:
@@ -221,7 +220,7 @@ def test_a_large_file_is_unlinked_while_it_is_copied_up(shared_mount: MountedVol
         try:
             assert child.value() == 1
         except FileNotFoundError:
-            pass  # it came late
+            pass  # the unlink came first
     assert os.listdir(tree) == []
     assert not [name for name in os.listdir(backing(shared_mount, tree)) if name.startswith(".artfs-tmp")]
     assert (model / "v0" / "large").stat().st_size == 50 << 20
@@ -230,7 +229,7 @@ def test_a_large_file_is_unlinked_while_it_is_copied_up(shared_mount: MountedVol
 # Attributes
 
 
-def test_attributes_of_base_files_are_set_without_a_copy(shared_mount: MountedVolume, based: Path) -> None:
+def test_setting_attributes_of_a_lower_file_needs_no_copy(shared_mount: MountedVolume, based: Path) -> None:
     tree = patch(based, "job")
     ino = os.stat(tree / "file").st_ino
     os.chmod(tree / "file", 0o4711)
@@ -244,7 +243,7 @@ def test_attributes_of_base_files_are_set_without_a_copy(shared_mount: MountedVo
 
 
 @pytest.mark.parametrize("name", ["file", "link", "dir"])
-def test_the_atime_that_is_set_is_the_atime_that_is_shown(model: Path, name: str) -> None:
+def test_a_lower_entrys_atime_can_be_set(model: Path, name: str) -> None:
     job = model / "pending" / "base"
     (job / "dir").mkdir(parents=True)
     (job / "file").write_text("base")
@@ -256,7 +255,7 @@ def test_the_atime_that_is_set_is_the_atime_that_is_shown(model: Path, name: str
     assert (status.st_atime_ns, status.st_mtime_ns) == (OLD, OLD + 10**9)
 
 
-def test_a_hard_link_to_a_base_file(based: Path) -> None:
+def test_a_lower_file_can_be_hard_linked(based: Path) -> None:
     tree = patch(based, "job")
     ino = os.stat(tree / "dir" / "below").st_ino
     os.link(tree / "dir" / "below", tree / "again")
@@ -268,7 +267,7 @@ def test_a_hard_link_to_a_base_file(based: Path) -> None:
     assert os.stat(tree / "again").st_nlink == 1
 
 
-def test_xattrs_of_base_files(model: Path) -> None:
+def test_xattrs_of_lower_files_can_be_changed(model: Path) -> None:
     job = model / "pending" / "base"
     job.mkdir()
     (job / "file").write_text("base")
@@ -288,10 +287,10 @@ def test_xattrs_of_base_files(model: Path) -> None:
     assert os.listxattr(model / "v0" / "file") == ["user.one"]
 
 
-# Numbers
+# Inode numbers
 
 
-def test_no_two_files_have_one_number(own_mount: MountedVolume, collection: Path) -> None:
+def test_inode_numbers_are_unique(own_mount: MountedVolume, collection: Path) -> None:
     count = 40
     commit(collection, "base", {f"file-{number}": f"base {number}" for number in range(count)})
     tree = patch(collection, "job")
@@ -303,11 +302,11 @@ def test_no_two_files_have_one_number(own_mount: MountedVolume, collection: Path
     with ExitStack() as stack:
         for name in list(expected)[::2]:
             stack.enter_context(open(tree / name))
-        # Each copy has got an inode of its own now, and those of the stubs are free.
+        # Each copy has an inode of its own now, and those of the stubs are free.
         for name in expected:
             with open(tree / name, "a") as file:
                 file.write("+")
-        # As when memory runs short, the kernel forgets what is not open.
+        # Makes the kernel forget what is not open, as memory pressure does.
         with suppress(OSError):
             Path("/proc/sys/vm/drop_caches").write_text("2")
         for number in range(count):
@@ -324,13 +323,13 @@ def test_no_two_files_have_one_number(own_mount: MountedVolume, collection: Path
     assert {name: read(collection / "v1" / name) for name in expected} == expected
 
 
-# Names and targets that look like ours
+# Names and targets that look like internal ones
 
 
 TARGETS = [FORGED, ".artfs-link:x", ".artfs-lower", ".artfs-", "plain"]
 
 
-def test_targets_of_symlinks_never_mean_anything(model: Path) -> None:
+def test_symlinks_to_internal_names_are_ordinary(model: Path) -> None:
     def links(tree: Path) -> dict[str, tuple[str, int]]:
         return {
             name: (os.readlink(tree / name), os.lstat(tree / name).st_size)
@@ -359,8 +358,8 @@ def test_targets_of_symlinks_never_mean_anything(model: Path) -> None:
     assert links(model / "v1") == expected("b") | expected("c") | expected("d")
 
 
-def test_targets_of_any_length(model: Path) -> None:
-    longest = 4095  # what ext4 takes; 12 bytes fewer if the target has to be escaped
+def test_symlink_targets_may_have_any_length(model: Path) -> None:
+    longest = 4095  # the limit of ext4; 12 bytes less for a target that must be escaped
     targets = {"plain": "x" * longest, "escaped": ".artfs-" + "x" * (longest - 12 - 7)}
     job = model / "pending" / "base"
     job.mkdir()
@@ -380,7 +379,7 @@ def test_targets_of_any_length(model: Path) -> None:
 @pytest.mark.parametrize(
     "name", [b"new\nline", b"back\\slash", b"\xff\xfe", b"n" * 255, b"-x", b" ", b"\x01", b"a:b", b"\xc3\xbc"]
 )
-def test_hostile_names(model: Path, name: bytes) -> None:
+def test_unusual_names_work_in_patches(model: Path, name: bytes) -> None:
     job = model / "pending" / "base"
     job.mkdir()
 

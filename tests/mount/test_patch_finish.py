@@ -1,4 +1,4 @@
-"""Patches that are finished while others are at them, the rights of others, and daemons that are killed."""
+"""Finishing patches during other work, permissions in patches, and killed daemons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import eventually, fails
 from tests.conformance.processes import NOBODY, Child, in_child
 from tests.mount.control import command, commit, control, finish, finish_child, show, show_json
-from tests.mount.mounting import MountedVolume, mounted_volume, must
+from tests.mount.mounting import MountedVolume, is_dead, mounted_volume, must
 from tests.mount.patching import backing, change, difference, patch, read, using
 from tests.mount.test_tools import run
 
@@ -32,7 +32,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 # Finishing
 
 
-def test_finish_while_base_files_are_read(based: Path) -> None:
+def test_readers_are_not_affected_by_a_finish(based: Path) -> None:
     tree = patch(based, "job")
     (tree / "new").write_text("new")
 
@@ -52,9 +52,9 @@ def test_finish_while_base_files_are_read(based: Path) -> None:
         assert child.value() == 399
 
 
-def test_writers_of_base_files_keep_a_finish_waiting_and_force_does_not(based: Path) -> None:
+def test_writers_of_lower_files_block_a_finish_without_force(based: Path) -> None:
     tree = patch(based, "job")
-    with using(tree) as (user,):
+    with using(tree) as (process,):
         writer = os.open(tree / "file", os.O_RDWR)
         reader = os.open(tree / "file", os.O_RDONLY)
         lower = os.open(tree / "other", os.O_RDONLY)
@@ -69,15 +69,15 @@ def test_writers_of_base_files_keep_a_finish_waiting_and_force_does_not(based: P
                 os.pwrite(writer, b"late", 0)
             assert os.pread(reader, 4, 0) == b"BASE"
             assert os.pread(lower, 5, 0) == b"other"
-            assert user.cat("file") == read(based / "v1" / "file") == "BASE"
+            assert process.cat("file") == read(based / "v1" / "file") == "BASE"
             with fails(errno.EROFS):
-                user.write("other", "late")
+                process.write("other", "late")
         finally:
             for fd in (writer, reader, lower):
                 os.close(fd)
 
 
-def test_many_patches_finish_at_once_and_all_are_merged(model: Path) -> None:
+def test_concurrently_finished_patches_are_all_merged(model: Path) -> None:
     count = 6
     commit(model, "base", {f"{number}/{name}": "base" for number in range(count) for name in ("a", "b")})
     trees = [patch(model, f"job-{number}") for number in range(count)]
@@ -116,7 +116,7 @@ def refused_as_nobody(*functions: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def guarded(model: Path) -> Path:
-    """A collection whose version has files that not everybody may see or change."""
+    """A collection whose version has files with various owners and modes."""
     job = model / "pending" / "base"
     (job / "closed").mkdir(parents=True)
     (job / "closed" / "named secretly").write_text("secret")
@@ -134,7 +134,7 @@ def guarded(model: Path) -> Path:
 
 
 @as_root
-def test_a_patch_gives_nobody_a_right(guarded: Path) -> None:
+def test_a_patch_grants_no_rights(guarded: Path) -> None:
     tree = patch(guarded, "job")
     refused_as_nobody(
         (tree / "secret").read_bytes,
@@ -156,7 +156,7 @@ def test_a_patch_gives_nobody_a_right(guarded: Path) -> None:
         (control(guarded / "v0", "diff") / "v0").read_text,
     )
     assert show(tree, "changes") == ""
-    # What is copied up, lifted or a stub keeps its mode and owner.
+    # Copied-up files, moved directories and stubs keep mode and owner.
     for name in ("secret", "theirs", "closed/named secretly"):
         with open(tree / name, "a") as file:
             file.write("+")
@@ -171,7 +171,7 @@ def test_a_patch_gives_nobody_a_right(guarded: Path) -> None:
 
 
 @as_root
-def test_setuid_of_base_files_ends_with_the_first_write(guarded: Path) -> None:
+def test_writing_to_a_lower_file_clears_setuid(guarded: Path) -> None:
     tree = patch(guarded, "job")
     for name, write in (
         ("plain", lambda: os.write(os.open(tree / "plain", os.O_WRONLY | os.O_APPEND), b"+")),
@@ -185,14 +185,14 @@ def test_setuid_of_base_files_ends_with_the_first_write(guarded: Path) -> None:
 
 
 @as_root
-def test_changes_tell_no_names_that_a_walk_would_not(guarded: Path) -> None:
+def test_changes_hide_names_in_closed_directories(guarded: Path) -> None:
     os.chmod(guarded / "pending", 0o777)
     tree = guarded / "pending" / "theirs"
 
     def work() -> str:
         os.mkdir(tree)
         command(tree, "base", "latest")
-        # Both names stand in a directory of theirs.
+        # The user owns the directory of both names.
         OsFilesystem(tree).rename(b"closed", b"plain", RENAME_EXCHANGE)
         try:
             return show(tree, "changes")
@@ -203,10 +203,10 @@ def test_changes_tell_no_names_that_a_walk_would_not(guarded: Path) -> None:
     assert "named secretly" in show(tree, "changes")  # root may list it
 
 
-# A crash of the daemon
+# Killed daemons
 
 
-def test_what_was_answered_survives_a_daemon_that_is_killed() -> None:
+def test_acknowledged_changes_survive_a_killed_daemon() -> None:
     with mounted_volume() as mounted:
         model = mounted.point / "model"
         model.mkdir()
@@ -240,7 +240,7 @@ def test_what_was_answered_survives_a_daemon_that_is_killed() -> None:
             assert sealed == files
 
 
-def test_gc_removes_what_a_killed_copy_up_left(own_mount: MountedVolume, collection: Path) -> None:
+def test_gc_removes_the_temp_of_a_killed_copy_up(own_mount: MountedVolume, collection: Path) -> None:
     commit(collection, "base", {"file": "base"})
     tree = patch(collection, "job")
     must("umount", own_mount.point)
@@ -254,7 +254,7 @@ def test_gc_removes_what_a_killed_copy_up_left(own_mount: MountedVolume, collect
 
 
 def _load(tree: Path, part: str, files: dict[str, str], child: Child) -> list[dict[str, str]]:
-    """Works until the daemon dies; what was there before the last change, and what is after it."""
+    """Changes files until the daemon dies; returns the states before and after the last change."""
     dice, serial, before = random.Random(part), 0, dict(files)
     try:
         while True:
@@ -297,13 +297,6 @@ def _load(tree: Path, part: str, files: dict[str, str], child: Child) -> list[di
 
 
 def _mount_again(mounted: MountedVolume) -> None:
-    def dead() -> bool:
-        try:
-            os.stat(mounted.point)
-        except OSError as error:
-            return error.errno == errno.ENOTCONN
-        return False
-
-    eventually(dead, what="the mount is dead")
+    eventually(lambda: is_dead(mounted.point), what="the mount is dead")
     run("umount", "-l", mounted.point)
     mounted.mount_again()

@@ -1,7 +1,7 @@
-"""Random work on a mounted patch and on a real directory at once, with mappings.
+"""Random operations on a mounted patch and on a real directory, with mappings, must give the same results.
 
-The machine is that of ``tests/property``; here the kernel has its caches. ``ARTFS_PATCH_EXAMPLES`` sets how
-many sequences are tried, for a long run.
+The state machine is that of ``tests/property``; here the kernel's caches take part. ``ARTFS_PATCH_EXAMPLES``
+sets the number of sequences.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ class MountedWorld:
         raise NotImplementedError
 
     def forget(self) -> None:
-        # Names and nodes of all filesystems; what is open stays.
+        # Evicts names and nodes of all filesystems, except for open ones.
         with contextlib.suppress(OSError), open("/proc/sys/vm/drop_caches", "w") as file:
             file.write("2")
 
     def gc(self) -> None:
-        pass  # beside a mount it is the daemon's
+        pass  # the daemon collects
 
     def left(self) -> list[bytes]:
         return []
@@ -123,7 +123,7 @@ class MountedWorld:
 
 
 class Streamed(Listing):
-    """A directory stream of the C library, which goes on and back by the offsets of the filesystem."""
+    """A directory stream of the C library, which seeks by the filesystem's offsets."""
 
     def __init__(self, path: bytes) -> None:
         self._stream = Stream(path)
@@ -148,7 +148,7 @@ def _finished(tree: Path, *words: str) -> Finished:
 
 @dataclass(eq=False)
 class Mapped:
-    """The whole of a file, mapped from both."""
+    """A file mapped from both sides."""
 
     number: int
     file: Opened
@@ -157,7 +157,7 @@ class Mapped:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was cut off: who touches what was gets SIGBUS."""
+        """Whether nothing was truncated, since accessing the rest would raise SIGBUS."""
         return self.file.reference.stat().size >= len(self.reference)
 
     def close(self) -> None:
@@ -167,10 +167,10 @@ class Mapped:
 
 
 class MountedMachine(MovingMachine):
-    """Maps files, too."""
+    """The machine for moving bases, with mappings of files."""
 
     def __init__(self, point: Path, failed: Callable[[str], None]) -> None:
-        """`failed` is told the script of a sequence that failed."""
+        """``failed`` gets the script of each failed sequence."""
         self.maps: list[Mapped] = []
         self._recorder, self._failed = Recorder(), failed
         super().__init__(lambda _place: self._recorder.adopt(MountedWorld(point), "world"))
@@ -253,11 +253,11 @@ class MountedMachine(MovingMachine):
                 assert mapped.ours[:] == mapped.reference[:], f"mapping of file {mapped.number}"
 
 
-def test_a_mounted_patch_is_an_ordinary_directory(shared_mount: MountedVolume):
+def test_a_mounted_patch_behaves_like_a_directory(shared_mount: MountedVolume):
     failures: list[str] = []
 
     def failed(script: str) -> None:
-        """Notes the first failure, which may not come again, and the last one, which is the shortest."""
+        """Keeps the first failure, which may not recur, and the last one, which is the shortest."""
         del failures[1:]
         failures.append(f"{script}\n{shared_mount.log_tail()}")
 
@@ -268,7 +268,7 @@ def test_a_mounted_patch_is_an_ordinary_directory(shared_mount: MountedVolume):
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
                 deadline=None,
-                # What a mount is asked for once more it may answer from its caches.
+                # Repeated requests may be answered from caches.
                 phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
             ),
@@ -279,7 +279,7 @@ def test_a_mounted_patch_is_an_ordinary_directory(shared_mount: MountedVolume):
         raise
 
 
-def test_what_was_done_is_a_script(shared_mnt: Path, tmp_path: Path):
+def test_a_recorded_sequence_runs_as_a_script(shared_mnt: Path, tmp_path: Path):
     recorder = Recorder()
     world = recorder.adopt(MountedWorld(shared_mnt), "world")
     with world.fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.fuse
 # Tools
 
 
-def test_git_in_a_patch(model: Path) -> None:
+def test_git_works_in_a_patch(model: Path) -> None:
     repository = model / "pending" / "base" / "repository"
     run("git", "init", "-q", repository)
     for number in range(5):
@@ -50,7 +50,7 @@ def test_git_in_a_patch(model: Path) -> None:
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_sqlite_in_a_patch(model: Path, journal: str) -> None:
+def test_sqlite_works_in_a_patch(model: Path, journal: str) -> None:
     job = model / "pending" / "base"
     job.mkdir()
     database = sqlite3.connect(job / "db")
@@ -82,7 +82,7 @@ def test_sqlite_in_a_patch(model: Path, journal: str) -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a directory as a package's release would look."""
+    """Makes a directory that looks like a release of a package."""
 
     def make(number: int) -> Path:
         root = tmp_path / f"release-{number}"
@@ -94,7 +94,7 @@ def release(tmp_path: Path) -> Callable[[int], Path]:
         (root / f"only-{number}").mkdir()
         (root / "kind").write_text("file") if number == 1 else (root / "kind").mkdir()
         (root / "link").symlink_to(f"dir{number}")
-        # All of them old, and no two alike: rsync leaves a time of the same second as it is.
+        # Old and different times: rsync does not update a time of the same second.
         for index, path in enumerate([*sorted(root.rglob("*"), reverse=True), root]):
             os.utime(path, ns=(1, OLD + (number * 1000 + index) * 10**9), follow_symlinks=False)
         return root
@@ -102,7 +102,7 @@ def release(tmp_path: Path) -> Callable[[int], Path]:
     return make
 
 
-def test_rsync_makes_the_next_release(model: Path, release: Callable[[int], Path]) -> None:
+def test_rsync_updates_a_patch_to_the_next_release(model: Path, release: Callable[[int], Path]) -> None:
     one, two = release(1), release(2)
     job = model / "pending" / "base"
     job.mkdir()
@@ -120,7 +120,7 @@ def test_rsync_makes_the_next_release(model: Path, release: Callable[[int], Path
     assert snapshot(model / "v0") == snapshot(one)
 
 
-def test_tar_cp_and_rm_over_a_base(model: Path, release: Callable[[int], Path], tmp_path: Path) -> None:
+def test_tar_cp_and_rm_work_over_a_base(model: Path, release: Callable[[int], Path], tmp_path: Path) -> None:
     one, two = release(1), release(2)
     job = model / "pending" / "base"
     job.mkdir()
@@ -141,7 +141,7 @@ def test_tar_cp_and_rm_over_a_base(model: Path, release: Callable[[int], Path], 
     assert snapshot(model / "v1") == snapshot(two)
 
 
-def test_editors_and_find(based: Path) -> None:
+def test_editors_and_find_work_over_a_base(based: Path) -> None:
     tree = patch(based, "job")
     run("sed", "-i", "s/base/edited/", "file", cwd=tree)
     assert read(tree / "file") == "edited"
@@ -154,14 +154,14 @@ def test_editors_and_find(based: Path) -> None:
     assert run("find", ".", "-inum", str(number), cwd=tree) == "./dir/below\n"
 
 
-def test_directories_move_back_and_forth(based: Path) -> None:
+def test_directories_can_be_moved_and_moved_back(based: Path) -> None:
     before = snapshot(based / "v0")
     tree = patch(based, "job")
-    with using(tree / "dir" / "deep") as (user,):
+    with using(tree / "dir" / "deep") as (process,):
         os.rename(tree / "dir", tree / "moved")
-        assert user.cat("../below") == "below"
+        assert process.cat("../below") == "below"
         os.rename(tree / "moved" / "deep", tree / "deep")
-        assert user.cat("../file") == "base"
+        assert process.cat("../file") == "base"
         with fails(errno.EINVAL):
             os.rename(tree / "moved", tree / "moved" / "below-itself")
         os.rename(tree / "deep", tree / "moved" / "deep")
@@ -172,7 +172,7 @@ def test_directories_move_back_and_forth(based: Path) -> None:
     assert finish(tree)["unchanged"] is True
 
 
-def test_a_file_becomes_a_directory_and_a_file_again(based: Path) -> None:
+def test_a_file_can_become_a_directory_and_a_file_again(based: Path) -> None:
     tree = patch(based, "job")
     for _ in range(2):
         os.unlink(tree / "file")
@@ -193,7 +193,7 @@ def test_a_file_becomes_a_directory_and_a_file_again(based: Path) -> None:
 # Large directories
 
 
-def test_a_large_directory(model: Path) -> None:
+def test_a_large_directory_can_change_during_its_listing(model: Path) -> None:
     count = 1500
     job = model / "pending" / "base"
     job.mkdir()
@@ -229,7 +229,7 @@ def test_a_large_directory(model: Path) -> None:
     assert os.listdir(tree) == []
 
 
-def test_the_daemon_holds_nothing_for_what_was_looked_at(shared_mount: MountedVolume, model: Path) -> None:
+def test_reading_a_patch_leaks_no_descriptors(shared_mount: MountedVolume, model: Path) -> None:
     job = model / "pending" / "base"
     for directory in range(20):
         (job / f"{directory}").mkdir(parents=True)

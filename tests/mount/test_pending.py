@@ -1,4 +1,4 @@
-"""Pending versions among themselves: starting, listing, keeping apart, and what only artfs does there."""
+"""Pending versions: starting, listing, separation from each other, and reserved names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from tests.conformance.driver import RENAME_EXCHANGE, OsFilesystem
 from tests.conformance.helpers import fails
 from tests.conformance.processes import Child, in_child
-from tests.mount.control import command, commit, finish, show_json, snapshot
-from tests.mount.mounting import MountedVolume, mounted_volume, must
+from tests.mount.control import command, commit, finish, show, show_json, snapshot
+from tests.mount.mounting import mounted_volume, must
 
 pytestmark = pytest.mark.fuse
 
@@ -33,7 +33,7 @@ def test_mkdir_p_starts_collection_and_version(shared_mnt: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "_x", "0", "A.b-c_d", "pending", "latest", "v0", "n" * 128])
-def test_names_of_collections(shared_mnt: Path, name: str) -> None:
+def test_valid_collection_names_are_accepted(shared_mnt: Path, name: str) -> None:
     (shared_mnt / name).mkdir()
     assert os.listdir(shared_mnt / name) == ["pending"]
     with fails(errno.EEXIST):
@@ -43,7 +43,7 @@ def test_names_of_collections(shared_mnt: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [".hidden", "-x", "a b", "ü", "a\n", "n" * 129, "\udcff", "a:b", ".artfs-x"])
-def test_names_that_no_collection_has(shared_mnt: Path, name: str) -> None:
+def test_invalid_collection_names_are_refused(shared_mnt: Path, name: str) -> None:
     with fails(errno.EINVAL):
         (shared_mnt / name).mkdir()
     assert not os.path.lexists(shared_mnt / name)
@@ -69,7 +69,7 @@ def test_distributed_ids_do_not_begin_with_a_dot(model: Path, name: str) -> None
     assert os.listdir(model / "pending") == []
 
 
-def test_names_that_are_too_long(shared_mnt: Path, model: Path) -> None:
+def test_too_long_names_are_refused(shared_mnt: Path, model: Path) -> None:
     for refused in (
         (model / "pending" / ("n" * 256)).mkdir,
         lambda: os.stat(model / ("n" * 256)),
@@ -79,7 +79,7 @@ def test_names_that_are_too_long(shared_mnt: Path, model: Path) -> None:
             refused()
 
 
-def test_what_is_missing_is_enoent(shared_mnt: Path, model: Path) -> None:
+def test_missing_paths_are_enoent(shared_mnt: Path, model: Path) -> None:
     for path in (
         shared_mnt / "no-such-collection",
         model / "v0",
@@ -109,7 +109,7 @@ def test_the_mountpoint_takes_only_collections(shared_mnt: Path, model: Path) ->
 # Starting
 
 
-def test_one_id_of_many_processes_is_one_tree(model: Path) -> None:
+def test_processes_with_one_id_share_one_tree(model: Path) -> None:
     def work(number: int, _child: Child) -> None:
         tree = model / "pending" / "shared"
         subprocess.run(["mkdir", "-p", tree / "common" / str(number)], check=True)
@@ -140,13 +140,13 @@ def test_the_mode_of_mkdir_is_the_mode_of_the_tree(model: Path) -> None:
     finally:
         os.umask(before)
     tree = model / "pending" / "job"
-    # Linux takes the permission bits of mkdir; setgid is for chmod.
+    # Linux passes only the permission bits of mkdir; setgid needs chmod.
     assert stat.S_IMODE(os.stat(tree).st_mode) & 0o777 == 0o771
     os.chmod(tree, 0o1777)
     assert stat.S_IMODE(os.stat(tree).st_mode) == 0o1777
 
 
-def test_an_equal_id_in_two_collections_is_two_trees(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_one_id_in_two_collections_is_two_trees(shared_mnt: Path, model: Path, job: Path) -> None:
     other = shared_mnt / f"{model.name}-other"
     (other / "pending" / "job").mkdir(parents=True)
     (job / "file").write_text("one")
@@ -157,10 +157,10 @@ def test_an_equal_id_in_two_collections_is_two_trees(shared_mnt: Path, model: Pa
     assert os.listdir(other / "v0") == []
 
 
-# Keeping apart
+# Separation
 
 
-def test_renames_and_links_from_tree_to_tree_are_exdev(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_renames_and_links_between_trees_are_exdev(shared_mnt: Path, model: Path, job: Path) -> None:
     other = model / "pending" / "other"
     far = shared_mnt / f"{model.name}-far" / "pending" / "job"
     for tree in (other, far):
@@ -189,7 +189,7 @@ def test_renames_and_links_from_tree_to_tree_are_exdev(shared_mnt: Path, model: 
     assert sorted(os.listdir(job)) == ["dir", "file"]
 
 
-def test_files_do_not_move_out_of_the_trees(shared_mnt: Path, model: Path, job: Path) -> None:
+def test_files_cannot_be_moved_out_of_a_tree(shared_mnt: Path, model: Path, job: Path) -> None:
     (job / "file").write_text("own")
     (job / "dir").mkdir()
     for target in (model / "new", model / "pending" / "new", shared_mnt / "new"):
@@ -232,7 +232,7 @@ def test_inode_numbers_differ_between_trees(model: Path, job: Path) -> None:
 # The reserved names
 
 
-def test_rm_rf_of_everything_passes_the_control_directory_by(job: Path) -> None:
+def test_rm_rf_skips_the_control_directory(job: Path) -> None:
     (job / "dir").mkdir()
     (job / "dir" / "file").write_text("data")
     (job / ".hidden").write_text("data")
@@ -244,7 +244,7 @@ def test_rm_rf_of_everything_passes_the_control_directory_by(job: Path) -> None:
     assert not os.path.lexists(job)
 
 
-def test_an_empty_tree_is_empty_for_rmdir_though_it_has_a_control_directory(job: Path) -> None:
+def test_rmdir_ignores_the_control_directory(job: Path) -> None:
     assert (job / ".artfs").is_dir()
     os.rmdir(job)
     assert not os.path.lexists(job)
@@ -263,7 +263,7 @@ def test_changes_below_show_in_the_status(job: Path) -> None:
     assert sizes == [100, 200, 300, 1_200, 1_100]
 
 
-# Memory of the volume
+# Persistence
 
 
 def test_pending_trees_and_versions_outlive_the_mount(volume_path: Path, mnt: Path, pending: Path) -> None:
@@ -296,33 +296,24 @@ def test_pending_trees_and_versions_outlive_the_mount(volume_path: Path, mnt: Pa
     assert os.readlink(mnt / "model" / "best") == "v1"
 
 
-def test_a_mount_with_the_write_cache_says_so(tmp_path: Path) -> None:
-    mounted = MountedVolume(["--write-cache"])
-    try:
-        mounted.start()
-        with mounted.watched():
-            text = (mounted.point / ".artfs" / "status").read_text()
-            assert "write_cache" in text or "write-cache" in text
-            tree = mounted.point / "model" / "pending" / "job"
-            tree.mkdir(parents=True)
+def test_the_status_names_the_write_cache() -> None:
+    with mounted_volume(["--write-cache"]) as mounted, mounted.watched():
+        text = show(mounted.point, "status")
+        assert "write_cache" in text or "write-cache" in text
+        tree = mounted.point / "model" / "pending" / "job"
+        tree.mkdir(parents=True)
 
-            def write() -> None:
-                with open(tree / "file", "wb", buffering=0) as file:
-                    file.writelines(b"%4d" % number for number in range(5_000))
+        def write() -> None:
+            with open(tree / "file", "wb", buffering=0) as file:
+                file.writelines(b"%4d" % number for number in range(5_000))
 
-            in_child(write)
-            version = mounted.point / "model" / str(finish(tree)["version"])
-            assert (version / "file").read_bytes() == b"".join(b"%4d" % number for number in range(5_000))
-    finally:
-        try:
-            mounted.stop()
-            mounted.check()
-        finally:
-            mounted.remove()
+        in_child(write)
+        version = mounted.point / "model" / str(finish(tree)["version"])
+        assert (version / "file").read_bytes() == b"".join(b"%4d" % number for number in range(5_000))
 
 
-def test_the_write_cache_takes_no_time_of_a_command_for_an_error() -> None:
-    """The kernel sets the time of a write when the file is closed: when what was discarded is gone."""
+def test_a_command_with_the_write_cache_causes_no_error() -> None:
+    """The kernel sets the time of a write when the file is closed, after a discard removed it."""
     with mounted_volume(["--write-cache"]) as mounted:
         for number in range(5):
             tree = mounted.point / "model" / "pending" / f"job-{number}"
@@ -331,13 +322,13 @@ def test_the_write_cache_takes_no_time_of_a_command_for_an_error() -> None:
             assert not tree.exists()
 
 
-def test_the_write_cache_takes_a_small_write_amid_a_file() -> None:
-    """The kernel reads the rest of the page by the handle that was opened for writing only."""
+def test_the_write_cache_allows_partial_writes_of_a_page() -> None:
+    """The kernel reads the rest of the page by a handle that was opened for writing only."""
     with mounted_volume(["--write-cache"]) as mounted:
         file = mounted.point / "model" / "pending" / "job" / "file"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"x" * 5000)
-        must("umount", mounted.point)  # and with it what the kernel remembers of the file
+        must("umount", mounted.point)  # evicts the kernel's cache
         must("mount", "--write-cache", mounted.volume, mounted.point)
         fd = os.open(file, os.O_WRONLY)
         try:

@@ -50,7 +50,7 @@ def as_nobody(function: Callable[[], Any]) -> Any:
 
 
 @as_root
-def test_a_directory_that_cannot_be_passed(job: Path, outside: Path) -> None:
+def test_a_reference_below_a_closed_directory_is_refused(job: Path, outside: Path) -> None:
     os.chmod(job, 0o777)
     (job / "closed" / "open").mkdir(parents=True)
     os.chmod(job / "closed" / "open", 0o777)
@@ -64,7 +64,7 @@ def test_a_directory_that_cannot_be_passed(job: Path, outside: Path) -> None:
 
 
 @as_root
-def test_the_group_of_a_setgid_directory(job: Path, outside: Path) -> None:
+def test_a_reference_inherits_the_group_of_a_setgid_directory(job: Path, outside: Path) -> None:
     os.chmod(job, 0o777)
     (job / "shared").mkdir()
     os.chown(job / "shared", 0, 7)
@@ -122,7 +122,7 @@ def test_a_reference_does_not_open_closed_entries_of_a_version(
         assert "not every user may" in refused(job, f"late artfs://{other.name}:v0", errno.EIO)
 
 
-def test_the_xattr_is_hidden_from_users(model: Path, job: Path, outside: Path) -> None:
+def test_internal_xattrs_of_references_are_protected(model: Path, job: Path, outside: Path) -> None:
     uri = (outside / "one").as_uri()
     refer(job, "one", uri)
     os.setxattr(job / "one", "user.mine", b"1")
@@ -150,7 +150,7 @@ def test_the_xattr_is_hidden_from_users(model: Path, job: Path, outside: Path) -
     look(tree / "one", ["user.mine"])
     os.chmod(tree / "one", 0o600)  # a stub now
     look(tree / "one", ["user.mine"])
-    os.setxattr(tree / "one", "user.more", b"2")  # a file of the patch
+    os.setxattr(tree / "one", "user.more", b"2")  # copies it up
     look(tree / "one", ["user.mine", "user.more"])
     assert show_json(tree, "status")["bytes"] == 3 + 5
 
@@ -167,14 +167,14 @@ def test_stubs_of_references_count_with_their_size(model: Path, job: Path, outsi
 # ---- the input of the control file
 
 
-def test_the_text_of_the_control_file_can_be_written_to_it(job: Path, model: Path, outside: Path) -> None:
+def test_the_text_of_the_control_file_is_valid_input(job: Path, model: Path, outside: Path) -> None:
     odd = b"\xff odd\tname"
     control(job, "references").write_bytes(odd + b" " + (outside / "one").as_uri().encode())
     refer(job, "b", (outside / "one").as_uri(), "--no-checksum")
     text = show(job, "references")
     other = model / "pending" / "other"
     other.mkdir()
-    (outside / "one").write_text("two")  # which is not read
+    (outside / "one").write_text("two")  # is not read
     assert ask(other, "references", text.rstrip("\n")) == text
     assert ask(other, "references", text.rstrip("\n")) == text  # repeating it changes nothing
     assert show(other, "references") == text
@@ -187,17 +187,17 @@ def test_a_dry_run_reports_and_creates_nothing(job: Path, outside: Path) -> None
     (outside / "sub").mkdir()
     (outside / "sub" / "two").write_text("two!")
     uri = outside.as_uri()
-    told = lines(ask(job, "references", f"a b {uri} --dry-run"))
-    assert [(line["path"], line["size"]) for line in told] == [("a b/one", 3), ("a b/sub/two", 4)]
+    shown = lines(ask(job, "references", f"a b {uri} --dry-run"))
+    assert [(line["path"], line["size"]) for line in shown] == [("a b/one", 3), ("a b/sub/two", 4)]
     wanted = {"path": "a b", "uri": uri, "no_checksum": True}
-    told = [
+    shown = [
         json.loads(line)
         for line in ask(job, "references", json.dumps(wanted | {"dry_run": True})).splitlines()
     ]
-    assert {line["checksum"] for line in told} == {""}
+    assert {line["checksum"] for line in shown} == {""}
     assert os.listdir(job) == []
-    told = lines(ask(job, "references", json.dumps(wanted)))
-    assert [line["path"] for line in told] == ["a b/one", "a b/sub/two"]
+    shown = lines(ask(job, "references", json.dumps(wanted)))
+    assert [line["path"] for line in shown] == ["a b/one", "a b/sub/two"]
     (outside / "empty").mkdir()
     assert ask(job, "references", f"nothing {(outside / 'empty').as_uri()}") == "ok\n"
     assert os.listdir(job) == ["a b"]
@@ -234,7 +234,7 @@ def test_a_dry_run_reports_and_creates_nothing(job: Path, outside: Path) -> None
         " ",
     ],
 )
-def test_more_bad_input(job: Path, line: str) -> None:
+def test_invalid_input_is_refused(job: Path, line: str) -> None:
     assert refused(job, line, errno.EINVAL)
     assert os.listdir(job) == []
 
@@ -246,7 +246,7 @@ def test_all_objects_are_checked_before_one_is_added(job: Path, outside: Path) -
     assert os.listdir(job) == []
 
 
-def test_uris_in_other_spellings(job: Path, outside: Path) -> None:
+def test_equivalent_uris_work(job: Path, outside: Path) -> None:
     (outside / "dir").mkdir()
     (outside / "dir" / "only").write_text("only")
     for number, uri in enumerate(
@@ -261,7 +261,9 @@ def test_uris_in_other_spellings(job: Path, outside: Path) -> None:
     assert (job / "only").read_text() == "only"
 
 
-def test_a_uri_that_is_too_long_for_the_volume(module_mount: MountedVolume, job: Path, outside: Path) -> None:
+def test_a_uri_too_long_for_the_volume_is_refused(
+    module_mount: MountedVolume, job: Path, outside: Path
+) -> None:
     if filesystem_of(module_mount.volume) != "ext4":
         pytest.skip("other filesystems hold longer xattrs")
     deep = outside.joinpath(*["\u00e4" * 120] * 6)  # 720 bytes each, as a URI has them
@@ -272,7 +274,7 @@ def test_a_uri_that_is_too_long_for_the_volume(module_mount: MountedVolume, job:
     assert os.listdir(job) == []
 
 
-def test_versions_with_odd_names_and_references_in_them(model: Path, job: Path, outside: Path) -> None:
+def test_references_to_versions_resolve_names_and_references(model: Path, job: Path, outside: Path) -> None:
     (job / "with blanks").write_text("inside")
     os.symlink("with blanks", job / "link")
     refer(job, "far", (outside / "one").as_uri())
@@ -281,10 +283,10 @@ def test_versions_with_odd_names_and_references_in_them(model: Path, job: Path, 
     tree.mkdir()
     refer(tree, "copy", f"artfs://{model.name}:latest/with%20blanks")
     refer(tree, "all", f"artfs://{model.name}:v0/")
-    told = {line["path"]: line["uri"] for line in show_lines(tree, "references")}
-    assert told == {
+    shown = {line["path"]: line["uri"] for line in show_lines(tree, "references")}
+    assert shown == {
         "copy": f"artfs://{model.name}:v0/with%20blanks",
-        "all/far": (outside / "one").as_uri(),  # the target of the reference there
+        "all/far": (outside / "one").as_uri(),  # the target of the reference in v0
         "all/with blanks": f"artfs://{model.name}:v0/with%20blanks",
     }
     assert (tree / "copy").read_text() == (tree / "all" / "with blanks").read_text() == "inside"
@@ -301,7 +303,7 @@ def test_versions_with_odd_names_and_references_in_them(model: Path, job: Path, 
 # ---- bytes that change
 
 
-def test_bytes_that_change_while_a_file_is_open(model: Path, job: Path, outside: Path) -> None:
+def test_changes_of_an_open_reference_are_detected(model: Path, job: Path, outside: Path) -> None:
     source = outside / "big"
     source.write_bytes(b"a" * (4 << 20))
     refer(job, "big", source.as_uri())
@@ -329,7 +331,7 @@ def test_bytes_that_change_while_a_file_is_open(model: Path, job: Path, outside:
     assert "reference_errors" not in show_json(model / "v0", "status")
 
 
-def test_unrecorded_bytes_are_read_anew(model: Path, job: Path, outside: Path) -> None:
+def test_references_without_checksums_show_current_bytes(model: Path, job: Path, outside: Path) -> None:
     refer(job, "one", (outside / "one").as_uri(), "--no-checksum")
     finish(job)
     for text in ("one", "two", "six"):

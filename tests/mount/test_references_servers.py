@@ -31,8 +31,8 @@ def refer(tree: Path, path: str, uri: str) -> None:
     command(tree, "references", f"{path} {uri}")
 
 
-class Hanging(LocalServer):
-    """A server that answers HEAD at once, and other requests when it is released."""
+class HangingServer(LocalServer):
+    """A server that answers HEAD at once, and other requests after ``go``."""
 
     def __init__(self, *, at_once: tuple[str, ...] = ("HEAD",)) -> None:
         self.go, self.waiting = threading.Event(), 0
@@ -64,9 +64,9 @@ class Hanging(LocalServer):
 
 
 @contextmanager
-def hanging(*at_once: str) -> Iterator[Hanging]:
+def hanging(*at_once: str) -> Iterator[HangingServer]:
     pytest.importorskip("obstore")
-    server = Hanging(at_once=at_once)
+    server = HangingServer(at_once=at_once)
     try:
         yield server
     finally:
@@ -105,7 +105,7 @@ def test_waiting_readers_do_not_block_others(
     own_mount: MountedVolume, collection: Path, pending: Path
 ) -> None:
     with hanging("HEAD") as server:
-        names = [f"r{number}" for number in range(140)]  # more than are fetched at once
+        names = [f"r{number}" for number in range(140)]  # more than the concurrent fetches
         lines = [{"path": n, "uri": f"{server.base}/{n}", "size": 4, "checksum": "etag:one"} for n in names]
         command(pending, "references", "\n".join(map(json.dumps, lines)))
         (pending / "file").write_text("file")
@@ -175,7 +175,7 @@ def test_a_program_that_catches_the_signal_continues(job: Path) -> None:
         assert (job / "slow").read_bytes() == b"data"
 
 
-def test_a_server_that_is_down(job: Path, model: Path) -> None:
+def test_a_reference_to_a_dead_server_is_eio(job: Path, model: Path) -> None:
     with hanging("HEAD", "GET") as server:
         refer(job, "gone", f"{server.base}/gone")
     finish(job)

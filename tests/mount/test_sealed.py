@@ -21,12 +21,12 @@ pytestmark = pytest.mark.fuse
 
 
 def without_special_bits(nodes: dict[bytes, Node]) -> dict[bytes, Node]:
-    """A snapshot as sealing makes it: setuid and setgid are dropped."""
+    """A snapshot as sealing changes it: without setuid and setgid."""
     return {path: replace(node, permissions=node.permissions & ~0o6000) for path, node in nodes.items()}
 
 
 def fill(tree: Path) -> None:
-    """One of everything that a version can hold, under ordinary and odd names, with odd times and modes."""
+    """Makes one of everything that a version can hold, with ordinary and unusual names, times and modes."""
     fs = OsFilesystem(tree)
     for name in (b"dir", b"dir/empty", b"dir/\xff\xfe", b"modes", b"xattrs", b"new\nline"):
         fs.mkdir(name)
@@ -58,7 +58,7 @@ def fill(tree: Path) -> None:
 
 @pytest.fixture
 def version(model: Path, job: Path) -> Path:
-    """A version of a file, a directory with a file, an empty directory and a link."""
+    """A version of a file, a directory with a file, an empty directory and a symlink."""
     (job / "dir").mkdir()
     (job / "empty").mkdir()
     (job / "file").write_text("data")
@@ -72,7 +72,7 @@ def version(model: Path, job: Path) -> Path:
 # Exactness
 
 
-def test_a_version_is_exactly_what_the_tree_was(model: Path, job: Path) -> None:
+def test_a_version_equals_its_pending_tree_exactly(model: Path, job: Path) -> None:
     fill(job)
     expected = without_special_bits(snapshot(job))
     finish(job)
@@ -83,7 +83,7 @@ def test_a_version_is_exactly_what_the_tree_was(model: Path, job: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_owners_are_kept_and_make_no_difference(model: Path, job: Path) -> None:
+def test_owners_are_kept_and_ignored_by_comparison(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     (job / "dir").mkdir()
     os.chown(job / "file", 1234, 5678)
@@ -97,8 +97,7 @@ def test_owners_are_kept_and_make_no_difference(model: Path, job: Path) -> None:
     assert finish(other)["unchanged"] is True
 
 
-def test_a_version_survives_what_follows(model: Path) -> None:
-    """The same bytes go on in other trees; the first version never changes."""
+def test_changing_a_copy_does_not_change_the_version(model: Path) -> None:
     first = commit(model, "one", {"file": "data", "dir/below": "below"})
     before = snapshot(first)
     tree = model / "pending" / "two"
@@ -177,7 +176,7 @@ def test_every_change_is_erofs_for_root_too(version: Path) -> None:
     assert snapshot(version) == before
 
 
-def test_a_sealed_file_keeps_its_errnos_for_what_is_no_change(version: Path) -> None:
+def test_sealed_trees_return_the_usual_errnos(version: Path) -> None:
     with fails(errno.EEXIST):
         os.open(version / "file", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with fails(errno.EEXIST):
@@ -189,7 +188,7 @@ def test_a_sealed_file_keeps_its_errnos_for_what_is_no_change(version: Path) -> 
     os.close(os.open(version / "file", os.O_RDONLY | os.O_CREAT))
 
 
-def test_nothing_leaves_or_enters_a_version_by_rename_or_link(model: Path, version: Path) -> None:
+def test_files_cannot_be_moved_into_or_out_of_a_version(model: Path, version: Path) -> None:
     tree = model / "pending" / "other"
     tree.mkdir()
     (tree / "file").write_text("own")
@@ -217,8 +216,8 @@ def test_setuid_bits_are_dropped(model: Path, job: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give capabilities")
-def test_no_file_gets_capabilities(model: Path, job: Path) -> None:
-    """As setcap(8) would give them (capabilities(7): VFS_CAP_REVISION_2, CAP_NET_RAW)."""
+def test_capabilities_cannot_be_set(model: Path, job: Path) -> None:
+    """The value is that of setcap(8) (capabilities(7): VFS_CAP_REVISION_2, CAP_NET_RAW)."""
     (job / "program").write_text("#!/bin/sh\n")
     capability = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
     with fails(errno.EOPNOTSUPP):
@@ -233,7 +232,7 @@ def test_no_file_gets_capabilities(model: Path, job: Path) -> None:
 # xattrs of artfs
 
 
-def test_digest_and_version_are_xattrs_that_are_not_listed(version: Path) -> None:
+def test_digest_and_version_are_unlisted_xattrs(version: Path) -> None:
     digest = os.getxattr(version / "file", "user.artfs.digest").decode()
     assert digest == f"xxh128:{xxhash.xxh3_128_hexdigest(b'data')}"
     assert show_json(version, "manifest.json")["file"]["digest"] == digest
@@ -257,14 +256,14 @@ def test_the_xattrs_of_artfs_cannot_be_set(version: Path) -> None:
         os.getxattr(version / "file", "user.artfs.uri")
 
 
-def test_a_copy_does_not_inherit_them(model: Path, version: Path) -> None:
+def test_a_copy_does_not_inherit_internal_xattrs(model: Path, version: Path) -> None:
     tree = model / "pending" / "copy"
     tree.mkdir()
     subprocess.run(["cp", "-a", version / "file", tree / "file"], check=True)
     assert os.listxattr(tree / "file") == ["user.own"]
 
 
-def test_the_run_of_a_file_is_kept_in_the_manifest(model: Path, job: Path) -> None:
+def test_the_manifest_has_the_run_of_a_file(model: Path, job: Path) -> None:
     (job / "file").write_text("data")
     os.setxattr(job / "file", "user.artfs.run", b"run-7")
     assert os.getxattr(job / "file", "user.artfs.run") == b"run-7"
@@ -283,7 +282,7 @@ def three(model: Path) -> Path:
     return model
 
 
-def test_aliases_are_set_moved_and_removed_by_ordinary_tools(three: Path) -> None:
+def test_ordinary_tools_set_move_and_remove_aliases(three: Path) -> None:
     def run(*words: str) -> None:
         subprocess.run(words, cwd=three, check=True)
 
@@ -316,7 +315,7 @@ def test_an_alias_may_name_an_alias(three: Path) -> None:
     assert (three / "newest" / "file").read_text() == "3"
 
 
-def test_alias_names_and_targets_that_are_not_legal(three: Path) -> None:
+def test_invalid_alias_names_and_targets_are_refused(three: Path) -> None:
     before = set(os.listdir(three))
     for name in ("v7", "v0123", ".hidden", "x" * 129, "ü" * 65, os.fsdecode(b"\xff"), ".artfs-x", ".artfs@x"):
         with fails(errno.EINVAL):
@@ -330,7 +329,7 @@ def test_alias_names_and_targets_that_are_not_legal(three: Path) -> None:
     assert set(os.listdir(three)) == before
 
 
-def test_aliases_never_go_round_in_circles(three: Path) -> None:
+def test_cyclic_aliases_are_refused(three: Path) -> None:
     os.symlink("v1", three / "a")
     os.symlink("a", three / "b")
     os.symlink("b", three / "c")
@@ -360,7 +359,7 @@ def test_an_empty_collection_has_no_latest(model: Path) -> None:
         os.symlink("v0", model / "latest")
 
 
-def test_nothing_else_can_be_made_or_moved_in_a_collection(three: Path) -> None:
+def test_other_entries_cannot_be_made_in_a_collection(three: Path) -> None:
     before = set(os.listdir(three))
     for refused in (
         lambda: os.open(three / "file", os.O_WRONLY | os.O_CREAT),
@@ -402,7 +401,7 @@ def test_latest_falls_back_and_numbers_are_never_used_again(three: Path) -> None
     assert commit(three, "again", {"file": "newer"}).name == "v4"
 
 
-def test_an_unchanged_tree_is_compared_with_the_newest_that_is_left(three: Path) -> None:
+def test_an_unchanged_tree_is_compared_with_the_newest_version_left(three: Path) -> None:
     os.rmdir(three / "v2")
     tree = three / "pending" / "equal"
     tree.mkdir()
@@ -411,7 +410,7 @@ def test_an_unchanged_tree_is_compared_with_the_newest_that_is_left(three: Path)
     assert (answer["version"], answer["unchanged"]) == ("v1", True)
 
 
-def test_an_alias_holds_its_version(three: Path) -> None:
+def test_a_version_with_an_alias_cannot_be_removed(three: Path) -> None:
     os.symlink("v0", three / "best")
     os.symlink("best", three / "production")
     with fails(errno.EBUSY):
@@ -425,7 +424,7 @@ def test_an_alias_holds_its_version(three: Path) -> None:
     assert not os.path.lexists(three / "v0")
 
 
-def test_an_alias_of_a_removed_alias_dangles_until_there_is_one_again(three: Path) -> None:
+def test_an_alias_of_a_removed_alias_dangles(three: Path) -> None:
     os.symlink("v0", three / "best")
     os.symlink("best", three / "production")
     os.unlink(three / "best")
@@ -438,7 +437,7 @@ def test_an_alias_of_a_removed_alias_dangles_until_there_is_one_again(three: Pat
     assert show_json(three / "v1", "status")["aliases"] == ["best", "production"]
 
 
-def test_rm_r_does_not_eat_a_version_from_within(version: Path) -> None:
+def test_rm_r_does_not_damage_a_version(version: Path) -> None:
     before = snapshot(version)
     done = subprocess.run(["rm", "-rf", version], capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -446,7 +445,7 @@ def test_rm_r_does_not_eat_a_version_from_within(version: Path) -> None:
     assert snapshot(version) == before
 
 
-def test_the_finished_id_of_a_removed_version(model: Path, version: Path) -> None:
+def test_the_id_of_a_removed_version_can_be_started_again(model: Path, version: Path) -> None:
     job = model / "pending" / "job"
     assert os.readlink(job) == "../v0"
     os.rmdir(version)
@@ -471,7 +470,7 @@ def test_a_reader_of_a_removed_version_reads_on(model: Path, job: Path) -> None:
         assert data[:1000] + rest == data
 
 
-def test_a_removed_version_leaves_its_twins_alone(model: Path) -> None:
+def test_removing_a_version_keeps_equal_files_of_others(model: Path) -> None:
     one = commit(model, "one", {"a": "same", "b": "one"})
     two = commit(model, "two", {"a": "same", "b": "two"})
     os.rmdir(one)
@@ -492,7 +491,7 @@ def test_a_collection_is_removed_when_it_is_empty(shared_mnt: Path, model: Path)
     assert not os.path.lexists(model)
 
 
-def test_what_belongs_to_a_version_but_not_to_its_content(model: Path, version: Path) -> None:
+def test_labels_do_not_change_the_digest(model: Path, version: Path) -> None:
     digest = show_json(version, "status")["digest"]
     command(version, "description", "words")
     command(version, "tags", "one two")

@@ -57,13 +57,13 @@ def patch(model: Path, version: Path) -> Path:
     return tree
 
 
-def test_sealed_files(version: Path) -> None:
+def test_sealed_files_keep_their_holes(version: Path) -> None:
     expect_holes(version)
     listed = {entry.name: entry.stat().st_blocks for entry in os.scandir(version)}
     assert listed == {name: (version / name).stat().st_blocks for name in (HOLE, PART, FULL)}
 
 
-def test_files_of_a_patch_that_show_through_or_are_copied(patch: Path) -> None:
+def test_lower_and_copied_files_of_a_patch_keep_their_holes(patch: Path) -> None:
     expect_holes(patch)
     (patch / HOLE).chmod(0o600)
     (patch / PART).chmod(0o600)
@@ -107,8 +107,8 @@ def test_put_and_get_keep_the_holes(shared_mount: MountedVolume, tmp_path: Path,
 def test_a_reference_is_not_taken_for_a_hole(
     shared_mount: MountedVolume, model: Path, job: Path, tmp_path: Path
 ) -> None:
-    """GNU tar -S does not read a file of which nothing is stored."""
-    outside = shared_mount.base / "outside"  # where everybody may read
+    """GNU tar -S does not read a file without blocks."""
+    outside = shared_mount.base / "outside"  # readable by all users
     outside.write_bytes(DATA)
     command(job, "references", f"file {outside.as_uri()}")
     assert [entry.stat().st_blocks * 512 >= len(DATA) for entry in os.scandir(job)] == [True]

@@ -25,8 +25,8 @@ from tests.conformance.processes import Child
 from tests.crash.test_dying import notice_hangs
 from tests.crash.test_kill import VICTIM
 from tests.mount.control import command, commit, finish, finish_child, show, show_json
-from tests.mount.mounting import REPOSITORY, artfs, is_alive, must
-from tests.mount.supervising import CUT_OFF, SupervisedVolume, observed, supervised_volume
+from tests.mount.mounting import CUT_OFF, REPOSITORY, artfs, is_alive, is_dead, must
+from tests.mount.supervising import SupervisedVolume, observed, supervised_volume
 from tests.mount.tiny_mounts import TinyMounts, tiny
 
 __all__ = ["tiny"]
@@ -50,7 +50,7 @@ def module_supervised() -> Iterator[SupervisedVolume]:
 
 @pytest.fixture
 def shared(module_supervised: SupervisedVolume) -> SupervisedVolume:
-    """A mount shared by tests that leave it as it was; two of them may kill the daemon."""
+    """A mount shared by tests that restore its state; they may kill its daemon."""
     return module_supervised
 
 
@@ -69,17 +69,9 @@ def artfs_in_time(*arguments: str | Path) -> int | None:
     try:
         return process.wait(30)
     except subprocess.TimeoutExpired:
-        process.kill()  # it ends when its request is answered
+        process.kill()  # ends once its request is answered
         process.returncode = -signal.SIGKILL
         return None
-
-
-def dead(path: Path) -> bool:
-    try:
-        os.statvfs(path)
-    except OSError as error:
-        return error.errno in CUT_OFF
-    return False
 
 
 # ---- restarts ---------------------------------------------------------------------------------------------
@@ -101,7 +93,7 @@ while sys.stdin.buffer.raw.read(1) is None:
 """
 
 
-def test_a_writer_by_path_goes_on_through_repeated_kills(supervised: SupervisedVolume) -> None:
+def test_a_writer_by_path_survives_repeated_kills(supervised: SupervisedVolume) -> None:
     job = supervised.point / "model" / "pending" / "job"
     job.mkdir(parents=True)
     commit(supervised.point / "model", "first", {"file.txt": "sealed"}, "good")
@@ -139,7 +131,7 @@ def test_a_writer_by_path_goes_on_through_repeated_kills(supervised: SupervisedV
         assert all(answer == right or answer in cut_off for answer in answers), (what, answers)
     assert not seen
 
-    # No answered write is lost. An interrupted one may have been done, and was then repeated.
+    # No acknowledged write is lost; an interrupted one may be complete, and was repeated.
     answered = int(output.split()[-1])
     lines = [int(line) for line in (job / "log.txt").read_text().splitlines()]
     assert sorted(set(lines)) == list(range(lines[-1] + 1))
@@ -153,7 +145,7 @@ def test_a_writer_by_path_goes_on_through_repeated_kills(supervised: SupervisedV
     assert (job / "held").read_text() == "answered"
     with fails(errno.EBUSY):
         finish(job, "--wait=0")
-    assert "trainer" in show(job, "error")  # it is still joined
+    assert "trainer" in show(job, "error")  # still joined
     command(job, "runs", "-trainer")
     assert finish(job, "best")["version"] == "v1"
 
@@ -196,7 +188,7 @@ def test_a_second_supervisor_of_a_volume_is_refused(shared: SupervisedVolume) ->
 
 
 def _daemons_that_die_at(*labels: str) -> str:
-    """Returns a script whose first daemon dies at the first durable step, the second at the second, ..."""
+    """Returns a script whose nth daemon dies at the nth durable step."""
     quoted = " ".join(f"'{label}'" for label in labels)
     return f"""
         labels=({quoted})
@@ -210,10 +202,10 @@ def _daemons_that_die_at(*labels: str) -> str:
     ("labels", "decided"),
     [
         (["2*objects:link"], False),
-        (["commit:sync-dir", "alias:rename"], True),  # the next daemon dies while it recovers that
+        (["commit:sync-dir", "alias:rename"], True),  # the second daemon dies in its recovery
     ],
 )
-def test_a_finish_is_interrupted(labels: list[str], decided: bool) -> None:
+def test_a_restarted_daemon_undoes_or_completes_a_finish(labels: list[str], decided: bool) -> None:
     with supervised_volume(_daemons_that_die_at(*labels), delays=[0]) as volume:
         model = volume.point / "model"
         job = model / "pending" / "job"
@@ -235,8 +227,8 @@ def test_a_finish_is_interrupted(labels: list[str], decided: bool) -> None:
 
 
 @root_only
-def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
-    """As in ``crash/test_dying.py``: wait(2) does not report such a daemon."""
+def test_a_hanging_killed_daemon_is_replaced(tmp_path: Path) -> None:
+    """As in ``crash/test_dying.py``; wait(2) does not report such a daemon."""
     for name in ("in", "out"):
         os.mkfifo(tmp_path / name)
     labels = "seal:drop:sync-dir+2*start:draft:write"
@@ -247,16 +239,16 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
     """
     with (
         open(tmp_path / "in", "r+b", buffering=0) as go_on,
-        open(tmp_path / "out", "r+b", buffering=0) as said,
+        open(tmp_path / "out", "r+b", buffering=0) as output,
         supervised_volume(script) as volume,
     ):
         pending = volume.point / "model" / "pending"
         (pending / "job").mkdir(parents=True)
         (pending / "job" / "file").write_text("content")
         with finish_child(pending / "job", "best") as finisher:
-            assert said.readline() == b"reached\n"
+            assert output.readline() == b"reached\n"
             with Child(lambda _child: (pending / "other").mkdir()) as maker:
-                assert said.readline() == b"hangs\n"
+                assert output.readline() == b"hangs\n"
                 go_on.write(b"\n")
                 eventually(lambda: notice_hangs(volume.daemon), what="the notice waits for the lock")
                 volume.kill()
@@ -268,8 +260,8 @@ def test_a_killed_daemon_that_hangs_in_the_kernel(tmp_path: Path) -> None:
         assert "aborting its connection" in volume.log()
 
 
-def test_direct_work_on_the_volume_only_delays_a_restart() -> None:
-    """It takes longer than the policy allows for daemons that die."""
+def test_direct_access_only_delays_a_restart() -> None:
+    """The delay may be longer than the policy allows for dying daemons."""
     with supervised_volume(delays=[0]) as volume:
         (volume.point / "model").mkdir()
 
@@ -292,7 +284,7 @@ def test_direct_work_on_the_volume_only_delays_a_restart() -> None:
         assert (volume.point / "model").is_dir()
 
 
-def test_a_daemon_that_fails_leaves_its_mount_to_the_next(tiny: TinyMounts, monkeypatch) -> None:
+def test_the_next_daemon_takes_over_the_mount_of_a_failed_one(tiny: TinyMounts, monkeypatch) -> None:
     monkeypatch.setenv("ARTFS_RESTARTS", "0")
     pid = tiny.start()
     (tiny.volume / "raise").touch()
@@ -300,7 +292,7 @@ def test_a_daemon_that_fails_leaves_its_mount_to_the_next(tiny: TinyMounts, monk
         os.statvfs(tiny.point)
     tiny.has_ended(pid)
     assert tiny.mounted
-    assert dead(tiny.point)
+    assert is_dead(tiny.point)
     (tiny.volume / "raise").unlink()
     monkeypatch.setenv("ARTFS_RESTARTS", "1")
     tiny.start()
@@ -309,7 +301,7 @@ def test_a_daemon_that_fails_leaves_its_mount_to_the_next(tiny: TinyMounts, monk
 
 @root_only
 def test_containers_get_the_new_mount_by_propagation(unmounted: SupervisedVolume) -> None:
-    """The container has a bind of the mount: ``-v DIR:/bind:rslave``."""
+    """The container has a bind mount of it: ``-v DIR:/bind:rslave``."""
     bind = unmounted.base / "bind"
     bind.mkdir()
     script = f"""
@@ -339,7 +331,7 @@ def test_containers_get_the_new_mount_by_propagation(unmounted: SupervisedVolume
             "-c",
             script,
             "sh",
-            *_places(unmounted),
+            *_arguments(unmounted),
             bind,
         ],
         capture_output=True,
@@ -353,12 +345,12 @@ def test_containers_get_the_new_mount_by_propagation(unmounted: SupervisedVolume
 
 
 @root_only
-def test_an_ordinary_user(unmounted: SupervisedVolume) -> None:
+def test_an_ordinary_user_can_supervise(unmounted: SupervisedVolume) -> None:
     script = """
         set -e
         user="setpriv --reuid 65534 --regid 65534 --clear-groups"
-        # The device is open to everybody, as on most machines, in this mount namespace only. The capability
-        # lets the user read an interpreter in another user's home; it does not permit to mount.
+        # As on most machines, all users may open the device, but only in this mount namespace. The capability
+        # lets the user read an interpreter in another user's home; it does not permit mounting.
         mount -t tmpfs none /run
         mknod -m 666 /run/fuse c 10 229
         mount --bind /run/fuse /dev/fuse
@@ -378,7 +370,7 @@ def test_an_ordinary_user(unmounted: SupervisedVolume) -> None:
         os.chown(path, 65534, 65534)
     kill = "import json, os, sys; os.kill(json.load(open(sys.argv[1]))['pid'], 9)"
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *_places(unmounted)],
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *_arguments(unmounted)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -392,14 +384,14 @@ def test_an_ordinary_user(unmounted: SupervisedVolume) -> None:
         os.chown(path, 0, 0)
 
 
-def _places(volume: SupervisedVolume) -> tuple[str, str]:
+def _arguments(volume: SupervisedVolume) -> tuple[str, str]:
     return str(volume.volume), str(volume.point)
 
 
 # ---- no restart -------------------------------------------------------------------------------------------
 
 
-def test_what_is_unmounted_stays_unmounted(unmounted: SupervisedVolume) -> None:
+def test_an_unmounted_volume_stays_unmounted(unmounted: SupervisedVolume) -> None:
     plain = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     ways: dict[str, Callable[[], object]] = {
         "artfs": lambda: must("umount", unmounted.point),
@@ -416,21 +408,21 @@ def test_what_is_unmounted_stays_unmounted(unmounted: SupervisedVolume) -> None:
     assert "SIGKILL" not in unmounted.log()
 
 
-def test_umount_while_the_mount_is_dead() -> None:
+def test_a_dead_supervised_mount_can_be_unmounted() -> None:
     with supervised_volume('exec "$@"', delays=[3600]) as volume:
         volume.kill()
-        eventually(lambda: dead(volume.point), what="the mount is dead")
+        eventually(lambda: is_dead(volume.point), what="the mount is dead")
         must("umount", volume.point)
         assert not any(map(is_alive, volume.seen))
         volume.is_over()
 
 
-def test_umount_of_a_daemon_that_hangs() -> None:
+def test_umount_kills_a_hanging_daemon() -> None:
     with supervised_volume('exec "$@"', delays=[0], end=0.2) as volume:
         daemon = volume.daemon
         os.kill(daemon, signal.SIGSTOP)
         try:
-            # A process that asked the mount could not be killed.
+            # A process waiting in the mount could not be killed.
             done = artfs_in_time("umount", volume.point)
         finally:
             if is_alive(daemon):
@@ -442,11 +434,11 @@ def test_umount_of_a_daemon_that_hangs() -> None:
 
 
 @root_only
-def test_a_dead_mount_that_is_unmounted_is_not_mounted_again(supervised: SupervisedVolume) -> None:
+def test_an_unmounted_dead_mount_is_not_mounted_again(supervised: SupervisedVolume) -> None:
     os.kill(supervised.supervisor, signal.SIGSTOP)
     try:
         supervised.kill()
-        eventually(lambda: dead(supervised.point), what="the mount is dead")
+        eventually(lambda: is_dead(supervised.point), what="the mount is dead")
         subprocess.run(["umount", "-l", supervised.point], check=True)
     finally:
         os.kill(supervised.supervisor, signal.SIGCONT)
@@ -454,7 +446,7 @@ def test_a_dead_mount_that_is_unmounted_is_not_mounted_again(supervised: Supervi
     assert "it is not mounted again" in supervised.log()
 
 
-def test_a_restarted_daemon_does_not_mount_where_no_mount_is_left(tiny: TinyMounts, monkeypatch) -> None:
+def test_a_restarted_daemon_needs_the_old_mount(tiny: TinyMounts, monkeypatch) -> None:
     monkeypatch.setenv("ARTFS_RESTARTS", "1")
     with pytest.raises(MountError, match="is not mounted any more"):
         tiny.start()
@@ -472,7 +464,7 @@ def test_the_supervisor_stops_after_too_many_deaths() -> None:
         assert [] not in seen["listing ."], "the directory beneath was seen"
         assert "died 5 times within 60 seconds, at last it ended with status 3" in volume.log()
         assert volume.log().count("no luck") == 4
-        # The dead mount stays until it is mounted again or unmounted.
+        # The dead mount remains until it is mounted again or unmounted.
         with fails(errno.ENOTCONN):
             os.listdir(volume.point)
         must("mount", "--supervise", volume.volume, volume.point)
@@ -480,13 +472,13 @@ def test_the_supervisor_stops_after_too_many_deaths() -> None:
         assert os.listdir(volume.point / "model" / "pending") == ["job"]
 
 
-def test_a_refusal_is_logged_and_tried_again(supervised: SupervisedVolume) -> None:
+def test_a_failed_restart_is_logged_and_repeated(supervised: SupervisedVolume) -> None:
     config = supervised.volume / "artfs.json"
     hidden = supervised.volume / "hidden.json"
     config.rename(hidden)
     supervised.kill()
     eventually(lambda: supervised.log().count("ended with status 1: ") == 1, what="a refusal in the log")
-    assert dead(supervised.point)
+    assert is_dead(supervised.point)
     hidden.rename(config)
     eventually(lambda: supervised.restarts() > 1, what="the mount is back")
     supervised.seen.add(supervised.daemon)
@@ -496,7 +488,7 @@ def test_a_refusal_is_logged_and_tried_again(supervised: SupervisedVolume) -> No
 # ---- start, and other processes ----------------------------------------------------------------------------
 
 
-def test_a_mount_that_can_not_be_made_is_refused_at_once(unmounted: SupervisedVolume) -> None:
+def test_an_impossible_mount_is_refused_at_once(unmounted: SupervisedVolume) -> None:
     done = artfs("mount", "--supervise", unmounted.volume, unmounted.base)
     assert done.returncode == 1
     assert "one is inside the other" in done.stderr
@@ -513,11 +505,11 @@ def test_a_daemon_outlives_its_supervisor(supervised: SupervisedVolume) -> None:
 
 
 @root_only
-def test_as_the_first_process_of_a_container_it_reaps_orphans(unmounted: SupervisedVolume) -> None:
+def test_a_supervisor_with_pid_1_reaps_orphans(unmounted: SupervisedVolume) -> None:
     process = subprocess.Popen(
         [
             *("unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "artfs"),
-            *("mount", "--foreground", "--supervise", *_places(unmounted)),
+            *("mount", "--foreground", "--supervise", *_arguments(unmounted)),
         ],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
@@ -545,11 +537,11 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-class TestOverTheDead:
-    """The mount of a dead daemon stays as the anchor of the next one."""
+class TestMountOverDead:
+    """The dead mount stays below the mount of the next daemon."""
 
     @root_only
-    def test_one_dead_mount_is_kept_however_often(self, tiny: TinyMounts) -> None:
+    def test_only_one_dead_mount_is_kept(self, tiny: TinyMounts) -> None:
         (tiny.volume / "files" / "file").write_text("content")
         pid = tiny.start()
         [first] = mountinfo.stack(tiny.point)
@@ -567,9 +559,9 @@ class TestOverTheDead:
 
     @root_only
     @pytest.mark.parametrize("how", ["umount", "signal", "killed"])
-    def test_both_go_together(self, tiny: TinyMounts, how: str) -> None:
+    def test_both_mounts_end_together(self, tiny: TinyMounts, how: str) -> None:
         os.kill(tiny.start(), signal.SIGKILL)
-        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        eventually(lambda: is_dead(tiny.point), what="the mount is dead")
         pid = tiny.start()
         if how == "umount":
             subprocess.run(["umount", tiny.point], check=True)
@@ -581,16 +573,16 @@ class TestOverTheDead:
         assert not tiny.mounted
 
     @root_only
-    def test_a_dead_mount_that_is_unmounted_meanwhile_is_not_mounted_again(self, tiny: TinyMounts) -> None:
+    def test_a_dead_mount_unmounted_meanwhile_is_refused(self, tiny: TinyMounts) -> None:
         os.kill(tiny.start(), signal.SIGKILL)
-        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        eventually(lambda: is_dead(tiny.point), what="the mount is dead")
         with pytest.raises(MountError, match="was unmounted meanwhile"):
             tiny.start("unmounted")
         assert not tiny.mounted
 
-    def test_without_the_handshake_the_dead_one_goes_first(self, tiny: TinyMounts) -> None:
+    def test_without_the_handshake_the_dead_mount_is_detached_first(self, tiny: TinyMounts) -> None:
         os.kill(tiny.start(), signal.SIGKILL)
-        eventually(lambda: dead(tiny.point), what="the mount is dead")
+        eventually(lambda: is_dead(tiny.point), what="the mount is dead")
         tiny.start("plain")
         (tiny.point / "file").write_text("content")
         assert len(mountinfo.stack(tiny.point)) == 1
@@ -609,7 +601,7 @@ class TestSystemd:
 
     def test_the_supervisor_notifies_systemd(self, unmounted: SupervisedVolume, manager) -> None:
         service = subprocess.Popen(
-            [sys.executable, "-m", "artfs", "mount", "--foreground", "--supervise", *_places(unmounted)],
+            [sys.executable, "-m", "artfs", "mount", "--foreground", "--supervise", *_arguments(unmounted)],
             env={**os.environ, "NOTIFY_SOCKET": manager.getsockname()},
             cwd=REPOSITORY,
             stderr=subprocess.DEVNULL,
@@ -636,7 +628,7 @@ class TestSystemd:
             manager.bind(f"\0{unmounted.base}")  # abstract
             manager.settimeout(30)
             service = subprocess.Popen(
-                [sys.executable, "-m", "artfs", "mount", "--foreground", *_places(unmounted)],
+                [sys.executable, "-m", "artfs", "mount", "--foreground", *_arguments(unmounted)],
                 env={**os.environ, "NOTIFY_SOCKET": f"@{unmounted.base}"},
                 cwd=REPOSITORY,
                 stderr=subprocess.DEVNULL,

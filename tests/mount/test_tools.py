@@ -1,4 +1,4 @@
-"""Tools that people use, on a pending tree and on the version it becomes."""
+"""Common tools on a pending tree and on its version."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ GIT = ("git", "-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "safe
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
-    """Runs a tool that has to succeed; skips the test where it is not installed."""
+    """Runs a tool that must succeed; skips the test if it is not installed."""
     if shutil.which(str(words[0])) is None:
         pytest.skip(f"{words[0]} is not installed")
-    # No configuration of the user's may change what a tool does here.
+    # The user's configuration must not change a tool's behaviour.
     environment = {**os.environ, "LC_ALL": "C", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
@@ -36,7 +36,7 @@ def run(*words: str | Path, cwd: Path | None = None) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """An ordinary directory with a bit of everything."""
+    """An ordinary directory with entries of many kinds."""
     root = tmp_path / "source"
     (root / "dir" / "deeper").mkdir(parents=True)
     (root / "empty").mkdir()
@@ -53,13 +53,13 @@ def source(tmp_path: Path) -> Path:
         file.truncate(10 << 20)
     os.setxattr(root / "large", "user.note", b"kept")
     os.chmod(root / "dir" / "deeper", 0o700)
-    # All of them old: rsync leaves a time of the same second as it is.
+    # Old times: rsync does not update a time of the same second.
     for number, path in enumerate([*sorted(root.rglob("*"), reverse=True), root]):
         os.utime(path, ns=(1, 1_400_000_000_123_456_789 + number * 10**9), follow_symlinks=False)
     return root
 
 
-def test_cp_a_in_and_out_again(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+def test_cp_a_copies_in_and_out(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
     run("cp", "-aT", source, job)
     assert snapshot(job) == snapshot(source)
     assert os.stat(job / "large").st_nlink == 2
@@ -77,7 +77,7 @@ def test_cp_keeps_files_sparse(job: Path, source: Path) -> None:
     assert os.stat(job / "again").st_blocks * 512 < 1 << 20
 
 
-def test_tar_in_and_out(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+def test_tar_packs_and_unpacks(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
     run("tar", "--format=posix", "--xattrs", "-C", source, "-cf", tmp_path / "in.tar", ".")
     run("tar", "--xattrs", "--xattrs-include=user.*", "-C", job, "-xpf", tmp_path / "in.tar")
     assert snapshot(job) == snapshot(source)
@@ -87,12 +87,12 @@ def test_tar_in_and_out(model: Path, job: Path, source: Path, tmp_path: Path) ->
     assert not [name for name in names if ".artfs" in name]
     assert len(names) == len(snapshot(source))
     finish(job)
-    # A version has no hard links: each name is a file of its own.
+    # A version has no hard links: each name is a separate file.
     run("tar", "--hard-dereference", "-C", source, "-cf", tmp_path / "compare.tar", ".")
     run("tar", "-C", model / "v0", "-df", tmp_path / "compare.tar")
 
 
-def test_rsync_twice_copies_once(model: Path, job: Path, source: Path) -> None:
+def test_a_second_rsync_copies_nothing(model: Path, job: Path, source: Path) -> None:
     first = run("rsync", "-aHX", "--itemize-changes", f"{source}/", f"{job}/")
     assert len(first.splitlines()) > 100
     assert run("rsync", "-aHX", "--itemize-changes", f"{source}/", f"{job}/") == ""
@@ -111,8 +111,7 @@ def test_rsync_twice_copies_once(model: Path, job: Path, source: Path) -> None:
     )
 
 
-def test_tools_that_preallocate(model: Path, job: Path, source: Path) -> None:
-    """None of them needs fallocate(2), which is EOPNOTSUPP."""
+def test_preallocating_tools_work(model: Path, job: Path, source: Path) -> None:
     run("rsync", "-a", "--preallocate", f"{source}/large", job / "by rsync")
     run("fallocate", "--posix", "--length", "100000", job / "by fallocate")
     with sqlite3.connect(job / "by sqlite") as database:
@@ -138,8 +137,8 @@ class Same(Quiet, BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("way", ["none", "prealloc", "trunc"])
-def test_aria2_with_a_file_allocation(job: Path, way: str) -> None:
-    """All but ``falloc``, which is fallocate(2) or nothing."""
+def test_aria2_works_with_file_allocations(job: Path, way: str) -> None:
+    """All methods but ``falloc``, which needs fallocate(2)."""
     server = LocalServer(Same)
     try:
         run(
@@ -151,7 +150,7 @@ def test_aria2_with_a_file_allocation(job: Path, way: str) -> None:
     assert (job / "got").read_bytes() == Same.content
 
 
-def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: Path) -> None:
+def test_names_like_those_of_artfs_are_ordinary(model: Path, job: Path, tmp_path: Path) -> None:
     """rsync's temps are ``.NAME.XXXXXX``, vim's swap files ``.NAME.swp``; repositories have such files."""
     source = tmp_path / "source"
     (source / ".artfs-gone").mkdir(parents=True)
@@ -159,7 +158,7 @@ def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: P
     for name in names:
         (source / name).write_text(name)
     for path in (*source.rglob("*"), source):
-        os.utime(path, ns=(OLD, OLD))  # rsync leaves a time of the same second as it is
+        os.utime(path, ns=(OLD, OLD))  # rsync does not update a time of the same second
     run("rsync", "-a", f"{source}/", f"{job}/")
     assert snapshot(job) == snapshot(source)
     run("git", "init", "-q", job / "repository")
@@ -169,7 +168,7 @@ def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: P
     run(*GIT, "commit", "-qm", "names", cwd=job / "repository")
     run(*GIT, "clone", "-q", job / "repository", job / "clone")
     assert run(*GIT, "status", "--porcelain", cwd=job / "clone") == ""
-    for number in range(2):  # as an editor does: a swap file beside it, a new one over the old
+    for number in range(2):  # as an editor: a swap file, then a new file over the old one
         swap = job / ".artfs.json.swp"
         with swap.open("x") as file:
             file.write("swap")
@@ -183,7 +182,7 @@ def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: P
     patch.mkdir()
     command(patch, "base", "v0")
     base = snapshot(patch)
-    assert base | {b"": before[b""]} == before  # the root has a time of its own
+    assert base | {b"": before[b""]} == before  # the root's time differs
     for name in (".artfs-lower", ".artfs-gone", ".artfs-base", "clone"):
         path = patch / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -194,7 +193,7 @@ def test_names_that_look_like_those_of_artfs(model: Path, job: Path, tmp_path: P
     assert snapshot(model / "v1") == after
 
 
-def test_rsync_from_a_version_to_elsewhere(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+def test_rsync_copies_out_of_a_version(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
     run("cp", "-aT", source, job)
     finish(job)
     run("rsync", "-aX", f"{model}/latest/", tmp_path / "copy")
@@ -221,7 +220,7 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
-def test_git_clone_work_and_fsck(model: Path, job: Path, repository: Path) -> None:
+def test_a_git_clone_works(model: Path, job: Path, repository: Path) -> None:
     clone = job / "clone"
     run("git", "clone", "-q", "--no-local", repository, clone)
     run(*GIT, "fsck", "--full", "--strict", cwd=clone)
@@ -242,14 +241,14 @@ def test_git_clone_work_and_fsck(model: Path, job: Path, repository: Path) -> No
     assert run(*GIT, "--no-optional-locks", "status", "--porcelain", cwd=sealed) == ""
 
 
-def test_git_init_and_pull_in_place(job: Path, repository: Path) -> None:
+def test_git_init_and_pull_work(job: Path, repository: Path) -> None:
     run("git", "init", "-q", job)
     run(*GIT, "pull", "-q", repository, "main", cwd=job)
     assert run(*GIT, "status", "--porcelain", cwd=job) == ""
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
-def test_sqlite_with_concurrent_writers(model: Path, job: Path, mode: str) -> None:
+def test_sqlite_works_with_concurrent_writers(model: Path, job: Path, mode: str) -> None:
     path = job / "data.db"
     connection = sqlite3.connect(path)
     assert connection.execute(f"pragma journal_mode={mode}").fetchone() == (mode,)
@@ -312,7 +311,7 @@ def test_a_crashed_sqlite_writer_is_rolled_back(job: Path) -> None:
     connection.close()
 
 
-def test_small_tools_of_everyday(job: Path) -> None:
+def test_small_tools_work(job: Path) -> None:
     script = """
     set -e
     printf 'one\\ntwo\\nthree\\n' > text
@@ -344,7 +343,7 @@ three"
     run("bash", "-c", script, cwd=job)
 
 
-def test_a_bind_of_a_lock_tool(job: Path) -> None:
+def test_flock_excludes_processes(job: Path) -> None:
     script = """
     for i in 1 2 3 4; do
         (for j in 1 2 3 4 5; do flock counter sh -c 'n=$(cat counter); echo $((n + 1)) > counter'; done) &
@@ -357,7 +356,7 @@ def test_a_bind_of_a_lock_tool(job: Path) -> None:
     assert (job / "counter").read_text() == "20\n"
 
 
-def test_python_writes_its_bytecode_beside_the_source(job: Path) -> None:
+def test_python_writes_its_bytecode(job: Path) -> None:
     package = job / "package"
     package.mkdir()
     for number in range(5):
@@ -366,7 +365,7 @@ def test_python_writes_its_bytecode_beside_the_source(job: Path) -> None:
     assert len(os.listdir(package / "__pycache__")) == 5
 
 
-def test_archives_made_by_the_standard_library(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
+def test_shutil_archives_work(model: Path, job: Path, source: Path, tmp_path: Path) -> None:
     shutil.copytree(source, job / "tree", symlinks=True)
     archive = shutil.make_archive(str(job / "archive"), "zip", job / "tree")
     shutil.unpack_archive(archive, job / "unpacked")

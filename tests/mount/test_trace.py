@@ -31,6 +31,6 @@ def test_requests_are_traced_with_their_answers(tmp_path: Path, monkeypatch: pyt
     assert any(" listed(..., b'pending', <0x" in line for line in lines)
 
 
-def test_nothing_is_traced_by_default(own_mount: MountedVolume) -> None:
+def test_requests_are_not_traced_by_default(own_mount: MountedVolume) -> None:
     (own_mount.point / "model").mkdir()
     assert not (own_mount.base / "trace").exists()

@@ -1,4 +1,4 @@
-"""With ``--write-cache``: what the backing filesystem refuses or rounds shows before a finish, not after."""
+"""With ``--write-cache``, errors and rounding by the backing filesystem appear before a finish, not after."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _refuses_to_finish(tree: Path, name: str) -> None:
     assert f"could not be stored: {name};" in show(tree, "error")
 
 
-def test_a_write_beyond_the_largest_size_is_never_sealed_as_another_size(disk: Machine) -> None:
+def test_a_failed_write_beyond_the_largest_size_is_not_sealed(disk: Machine) -> None:
     job = disk.mnt / "model" / "pending" / "job"
     (job / "far").write_bytes(b"near")
     with fails(errno.EFBIG):
@@ -69,7 +69,7 @@ def test_a_write_beyond_the_largest_size_is_never_sealed_as_another_size(disk: M
     assert (job / "far").read_bytes() == b"near"
 
 
-def test_what_is_removed_keeps_no_finish(disk: Machine) -> None:
+def test_removing_a_failed_file_allows_the_finish(disk: Machine) -> None:
     job = disk.mnt / "model" / "pending" / "job"
     for name in ("gone", "forced"):
         with fails(errno.EFBIG):
@@ -86,7 +86,7 @@ def test_what_is_removed_keeps_no_finish(disk: Machine) -> None:
 
 
 @pytest.mark.parametrize("base", [False, True], ids=["own", "of the base"])
-def test_a_time_that_can_not_be_held_is_refused(model: Path, job: Path, base: bool) -> None:
+def test_an_unsupported_time_is_refused(model: Path, job: Path, base: bool) -> None:
     file = job / "file"
     file.touch()
     with TemporaryDirectory(dir=PLACE) as plain:
@@ -108,12 +108,12 @@ def test_a_time_that_can_not_be_held_is_refused(model: Path, job: Path, base: bo
     assert file.stat().st_mtime_ns == OLD
 
 
-def test_a_full_disk_is_never_sealed_as_if_it_had_room(disk: Machine) -> None:
+def test_writes_to_a_full_disk_are_not_sealed(disk: Machine) -> None:
     job = disk.mnt / "model" / "pending" / "job"
     free = os.statvfs(disk.mnt)
     size = (free.f_bfree + 100) * free.f_frsize
     (job / "first").write_bytes(b"first")
-    os.truncate(job / "first", size)  # a hole, so that the size is no matter
+    os.truncate(job / "first", size)  # makes a hole, so that the write does not change the size
     with fails(errno.ENOSPC):
         _write_all(job / "first", b"x" * size)
     _refuses_to_finish(job, "first")
@@ -123,7 +123,7 @@ def test_a_full_disk_is_never_sealed_as_if_it_had_room(disk: Machine) -> None:
     assert (job / "first").read_bytes() == b"y" * 100_000
 
 
-def test_what_is_written_again_can_be_finished(disk: Machine) -> None:
+def test_a_file_written_again_can_be_finished(disk: Machine) -> None:
     job = disk.mnt / "model" / "pending" / "job"
     free = os.statvfs(disk.mnt)
     _write_all(job / "ballast", b"b" * (free.f_bfree * free.f_frsize * 3 // 4))
@@ -132,7 +132,7 @@ def test_what_is_written_again_can_be_finished(disk: Machine) -> None:
         _write_all(job / "file", data)
     _refuses_to_finish(job, "file")
     (job / "ballast").unlink()
-    # The daemon frees the blocks of a large file on a thread, after its answer.
+    # A thread of the daemon frees the blocks of a large file after its answer.
     eventually(lambda: os.statvfs(disk.mnt).f_bfree > free.f_bfree // 2, what="there is room")
     _write_all(job / "file", data)
     finish(job)
@@ -140,7 +140,7 @@ def test_what_is_written_again_can_be_finished(disk: Machine) -> None:
 
 
 @pytest.mark.parametrize("disk", ["ext4, times of a second"], indirect=True)
-def test_times_are_as_exact_before_a_finish_as_after(disk: Machine) -> None:
+def test_a_finish_does_not_change_the_precision_of_times(disk: Machine) -> None:
     job = disk.mnt / "model" / "pending" / "job"
     (job / "written").write_bytes(b"data")
     (job / "set").touch()
@@ -160,7 +160,7 @@ def _look(tree: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_what_stat_says_is_what_is_sealed(job: Path) -> None:
+def test_a_finish_keeps_the_attributes_that_stat_shows(job: Path) -> None:
     for number in range(20):  # the kernel's clock is coarser than the backing filesystem's
         (job / f"written {number}").write_bytes(b"data")
     (job / "grown").write_bytes(b"data")
