@@ -1,4 +1,4 @@
-"""What the tests of the catalog share: a volume's directories, records, other processes, crashes."""
+"""Helpers of the tests of the catalog: a volume's directories, records, other processes, crashes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def commit(collection: Collection, **changes: Any) -> VersionRecord:
 
 
 class Volume:
-    """The part of a volume that the catalog uses; `open` is as good as another process."""
+    """The part of a volume that the catalog uses; a second `open` acts as another process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,7 +97,7 @@ sys.stdin.readline()
 
 
 def in_processes(path: Path, script: str, count: int = 4) -> list[Any]:
-    """Runs a script in several processes, from the same moment on; returns the JSON that each prints."""
+    """Runs a script in several processes at once; returns the JSON that each prints."""
     command = [sys.executable, "-c", _PREAMBLE + script, str(path)]
     processes = [
         subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -121,11 +121,11 @@ def in_processes(path: Path, script: str, count: int = 4) -> list[Any]:
 
 
 class Crash(BaseException):
-    """Stands for the end of the process: nothing cleans up after it."""
+    """The end of the process, after which nothing cleans up."""
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> list[str]:
-    """Makes the nth durable step (from 0) end the process; returns the list of those that were reached."""
+    """Ends the process at the nth durable step (from 0); returns the list of steps reached."""
     reached: list[str] = []
 
     def step(label: str) -> None:

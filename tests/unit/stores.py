@@ -41,7 +41,7 @@ class Volume:
         return self.path / "objects/blobs" / blob_path(blob).decode()
 
     def add(self, data: bytes) -> BlobId:
-        """Stores bytes in a file that it links in, as a seal does."""
+        """Stores bytes in a linked file, as a seal does."""
         source = self.path / "collections" / f"source-{os.urandom(4).hex()}"
         source.write_bytes(data)
         with opened(source) as fd:
@@ -128,7 +128,7 @@ def crash_points(action: Callable[[], None]) -> list[str]:
 
 
 def crash_at(number: int, action: Callable[[], None]) -> None:
-    """Runs an action in a child that dies, as by SIGKILL, before its durable step of that number."""
+    """Runs an action in a child that dies before the durable step of that number."""
     child = os.fork()
     if child == 0:
         left = [number]

@@ -24,7 +24,7 @@ def pending_of(vol: Volume, name: str) -> Path:
     return vol.files(name) / "pending"
 
 
-def test_collections(vol, catalog):
+def test_collections_are_created_and_listed(vol, catalog):
     assert catalog.names() == []
     for name in ("model", "data", "7b"):
         assert catalog.create(name).name == name
@@ -54,7 +54,7 @@ def test_a_collection_and_its_pending_show_the_given_mode_and_owner(vol, catalog
     assert vol.open().collection("model").type == "t"
 
 
-def test_the_mode_is_not_cut_by_the_umask(vol, catalog):
+def test_the_umask_does_not_change_the_mode(vol, catalog):
     before = os.umask(0o077)
     try:
         catalog.create("model", 0o777)
@@ -85,7 +85,7 @@ def test_only_empty_collections_are_removed(vol, catalog):
     assert catalog.create("model").next_number() == 0
 
 
-def test_nothing_is_moved_for_a_removal_that_is_refused(vol, catalog, monkeypatch):
+def test_a_refused_removal_moves_nothing(vol, catalog, monkeypatch):
     commit(catalog.create("model"))
     steps = crash_at(monkeypatch, -1)
     with pytest.raises(NotEmpty):
@@ -93,7 +93,7 @@ def test_nothing_is_moved_for_a_removal_that_is_refused(vol, catalog, monkeypatc
     assert steps == []
 
 
-def test_a_removal_waits_for_what_gets_its_name(vol, catalog):
+def test_a_removal_waits_for_a_rename_into_the_collection(vol, catalog):
     model = catalog.create("model", 0o711)
     refused = []
 
@@ -112,7 +112,7 @@ def test_a_removal_waits_for_what_gets_its_name(vol, catalog):
     assert vol.files("model").stat().st_mode & 0o777 == 0o711
 
 
-def test_who_waits_for_a_removal_finds_the_collection_gone(vol, catalog, monkeypatch):
+def test_waiting_for_a_removal_ends_without_the_collection(vol, catalog, monkeypatch):
     model = catalog.create("model")
     gone = []
 
@@ -134,14 +134,14 @@ def test_who_waits_for_a_removal_finds_the_collection_gone(vol, catalog, monkeyp
     assert gone
 
 
-def test_temps_in_pending_keep_nothing_from_being_removed(vol, catalog):
+def test_temps_in_pending_do_not_prevent_a_removal(vol, catalog):
     catalog.create("model", 0o555)
     (pending_of(vol, "model") / ".artfs-tmp.0.x" / "tree").mkdir(parents=True)
     catalog.remove("model")
     assert os.listdir(vol.path / "collections") == []
 
 
-def test_foreign_files_beside_collections(vol, catalog, tmp_path_factory):
+def test_foreign_files_among_collections_are_damaged(vol, catalog, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     (vol.path / "collections" / "link").symlink_to(outside)
     (vol.path / "collections" / "file").write_text("")
@@ -157,7 +157,7 @@ def test_foreign_files_beside_collections(vol, catalog, tmp_path_factory):
     assert os.listdir(outside) == []
 
 
-def test_a_volume_without_its_collections(tmp_path):
+def test_a_symlink_in_place_of_collections_is_damaged(tmp_path):
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         (tmp_path / "collections").symlink_to("/")
@@ -174,7 +174,7 @@ def sweep(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
         catalog.sweep()
 
 
-def test_a_creation_that_crashes_leaves_all_or_nothing(vol, monkeypatch):
+def test_a_crashed_creation_leaves_all_or_nothing(vol, monkeypatch):
     crashed = 0
     for _ in crashes(monkeypatch, lambda: vol.open().create("model", collection_type="t")):
         crashed += 1
@@ -189,7 +189,7 @@ def test_a_creation_that_crashes_leaves_all_or_nothing(vol, monkeypatch):
     assert crashed > 5
 
 
-def test_a_removal_that_crashes_is_done_or_not_begun(vol, monkeypatch):
+def test_a_crashed_removal_is_done_or_not_begun(vol, monkeypatch):
     crashed = 0
     vol.open().create("model")
     for _ in crashes(monkeypatch, lambda: vol.open().remove("model")):
@@ -202,7 +202,7 @@ def test_a_removal_that_crashes_is_done_or_not_begun(vol, monkeypatch):
     assert crashed >= 2
 
 
-def test_a_sweep_leaves_what_is_young(vol, catalog, monkeypatch):
+def test_a_sweep_keeps_recent_temps(vol, catalog, monkeypatch):
     temp = vol.path / "collections" / ".artfs-tmp.0.x"
     temp.mkdir()
     catalog.sweep()
@@ -212,7 +212,7 @@ def test_a_sweep_leaves_what_is_young(vol, catalog, monkeypatch):
     assert not temp.exists()
 
 
-def test_a_sweep_leaves_what_holds_a_version(vol, catalog, monkeypatch):
+def test_a_sweep_keeps_directories_with_versions(vol, catalog, monkeypatch):
     monkeypatch.setattr(durable, "STALE_AFTER_SECONDS", -1)
     temp = vol.path / "collections" / ".artfs-tmp.0.x.model"
     (temp / "versions").mkdir(parents=True)
@@ -224,30 +224,30 @@ def test_a_sweep_leaves_what_holds_a_version(vol, catalog, monkeypatch):
     assert not temp.exists()
 
 
-def test_serial_numbers(vol, catalog):
+def test_serial_numbers_increase(vol, catalog):
     assert [catalog.next_serial() for _ in range(3)] == [1, 2, 3]
     assert vol.open().next_serial() == 4
     assert (vol.path / "serial").read_bytes() == b"4\n"
 
 
-def test_serial_numbers_of_many_processes(vol):
+def test_concurrent_processes_get_different_serial_numbers(vol):
     parts = in_processes(vol.path, "print(json.dumps([catalog.next_serial() for _ in range(25)]))")
     assert sorted(n for part in parts for n in part) == list(range(1, 101))
 
 
-def test_serial_numbers_of_many_threads(catalog):
+def test_concurrent_threads_get_different_serial_numbers(catalog):
     parts = in_threads(4, lambda _: [catalog.next_serial() for _ in range(10)])
     assert sorted(n for part in parts for n in part) == list(range(1, 41))
 
 
 @pytest.mark.parametrize("data", [b"", b"-1\n", b"x\n", b"1 2\n", b"\xb2\n", b"9" * 40])
-def test_a_serial_that_is_none(vol, catalog, data):
+def test_an_invalid_serial_file_is_damaged(vol, catalog, data):
     (vol.path / "serial").write_bytes(data)
     with pytest.raises(Damaged, match="serial"):
         catalog.next_serial()
 
 
-def test_one_collection_made_by_many_processes(vol):
+def test_concurrent_processes_create_one_collection(vol):
     script = """
 made = 0
 for n in range(10):

@@ -38,7 +38,7 @@ def find(volume: Volume, root: DirEntry, name: bytes) -> BlobId:
     return found[1].blob
 
 
-def test_a_sound_volume(volume: Volume) -> None:
+def test_a_sound_volume_has_no_findings(volume: Volume) -> None:
     a = volume.tree({"a": b"1", "d": {"b": b"22", "e": {}}, "same": b"1"})
     b = volume.tree({f"{n:05}": b"%d" % n for n in range(1500)})
     seen: list[tuple[str, int, int]] = []
@@ -83,7 +83,7 @@ def test_names_of_any_bytes_are_printable(volume: Volume) -> None:
 
 
 @pytest.mark.parametrize("how", ["missing", "short", "other", "no page", "a directory"])
-def test_damaged_pages(volume: Volume, how: str) -> None:
+def test_damaged_pages_are_found(volume: Volume, how: str) -> None:
     root = volume.tree({"d": {"e": {"f": b"1"}}, "g": b"2"})
     found = volume.store.reader.find(root.tree, b"d")
     assert found is not None
@@ -106,7 +106,7 @@ def test_damaged_pages(volume: Volume, how: str) -> None:
     assert report.blobs == 1
 
 
-def test_a_page_of_a_large_directory(volume: Volume) -> None:
+def test_a_missing_page_of_a_large_directory_is_found(volume: Volume) -> None:
     root = volume.tree({"big": {f"{n:05}": b"x" for n in range(3000)}})
     found = volume.store.reader.find(root.tree, b"big")
     assert found is not None
@@ -115,7 +115,7 @@ def test_a_page_of_a_large_directory(volume: Volume) -> None:
     assert touched(run(volume, root)) == [("tree", ["m/v0:big"])]
 
 
-def test_wrong_summaries(volume: Volume) -> None:
+def test_wrong_summaries_are_found(volume: Volume) -> None:
     inner = volume.tree({"f": b"1"}, b"d")
     for lie in ({"bytes": 2}, {"content": inner.content[:-1] + b"\0"}, {"reach": 0}):
         liar = msgspec.structs.replace(inner, **lie)
@@ -129,7 +129,7 @@ def test_wrong_summaries(volume: Volume) -> None:
     assert "content digest" in report.findings[0].why
 
 
-def test_wrong_sizes(volume: Volume) -> None:
+def test_wrong_sizes_are_found(volume: Volume) -> None:
     blob = volume.add(b"data")
     entries = [FileEntry(b"a", 0o644, 0, 0, 0, 4, blob), FileEntry(b"b", 0o644, 0, 0, 0, 5, blob)]
     root = build(entries, volume.store.algorithm, volume.store.put).directory(b"", 0o755, 0, 0, 0)
@@ -140,7 +140,7 @@ def test_wrong_sizes(volume: Volume) -> None:
     os.close(volume.store.open_blob(blob, 4))
 
 
-def test_surplus(volume: Volume) -> None:
+def test_surplus_objects_are_counted(volume: Volume) -> None:
     kept = volume.tree({"a": b"1"})
     volume.tree({"a": b"1", "b": b"22"})
     report = run(volume, kept)
@@ -163,7 +163,6 @@ def test_repair_marks_what_it_cannot_replace(volume: Volume) -> None:
         volume.store.open_blob(bad, 4)
     assert volume.blob_file(bad).read_bytes() == b"DATA"
     assert os.listdir(volume.path / "damaged") == [text(bad)]
-    # The file is restored.
     volume.blob_file(bad).write_bytes(b"data")
     volume.add(b"nothing")
     report = run(volume, root, repair=True)
@@ -191,7 +190,7 @@ def test_repair_takes_copies_from_pending_trees(volume: Volume, tmp_path: Path) 
     assert [f.repaired for f in report.findings] == ["replaced"] * 2
     assert report.sound
     assert run(volume, root).findings == []
-    # Not a link: the pending file may still be written.
+    # A copy, not a link: the pending file may still be written.
     assert volume.blob_file(bad).stat().st_nlink == 1
     assert os.listdir(volume.path / "damaged") == []
 
@@ -224,7 +223,7 @@ def test_repair_does_not_guess_between_colliding_blobs(volume: Volume, tmp_path:
     assert not volume.blob_file(twin).exists()
 
 
-def test_a_file_that_cannot_be_read(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_a_finding(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     root = volume.tree({"a": b"data"})
 
     def fail(*_: object) -> None:
@@ -242,7 +241,7 @@ def test_repair_sweeps_stale_temps(volume: Volume, monkeypatch: pytest.MonkeyPat
     assert run(volume, repair=True).temps_removed == 3
 
 
-def test_directories_deeper_than_the_stack(volume: Volume) -> None:
+def test_directories_may_be_deeper_than_the_stack(volume: Volume) -> None:
     root = volume.tree({"f": b"data"}, b"d")
     for _ in range(1500):
         root = build([root], volume.store.algorithm, volume.store.put).directory(b"d", 0o755, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""One collection: versions, aliases, ids, notes; by several processes, after crashes, with foreign files."""
+"""One collection: versions, aliases, ids, labels; by several processes, after crashes, with foreign files."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def model(vol: Volume) -> Collection:
 
 @pytest.fixture
 def again(vol: Volume, model: Collection) -> Collection:
-    """The same collection as another process has it."""
+    """The same collection as another process sees it."""
     return vol.open().collection("model")
 
 
 # --- versions ---
 
 
-def test_versions_are_committed_one_after_the_other(model, again):
+def test_versions_are_numbered_in_order(model, again):
     assert model.next_number() == 0
     assert model.newest() is None
     assert model.versions() == again.versions() == []
@@ -59,7 +59,7 @@ def test_versions_are_committed_one_after_the_other(model, again):
     assert model.next_number() == again.next_number() == 2
 
 
-def test_a_number_is_taken_once_and_none_is_left_out(model, again):
+def test_a_version_number_must_be_the_next_one(model, again):
     assert model.commit(version(0, seal="mine"))
     assert not again.commit(version(0, seal="other"))
     assert not again.commit(version(2))
@@ -70,7 +70,7 @@ def test_a_number_is_taken_once_and_none_is_left_out(model, again):
     "wrong",
     [{"tags": ["a\nb"]}, {"description": "\0"}, {"metadata": {"a": float("inf")}}, {"created_by": "\udcff"}],
 )
-def test_what_is_not_legal_is_not_committed(model, wrong):
+def test_an_invalid_record_is_not_committed(model, wrong):
     with pytest.raises(InvalidCommand):
         model.commit(version(0, **wrong))
     with pytest.raises(InvalidName):
@@ -78,7 +78,7 @@ def test_what_is_not_legal_is_not_committed(model, wrong):
     assert model.next_number() == 0
 
 
-def test_unknown_versions(model):
+def test_unknown_versions_are_not_found(model):
     commit(model)
     for number in (1, 10**15):
         with pytest.raises(VersionNotFound):
@@ -87,7 +87,7 @@ def test_unknown_versions(model):
             model.delete_version(number)
 
 
-def test_a_deleted_version_is_gone_for_all_and_its_number_is_not_used_again(vol, model, again):
+def test_the_number_of_a_deleted_version_is_not_reused(vol, model, again):
     for _ in range(3):
         commit(model)
     assert len(again.versions()) == 3
@@ -108,7 +108,7 @@ def test_a_deleted_version_is_gone_for_all_and_its_number_is_not_used_again(vol,
     assert [record.version for record in model.versions()] == ["v3"]
 
 
-def test_versions_that_are_looked_for_while_their_collection_is_removed(vol, model, monkeypatch):
+def test_versions_of_a_collection_removed_meanwhile_are_not_found(vol, model, monkeypatch):
     commit(model)
     model.delete_version(0)
     find = Versions._find_highest
@@ -124,7 +124,7 @@ def test_versions_that_are_looked_for_while_their_collection_is_removed(vol, mod
         vol.open().collection("model").versions()
 
 
-def test_a_deletion_takes_notes_and_ids_along(vol, model, again):
+def test_a_deletion_removes_labels_and_ids(vol, model, again):
     commit(model)
     commit(model)
     model.record_finished(b"same-content", 0)
@@ -137,7 +137,7 @@ def test_a_deletion_takes_notes_and_ids_along(vol, model, again):
     assert os.listdir(vol.files("model") / "notes") == []
 
 
-def test_a_collection_that_was_made_anew_is_not_taken_for_the_old_one(vol, model, again):
+def test_a_recreated_collection_is_not_the_old_one(vol, model, again):
     for _ in range(3):
         commit(model)
     assert again.newest().number == 2
@@ -162,7 +162,7 @@ def test_many_versions_are_read_once(model, again, monkeypatch):
     assert again.resolve("latest") == 19
 
 
-def test_versions_of_many_processes(vol, model):
+def test_concurrent_processes_commit_different_versions(vol, model):
     script = """
 collection = catalog.collection("model")
 made = []
@@ -186,7 +186,7 @@ print(json.dumps(made))
 # --- aliases ---
 
 
-def test_aliases(model, again):
+def test_aliases_can_be_set_moved_and_removed(model, again):
     commit(model)
     commit(model, aliases=["best", "latest"])
     assert model.set_alias("prod", "best") == 1
@@ -218,7 +218,7 @@ def test_an_alias_is_a_small_file_for_cat(vol, model):
     assert (vol.files("model") / "type").read_bytes() == b"checkpoint\n"
 
 
-def test_names_that_no_alias_bears(model):
+def test_invalid_alias_names_are_refused(model):
     commit(model)
     for name in ("latest", "pending", "v0", "v01", "../x", "", ".x", "a/b", "\udcff"):
         with pytest.raises(InvalidName):
@@ -236,14 +236,14 @@ def test_names_that_no_alias_bears(model):
     assert model.aliases() == {}
 
 
-def test_latest_of_nothing(model):
+def test_an_empty_collection_has_no_latest(model):
     with pytest.raises(VersionNotFound):
         model.resolve("latest")
     with pytest.raises(AliasNotFound):
         model.alias_target("latest")
 
 
-def test_an_alias_that_stands_is_moved_only_on_purpose(model):
+def test_moving_an_alias_must_be_requested(model):
     commit(model)
     commit(model, aliases=["best"])
     with pytest.raises(AlreadyExists):
@@ -270,7 +270,7 @@ def test_aliases_never_form_a_loop(model):
     assert model.aliases() == {"a": "v0", "b": "a"}
 
 
-def test_a_held_version_is_not_deleted(vol, model):
+def test_a_version_with_an_alias_is_not_deleted(vol, model):
     commit(model, aliases=["best"])
     model.set_alias("prod", "best")
     before = (vol.files("model") / "versions" / "v0.json").read_bytes()
@@ -282,7 +282,7 @@ def test_a_held_version_is_not_deleted(vol, model):
     model.delete_version(0)
 
 
-def test_what_leads_through_latest_holds_nothing(model):
+def test_aliases_of_latest_do_not_prevent_a_deletion(model):
     commit(model)
     commit(model)
     model.set_alias("edge", "latest")
@@ -291,7 +291,7 @@ def test_what_leads_through_latest_holds_nothing(model):
 
 
 def on_step(monkeypatch, label, action):
-    """Does something once, just before the first step of that label."""
+    """Runs an action once, just before the first step of that label."""
 
     def step(found):
         if found == label:
@@ -302,9 +302,9 @@ def on_step(monkeypatch, label, action):
 
 
 def beside(monkeypatch, label, action):
-    """Has something begun by a thread before the first step of that label; returns what ends it.
+    """Runs an action in a thread before the first step of that label; returns a function that ends it.
 
-    That returns the error, or None. It may have to wait for who comes to the step.
+    That function returns the error, or None. The action may have to wait for the following steps.
     """
     raised = []
 
@@ -328,7 +328,7 @@ def beside(monkeypatch, label, action):
     return end
 
 
-def test_an_alias_that_is_set_while_a_deletion_decides_is_refused(model, again, monkeypatch):
+def test_setting_an_alias_during_a_deletion_is_refused(model, again, monkeypatch):
     commit(model)
     end = beside(monkeypatch, "tombstone:lock", lambda: again.set_alias("best", "v0"))
     model.delete_version(0)
@@ -336,7 +336,7 @@ def test_an_alias_that_is_set_while_a_deletion_decides_is_refused(model, again, 
     assert again.aliases() == {}
 
 
-def test_a_deletion_while_an_alias_is_set_is_refused(model, again, monkeypatch):
+def test_a_deletion_during_the_setting_of_an_alias_is_refused(model, again, monkeypatch):
     commit(model)
     commit(model, aliases=["best"])
     end = beside(monkeypatch, "alias:lock", lambda: again.delete_version(0))
@@ -345,7 +345,7 @@ def test_a_deletion_while_an_alias_is_set_is_refused(model, again, monkeypatch):
     assert again.resolve("best") == 0
 
 
-def test_an_alias_that_is_moved_while_it_is_renamed_is_not_lost(model, again, monkeypatch):
+def test_an_alias_moved_during_its_rename_is_not_lost(model, again, monkeypatch):
     commit(model, aliases=["old"])
     commit(model)
     end = beside(monkeypatch, "alias:lock", lambda: again.set_alias("old", "v1"))
@@ -354,7 +354,7 @@ def test_an_alias_that_is_moved_while_it_is_renamed_is_not_lost(model, again, mo
     assert again.aliases() == {"new": "v0", "old": "v1"}
 
 
-def test_two_aliases_that_close_a_circle_at_once(model, again, monkeypatch):
+def test_concurrent_aliases_do_not_form_a_loop(model, again, monkeypatch):
     commit(model, aliases=["a", "b"])
     end = beside(monkeypatch, "alias:lock", lambda: again.set_alias("b", "a"))
     model.set_alias("a", "b")
@@ -362,7 +362,7 @@ def test_two_aliases_that_close_a_circle_at_once(model, again, monkeypatch):
     assert again.aliases() == {"a": "b", "b": "v0"}
 
 
-def test_deletions_and_aliases_of_many_processes(vol, model):
+def test_concurrent_deletions_and_aliases_leave_no_dangling_alias(vol, model):
     for _ in range(30):
         commit(model)
     script = """
@@ -390,7 +390,7 @@ print(json.dumps(done))
         assert model.resolve(target) in held
 
 
-def test_one_alias_by_many_processes(vol, model):
+def test_concurrent_processes_move_one_alias(vol, model):
     for _ in range(4):
         commit(model)
     script = """
@@ -404,7 +404,7 @@ print(json.dumps([collection.set_alias("best", f"v{me}") for _ in range(20)]))
 # --- finished ids ---
 
 
-def test_finished_ids(model, again):
+def test_finished_ids_are_recorded(model, again):
     commit(model)
     commit(model)
     for name in (b"a b", b"\xff\xfe", b"x" * 255, b"v0", b"%2F"):
@@ -422,7 +422,7 @@ def test_finished_ids(model, again):
             model.record_finished(name, 0)
 
 
-def test_an_id_can_be_finished_anew_after_a_deletion(vol, model):
+def test_an_id_can_be_finished_again_after_a_deletion(vol, model):
     commit(model)
     (vol.files("model") / "ids" / "left-behind").write_bytes(b"v0\n")
     model.delete_version(0)
@@ -433,7 +433,7 @@ def test_an_id_can_be_finished_anew_after_a_deletion(vol, model):
     assert model.finished(b"left-behind") == 1
 
 
-def test_an_id_is_not_finished_as_a_version_that_is_deleted_at_that_moment(model, again, monkeypatch):
+def test_recording_an_id_during_a_deletion_is_refused(model, again, monkeypatch):
     commit(model)
     on_step(monkeypatch, "finished-id:lock", lambda: again.delete_version(0))
     with pytest.raises(VersionNotFound):
@@ -441,10 +441,10 @@ def test_an_id_is_not_finished_as_a_version_that_is_deleted_at_that_moment(model
     assert again.finished(b"other") is None
 
 
-# --- notes ---
+# --- labels ---
 
 
-def test_notes_begin_with_what_the_record_says(model, again):
+def test_labels_begin_with_those_of_the_record(model, again):
     commit(model, tags=["t"], description="d", metadata={"a": {"b": 1}})
     assert again.labels(0) == Labels(description="d", tags=("t",), metadata={"a": {"b": 1}})
     again.labels(0).metadata["a"]["b"] = 2
@@ -463,7 +463,7 @@ def test_notes_begin_with_what_the_record_says(model, again):
     assert again.record(0).metadata == {"a": {"b": 1}}
 
 
-def test_runs_and_users_of_a_version(model):
+def test_runs_and_uses_of_a_version_are_recorded(model):
     commit(model, runs=["r1"])
     for run in ("r1", "r2", "r2"):
         model.add_run(0, run)
@@ -485,14 +485,14 @@ def test_runs_and_users_of_a_version(model):
         {"used_by": [""]},
     ],
 )
-def test_notes_that_are_not_legal(vol, model, changes):
+def test_invalid_labels_are_refused(vol, model, changes):
     commit(model)
     with pytest.raises(InvalidCommand):
         model.update_labels(0, **changes)
     assert os.listdir(vol.files("model") / "notes") == []
 
 
-def test_a_note_on_a_version_that_is_deleted_meanwhile(vol, model, again, monkeypatch):
+def test_labels_changed_during_a_deletion_leave_nothing(vol, model, again, monkeypatch):
     commit(model)
     end = beside(monkeypatch, "notes:lock", lambda: again.delete_version(0))
     model.update_labels(0, ttl=1)
@@ -505,7 +505,7 @@ def test_a_note_on_a_version_that_is_deleted_meanwhile(vol, model, again, monkey
     assert os.listdir(vol.files("model") / "notes") == []
 
 
-def test_a_version_whose_time_has_not_passed_is_not_deleted_for_it(model):
+def test_a_version_that_is_not_expired_is_not_deleted_as_such(model):
     created = nanoseconds(commit(model).created_at) / 1e9
     assert not model.delete_version(0, expired_by=created + 10)
     model.set_ttl(10)
@@ -521,7 +521,7 @@ def test_a_version_whose_time_has_not_passed_is_not_deleted_for_it(model):
     assert model.numbers() == []
 
 
-def test_notes_of_many_processes(vol, model):
+def test_concurrent_changes_of_labels_are_kept(vol, model):
     commit(model)
     script = """
 collection = catalog.collection("model")
@@ -536,7 +536,7 @@ print("0")
 # --- type, description, all at once ---
 
 
-def test_type_and_description(model, again):
+def test_type_and_description_can_be_set(model, again):
     assert (model.type, model.description) == ("checkpoint", "")
     model.set_type("data set")
     assert again.type == "data set"
@@ -554,7 +554,7 @@ def test_type_and_description(model, again):
         again.set_description("\0")
 
 
-def test_all_versions_for_users(model):
+def test_versions_are_shown_with_all_fields(model):
     commit(model, aliases=["best"], tags=["t"])
     commit(model)
     commit(model)
@@ -567,7 +567,7 @@ def test_all_versions_for_users(model):
     ]
 
 
-def test_any_thread_may_call(model):
+def test_threads_can_use_one_collection(model):
     def work(me):
         for n in range(5):
             model.set_alias(f"a{me}", "v0")
@@ -591,7 +591,7 @@ def everything(collection: Collection) -> None:
 
 @pytest.fixture
 def outside(tmp_path_factory) -> Path:
-    """A directory that nothing may reach by a symlink."""
+    """A directory that no symlink may lead to."""
     path: Path = tmp_path_factory.mktemp("outside")
     return path
 
@@ -599,7 +599,7 @@ def outside(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "kind", ["symlink", "dangling", "directory", "fifo", "truncated", "other", "binary", "missing"]
 )
-def test_a_record_that_is_none(vol, model, again, outside, kind):
+def test_an_invalid_record_is_damaged(vol, model, again, outside, kind):
     commit(model)
     commit(model, aliases=["best"])
     path = vol.files("model") / "versions" / "v0.json"
@@ -639,7 +639,7 @@ def test_a_record_that_is_none(vol, model, again, outside, kind):
         assert list(again.problems()) == []
 
 
-def test_foreign_files_disturb_nothing_and_are_reported(vol, model):
+def test_foreign_files_are_reported_and_ignored(vol, model):
     commit(model, aliases=["best"])
     here = vol.files("model")
     for name in ("versions/v00.json", "versions/note.txt", "versions/v5", "notes/x", "ids/.x", "aliases/.a"):
@@ -662,7 +662,7 @@ def test_foreign_files_disturb_nothing_and_are_reported(vol, model):
 
 @pytest.mark.parametrize("sub", ["versions", "aliases", "ids", "notes", ""])
 @pytest.mark.parametrize("kind", ["symlink", "file"])
-def test_a_directory_that_is_none(vol, model, outside, sub, kind):
+def test_another_file_in_place_of_a_directory_is_damaged(vol, model, outside, sub, kind):
     commit(model, aliases=["best"])
     path = vol.files("model") / sub if sub else vol.files("model")
     path.rename(outside / "moved")
@@ -687,7 +687,7 @@ def test_a_directory_that_is_none(vol, model, outside, sub, kind):
 @pytest.mark.parametrize(
     "data", [b"", b"v0", b"../x\n", b"\xff\n", b"v00\n", b"pending\n", b"a/b\n", b".x\n"]
 )
-def test_an_alias_or_id_that_names_nothing(vol, model, data):
+def test_an_invalid_alias_or_id_is_damaged(vol, model, data):
     commit(model, aliases=["best"])
     (vol.files("model") / "aliases" / "best").write_bytes(data)
     (vol.files("model") / "ids" / "job-0").write_bytes(data)
@@ -705,7 +705,7 @@ def test_an_alias_or_id_that_names_nothing(vol, model, data):
     assert len(list(model.problems())) == 2
 
 
-def test_an_alias_or_id_that_is_a_symlink(vol, model, outside):
+def test_a_symlink_in_place_of_an_alias_or_id_is_not_followed(vol, model, outside):
     commit(model)
     (outside / "target").write_bytes(b"v0\n")
     (vol.files("model") / "aliases" / "best").symlink_to(outside / "target")
@@ -720,7 +720,7 @@ def test_an_alias_or_id_that_is_a_symlink(vol, model, outside):
     assert (outside / "target").read_bytes() == b"v0\n"
 
 
-def test_a_crafted_loop_of_aliases(vol, model):
+def test_a_crafted_loop_of_aliases_is_refused(vol, model):
     commit(model)
     for name, target in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
         (vol.files("model") / "aliases" / name).write_text(f"{target}\n")
@@ -734,7 +734,7 @@ def test_a_crafted_loop_of_aliases(vol, model):
     model.remove_alias("self")
 
 
-def test_a_very_long_chain_of_aliases(vol, model):
+def test_a_long_chain_of_aliases_resolves(vol, model):
     commit(model)
     (vol.files("model") / "aliases" / "a0").write_text("v0\n")
     for n in range(1, 100):
@@ -744,7 +744,7 @@ def test_a_very_long_chain_of_aliases(vol, model):
         model.resolve("a99")
 
 
-def test_notes_that_are_none(vol, model):
+def test_invalid_label_files_are_damaged(vol, model):
     commit(model)
     (vol.files("model") / "notes" / "v0.json").write_text("{")
     for call in (lambda: model.labels(0), lambda: model.update_labels(0, ttl=1), lambda: model.describe(0)):
@@ -758,7 +758,7 @@ def test_notes_that_are_none(vol, model):
 # --- crashes ---
 
 
-def test_a_commit_that_crashes_is_done_or_not_begun(vol, model, monkeypatch):
+def test_a_crashed_commit_is_done_or_not_begun(vol, model, monkeypatch):
     def commit_the_next() -> None:
         collection = vol.open().collection("model")
         assert collection.commit(version(collection.next_number()))
@@ -772,7 +772,7 @@ def test_a_commit_that_crashes_is_done_or_not_begun(vol, model, monkeypatch):
     assert ends == ["commit:write", "commit:fsync", "commit:rename", "commit:sync-dir"]
 
 
-def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
+def test_a_crashed_deletion_is_done_or_undone(vol, model, monkeypatch):
     def labelled() -> int:
         number = commit(model, distributed_id=b"job").number
         model.update_labels(number, ttl=1)
@@ -794,7 +794,7 @@ def test_a_deletion_that_crashes_is_done_or_undone(vol, model, monkeypatch):
     assert model.numbers() == []
 
 
-def test_an_alias_whose_move_crashes_is_old_or_new(vol, model, monkeypatch):
+def test_a_crashed_move_of_an_alias_leaves_the_old_or_the_new(vol, model, monkeypatch):
     commit(model, aliases=["best"])
     commit(model)
     crashed = 0
@@ -807,7 +807,7 @@ def test_an_alias_whose_move_crashes_is_old_or_new(vol, model, monkeypatch):
     assert model.resolve("best") == 1
 
 
-def test_what_a_commit_brings_can_be_set_again(vol, model):
+def test_completing_a_commit_again_succeeds(vol, model):
     record = version(0, aliases=["best", "latest"])
     assert model.commit(record)
     for _ in range(2):
@@ -816,8 +816,8 @@ def test_what_a_commit_brings_can_be_set_again(vol, model):
     assert model.aliases() == {"best": "v0"}
 
 
-def test_what_is_already_so_is_made_durable_before_it_is_answered(model, monkeypatch) -> None:
-    """Whoever wrote it may have been killed before he synced it; see durable.confirm."""
+def test_unchanged_values_are_made_durable_too(model, monkeypatch) -> None:
+    """Their writer may have been killed before syncing; see durable.confirm."""
     model.set_type("dataset")
     model.set_description("told")
     model.set_ttl(60)
@@ -832,7 +832,7 @@ def test_what_is_already_so_is_made_durable_before_it_is_answered(model, monkeyp
         assert [step for step in steps if step.endswith(":sync-dir")]
 
 
-def test_of_long_records_little_is_kept_in_memory(vol):
+def test_long_records_take_little_memory(vol):
     model = vol.open().create("model")
     metadata: dict[str, list[object]] = {"many": [{} for _ in range(20_000)]}
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Files that take the backing filesystem long to cut or to let go: others do it, beside everything else."""
+"""Files whose truncation or removal takes the backing filesystem long: a thread does it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Cut = Callable[[], object]
 
 @pytest.fixture
 def aside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Takes the descriptors that are to be closed on a thread."""
+    """Collects the descriptors that a thread is to close."""
     taken: list[int] = []
 
     def take(fd: int) -> None:
@@ -38,7 +38,7 @@ def aside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("size", [10, len(LARGE)])
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("written", [True, False])
-def test_what_may_take_long_is_closed_on_a_thread(
+def test_slow_closes_are_left_to_a_thread(
     tmp_path: Path, aside: list[int], size: int, named: bool, written: bool
 ) -> None:
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
@@ -51,7 +51,7 @@ def test_what_may_take_long_is_closed_on_a_thread(
         os.fstat(fd)
 
 
-def test_the_thread_closes(tmp_path: Path) -> None:
+def test_the_thread_closes_its_descriptors(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     os.write(fd, LARGE)
     read_end, write_end = os.pipe()
@@ -63,7 +63,7 @@ def test_the_thread_closes(tmp_path: Path) -> None:
     os.close(read_end)
 
 
-def test_a_large_file_goes_on_a_thread_with_its_last_name(fs: ViewFilesystem, aside: list[int]) -> None:
+def test_unlinking_a_large_file_closes_it_on_a_thread(fs: ViewFilesystem, aside: list[int]) -> None:
     write(fs, b"one", LARGE)
     write(fs, b"two", LARGE)
     write(fs, b"small", b"small")
@@ -79,7 +79,7 @@ def test_a_large_file_goes_on_a_thread_with_its_last_name(fs: ViewFilesystem, as
     assert len(aside) == 2
 
 
-def test_a_large_file_goes_on_a_thread_when_it_is_closed(
+def test_closing_a_large_unlinked_file_uses_a_thread(
     view: ViewInMemory, fs: ViewFilesystem, aside: list[int]
 ) -> None:
     write(fs, b"one", LARGE)
@@ -89,11 +89,11 @@ def test_a_large_file_goes_on_a_thread_when_it_is_closed(
     assert not aside
     file.close()
     del file
-    assert len(aside) == 1 + 1  # the handle's, and the one by which the file was known
+    assert len(aside) == 1 + 1  # the handle's, and that of the inode
     with fs.open(b"two", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(LARGE, 0)
     assert len(aside) == 3
-    # That one is counted no more, whenever it is closed.
+    # It is no longer counted, whenever it is closed.
     assert finish(view) == "v0"
 
 
@@ -102,7 +102,7 @@ def finish(view: ViewInMemory) -> str:
 
 
 def shorten(fs: ViewFilesystem, name: bytes, size: int = 0) -> Cut:
-    """Returns what is to be called to cut a file, for what is to be done first on a worker thread."""
+    """Returns a function that truncates a file, split for a worker thread."""
     return lambda: fs._at(name, follow=False).change_attributes(AttributeChanges(size=size), None, ROOT)
 
 
@@ -117,7 +117,7 @@ def first(cut: Cut) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("way", [shorten, empty])
-def test_a_large_file_is_cut_on_a_worker_thread(
+def test_a_large_file_is_truncated_on_a_worker_thread(
     view: ViewInMemory, fs: ViewFilesystem, monkeypatch: pytest.MonkeyPatch, way: Callable[..., Cut]
 ) -> None:
     write(fs, b"file", LARGE)
@@ -126,7 +126,7 @@ def test_a_large_file_is_cut_on_a_worker_thread(
     refused = []
 
     def ftruncate(fd: int, size: int) -> None:
-        # No lock is held: others go on, but for a finish.
+        # No lock is held: only a finish waits.
         write(fs, b"other", b"data")
         with pytest.raises(Sealing):
             view.volume.trees.get("suite", b"test-1").gate.close_now()
@@ -142,7 +142,7 @@ def test_a_large_file_is_cut_on_a_worker_thread(
     assert finish(view) == "v0"
 
 
-def test_a_small_or_growing_file_is_cut_at_once(fs: ViewFilesystem) -> None:
+def test_a_small_or_growing_file_is_truncated_at_once(fs: ViewFilesystem) -> None:
     write(fs, b"file", LARGE)
     shorten(fs, b"file", 1 << 40)()
     ready(shorten(fs, b"file", 1000))
@@ -150,7 +150,7 @@ def test_a_small_or_growing_file_is_cut_at_once(fs: ViewFilesystem) -> None:
     assert read(fs, b"file") == LARGE[:10]
 
 
-def test_digests_know_that_a_large_file_was_cut(view: ViewInMemory, fs: ViewFilesystem) -> None:
+def test_truncating_a_large_file_drops_its_digest(view: ViewInMemory, fs: ViewFilesystem) -> None:
     with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(LARGE, 0)
         file.truncate(1 << 20)
@@ -159,7 +159,7 @@ def test_digests_know_that_a_large_file_was_cut(view: ViewInMemory, fs: ViewFile
     assert view.volume.maintenance.check().sound
 
 
-def test_a_sealed_file_is_not_cut_late(view: ViewInMemory, fs: ViewFilesystem) -> None:
+def test_a_prepared_truncation_of_a_sealed_file_is_refused(view: ViewInMemory, fs: ViewFilesystem) -> None:
     write(fs, b"file", LARGE)
     prepare = first(shorten(fs, b"file"))
     finish(view)
@@ -168,7 +168,7 @@ def test_a_sealed_file_is_not_cut_late(view: ViewInMemory, fs: ViewFilesystem) -
     assert fs.stat(b"file").size == len(LARGE)
 
 
-def test_what_a_seal_that_failed_has_linked_is_not_cut(view: ViewInMemory, fs: ViewFilesystem) -> None:
+def test_truncation_does_not_change_a_blob_of_a_failed_seal(view: ViewInMemory, fs: ViewFilesystem) -> None:
     write(fs, b"file", LARGE)
     cut = shorten(fs, b"file")
     prepare = first(cut)

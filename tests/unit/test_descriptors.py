@@ -1,4 +1,4 @@
-"""How many descriptors a daemon takes, and how many of them one user has."""
+"""How many descriptors a daemon uses, and how many of them one user may have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conformance.helpers import fails
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The limits of a process that is not root; the last are those that hold."""
+    """Replaces the limits of a process that is not root; the last one applies."""
     held = [(1024, 4096)]
 
     def setrlimit(_which: int, wanted: tuple[int, int]) -> None:
@@ -40,16 +40,14 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     ("hard", "soft"),
     [(4096, 4096), (MOST, MOST), (1 << 30, MOST), (resource.RLIM_INFINITY, MOST)],
 )
-def test_the_limit_is_raised_to_what_there_can_be_use_for(
-    limits: list[tuple[int, int]], hard: int, soft: int
-) -> None:
+def test_the_limit_is_raised_as_far_as_useful(limits: list[tuple[int, int]], hard: int, soft: int) -> None:
     limits.append((1024, hard))
     descriptors.raise_limit()
     assert limits[-1][0] == soft
 
 
-def test_an_owner_has_a_share_of_the_pending_versions_that_are_held(limits: list[tuple[int, int]]) -> None:
-    limits.append((1600, 1600))  # of which 1200 are the users'
+def test_an_owner_has_a_share_of_the_pending_versions(limits: list[tuple[int, int]]) -> None:
+    limits.append((1600, 1600))  # 1200 of them for users
     check = functools.partial(descriptors.check_for_pending_version, 2)
     check(1001, 112)
     with fails(errno.EMFILE):
@@ -59,7 +57,7 @@ def test_an_owner_has_a_share_of_the_pending_versions_that_are_held(limits: list
 
 
 def test_a_user_has_a_share_of_the_open_files(limits: list[tuple[int, int]]) -> None:
-    limits.append((800, 800))  # of which 600 are the users'
+    limits.append((800, 800))  # 600 of them for users
     open_files = descriptors.OpenFiles(2)
     for _ in range(375):
         open_files.check_open(1001)
@@ -71,8 +69,7 @@ def test_a_user_has_a_share_of_the_open_files(limits: list[tuple[int, int]]) -> 
     open_files.check_open(1001)
 
 
-def test_what_nobody_knows_any_more_holds_no_descriptor(tmp_path: Path) -> None:
-    """A kernel that forgets a pending version, and what is in it, has the daemon close it."""
+def test_forgotten_trees_keep_no_descriptor(tmp_path: Path) -> None:
 
     def held() -> int:
         return len(os.listdir("/proc/self/fd"))

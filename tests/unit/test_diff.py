@@ -1,4 +1,4 @@
-"""Two trees and what differs: sorts of changes, renames, pages read; changes as plain values."""
+"""Differences of two trees: kinds of changes, renames, pages read; changes as plain values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def changes(store: PageStore, old: DirEntry, new: DirEntry) -> list[Change]:
     return found
 
 
-def told(store: PageStore, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns the changes as words; `sort path`, with `old_path >` before the path if there is one."""
+def described(store: PageStore, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns the changes as `sort path`, with `old_path >` before the path if there is one."""
     found = changes(store, store.directory(old), store.directory(new))
     return [
         f"{change.change} {change.old_path.decode() + ' > ' if change.old_path else ''}{change.path.decode()}"
@@ -47,10 +47,10 @@ def test_equal_trees_are_not_read(store):
     assert store.fetched == []
 
 
-def test_added_removed_changed(store):
+def test_added_removed_and_changed_files_are_listed(store):
     old = {"a": "1", "d": {"b": "2", "c": "3"}, "same": {"x": "x"}}
     new = {"a": "11", "d": {"b": "2", "e": "5"}, "same": {"x": "x"}}
-    assert told(store, old, new) == ["changed a", "removed d/c", "added d/e"]
+    assert described(store, old, new) == ["changed a", "removed d/c", "added d/e"]
     [changed, removed, added] = changes(store, store.directory(old), store.directory(new))
     assert changed.old
     assert changed.new
@@ -64,8 +64,8 @@ def test_added_removed_changed(store):
     }
 
 
-def test_all_that_is_below_is_added_and_removed(store):
-    assert told(store, {"d": {"a": {"b": "1"}}}, {"e": {"c": "2", "f": {}}}) == [
+def test_entries_below_added_and_removed_directories_are_listed(store):
+    assert described(store, {"d": {"a": {"b": "1"}}}, {"e": {"c": "2", "f": {}}}) == [
         "removed d",
         "removed d/a",
         "removed d/a/b",
@@ -75,8 +75,8 @@ def test_all_that_is_below_is_added_and_removed(store):
     ]
 
 
-def test_order_is_that_of_a_walk(store):
-    assert told(store, {}, {"a": {"z": "1"}, "a.b": "2", "a-": "3"}) == [
+def test_changes_are_in_the_order_of_a_walk(store):
+    assert described(store, {}, {"a": {"z": "1"}, "a.b": "2", "a-": "3"}) == [
         "added a",
         "added a/z",
         "added a-",
@@ -84,21 +84,21 @@ def test_order_is_that_of_a_walk(store):
     ]
 
 
-def test_times_owners_and_xattrs_make_no_difference(store):
+def test_times_owners_and_xattrs_are_ignored(store):
     old = {"a": file("1"), "d": {"b": "1"}}
     other = replace(file("1", mtime_ns=5, uid=7), xattrs=((b"user.x", b"1"),))
     new = {"a": other, "d": replace(store.directory({"b": "1"}), mtime_ns=9)}
-    assert told(store, old, new) == []
+    assert described(store, old, new) == []
 
 
-def test_modes(store):
+def test_modes_are_compared(store):
     old = {"a": file("1"), "d": {"b": "1"}, "x": file("x")}
     new = {
         "a": file("1", mode=0o755),
         "d": store.directory({"b": file("1", mode=0o600)}, mode=0o700),
         "x": file("y", mode=0o600),
     }
-    assert told(store, old, new) == ["mode a", "mode d", "mode d/b", "changed x"]
+    assert described(store, old, new) == ["mode a", "mode d", "mode d/b", "changed x"]
     found = changes(store, store.directory(old), store.directory(new))
     assert [(change.old.mode, change.new.mode) for change in found if change.old and change.new] == [
         ("0644", "0755"),
@@ -109,28 +109,40 @@ def test_modes(store):
     assert changes(store, store.directory(old), store.directory(old, mode=0o700)) == []
 
 
-def test_symlinks_and_references(store):
+def test_symlinks_and_references_are_compared(store):
     old = {"l": link(b"a"), "r": reference(b"s3://a"), "moved": link(b"t"), "far": reference(b"s3://b")}
     new = {"l": link(b"b"), "r": reference(b"s3://c"), "to": link(b"t"), "away": reference(b"s3://b")}
-    assert told(store, old, new) == ["renamed far > away", "changed l", "changed r", "renamed moved > to"]
+    assert described(store, old, new) == [
+        "renamed far > away",
+        "changed l",
+        "changed r",
+        "renamed moved > to",
+    ]
 
 
-def test_kinds(store):
+def test_another_kind_is_a_change(store):
     old = {"a": "1", "b": {"x": "2", "y": "3"}, "c": link(b"a")}
     new = {"a": {"z": "1"}, "b": "2", "c": {}}
-    assert told(store, old, new) == ["kind a", "added a/z", "kind b", "removed b/x", "removed b/y", "kind c"]
+    assert described(store, old, new) == [
+        "kind a",
+        "added a/z",
+        "kind b",
+        "removed b/x",
+        "removed b/y",
+        "kind c",
+    ]
 
 
-def test_renamed_files(store):
-    assert told(store, {"a": "1", "b": "2"}, {"c": "2", "d": "1"}) == ["renamed b > c", "renamed a > d"]
-    assert told(store, {"a": "1"}, {"a": "1", "copy": "1"}) == ["added copy"]
-    assert told(store, {"a": "1"}, {"b": file("1", mode=0o600)}) == ["renamed a > b"]
+def test_renamed_files_are_paired(store):
+    assert described(store, {"a": "1", "b": "2"}, {"c": "2", "d": "1"}) == ["renamed b > c", "renamed a > d"]
+    assert described(store, {"a": "1"}, {"a": "1", "copy": "1"}) == ["added copy"]
+    assert described(store, {"a": "1"}, {"b": file("1", mode=0o600)}) == ["renamed a > b"]
 
 
-def test_equal_names_are_paired_first_then_the_order_decides(store):
+def test_renames_pair_equal_names_first_then_by_order(store):
     old = {"1": {"x": "same"}, "2": {"y": "same", "k": ""}, "p": "same"}
     new = {"3": {"y": "same", "l": "1"}, "4": {"z": "same", "m": "2"}}
-    assert told(store, old, new) == [
+    assert described(store, old, new) == [
         "removed 1",
         "removed 2",
         "removed 2/k",
@@ -155,24 +167,24 @@ def test_a_renamed_directory_is_one_change_and_is_not_read(store):
     assert [change] == changes(store, old, new)
 
 
-def test_a_directory_that_was_moved_into_a_new_one_and_out_of_one(store):
+def test_directories_moved_into_and_out_of_others_are_renames(store):
     deep = {"x": {"y": "1", "z": "2"}, "w": "3"}
-    assert told(store, {"a": deep}, {"new": {"a": deep, "more": "4"}}) == [
+    assert described(store, {"a": deep}, {"new": {"a": deep, "more": "4"}}) == [
         "added new",
         "renamed a > new/a",
         "added new/more",
     ]
-    assert told(store, {"old": {"a": deep, "gone": "4"}}, {"b": deep}) == [
+    assert described(store, {"old": {"a": deep, "gone": "4"}}, {"b": deep}) == [
         "renamed old/a > b",
         "removed old",
         "removed old/gone",
     ]
 
 
-def test_a_renamed_directory_that_changed_too(store):
+def test_a_renamed_and_changed_directory_is_listed_by_entries(store):
     old = {"a": {"x": "1", "y": "2", "s": {"t": "3"}}}
     new = {"b": {"x": "1", "y": "changed", "s": {"t": "3"}}}
-    assert told(store, old, new) == [
+    assert described(store, old, new) == [
         "removed a",
         "removed a/y",
         "added b",
@@ -182,13 +194,13 @@ def test_a_renamed_directory_that_changed_too(store):
     ]
 
 
-def test_modes_below_a_renamed_directory(store):
+def test_modes_below_a_renamed_directory_are_changes(store):
     old = {"a": {"s": {"x": "1", "y": "2"}}}
     new = {"b": store.directory({"s": {"x": file("1", mode=0o600), "y": "2"}}, mode=0o700)}
-    assert told(store, old, new) == ["renamed a > b", "mode a/s/x > b/s/x"]
+    assert described(store, old, new) == ["renamed a > b", "mode a/s/x > b/s/x"]
 
 
-def test_names_that_are_not_utf8(store: PageStore):
+def test_names_need_not_be_utf8(store: PageStore):
     def root(text: str) -> DirEntry:
         return store.directory_of([file(text, name=b"caf\xe9")])
 
@@ -233,7 +245,7 @@ def test_few_pages_of_a_deep_tree_are_read(store):
     assert len(store.fetched) == 6
 
 
-def test_from_one_page_to_many_and_back(store):
+def test_one_page_and_many_pages_are_compared(store):
     small, large = flat(store, 1000), flat(store, 3000)
     assert [change.change for change in diff(store.reader, small, large)] == ["added"] * 2000
     assert [change.change for change in diff(store.reader, large, small)] == ["removed"] * 2000
@@ -241,7 +253,7 @@ def test_from_one_page_to_many_and_back(store):
     assert len(list(diff(store.reader, empty, large))) == len(list(diff(store.reader, large, empty))) == 3000
 
 
-def test_paths_of_a_deep_tree_are_not_held_together() -> None:
+def test_a_deep_tree_takes_bounded_memory() -> None:
     levels, name, store = 600, b"d" * 250, PageStore()
 
     def chain(text: str) -> DirEntry:

@@ -52,7 +52,7 @@ def test_an_algorithm_is_found_by_its_label_only():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("counter", [0, 1, 3, 255, 256, 65536, 2**32 - 1])
-def test_a_blob_id_goes_to_text_and_back(algorithm, counter):
+def test_a_blob_id_round_trips_through_text(algorithm, counter):
     digest = algorithm.digest(b"bytes")
     blob = blob_id(algorithm, digest, counter)
     assert is_blob_id(blob)
@@ -61,7 +61,7 @@ def test_a_blob_id_goes_to_text_and_back(algorithm, counter):
     assert parse_blob(text(blob)) == blob
 
 
-def test_the_bytes_of_a_blob_id():
+def test_a_blob_id_has_the_bytes_of_the_format():
     digest = bytes(range(16))
     assert blob_id(Algorithm.XXH128, digest) == b"\x01" + digest
     assert blob_id(Algorithm.XXH128, digest, 3) == b"\x01" + digest + b"\x03"
@@ -69,14 +69,14 @@ def test_the_bytes_of_a_blob_id():
     assert blob_id(Algorithm.SHA256, digest * 2) == b"\x02" + digest * 2
 
 
-def test_a_blob_id_is_made_of_a_whole_digest_and_a_possible_counter():
+def test_a_blob_id_needs_a_whole_digest_and_a_valid_counter():
     for digest, counter in ((b"short", 0), (bytes(16), -1), (bytes(16), 2**32)):
         with pytest.raises(ValueError):
             blob_id(Algorithm.XXH128, digest, counter)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_ids_of_trees_and_contents_go_to_text_and_back(algorithm):
+def test_tree_and_content_ids_round_trip_through_text(algorithm):
     tree, content = tree_id(algorithm, b"page"), content_digest(algorithm, b"page")
     assert is_plain_id(tree)
     assert is_plain_id(content)
@@ -106,7 +106,7 @@ def test_ids_of_trees_and_contents_go_to_text_and_back(algorithm):
         "xxh128:" + "0" * 32 + "-٣",
     ],
 )
-def test_no_other_spelling_is_an_id(spelled):
+def test_other_spellings_of_ids_are_refused(spelled):
     for parse in (parse_blob, parse_tree, parse_content):
         with pytest.raises(ValueError):
             parse(spelled)
@@ -120,7 +120,7 @@ def test_only_a_blob_has_a_collision_counter():
             parse(spelled)
 
 
-def test_bytes_that_are_no_ids():
+def test_invalid_bytes_of_ids_are_refused():
     digest = bytes(16)
     illegal = (b"", b"\x00" + digest, b"\x03" + digest, b"\x01", b"\x01" + digest[1:], b"\x02" + digest)
     for raw in illegal:

@@ -27,7 +27,7 @@ def names(path: Path) -> list[str]:
     return sorted(os.listdir(path))
 
 
-def test_create_is_create_if_absent(fd: int, tmp_path: Path) -> None:
+def test_create_does_not_replace(fd: int, tmp_path: Path) -> None:
     assert durable.create(fd, b"a", b"one", label="t", mode=0o640)
     assert not durable.create(fd, b"a", b"two", label="t")
     assert (tmp_path / "a").read_bytes() == b"one"
@@ -58,7 +58,7 @@ def test_one_of_many_creators_wins(fd: int, tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_replace_if_unchanged(fd: int, tmp_path: Path) -> None:
+def test_replace_if_unchanged_refuses_after_a_change(fd: int, tmp_path: Path) -> None:
     def change(expected: bytes | None, data: bytes | None) -> None:
         durable.replace_if_unchanged(fd, b"a", expected, data, label="t")
 
@@ -76,7 +76,7 @@ def test_replace_if_unchanged(fd: int, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_concurrent_counters_lose_no_step(fd: int, tmp_path: Path) -> None:
+def test_concurrent_replacements_lose_no_change(fd: int, tmp_path: Path) -> None:
     durable.create(fd, b"n", b"0", label="t")
 
     def count(_: int) -> None:
@@ -106,7 +106,7 @@ def test_locks_fall_back_to_a_file(fd: int, tmp_path: Path, monkeypatch: pytest.
     assert names(tmp_path) == [durable.LOCK_FILE.decode(), "a"]
 
 
-def test_labels_of_a_replacement(fd: int) -> None:
+def test_a_replacement_announces_its_steps(fd: int) -> None:
     labels = crash_points(lambda: durable.replace(fd, b"a", b"1", label="t"))
     assert labels == ["t:write", "t:fsync", "t:rename", "t:sync-dir"]
 
@@ -189,7 +189,7 @@ def test_temps_of_dead_processes_are_stale_after_an_hour() -> None:
     assert not durable.is_stale_temp(b"file", 0)
 
 
-def test_renameat2_exchanges(fd: int, tmp_path: Path) -> None:
+def test_renameat2_exchanges_names(fd: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
     syscalls.renameat2(fd, b"a", fd, b"b", syscalls.RENAME_EXCHANGE)
@@ -199,7 +199,7 @@ def test_renameat2_exchanges(fd: int, tmp_path: Path) -> None:
     assert caught.value.filename == b"none"
 
 
-def test_a_time_of_none_stays_unchanged(fd: int, tmp_path: Path) -> None:
+def test_utimensat_keeps_omitted_times(fd: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     syscalls.utimensat(fd, b"a", 1_500_000_001, -1)
     syscalls.utimensat(fd, b"a", None, 5)
@@ -212,7 +212,6 @@ def test_a_time_of_none_stays_unchanged(fd: int, tmp_path: Path) -> None:
 
 
 def test_threads_list_a_directory_through_one_descriptor(tmp_path):
-    """With os.listdir(fd) they would share the offset."""
     wanted = {f"name-{number}" for number in range(50)}
     for name in wanted:
         (tmp_path / name).touch()

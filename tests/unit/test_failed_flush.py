@@ -1,6 +1,6 @@
-"""After a failed flush nothing is trusted that may be in memory only, until gc has cleared the record.
+"""After a failed flush no data that may be in memory only is trusted, until gc has cleared the record.
 
-A test can't cause a failed write-back. It checks that bytes get an inode that is younger than the failure.
+A test cannot cause a failed write-back. It checks that bytes get a new inode after the failure.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def hold(path: Path, tmp_path: Path) -> set[int]:
 
 
 @pytest.mark.parametrize("name", [b"job", b"other"])
-def test_the_next_finish_writes_everything_anew(
+def test_the_next_finish_rewrites_everything(
     path: Path, tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also that of another pending version with equal files."""
+    """It also rewrites equal files of another pending version."""
     another_fails_to_finish(path, monkeypatch)
     with Volume.open(path) as volume:
         if name == b"other":
@@ -92,9 +92,7 @@ def test_the_next_finish_writes_everything_anew(
         assert volume.maintenance.check().sound
 
 
-def test_a_finish_during_the_failed_flush_of_another_writes_everything_anew(
-    path: Path, tmp_path: Path
-) -> None:
+def test_a_finish_during_another_failed_flush_rewrites_everything(path: Path, tmp_path: Path) -> None:
     """The kernel may have reported the error for these bytes to that flush."""
     with Volume.open(path) as volume:
         doubtful = hold(path, tmp_path)
@@ -111,7 +109,7 @@ def test_a_finish_during_the_failed_flush_of_another_writes_everything_anew(
         assert volume.maintenance.check().sound
 
 
-def test_a_finish_during_the_failed_flush_of_another_process_writes_everything_anew(
+def test_a_finish_during_a_failed_flush_of_another_process_rewrites_everything(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may have reported the error for these bytes to that process."""
@@ -151,8 +149,8 @@ def test_gc_clears_the_record_when_nothing_is_pending(
         assert objects(path, "blobs") == stored
 
 
-def test_lost_bytes_are_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel dropped the pages, and reads return what was on the disk before."""
+def test_check_reports_lost_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel dropped the pages, and reads return the older bytes of the disk."""
     with Volume.open(path) as volume:
         tree = volume.trees.get(NAME, b"job")
         file = path / "collections" / NAME / "pending" / "job" / "tree" / "file"
@@ -161,6 +159,6 @@ def test_lost_bytes_are_reported(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         digest = xxhash.xxh3_128_digest(b"data")
         with file.open("r+b") as lost:
             lost.write(b"DATA")
-        tree.hashes.learn(file.stat().st_ino, 4, digest)  # as when it was written
+        tree.hashes.learn(file.stat().st_ino, 4, digest)  # as at the write
         with pytest.raises(Damaged, match="other bytes than were written"):
             finish(volume, b"job")

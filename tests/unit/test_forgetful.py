@@ -1,6 +1,6 @@
-"""Backing filesystems that lose files held only by O_PATH, refuse owners, or have no renames with flags.
+"""Backing filesystems that lose files held only by O_PATH, refuse owners, or have no rename flags.
 
-What has happened is never answered with an error, and what is answered with an error has not happened.
+A completed change is never reported as an error, and a reported error means that nothing changed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_names_are_removed_and_replaced(tree: ViewFilesystem) -> None:
+def test_names_can_be_removed_and_replaced(tree: ViewFilesystem) -> None:
     write(tree, b"a", b"1")
     write(tree, b"b", b"2")
     tree.rename(b"b", b"a")
@@ -83,7 +83,7 @@ def test_an_unlinked_open_file_stays_usable(tree: ViewFilesystem) -> None:
 def test_a_file_that_cannot_get_its_owner_is_not_created(
     tree: ViewFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a container that has no such user."""
+    """A container may lack that user."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -108,7 +108,7 @@ def test_a_file_that_cannot_get_its_owner_is_not_created(
 def test_noreplace_works_where_renames_have_no_flags(
     tree: ViewFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on CephFS."""
+    """CephFS has none."""
     real = syscalls.renameat2
 
     def renameat2(src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> None:

@@ -1,4 +1,4 @@
-"""FORMAT.md's pages: golden files hold the bytes, and the text shows them."""
+"""FORMAT.md's pages: golden files contain the bytes, and the text shows them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PAGES: dict[str, Page] = {
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_bytes_of_a_page(name: str) -> None:
+def test_the_golden_pages_are_in_the_text(name: str) -> None:
     data = (GOLDEN / name).read_bytes()
     assert PAGES[name].encode() == data
     assert decode(data).encode() == data
@@ -49,7 +49,7 @@ def test_the_bytes_of_a_page(name: str) -> None:
     assert dump in FORMAT, f"FORMAT.md should show\n{dump}"
 
 
-def test_the_bytes_of_what_a_pending_version_shall_be(tmp_path: Path) -> None:
+def test_the_golden_pending_labels_are_in_the_text(tmp_path: Path) -> None:
     process = Owner(
         pid=7,
         host="h",

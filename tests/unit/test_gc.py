@@ -24,7 +24,7 @@ def objects_of(volume: Volume) -> set[bytes]:
     return {*volume.store.blobs(), *volume.store.trees()}
 
 
-def test_keeps_only_what_roots_reach(volume: Volume) -> None:
+def test_gc_keeps_only_reachable_objects(volume: Volume) -> None:
     kept = volume.tree({"a": b"1", "d": {f"{n}": b"%d" % n for n in range(1200)}})
     needed = objects_of(volume)
     volume.tree({"a": b"1", "other": {"b": b"garbage", "empty": {}}})
@@ -58,7 +58,7 @@ def test_marks_are_removed_with_their_blobs(volume: Volume) -> None:
     assert os.listdir(volume.path / "damaged") == []
 
 
-def test_refuses_when_a_needed_page_is_missing(volume: Volume) -> None:
+def test_gc_refuses_if_a_needed_page_is_missing(volume: Volume) -> None:
     root = volume.tree({"d": {"f": b"1"}})
     volume.add(b"garbage")
     found = volume.store.reader.find(root.tree, b"d")
@@ -70,7 +70,7 @@ def test_refuses_when_a_needed_page_is_missing(volume: Volume) -> None:
     assert objects_of(volume) == before
 
 
-def test_waits_for_a_seal_under_way(volume: Volume) -> None:
+def test_gc_waits_for_a_running_seal(volume: Volume) -> None:
     roots: list[TreeId] = []
     asked = threading.Event()
 
@@ -91,7 +91,7 @@ def test_waits_for_a_seal_under_way(volume: Volume) -> None:
     assert (result[0].blobs, result[0].kept_blobs) == (0, 1)
 
 
-def test_sweeps_temps_and_trash(volume: Volume) -> None:
+def test_gc_sweeps_temps_and_trash(volume: Volume) -> None:
     young = [volume.path / p / ".artfs-tmp.1.ff" for p in ("objects/blobs", "objects/trees")]
     for path in young:
         path.write_bytes(b"")
@@ -107,7 +107,7 @@ def test_sweeps_temps_and_trash(volume: Volume) -> None:
     assert os.listdir(volume.path / "trash") == []
 
 
-def test_removes_stale_pending_versions_and_keeps_collections(
+def test_gc_removes_stale_pending_versions_and_keeps_collections(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("artfs.store.durable.STALE_AFTER_SECONDS", -1.0)
@@ -115,14 +115,14 @@ def test_removes_stale_pending_versions_and_keeps_collections(
     (pending / ".artfs-tmp.999999999.1/tree/d").mkdir(parents=True)
     (pending / "job/tree").mkdir(parents=True)
     (pending / "job/.artfs-tmp.999999999.1").write_bytes(b"")
-    (volume.path / "collections/.artfs-tmp.999999999.1.m").mkdir()  # the catalog decides about it
+    (volume.path / "collections/.artfs-tmp.999999999.1.m").mkdir()  # the catalog sweeps it
     assert run(volume).temps == 2
     assert os.listdir(pending) == ["job"]
     assert os.listdir(pending / "job") == ["tree"]
     assert len(os.listdir(volume.path / "collections")) == 2
 
 
-def test_empties_trash_of_any_mode_and_depth() -> None:
+def test_gc_empties_trash_of_any_mode_and_depth() -> None:
     def check(place: Path) -> None:
         os.mkdir(place / "trash")
         with directory(place / "trash") as fd:

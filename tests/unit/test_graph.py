@@ -18,7 +18,7 @@ def graph_of(*edges: tuple[str, str]) -> Graph:
     return graph
 
 
-def test_what_was_shown_is_not_shown_again() -> None:
+def test_repeated_nodes_are_not_expanded_again() -> None:
     graph = graph_of(("d:v0", "run"), ("e:v0", "run"), ("run", "m:v0"), ("m:v0", "m:v1"), ("d:v0", "run"))
     assert len(graph.edges) == 4
     assert list(as_text(graph, "m")) == [
@@ -32,7 +32,7 @@ def test_what_was_shown_is_not_shown_again() -> None:
     ]
 
 
-def test_a_long_chain_of_patches() -> None:
+def test_a_long_chain_of_patches_is_shown() -> None:
     graph = graph_of(*((f"m:v{number}", f"m:v{number + 1}") for number in range(5000)))
     lines = list(as_text(graph, "m"))
     tops, below_the_first, above_others, below_others = 5001, 5000, 5000, 4999

@@ -1,4 +1,4 @@
-"""Digests that were learned while files were written: they count only for the very bytes."""
+"""Digests learned while files are written count only for exactly those bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from artfs.model.digest import Algorithm
 from artfs.pending.hashes import Hashes
 
 
-def test_what_was_learned_counts_until_the_file_changes(tmp_path: Path) -> None:
+def test_a_learned_digest_counts_until_the_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"bytes")
     hashes = Hashes(Algorithm.XXH128)
@@ -23,7 +23,7 @@ def test_what_was_learned_counts_until_the_file_changes(tmp_path: Path) -> None:
     assert hashes.take(os.stat(path)) is None
 
 
-def test_what_was_learned_is_forgotten_with_the_file(tmp_path: Path) -> None:
+def test_a_learned_digest_is_dropped_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"bytes")
     hashes = Hashes(Algorithm.XXH128)

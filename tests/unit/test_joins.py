@@ -1,4 +1,4 @@
-"""Runs that join a pending version, each process on its own."""
+"""Runs that join a pending version, each process separately."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dead() -> Owner:
     return owner
 
 
-def test_each_process_leaves_on_its_own(pending_version: PendingVersion) -> None:
+def test_each_process_leaves_separately(pending_version: PendingVersion) -> None:
     ours = owners.this_process()
     pending_version.runs.join("run", ours)
     pending_version.runs.join("run", ours)
@@ -69,7 +69,7 @@ def test_a_killed_process_is_reported_until_its_run_continues(pending_version: P
     refusal = pending_version.runs.refusal()
     assert refusal is not None
     assert refusal.killed == (f"run of {killed}",)
-    # A process that ran at the same time does not replace it; one that started later does.
+    # A concurrent process does not replace it; one that started later does.
     pending_version.runs.join("run", owners.process(sibling.pid))
     pending_version.runs.leave("run", owners.process(sibling.pid))
     assert pending_version.runs.names() == ["run"]

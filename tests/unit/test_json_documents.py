@@ -1,4 +1,4 @@
-"""JSON objects that come in pieces: when they are complete, when they can't be, and what that costs."""
+"""JSON objects that arrive in pieces: when they are complete or invalid, and what that costs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_long_document_must_begin_as_an_object() -> None:
         (b'{"a":[""', b',""', b"]}"),
     ],
 )
-def test_small_pieces_of_a_large_document_cost_little(begin: bytes, piece: bytes, end: bytes) -> None:
+def test_small_pieces_of_a_large_document_are_cheap(begin: bytes, piece: bytes, end: bytes) -> None:
     document = Document()
     document.add(begin)
     for _ in range(10):

@@ -16,7 +16,7 @@ from tests.unit.stores import as_nobody, crash_at, crash_points
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_a_new_volume(tmp_path: Path) -> None:
+def test_init_makes_an_empty_volume(tmp_path: Path) -> None:
     with Layout.init(tmp_path / "v", Algorithm.SHA256) as made:
         assert made.algorithm is Algorithm.SHA256
     with Layout.open(tmp_path / "v") as found:
@@ -38,7 +38,7 @@ def test_a_new_volume(tmp_path: Path) -> None:
     assert not layout.is_volume(tmp_path)
 
 
-def test_the_golden_config() -> None:
+def test_the_configuration_is_that_of_the_golden_file() -> None:
     config = layout.VolumeConfig(
         format=2,
         hash="xxh128",
@@ -48,7 +48,7 @@ def test_the_golden_config() -> None:
     assert layout.encode_config(config) == (GOLDEN / "artfs.json").read_bytes()
 
 
-def test_init_in_an_empty_directory(tmp_path: Path) -> None:
+def test_init_accepts_an_empty_directory(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir(mode=0o755)
     Layout.init(tmp_path / "v").close()
     assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
@@ -113,7 +113,7 @@ def test_init_completes_after_a_crash_at_any_step(tmp_path: Path) -> None:
         Layout.open(path).close()
 
 
-def test_an_ordinary_user_makes_a_volume() -> None:
+def test_an_ordinary_user_can_make_a_volume() -> None:
     def run(place: Path) -> None:
         Layout.init(place / "v").close()
         Layout.open(place / "v").close()
@@ -150,7 +150,7 @@ def test_a_volume_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(name) for name in DIRECTORIES])
-def test_a_symlink_in_the_place_of_a_directory_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_symlink_in_place_of_a_directory_is_refused(tmp_path: Path, name: str) -> None:
     path, outside = tmp_path / "volume", tmp_path / "outside"
     Layout.init(path).close()
     (path / name).rename(outside)

@@ -1,4 +1,4 @@
-"""What one user may have of what all share, and that it is given back."""
+"""The share of each user in common resources, and its release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.conformance.view import ViewInMemory
 HER, HIM = 1001, 1002
 
 
-def test_a_user_has_a_share_and_root_what_there_is() -> None:
+def test_a_user_has_a_share_and_root_everything() -> None:
     limit = Limit(100, 40, "too much")
     limit.take(HER, 40)
     with fails(errno.ENOMEM):
@@ -58,9 +58,7 @@ def test_a_snapshot_counts_until_it_is_closed(
     other.close()
 
 
-def test_a_snapshot_takes_pieces_until_its_reader_has_his_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_grows_up_to_its_readers_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "SNAPSHOTS", Limit(20 << 20, 4 << 20, "too much"))
     given = 0
 
@@ -81,7 +79,7 @@ def test_a_snapshot_takes_pieces_until_its_reader_has_his_share(
     assert os.listdir(tmp_path) == []
 
 
-def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
+def test_a_snapshot_without_disk_space_keeps_little_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "SNAPSHOTS_IN_MEMORY", Limit(10 << 20, 3 << 20, "too much"))
@@ -91,7 +89,7 @@ def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
     with fails(errno.ENOMEM):
         Snapshot(["x" * 1000] * 2000, nowhere, HER)
     small = Snapshot(b"z" * (1 << 19), str(tmp_path), HER)
-    # What her share in memory has no room for goes to the disk, if it is as little.
+    # A small snapshot beyond the share in memory is stored on the disk.
     other = Snapshot(b"z" * (3 << 18), str(tmp_path), HER)
     assert other.read(3, 5) == b"zzzzz"
     for one in (first, small, other):
@@ -99,7 +97,7 @@ def test_of_a_snapshot_that_the_disk_does_not_take_little_stays_in_memory(
     Snapshot([b"x" * (2 << 20)], nowhere, HER).close()
 
 
-def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_references_count_until_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Limit(1 << 20, 50_000, "too much")
     monkeypatch.setattr(references_file, "FOUND_OBJECTS", limit)
     for directory, count in (("few", 20), ("many", 200)):
@@ -119,13 +117,13 @@ def test_what_a_look_finds_counts_until_it_is_made(tmp_path: Path, monkeypatch: 
             with Holding(limit, HIM) as his:
                 assert look("few", his) == 20
         with pytest.raises(Interrupted):
-            look("few", room)  # a look that nobody waits for any more
+            look("few", room)  # an abandoned lookup
         limit.take(HER, 50_000)
         limit.take(0, (1 << 20) - 50_000)
 
 
 @pytest.mark.parametrize("patch", [False, True])
-def test_an_open_listing_counts_for_who_opened_it(
+def test_an_open_listing_counts_for_its_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: bool
 ) -> None:
     monkeypatch.setattr(listings, "LISTED_NAMES", Limit(100, 4, "too much"))
@@ -148,7 +146,7 @@ def test_an_open_listing_counts_for_who_opened_it(
         second.rewind()
 
 
-def test_an_open_listing_of_our_own_counts_for_who_opened_it(
+def test_an_open_internal_listing_counts_for_its_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Volume.init(tmp_path / "volume") as volume:

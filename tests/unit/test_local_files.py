@@ -74,7 +74,7 @@ def tag(data: bytes) -> bytes:
 
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Moves the clock by an hour: every file was last changed long ago."""
+    """Moves the clock forward, so that every file seems to have changed an hour ago."""
     monkeypatch.setattr(local_files, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9))
 
 
@@ -96,7 +96,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("world_readable_only", [False, True])
-def test_a_file(place: Path, world_readable_only: bool) -> None:
+def test_a_file_is_resolved_and_read(place: Path, world_readable_only: bool) -> None:
     path, remote = make(place / "a.bin"), resolver(world_readable_only=world_readable_only)
     assert remote.list_objects(uri_of(path)) == [(b"a.bin", uri_of(path), 4, tag(b"data"))]
     assert remote.list_objects(uri_of(path), checksum=False) == [(b"a.bin", uri_of(path), 4, b"")]
@@ -112,7 +112,7 @@ def test_file_uris_are_recorded_in_one_spelling(place: Path) -> None:
     assert resolver().list_objects(f"file://localhost/{place}/./\u00e4 b")[0].uri == uri_of(path)
 
 
-def test_the_recorded_algorithm_is_the_volumes_and_the_checked_one_the_records(place: Path) -> None:
+def test_digests_are_recorded_with_the_volumes_algorithm_and_checked_with_their_own(place: Path) -> None:
     path = make(place / "a")
     remote = resolver(algorithm=Algorithm.SHA256)
     [found] = remote.list_objects(uri_of(path))
@@ -124,7 +124,7 @@ def test_the_recorded_algorithm_is_the_volumes_and_the_checked_one_the_records(p
 
 
 @pytest.mark.parametrize("world_readable_only", [False, True])
-def test_a_directory_gives_all_regular_files_below_sorted(place: Path, world_readable_only: bool) -> None:
+def test_a_directory_lists_all_regular_files_below_sorted(place: Path, world_readable_only: bool) -> None:
     names = [b"b", b"a/z", b"a/deep/er/x", b"a-", b"\xff\xfe", b"q?#% ;\n\\", b"empty"]
     for name in names:
         path = Path(os.fsdecode(os.path.join(os.fsencode(place), b"top", name)))
@@ -308,7 +308,7 @@ def test_symlinks_among_the_directories_are_followed(place: Path, world_readable
 
 
 def swap_at(monkeypatch: pytest.MonkeyPatch, name: bytes, swap: Callable[[], None]) -> None:
-    """Calls an action right after a component of that name was opened with O_PATH."""
+    """Runs an action right after a component of that name was opened with O_PATH."""
     refusal = AllowedMounts.refusal
     done: list[int] = []
 
@@ -431,7 +431,7 @@ def test_world_readable_only_passes_directories_that_every_user_may_pass(place: 
         remote.list_objects(uri_of(place))
 
 
-def test_otherwise_the_kernel_decides(place: Path) -> None:
+def test_without_world_readable_only_the_kernel_decides(place: Path) -> None:
     path = make(place / "closed" / "a", mode=0o600)
 
     def run(own: Path) -> None:
@@ -481,7 +481,9 @@ MOUNTINFO = """\
         (99, "its mount is unknown", "its mount is unknown"),
     ],
 )
-def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch, tmp_path) -> None:
+def test_references_into_some_mounts_are_refused(
+    mount, common, world_readable_only, monkeypatch, tmp_path
+) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTINFO)
     monkeypatch.setattr(mountinfo, "_TABLE", tmp_path / "mountinfo")
     monkeypatch.setattr(mountinfo, "mount_id", lambda _: mount)
@@ -490,7 +492,7 @@ def test_which_mounts_are_read(mount, common, world_readable_only, monkeypatch, 
         assert said is None if expected is None else said is not None and expected in said
 
 
-# ---- at once ----------------------------------------------------------------------------------------------
+# ---- concurrency ------------------------------------------------------------------------------------------
 
 
 def test_files_opened_at_once_are_hashed_once(place: Path, monkeypatch) -> None:
@@ -544,7 +546,7 @@ def test_obstore_is_imported_late() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_all_failures_are_one_kind() -> None:
+def test_all_failures_have_one_base_class() -> None:
     from artfs.errors import ReferenceFailed
 
     assert issubclass(ReferenceFailed, ArtfsError)
@@ -554,7 +556,7 @@ def test_all_failures_are_one_kind() -> None:
 # ---- files that are read in place
 
 
-def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
+def test_changes_during_a_read_are_detected(place: Path) -> None:
     path, remote = make(place / "a", b"good"), resolver()
     opened = remote.open(uri_of(path), 4, tag(b"good"))
     assert isinstance(opened, LocalFile)
@@ -562,7 +564,7 @@ def test_a_file_that_changes_while_it_is_read(place: Path) -> None:
         assert opened.settled()
         path.chmod(0o640)
         assert opened.moved()
-        assert not opened.settled()  # what was read meanwhile is unknown
+        assert not opened.settled()  # some bytes may have changed before they were read
         assert opened.settled()
         assert not opened.moved()
         path.write_bytes(b"evil")
@@ -611,7 +613,7 @@ def far(path: Path) -> Path:
 
 
 class Hashing:
-    """Lists files in threads, for requesters who go at a signal."""
+    """Lists files in threads, for requesters who leave at a signal."""
 
     def __init__(self, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
@@ -635,9 +637,7 @@ class Hashing:
         eventually(lambda: self.begun == count, what=f"{count} files are read")
 
 
-def test_abandoned_work_ends_and_waiting_requesters_do_it_themselves(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_requester_takes_over_abandoned_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, hashing = far(place / "file"), Hashing(resolver(), monkeypatch)
     gone = [threading.Event() for _ in range(3)]
     first = hashing.look(path, 1001, gone[0])

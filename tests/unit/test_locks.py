@@ -55,7 +55,7 @@ def test_a_waiting_caller_gets_the_lock(lock: Lock) -> None:
     thread.join()
 
 
-def test_the_owner_is_named(lock: Lock) -> None:
+def test_an_error_names_the_owner(lock: Lock) -> None:
     assert lock.read_owner() is None
     with lock.exclusive() as held:
         held.write_owner(owners.this_process("/mnt/art"))
@@ -123,8 +123,8 @@ def test_a_stopped_process_is_alive_and_a_zombie_is_dead() -> None:
     assert owner.alive() is False
 
 
-def test_a_process_began_after_the_moment_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if this process loses the CPU between the readings of two clocks."""
+def test_a_process_is_younger_than_the_moment_before_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This also holds if the process is preempted between the readings of two clocks."""
     clock, readings = time.clock_gettime, itertools.count()
 
     def preempted(which: int) -> float:

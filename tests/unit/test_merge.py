@@ -1,4 +1,4 @@
-"""Three trees and one merge: who wins what, conflicts, ours_wins; pages read, and trees of any depth."""
+"""Merges of three trees: precedence, conflicts, ours_wins; pages read, and trees of any depth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def store() -> Store:
     return Store()
 
 
-def told(conflicts: list[Conflict]) -> list[str]:
+def described(conflicts: list[Conflict]) -> list[str]:
     return [f"{c.path.decode()}: {c.ours} / {c.theirs}" for c in conflicts]
 
 
@@ -69,8 +69,8 @@ def always(_: Conflict) -> bool:
     ],
 )
 @pytest.mark.parametrize("more", [False, True])
-def test_changes_of_one_side_or_of_both_alike(store: Store, base, ours, theirs, expected, more):
-    """Alone, and beside other changes on both sides."""
+def test_changes_of_one_side_and_equal_changes_are_merged(store: Store, base, ours, theirs, expected, more):
+    """They are merged alone, and together with other changes on both sides."""
     others = [{"o": "1", "t": "1"}, {"o": "2", "t": "1"}, {"o": "1", "t": "2"}, {"o": "2", "t": "2"}]
     sides = [
         store.directory({"k": "k", "p": entry, **(other if more else {})})
@@ -96,14 +96,14 @@ def test_directories_that_both_added_are_merged(store: Store):
     assert found == (store.directory(merged), [])
 
 
-def test_a_directory_that_becomes_empty_stays(store: Store):
+def test_a_directory_that_becomes_empty_is_kept(store: Store):
     found = store.merge(
         *map(store.directory, ({"d": {"a": "1", "b": "1"}}, {"d": {"a": "1"}}, {"d": {"b": "1"}}))
     )
     assert found == (store.directory({"d": {}}), [])
 
 
-def test_mode_and_xattrs_of_a_directory_are_one_change_beside_its_content(store: Store):
+def test_attributes_of_a_directory_are_merged_apart_from_its_content(store: Store):
     def root(entries: dict[str, str], **attributes: Any) -> DirEntry:
         return store.directory({"d": store.directory(entries, **attributes)}, **attributes)
 
@@ -119,7 +119,7 @@ def test_mode_and_xattrs_of_a_directory_are_one_change_beside_its_content(store:
     assert store.merge(base, only, root(one)) == (root(one, **marks), [])
 
 
-def test_owner_and_reach_of_a_merged_directory(store: Store):
+def test_the_reach_of_a_merged_directory_follows_its_mode_and_owner(store: Store):
     """Who can list a directory depends on whose mode and owner it gets."""
     below = {"d": store.directory({"x": "1"}, uid=7)}
     base, ours = store.directory({**below, "a": "1"}), store.directory({**below, "a": "1"}, uid=7, mode=0o750)
@@ -137,7 +137,7 @@ def test_owner_and_reach_of_a_merged_directory(store: Store):
 
 @pytest.mark.parametrize("field", ["uid", "gid", "mtime_ns"])
 @pytest.mark.parametrize("make", [file, link, reference])
-def test_insignificant_fields_come_from_the_side_that_differs_else_from_ours(store: Store, make, field):
+def test_insignificant_fields_come_from_the_changed_side_else_from_ours(store: Store, make, field):
     content = {file: "1", link: b"1", reference: b"1"}[make]
 
     def root(value: int) -> DirEntry:
@@ -162,26 +162,26 @@ def test_runs_do_not_collide(store: Store):
         (b"0", b"0", None, None),
     ):
         assert store.merge(root(base), root(ours), root(theirs)) == (root(expected), [])
-    # Other xattrs of one side stand beside its run.
+    # Other xattrs of one side are kept with its run.
     more = (b"user.x", b"1")
     assert store.merge(root(None), root(b"1"), root(b"2", more)) == (root(b"2", more), [])
     assert store.merge(root(b"0"), root(b"1"), root(b"0", more)) == (root(b"0", more), [])
 
 
-def test_mtime_and_run_go_with_what_one_side_changed_but_owners_do_not(store: Store):
+def test_mtime_and_run_but_not_the_owner_follow_a_change(store: Store):
     base = store.directory({"p": file("1", mtime_ns=1)})
     changed = file("2", mtime_ns=2, xattrs=((RUN, b"1"),), gid=3)
     touched = file("1", mtime_ns=9, xattrs=((RUN, b"9"),), uid=9, gid=9)
     one, other = store.directory({"p": changed}), store.directory({"p": touched})
     assert store.merge(base, one, other) == (store.directory({"p": replace(changed, uid=9)}), [])
     assert store.merge(base, other, one) == (store.directory({"p": replace(changed, uid=9, gid=9)}), [])
-    # Also if it kept the old time.
+    # This holds also if the changed side kept the old time.
     kept = store.directory({"p": file("2", mtime_ns=1)})
     assert store.merge(base, kept, other).root == store.directory({"p": file("2", mtime_ns=1, uid=9, gid=9)})
 
 
 @pytest.mark.parametrize("make", [file, link, reference])
-def test_each_insignificant_field_is_taken_for_itself(store: Store, make):
+def test_insignificant_fields_are_merged_separately(store: Store, make):
     content = {file: "1", link: b"1", reference: b"1"}[make]
     base, one, other, both = (
         store.directory({"p": make(content, **fields)})
@@ -191,7 +191,7 @@ def test_each_insignificant_field_is_taken_for_itself(store: Store, make):
     assert store.merge(base, other, one) == (both, [])
 
 
-def test_directories_that_both_put_in_the_place_of_a_file(store: Store):
+def test_equal_directories_in_place_of_a_file_are_no_conflict(store: Store):
     def root(mtime_ns: int) -> DirEntry:
         below = store.directory({"x": file("1", mtime_ns=mtime_ns)}, uid=mtime_ns)
         return store.directory({"d": below})
@@ -201,7 +201,7 @@ def test_directories_that_both_put_in_the_place_of_a_file(store: Store):
         assert store.merge(base, root(ours), root(theirs)) == (root(ours), [])
 
 
-def test_both_changed_the_same_at_different_times(store: Store):
+def test_equal_changes_get_the_later_time(store: Store):
     base = store.directory({"p": file("1")})
     one, other = store.directory({"p": file("2", mtime_ns=1)}), store.directory({"p": file("2", mtime_ns=2)})
     assert store.merge(base, one, other) == (one, [])
@@ -241,7 +241,7 @@ def test_a_directory_that_one_side_changed_has_the_time_of_that_side(store: Stor
     assert store.merge(root("1", 0), moded, touched) == (moded, [])
 
 
-def test_what_was_only_touched_can_be_removed_and_replaced(store: Store):
+def test_only_touched_entries_can_be_removed_and_replaced(store: Store):
     def touched(mtime_ns: int) -> DirEntry:
         below = store.directory({"x": file("1", mtime_ns=mtime_ns, uid=mtime_ns), "y": {}})
         return store.directory({"d": store.directory({"e": below}), "f": file("1", mtime_ns=mtime_ns)})
@@ -279,13 +279,13 @@ def test_what_was_only_touched_can_be_removed_and_replaced(store: Store):
         (link(b"a"), link(b"b"), link(b"c"), "changed / changed"),
         (reference(), reference(b"s3://b"), reference(b"s3://c"), "changed / changed"),
         (reference(), reference(checksum=b"1"), reference(size=4), "changed / changed"),
-        # The same bytes, but as what?
+        # The same bytes as another kind of entry.
         ("1", link(file("2").blob), file("2", mode=0o777), "replaced by a symlink / changed"),
     ],
 )
-def test_what_collides(store: Store, base, ours, theirs, expected):
+def test_conflicting_changes_collide(store: Store, base, ours, theirs, expected):
     sides = [store.directory({"d": {"p": entry}}) for entry in (base, ours, theirs)]
-    assert told(store.merge(*sides).conflicts) == [f"d/p: {expected}"]
+    assert described(store.merge(*sides).conflicts) == [f"d/p: {expected}"]
     assert store.put_pages == []
     assert store.merge(*sides, ours_wins=always) == (sides[1], [])
 
@@ -296,27 +296,27 @@ def test_modes_and_xattrs_of_directories_collide_at_their_path(store: Store):
         return store.directory({"d": below}, mode=mode, xattrs=attributes)
 
     sides = root(0o755, "1"), root(0o700, "1"), root(0o750, "2")
-    assert told(store.merge(*sides).conflicts) == [
+    assert described(store.merge(*sides).conflicts) == [
         ": mode changed / mode changed",
         "d: mode changed / mode changed",
     ]
     assert store.merge(*sides, ours_wins=always) == (root(0o700, "2"), [])
     sides = root(0o755, "1"), root(0o700, "1"), root(0o755, "2", xattrs(a="1"))
-    assert told(store.merge(*sides).conflicts)[1] == "d: mode changed / xattrs changed"
+    assert described(store.merge(*sides).conflicts)[1] == "d: mode changed / xattrs changed"
     only = store.directory({})
-    assert told(store.merge(only, root(0o700, "1"), root(0o750, "1")).conflicts) == [
+    assert described(store.merge(only, root(0o700, "1"), root(0o750, "1")).conflicts) == [
         ": mode changed / mode changed",
         "d: added with another mode / added with another mode",
     ]
     found = store.merge(only, root(0o755, "1", xattrs(a="1")), root(0o755, "2", xattrs(a="2")))
-    assert told(found.conflicts) == [
+    assert described(found.conflicts) == [
         ": xattrs changed / xattrs changed",
         "d: added with other xattrs / added with other xattrs",
         "d/x: added / added",
     ]
 
 
-def test_what_was_done_to_a_directory_that_the_other_side_replaced(store: Store):
+def test_changes_in_a_replaced_directory_collide(store: Store):
     def did(directory: DirEntry) -> str:
         base, ours = store.directory({"d": {"x": "1"}}), store.directory({"d": "1"})
         [conflict] = store.merge(base, ours, store.directory({"d": directory})).conflicts
@@ -337,7 +337,7 @@ def test_conflicts_are_in_the_order_of_paths(store: Store):
     assert [conflict.path for conflict in found] == [b"a/z", b"a-", b"a.b", b"b/a"]
 
 
-# -- against a directory that was removed
+# -- removed directories
 
 _BASE = {
     "d": {"a": "1", "b": "1", "gone": "1", "e": {"f": "1", "g": "1"}, "same": {"x": "1"}, "k": {"l": "1"}}
@@ -351,7 +351,7 @@ _PATHS = {"d/a": "changed", "d/e/n": "added", "d/k": "replaced by a file"}
 def test_each_change_in_a_directory_that_ours_removed_is_a_conflict(store: Store):
     base, ours, theirs = map(store.directory, (_BASE, {}, _CHANGED))
     found = store.merge(base, ours, theirs)
-    assert told(found.conflicts) == [f"{path}: removed / {did}" for path, did in _PATHS.items()]
+    assert described(found.conflicts) == [f"{path}: removed / {did}" for path, did in _PATHS.items()]
     assert all(conflict.entry for conflict in found.conflicts)
     assert store.merge(base, ours, theirs, ours_wins=always) == (ours, [])
 
@@ -359,11 +359,11 @@ def test_each_change_in_a_directory_that_ours_removed_is_a_conflict(store: Store
 def test_each_change_in_a_directory_that_theirs_removed_is_a_conflict(store: Store):
     base, ours, theirs = map(store.directory, (_BASE, _CHANGED, {}))
     found = store.merge(base, ours, theirs)
-    assert told(found.conflicts) == [f"{path}: {did} / removed" for path, did in _PATHS.items()]
+    assert described(found.conflicts) == [f"{path}: {did} / removed" for path, did in _PATHS.items()]
     assert {conflict.entry for conflict in found.conflicts} == {""}
 
 
-def test_of_a_directory_that_theirs_removed_only_what_ours_changed_stays(store: Store):
+def test_a_directory_that_theirs_removed_keeps_only_our_changes(store: Store):
     attributes: dict[str, Any] = {"uid": 5, "mtime_ns": 7, "xattrs": ((RUN, b"r"),)}
     ours = store.directory({"d": store.directory(_CHANGED["d"], **attributes), "k": "1"})
     base, theirs = store.directory({**_BASE, "k": "1"}), store.directory({"k": "2"})
@@ -371,25 +371,25 @@ def test_of_a_directory_that_theirs_removed_only_what_ours_changed_stays(store: 
     assert store.merge(base, ours, theirs, ours_wins=always) == (store.directory({"d": left, "k": "2"}), [])
 
 
-def test_what_is_not_won_in_a_removed_directory_is_listed(store: Store):
+def test_lost_changes_in_a_removed_directory_are_listed(store: Store):
     def all_but_a(conflict: Conflict) -> bool:
         return conflict.path != b"d/a"
 
     base, changed, empty = map(store.directory, (_BASE, _CHANGED, {}))
     found = store.merge(base, changed, empty, ours_wins=all_but_a)
-    assert told(found.conflicts) == ["d/a: changed / removed"]
+    assert described(found.conflicts) == ["d/a: changed / removed"]
     assert store.put_pages == []
     found = store.merge(base, empty, changed, ours_wins=all_but_a)
-    assert told(found.conflicts) == ["d/a: removed / changed"]
+    assert described(found.conflicts) == ["d/a: removed / changed"]
 
 
-def test_a_removed_directory_whose_own_mode_changed(store: Store):
+def test_a_changed_mode_of_a_removed_directory_collides(store: Store):
     def root(mode: int) -> DirEntry:
         return store.directory({"d": {"e": store.directory({"x": "1"}, mode=mode), "y": "1"}})
 
     base, changed, empty = root(0o755), root(0o700), store.directory({})
-    assert told(store.merge(base, changed, empty).conflicts) == ["d/e: mode changed / removed"]
-    assert told(store.merge(base, empty, changed).conflicts) == ["d/e: removed / mode changed"]
+    assert described(store.merge(base, changed, empty).conflicts) == ["d/e: mode changed / removed"]
+    assert described(store.merge(base, empty, changed).conflicts) == ["d/e: removed / mode changed"]
     assert store.merge(base, changed, empty).conflicts[0].entry == ""
     more = store.directory({"d": {"e": store.directory({"x": "2"}, mode=0o700), "y": "1"}})
     assert store.merge(base, empty, more).conflicts[0] == store.merge(base, empty, changed).conflicts[0]
@@ -398,7 +398,7 @@ def test_a_removed_directory_whose_own_mode_changed(store: Store):
     assert store.merge(base, empty, changed, ours_wins=always) == (empty, [])
 
 
-def test_what_both_removed_in_a_directory_that_one_removed_is_no_conflict(store: Store):
+def test_entries_that_both_removed_are_no_conflict(store: Store):
     base, less = store.directory({"d": {"a": "1", "e": {"b": "1"}}}), store.directory({"d": {"a": "1"}})
     empty = store.directory({})
     assert store.merge(base, less, empty) == (empty, [])
@@ -408,7 +408,7 @@ def test_what_both_removed_in_a_directory_that_one_removed_is_no_conflict(store:
 # -- ours_wins
 
 
-def test_ours_wins_is_asked_once_for_each_conflict(store: Store):
+def test_ours_wins_is_called_once_for_each_conflict(store: Store):
     def root(content: str) -> DirEntry:
         return store.directory({"a": content, "d": {"b": content}})
 
@@ -424,7 +424,7 @@ def test_ours_wins_is_asked_once_for_each_conflict(store: Store):
     assert found.conflicts == asked[1:]
 
 
-def test_ours_wins_and_the_rest_is_merged(store: Store):
+def test_won_conflicts_and_other_changes_are_merged(store: Store):
     base = {"a": "1", "b": "1", "c": "1", "d": {"x": "1", "y": "1"}}
     ours = {"a": "2", "b": "2", "c": "1", "d": {"x": "2", "y": "1"}}
     theirs = {"a": "3", "b": "1", "c": "3", "d": {"x": "3", "y": "3"}}
@@ -433,10 +433,10 @@ def test_ours_wins_and_the_rest_is_merged(store: Store):
     assert found == (store.directory(merged), [])
 
 
-# -- what a conflict says of theirs
+# -- the other side in a conflict
 
 
-def test_entries_of_conflicts_are_equal_if_what_is_significant_is(store: Store):
+def test_entries_of_conflicts_compare_significant_fields(store: Store):
     def entry(theirs: Any) -> str:
         base, ours = store.directory({"p": "base"}), store.directory({"p": "ours"})
         [conflict] = store.merge(base, ours, store.directory({"p": theirs})).conflicts
@@ -487,7 +487,7 @@ def test_entries_of_conflicts_are_equal_if_what_is_significant_is(store: Store):
         assert entry(one) == entry(other)
 
 
-def test_a_conflict_of_modes_says_nothing_of_what_is_in_the_directory(store: Store):
+def test_a_conflict_of_modes_omits_the_directorys_content(store: Store):
     base, ours = store.directory({}), store.directory({}, mode=0o700)
     [one], [other], [another] = (
         store.merge(base, ours, theirs).conflicts
@@ -532,7 +532,7 @@ def test_only_directories_that_both_changed_are_read(store: Store):
     assert set(store.fetched) == wanted
 
 
-def test_a_directory_whose_content_one_side_left_alone_is_not_read(store: Store):
+def test_a_directory_that_one_side_left_unchanged_is_not_read(store: Store):
     def root(a: str, mode: int) -> DirEntry:
         return store.directory({"d": store.directory({"a": a}, mode=mode)})
 
@@ -545,13 +545,13 @@ def test_a_directory_whose_content_one_side_left_alone_is_not_read(store: Store)
         (base, both, changed),
     ):
         assert store.merge(*sides) == (both, [])
-        # The other content may be, for who can list it.
+        # The other side's content may be read, to find who can list it.
         assert old.tree not in store.fetched
 
 
 def test_a_directory_that_changed_and_was_replaced_is_not_compared(store: Store):
     base, ours, theirs = (store.directory({"d": d}) for d in ({"a": "1"}, {"a": "2"}, "1"))
-    assert told(store.merge(base, ours, theirs).conflicts) == ["d: changed / replaced by a file"]
+    assert described(store.merge(base, ours, theirs).conflicts) == ["d: changed / replaced by a file"]
     assert {*store.fetched} == {base.tree, ours.tree, theirs.tree}
 
 
@@ -584,7 +584,7 @@ def test_few_pages_of_a_large_directory_are_read(store: Store, one, other):
     assert len(store.pages) == pages
 
 
-def test_the_fewer_changes_are_applied(store: Store):
+def test_the_smaller_set_of_changes_is_applied(store: Store):
     base = flat(store, 40_000)
     many: dict[int, str | None] = dict.fromkeys(range(0, 40000, 100), "many")
     few: dict[int, str | None] = {7: "few"}
@@ -592,14 +592,14 @@ def test_the_fewer_changes_are_applied(store: Store):
     for sides in ((base, one, other), (base, other, one)):
         assert store.merge(*sides) == (both, [])
         assert len(store.put_pages) == 2
-    # What both did alike is none of them.
+    # Equal changes are not among them.
     for sides in ((base, both, one), (base, one, both)):
         assert store.merge(*sides) == (both, [])
         assert store.put_pages == []
         assert store.fetched.count(both.tree) == 1
 
 
-def test_large_directories_that_both_added_are_not_read_where_they_are_the_same(store: Store):
+def test_equal_pages_of_added_directories_are_not_read(store: Store):
     empty = store.directory({"k": "1"})
     one, other = flat(store, 40_000, {5000: None}), flat(store, 40_000, {35_000: None})
     both = flat(store, 40_000)
@@ -608,7 +608,7 @@ def test_large_directories_that_both_added_are_not_read_where_they_are_the_same(
     assert len({*store.fetched}) <= 16
 
 
-def test_nothing_is_read_of_a_large_directory_that_was_added_or_removed(store: Store):
+def test_added_and_removed_large_directories_are_not_read(store: Store):
     large = flat(store, 3000)
     base, ours, theirs, merged = (
         store.directory({"k": k, "d": d}) for k, d in (("1", None), ("2", None), ("1", large), ("2", large))
@@ -635,7 +635,7 @@ def chain(store: Store, below: Mapping[str, Any], name: bytes = b"", **attribute
 BOTTOM = b"/".join([b"d"] * DEPTH)
 
 
-def test_depth_is_no_limit(store: Store):
+def test_trees_may_have_any_depth(store: Store):
     sides = [chain(store, {"a": a, "b": b}) for a, b in (("1", "1"), ("2", "1"), ("1", "2"), ("2", "2"))]
     assert store.merge(*sides[:3]) == (sides[3], [])
     assert [c.path for c in store.merge(*sides[1:]).conflicts] == []
@@ -644,7 +644,7 @@ def test_depth_is_no_limit(store: Store):
     assert conflict.path == BOTTOM + b"/a"
 
 
-def test_depth_is_no_limit_where_a_directory_was_removed(store: Store):
+def test_a_removed_directory_may_have_any_depth(store: Store):
     base, changed, empty = (
         chain(store, {"a": "1", "b": "1"}),
         chain(store, {"a": "2", "b": "1"}),
@@ -657,10 +657,10 @@ def test_depth_is_no_limit_where_a_directory_was_removed(store: Store):
     assert store.merge(base, empty, changed, ours_wins=always) == (empty, [])
 
 
-def test_depth_is_no_limit_where_a_directory_was_replaced(store: Store):
+def test_a_replaced_directory_may_have_any_depth(store: Store):
     base, moded = chain(store, {"a": "1"}), chain(store, {"a": file("1", mode=0o600)})
     other = store.directory({"d": "1"})
     [conflict] = store.merge(base, other, moded).conflicts
-    assert told([conflict]) == ["d: replaced by a file / changed"]
+    assert described([conflict]) == ["d: replaced by a file / changed"]
     [again] = store.merge(base, other, chain(store, {"a": file("1", mode=0o640)})).conflicts
     assert again.entry != conflict.entry

@@ -1,4 +1,4 @@
-"""Which names are legal where."""
+"""Which names are valid where."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from artfs.model import names
 
 
 @pytest.mark.parametrize("name", ["m", "model", "7b", "_x", "a.b-c_D", "v", "v1x", "x" * 128, "CON", "a..b"])
-def test_names_of_collections_and_aliases(name):
+def test_valid_names_of_collections_and_aliases_are_accepted(name):
     assert names.check_collection(name) == name
     assert names.check_alias(name) == name
 
@@ -18,7 +18,7 @@ def test_names_of_collections_and_aliases(name):
     "name",
     ["-x", "x y", "a\n", "é", "a:v1", "٣", "acc=0.9", "a%20b", "x" * 127 + "é", "\u3000", "v1 "],
 )
-def test_names_of_aliases_alone(name):
+def test_some_names_are_valid_for_aliases_only(name):
     name = name.encode()[-names.MAX_ALIAS :].decode()
     assert names.check_alias(name) == name
     with pytest.raises(InvalidName):
@@ -26,7 +26,7 @@ def test_names_of_aliases_alone(name):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".artfs", ".x", "x" * 129, "é" * 65, "a/b", "a\0", "\udc80"])
-def test_names_of_no_collection_and_no_alias(name):
+def test_invalid_names_of_collections_and_aliases_are_refused(name):
     for check in (names.check_collection, names.check_alias):
         with pytest.raises(InvalidName) as caught:
             check(name)
@@ -34,7 +34,7 @@ def test_names_of_no_collection_and_no_alias(name):
 
 
 @pytest.mark.parametrize("name", ["pending", "v0", "v1", "v01", "v123456789012345678901234567890"])
-def test_an_alias_is_told_from_a_version_and_from_pending(name):
+def test_versions_and_pending_are_no_aliases(name):
     assert names.check_collection(name) == name
     with pytest.raises(InvalidName):
         names.check_alias(name)
@@ -59,12 +59,12 @@ def test_latest_is_an_alias_name():
 
 
 @pytest.mark.parametrize("name", [b"job-42", b"a%2Fb", b"\xff\xfe", b"a b", b"v0", b"~", b"x" * 255, b"a\n"])
-def test_distributed_ids(name):
+def test_valid_distributed_ids_are_accepted(name):
     assert names.check_distributed_id(name) == name
 
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b".x", b".artfs", b"a/b", b"/", b"a\0", b"x" * 256])
-def test_names_that_are_no_distributed_ids(name):
+def test_invalid_distributed_ids_are_refused(name):
     with pytest.raises(InvalidName):
         names.check_distributed_id(name)
 
@@ -85,19 +85,19 @@ def test_names_that_are_no_distributed_ids(name):
         b"x" * 255,
     ],
 )
-def test_names_of_entries(name):
+def test_valid_names_of_entries_are_accepted(name):
     assert names.check_entry_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name", [b"", b".", b"..", b".artfs", b".artfs@", b".artfs@x", b"a/b", b"\0", b"x" * 256]
 )
-def test_names_of_no_entry(name):
+def test_invalid_names_of_entries_are_refused(name):
     with pytest.raises(InvalidName):
         names.check_entry_name(name)
 
 
-def test_versions_have_one_name_each():
+def test_each_version_has_one_name():
     for number in (0, 1, 9, 10, 10**17):
         assert names.parse_version(names.version_name(number)) == number
     for name in (

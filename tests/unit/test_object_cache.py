@@ -60,7 +60,7 @@ def together(
     return results
 
 
-def test_shared_work_is_released_by_the_last() -> None:
+def test_the_last_user_releases_shared_work() -> None:
     released: list[str] = []
     single_flight: SingleFlight[str, str] = SingleFlight(released.append)
     go = threading.Event()
@@ -170,7 +170,7 @@ def test_cached_objects_outlive_the_process(cached) -> None:
     assert held(path) == ["0"]
 
 
-def test_objects_that_are_not_kept_leave_no_file(cached) -> None:
+def test_uncached_objects_leave_no_file(cached) -> None:
     path, fd = cached
     cache = ObjectCache(fd, 1000)
     for named in (True, False):
@@ -186,7 +186,7 @@ def test_objects_that_are_not_kept_leave_no_file(cached) -> None:
     cache.close()
 
 
-def test_without_a_directory_nothing_is_kept(tmp_path: Path, monkeypatch) -> None:
+def test_without_a_directory_nothing_is_cached(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     cache = ObjectCache(None, 1000)
     keep(cache, NAMES[0], b"data")
@@ -213,7 +213,7 @@ def test_the_least_recently_used_are_removed(cached) -> None:
     cache.close()
 
 
-def test_the_limit_holds_over_restarts(cached) -> None:
+def test_the_limit_applies_after_a_restart(cached) -> None:
     path, fd = cached
     for _ in range(3):
         cache = ObjectCache(fd, 1000)

@@ -52,7 +52,7 @@ def same_digest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
-def test_hashes_and_compares_sizes_around_a_block(volume: Volume, tmp_path: Path, size: int) -> None:
+def test_sizes_around_a_block_are_hashed_and_compared(volume: Volume, tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "b").write_bytes(data)
@@ -154,7 +154,7 @@ def test_reading_a_damaged_blob_names_it(volume: Volume) -> None:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def test_marks_show_in_other_processes_at_once(volume: Volume) -> None:
+def test_other_processes_see_marks_at_once(volume: Volume) -> None:
     blob, other = volume.add(b"data"), ObjectStore(volume.layout.fd, volume.store.algorithm)
     for _ in range(3):
         os.close(other.open_blob(blob))
@@ -195,7 +195,7 @@ def test_without_hard_links_a_copy_is_stored(
     assert not volume.blob_file(blob).exists()
 
 
-def test_a_file_that_is_replaced_meanwhile_is_not_stored(volume: Volume, source: tuple[Path, int]) -> None:
+def test_a_file_replaced_during_its_hashing_is_not_stored(volume: Volume, source: tuple[Path, int]) -> None:
     path, fd = source
     (path / "f").write_bytes(b"data")
     with opened(path / "f") as file:
@@ -227,7 +227,7 @@ def test_add_file_stores_a_copy(volume: Volume, tmp_path: Path) -> None:
     assert not [n for n in os.listdir(volume.path / "objects/blobs") if n.startswith(".")]
 
 
-def test_threads_store_the_same_file_at_once(volume: Volume, source: tuple[Path, int]) -> None:
+def test_threads_can_store_the_same_file(volume: Volume, source: tuple[Path, int]) -> None:
     path, fd = source
 
     def run(number: int) -> None:
@@ -299,7 +299,7 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError):
         store.sync(since=0)
-    store.sync(since=store.failed_flush.count)  # all of it again
+    store.sync(since=store.failed_flush.count)  # syncs everything again
     page = volume.path / "objects/trees" / tree_path(root.tree).decode()
     blobs = [volume.blob_file(blob) for blob in store.blobs()]
     for path in (page, page.parent, page.parent.parent, *blobs, *(b.parent for b in blobs)):
@@ -309,9 +309,7 @@ def test_sync_without_syncfs(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     assert synced == []
 
 
-def test_sync_is_one_syncfs_where_it_is_known_to_work(
-    volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sync_is_one_syncfs_on_known_filesystems(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     if syscalls.filesystem_type(volume.layout.fd) not in syscalls.LOCAL_FILESYSTEMS:
         pytest.skip("no syncfs for this filesystem")
     calls: list[int] = []
@@ -330,7 +328,7 @@ def test_foreign_files_are_ignored(volume: Volume) -> None:
     assert list(volume.store.trees()) == []
 
 
-def test_an_ordinary_user_stores_unreadable_files() -> None:
+def test_an_ordinary_user_can_store_unreadable_files() -> None:
     def run(place: Path) -> None:
         volume = Volume(place / "v")
         (place / "f").write_bytes(b"data")
@@ -351,7 +349,7 @@ def test_an_ordinary_user_stores_unreadable_files() -> None:
     as_nobody(run)
 
 
-def test_labels(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storing_announces_its_steps(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     labels: list[str] = []
     monkeypatch.setattr(durable, "step", labels.append)
     volume.tree({"a": b"1"})
@@ -359,7 +357,7 @@ def test_labels(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     assert labels == ["objects:link", "objects:put", "objects:sync"]
 
 
-def test_descriptors_are_all_closed(tmp_path: Path) -> None:
+def test_all_descriptors_are_closed(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     volume = Volume(tmp_path / "v")
     volume.tree({"a": b"1", "d": {"b": b"2"}})

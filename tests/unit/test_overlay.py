@@ -1,4 +1,4 @@
-"""How a patch lies on disk: what is read back, what is damage, and bases that are exchanged."""
+"""A patch on disk: decoding, damage, and the exchange of bases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fd(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("name", [b"a", b"a:b:c", b"\xff\n", b"n" * 255])
 @pytest.mark.parametrize("mode", [0, 0o644, 0o4755])
-def test_stubs(name: bytes, mode: int) -> None:
+def test_stubs_round_trip(name: bytes, mode: int) -> None:
     stub = Stub(TREE, name, mode)
     assert overlay.decode_target(overlay.encode_stub(stub)) == stub
 
@@ -44,7 +44,7 @@ def test_stubs(name: bytes, mode: int) -> None:
 @pytest.mark.parametrize(
     "target", [b"a", b".artfs-", b".artfs-stub:644:x", b".artfs-link:a", b"/.artfs-stub:"]
 )
-def test_targets_of_users(target: bytes) -> None:
+def test_targets_of_users_round_trip(target: bytes) -> None:
     assert overlay.decode_target(overlay.escape_target(target)) == target
 
 
@@ -58,17 +58,17 @@ def test_targets_of_users(target: bytes) -> None:
         b".artfs-stub:644:no:0a:a",
     ],
 )
-def test_targets_that_are_damaged(stored: bytes) -> None:
+def test_damaged_targets_are_refused(stored: bytes) -> None:
     with pytest.raises(Damaged):
         overlay.decode_target(stored)
 
 
-def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
+def test_the_lower_directory_is_recorded(fd: int, tmp_path: Path) -> None:
     assert overlay.lower_of(fd) is None
     lower = Lower(TREE, 2 * overlay.LOWER_BIT - 1)
     overlay.set_lower(fd, lower)
     assert overlay.lower_of(fd) == lower
-    assert not overlay.is_untouched(fd)  # as after a rebase, though there is nothing in it
+    assert not overlay.is_untouched(fd)  # as after a rebase, although it is empty
     overlay.set_base(fd, Base("v0", "model", "v0", text(TREE)))
     assert overlay.is_untouched(fd)
     (tmp_path / "d").symlink_to("nowhere")
@@ -76,7 +76,7 @@ def test_what_a_directory_lies_over(fd: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", ["", "xxh128:00 1", "xxh128:" + "0a" * 16, "xxh128:" + "0a" * 16 + " no"])
-def test_a_damaged_record(fd: int, tmp_path: Path, stored: str) -> None:
+def test_a_damaged_record_is_refused(fd: int, tmp_path: Path, stored: str) -> None:
     if stored:
         (tmp_path / ".artfs@lower").symlink_to(stored)
     else:
@@ -85,7 +85,7 @@ def test_a_damaged_record(fd: int, tmp_path: Path, stored: str) -> None:
         overlay.lower_of(fd)
 
 
-def test_numbers_differ_by_directory_and_name() -> None:
+def test_inode_numbers_differ_by_directory_and_name() -> None:
     def file(name: bytes, content: int) -> FileEntry:
         return FileEntry(name, 0o644, 0, 0, 0, 1, blob_id(Algorithm.XXH128, bytes([content]) * 16))
 
@@ -95,7 +95,7 @@ def test_numbers_differ_by_directory_and_name() -> None:
     assert {number.bit_length() for number in numbers} == {overlay.LOWER_BIT.bit_length()}
 
 
-def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:
+def test_whiteouts_do_not_change_the_mtime(fd: int, tmp_path: Path) -> None:
     os.utime(tmp_path, ns=(1, 2))
     overlay.white_out(fd, b"a")
     overlay.white_out(fd, b"a")
@@ -108,8 +108,7 @@ def test_whiteouts_don_t_show_in_the_mtime(fd: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same", [False, True])
-def test_two_whiteouts_at_once(fd: int, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
-    """Each is the first one of the directory."""
+def test_concurrent_first_whiteouts_succeed(fd: int, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
     real = os.mkdir
 
     def mkdir(*arguments: Any, **named: Any) -> None:
@@ -129,7 +128,7 @@ def test_an_alias_is_followed(ref: str, follows: bool) -> None:
     assert Base(ref, "o", "v3", "").follows is follows
 
 
-# -- bases, where directories can't be exchanged at once
+# -- bases where directories cannot be exchanged atomically
 
 
 @pytest.fixture
@@ -158,7 +157,7 @@ def path(volume: Volume, name: str) -> Path:
 
 
 def shown(volume: Volume) -> str | None:
-    """Which version the patch is of, as a process sees that opens the volume now."""
+    """Returns the version of the base, as a process sees it that opens the volume now."""
     with Volume.open(volume.path) as again:
         tree = again.trees.get("model", b"job")
         base = tree.base()
@@ -170,7 +169,7 @@ def set_base(volume: Volume, tree: PendingTree, ref: str) -> PendingTree:
     return volume.set_base(collection(volume), tree, ref, Request(wait=0))
 
 
-def test_without_an_exchange(volume: Volume) -> None:
+def test_a_base_can_be_set_without_an_exchange(volume: Volume) -> None:
     commit(volume, "second")
     tree = volume.start(collection(volume), b"job", mode=0o2750)
     for ref in ("v0", "v1", "", "latest"):
@@ -180,7 +179,7 @@ def test_without_an_exchange(volume: Volume) -> None:
     assert volume.finish_tree(collection(volume), tree, Request()).unchanged
 
 
-def test_a_crash_in_the_exchange(volume: Volume) -> None:
+def test_a_crash_in_the_exchange_leaves_the_old_or_the_new_base(volume: Volume) -> None:
     commit(volume, "second")
     set_base(volume, volume.start(collection(volume), b"job"), "v0")
 
@@ -198,8 +197,7 @@ def test_a_crash_in_the_exchange(volume: Volume) -> None:
     assert shown(volume) == "v1"
 
 
-def test_a_look_between_the_steps_of_an_exchange(volume: Volume) -> None:
-    """It waits, and does not end what is under way."""
+def test_a_reader_waits_for_a_running_exchange(volume: Volume) -> None:
     commit(volume, "second")
     tree = set_base(volume, volume.start(collection(volume), b"job"), "v0")
     seen: list[str | None] = []
@@ -216,7 +214,7 @@ def test_a_look_between_the_steps_of_an_exchange(volume: Volume) -> None:
     assert seen == [shown(volume)] == ["v1"]
 
 
-def test_a_look_at_a_tree_that_is_missing(volume: Volume) -> None:
+def test_a_missing_tree_is_not_found(volume: Volume) -> None:
     tree = volume.start(collection(volume), b"job")
     path(volume, "job").rmdir()
     with pytest.raises(FileNotFoundError):

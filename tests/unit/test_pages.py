@@ -47,7 +47,7 @@ def packed(*parts: Any) -> bytes:
     return msgspec.msgpack.encode(parts)
 
 
-def test_the_bytes_of_a_leaf():
+def test_a_leaf_has_the_bytes_of_the_format():
     xattrs = ((b"user.k", b"v"),)
     assert LEAF.encode() == packed(
         0,
@@ -62,7 +62,7 @@ def test_the_bytes_of_a_leaf():
     assert Leaf([LINK]).encode().hex() == "92009196" + "02c4016c000000" + "c409" + b"../target".hex()
 
 
-def test_the_bytes_of_an_index_page():
+def test_an_index_page_has_the_bytes_of_the_format():
     assert INDEX.encode() == packed(
         1,
         1,
@@ -73,7 +73,7 @@ def test_the_bytes_of_an_index_page():
     )
 
 
-def test_what_the_content_digest_is_taken_of():
+def test_the_content_digest_covers_the_significant_fields():
     assert LEAF.content() == packed(
         0,
         [
@@ -86,7 +86,7 @@ def test_what_the_content_digest_is_taken_of():
     assert INDEX.content() == packed(1, [CONTENT, CONTENT])
 
 
-def test_the_example_of_the_format():
+def test_the_example_in_format_md_is_correct():
     """FORMAT.md shows these bytes and digests; a change here is another format."""
     blob = blob_id(XXH128, XXH128.digest(b"best\n"))
     assert text(blob) == "xxh128:9ad4d7b1bb95b000a8c1fad74862c8bc"
@@ -112,13 +112,13 @@ def test_the_example_of_the_format():
     assert text(empty.tree) == text(empty.content) == "xxh128:8cfe108516fde656bcce7ed521e3f2ce"
 
 
-def test_the_cuts_of_the_format():
+def test_the_cuts_in_format_md_are_correct():
     """FORMAT.md shows these; a change here is another format."""
     assert cuts([b"n%04d" % i for i in range(1001)], 0) == [299, 551, 741, 884]
     assert cuts([b"n%04d" % i for i in range(1001)], 1) == [21, 376, 541]
 
 
-def test_a_summary_of_a_leaf():
+def test_a_leaf_is_summarized():
     data, summary = encode(LEAF, XXH128)
     assert summary == PageSummary(
         b"r",
@@ -135,7 +135,7 @@ def test_a_summary_of_a_leaf():
     assert LEAF.offsets == [1, 9, 10, 11]
 
 
-def test_a_summary_of_an_index_page():
+def test_an_index_page_is_summarized():
     _, summary = encode(INDEX, XXH128)
     assert (summary.last, summary.names, summary.entries, summary.files, summary.bytes) == (
         b"z",
@@ -148,13 +148,13 @@ def test_a_summary_of_an_index_page():
     assert (INDEX.starts, INDEX.ends, INDEX.total) == ([0, 701], [701, 706], 706)
 
 
-def test_a_summary_of_an_empty_directory():
+def test_an_empty_directory_is_summarized():
     _, summary = encode(Leaf([]), XXH128)
     assert (summary.last, summary.names, summary.entries, summary.files, summary.bytes) == (b"", 0, 0, 0, 0)
     assert summary.directory(b"", 0o1777, 1, 2, 3).reach == 0o555
 
 
-def test_sizes_add_up_to_no_more_than_a_page_can_hold():
+def test_sums_of_sizes_are_bounded():
     huge = [msgspec.structs.replace(REFERENCE, name=name, size=MAX_INT) for name in (b"a", b"b", b"c")]
     data, summary = encode(Leaf(huge), XXH128)
     assert summary.bytes == MAX_INT
@@ -175,14 +175,14 @@ def directory(name: bytes, mode: int, uid: int, gid: int, reach: int) -> DirEntr
         ([(0o755, 1, 1, 0o555)], (0o755, 1, 1), 0o555),
         ([(0o755, 1, 1, 0o555)], (0o750, 1, 1), 0o550),
         ([(0o755, 1, 1, 0o555), (0o700, 1, 1, 0o500)], (0o755, 1, 1), 0o500),
-        # Where owners differ, whoever is not the owner here may be there.
+        # Where owners differ, an owner of the one may be another user of the other.
         ([(0o755, 2, 1, 0o555)], (0o755, 1, 1), 0o055),
         ([(0o755, 1, 1, 0o555), (0o755, 2, 1, 0o555)], (0o755, 1, 1), 0o055),
         ([(0o755, 1, 1, 0o555), (0o755, 2, 1, 0o555), (0o755, 1, 1, 0o555)], (0o755, 2, 1), 0o055),
         ([(0o455, 2, 1, 0o455)], (0o755, 1, 1), 0o044),
         ([(0o055, 2, 1, 0o055)], (0o755, 1, 1), 0),
         ([(0o055, 1, 1, 0o055)], (0o755, 1, 1), 0o055),
-        # The same for groups: 0705 shuts a group out.
+        # The same applies to groups: 0705 excludes a group.
         ([(0o755, 1, 2, 0o555)], (0o755, 1, 1), 0o505),
         ([(0o705, 1, 2, 0o505)], (0o755, 1, 1), 0o500),
         ([(0o705, 1, 1, 0o505)], (0o755, 1, 1), 0o505),
@@ -191,7 +191,7 @@ def directory(name: bytes, mode: int, uid: int, gid: int, reach: int) -> DirEntr
         ([(0o755, 1, 2, 0o555), (0o755, 2, 3, 0o555), (0o700, 1, 2, 0o500)], (0o755, 1, 2), 0),
     ],
 )
-def test_reach_is_the_mask_that_lists_every_directory(children, own, reach):
+def test_reach_is_the_mask_of_users_who_list_every_directory(children, own, reach):
     mode, uid, gid = own
     entries = [directory(b"%d" % i, *child) for i, child in enumerate(children)]
     summaries = [encode(Leaf([entry]), XXH128)[1] for entry in entries]
@@ -204,7 +204,7 @@ def test_reach_is_the_mask_that_lists_every_directory(children, own, reach):
 
 
 @pytest.mark.parametrize("page", [Leaf([]), LEAF, INDEX])
-def test_decoding_gives_what_was_encoded(page):
+def test_pages_round_trip(page):
     data, summary = encode(page, XXH128)
     again = decode(data)
     assert type(again) is type(page)
@@ -310,7 +310,7 @@ ILLEGAL = {
 
 
 @pytest.mark.parametrize("data", ILLEGAL.values(), ids=ILLEGAL.keys())
-def test_decoding_refuses(data):
+def test_invalid_pages_are_refused(data):
     with pytest.raises(Damaged, match=r"tree xxh128:00 is damaged: .") as caught:
         decode(data, "tree xxh128:00")
     assert caught.value.what == "tree xxh128:00"
@@ -326,12 +326,12 @@ def test_decoding_refuses(data):
         Index(MAX_LEVEL + 1, INDEX.items),
     ],
 )
-def test_what_could_not_be_read_is_not_written(page):
+def test_entries_that_could_not_be_read_are_not_written(page):
     with pytest.raises(ValueError, match="not a legal page"):
         encode(page, XXH128)
 
 
-def test_the_farthest_times_are_kept():
+def test_extreme_times_round_trip():
     for mtime_ns in (-(2**63), -1, 0, 2**63, 2**64 - 1):
         data, _ = encode(Leaf([msgspec.structs.replace(LINK, mtime_ns=mtime_ns)]), XXH128)
         (entry,) = decode(data).items
@@ -339,7 +339,7 @@ def test_the_farthest_times_are_kept():
 
 
 def names(level: int, cut: bool, count: int) -> list[bytes]:
-    """Names that the rule of a level does (or does not) cut behind."""
+    """Names after which the rule of a level cuts, or does not cut."""
     found: list[bytes] = []
     number = 0
     shift, bits = ((0, 9), (9, 7), (16, 7))[level]
@@ -356,24 +356,24 @@ def names(level: int, cut: bool, count: int) -> list[bytes]:
     [(0, LEAF_MIN, LEAF_MAX), (1, INDEX_MIN, INDEX_MAX), (2, INDEX_MIN, INDEX_MAX)],
 )
 class TestCuts:
-    def test_nothing_is_cut_where_no_name_says_so(self, level, least, most):
+    def test_names_that_never_cut_are_split_at_the_maximum(self, level, least, most):
         plain = names(level, False, 3 * most)
         assert cuts([], level) == []
         assert cuts(plain[: most - 1], level) == []
-        # A page is full at last.
+        # The page is full.
         assert cuts(plain[:most], level) == [most]
         assert cuts(plain, level) == [most, 2 * most, 3 * most]
 
-    def test_no_page_is_shorter_than_the_least(self, level, least, most):
+    def test_pages_have_a_minimum_length(self, level, least, most):
         cutting = names(level, True, 3 * least + 1)
         assert cuts(cutting, level) == [least, 2 * least, 3 * least]
 
-    def test_a_name_cuts_behind_itself(self, level, least, most):
+    def test_a_page_ends_after_a_cutting_name(self, level, least, most):
         plain, (cutting,) = names(level, False, 2 * most), names(level, True, 1)
         for position in (least - 1, least, most - 2, most - 1):
             assert cuts([*plain[:position], cutting, *plain[: most - 1]], level) == [position + 1]
-        # Too early: the page before is too short.
+        # Too early: the page would be too short.
         assert cuts([*plain[: least - 2], cutting, *plain[: most - least]], level) == []
-        # Behind a full page it is counted from there.
+        # The minimum counts from the end of a full page.
         assert cuts([*plain[: most + least - 1], cutting], level) == [most, most + least]
         assert cuts([*plain[: most + 1], cutting], level) == [most]

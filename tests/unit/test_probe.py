@@ -61,7 +61,7 @@ def replaced(status: os.stat_result, **changes: object) -> Any:
     return SimpleNamespace(**{**fields, **changes})
 
 
-# ---- lies: each replaces system calls by those of a filesystem that does something else -------------------
+# ---- faults: each replaces system calls by those of an unsuitable filesystem -------------------------------
 
 
 def link_copies(src: bytes, dst: bytes, *, src_dir_fd: int, dst_dir_fd: int, **_: object) -> None:
@@ -114,14 +114,14 @@ def fstat_counts_a_hidden_name(fd: int) -> Any:
 
 
 def fstat_knows_one_name(fd: int) -> os.stat_result:
-    """As a filesystem whose inodes are paths: a removed name's inode is lost, even with other names."""
+    """A filesystem whose inodes are paths loses a removed name's inode, even with other names."""
     if not os.path.exists(os.readlink(f"/proc/self/fd/{fd}")) and _fstat(fd).st_nlink:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     return _fstat(fd)
 
 
 def unlink_hides(name: bytes, *, dir_fd: int) -> None:
-    """As NFS and libfuse do with open files."""
+    """NFS and libfuse do this with open files."""
     if name.startswith(b".nfs") or not name.startswith(b"d/"):
         _unlink(name, dir_fd=dir_fd)
     else:
@@ -204,7 +204,9 @@ _LIES: dict[str, tuple[str, list[tuple[object, str, Any]]]] = {
 
 
 @pytest.mark.parametrize("lie", _LIES)
-def test_each_lie_is_found_and_named(lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_missing_requirement_is_found_and_named(
+    lie: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need, calls = _LIES[lie]
     with monkeypatch.context() as patch:
         for where, name, call in calls:
@@ -244,7 +246,7 @@ def test_a_filesystem_without_rename_flags_is_accepted(
     Layout.init(tmp_path / "volume").close()
 
 
-def test_refused_names_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_names_are_reported_as_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse_odd(name: Any, flags: int, mode: int = 0o777, **named: Any) -> int:
         if isinstance(name, bytes) and b"\xff" in name:
             raise OSError(errno.EILSEQ, os.strerror(errno.EILSEQ))
@@ -256,7 +258,7 @@ def test_refused_names_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_unrelated_errors_are_no_finding(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrelated_errors_are_no_findings(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = tmp_path / "volume"
     with Layout.init(volume) as layout:
         monkeypatch.setattr(os, "symlink", refusing(code))
@@ -294,14 +296,16 @@ def test_the_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert not any(probe.is_trial(os.fsencode(name)) for name in os.listdir(volume))
 
 
-def test_a_directory_in_use_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_in_use_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(os, "link", refusing(errno.EPERM))
     with pytest.raises(VolumeExists):
         Layout.init(tmp_path)
 
 
-def test_a_moved_volume_is_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_volume_moved_to_an_unsuitable_filesystem_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a mount, on a filesystem of unknown type."""
     volume, source = tmp_path / "volume", tmp_path / "source"
     source.mkdir()
@@ -327,5 +331,5 @@ def test_a_moved_volume_is_read_and_not_written(tmp_path: Path, monkeypatch: pyt
         assert len(access.versions("model")) == 2
 
 
-def test_inode_numbers_fit_the_bits_left_for_them() -> None:
+def test_inode_numbers_must_fit_their_bits() -> None:
     assert 1 << requirements.INODE_BITS == LOWER

@@ -77,7 +77,7 @@ GOLDENS = {"version.json": RECORD, "notes.json": NOTES, "run.json": RUN, "tombst
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_the_bytes_are_those_of_the_golden_files(name):
+def test_records_have_the_bytes_of_the_golden_files(name):
     path, value = GOLDEN / name, GOLDENS[name]
     if os.environ.get("ARTFS_WRITE_GOLDEN"):
         path.write_bytes(records.encode(value))
@@ -85,7 +85,7 @@ def test_the_bytes_are_those_of_the_golden_files(name):
     assert records.decode(path.read_bytes(), type(value), name) == value
 
 
-def test_a_root_comes_back_as_the_entry_it_was():
+def test_a_root_entry_round_trips():
     found = records.decode_version(records.encode(RECORD), 3, "x")
     assert isinstance(found, VersionRecord)
     assert found.root.entry() == root_entry()
@@ -93,7 +93,7 @@ def test_a_root_comes_back_as_the_entry_it_was():
     assert found.metadata["big"] == 2**80
 
 
-def test_unknown_keys_are_let_pass():
+def test_unknown_keys_are_ignored():
     document = {**json.loads(records.encode(RECORD)), "future": 1}
     assert records.decode_version(json.dumps(document).encode(), 3, "x") == RECORD
 
@@ -144,20 +144,20 @@ def changed(**changes):
         changed(metadata="NAN").replace(b'"NAN"', b'{"a": NaN}'),
     ],
 )
-def test_a_record_that_is_none_is_damaged_and_named(data):
+def test_an_invalid_record_is_damaged_and_named(data):
     with pytest.raises(Damaged, match="the file") as caught:
         records.decode_version(data, 3, "the file")
     assert caught.value.what == "the file"
 
 
-def test_tombstones_are_told_from_records():
+def test_tombstones_are_no_records():
     found = records.decode_version(records.encode(TOMBSTONE), 3, "x")
     assert found == TOMBSTONE
     with pytest.raises(Damaged):
         records.decode_version(records.encode(TOMBSTONE), 4, "x")
 
 
-def test_what_users_see():
+def test_a_version_is_shown_with_all_fields():
     seen = records.describe(
         RECORD, NOTES, ["best", "latest"], collection="model", collection_type="checkpoint"
     )
@@ -183,7 +183,7 @@ def test_what_users_see():
     json.dumps(seen)
 
 
-def test_a_version_lives_as_long_as_it_or_its_collection_says():
+def test_a_versions_ttl_precedes_its_collections():
     labels = records.Labels()
     assert records.effective_ttl(labels, None) is None
     assert records.effective_ttl(labels, 60) == 60
@@ -192,21 +192,21 @@ def test_a_version_lives_as_long_as_it_or_its_collection_says():
 
 
 @given(st.binary(min_size=1, max_size=255))
-def test_ids_survive_as_json(distributed_id):
+def test_ids_round_trip_through_json(distributed_id):
     text = records.encode_id(distributed_id)
     assert text.encode().decode() == text
     assert text.isprintable()
     assert records.decode_id(text) == distributed_id
 
 
-def test_plain_ids_stay_readable():
+def test_plain_ids_are_stored_readably():
     assert records.encode_id("größe 1.0-x".encode()) == "größe 1.0-x"
     assert records.encode_id(b"100%") == "100%25"
     assert records.encode_id(b"a\nb\xff") == "a%0Ab%FF"
 
 
 @pytest.mark.parametrize("text", ["100%", "%", "%6", "%61", "%ff", "a\nb", "%C3%B6"])
-def test_each_id_has_one_spelling(text):
+def test_other_spellings_of_ids_are_refused(text):
     with pytest.raises(ValueError):
         records.decode_id(text)
 
@@ -214,16 +214,16 @@ def test_each_id_has_one_spelling(text):
 @pytest.mark.parametrize(
     "tag", ["", "a\n", "\t", "a\0", "a\x7f", "a\u0085", "a\u2028b", "\udcff", "x" * 257, "é" * 129, "\n"]
 )
-def test_no_tags(tag):
+def test_invalid_tags_are_refused(tag):
     with pytest.raises(InvalidCommand):
         records.check_tags([tag])
 
 
-def test_tags():
+def test_tags_are_deduplicated():
     assert records.check_tags(["b", "a:1/2", "b", "é" * 128]) == ("b", "a:1/2", "é" * 128)
 
 
-def test_descriptions():
+def test_descriptions_are_bounded():
     for text in ("", "a\nb\n", "\u2028", "\x1b"):
         assert records.check_description(text) == text
     for text in ("a\0", "\udcff", "x" * (records.TEXT_LIMIT + 1)):
@@ -231,7 +231,7 @@ def test_descriptions():
             records.check_description(text)
 
 
-def test_ttls():
+def test_ttls_are_parsed():
     for ttl in (None, 0, 10**9):
         assert records.check_ttl(ttl) == ttl
     wrong: Any
@@ -240,7 +240,7 @@ def test_ttls():
             records.check_ttl(wrong)
 
 
-def test_metadata():
+def test_metadata_must_be_a_bounded_json_object():
     assert records.check_metadata({"a": [1, 2**100, {"b": None}]})
     wrong: Any
     deep: dict[str, object] = {}

@@ -39,17 +39,17 @@ class Item:
     data: bytes = b"data"
     etag: str | None = '"one"'
     status: int = 200
-    body: bytes = b""  # of an answer other than 200
+    body: bytes = b""  # of a reply other than 200
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda method: None
-    ends: list[int] = field(default_factory=list)  # each answer to a GET ends after so many bytes
+    ends: list[int] = field(default_factory=list)  # after how many bytes each reply to a GET ends
     pause: float = 0  # after each KiB
     length: bool = True
     no_head: int = 0
 
 
 def until(event: threading.Event, seconds: float = 10) -> Callable[[str], None]:
-    """Makes the server wait before it answers."""
+    """Makes the server wait before it replies."""
 
     def wait(method: str) -> None:
         event.wait(seconds)
@@ -187,7 +187,7 @@ def test_an_object_is_fetched_once_and_kept(web: Web, remote: Resolver, cache: P
         assert read(remote, uri, len(data), b"etag:one") == data
     assert web.log == ["HEAD /a", "GET /a"]
     assert [path.stat().st_size for path in cache.iterdir()] == [len(data)]
-    # Also in the next process, and without the server.
+    # The next process reads it without the server.
     web.items.clear()
     with opened(cache) as again:
         assert read(again, uri, len(data), b"etag:one") == data
@@ -199,13 +199,13 @@ def test_an_object_is_fetched_once_and_kept(web: Web, remote: Resolver, cache: P
     assert copy.stat().st_size == len(data)
 
 
-def test_an_empty_object(web: Web, remote: Resolver) -> None:
+def test_an_empty_object_is_read(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item(b""))
     assert read(remote, uri, 0, b"etag:one") == b""
     assert read(remote, uri, 0, b"") == b""
 
 
-def test_without_checksum_nothing_is_kept(web: Web, remote: Resolver, cache: Path) -> None:
+def test_objects_without_checksums_are_not_cached(web: Web, remote: Resolver, cache: Path) -> None:
     uri = web.put("/a", Item())
     assert read(remote, uri, 4, b"") == b"data"
     web.put("/a", Item(b"DATA"))
@@ -217,7 +217,7 @@ def test_without_checksum_nothing_is_kept(web: Web, remote: Resolver, cache: Pat
     assert list(cache.iterdir()) == []
 
 
-def test_an_object_that_changed(web: Web, remote: Resolver) -> None:
+def test_a_changed_object_is_refused(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item(etag='"two"'))
     for action in (remote.open, remote.verify):
         with pytest.raises(Changed) as changed:
@@ -248,7 +248,7 @@ def test_verify_fetches_no_bytes(web: Web, remote: Resolver) -> None:
         remote.verify(uri, 4, b"etag:one")  # although it is in the cache
 
 
-def test_an_object_that_changes_between_head_and_get(web: Web, remote: Resolver, cache: Path) -> None:
+def test_a_change_between_head_and_get_is_detected(web: Web, remote: Resolver, cache: Path) -> None:
     item = Item()
 
     def change(method: str) -> None:
@@ -312,7 +312,7 @@ def test_a_server_that_sends_slowly_times_out(web: Web, cache: Path) -> None:
         (Item(length=False), "does not report its size"),
     ],
 )
-def test_refusals_of_a_server(web: Web, remote: Resolver, item: Item, why: str) -> None:
+def test_refusals_of_a_server_are_reported(web: Web, remote: Resolver, item: Item, why: str) -> None:
     uri = web.put("/a", item) + "?sig=SECRET"
     for action in (remote.list_objects, lambda uri: remote.open(uri, 4, b"etag:one")):
         with pytest.raises(Unreachable, match=why) as failed:
@@ -323,7 +323,7 @@ def test_refusals_of_a_server(web: Web, remote: Resolver, item: Item, why: str) 
         assert failed.value.__suppress_context__
 
 
-def test_servers_that_cannot_be_reached(remote: Resolver) -> None:
+def test_unreachable_servers_are_reported(remote: Resolver) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -336,7 +336,7 @@ def test_servers_that_cannot_be_reached(remote: Resolver) -> None:
         assert "SECRET" not in str(failed.value)
 
 
-def test_tls_with_a_server_that_has_none(web: Web, remote: Resolver) -> None:
+def test_missing_tls_is_reported(web: Web, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="failed"):
         remote.list_objects(web.put("/a", Item()).replace("http:", "https:"))
 
@@ -352,14 +352,14 @@ def test_redirects_are_followed_to_http(web: Web, remote: Resolver) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 405, 501])
-def test_servers_without_head(web: Web, remote: Resolver, status: int) -> None:
+def test_servers_without_head_are_supported(web: Web, remote: Resolver, status: int) -> None:
     uri = web.put("/a", Item(no_head=status))
     assert remote.list_objects(uri) == [(b"a", uri, 4, b"etag:one")]
     assert read(remote, uri, 4, b"etag:one") == b"data"
     remote.verify(uri, 4, b"etag:one")
 
 
-def test_an_address_with_a_password(web: Web, remote: Resolver) -> None:
+def test_a_password_in_an_address_is_sent_and_hidden(web: Web, remote: Resolver) -> None:
     uri = web.put("/a", Item()).replace("//", "//me:pw@")
     assert read(remote, uri, 4, b"etag:one") == b"data"
     with pytest.raises(Changed) as changed:
@@ -367,7 +367,7 @@ def test_an_address_with_a_password(web: Web, remote: Resolver) -> None:
     assert "pw" not in str(changed.value)
 
 
-def test_an_object_above_the_limit_is_read_and_not_kept(web: Web, cache: Path) -> None:
+def test_an_object_above_the_limit_is_read_and_not_cached(web: Web, cache: Path) -> None:
     small, large = web.put("/small", Item(bytes(80))), web.put("/large", Item(bytes(101)))
     with opened(cache, limit=100) as remote:
         assert read(remote, small, 80, b"etag:one") == bytes(80)
@@ -438,7 +438,7 @@ def test_a_full_disk_is_reported(web: Web, remote: Resolver, cache: Path, monkey
 
 
 class Injected(StorePool):
-    """Has one store for each bucket, whatever the scheme."""
+    """A pool with one store for each bucket, whatever the scheme."""
 
     def __init__(self, buckets: dict[str, Any]) -> None:
         super().__init__(QUICK)
@@ -462,7 +462,7 @@ def stored(cache: Path, store: Any) -> Iterator[Resolver]:
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
-def test_one_object(stored: Resolver, store: Any, scheme: str) -> None:
+def test_one_object_is_listed_and_read(stored: Resolver, store: Any, scheme: str) -> None:
     obstore.put(store, "dir/a 100%25?.bin", b"data")
     uri = f"{scheme}://bucket/dir/a 100%25?.bin"
     [found] = stored.list_objects(uri)
@@ -481,7 +481,7 @@ def test_one_object(stored: Resolver, store: Any, scheme: str) -> None:
         stored.verify(uri, 4, found.checksum)
 
 
-def test_a_prefix_gives_all_objects_below_it(stored: Resolver, store: Any) -> None:
+def test_a_prefix_lists_all_objects_below_it(stored: Resolver, store: Any) -> None:
     keys = ["set/b", "set/a/z", "set/a-", "set/\u00e4", "set/sub/deep/x", "set2/no", "sett", "other"]
     for key in keys:
         obstore.put(store, key, key.encode())

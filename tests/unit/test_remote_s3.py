@@ -47,7 +47,9 @@ def remote() -> Iterator[Resolver]:
 @pytest.fixture
 def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     monkeypatch.setenv("AWS_S3_ENDPOINT_URL", server.base)
-    return server.bucket(f"bucket-{next(_numbers)}", versions=request.function is test_versions)
+    return server.bucket(
+        f"bucket-{next(_numbers)}", versions=request.function is test_object_versions_are_recorded_and_read
+    )
 
 
 def read(remote: Resolver, uri: str, size: int, checksum: bytes) -> bytes:
@@ -113,7 +115,9 @@ def test_credentials_added_later_are_found(
     assert remote.list_objects(f"s3://{bucket}/a")
 
 
-def test_a_missing_profile(bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_profile_is_reported(
+    bucket: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(Unreachable, match="has the profile that AWS_PROFILE names"):
         remote.list_objects(f"s3://{bucket}/a")
@@ -127,7 +131,7 @@ def test_a_missing_profile(bucket: str, remote: Resolver, monkeypatch: pytest.Mo
         ("no address", "is not a legal address"),
     ],
 )
-def test_servers_that_cannot_be_reached(
+def test_unreachable_servers_are_reported(
     endpoint: str, why: str, remote: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
@@ -145,8 +149,10 @@ def test_servers_that_cannot_be_reached(
 # ---- keys -------------------------------------------------------------------------------------------------
 
 
-def test_keys_with_empty_components(server: S3Server, bucket: str, remote: Resolver) -> None:
-    """Their names in a tree have none; the request has the key as it is."""
+def test_empty_components_of_keys_are_dropped_from_names(
+    server: S3Server, bucket: str, remote: Resolver
+) -> None:
+    """The request uses the key as it is."""
     for key in ("odd//b", "/top", "odd//deep///c"):
         server.put(bucket, key, key.encode())
     [one] = remote.list_objects(f"s3://{bucket}/odd//b")
@@ -183,7 +189,7 @@ def test_a_key_that_cannot_be_in_a_tree_is_named(
             remote.list_objects(f"s3://{bucket}/{key}")
 
 
-def test_odd_characters(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_keys_may_have_any_characters(server: S3Server, bucket: str, remote: Resolver) -> None:
     keys = ["a b", "a%20b", "q?x=1", "h#y", "ä/ö", "plus+", "&amp;"]
     for key in keys:
         server.put(bucket, key, key.encode())
@@ -195,14 +201,14 @@ def test_odd_characters(server: S3Server, bucket: str, remote: Resolver) -> None
             assert remote.list_objects(item.uri)[0][1:] == item[1:]
 
 
-def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_a_prefix_may_end_within_a_name(server: S3Server, bucket: str, remote: Resolver) -> None:
     for key in ("dir/part-1", "dir/part-2/x", "dir/other", "party"):
         server.put(bucket, key, key.encode())
     found = remote.list_objects(f"s3://{bucket}/dir/part")
     assert [item.name for item in found] == [b"part-1", b"part-2/x"]
     assert [item.uri for item in found] == [f"s3://{bucket}/dir/part-1", f"s3://{bucket}/dir/part-2/x"]
     assert [item.name for item in remote.list_objects(f"s3://{bucket}/part")] == [b"party"]
-    # If there is a directory of that name, only what is below it is listed.
+    # If a directory has that name, only objects below it are listed.
     server.put(bucket, "dir/part/y")
     for marker in ("dir/part/", "dir/part/sub/"):
         server.put(bucket, marker, b"")
@@ -214,7 +220,7 @@ def test_a_prefix_that_ends_within_a_name(server: S3Server, bucket: str, remote:
             remote.list_objects(uri)
 
 
-def test_a_listing_of_several_pages(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_a_listing_may_have_several_pages(server: S3Server, bucket: str, remote: Resolver) -> None:
     for number in range(1005):
         server.put(bucket, f"many/{number:04}", b"")
     assert len(remote.list_objects(f"s3://{bucket}/many")) == 1005
@@ -222,7 +228,7 @@ def test_a_listing_of_several_pages(server: S3Server, bucket: str, remote: Resol
         remote.list_objects(f"s3://{bucket}/many", max_objects=1000)
 
 
-def test_versions(server: S3Server, bucket: str, remote: Resolver) -> None:
+def test_object_versions_are_recorded_and_read(server: S3Server, bucket: str, remote: Resolver) -> None:
     first = server.put(bucket, "dir/a", b"one")
     second = server.put(bucket, "dir/a", b"second")
     [old] = remote.list_objects(f"s3://{bucket}/dir/a?versionId={first}")
@@ -270,6 +276,6 @@ def test_a_changed_object_is_reported(server: S3Server, bucket: str, remote: Res
         remote.open(found.uri, found.size, found.checksum)
 
 
-def test_a_missing_bucket(bucket: str, remote: Resolver) -> None:
+def test_a_missing_bucket_is_reported(bucket: str, remote: Resolver) -> None:
     with pytest.raises(Unreachable, match="s3://no-such-bucket/a can't be fetched: there is no such bucket"):
         remote.list_objects("s3://no-such-bucket/a")

@@ -19,7 +19,7 @@ def runs(vol: Volume) -> Iterator[RunCatalog]:
     os.close(fd)
 
 
-def test_a_run(runs):
+def test_a_run_can_be_created_and_changed(runs):
     run = runs.create(RecordedRun(id="r1", group="g", job_type="train", host="h"))
     assert run.started_at is not None
     assert run.state == "running"
@@ -43,7 +43,7 @@ def test_runs_are_listed(vol, runs):
     assert runs.ids() == ["a", "b", "größe"]
 
 
-def test_a_json_object_makes_and_changes_a_run(runs):
+def test_a_json_object_creates_and_changes_a_run(runs):
     document = {"group": "g", "inputs": ["data:v0"]}
     first = runs.apply("r1", document)
     assert runs.apply("r1", document) == first
@@ -71,14 +71,14 @@ def test_a_json_object_makes_and_changes_a_run(runs):
         {"inputs": [f"model:v{number}" for number in range(100_000)]},
     ],
 )
-def test_a_json_object_that_is_no_run(runs, document):
+def test_invalid_runs_are_refused(runs, document):
     with pytest.raises(InvalidCommand):
         runs.apply("r1", document)
     assert runs.ids() == []
 
 
 @pytest.mark.parametrize("run", ["", ".", "..", ".x", "a/b", "../x", "a b", "a\n", "\0", "\udcff", "x" * 201])
-def test_names_that_no_run_bears(runs, run):
+def test_invalid_names_of_runs_are_refused(runs, run):
     for call in (
         check_run_id,
         runs.read,
@@ -97,7 +97,7 @@ def test_a_run_grows_to_its_limit(runs):
     assert len(runs.read("r1").inputs) == 5000
 
 
-def test_a_run_belongs_to_who_made_it(runs):
+def test_a_run_belongs_to_its_creator(runs):
     runs.create(RecordedRun(id="hers", owner=1001))
     runs.create(RecordedRun(id="roots", owner=0))
     runs.create(RecordedRun(id="nobodys"))
@@ -110,13 +110,13 @@ def test_a_run_belongs_to_who_made_it(runs):
     assert runs.read("hers").group == "b"
 
 
-def test_whether_there_is_a_run_is_told_unread(vol, runs):
+def test_the_existence_of_a_run_is_known_without_reading(vol, runs):
     (vol.path / "runs" / "r1.json").write_bytes(b"{")
     assert runs.exists("r1")
     assert not runs.exists("r2")
 
 
-def test_an_unknown_run(runs):
+def test_an_unknown_run_is_not_found(runs):
     for call in (runs.read, runs.end, lambda run: runs.record_output(run, "x:v0")):
         with pytest.raises(RunNotFound):
             call("none")
@@ -125,14 +125,14 @@ def test_an_unknown_run(runs):
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"[]", b'{"id": "other"}', b'{"id": "r1", "inputs": 3}', b"\xff"]
 )
-def test_a_file_that_is_no_run(vol, runs, data):
+def test_an_invalid_run_file_is_damaged(vol, runs, data):
     (vol.path / "runs" / "r1.json").write_bytes(data)
     for call in (runs.read, runs.end, lambda run: runs.apply(run, {})):
         with pytest.raises(Damaged, match=r"runs/r1\.json"):
             call("r1")
 
 
-def test_a_symlink_in_the_place_of_a_run(vol, runs, tmp_path_factory):
+def test_a_symlink_in_place_of_a_run_is_not_followed(vol, runs, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside") / "r1.json"
     outside.write_text('{"id": "r1"}')
     (vol.path / "runs" / "r1.json").symlink_to(outside)
@@ -144,7 +144,7 @@ def test_a_symlink_in_the_place_of_a_run(vol, runs, tmp_path_factory):
     assert outside.read_text() == '{"id": "r1"}'
 
 
-def test_one_run_by_many_processes(vol, runs):
+def test_concurrent_changes_of_a_run_are_kept(vol, runs):
     script = """
 runs = RunCatalog(os.open(sys.argv[1] + "/runs", os.O_RDONLY))
 for n in range(10):
@@ -155,7 +155,7 @@ print(0)
     assert sorted(runs.read("r1").outputs) == sorted(f"model:v{me}{n}" for me in range(4) for n in range(10))
 
 
-def test_config_and_summary_come_from_several(runs):
+def test_config_and_summary_are_merged(runs):
     runs.apply("r1", {"config": {"lr": 0.1, "seed": None}, "summary": {"loss": 1, "best": None}})
     runs.apply("r1", {"config": {"lr": 0.2}, "summary": {"best": 3}})
     found = runs.apply("r1", {"summary": {"loss": None}, "notes": "two\nlines", "tags": ["a tag"]})

@@ -61,7 +61,7 @@ def test_an_empty_directory_is_one_empty_leaf(store):
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_ids_say_the_algorithm(store, algorithm):
+def test_ids_contain_the_algorithm(store, algorithm):
     summary = build(files(2000), algorithm, store.put)
     assert {tree[0] for tree in store.data} == {algorithm.code} == {summary.content[0]}
     changed = store.reader.update(summary.tree, {b"new": file(b"new")}, store.put)
@@ -74,7 +74,7 @@ def test_a_directory_of_up_to_a_thousand_entries_is_one_page(store):
     assert ONE_PAGE == 1000
 
 
-def test_a_large_directory_is_leaves_below_index_pages(store):
+def test_a_large_directory_has_index_pages(store):
     summary = build(files(30_000), XXH128, store.put)
     root = store.pages[summary.tree]
     assert isinstance(root, Index)
@@ -86,7 +86,7 @@ def test_a_large_directory_is_leaves_below_index_pages(store):
     assert all(LEAF_MIN <= len(leaf) <= LEAF_MAX for leaf in leaves if leaf.last != summary.last)
 
 
-def test_entries_must_come_sorted_once_and_legal(store):
+def test_entries_must_be_sorted_unique_and_valid(store):
     for entries in (
         [file(b"b"), file(b"a")],
         [file(b"a"), file(b"a")],
@@ -102,7 +102,7 @@ def test_entries_must_come_sorted_once_and_legal(store):
             build(entries, XXH128, store.put)
 
 
-def test_building_takes_entries_as_they_come(store):
+def test_building_reads_entries_lazily(store):
     taken, most = 0, 0
 
     def source():
@@ -116,7 +116,7 @@ def test_building_takes_entries_as_they_come(store):
     assert most <= 4 * LEAF_MAX
 
 
-def test_a_change_in_a_large_directory_rewrites_one_page_and_the_spine(store):
+def test_a_change_rewrites_one_page_and_its_ancestors(store):
     entries = {entry.name: entry for entry in files(200_000)}
     summary, store = rebuilt(entries)
     root = store.pages[summary.tree]
@@ -140,7 +140,7 @@ def test_a_change_in_a_large_directory_rewrites_one_page_and_the_spine(store):
         assert len(set(store.fetched)) <= 3 + 2
 
 
-def test_what_changes_nothing_puts_nothing(store):
+def test_an_update_without_changes_puts_nothing(store):
     for count in (0, 10, 5000):
         summary = build(files(count), XXH128, store.put)
         store.put_pages.clear()
@@ -151,7 +151,7 @@ def test_what_changes_nothing_puts_nothing(store):
         assert store.put_pages == []
 
 
-def test_many_names_that_are_not_there_are_no_reason_to_read_everything(store):
+def test_missing_names_do_not_cause_reading_everything(store):
     summary = build(files(1500), XXH128, store.put)
     store.put_pages.clear()
     changes: dict[bytes, Entry | None] = {b"none-%d" % i: None for i in range(1000)}
@@ -161,8 +161,8 @@ def test_many_names_that_are_not_there_are_no_reason_to_read_everything(store):
 
 
 @pytest.mark.parametrize("count", [ONE_PAGE - 1, ONE_PAGE, ONE_PAGE + 1, ONE_PAGE + 2])
-def test_growing_and_shrinking_over_the_threshold(count):
-    # Of these names several cut, as soon as anything is cut.
+def test_directories_can_grow_and_shrink_across_the_threshold(count):
+    # Several of these names cut, once pages are cut.
     entries = {entry.name: entry for entry in files(count, b"n%04d")}
     summary, store = rebuilt(entries)
     assert (len(store.pages) > 1) == (count > ONE_PAGE)
@@ -251,7 +251,7 @@ Change = Callable[[PageSummary], PageSummary]
         lambda item: replace(item, entries=item.entries + 1),
     ],
 )
-def test_a_page_that_is_not_what_the_page_above_says_is_damaged(store, change: Change):
+def test_a_page_that_differs_from_its_parents_record_is_damaged(store, change: Change):
     summary = build(files(3000), XXH128, store.put)
     root = store.pages[summary.tree]
     assert isinstance(root, Index)

@@ -1,4 +1,4 @@
-"""Every exception of artfs: it survives pickling and copying whole, and is what users know it as."""
+"""Every exception of artfs survives pickling and copying, and is exported under its name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ EXAMPLES: tuple[errors.ArtfsError, ...] = (
     errors.MountError("fusermount3 is not installed"),
 )
 
-#: The built-in class that each kind is as well, which its subclasses are then, too.
+#: The built-in class that each kind and its subclasses inherit from.
 BUILT_INS: dict[type[errors.ArtfsError], type[Exception]] = {
     errors.InvalidName: ValueError,
     errors.PathConflictError: ValueError,
@@ -132,7 +132,7 @@ def test_every_class_has_an_example_and_is_exported() -> None:
 
 @parametrized
 @pytest.mark.parametrize("way", [*range(pickle.HIGHEST_PROTOCOL + 1), "copy", "deepcopy"], ids=str)
-def test_it_survives_whole(error: errors.ArtfsError, way: int | str) -> None:
+def test_exceptions_survive_pickling_and_copying(error: errors.ArtfsError, way: int | str) -> None:
     error.add_note("while it was logged")
     try:
         if isinstance(way, int):
@@ -150,13 +150,13 @@ def test_it_survives_whole(error: errors.ArtfsError, way: int | str) -> None:
 
 
 @parametrized
-def test_it_passes_a_mount_whole(error: errors.ArtfsError) -> None:
+def test_exceptions_pass_through_a_mount(error: errors.ArtfsError) -> None:
     found = refusals.decoded(refusals.encoded(error))
     assert type(found) is type(error)
     assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
 
 
-def test_what_the_system_refused_passes_a_mount() -> None:
+def test_os_errors_pass_through_a_mount() -> None:
     found = refusals.decoded(refusals.encoded(OSError(errno.EACCES, "closed to you", b"a/\xff")))
     assert isinstance(found, PermissionError)
     assert (found.errno, found.strerror, found.filename) == (errno.EACCES, "closed to you", "a/\\xff")
@@ -178,7 +178,7 @@ def test_what_the_system_refused_passes_a_mount() -> None:
         '{"error": "OSError", "text": "x", "fields": {"errno": "many", "path": null}}',
     ],
 )
-def test_nothing_else_becomes_an_exception(document: str) -> None:
+def test_other_json_becomes_no_exception(document: str) -> None:
     assert refusals.decoded(document) is None
 
 
@@ -191,7 +191,7 @@ def test_a_traceback_shows_the_exported_name(error: errors.ArtfsError) -> None:
 
 
 @parametrized
-def test_it_is_the_built_in_that_fits(error: errors.ArtfsError) -> None:
+def test_exceptions_inherit_from_builtins(error: errors.ArtfsError) -> None:
     expected = {built_in for kind, built_in in BUILT_INS.items() if isinstance(error, kind)}
     assert all(isinstance(error, kind) for kind in expected)
     of_builtins = {kind for kind in type(error).__mro__ if kind.__module__ == "builtins"}
@@ -201,7 +201,7 @@ def test_it_is_the_built_in_that_fits(error: errors.ArtfsError) -> None:
     assert isinstance(error, errors.Interrupted) or status_of(error) == REFUSED
 
 
-def test_a_class_of_somebody_else_survives_under_its_own_name() -> None:
+def test_subclasses_of_users_survive() -> None:
     found = pickle.loads(pickle.dumps(Theirs(1, key="x")))
     assert (type(found), str(found), found.number, found.key) == (Theirs, "number 1", 1, "x")
     assert Theirs.__module__ == __name__

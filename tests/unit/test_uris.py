@@ -68,7 +68,7 @@ def test_other_uris_are_refused(uri: str) -> None:
     with pytest.raises(InvalidCommand) as refused:
         resolver().list_objects(uri)
     assert "\n" not in str(refused.value)
-    # If it was recorded nevertheless, reading fails with EIO, not with the EINVAL of a command.
+    # If it is recorded anyway, reading fails with EIO, not with the EINVAL of a command.
     with pytest.raises(Unreachable):
         resolver().open(uri, 1, b"etag:x")
     with pytest.raises(Unreachable):

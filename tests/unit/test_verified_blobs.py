@@ -44,7 +44,7 @@ def test_a_sound_blob_is_verified_once(algorithm: Algorithm, fd: int) -> None:
     assert not verified.needs_check(blob, fd)
 
 
-def test_bytes_that_were_read_are_verified_without_the_file(algorithm: Algorithm, fd: int) -> None:
+def test_bytes_already_read_are_verified_without_the_file(algorithm: Algorithm, fd: int) -> None:
     verified, blob = VerifiedBlobs(algorithm), named(algorithm, b"data")
     with pytest.raises(Damaged):
         verified.check(blob, fd, memoryview(b"dato"))

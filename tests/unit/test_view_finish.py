@@ -1,4 +1,4 @@
-"""Which handles can write to a tree while it is sealed, with the view in memory instead of a mount."""
+"""Which handles can write to a tree during a seal, with the view in memory instead of a mount."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_a_writer_counts_while_any_name_of_its_file_is_in_the_tree(
     assert sealed(view, "two") == b"Data"
 
 
-def test_no_name_leads_to_sealed_bytes(view: ViewInMemory, fs: ViewFilesystem) -> None:
-    """A process with a working directory in the tree goes on with the names that it has seen."""
+def test_cached_names_do_not_lead_to_sealed_bytes(view: ViewInMemory, fs: ViewFilesystem) -> None:
+    """A process with a working directory in the tree keeps the names that it has looked up."""
     write(fs, b"one", b"data")
     fs.link(b"one", b"two")
     reader = fs.open(b"two", os.O_RDONLY)
@@ -94,16 +94,16 @@ def test_a_refused_forced_finish_leaves_every_handle_usable(view: ViewInMemory, 
         assert file.pread(10, 0) == b"Data"
 
 
-def test_a_digest_is_dropped_before_a_fence_can_come(view: ViewInMemory, fs: ViewFilesystem) -> None:
+def test_a_digest_is_dropped_before_a_fence(view: ViewInMemory, fs: ViewFilesystem) -> None:
     """Otherwise a forced finish after the write would use the digest of the bytes before it."""
     tree = view.volume.trees.get("suite", b"test-1")
     written, locked = tree.hashes.written, []
 
-    def told(ino: int, offset: int, data: bytes, count: int) -> None:
+    def checked(ino: int, offset: int, data: bytes, count: int) -> None:
         locked.append(tree.gate.writing().locked())
         written(ino, offset, data, count)
 
-    tree.hashes.written = told  # type: ignore[method-assign]
+    tree.hashes.written = checked  # type: ignore[method-assign]
     write(fs, b"file", b"data")
     assert locked
     assert all(locked)
@@ -152,7 +152,7 @@ COMMANDS = {
 }
 
 
-def test_a_base_is_set_even_if_the_kernel_forgets_nothing(
+def test_a_base_is_set_even_if_the_kernel_cannot_be_notified(
     view: ViewInMemory, fs: ViewFilesystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(fs, b"file", b"data")

@@ -38,7 +38,7 @@ def test_all_versions_share_one_bound(tmp_path: Path) -> None:
                     assert len(kept) <= 5
 
 
-def test_a_deep_working_directory_is_found_once_and_in_turns_after_a_seal(
+def test_a_deep_working_directory_is_found_incrementally_after_a_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels, lookups = 300, list[bytes]()

@@ -1,4 +1,4 @@
-"""A walk of a tree that changes meanwhile never leaves the tree."""
+"""A walk of a changing tree never leaves the tree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_walk_ends_if_a_directory_was_moved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # With one open level the way up is "..", which would lead to the strangers beside the tree.
+    # With one open level the way up is "..", which would lead to the other directories.
     monkeypatch.setattr(walk, "_DEEP", 1)
     for number in range(STRANGERS):
         (root / "a" / f"stranger-{number}" / "deep").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_a_walk_sees_every_entry(root: Path) -> None:
 
 
 class Sink:
-    """Takes everything and keeps nothing."""
+    """Accepts everything and stores nothing."""
 
     algorithm = Algorithm.XXH128
     reader = None
@@ -97,7 +97,7 @@ def test_ingest_of_a_deep_tree_fails_if_a_directory_was_moved(root: Path) -> Non
     assert moved
 
 
-def test_ingest_names_the_directory_that_can_not_be_read() -> None:
+def test_ingest_names_an_unreadable_directory() -> None:
     def look(place: Path) -> None:
         closed = place / "deep" / "closed"
         closed.mkdir(parents=True)

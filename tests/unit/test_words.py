@@ -1,4 +1,4 @@
-"""Lists of aliases and tags as control files take and show them."""
+"""Lists of aliases and tags as control files accept and show them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @given(st.lists(TEXTS))
-def test_what_is_written_as_words_is_read_back(texts):
+def test_words_round_trip(texts):
     assert words.read_list(" ".join(map(words.word, texts)).encode()) == texts
 
 
 @given(st.lists(TEXTS))
-def test_what_is_written_as_lines_is_read_back(texts):
+def test_lines_round_trip(texts):
     assert words.read_lines("".join(f"{words.line(text)}\n" for text in texts).encode()) == texts
 
 
@@ -35,14 +35,14 @@ def test_a_word_is_no_option_of_a_command(text):
         (b"good fast", ["good", "fast"]),
         (b"  good\tfast ", ["good", "fast"]),
         (b"good\nfast\n", ["good", "fast"]),
-        (b"needs review\n", ["needs review"]),  # an empty line behind it: these are lines
+        (b"needs review\n", ["needs review"]),  # followed by an empty line: these are lines
         (b"needs%20review good", ["needs review", "good"]),
         (b"needs review\n\n \n good one \n", ["needs review", "good one"]),
         (b"100% 5%25 %zz %2", ["100%", "5%", "%zz", "%2"]),
         ("no\u00a0blank \u5b9f\u9a13\u30003".encode(), ["no\u00a0blank", "\u5b9f\u9a13\u30003"]),
     ],
 )
-def test_lists(command, texts):
+def test_lists_are_parsed(command, texts):
     assert words.read_list(command) == texts
 
 
@@ -59,11 +59,11 @@ def test_lists(command, texts):
         ("\u00e9", "\u00e9", "\u00e9"),
     ],
 )
-def test_spellings(text, word, line):
+def test_words_and_lines_are_spelled_canonically(text, word, line):
     assert (words.word(text), words.line(text)) == (word, line)
 
 
 @pytest.mark.parametrize("command", [b"\xff", b"a %FF", b"%C3"])
-def test_what_is_not_utf_8(command):
+def test_lists_must_be_utf8(command):
     with pytest.raises(InvalidCommand, match="not UTF-8"):
         words.read_list(command)

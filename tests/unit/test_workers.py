@@ -1,4 +1,4 @@
-"""Threads for requests: how many each user has, and that no user waits for another's."""
+"""Threads for requests: how many each user has, and that users do not wait for each other."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Line:
     async def start(
         self, nursery: trio.Nursery, count: int, call: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
-        """Starts a call so often; returns when nothing happens any more."""
+        """Starts a call several times; returns when all tasks are blocked."""
         for _ in range(count):
             nursery.start_soon(call, *arguments)
         await trio.sleep(0.1)
 
 
-def test_a_user_who_sends_many_commands_waits_for_these_alone() -> None:
+def test_many_commands_of_a_user_delay_no_other_user() -> None:
     async def main() -> None:
         line = Line()
         async with trio.open_nursery() as nursery:
@@ -61,7 +61,7 @@ def test_a_user_who_sends_many_commands_waits_for_these_alone() -> None:
     trio.run(main)
 
 
-def test_one_command_of_a_user_computes_and_two_of_all_users() -> None:
+def test_one_command_per_user_and_two_of_all_compute() -> None:
     async def main() -> None:
         line = Line()
         async with trio.open_nursery() as nursery:
@@ -117,7 +117,7 @@ def test_a_command_whose_caller_was_signalled_is_not_run(monkeypatch: pytest.Mon
     assert refused == 20
 
 
-def test_a_user_who_waits_for_the_disk_delays_nobody_else() -> None:
+def test_a_user_waiting_for_the_disk_delays_no_other() -> None:
     async def main() -> None:
         line = Line()
         async with trio.open_nursery() as nursery:
@@ -132,8 +132,8 @@ def test_a_user_who_waits_for_the_disk_delays_nobody_else() -> None:
     trio.run(main)
 
 
-def test_a_thread_that_nobody_waits_for_any_more_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller who is interrupted leaves a thread that goes on waiting for another machine."""
+def test_abandoned_threads_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted caller leaves a thread that still waits for another machine."""
     signalled: set[int] = set()
     monkeypatch.setattr(workers, "is_signalled", signalled.__contains__)
     why: list[Exception] = []
