@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from artfs.catalog import small_files
-from artfs.catalog.home import Home
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.catalog.versions import Versions
 from artfs.errors import AliasNotFound, AlreadyExists, Damaged, InvalidCommand, InvalidName, VersionNotFound
 from artfs.model.names import LATEST, check_alias, parse_version
@@ -30,18 +30,18 @@ class AliasTarget(NamedTuple):
 
 
 class Aliases:
-    def __init__(self, home: Home, versions: Versions) -> None:
-        self._home, self._versions = home, versions
+    def __init__(self, directory: CollectionDirectory, versions: Versions) -> None:
+        self._directory, self._versions = directory, versions
 
     def names(self) -> list[str]:
         """Returns the names of all aliases but ``latest``, sorted, without reading them."""
-        with self._home.opened(b"aliases") as fd:
+        with self._directory.opened(b"aliases") as fd:
             names = (os.fsdecode(entry) for entry in os.listdir(fd))
             return sorted(name for name in names if _legal(name))
 
     def targets(self) -> dict[str, str]:
         """Returns the target of each alias, as it was given: a version, ``latest`` or another alias."""
-        with self._home.opened(b"aliases") as fd:
+        with self._directory.opened(b"aliases") as fd:
             found = {name: self._read(fd, name) for name in self.names()}
         return {name: _target(raw) for name, raw in found.items() if raw is not None}
 
@@ -50,14 +50,14 @@ class Aliases:
         if name == LATEST:
             newest = self._versions.newest()
             if newest is None:
-                raise AliasNotFound(self._home.name, name)
+                raise AliasNotFound(self._directory.name, name)
             return newest.version
         raw = None
         if _legal(name):
-            with self._home.opened(b"aliases") as fd:
+            with self._directory.opened(b"aliases") as fd:
                 raw = self._read(fd, name)
         if raw is None:
-            raise AliasNotFound(self._home.name, name)
+            raise AliasNotFound(self._directory.name, name)
         return _target(raw)
 
     def resolve(self, ref: str) -> int:
@@ -67,7 +67,7 @@ class Aliases:
         """
         if parse_version(ref) is not None or ref == LATEST:
             return self._follow(ref, lambda _: None).number
-        with self._home.opened(b"aliases") as fd:
+        with self._directory.opened(b"aliases") as fd:
             return self._follow(ref, lambda name: self._read(fd, name)).number
 
     def leading(self) -> dict[str, AliasTarget]:
@@ -75,7 +75,7 @@ class Aliases:
 
         Raises Damaged if an alias can't be read, since it might hold any version.
         """
-        with self._home.opened(b"aliases") as fd:
+        with self._directory.opened(b"aliases") as fd:
             found = {name: self._read(fd, name) for name in self.names()}
         leading = {}
         for name in (*found, LATEST):
@@ -118,13 +118,13 @@ class Aliases:
 
         So the target of an alias exists until the alias is set, and two callers can't make a loop together.
         """
-        with self._home.locked(), self._home.opened(b"aliases") as fd:
+        with self._directory.locked(), self._directory.opened(b"aliases") as fd:
             yield fd
 
     def _set(self, fd: int, name: str, target: str, replace: bool) -> int:
         before = self._read(fd, name)
         if before is not None and not replace:
-            raise AlreadyExists(f"'{self._home.name}' has an alias '{name}' already")
+            raise AlreadyExists(f"'{self._directory.name}' has an alias '{name}' already")
         number = self._leads_with(fd, name, target).number
         data = f"{target}\n".encode("utf-8", "surrogateescape")
         if before != data:
@@ -136,7 +136,7 @@ class Aliases:
     def _remove(self, fd: int, name: str) -> None:
         before = self._read(fd, name)
         if before is None:
-            raise AliasNotFound(self._home.name, name)
+            raise AliasNotFound(self._directory.name, name)
         durable.replace_if_unchanged(fd, name.encode(), before, None, label="alias")
 
     def _check_settable(self, name: str) -> None:
@@ -165,7 +165,7 @@ class Aliases:
                 return AliasTarget(number, held=True)
             if ref in chain or len(chain) > MAX_CHAIN:
                 circle = " -> ".join([*chain[:MAX_CHAIN], ref])
-                raise InvalidCommand(f"aliases of '{self._home.name}' are a loop: {circle}")
+                raise InvalidCommand(f"aliases of '{self._directory.name}' are a loop: {circle}")
             raw = read(ref) if _legal(ref) else None
             if raw is None:
                 raise self._nowhere(chain, ref)
@@ -173,11 +173,11 @@ class Aliases:
             ref = _target(raw)
 
     def _nowhere(self, chain: list[str], ref: str) -> VersionNotFound:
-        return VersionNotFound(self._home.name, " -> ".join([*chain, ref]))
+        return VersionNotFound(self._directory.name, " -> ".join([*chain, ref]))
 
     def _read(self, fd: int, name: str) -> bytes | None:
         """Returns the bytes of the file, after a check that they are a legal target and a newline."""
-        what = self._home.what(b"aliases", name.encode())
+        what = self._directory.what(b"aliases", name.encode())
         raw = small_files.read(fd, name.encode(), what)
         if raw is not None:
             target = os.fsdecode(raw.removesuffix(b"\n"))

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from artfs.catalog import records, small_files, version_labels
 from artfs.catalog.aliases import Aliases
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.catalog.finished_ids import FinishedIds
-from artfs.catalog.home import Home
 from artfs.catalog.records import Labels, VersionRecord
 from artfs.catalog.version_labels import VersionLabels
 from artfs.catalog.versions import Versions
@@ -45,18 +45,18 @@ class Collection:
         """``collections_fd`` must stay open while this is used. ``name`` must be legal."""
         self.name = name
         self._collections_fd = collections_fd
-        self._home = Home(collections_fd, name)
-        self._versions = Versions(self._home)
-        self._aliases = Aliases(self._home, self._versions)
-        self._ids = FinishedIds(self._home, self._versions)
-        self._labels = VersionLabels(self._home, self._versions)
+        self._directory = CollectionDirectory(collections_fd, name)
+        self._versions = Versions(self._directory)
+        self._aliases = Aliases(self._directory, self._versions)
+        self._ids = FinishedIds(self._directory, self._versions)
+        self._labels = VersionLabels(self._directory, self._versions)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r})"
 
     def opened(self, sub: bytes | None = None) -> AbstractContextManager[int]:
         """Opens the collection's directory, or a subdirectory (``b"pending"``), for a ``with`` block."""
-        return self._home.opened(sub)
+        return self._directory.opened(sub)
 
     # --- type and description ---
 
@@ -71,7 +71,7 @@ class Collection:
         with self.committing():  # else the first version could be committed in between
             found = self.type
             if text == found:
-                with self._home.opened() as fd:
+                with self._directory.opened() as fd:
                     durable.confirm(fd, label="type")
                 return
             if self.newest() is not None:
@@ -94,7 +94,7 @@ class Collection:
         try:
             return str(Scope.parse(text))
         except InvalidName as error:
-            raise Damaged(self._home.what(b"scope"), str(error)) from None
+            raise Damaged(self._directory.what(b"scope"), str(error)) from None
 
     def claim(self, scope: Scope) -> None:
         """Records durably the scope of what is logged here. Raises InvalidCommand if it has another scope."""
@@ -118,7 +118,7 @@ class Collection:
         """The ttl in seconds of versions that have none of their own; None: they never expire."""
         text = self._text(b"ttl")
         if text and not (text.isdecimal() and len(text) <= TTL_DIGITS):
-            raise Damaged(self._home.what(b"ttl"), "it holds no number of seconds")
+            raise Damaged(self._directory.what(b"ttl"), "it holds no number of seconds")
         return int(text) if text else None
 
     def set_ttl(self, seconds: int | None) -> None:
@@ -166,7 +166,7 @@ class Collection:
         relies on what an alias names, or on the absence of versions. It is held while a pending version gets
         its name, and while the collection is removed.
         """
-        return self._home.locked(b"pending")
+        return self._directory.locked(b"pending")
 
     def complete(self, record: VersionRecord) -> None:
         """Sets what follows from a commit: the aliases, and last the finished id. Can be repeated."""
@@ -182,7 +182,7 @@ class Collection:
         Raises HeldByAlias if an alias leads to the version other than through ``latest``, and
         VersionNotFound.
         """
-        with self._home.locked():  # as for a change of aliases or of a ttl
+        with self._directory.locked():  # as for a change of aliases or of a ttl
             if expired_by is not None and not self._has_expired(number, expired_by):
                 return False
             if aliases := self.holders(number):
@@ -279,7 +279,7 @@ class Collection:
     def describe(self, number: int) -> dict[str, Any]:
         """Returns the JSON of one version's ``status``. Raises VersionNotFound, Damaged."""
         record = self.record(number)
-        with self._home.opened(version_labels.DIRECTORY) as fd:
+        with self._directory.opened(version_labels.DIRECTORY) as fd:
             labels = self._labels.shown(fd, record)
         return records.describe(
             record,
@@ -297,7 +297,7 @@ class Collection:
         for name, leads in self._aliases.leading().items():
             aliases.setdefault(leads.number, []).append(name)
         found = []
-        with self._home.opened(version_labels.DIRECTORY) as fd:
+        with self._directory.opened(version_labels.DIRECTORY) as fd:
             # One listing instead of thousands of failing opens: most versions have no such file.
             changed = {os.fsencode(entry) for entry in os.listdir(fd)}
             for record in self.versions():
@@ -340,7 +340,7 @@ class Collection:
             yield from _told(partial(self._problems_in, sub, check))
 
     def _problems_in(self, sub: bytes, check: Callable[[int, bytes], object]) -> Iterator[Damaged]:
-        with self._home.opened(sub) as fd:
+        with self._directory.opened(sub) as fd:
             for name in sorted(os.fsencode(entry) for entry in os.listdir(fd)):
                 try:
                     if not small_files.is_internal(name):
@@ -348,7 +348,7 @@ class Collection:
                 except Damaged as error:
                     yield error
                 except ArtfsError as error:
-                    yield Damaged(self._home.what(sub, name), str(error))
+                    yield Damaged(self._directory.what(sub, name), str(error))
 
     # --- inside ---
 
@@ -392,22 +392,22 @@ class Collection:
         try:
             check(self._text(name))
         except InvalidCommand as error:
-            raise Damaged(self._home.what(name), str(error)) from None
+            raise Damaged(self._directory.what(name), str(error)) from None
 
     def _check_pending(self) -> None:
-        with self._home.opened(b"pending"):
+        with self._directory.opened(b"pending"):
             pass
 
     def _text(self, name: bytes) -> str:
-        with self._home.opened() as fd:
-            raw = small_files.read(fd, name, self._home.what(name))
+        with self._directory.opened() as fd:
+            raw = small_files.read(fd, name, self._directory.what(name))
         return self._decoded(name, raw)
 
     def _decoded(self, name: bytes, raw: bytes | None) -> str:
         try:
             return (raw or b"").decode().removesuffix("\n")
         except UnicodeDecodeError:
-            raise Damaged(self._home.what(name), "it is not UTF-8") from None
+            raise Damaged(self._directory.what(name), "it is not UTF-8") from None
 
     def _set_text(self, name: bytes, text: str) -> None:
         self._change_text(name, lambda _before: text)
@@ -418,8 +418,8 @@ class Collection:
         def changed(raw: bytes | None) -> bytes:
             return f"{change(self._decoded(name, raw))}\n".encode()
 
-        with self._home.opened() as fd:
-            small_files.update(fd, name, self._home.what(name), changed, label=name.decode())
+        with self._directory.opened() as fd:
+            small_files.update(fd, name, self._directory.what(name), changed, label=name.decode())
 
 
 def _told(problems: Callable[[], Iterator[Damaged]]) -> Iterator[Damaged]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from artfs.catalog import small_files
-from artfs.catalog.home import Home
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.catalog.versions import Versions
 from artfs.errors import AlreadyFinishedError, Damaged, LostRace
 from artfs.model.names import check_distributed_id, parse_version, version_name
@@ -17,13 +17,13 @@ from artfs.store import durable
 
 
 class FinishedIds:
-    def __init__(self, home: Home, versions: Versions) -> None:
-        self._home, self._versions = home, versions
+    def __init__(self, directory: CollectionDirectory, versions: Versions) -> None:
+        self._directory, self._versions = directory, versions
 
     def version(self, distributed_id: bytes) -> int | None:
         """Returns the number of the version of an id; None if it was not finished, or the version deleted."""
         check_distributed_id(distributed_id)
-        with self._home.opened(b"ids") as fd:
+        with self._directory.opened(b"ids") as fd:
             what = self._what(distributed_id)
             number = _parse(small_files.read(fd, distributed_id, what), what)
         return number if number is not None and self._versions.exists(number) else None
@@ -42,17 +42,17 @@ class FinishedIds:
             if before == number:
                 return raw
             if before is not None and self._versions.exists(before):
-                raise AlreadyFinishedError(self._home.name, distributed_id, version_name(before))
+                raise AlreadyFinishedError(self._directory.name, distributed_id, version_name(before))
             return f"{version_name(number)}\n".encode()
 
-        with self._home.opened(b"ids") as fd:
+        with self._directory.opened(b"ids") as fd:
             small_files.update(fd, distributed_id, what, change, label="finished-id")
         # A deletion drops ids after its tombstone: it has seen this one, or this sees the tombstone.
         self._versions.record(number)
 
     def drop(self, number: int) -> None:
         """Removes the ids of a deleted version."""
-        with self._home.opened(b"ids") as fd:
+        with self._directory.opened(b"ids") as fd:
             for distributed_id in map(os.fsencode, os.listdir(fd)):
                 if small_files.is_internal(distributed_id):
                     continue
@@ -74,7 +74,7 @@ class FinishedIds:
             raise Damaged(what, f"there never was a {version_name(number)}")
 
     def _what(self, distributed_id: bytes) -> str:
-        return self._home.what(b"ids", distributed_id)
+        return self._directory.what(b"ids", distributed_id)
 
 
 def _parse(raw: bytes | None, what: str) -> int | None:

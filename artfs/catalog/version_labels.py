@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from artfs.catalog import records, small_files
-from artfs.catalog.home import Home
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.catalog.records import Labels, VersionRecord
 from artfs.catalog.versions import Versions
 from artfs.errors import Damaged
@@ -28,13 +28,13 @@ DIRECTORY = b"notes"
 
 
 class VersionLabels:
-    def __init__(self, home: Home, versions: Versions) -> None:
-        self._home, self._versions = home, versions
+    def __init__(self, directory: CollectionDirectory, versions: Versions) -> None:
+        self._directory, self._versions = directory, versions
 
     def get(self, number: int) -> Labels:
         """Raises VersionNotFound, Damaged."""
         self._versions.record(number)  # a deleted version may still have a file
-        with self._home.opened(DIRECTORY) as fd:
+        with self._directory.opened(DIRECTORY) as fd:
             return self._read(fd, number)
 
     def change(self, number: int, change: Callable[[Labels], Labels]) -> Labels:
@@ -55,7 +55,7 @@ class VersionLabels:
             return records.encode(after)
 
         # The lock: else a deletion could miss a ttl that was answered, and leave labels of a deleted version.
-        with self._home.locked(shared=True), self._home.opened(DIRECTORY) as fd:
+        with self._directory.locked(shared=True), self._directory.opened(DIRECTORY) as fd:
             self._versions.record(number)
             small_files.update(fd, file_name(number), what, changed, label="notes")
         return after
@@ -80,7 +80,7 @@ class VersionLabels:
 
     def drop(self, number: int) -> None:
         """Removes the labels of a deleted version."""
-        with self._home.opened(DIRECTORY) as fd:
+        with self._directory.opened(DIRECTORY) as fd:
             try:
                 durable.remove(fd, file_name(number), label="notes")
             except FileNotFoundError:
@@ -88,7 +88,7 @@ class VersionLabels:
 
     def check_file(self, fd: int, name: bytes) -> None:
         """Raises Damaged."""
-        what = self._home.what(DIRECTORY, name)
+        what = self._directory.what(DIRECTORY, name)
         text = name.decode("ascii", "replace")
         number = parse_version(text.removesuffix(".json"))
         if number is None or not text.endswith(".json"):
@@ -108,7 +108,7 @@ class VersionLabels:
         return records.decode_labels(raw, self._what(number))
 
     def _what(self, number: int) -> str:
-        return self._home.what(DIRECTORY, file_name(number))
+        return self._directory.what(DIRECTORY, file_name(number))
 
 
 def file_name(number: int) -> bytes:

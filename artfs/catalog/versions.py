@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
 from artfs.catalog import records, small_files
-from artfs.catalog.home import Home
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.catalog.records import Labels, Tombstone, VersionRecord
 from artfs.errors import Damaged, VersionNotFound
 from artfs.model.names import parse_version, version_name
@@ -34,8 +34,8 @@ MOST_MISSING = 1000
 class Versions:
     """Its records lack metadata and description if these are long: see :meth:`initial_labels`."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, directory: CollectionDirectory) -> None:
+        self._directory = directory
         self._highest = -1
         self._decoded: dict[int, tuple[small_files.Identity, VersionRecord | None]] = {}
 
@@ -129,7 +129,7 @@ class Versions:
     # --- inside ---
 
     def _opened(self) -> AbstractContextManager[int]:
-        return self._home.opened(b"versions")
+        return self._directory.opened(b"versions")
 
     def _find_highest(self, fd: int) -> int:
         """Returns the highest number that was ever used; -1 if none was.
@@ -167,7 +167,7 @@ class Versions:
         name = _file(number)
         found = small_files.read_with_identity(fd, name, self._what(name))
         if found is None:
-            raise self._home.missing(b"versions", name)
+            raise self._directory.missing(b"versions", name)
         return found[0], records.decode_version(found[1], number, self._what(name))
 
     def _deleted(self, fd: int, number: int) -> bool:
@@ -189,10 +189,10 @@ class Versions:
         return raw
 
     def _not_found(self, number: int) -> VersionNotFound:
-        return VersionNotFound(self._home.name, version_name(number))
+        return VersionNotFound(self._directory.name, version_name(number))
 
     def _what(self, name: bytes) -> str:
-        return self._home.what(b"versions", name)
+        return self._directory.what(b"versions", name)
 
 
 def _file(number: int) -> bytes:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from artfs.catalog import records
 from artfs.catalog.collection import Collection
@@ -93,22 +93,14 @@ class Answer:
         return answer | ({"updated": list(self.updated)} if self.updated else {})
 
 
-class Audience(Protocol):
-    """What else must know of a seal: a mount. The default, of a volume without one, does nothing."""
+class Observer:
+    """Is notified of seals: a mount overrides this one, which does nothing."""
 
     def flush(self, handles: list[WritableHandle]) -> None:
         """Writes the dirty pages of these handles to the backing files."""
 
     def publish(self, tree: PendingTree, record: VersionRecord) -> None:
         """The tree became `record`. Called once, after the commit and before the answer; must not raise."""
-
-
-class NoAudience:
-    def flush(self, handles: list[WritableHandle]) -> None:
-        pass
-
-    def publish(self, tree: PendingTree, record: VersionRecord) -> None:
-        pass
 
 
 class Settled(NamedTuple):
@@ -120,7 +112,7 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """What a seal works with: the store of a volume, one of its collections, and the audience."""
+    """What a seal works with: the store of a volume, one of its collections, and the observer."""
 
     store: ObjectStore
     collection: Collection
@@ -129,7 +121,7 @@ class Sealer:
     objects_in_use: Callable[[], AbstractContextManager[object]]
     pending_fd: int
     trash_fd: int
-    audience: Audience = field(default_factory=NoAudience)
+    observer: Observer = field(default_factory=Observer)
     #: Records with a run that it made a version, such as ``model:v3``; may be repeated.
     record_output: Callable[[str, str], None] = lambda _run, _version: None
 
@@ -167,7 +159,7 @@ class Sealer:
                     if not request.force and (refusal := tree.pending_version.runs.refusal()):
                         raise refusal
                     if handles:
-                        self.audience.flush(handles)
+                        self.observer.flush(handles)
                         tree.gate.fence(handles)
                     record, unchanged, settled = self.again(lambda: self._attempt(tree, request))
         except BaseException:
@@ -179,7 +171,7 @@ class Sealer:
         # In this order: a lookup after the kernel was notified must not find the pending version.
         tree.gate.settle(State.SEALED)
         try:
-            self.audience.publish(tree, record)
+            self.observer.publish(tree, record)
         finally:
             tree.published.set()
         return Answer(record.version, unchanged, record.digest, settled.updated), settled.trash

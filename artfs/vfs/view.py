@@ -23,7 +23,7 @@ from artfs.errors import ArtfsError, CollectionNotFound, Damaged, DraftNotFoundE
 from artfs.model.names import CONTROL
 from artfs.pending.gate import WritableHandle
 from artfs.pending.pending_tree import PendingTree
-from artfs.seal.seal import Request
+from artfs.seal.seal import Observer, Request
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.control.file_registry import PENDING_FILES, VERSION_FILES
 from artfs.vfs.control.subject import PendingSubject, VersionSubject
@@ -61,8 +61,8 @@ class Kernel:
         """The attributes of a file have changed."""
 
 
-class View:
-    """What a mount of `volume` shows. Becomes the volume's audience."""
+class View(Observer):
+    """What a mount of `volume` shows. Becomes the volume's observer."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class View:
         self._deleted: OrderedDict[int, SealedTree] = OrderedDict()
         self._labels: dict[int, str] = {}  # of all versions that were ever shown, by serial
         self._kept = NodeCache()
-        volume.audience = self
+        volume.observer = self
 
     def stop(self) -> None:
         """Makes all that wait give up, before the mount ends."""

@@ -44,7 +44,7 @@ from artfs.seal import patch_base as bases
 from artfs.seal import preview
 from artfs.seal.rebase import set_base
 from artfs.seal.recovery import recover
-from artfs.seal.seal import Answer, Audience, NoAudience, Request, Sealer
+from artfs.seal.seal import Answer, Observer, Request, Sealer
 from artfs.store import durable, layout, tree_removal
 from artfs.store.layout import Layout
 from artfs.store.objects import ObjectStore
@@ -78,7 +78,7 @@ class Volume:
         self.runs = RunCatalog(self._runs_fd)
         self.references = References(opened.fd, self.store, self.catalog.collection, policy)
         self.maintenance = Maintenance(opened, self.store, self.catalog, self.runs, self.references)
-        self.audience: Audience = NoAudience()
+        self.observer = Observer()
 
     @classmethod
     def init(cls, path: str | os.PathLike[str], algorithm: Algorithm = Algorithm.XXH128) -> Volume:
@@ -389,7 +389,7 @@ class Volume:
                 objects_in_use=self.layout.objects_lock.shared,
                 pending_fd=pending_fd,
                 trash_fd=self._trash_fd,
-                audience=self.audience,
+                observer=self.observer,
                 record_output=self._record_output,
             )
 

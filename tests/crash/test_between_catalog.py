@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artfs.catalog.home import Home
+from artfs.catalog.collection_directory import CollectionDirectory
 from artfs.client import expiry
 from artfs.client.interface import Client
 from artfs.client.open import open_client
@@ -141,7 +141,6 @@ def test_a_start_makes_a_removed_collection_again(other: Client, tmp_path: Path)
 _KILLED = """
 import contextlib, os, sys
 from artfs.client.open import open_client
-from artfs.catalog.home import Home
 from artfs.errors import ArtfsError
 from artfs.store import durable
 durable.step = lambda label: os._exit(77) if label == "alias:sync-dir" else None
@@ -240,25 +239,25 @@ def test_a_collection_can_be_removed_during_a_walk_of_all(
     client: Client, other: Client, monkeypatch: pytest.MonkeyPatch, listing: str
 ) -> None:
     """The removal happens before each access to the collection in turn."""
-    opened = Home.opened
+    opened = CollectionDirectory.opened
     for nth in itertools.count():
         other.new("gone", b"job")
         other.discard("gone", b"job")
         looks = itertools.count()
 
         def look(
-            home: Home, *sub: bytes, nth: int = nth, looks: Iterator[int] = looks
+            home: CollectionDirectory, *sub: bytes, nth: int = nth, looks: Iterator[int] = looks
         ) -> AbstractContextManager[int]:
             if home.name == "gone" and next(looks) == nth:
-                monkeypatch.setattr(Home, "opened", opened)
+                monkeypatch.setattr(CollectionDirectory, "opened", opened)
                 other.remove_collection("gone")
             return opened(home, *sub)
 
-        monkeypatch.setattr(Home, "opened", look)
+        monkeypatch.setattr(CollectionDirectory, "opened", look)
         LISTINGS[listing](client)
-        if Home.opened is not opened:
+        if CollectionDirectory.opened is not opened:
             break  # there were fewer looks
-    monkeypatch.setattr(Home, "opened", opened)
+    monkeypatch.setattr(CollectionDirectory, "opened", opened)
     assert nth
     assert [collection["name"] for collection in client.collections()] == ["gone", NAME]
 

@@ -11,7 +11,7 @@ from artfs.errors import ArtfsError, CollectionNotFound, Damaged
 from artfs.store import durable
 
 
-class Home:
+class CollectionDirectory:
     """The directory of one collection, opened by name at each use: it may be removed and created again."""
 
     def __init__(self, collections_fd: int, name: str) -> None:
