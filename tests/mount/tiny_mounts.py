@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,14 @@ class TinyMounts:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[TinyMounts]:
-    # pytest's own directories are closed to other users.
-    for directory in tmp_path.parents:
-        if directory.name.startswith("pytest-"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    made = TinyMounts(tmp_path)
-    try:
-        yield made
-    finally:
-        made.clean_up()
+def tiny() -> Iterator[TinyMounts]:
+    # Not below tmp_path, which other users cannot reach.
+    with tempfile.TemporaryDirectory(prefix="artfs-tiny-") as base:
+        made = TinyMounts(Path(base))
+        try:
+            yield made
+        finally:
+            made.clean_up()
 
 
 def as_nobody(*command: str) -> subprocess.CompletedProcess[str]:
