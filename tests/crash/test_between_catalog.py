@@ -246,12 +246,12 @@ def test_a_collection_can_be_removed_during_a_walk_of_all(
         looks = itertools.count()
 
         def look(
-            home: CollectionDirectory, *sub: bytes, nth: int = nth, looks: Iterator[int] = looks
+            directory: CollectionDirectory, *sub: bytes, nth: int = nth, looks: Iterator[int] = looks
         ) -> AbstractContextManager[int]:
-            if home.name == "gone" and next(looks) == nth:
+            if directory.name == "gone" and next(looks) == nth:
                 monkeypatch.setattr(CollectionDirectory, "opened", opened)
                 other.remove_collection("gone")
-            return opened(home, *sub)
+            return opened(directory, *sub)
 
         monkeypatch.setattr(CollectionDirectory, "opened", look)
         LISTINGS[listing](client)
