@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -97,6 +96,8 @@ def mount(
         supervised = [*daemon[:2], *["--supervise"] * supervise, *daemon[2:]]
         background.start(supervised, volume / "logs" / "mount.log")
         return
+    import logging
+
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,6 +124,8 @@ def detach(point: Path, *, force: bool = False) -> None:
     helper = shutil.which("fusermount3")
     if os.geteuid() == 0 or helper is None:
         raise OSError(error, os.strerror(error), str(point))
+    import subprocess  # late, since every command imports this module
+
     result = subprocess.run(
         [helper, "-u", "-z", "--", os.fspath(point)],
         stdin=subprocess.DEVNULL,

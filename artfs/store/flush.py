@@ -58,8 +58,11 @@ class Flush:
         for root, path in sorted(todo):
             with contextlib.suppress(FileNotFoundError):
                 fd = regular_files.open_regular(root, path)
-                with durable.closing(fd), self._reporting():
-                    os.fsync(fd)
+                try:
+                    with self._reporting():
+                        os.fsync(fd)
+                finally:
+                    os.close(fd)
         directories = {(root, os.path.dirname(path)) for root, path in todo}
         # Deepest first: a new directory becomes durable before its own name.
         tops = [(root, b".") for root in sorted({root for root, _ in todo})]
