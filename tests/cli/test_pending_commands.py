@@ -54,12 +54,7 @@ def test_put_prints_the_version(cli: Cli, name: str, source: Path) -> None:
         "put", source, "--name", name, "--type", "model", "--alias", "best", "--alias", "latest"
     )
     status = cli.json("show", name)
-    assert answer == {
-        "collection": name,
-        "version": "v0",
-        "unchanged": False,
-        "digest": status["digest"],
-    }
+    assert answer == {"collection": name, "version": "v0", "unchanged": False, "digest": status["digest"]}
     assert status["aliases"] == ["best", "latest"]
     assert status["type"] == "model"
     assert status["file_count"] == 7

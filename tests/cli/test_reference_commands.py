@@ -10,18 +10,24 @@ import pytest
 
 from artfs.linux.file_copy import copy_file
 from tests.cli.running import Cli, make_files
+from tests.mount.referring import open_to_all
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A directory that everybody may read, as a mount by root requires."""
-    for above in tmp_path.parents:
-        if above != Path("/") and not above.stat().st_mode & 0o1:
-            above.chmod(above.stat().st_mode | 0o55)
+    open_to_all(tmp_path)
     root = make_files(tmp_path / "outside", {"one": "one", "sub/two": "two"})
-    for path in (tmp_path, root, root / "sub", root / "one", root / "sub" / "two"):
+    for path in (root, root / "sub", root / "one", root / "sub" / "two"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return root
+
+
+def _seal_reference(cli: Cli, name: str, path: Path, *to: str) -> None:
+    """Makes a version that has nothing but references to a file, or to the files of a directory."""
+    cli("new", name, "--id", "job")
+    cli("refer", f"{name}/job", path.as_uri(), *to)
+    cli("finish", f"{name}/job")
 
 
 def test_refer_list_finish_and_read(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
@@ -47,9 +53,7 @@ def test_check_finds_a_change(outside: Path, tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     Cli(None, volume, mounted=False)("init", volume)
     cli = Cli(volume, volume, mounted=False)
-    cli("new", "model", "--id", "job")
-    cli("refer", "model/job", outside.as_uri(), "all")
-    cli("finish", "model/job")
+    _seal_reference(cli, "model", outside, "all")
     assert "all sound" in cli("check", "--references").out
     (outside / "one").write_text("two")
     found = cli("check", "--references", status=1).out
@@ -60,9 +64,7 @@ def test_check_finds_a_change(outside: Path, tmp_path: Path) -> None:
 
 
 def test_changed_bytes_are_not_read(cli: Cli, name: str, outside: Path) -> None:
-    cli("new", name, "--id", "job")
-    cli("refer", f"{name}/job", (outside / "one").as_uri())
-    cli("finish", f"{name}/job")
+    _seal_reference(cli, name, outside / "one")
     (outside / "one").write_text("two")
     assert cli("cat", f"{name}:v0", "one", status=1).out == ""
     if cli.mounted:
@@ -73,9 +75,7 @@ def test_changed_bytes_are_not_read(cli: Cli, name: str, outside: Path) -> None:
 
 
 def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
-    cli("new", name, "--id", "job")
-    cli("refer", f"{name}/job", outside.as_uri(), "all")
-    cli("finish", f"{name}/job")
+    _seal_reference(cli, name, outside, "all")
     cli("put", make_files(tmp_path / "new", {"more": "more"}), "--name", name, "--base", "v0")
     assert cli("diff", f"{name}:v0", "v1").out == "A more\n"
     cli("new", name, "--id", "again", "--base", "v1")
@@ -109,9 +109,7 @@ def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None
 def test_a_file_that_changes_while_it_is_copied(
     cli: Cli, name: str, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli("new", name, "--id", "job")
-    cli("refer", f"{name}/job", (outside / "one").as_uri())
-    cli("finish", f"{name}/job")
+    _seal_reference(cli, name, outside / "one")
 
     def copy(source: int, target: int, *more: Any, **options: Any) -> bool:
         if not cli.mounted:  # a daemon gives the recorded bytes, or none

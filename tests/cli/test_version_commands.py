@@ -123,13 +123,7 @@ def test_get_a_version_and_a_part_of_it(cli: Cli, versions: str, tmp_path: Path)
     assert cli("get", f"{versions}:old").out == f"{versions}-v0\n"
     assert (tmp_path / f"{versions}-v0" / "a").read_text() == "first"
     got = cli.json("get", versions, "out", "--path", "sub/")
-    assert got == {
-        "collection": versions,
-        "version": "v1",
-        "path": "out",
-        "files": 1,
-        "bytes": 1,
-    }
+    assert got == {"collection": versions, "version": "v1", "path": "out", "files": 1, "bytes": 1}
     assert os.listdir(tmp_path / "out") == ["sub"]
     assert snapshot(tmp_path / "out" / "sub") == snapshot(tmp_path / "tree" / "sub")
     cli("get", versions, "one", "--path", "sub/b")

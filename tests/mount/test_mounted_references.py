@@ -18,7 +18,7 @@ from tests.conformance.processes import NOBODY, Child, in_child
 from tests.mount.control import control, finish, show, show_json, show_lines
 from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.mount.patching import patch, remount
-from tests.mount.referring import as_root, refer, refused
+from tests.mount.referring import as_root, open_to_all, refer, refused
 
 pytestmark = pytest.mark.fuse
 
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.fuse
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A directory that every user may read."""
-    for above in (tmp_path, *tmp_path.parents):
-        if above != Path("/") and not above.stat().st_mode & 0o1:
-            above.chmod(above.stat().st_mode | 0o55)
+    open_to_all(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "one").write_text("one")
     (tmp_path / "sub" / "two").write_text("two!")

@@ -17,7 +17,7 @@ from tests.conformance.processes import NOBODY, in_child
 from tests.mount.control import ask, control, finish, show, show_json, show_lines
 from tests.mount.mounting import MountedVolume, artfs, mounted_volume, must
 from tests.mount.patching import patch
-from tests.mount.referring import as_root, refer, refused
+from tests.mount.referring import as_root, open_to_all, refer, refused
 
 pytestmark = pytest.mark.fuse
 
@@ -25,9 +25,7 @@ pytestmark = pytest.mark.fuse
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A directory that every user may read."""
-    for above in (tmp_path, *tmp_path.parents):
-        if above != Path("/") and not above.stat().st_mode & 0o1:
-            above.chmod(above.stat().st_mode | 0o55)
+    open_to_all(tmp_path)
     (tmp_path / "one").write_text("one")
     return tmp_path
 

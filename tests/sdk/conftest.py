@@ -124,13 +124,6 @@ def place(shared_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     shared_place.looked_at.update(os.listdir(shared_place.collections))
 
 
-def open_to_all(directory: Path) -> None:
-    """Makes a directory readable for all users, as a mount by root requires of references."""
-    for above in (directory, *directory.parents):
-        if above != Path("/") and above.stat().st_mode & 0o5 != 0o5:
-            above.chmod(above.stat().st_mode | 0o55)
-
-
 def draft_of(name: str, kind: str = "dataset", **files: str | bytes) -> artfs.Artifact:
     """Returns an artifact with a file for each argument; ``__`` in a name is a slash."""
     artifact = artfs.Artifact(name, kind)
@@ -143,6 +136,28 @@ def draft_of(name: str, kind: str = "dataset", **files: str | bytes) -> artfs.Ar
 def name() -> str:
     """The name of a collection that does not exist."""
     return f"data-{next(_numbers)}"
+
+
+@pytest.fixture
+def artifact(place: Place, name: str) -> artfs.Artifact:
+    """A new artifact, of which nothing is stored yet."""
+    return artfs.Artifact(name, "dataset")
+
+
+def saved(artifact: artfs.Artifact) -> artfs.Artifact:
+    """Saves an artifact and returns the version as another process finds it."""
+    artifact.save()
+    return artfs.Api().artifact(artifact.name)
+
+
+def version_of(name: str, content: str, kind: str = "dataset", **labels: object) -> artfs.Artifact:
+    """Saves a version with one file and these labels."""
+    artifact = artfs.Artifact(name, kind)
+    artifact.add(content, "content")
+    for label, value in labels.items():
+        setattr(artifact, label, value)
+    artifact.save()
+    return artifact
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

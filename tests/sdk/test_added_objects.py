@@ -9,18 +9,12 @@ import pytest
 
 import artfs as wandb
 from artfs.sdk import serializers
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, saved
 
 pytestmark = pytest.mark.ways(1)
 
 
-def saved(artifact: wandb.Artifact) -> wandb.Artifact:
-    artifact.save()
-    return wandb.Api().artifact(artifact.name)
-
-
-def test_objects_without_a_library(place: Place, name: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_objects_without_a_library(artifact: wandb.Artifact) -> None:
     assert artifact.add(b"\x00bytes", "raw").path == "raw"
     assert artifact.add("text ü", "notes").path == "notes.txt"
     assert artifact.add("# Title", "README.md").path == "README.md"
@@ -53,10 +47,9 @@ class Square(Shape):
         super().__init__(4)
 
 
-def test_more_types_can_be_registered(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_types_can_be_registered(artifact: wandb.Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in ("_by_type", "_by_suffix"):
         monkeypatch.setattr(serializers, registry, dict(getattr(serializers, registry)))
-    artifact = wandb.Artifact(name, "dataset")
     with pytest.raises(TypeError, match=r"obj is a .*Square; known are .*numpy.ndarray"):
         artifact.add(Square(), "square")
     wandb.register_type(
@@ -68,9 +61,8 @@ def test_more_types_can_be_registered(place: Place, name: str, monkeypatch: pyte
         wandb.register_type("x.Y", "shape", bytes, bytes)
 
 
-def test_numpy(place: Place, name: str) -> None:
+def test_numpy(artifact: wandb.Artifact) -> None:
     numpy = pytest.importorskip("numpy")
-    artifact = wandb.Artifact(name, "dataset")
     array = numpy.arange(12.0).reshape(3, 4)
     assert artifact.add(array, "array").path == "array.npy"
     assert artifact.add(numpy.float32(0.5), "scalar").path == "scalar.json"
@@ -82,37 +74,33 @@ def test_numpy(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_tables(place: Place, name: str, library: str) -> None:
+def test_tables(artifact: wandb.Artifact, library: str) -> None:
     module: Any = pytest.importorskip(library)
     pytest.importorskip("pyarrow")
     table = module.DataFrame({"a": [1, 2], "b": ["x", "y"]})
-    artifact = wandb.Artifact(name, "dataset")
     assert artifact.add(table, "table").path == "table.parquet"
     assert saved(artifact).get("table").equals(table)
 
 
-def test_arrow(place: Place, name: str) -> None:
+def test_arrow(artifact: wandb.Artifact) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     table = pyarrow.table({"a": [1, 2]})
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add(table, "table")
     assert saved(artifact).get("table").equals(table)
 
 
-def test_images(place: Place, name: str) -> None:
+def test_images(artifact: wandb.Artifact) -> None:
     image_module: Any = pytest.importorskip("PIL.Image")
     image = image_module.new("RGB", (4, 3), "red")
-    artifact = wandb.Artifact(name, "dataset")
     assert artifact.add(image, "image").path == "image.png"
     found = saved(artifact).get("image")
     assert (found.size, found.getpixel((0, 0))) == ((4, 3), (255, 0, 0))
 
 
-def test_figures(place: Place, name: str) -> None:
+def test_figures(artifact: wandb.Artifact) -> None:
     figures: Any = pytest.importorskip("matplotlib.figure")
     figure = figures.Figure(figsize=(1, 1))
     figure.subplots().plot([1, 2])
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add(figure, "plot")
     artifact.add(figure, "plot")  # the same figure gives the same file
     assert saved(artifact).get("plot").format == "PNG"

@@ -10,21 +10,12 @@ import pytest
 import artfs as wandb
 from artfs.sdk.connection import connect
 from artfs.sdk.query import matches, ordered
-from tests.sdk.conftest import Place
-
-
-def version(name: str, content: str, kind: str = "dataset", **labels: object) -> wandb.Artifact:
-    artifact = wandb.Artifact(name, kind)
-    artifact.add(content, "content")
-    for label, value in labels.items():
-        setattr(artifact, label, value)
-    artifact.save()
-    return artifact
+from tests.sdk.conftest import Place, version_of
 
 
 def test_versions_are_paged(place: Place, name: str) -> None:
     for number in range(5):
-        version(name, str(number), tags=["even"] if number % 2 == 0 else [])
+        version_of(name, str(number), tags=["even"] if number % 2 == 0 else [])
     api = wandb.Api()
     found = api.artifacts("dataset", name, per_page=2)
     assert len(found) == 5
@@ -40,7 +31,7 @@ def test_versions_are_paged(place: Place, name: str) -> None:
     assert [next(found).version, found.next().version] == ["v4", "v3"]
     assert (found.more, found.cursor) == (True, "v2")
     rest = api.artifacts("dataset", name, per_page=2, start=found.cursor)
-    version(name, "meanwhile")
+    version_of(name, "meanwhile")
     assert [one.version for one in rest] == ["v2", "v1", "v0"]
     assert (rest.more, rest.cursor) == (False, None)
     with pytest.raises(StopIteration):
@@ -61,7 +52,7 @@ def test_a_list_reads_an_item_at_its_first_use(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
-        version(name, str(number))
+        version_of(name, str(number))
     asked: list[str] = []
     client = type(connect().client())
     read = client.version
@@ -79,7 +70,7 @@ def test_a_list_reads_an_item_at_its_first_use(
 
 def test_types_and_collections(place: Place, name: str) -> None:
     for number in range(3):
-        version(f"{name}-{number}", "x", kind=f"kind-of-{name}")
+        version_of(f"{name}-{number}", "x", kind=f"kind-of-{name}")
     api = wandb.Api()
     kind = api.artifact_type(f"kind-of-{name}")
     assert (kind.name, kind.id) == (f"kind-of-{name}",) * 2
@@ -93,7 +84,7 @@ def test_types_and_collections(place: Place, name: str) -> None:
 
 
 def test_a_collection_stores_what_is_set(place: Place, name: str) -> None:
-    made = version(name, "x")
+    made = version_of(name, "x")
     api = wandb.Api()
     collection = api.artifact_collection("dataset", name)
     assert (collection.tags, collection.description, collection.id) == ([], "", name)
@@ -186,8 +177,7 @@ def test_orders() -> None:
     assert ordered(lines, None, {}) == lines
 
 
-def test_files_are_paged_and_downloaded_as_in_wandb(place: Place, name: str, tmp_path: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_files_are_paged_and_downloaded_as_in_wandb(artifact: wandb.Artifact, tmp_path: Path) -> None:
     for number in range(5):
         artifact.add(str(number), f"{number}.txt")
     artifact.save()
@@ -235,7 +225,7 @@ def test_facts_of_an_artifact(place: Place, name: str, tmp_path: Path, files: Pa
 
 
 def test_a_run_record_records_use(place: Place, name: str) -> None:
-    made = version(name, "x")
+    made = version_of(name, "x")
     with wandb.init() as run:
         pass
     assert wandb.Api().run(run.id).use_artifact(made) is made
@@ -246,7 +236,7 @@ def test_a_run_record_records_use(place: Place, name: str) -> None:
 @pytest.mark.ways(2)
 def test_registries(place: Place, name: str) -> None:
     models, others = f"models-{name}", f"others-{name}"
-    source = version(name, "x")
+    source = version_of(name, "x")
     for group, collection in ((models, "digits"), (models, "letters"), (others, "digits")):
         source.link(f"wandb-registry-{group}/{collection}", aliases=["production"])
     api = wandb.Api()

@@ -36,10 +36,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("bad", HOSTILE, ids=repr)
-def test_hostile_names_in_every_entry_point(place: Place, name: str, tmp_path: Path, bad: str) -> None:
+def test_hostile_names_in_every_entry_point(artifact: wandb.Artifact, tmp_path: Path, bad: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "dir").mkdir()
-    artifact = wandb.Artifact(name, "dataset")
     top = bad in ("", ".", "./")  # the top is a legal directory
     ways: dict[str, Callable[[], object]] = {
         "name": lambda: artifact.add_file("file", name=bad),
@@ -222,11 +221,12 @@ def test_large_metadata(place: Place, name: str) -> None:
         artifact.metadata = itself
 
 
-def test_files_that_no_version_can_have(place: Place, name: str, tmp_path: Path) -> None:
+def test_files_that_no_version_can_have(
+    place: Place, name: str, artifact: wandb.Artifact, tmp_path: Path
+) -> None:
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (root / "a").write_text("a")
-    artifact = wandb.Artifact(name, "dataset")
     os.mkfifo(root / "sub" / "pipe")
     with pytest.raises(wandb.ArtfsError, match=r"sub/pipe \(fifo\)"):
         artifact.add_dir(root)

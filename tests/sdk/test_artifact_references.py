@@ -12,7 +12,8 @@ import pytest
 
 import artfs as wandb
 from artfs.errors import ReferenceFailed
-from tests.sdk.conftest import Place, open_to_all
+from tests.mount.referring import open_to_all
+from tests.sdk.conftest import Place
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -39,8 +40,7 @@ def saved(name: str, outside: Path) -> wandb.Artifact:
     return wandb.Api().artifact(name)
 
 
-def test_entries_of_references(name: str, outside: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_entries_of_references(artifact: wandb.Artifact, outside: Path) -> None:
     [one] = artifact.add_reference((outside / "a.bin").as_uri())
     assert (one.path, one.kind, one.size, one.ref) == (
         "a.bin",
@@ -68,8 +68,7 @@ def test_a_saved_reference(saved: wandb.Artifact, outside: Path) -> None:
         assert text.read() == "b"
 
 
-def test_without_checksum(name: str, outside: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_without_checksum(artifact: wandb.Artifact, outside: Path) -> None:
     [entry] = artifact.add_reference((outside / "a.bin").as_uri(), "x", checksum=False)
     assert (entry.path, entry.digest, entry.size) == ("x", "", 1000)
     (outside / "a.bin").write_bytes(b"c" * 1000)
@@ -113,8 +112,7 @@ def test_an_entry_of_another_artifact(saved: wandb.Artifact, name: str, tmp_path
     assert second.get("from first") == b"own"
 
 
-def test_conflicts(name: str, outside: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_conflicts(artifact: wandb.Artifact, outside: Path) -> None:
     artifact.add_file(outside / "sub" / "b c.txt", "taken")
     with pytest.raises(wandb.PathConflictError, match="taken"):
         artifact.add_reference((outside / "a.bin").as_uri(), "taken")
@@ -123,14 +121,12 @@ def test_conflicts(name: str, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "a.bin", "ftp://x/y", "s3://a b/c", "file://relative"])
-def test_invalid_uris(name: str, uri: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_invalid_uris(artifact: wandb.Artifact, uri: str) -> None:
     with pytest.raises(ValueError, match="uri"):
         artifact.add_reference(uri)
 
 
-def test_invalid_arguments_of_references(name: str, outside: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_invalid_arguments_of_references(artifact: wandb.Artifact, outside: Path) -> None:
     uri = (outside / "a.bin").as_uri()
     with pytest.raises(TypeError, match="uri"):
         artifact.add_reference(7)  # type: ignore[arg-type]
@@ -232,9 +228,8 @@ def test_references_of_two_runs_conflict(name: str, outside: Path) -> None:
     assert found.get_entry("dir/x").ref == (outside / "same").as_uri()
 
 
-def test_paths_that_are_taken(name: str, outside: Path) -> None:
+def test_paths_that_are_taken(artifact: wandb.Artifact, outside: Path) -> None:
     uri = (outside / "a.bin").as_uri()
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_reference(outside.as_uri(), "all")
     (outside / "a.bin").write_bytes(b"changed")
     with pytest.raises(wandb.PathConflictError, match=r"'all/a.bin'"):
@@ -353,8 +348,7 @@ def test_invalid_references_store_nothing(place: Place, name: str, outside: Path
         artifact.add_reference(uri)
 
 
-def test_errors_hide_secrets(name: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_errors_hide_secrets(artifact: wandb.Artifact) -> None:
     secret = "http://user:password@localhost:1/x?token=secret"
     with pytest.raises((wandb.ArtfsError, ValueError)) as caught:
         artifact.add_reference(secret)
@@ -429,8 +423,7 @@ def test_only_references_may_be_missing(saved: wandb.Artifact, name: str, outsid
         draft.download("out", allow_missing_references=True)
 
 
-def test_verify_compares_the_size_where_there_is_no_digest(name: str, outside: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_verify_compares_the_size_where_there_is_no_digest(artifact: wandb.Artifact, outside: Path) -> None:
     artifact.add_reference((outside / "a.bin").as_uri(), checksum=False)
     artifact.save()
     artifact.download("out")

@@ -19,7 +19,8 @@ import pytest
 import artfs
 from artfs.client.interface import Client
 from artfs.sdk.connection import connect
-from tests.sdk.conftest import Place, draft_of, open_to_all
+from tests.mount.referring import open_to_all
+from tests.sdk.conftest import Place, draft_of
 
 Call = Callable[[str], object]
 

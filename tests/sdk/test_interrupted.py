@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import artfs as wandb
-from tests.sdk.conftest import Place, open_to_all
+from tests.mount.referring import open_to_all
+from tests.sdk.conftest import Place
 from tests.sdk.interrupting import interrupted, shown, sites
 from tests.thorough import THOROUGH
 

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 import artfs
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, saved
 
 pytestmark = pytest.mark.ways(1)
 
@@ -68,11 +68,6 @@ for _row in EXPECTED:  # a date is read as a time
     _row[4] = _row[4] and datetime.datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def saved(artifact: artfs.Artifact) -> artfs.Artifact:
-    artifact.save()
-    return artfs.Api().artifact(artifact.name)
-
-
 class _Local:
     """A directory, with those methods of a wandb artifact that its types need to be read."""
 
@@ -107,8 +102,7 @@ def by_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return pytest.importorskip("wandb")
 
 
-def test_a_table_round_trips(place: Place, name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
+def test_a_table_round_trips(artifact: artfs.Artifact) -> None:
     table = artfs.Table(columns=COLUMNS, data=rows(artfs))
     assert artifact.add(table, "results/all").path == "results/all.table.json"
     assert values(artifact.get("results/all")) == EXPECTED  # from a draft, too
@@ -132,8 +126,7 @@ def test_equal_values_are_an_unchanged_artifact(place: Place, name: str) -> None
         assert (artifact.version, artifact.unchanged) == ("v0", number == 1)
 
 
-def test_wandb_reads_what_artfs_writes(place: Place, name: str, by_wandb: Any, tmp_path: Path) -> None:
-    artifact = artfs.Artifact(name, "dataset")
+def test_wandb_reads_what_artfs_writes(artifact: artfs.Artifact, by_wandb: Any, tmp_path: Path) -> None:
     artifact.add(artfs.Table(columns=COLUMNS, data=rows(artfs)), "all")
     artifact.add(artfs.Image(PIXELS, caption="alone", boxes=BOXES, masks=MASKS, classes=CLASSES), "image")
     keys = artfs.Table(columns=["id"], data=[["a"], ["b"]])
@@ -160,7 +153,9 @@ def test_wandb_reads_what_artfs_writes(place: Place, name: str, by_wandb: Any, t
     assert row[1].get_row() == {"id": "b"}
 
 
-def test_artfs_reads_what_wandb_writes(place: Place, name: str, by_wandb: Any, tmp_path: Path) -> None:
+def test_artfs_reads_what_wandb_writes(
+    name: str, artifact: artfs.Artifact, by_wandb: Any, tmp_path: Path
+) -> None:
     theirs = by_wandb.Artifact("any", "dataset")
     theirs.add(by_wandb.Table(columns=COLUMNS, data=rows(by_wandb)), "all")
     image = by_wandb.Image(
@@ -173,7 +168,6 @@ def test_artfs_reads_what_wandb_writes(place: Place, name: str, by_wandb: Any, t
     linked.set_fk("of", keys, "id")
     theirs.add(linked, "linked")
     theirs.add(by_wandb.JoinedTable(keys, linked, ["id", "of"]), "joined")
-    artifact = artfs.Artifact(name, "dataset")
     for path, entry in theirs.manifest.entries.items():
         target = tmp_path / "files" / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -190,13 +184,12 @@ def test_artfs_reads_what_wandb_writes(place: Place, name: str, by_wandb: Any, t
     assert values(saved(again)["all"]) == EXPECTED
 
 
-def test_images_of_files_and_references(place: Place, name: str, tmp_path: Path) -> None:
+def test_images_of_files_and_references(artifact: artfs.Artifact, tmp_path: Path) -> None:
     for directory in ("one", "two"):
         (tmp_path / directory).mkdir()
         PIL.Image.new("RGB", (3, 2), "red" if directory == "one" else "blue").save(
             tmp_path / directory / "same.png"
         )
-    artifact = artfs.Artifact(name, "dataset")
     table = artfs.Table(columns=["image"])
     for directory in ("one", "two"):
         table.add_data(artfs.Image(tmp_path / directory / "same.png"))
@@ -248,8 +241,7 @@ def test_columns_are_added_and_computed() -> None:
     assert table.columns == ["a", "b", "sum"]
 
 
-def test_another_json_file_with_the_suffix_of_a_table(place: Place, name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
+def test_another_json_file_with_the_suffix_of_a_table(artifact: artfs.Artifact) -> None:
     artifact.add(b'{"columns": 3}', "mine.table.json")
     assert saved(artifact).get("mine.table.json") == {"columns": 3}
 

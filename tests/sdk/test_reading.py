@@ -176,11 +176,10 @@ def test_verify_names_what_is_wrong(version: wandb.Artifact, tmp_path: Path) -> 
         assert problem in str(caught.value)
 
 
-def test_names_that_are_not_text(place: Place, name: str, tmp_path: Path) -> None:
+def test_names_that_are_not_text(artifact: wandb.Artifact, tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff not utf-8\n")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / odd).write_text("bytes")
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_dir("odd")
     artifact.add_file(tmp_path / "odd" / odd, "copy")
     artifact.save()

@@ -28,11 +28,12 @@ def bucket(server: S3Server) -> str:
     return server.bucket("bucket", versions=True)
 
 
-def test_an_object_a_version_and_a_prefix(name: str, server: S3Server, bucket: str, tmp_path: Path) -> None:
+def test_an_object_a_version_and_a_prefix(
+    name: str, artifact: wandb.Artifact, server: S3Server, bucket: str, tmp_path: Path
+) -> None:
     first = server.put(bucket, f"{name}/odd//a", b"first")
     server.put(bucket, f"{name}/odd//a", b"second")
     server.put(bucket, f"{name}/odder", b"odder")
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_reference(f"s3://{bucket}/{name}/odd//a", name="one")
     artifact.add_reference(f"s3://{bucket}/{name}/odd//a?versionId={first}", name="old")
     found = artifact.add_reference(f"s3://{bucket}/{name}/odd", name="all")
@@ -49,8 +50,7 @@ def test_an_object_a_version_and_a_prefix(name: str, server: S3Server, bucket: s
         saved.download(str(tmp_path / "down"))
 
 
-def test_missing_objects_are_named(name: str, bucket: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_missing_objects_are_named(name: str, artifact: wandb.Artifact, bucket: str) -> None:
     for uri, why in {
         f"s3://{bucket}/{name}/none": f"s3://{bucket}/{name}/none can't be fetched: there is no such object",
         "s3://no-such-bucket/a": "s3://no-such-bucket/a can't be fetched: there is no such bucket",

@@ -43,8 +43,7 @@ def test_save_without_a_run(place: Place, name: str, tmp_path: Path) -> None:
     assert wandb.run is None
 
 
-def test_a_directory_is_kept_whole(place: Place, name: str, files: Path, tmp_path: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_a_directory_is_kept_whole(artifact: wandb.Artifact, files: Path, tmp_path: Path) -> None:
     artifact.add_dir(files)
     artifact.add_dir(files, name="again/")
     artifact.save()
@@ -58,11 +57,12 @@ def test_a_directory_is_kept_whole(place: Place, name: str, files: Path, tmp_pat
     assert below == expected
 
 
-def test_excludes_and_links_that_are_followed(place: Place, name: str, files: Path, tmp_path: Path) -> None:
+def test_excludes_and_links_that_are_followed(
+    name: str, artifact: wandb.Artifact, files: Path, tmp_path: Path
+) -> None:
     (files / "nowhere").unlink()
     (files / "to-sub").symlink_to("sub")
     (files / "a.tmp").touch()
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_dir(files, exclude=["*.tmp", "sub/big.bin", "empty/"], follow_symlinks=True)
     artifact.save()
     assert sorted(artifact.manifest.entries) == [
@@ -107,10 +107,9 @@ def test_an_unchanged_log_returns_the_newest_version(place: Place, name: str, fi
     assert [made.name for made in wandb.Api().run(f"{name}-2").logged_artifacts()] == [f"{name}:v0"]
 
 
-def test_files_are_stored_when_they_are_added(place: Place, name: str, tmp_path: Path) -> None:
+def test_files_are_stored_when_they_are_added(artifact: wandb.Artifact, tmp_path: Path) -> None:
     source = tmp_path / "data.csv"
     source.write_text("first")
-    artifact = wandb.Artifact(name, "dataset")
     entry = artifact.add_file(source, name="raw/data.csv")
     digest = entry.digest
     source.write_text("other")
@@ -122,8 +121,7 @@ def test_files_are_stored_when_they_are_added(place: Place, name: str, tmp_path:
     assert (entry.path, entry.size, entry.kind) == ("raw/data.csv", 5, "file")
 
 
-def test_the_same_path_twice(place: Place, name: str, tmp_path: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_the_same_path_twice(artifact: wandb.Artifact, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("1")
     (tmp_path / "two").write_text("2")
     artifact.add_file("one", name="x")
@@ -137,9 +135,8 @@ def test_the_same_path_twice(place: Place, name: str, tmp_path: Path) -> None:
     assert artifact.file_count == 1
 
 
-def test_a_file_and_a_directory_of_one_name(place: Place, name: str, tmp_path: Path) -> None:
+def test_a_file_and_a_directory_of_one_name(artifact: wandb.Artifact, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_file("file", name="k/z")
     with pytest.raises(wandb.ArtfsError, match="cannot create the file 'k': 'k' is a directory"):
         artifact.add_file("file", name="k")
@@ -150,14 +147,12 @@ def test_a_file_and_a_directory_of_one_name(place: Place, name: str, tmp_path: P
     assert sorted(artifact.manifest.entries) == ["j", "k/z"]
 
 
-def test_an_empty_artifact(place: Place, name: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_an_empty_artifact(artifact: wandb.Artifact) -> None:
     artifact.save()
     assert (artifact.version, artifact.file_count, artifact.size) == ("v0", 0, 0)
 
 
-def test_a_saved_artifact_refuses_files(place: Place, name: str, files: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_a_saved_artifact_refuses_files(name: str, artifact: wandb.Artifact, files: Path) -> None:
     for question in ("version", "digest", "created_at"):
         with pytest.raises(wandb.ArtifactNotLoggedError, match=question):
             getattr(artifact, question)
@@ -178,8 +173,7 @@ def test_a_saved_artifact_refuses_files(place: Place, name: str, files: Path) ->
         finalized.add_dir(files)
 
 
-def test_a_draft_can_be_looked_at_and_changed(place: Place, name: str, files: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_a_draft_can_be_looked_at_and_changed(artifact: wandb.Artifact, files: Path) -> None:
     assert len(artifact.manifest) == 0
     with pytest.raises(FileNotFoundError, match=r"'a.txt'"):
         artifact.remove("a.txt")
@@ -204,8 +198,7 @@ def test_a_dropped_draft_leaves_nothing(place: Place, name: str, files: Path) ->
     eventually(lambda: name not in {found["name"] for found in client.collections()}, what="the draft goes")
 
 
-def test_new_file_that_fails_adds_nothing(place: Place, name: str) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_new_file_that_fails_adds_nothing(artifact: wandb.Artifact) -> None:
     with pytest.raises(RuntimeError), artifact.new_file("a/b.txt") as file:
         file.write("half")
         raise RuntimeError
@@ -215,8 +208,7 @@ def test_new_file_that_fails_adds_nothing(place: Place, name: str) -> None:
     assert sorted(artifact.manifest.entries) == ["a/c.bin"]
 
 
-def test_the_directory_of_an_artifact(place: Place, name: str, files: Path) -> None:
-    artifact = wandb.Artifact(name, "dataset")
+def test_the_directory_of_an_artifact(place: Place, name: str, artifact: wandb.Artifact, files: Path) -> None:
     artifact.add_dir(files)
     if not place.mounted:
         with pytest.raises(wandb.ArtfsError, match="without a mount"):
@@ -251,7 +243,7 @@ def stored_bytes(*roots: Path) -> int:
 
 
 def test_a_file_is_stored_once(
-    place: Place, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, name: str, artifact: wandb.Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not (place.volume / "artfs.json").exists():
         pytest.skip("the volume is hidden here")
@@ -262,7 +254,6 @@ def test_a_file_is_stored_once(
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(size))
     before = stored_bytes(place.volume)
-    artifact = wandb.Artifact(name, "dataset")
     artifact.add_file(source)
     assert size <= stored_bytes(place.volume) - before < 1.2 * size
     artifact.save()

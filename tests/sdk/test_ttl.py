@@ -10,18 +10,9 @@ import pytest
 
 import artfs as wandb
 from tests.mount.mounting import artfs, must
-from tests.sdk.conftest import Place
+from tests.sdk.conftest import Place, version_of
 
 SOON = timedelta(seconds=1)
-
-
-def version_of(name: str, content: str, **more: object) -> wandb.Artifact:
-    artifact = wandb.Artifact(name, "dataset")
-    artifact.add(content, "content")
-    for key, value in more.items():
-        setattr(artifact, key, value)
-    artifact.save()
-    return artifact
 
 
 def versions_of(name: str) -> list[str]:

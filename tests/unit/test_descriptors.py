@@ -37,8 +37,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("hard", "soft"),
-    [(4096, 4096), (MOST, MOST), (1 << 30, MOST), (resource.RLIM_INFINITY, MOST)],
+    ("hard", "soft"), [(4096, 4096), (MOST, MOST), (1 << 30, MOST), (resource.RLIM_INFINITY, MOST)]
 )
 def test_the_limit_is_raised_as_far_as_useful(limits: list[tuple[int, int]], hard: int, soft: int) -> None:
     limits.append((1024, hard))

@@ -15,8 +15,7 @@ def test_valid_names_of_collections_and_aliases_are_accepted(name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["-x", "x y", "a\n", "é", "a:v1", "٣", "acc=0.9", "a%20b", "x" * 127 + "é", "\u3000", "v1 "],
+    "name", ["-x", "x y", "a\n", "é", "a:v1", "٣", "acc=0.9", "a%20b", "x" * 127 + "é", "\u3000", "v1 "]
 )
 def test_some_names_are_valid_for_aliases_only(name):
     name = name.encode()[-names.MAX_ALIAS :].decode()

@@ -92,10 +92,7 @@ def test_the_example_in_format_md_is_correct():
     assert text(blob) == "xxh128:9ad4d7b1bb95b000a8c1fad74862c8bc"
     noon = 1_700_000_000_000_000_000
     leaf = Leaf(
-        [
-            FileEntry(b"a", 0o644, 1000, 1000, noon, 5, blob),
-            SymlinkEntry(b"b", 1000, 1000, noon, b"a"),
-        ]
+        [FileEntry(b"a", 0o644, 1000, 1000, noon, 5, blob), SymlinkEntry(b"b", 1000, 1000, noon, b"a")]
     )
     data, summary = encode(leaf, XXH128)
     assert data == bytes.fromhex(
@@ -299,9 +296,7 @@ ILLEGAL = {
     "an index with a reach of nothing": packed(1, 1, [msgspec.structs.replace(INDEX.items[0], reach=0o500)]),
     "an index with an owner of no kind": packed(1, 1, [msgspec.structs.replace(INDEX.items[1], uid=-3)]),
     "an index over all bounds": packed(
-        1,
-        1,
-        [msgspec.structs.replace(INDEX.items[0], last=last, entries=MAX_INT) for last in (b"a", b"b")],
+        1, 1, [msgspec.structs.replace(INDEX.items[0], last=last, entries=MAX_INT) for last in (b"a", b"b")]
     ),
     "an index too long": packed(
         1, 1, [msgspec.structs.replace(INDEX.items[0], last=b"%05d" % i) for i in range(INDEX_MAX + 1)]
