@@ -30,7 +30,7 @@ def _blob(cli: Cli, version: str) -> Path:
     return blob
 
 
-def test_a_sound_volume(cli: Cli, version: str) -> None:
+def test_a_sound_volume_is_reported_sound(cli: Cli, version: str) -> None:
     report = cli.json("check")
     assert report["sound"] is True
     assert report["findings"] == []
@@ -54,7 +54,7 @@ def test_damage_is_named_and_repaired(cli: Cli, version: str, tmp_path: Path) ->
     assert cli("cat", version, "sub/file").raw == data
 
 
-def test_damage_touches_the_patch_of_a_deleted_version(cli: Cli, version: str) -> None:
+def test_damage_names_the_patch_of_a_deleted_version(cli: Cli, version: str) -> None:
     blob = _blob(cli, version)
     cli("new", version, "--id", "job", "--base", "v0")
     cli("rm", f"{version}:v0")
@@ -142,6 +142,6 @@ def test_a_killed_put_leaves_nothing_after_gc(cli: Cli, name: str, tmp_path: Pat
     assert "no collection" in cli.refused("pending", name)
 
 
-def test_invalid_ages(cli: Cli) -> None:
+def test_invalid_ages_are_refused(cli: Cli) -> None:
     for age in ("", "1y", "-1", "soon"):
         assert "is not a duration" in cli.refused("gc", "--pending-older-than", age)

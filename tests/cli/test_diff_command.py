@@ -43,7 +43,7 @@ def versions(cli: Cli, name: str, tmp_path: Path) -> str:
     return name
 
 
-def test_lines(cli: Cli, versions: str) -> None:
+def test_each_change_is_one_line(cli: Cli, versions: str) -> None:
     assert cli("diff", f"{versions}:v0", "v1").out.splitlines() == [
         "M changed (3 -> 5)",
         "R sub/deep/ -> deep/",
@@ -61,7 +61,7 @@ def test_lines(cli: Cli, versions: str) -> None:
     ]
 
 
-def test_json(cli: Cli, versions: str) -> None:
+def test_json_has_both_sides_of_a_change(cli: Cli, versions: str) -> None:
     found = cli.json("diff", f"{versions}:v0", "v1")
     assert all(set(change) == {"change", "path", "old_path", "old", "new"} for change in found)
     by_path = {change["path"]: change for change in found}
@@ -80,7 +80,7 @@ def test_json(cli: Cli, versions: str) -> None:
     assert cli.json("diff", f"{versions}:v0", "old") == []
 
 
-def test_totals(cli: Cli, versions: str) -> None:
+def test_stat_prints_totals(cli: Cli, versions: str) -> None:
     assert cli.json("diff", f"{versions}:v0", "v1", "--stat") == {
         "added": {"entries": 1, "old_bytes": 0, "new_bytes": 5},
         "removed": {"entries": 1, "old_bytes": 5, "new_bytes": 0},
@@ -94,7 +94,7 @@ def test_totals(cli: Cli, versions: str) -> None:
     assert lines[-1] == "renamed\t2\t\t"
 
 
-def test_exit_status(cli: Cli, versions: str) -> None:
+def test_exit_code_reports_a_difference(cli: Cli, versions: str) -> None:
     assert cli("diff", f"{versions}:v0", "v0").out == ""
     cli("diff", f"{versions}:v0", "v1", status=0)
     cli("diff", f"{versions}:v0", "old", "--exit-code", status=0)
@@ -102,7 +102,7 @@ def test_exit_status(cli: Cli, versions: str) -> None:
         assert cli("diff", f"{versions}:v0", "v1", "--exit-code", *option, status=1).err == ""
 
 
-def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
+def test_unknown_versions_are_refused(cli: Cli, versions: str) -> None:
     assert cli.refused("diff", f"{versions}:v7", "v8") == f"'{versions}' has no version or alias 'v7'"
     assert cli.refused("diff", f"{versions}:v0", "v8") == f"'{versions}' has no version or alias 'v8'"
     assert cli.refused("diff", f"{versions}:v0", "../v1").endswith("'../v1'")
@@ -111,7 +111,7 @@ def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
     cli("diff", f"{versions}:v0", status=2)
 
 
-def test_hostile_names(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(cli: Cli, name: str, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "\x1b[31m").mkdir(parents=True)
     raw = os.fsdecode(b"caf\xe9\n")

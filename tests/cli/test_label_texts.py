@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_commands(cli: Cli, name: str, file: Path) -> None:
+def test_commands_take_any_text(cli: Cli, name: str, file: Path) -> None:
     options = [word for alias in ALIASES for word in ("--alias", alias)]
     cli("put", file, "--name", name, *options)
     assert sorted(cli.json("show", f"{name}:v0")["aliases"]) == sorted([*ALIASES, "latest"])
@@ -55,7 +55,7 @@ def test_commands(cli: Cli, name: str, file: Path) -> None:
 
 
 @on_a_mount
-def test_files(cli: Cli, name: str) -> None:
+def test_files_take_any_text(cli: Cli, name: str) -> None:
     assert cli.path is not None
     model = cli.path / name
     job = model / "pending" / "a job"
@@ -106,7 +106,7 @@ def test_files(cli: Cli, name: str) -> None:
 
 
 @on_a_mount
-def test_a_link_and_a_scope_by_files(cli: Cli, name: str) -> None:
+def test_files_set_a_link_and_a_scope(cli: Cli, name: str) -> None:
     assert cli.path is not None
     model, best = cli.path / name, cli.path / f"wandb-registry-model.{name}"
     for text in ("old", "new"):

@@ -27,7 +27,7 @@ def changes(tmp_path: Path) -> Path:
     return make_files(tmp_path / "changes", {"a/b/two": "changed", "new": "new"})
 
 
-def test_put_with_a_base(cli: Cli, base: str, changes: Path) -> None:
+def test_put_with_a_base_adds_to_it(cli: Cli, base: str, changes: Path) -> None:
     assert cli("put", changes, "--name", base, "--base", "best").out == f"{base}:v1\n"
     assert cli("diff", f"{base}:v0", "v1").out.splitlines() == ["M a/b/two (7 -> 7)", "A new"]
     assert cli("cat", f"{base}:v1", "a/one").out == "a/one"
@@ -48,7 +48,7 @@ def test_unchanged_files_keep_everything(cli: Cli, base: str, changes: Path, tmp
     assert after == before
 
 
-def test_a_patch_that_changes_nothing(cli: Cli, base: str) -> None:
+def test_an_unchanged_patch_makes_no_version(cli: Cli, base: str) -> None:
     cli("new", base, "--id", "nothing", "--base", "best")
     assert cli("diff", f"{base}/nothing").out == ""
     assert cli.json("finish", f"{base}/nothing") == {
@@ -73,7 +73,7 @@ def test_several_puts_fill_one_patch(cli: Cli, base: str, changes: Path, tmp_pat
     assert len(cli.json("ls", f"{base}:v1")) == 6
 
 
-def test_a_path_that_conflicts_with_the_base(cli: Cli, base: str, tmp_path: Path) -> None:
+def test_a_path_that_conflicts_with_the_base_is_refused(cli: Cli, base: str, tmp_path: Path) -> None:
     for said, path in (
         (
             "cannot create the directory 'three': 'three' is a file in this version; remove it first",
@@ -97,13 +97,13 @@ def test_a_symlink_replaces_a_file(cli: Cli, base: str, tmp_path: Path) -> None:
     assert entry["target"] == ".artfs-stub:644:xxh128:00:three"
 
 
-def test_a_base_that_does_not_exist(cli: Cli, base: str, name: str) -> None:
+def test_an_unknown_base_is_refused(cli: Cli, base: str, name: str) -> None:
     for ref, why in (("v7", "has no version or alias 'v7'"), ("gone:v0", "no collection 'gone'")):
         assert why in cli.refused("new", base, "--base", ref)
     assert cli.json("pending", base) == []
 
 
-def test_a_fork(cli: Cli, base: str, name: str) -> None:
+def test_a_base_may_be_of_another_collection(cli: Cli, base: str, name: str) -> None:
     cli("new", f"{base}-fork", "--id", "f", "--base", f"{base}:best")
     assert cli("finish", f"{base}-fork/f").out == f"{base}-fork:v0\n"
     fork = cli.json("show", f"{base}-fork:v0")
@@ -124,7 +124,7 @@ def test_an_alias_is_followed(cli: Cli, base: str, changes: Path, tmp_path: Path
     assert [version["base"] for version in cli.json("log", base)] == ["v0", "v1", "v0", None]
 
 
-def test_a_collision(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
+def test_a_collision_is_refused_until_a_rebase(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     theirs = make_files(tmp_path / "theirs", {"new": "theirs", "theirs": "theirs"})
     cli("put", changes, "--name", base, "--id", "job", "--base", "best")
     cli("put", theirs, "--name", base, "--base", "best", "--alias", "best")
@@ -173,7 +173,7 @@ def test_a_second_rebase_keeps_the_first_merge(cli: Cli, base: str, changes: Pat
     assert cli("cat", f"{base}:v4", "new").out == "new"
 
 
-def test_a_base_that_was_deleted(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
+def test_a_patch_outlives_its_base(cli: Cli, base: str, changes: Path, tmp_path: Path) -> None:
     cli("unalias", base, "best")
     cli("put", changes, "--name", base, "--id", "job", "--base", "v0")
     cli("put", changes, "--name", base)
@@ -193,7 +193,7 @@ def test_diff_takes_two_versions_or_a_pending_one(cli: Cli, base: str) -> None:
     assert "has no version or alias 'v9'" in cli.refused("diff", f"{base}:v0", "v9")
 
 
-def test_a_pending_version_without_a_base(cli: Cli, base: str, changes: Path) -> None:
+def test_without_a_base_everything_is_added(cli: Cli, base: str, changes: Path) -> None:
     cli("put", changes, "--name", base, "--id", "plain")
     assert cli("diff", f"{base}/plain").out.splitlines() == ["A a/", "A a/b/", "A a/b/two", "A new"]
 

@@ -93,7 +93,7 @@ def test_several_sources_share_the_root(cli: Cli, name: str, tmp_path: Path) -> 
     assert cli("cat", name, "to-c").out == "c"
 
 
-def test_excludes(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_excluded_files_are_not_put(cli: Cli, name: str, tmp_path: Path) -> None:
     root = tmp_path / "source"
     paths = (
         "a.tmp",
@@ -159,7 +159,7 @@ def test_many_processes_fill_one_id(cli: Cli, name: str, tmp_path: Path) -> None
     assert len(set((tmp_path / "out" / "shared").read_text())) == 1
 
 
-def test_new_put_finish(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_new_put_and_finish_make_a_version(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     printed = cli("new", name, "--type", "model", "--id", "job-42").out
     assert printed == (f"{cli.path}/{name}/pending/job-42\n" if cli.mounted else f"{name}/job-42\n")
@@ -180,7 +180,7 @@ def test_new_put_finish(cli: Cli, name: str, tmp_path: Path) -> None:
     assert cli.json("pending", name) == []
 
 
-def test_new_without_an_id(cli: Cli, name: str) -> None:
+def test_new_chooses_an_id(cli: Cli, name: str) -> None:
     first, second = cli.json("new", name), cli.json("new", name)
     assert first["collection"] == name
     assert first["distributed_id"] != second["distributed_id"]
@@ -206,7 +206,7 @@ def test_put_to_an_id_replaces_files(cli: Cli, name: str, tmp_path: Path) -> Non
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "d")
 
 
-def test_finish_again_and_late_runs(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_a_finished_id_stays_finished(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     cli("put", tmp_path / "a", "--name", name, "--id", "job")
     first = cli.json("finish", f"{name}/job")
@@ -231,7 +231,7 @@ def test_refused_finishes_change_nothing(cli: Cli, name: str) -> None:
     assert cli.json("ls", name) == []
 
 
-def test_new_twice_and_a_type_that_is_fixed(cli: Cli, name: str) -> None:
+def test_a_pending_id_and_a_fixed_type_are_refused(cli: Cli, name: str) -> None:
     cli("new", name, "--type", "one", "--id", "job")
     assert cli.refused("new", name, "--id", "job") == f"'job' of '{name}' is pending already"
     cli("new", name, "--type", "two", "--id", "other")  # no version yet: it can be changed
@@ -241,7 +241,7 @@ def test_new_twice_and_a_type_that_is_fixed(cli: Cli, name: str) -> None:
     assert "can't name a collection" in cli.refused("new", "")
 
 
-def test_discard(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_discard_removes_a_pending_version(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     cli("put", tmp_path / "a", "--name", name, "--id", "job")
     assert cli("discard", f"{name}/job").out == ""
@@ -250,7 +250,7 @@ def test_discard(cli: Cli, name: str, tmp_path: Path) -> None:
     cli("new", name, "--id", "job")
 
 
-def test_pending_of_all_collections(cli: Cli, name: str) -> None:
+def test_pending_lists_all_collections(cli: Cli, name: str) -> None:
     cli("new", name, "--id", "job")
     cli("new", f"{name}-b", "--id", "job")
     ids = [(status["collection"], status["distributed_id"]) for status in cli.json("pending")]

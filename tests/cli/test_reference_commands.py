@@ -30,7 +30,7 @@ def _seal_reference(cli: Cli, name: str, path: Path, *to: str) -> None:
     cli("finish", f"{name}/job")
 
 
-def test_refer_list_finish_and_read(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
+def test_a_reference_is_listed_sealed_and_read(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
     cli("new", name, "--id", "job")
     cli("refer", f"{name}/job", (outside / "one").as_uri())
     cli("refer", f"{name}/job", outside.as_uri(), "all of it")
@@ -74,7 +74,7 @@ def test_changed_bytes_are_not_read(cli: Cli, name: str, outside: Path) -> None:
     assert "reference_errors" not in cli.json("show", f"{name}:v0")
 
 
-def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
+def test_a_patch_keeps_and_adds_references(cli: Cli, name: str, outside: Path, tmp_path: Path) -> None:
     _seal_reference(cli, name, outside, "all")
     cli("put", make_files(tmp_path / "new", {"more": "more"}), "--name", name, "--base", "v0")
     assert cli("diff", f"{name}:v0", "v1").out == "A more\n"
@@ -86,7 +86,7 @@ def test_diff_and_patch(cli: Cli, name: str, outside: Path, tmp_path: Path) -> N
     assert cli("diff", f"{name}:v1", "v2").out == "A inside\n"
 
 
-def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None:
+def test_invalid_references_are_refused(cli: Cli, name: str, outside: Path) -> None:
     cli("new", name, "--id", "job")
     uri = (outside / "one").as_uri()
     for _ in range(2):  # the same again agrees
@@ -106,7 +106,7 @@ def test_references_that_are_refused(cli: Cli, name: str, outside: Path) -> None
         assert "not every user may read it" in cli.refused("refer", f"{name}/job", uri, "closed")
 
 
-def test_a_file_that_changes_while_it_is_copied(
+def test_a_file_that_changes_while_it_is_copied_is_refused(
     cli: Cli, name: str, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _seal_reference(cli, name, outside / "one")

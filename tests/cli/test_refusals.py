@@ -35,7 +35,7 @@ def _at(path: Path | None) -> Cli:
 # ---- volumes ---------------------------------------------------------------------------------------------
 
 
-def test_init(tmp_path: Path) -> None:
+def test_init_refuses_a_path_that_is_in_use(tmp_path: Path) -> None:
     cli = _at(None)
     assert cli("init", "vol").out == ""
     assert json.loads((tmp_path / "vol" / "artfs.json").read_text())["hash"] == "xxh128"
@@ -50,7 +50,7 @@ def test_init(tmp_path: Path) -> None:
     assert _at(tmp_path / "other").json("status")["hash"] == "sha256"
 
 
-def test_a_path_that_is_no_volume(tmp_path: Path, volume: Path) -> None:
+def test_another_path_than_a_volume_is_refused(tmp_path: Path, volume: Path) -> None:
     assert "there is no such directory" in _at(tmp_path / "none").refused("ls")
     assert "it has no artfs.json" in _at(tmp_path).refused("ls")
     (tmp_path / "file").touch()
@@ -68,7 +68,7 @@ def test_a_path_that_is_no_volume(tmp_path: Path, volume: Path) -> None:
     _at(volume)("ls")
 
 
-def test_no_volume_is_named(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_volume_may_be_implied(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ARTFS_VOLUME" in _at(None)("ls", status=2).err
     monkeypatch.setenv("ARTFS_VOLUME", str(volume))
     _at(None)("ls")
@@ -78,7 +78,7 @@ def test_no_volume_is_named(volume: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_root
-def test_a_volume_of_another_user(volume: Path) -> None:
+def test_a_volume_of_another_user_is_refused(volume: Path) -> None:
     for path in (volume.parent, volume.parent.parent, volume.parent.parent.parent):
         path.chmod(0o755)  # pytest's own directories are closed
     for words in (("ls",), ("new", "model"), ("check",)):
@@ -92,7 +92,7 @@ def test_a_volume_of_another_user(volume: Path) -> None:
 
 
 @needs_root
-def test_a_source_without_read_permission(tmp_path: Path) -> None:
+def test_an_unreadable_source_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         path.chmod(0o755)
     home = tmp_path / "home"
@@ -134,7 +134,7 @@ def _as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_a_damaged_record(volume: Path) -> None:
+def test_a_damaged_record_is_reported(volume: Path) -> None:
     cli = _at(volume)
     for number in range(2):
         Path("file").write_text(str(number))
@@ -150,7 +150,7 @@ def test_a_damaged_record(volume: Path) -> None:
 # ---- ends ------------------------------------------------------------------------------------------------
 
 
-def test_usage(volume: Path) -> None:
+def test_wrong_usage_is_status_2(volume: Path) -> None:
     cli = _at(volume)
     for words in (("frob",), ("ls", "--frob"), ("put", "--name", "model"), ("alias", "model:v0"), ("cat",)):
         found = cli(*words, status=2)
@@ -158,7 +158,7 @@ def test_usage(volume: Path) -> None:
         assert found.out == ""
 
 
-def test_exit_statuses() -> None:
+def test_each_error_has_its_exit_status() -> None:
     statuses = {FileNotFoundError: 1, BrokenPipeError: 141, KeyboardInterrupt: 130, ValueError: None}
     assert {kind: status_of(kind()) for kind in statuses} == statuses
 
@@ -186,7 +186,7 @@ def _shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.fuse
-def test_mountpoints(volume: Path, tmp_path: Path) -> None:
+def test_an_unfit_mountpoint_is_refused(volume: Path, tmp_path: Path) -> None:
     cli = _at(None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
@@ -209,7 +209,7 @@ def mounted() -> object:
 
 
 @pytest.mark.fuse
-def test_any_path_inside_a_mount(mounted: MountedVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_in_a_mount_names_its_volume(mounted: MountedVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("x")
     _at(mounted.volume)("put", "file", "--name", "inside", "--alias", "best")
     _at(mounted.volume)("new", "inside", "--id", "job")
@@ -221,7 +221,7 @@ def test_any_path_inside_a_mount(mounted: MountedVolume, monkeypatch: pytest.Mon
 
 @pytest.mark.fuse
 @needs_root
-def test_a_mount_that_is_hidden(mounted: MountedVolume) -> None:
+def test_a_hidden_mount_is_refused(mounted: MountedVolume) -> None:
     done = _unshared(f"umount -l {mounted.point}", "--volume", mounted.volume, "ls")
     assert done.returncode == 1
     assert f"process {mounted.pid}" in done.stderr
@@ -230,7 +230,7 @@ def test_a_mount_that_is_hidden(mounted: MountedVolume) -> None:
 
 @pytest.mark.fuse
 @needs_root
-def test_only_the_mount_is_visible(mounted: MountedVolume) -> None:
+def test_commands_work_if_only_the_mount_is_visible(mounted: MountedVolume) -> None:
     hide = f"mount -t tmpfs none {mounted.volume}"
     done = _unshared(hide, "--volume", mounted.point, "new", "hidden", "--id", "job")
     assert (done.returncode, done.stderr) == (0, "")
@@ -245,7 +245,7 @@ def test_only_the_mount_is_visible(mounted: MountedVolume) -> None:
 
 @pytest.mark.fuse
 @needs_root
-def test_only_a_directory_of_the_mount_is_visible(mounted: MountedVolume, tmp_path: Path) -> None:
+def test_commands_work_if_only_a_directory_is_visible(mounted: MountedVolume, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "here").mkdir()
     cli = _at(mounted.point)
@@ -313,7 +313,7 @@ def _waits(pid: int) -> bool:
 
 
 @pytest.mark.fuse
-def test_a_read_only_mount(volume: Path, tmp_path: Path) -> None:
+def test_a_read_only_mount_refuses_changes(volume: Path, tmp_path: Path) -> None:
     Path("file").write_text("x")
     _at(volume)("put", "file", "--name", "model")
     (tmp_path / "mnt").mkdir()
@@ -329,7 +329,7 @@ def test_a_read_only_mount(volume: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.fuse
-def test_a_mount_whose_daemon_died(volume: Path, tmp_path: Path) -> None:
+def test_a_mount_whose_daemon_died_is_refused(volume: Path, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
     assert artfs("mount", volume, tmp_path / "mnt").returncode == 0
     try:

@@ -58,7 +58,7 @@ def test_the_last_of_several_sources_sets_the_root(cli: Cli, name: str, tmp_path
     assert _root(cli, name, tmp_path / "more")[0] == 0o700
 
 
-def test_the_root_of_a_tree_that_several_puts_write(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_the_last_of_several_puts_sets_the_root(cli: Cli, name: str, tmp_path: Path) -> None:
     first = _directory(tmp_path / "first", 0o555, b"first")
     last = _directory(tmp_path / "last", 0o700, b"last")
     cli("put", first, "--name", name, "--id", "job")
@@ -120,7 +120,7 @@ def test_symlinks_that_lead_out_are_followed(cli: Cli, name: str, hub: Path, tmp
     }
 
 
-def test_never_follows_no_symlink(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_with_never_no_symlink_is_followed(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks", "never")
     assert _content(cli, name, tmp_path / "out") == {
         "own": "own",
@@ -133,7 +133,7 @@ def test_never_follows_no_symlink(cli: Cli, name: str, hub: Path, tmp_path: Path
     }
 
 
-def test_always_follows_every_symlink(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
+def test_with_always_every_symlink_is_followed(cli: Cli, name: str, hub: Path, tmp_path: Path) -> None:
     cli("put", hub, "--name", name, "--follow-symlinks=always")
     found = _content(cli, name, tmp_path / "out")
     assert found["sub/own"] == "own"
@@ -171,7 +171,7 @@ def test_a_symlink_that_can_not_be_followed_stays(
     assert _content(cli, name, tmp_path / "out") == {"odd": f"-> {target}"}
 
 
-def test_directories_with_symlinks_to_each_other(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_a_symlink_to_a_directory_above_stays(cli: Cli, name: str, tmp_path: Path) -> None:
     for one, other in (("a", "b"), ("b", "a")):
         make_files(tmp_path, {f"{one}/file": one})
         (tmp_path / one / "other").symlink_to(f"../{other}")

@@ -32,7 +32,7 @@ def versions(cli: Cli, name: str, tmp_path: Path) -> str:
     return name
 
 
-def test_ls_of_collections(cli: Cli, versions: str) -> None:
+def test_ls_lists_collections(cli: Cli, versions: str) -> None:
     [found] = [collection for collection in cli.json("ls") if collection["name"] == versions]
     assert found == {
         "name": versions,
@@ -47,7 +47,7 @@ def test_ls_of_collections(cli: Cli, versions: str) -> None:
     assert f"{versions}\tmodel\t2\tv1\t0\t" in cli("ls").out.splitlines()
 
 
-def test_ls_of_versions(cli: Cli, versions: str) -> None:
+def test_ls_lists_versions(cli: Cli, versions: str) -> None:
     found = cli.json("ls", versions)
     assert [version["version"] for version in found] == ["v0", "v1"]
     assert all(set(version) == STATUS_KEYS for version in found)
@@ -56,7 +56,7 @@ def test_ls_of_versions(cli: Cli, versions: str) -> None:
     assert cli("log", versions).out.startswith("v1\t")
 
 
-def test_ls_of_files(cli: Cli, versions: str) -> None:
+def test_ls_lists_files(cli: Cli, versions: str) -> None:
     found = cli.json("ls", f"{versions}:old")
     assert [(entry["path"], entry["kind"]) for entry in found] == [
         ("a", "file"),
@@ -80,7 +80,7 @@ def test_ls_of_files(cli: Cli, versions: str) -> None:
     assert line[-1] == "a"
 
 
-def test_paths_that_do_not_exist(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_unknown_paths_are_refused(cli: Cli, versions: str, tmp_path: Path) -> None:
     for words in (("ls", f"{versions}:v1"), ("cat", f"{versions}:v1")):
         assert cli.refused(*words, "sub/none") == f"{versions}:v1 has no 'sub/none'"
         assert cli.refused(*words, "a/none") == f"{versions}:v1 has no 'a/none'"
@@ -89,7 +89,7 @@ def test_paths_that_do_not_exist(cli: Cli, versions: str, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
+def test_unknown_versions_are_refused(cli: Cli, versions: str) -> None:
     for words in (("show",), ("ls",), ("get",)):
         for ref in ("v2", "v01", "none", "pending", "a b"):
             reason = cli.refused(*words, f"{versions}:{ref}")
@@ -100,7 +100,7 @@ def test_versions_that_do_not_exist(cli: Cli, versions: str) -> None:
     cli("show", f"{versions}:", status=2)
 
 
-def test_show(cli: Cli, versions: str) -> None:
+def test_show_prints_all_labels(cli: Cli, versions: str) -> None:
     found = cli.json("show", f"{versions}:best")
     assert set(found) == STATUS_KEYS | {"description", "metadata"}
     assert found["version"] == "v1"
@@ -110,7 +110,7 @@ def test_show(cli: Cli, versions: str) -> None:
     assert f"digest\t{found['digest']}" in cli("show", versions).out.splitlines()
 
 
-def test_cat(cli: Cli, versions: str) -> None:
+def test_cat_follows_symlinks_inside_the_version(cli: Cli, versions: str) -> None:
     assert cli("cat", f"{versions}:old", "a").out == "first"
     assert cli("cat", versions, "a").out == "second"
     assert cli("cat", versions, "by-link/up").out == "second"
@@ -119,7 +119,7 @@ def test_cat(cli: Cli, versions: str) -> None:
     assert cli.refused("cat", versions, "sub/circle") == f"{versions}:v1 has no 'sub/circle'"
 
 
-def test_get_a_version_and_a_part_of_it(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_get_copies_a_version_or_a_part_of_it(cli: Cli, versions: str, tmp_path: Path) -> None:
     assert cli("get", f"{versions}:old").out == f"{versions}-v0\n"
     assert (tmp_path / f"{versions}-v0" / "a").read_text() == "first"
     got = cli.json("get", versions, "out", "--path", "sub/")
@@ -130,7 +130,7 @@ def test_get_a_version_and_a_part_of_it(cli: Cli, versions: str, tmp_path: Path)
     assert list(snapshot(tmp_path / "one")) == [b"sub", b"sub/b"]
 
 
-def test_get_into_a_directory_with_files(cli: Cli, versions: str, tmp_path: Path) -> None:
+def test_get_keeps_other_files_of_the_target(cli: Cli, versions: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").write_text("mine")
@@ -159,7 +159,7 @@ def test_get_follows_no_symlink(cli: Cli, versions: str, tmp_path: Path) -> None
     assert cli.refused("get", versions, "no/such") == "no/such: No such file or directory"
 
 
-def test_aliases(cli: Cli, versions: str) -> None:
+def test_aliases_are_set_together_or_not_at_all(cli: Cli, versions: str) -> None:
     assert cli("alias", f"{versions}:old", "best", "prod").out == ""
     assert cli.json("show", f"{versions}:best")["aliases"] == ["best", "old", "prod"]
     for bad in ("latest", "pending", "v3", "a/b", ".x"):
@@ -173,7 +173,7 @@ def test_aliases(cli: Cli, versions: str) -> None:
     assert "'v0'" in cli.refused("unalias", versions, "v0")
 
 
-def test_tags(cli: Cli, versions: str) -> None:
+def test_tags_are_added_in_order(cli: Cli, versions: str) -> None:
     assert cli.json("tag", versions, "b", "a") == ["b", "a"]
     assert cli.json("tag", versions, "c", "a") == ["b", "a", "c"]
     assert cli.json("show", versions)["tags"] == ["b", "a", "c"]
@@ -182,7 +182,7 @@ def test_tags(cli: Cli, versions: str) -> None:
     cli("tag", versions, status=2)
 
 
-def test_rm(cli: Cli, versions: str) -> None:
+def test_rm_deletes_a_version_without_aliases(cli: Cli, versions: str) -> None:
     assert cli.refused("rm", f"{versions}:v0") == "v0 is held by: old; move or remove the alias first"
     cli("unalias", versions, "old")
     cli("rm", versions, status=2)
@@ -193,7 +193,7 @@ def test_rm(cli: Cli, versions: str) -> None:
     assert [version["version"] for version in cli.json("ls", versions)] == ["v1"]
 
 
-def test_names_that_are_not_utf8(cli: Cli, name: str, tmp_path: Path) -> None:
+def test_names_need_not_be_utf8(cli: Cli, name: str, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     raw = os.fsdecode(b"caf\xe9\n")
     (tmp_path / "tree" / raw).write_text("latin")
@@ -207,7 +207,7 @@ def test_names_that_are_not_utf8(cli: Cli, name: str, tmp_path: Path) -> None:
     assert cli.json("show", name)["distributed_id"] == job
 
 
-def test_status(cli: Cli, versions: str) -> None:
+def test_status_describes_the_volume(cli: Cli, versions: str) -> None:
     found = cli.json("status")
     keys = "version format id hash store collections pending abandoned sealed bytes available"
     of_a_mount = "pid uptime supervised restarts write_cache read_only references"

@@ -45,7 +45,7 @@ def _shows_a_mount(document: Path) -> bool:
         if console.examples(document.read_text())
     ],
 )
-def test_examples(document: Path, base: Path) -> None:
+def test_an_example_prints_what_is_shown(document: Path, base: Path) -> None:
     console.check(document, base)
 
 
@@ -103,7 +103,7 @@ $ exit 1
         ("$ echo a b; echo c\na ...", "+ c"),
     ],
 )
-def test_what_differs_is_told(base: Path, shown: str, why: str) -> None:
+def test_a_difference_is_reported(base: Path, shown: str, why: str) -> None:
     with pytest.raises(AssertionError, match=r"document.md:2\n") as caught:
         _checked(base, f"```console\n{shown}\n```\n")
     assert why in str(caught.value)

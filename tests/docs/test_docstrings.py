@@ -145,7 +145,7 @@ def _blocks() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("block", list(_blocks()))
-def test_a_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARTFS_VOLUME", str(tmp_path / "volume"))
     must("init", "volume")
@@ -163,7 +163,7 @@ def _example(test: doctest.DocTest) -> Any:
 
 
 @pytest.mark.parametrize(("test", "mounted"), [_example(test) for test in _tests()])
-def test_an_example(
+def test_an_example_prints_what_it_shows(
     test: doctest.DocTest, mounted: bool, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if need := _NEEDS.get(test.name.rpartition(".")[2]):

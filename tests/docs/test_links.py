@@ -18,7 +18,7 @@ def _anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_links(document: Path) -> None:
+def test_a_link_leads_to_a_heading(document: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
         if re.match(r"\w+:", link):
             continue
@@ -29,6 +29,6 @@ def test_links(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_paths(document: Path) -> None:
+def test_a_path_exists(document: Path) -> None:
     for path in re.findall(r"`((?:artfs|tests|scripts|\.ci)/[\w./-]+)(?:::\w+)?`", document.read_text()):
         assert (REPOSITORY / path).exists(), path

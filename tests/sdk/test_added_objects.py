@@ -14,7 +14,7 @@ from tests.sdk.conftest import Place, saved
 pytestmark = pytest.mark.ways(1)
 
 
-def test_objects_without_a_library(artifact: wandb.Artifact) -> None:
+def test_plain_objects_round_trip(artifact: wandb.Artifact) -> None:
     assert artifact.add(b"\x00bytes", "raw").path == "raw"
     assert artifact.add("text ü", "notes").path == "notes.txt"
     assert artifact.add("# Title", "README.md").path == "README.md"
@@ -61,7 +61,7 @@ def test_more_types_can_be_registered(artifact: wandb.Artifact, monkeypatch: pyt
         wandb.register_type("x.Y", "shape", bytes, bytes)
 
 
-def test_numpy(artifact: wandb.Artifact) -> None:
+def test_numpy_arrays_round_trip(artifact: wandb.Artifact) -> None:
     numpy = pytest.importorskip("numpy")
     array = numpy.arange(12.0).reshape(3, 4)
     assert artifact.add(array, "array").path == "array.npy"
@@ -74,7 +74,7 @@ def test_numpy(artifact: wandb.Artifact) -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_tables(artifact: wandb.Artifact, library: str) -> None:
+def test_data_frames_round_trip(artifact: wandb.Artifact, library: str) -> None:
     module: Any = pytest.importorskip(library)
     pytest.importorskip("pyarrow")
     table = module.DataFrame({"a": [1, 2], "b": ["x", "y"]})
@@ -82,14 +82,14 @@ def test_tables(artifact: wandb.Artifact, library: str) -> None:
     assert saved(artifact).get("table").equals(table)
 
 
-def test_arrow(artifact: wandb.Artifact) -> None:
+def test_arrow_tables_round_trip(artifact: wandb.Artifact) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     table = pyarrow.table({"a": [1, 2]})
     artifact.add(table, "table")
     assert saved(artifact).get("table").equals(table)
 
 
-def test_images(artifact: wandb.Artifact) -> None:
+def test_images_round_trip(artifact: wandb.Artifact) -> None:
     image_module: Any = pytest.importorskip("PIL.Image")
     image = image_module.new("RGB", (4, 3), "red")
     assert artifact.add(image, "image").path == "image.png"
@@ -97,7 +97,7 @@ def test_images(artifact: wandb.Artifact) -> None:
     assert (found.size, found.getpixel((0, 0))) == ((4, 3), (255, 0, 0))
 
 
-def test_figures(artifact: wandb.Artifact) -> None:
+def test_figures_become_images(artifact: wandb.Artifact) -> None:
     figures: Any = pytest.importorskip("matplotlib.figure")
     figure = figures.Figure(figsize=(1, 1))
     figure.subplots().plot([1, 2])

@@ -68,7 +68,7 @@ def test_a_list_reads_an_item_at_its_first_use(
     assert asked == ["v3"]
 
 
-def test_types_and_collections(place: Place, name: str) -> None:
+def test_types_list_their_collections(place: Place, name: str) -> None:
     for number in range(3):
         version_of(f"{name}-{number}", "x", kind=f"kind-of-{name}")
     api = wandb.Api()
@@ -165,12 +165,12 @@ def test_runs_are_filtered_and_ordered(place: Place, name: str) -> None:
         ({"c": {"d": 2}}, True),
     ],
 )
-def test_filters(filters: dict[str, object] | None, found: bool) -> None:
+def test_a_filter_selects_as_mongodb_does(filters: dict[str, object] | None, found: bool) -> None:
     line = {"a": 1, "b": "text", "c": {"d": 2}, "e.f": {"g": 3}, "list": [6, 7]}
     assert matches(line, filters) == found
 
 
-def test_orders() -> None:
+def test_lines_without_a_value_come_last() -> None:
     lines: list[dict[str, Any]] = [{"n": 2}, {"n": None}, {"n": 1}, {"n": "b"}, {}]
     assert [line.get("n") for line in ordered(lines, "+n", {"n": "n"})] == [1, 2, "b", None, None]
     assert [line.get("n") for line in ordered(lines, "-n", {"n": "n"})] == ["b", 2, 1, None, None]
@@ -200,7 +200,7 @@ def test_files_are_paged_and_downloaded_as_in_wandb(artifact: wandb.Artifact, tm
     assert artifact.get_entry("3.txt").to_json()["size"] == 1
 
 
-def test_facts_of_an_artifact(place: Place, name: str, tmp_path: Path, files: Path) -> None:
+def test_an_artifact_has_wandbs_properties(place: Place, name: str, tmp_path: Path, files: Path) -> None:
     (tmp_path / "file").write_text("x")
     artifact = wandb.Artifact(name, "dataset", use_as="train")
     artifact.add_file("file", name="sub/file.txt")
@@ -234,7 +234,7 @@ def test_a_run_record_records_use(place: Place, name: str) -> None:
 
 
 @pytest.mark.ways(2)
-def test_registries(place: Place, name: str) -> None:
+def test_registries_list_their_collections_and_versions(place: Place, name: str) -> None:
     models, others = f"models-{name}", f"others-{name}"
     source = version_of(name, "x")
     for group, collection in ((models, "digits"), (models, "letters"), (others, "digits")):

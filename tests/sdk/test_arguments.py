@@ -36,7 +36,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("bad", HOSTILE, ids=repr)
-def test_hostile_names_in_every_entry_point(artifact: wandb.Artifact, tmp_path: Path, bad: str) -> None:
+def test_hostile_names_are_refused_everywhere(artifact: wandb.Artifact, tmp_path: Path, bad: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "dir").mkdir()
     top = bad in ("", ".", "./")  # the top is a legal directory
@@ -67,7 +67,7 @@ def test_hostile_names_in_every_entry_point(artifact: wandb.Artifact, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_other_arguments(place: Place, name: str, tmp_path: Path) -> None:
+def test_invalid_arguments_of_artifacts_are_refused(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     new = wandb.Artifact
     cases: list[tuple[type[Exception], str, Callable[[], object]]] = [
@@ -108,7 +108,7 @@ def test_other_arguments(place: Place, name: str, tmp_path: Path) -> None:
     assert not wandb.Api().artifact_collection_exists(name, "dataset")
 
 
-def test_arguments_of_runs(place: Place, name: str, tmp_path: Path) -> None:
+def test_invalid_arguments_of_runs_are_refused(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with wandb.init() as run:
         artifact = wandb.Artifact(name, "dataset")
@@ -190,7 +190,7 @@ def test_metadata_is_converted_as_wandb_does() -> None:
     assert checked_metadata("metadata", None) == {}
 
 
-def test_metadata_of_numpy() -> None:
+def test_numpy_metadata_is_converted() -> None:
     numpy = pytest.importorskip("numpy")
     given = {
         "a": numpy.float32(0.5),
@@ -210,7 +210,7 @@ def test_metadata_of_numpy() -> None:
     }
 
 
-def test_large_metadata(place: Place, name: str) -> None:
+def test_large_metadata_is_stored(place: Place, name: str) -> None:
     much = {f"key {number}": "x" * 1000 for number in range(5000)}
     artifact = wandb.Artifact(name, "dataset", metadata=much)
     artifact.save()
@@ -221,7 +221,7 @@ def test_large_metadata(place: Place, name: str) -> None:
         artifact.metadata = itself
 
 
-def test_files_that_no_version_can_have(
+def test_files_that_no_version_can_hold_are_refused(
     place: Place, name: str, artifact: wandb.Artifact, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"

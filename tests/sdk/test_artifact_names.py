@@ -49,7 +49,7 @@ def make(name: str, text: str) -> wandb.Artifact:
     return artifact
 
 
-def test_aliases(place: Place, name: str) -> None:
+def test_an_alias_is_any_text(place: Place, name: str) -> None:
     api = wandb.Api()
     with wandb.init() as run:
         version = run.log_artifact(make(name, "one"), aliases=ALIASES)
@@ -70,7 +70,7 @@ def test_aliases(place: Place, name: str) -> None:
     assert version.collection.aliases == ["latest"]
 
 
-def test_tags(place: Place, name: str) -> None:
+def test_a_tag_is_any_text(place: Place, name: str) -> None:
     with wandb.init() as run:
         version = run.log_artifact(make(name, "one"), tags=TAGS)
     assert version.tags == TAGS
@@ -113,7 +113,7 @@ def test_a_single_text_is_a_list_of_one(place: Place, name: str, tmp_path: Path)
         ("\udcff", "UTF-8"),
     ],
 )
-def test_invalid_aliases(place: Place, name: str, bad: str, rule: str) -> None:
+def test_invalid_aliases_are_refused(place: Place, name: str, bad: str, rule: str) -> None:
     artifact = make(name, "one")
     with wandb.init() as run, pytest.raises(ValueError, match=f"^aliases: .*{rule}"):
         run.log_artifact(artifact, aliases=["fine", bad])
@@ -126,7 +126,7 @@ def test_invalid_aliases(place: Place, name: str, bad: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a\nb", "\t", "x" * 257, "\udcff"])
-def test_invalid_tags(place: Place, name: str, bad: str) -> None:
+def test_invalid_tags_are_refused(place: Place, name: str, bad: str) -> None:
     with wandb.init() as run, pytest.raises(ValueError, match=r"^tags"):
         run.log_artifact(make(name, "one"), tags=["fine", bad])
 
@@ -197,7 +197,7 @@ def test_paths_are_normalised(place: Place, name: str, tmp_path: Path) -> None:
     assert [(found.name, found.read_text()) for found in (out / "data").iterdir()] == [("x", "hello")]
 
 
-def test_the_top_of_an_artifact(place: Place, name: str, tmp_path: Path) -> None:
+def test_the_top_of_an_artifact_has_four_spellings(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "x").write_text("hello")
     for top in (None, "", ".", "./"):
@@ -210,7 +210,7 @@ def test_the_top_of_an_artifact(place: Place, name: str, tmp_path: Path) -> None
         ]
 
 
-def test_the_default_directory_of_a_download(
+def test_a_download_has_a_default_directory(
     place: Place, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = make(name, "one")

@@ -18,7 +18,7 @@ def base(place: Place, name: str, files: Path) -> wandb.Artifact:
     return artifact
 
 
-def test_the_guide_s_code(base: wandb.Artifact, name: str, tmp_path: Path) -> None:
+def test_the_code_of_the_guide_works(base: wandb.Artifact, name: str, tmp_path: Path) -> None:
     (tmp_path / "changed").write_text("changed")
     with wandb.init(project="demo") as run:
         saved_artifact = run.use_artifact(f"{name}:latest")
@@ -78,13 +78,13 @@ def test_a_directory_is_removed(base: wandb.Artifact, name: str) -> None:
     assert sorted(draft.manifest.entries) == ["a.txt", "link", "nowhere", "sub"]
 
 
-def test_an_unchanged_draft(base: wandb.Artifact) -> None:
+def test_an_unchanged_draft_makes_no_version(base: wandb.Artifact) -> None:
     draft = base.new_draft()
     draft.save()
     assert (draft.version, draft.unchanged) == ("v0", True)
 
 
-def test_two_drafts_of_one_version(base: wandb.Artifact) -> None:
+def test_two_drafts_of_one_version_do_not_mix(base: wandb.Artifact) -> None:
     first, second = base.new_draft(), base.new_draft()
     first.add("1", "first")
     second.add("2", "second")
@@ -96,7 +96,7 @@ def test_two_drafts_of_one_version(base: wandb.Artifact) -> None:
     assert (first.version, second.version) == ("v1", "v2")
 
 
-def test_links(base: wandb.Artifact, name: str) -> None:
+def test_a_link_is_made_and_removed(base: wandb.Artifact, name: str) -> None:
     linked = base.link(f"registry/{name}-best", aliases=["candidate"])
     assert linked.name == f"{name}-best:v0"
     assert linked.digest == base.digest

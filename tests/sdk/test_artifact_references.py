@@ -40,7 +40,7 @@ def saved(name: str, outside: Path) -> wandb.Artifact:
     return wandb.Api().artifact(name)
 
 
-def test_entries_of_references(artifact: wandb.Artifact, outside: Path) -> None:
+def test_a_reference_has_an_entry(artifact: wandb.Artifact, outside: Path) -> None:
     [one] = artifact.add_reference((outside / "a.bin").as_uri())
     assert (one.path, one.kind, one.size, one.ref) == (
         "a.bin",
@@ -56,7 +56,7 @@ def test_entries_of_references(artifact: wandb.Artifact, outside: Path) -> None:
     assert artifact.get("all/sub/b c.txt") == "b"
 
 
-def test_a_saved_reference(saved: wandb.Artifact, outside: Path) -> None:
+def test_a_saved_reference_is_read(saved: wandb.Artifact, outside: Path) -> None:
     assert sorted(saved.manifest.entries) == ["a.bin", "all/a.bin", "all/sub/b c.txt"]
     assert {entry.kind for entry in saved.files()} == {"reference"}
     assert (saved.file_count, saved.size) == (3, 2001)
@@ -68,7 +68,7 @@ def test_a_saved_reference(saved: wandb.Artifact, outside: Path) -> None:
         assert text.read() == "b"
 
 
-def test_without_checksum(artifact: wandb.Artifact, outside: Path) -> None:
+def test_bytes_may_change_without_a_checksum(artifact: wandb.Artifact, outside: Path) -> None:
     [entry] = artifact.add_reference((outside / "a.bin").as_uri(), "x", checksum=False)
     assert (entry.path, entry.digest, entry.size) == ("x", "", 1000)
     (outside / "a.bin").write_bytes(b"c" * 1000)
@@ -77,7 +77,7 @@ def test_without_checksum(artifact: wandb.Artifact, outside: Path) -> None:
         assert file.read() == b"c" * 1000
 
 
-def test_download_checkout_and_verify(saved: wandb.Artifact, outside: Path, tmp_path: Path) -> None:
+def test_references_are_downloaded_and_verified(saved: wandb.Artifact, outside: Path, tmp_path: Path) -> None:
     root = saved.download(tmp_path / "d")
     assert (tmp_path / "d" / "all" / "sub" / "b c.txt").read_text() == "b"
     saved.verify(root)
@@ -88,7 +88,7 @@ def test_download_checkout_and_verify(saved: wandb.Artifact, outside: Path, tmp_
     saved.verify(saved.checkout(root))
 
 
-def test_bytes_that_changed(saved: wandb.Artifact, outside: Path, tmp_path: Path) -> None:
+def test_changed_bytes_are_not_downloaded(saved: wandb.Artifact, outside: Path, tmp_path: Path) -> None:
     (outside / "a.bin").write_bytes(b"b" * 1000)
     with pytest.raises((OSError, ReferenceFailed)):
         saved.download(tmp_path / "d")
@@ -96,7 +96,7 @@ def test_bytes_that_changed(saved: wandb.Artifact, outside: Path, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "e").rglob("*")) == ["all", "b c.txt", "sub"]
 
 
-def test_an_entry_of_another_artifact(saved: wandb.Artifact, name: str, tmp_path: Path) -> None:
+def test_an_entry_elsewhere_is_a_reference(saved: wandb.Artifact, name: str, tmp_path: Path) -> None:
     (tmp_path / "own").write_text("own")
     first = wandb.Artifact(f"{name}-first", "dataset")
     own = first.add_file(tmp_path / "own", "dir/own")
@@ -112,7 +112,7 @@ def test_an_entry_of_another_artifact(saved: wandb.Artifact, name: str, tmp_path
     assert second.get("from first") == b"own"
 
 
-def test_conflicts(artifact: wandb.Artifact, outside: Path) -> None:
+def test_a_reference_conflicts_with_a_file(artifact: wandb.Artifact, outside: Path) -> None:
     artifact.add_file(outside / "sub" / "b c.txt", "taken")
     with pytest.raises(wandb.PathConflictError, match="taken"):
         artifact.add_reference((outside / "a.bin").as_uri(), "taken")
@@ -121,12 +121,12 @@ def test_conflicts(artifact: wandb.Artifact, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "a.bin", "ftp://x/y", "s3://a b/c", "file://relative"])
-def test_invalid_uris(artifact: wandb.Artifact, uri: str) -> None:
+def test_invalid_uris_are_refused(artifact: wandb.Artifact, uri: str) -> None:
     with pytest.raises(ValueError, match="uri"):
         artifact.add_reference(uri)
 
 
-def test_invalid_arguments_of_references(artifact: wandb.Artifact, outside: Path) -> None:
+def test_invalid_arguments_of_references_are_refused(artifact: wandb.Artifact, outside: Path) -> None:
     uri = (outside / "a.bin").as_uri()
     with pytest.raises(TypeError, match="uri"):
         artifact.add_reference(7)  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def test_invalid_arguments_of_references(artifact: wandb.Artifact, outside: Path
     assert artifact.files() == []
 
 
-def test_many_runs_and_a_reference(name: str, outside: Path) -> None:
+def test_two_runs_may_add_one_reference(name: str, outside: Path) -> None:
     for number in range(2):
         with wandb.init(group=name) as run:
             artifact = wandb.Artifact(name, "dataset")
@@ -228,7 +228,7 @@ def test_references_of_two_runs_conflict(name: str, outside: Path) -> None:
     assert found.get_entry("dir/x").ref == (outside / "same").as_uri()
 
 
-def test_paths_that_are_taken(artifact: wandb.Artifact, outside: Path) -> None:
+def test_a_path_in_use_is_refused(artifact: wandb.Artifact, outside: Path) -> None:
     uri = (outside / "a.bin").as_uri()
     artifact.add_reference(outside.as_uri(), "all")
     (outside / "a.bin").write_bytes(b"changed")
@@ -266,7 +266,7 @@ def test_a_draft_never_shows_zeros(saved: wandb.Artifact, name: str, outside: Pa
 
 
 @pytest.mark.ways(2)
-def test_references_of_another_process(place: Place, name: str, outside: Path) -> None:
+def test_references_of_another_process_are_seen(place: Place, name: str, outside: Path) -> None:
     """The finishing process read the tree before another one added a reference to it."""
     mine = wandb.Artifact(name, "dataset", distributed_id="id")
     mine.add_file(outside / "sub" / "b c.txt", "file")
@@ -289,7 +289,7 @@ def test_references_of_another_process(place: Place, name: str, outside: Path) -
 
 
 @pytest.mark.ways(2)
-def test_eight_processes_refer_at_once(place: Place, name: str, outside: Path) -> None:
+def test_eight_processes_add_references_at_once(place: Place, name: str, outside: Path) -> None:
     code = (
         "import artfs, sys; run = artfs.init(group='all');"
         " artifact = artfs.Artifact(sys.argv[1], 'dataset');"
@@ -362,7 +362,7 @@ def test_errors_hide_secrets(artifact: wandb.Artifact) -> None:
 # ---- entries of other versions
 
 
-def test_whole_directories_of_other_versions(name: str, outside: Path) -> None:
+def test_directories_of_other_versions_are_referred_to(name: str, outside: Path) -> None:
     odd = os.fsdecode(b"dir/\xff 100%.txt")
     first = wandb.Artifact(f"{name}-first", "dataset")
     first.add("text", odd)

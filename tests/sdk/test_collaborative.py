@@ -14,7 +14,7 @@ from tests.cli.running import snapshot
 from tests.sdk.conftest import Place, draft_of
 
 
-def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
+def test_the_code_of_the_guide_works(place: Place, name: str, tmp_path: Path) -> None:
     group = f"writer-group-{name}"
     for number in range(2):
         with wandb.init(project="demo", group=group, job_type="writer") as run:
@@ -30,7 +30,7 @@ def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
     assert wandb.Api().artifact(f"{name}:whole").digest == artifact.digest
 
 
-def test_a_finisher_with_files_of_its_own(place: Place, name: str, files: Path, tmp_path: Path) -> None:
+def test_a_finisher_adds_its_own_files(place: Place, name: str, files: Path, tmp_path: Path) -> None:
     with wandb.init(id=f"{name}-a") as run:
         artifact = wandb.Artifact(name, "dataset", description="Parts", metadata={"a": 1, "n": 1})
         artifact.add_dir(files)
@@ -103,7 +103,7 @@ def test_a_file_conflicts_with_a_directory_of_another_run(place: Place, name: st
         run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
 
 
-def test_after_the_finish(place: Place, name: str) -> None:
+def test_a_finished_id_takes_no_more_files(place: Place, name: str) -> None:
     with wandb.init() as run:
         run.upsert_artifact(draft_of(name, x="1"), distributed_id="id")
         first = run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="id")
@@ -118,7 +118,7 @@ def test_after_the_finish(place: Place, name: str) -> None:
         assert wandb.Api().artifact(name).version == "v0"
 
 
-def test_an_unknown_distributed_id(place: Place, name: str) -> None:
+def test_an_unknown_distributed_id_is_refused(place: Place, name: str) -> None:
     with wandb.init() as run:
         with pytest.raises(wandb.DraftNotFoundError, match="'nobody'"):
             run.finish_artifact(wandb.Artifact(name, "dataset"), distributed_id="nobody")

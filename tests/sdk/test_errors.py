@@ -550,7 +550,7 @@ def test_files_open_for_writing_are_named(place: Place, name: str) -> None:
     assert (writer.path, writer.pid) == (b"x", os.getpid())
 
 
-def test_values_with_a_text_are_metadata(place: Place, name: str) -> None:
+def test_any_value_with_a_text_is_metadata(place: Place, name: str) -> None:
     del place
     given = {"path": Path("/a"), "range": slice(1, 5), "function": os.getcwd, "class": Path, "key": {3: 4}}
     with warnings.catch_warnings(action="error"):

@@ -91,7 +91,7 @@ def test_a_run_that_may_not_be_recorded_does_not_begin(
     assert run_context.run() is None
 
 
-def test_producers_and_users(place: Place, name: str) -> None:
+def test_a_version_names_its_producers_and_users(place: Place, name: str) -> None:
     with wandb.init(id=f"{name}-make") as run:
         data = version_of(run, f"{name}-data", "dataset", "data")
     with wandb.init(id=f"{name}-train", job_type="train") as run:
@@ -121,7 +121,7 @@ def test_a_draft_that_is_used_is_logged_first(place: Place, name: str) -> None:
     assert [one.id for one in artifact.used_by()] == [run.id]
 
 
-def test_the_graph(place: Place, name: str) -> None:
+def test_the_graph_is_printed(place: Place, name: str) -> None:
     with wandb.init(id=f"{name}-make") as run:
         version_of(run, f"{name}-data", "dataset", "data")
     for number in range(2):

@@ -184,7 +184,7 @@ def test_artfs_reads_what_wandb_writes(
     assert values(saved(again)["all"]) == EXPECTED
 
 
-def test_images_of_files_and_references(artifact: artfs.Artifact, tmp_path: Path) -> None:
+def test_images_of_files_are_stored(artifact: artfs.Artifact, tmp_path: Path) -> None:
     for directory in ("one", "two"):
         (tmp_path / directory).mkdir()
         PIL.Image.new("RGB", (3, 2), "red" if directory == "one" else "blue").save(
@@ -241,7 +241,7 @@ def test_columns_are_added_and_computed() -> None:
     assert table.columns == ["a", "b", "sum"]
 
 
-def test_another_json_file_with_the_suffix_of_a_table(artifact: artfs.Artifact) -> None:
+def test_any_json_file_may_have_the_suffix_of_a_table(artifact: artfs.Artifact) -> None:
     artifact.add(b'{"columns": 3}', "mine.table.json")
     assert saved(artifact).get("mine.table.json") == {"columns": 3}
 
@@ -255,12 +255,12 @@ def test_another_json_file_with_the_suffix_of_a_table(artifact: artfs.Artifact) 
         ({"box_data": [], "class_labels": {"x": "y"}}, "names by number"),
     ],
 )
-def test_invalid_boxes(boxes: Any, said: str) -> None:
+def test_invalid_boxes_are_refused(boxes: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         artfs.Image(PIXELS, boxes={"key": boxes})
 
 
 @pytest.mark.parametrize("data", [5, None, numpy.zeros(3), numpy.zeros((4, 4, 2))], ids=repr)
-def test_invalid_images(data: Any) -> None:
+def test_invalid_images_are_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="is no image"):
         artfs.Image(data)

@@ -22,7 +22,7 @@ def version(place: Place, name: str, files: Path) -> wandb.Artifact:
     return wandb.Api().artifact(name)
 
 
-def test_entries(version: wandb.Artifact) -> None:
+def test_entries_describe_files(version: wandb.Artifact) -> None:
     assert [file.name for file in version.files()] == [
         "a.txt",
         "link",
@@ -79,7 +79,7 @@ def test_a_version_has_a_directory_on_a_mount(place: Place, version: wandb.Artif
             version.path.stat()
 
 
-def test_download(version: wandb.Artifact, tmp_path: Path, files: Path) -> None:
+def test_a_download_keeps_other_files(version: wandb.Artifact, tmp_path: Path, files: Path) -> None:
     assert version.download() == os.path.abspath(f"artifacts/{version.name}")
     version.verify()
     out = tmp_path / "deep" / "out"
@@ -111,7 +111,7 @@ def test_a_prefix_is_a_path(version: wandb.Artifact, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_the_only_file(place: Place, name: str, version: wandb.Artifact, tmp_path: Path) -> None:
+def test_the_only_file_is_fetched(place: Place, name: str, version: wandb.Artifact, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="6 files"):
         version.file()
     one = wandb.Artifact(f"{name}-one", "dataset")
@@ -176,7 +176,7 @@ def test_verify_names_what_is_wrong(version: wandb.Artifact, tmp_path: Path) -> 
         assert problem in str(caught.value)
 
 
-def test_names_that_are_not_text(artifact: wandb.Artifact, tmp_path: Path) -> None:
+def test_names_need_not_be_text(artifact: wandb.Artifact, tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff not utf-8\n")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / odd).write_text("bytes")
@@ -190,7 +190,7 @@ def test_names_that_are_not_text(artifact: wandb.Artifact, tmp_path: Path) -> No
     artifact.verify("out")
 
 
-def test_api(place: Place, name: str, version: wandb.Artifact, files: Path) -> None:
+def test_the_api_finds_what_exists(place: Place, name: str, version: wandb.Artifact, files: Path) -> None:
     api = wandb.Api()
     version.aliases.append("best")
     version.tags = ["a", "b"]

@@ -111,7 +111,7 @@ def test_config_converts_any_value(place: Place) -> None:
 
 
 @pytest.mark.ways(1)
-def test_config_of_arguments_and_files(place: Place, tmp_path: Path) -> None:
+def test_config_is_read_from_arguments_and_files(place: Place, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr", type=float, default=0.1)
     with wandb.init(config=parser.parse_args(["--lr", "0.2"])) as run:
@@ -180,7 +180,7 @@ def test_processes_with_one_id_keep_what_each_knows(place: Place, name: str) -> 
     assert found.summary == {"mine": 1, "a": 1, "b": 1, "more": 1}
 
 
-def test_summary(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_is_stored_at_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     run = wandb.init()
     assert wandb.summary is run.summary
     run.summary["best"] = 0.5
@@ -207,7 +207,7 @@ def test_summary(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.ways(1)
-def test_facts_of_a_run(place: Place, tmp_path: Path) -> None:
+def test_a_run_has_the_properties_of_wandb(place: Place, tmp_path: Path) -> None:
     with wandb.init(
         "anna", "demo", name="calm river", notes="two\nlines", tags=["a", "b"], group="g", job_type="train"
     ) as run:
@@ -252,7 +252,7 @@ def test_a_run_that_ended_can_be_described(place: Place) -> None:
 
 
 @pytest.mark.ways(1)
-def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_variables_are_read(place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in {
         "WANDB_RUN_ID": f"{name}-run",
         "WANDB_PROJECT": "p",
@@ -279,7 +279,7 @@ def test_the_environment(place: Place, name: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.ways(1)
-def test_where_artifacts_are_downloaded(
+def test_artifacts_are_downloaded_below_one_directory(
     place: Place, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     artifact = model(name)
@@ -333,7 +333,7 @@ def test_in_a_notebook_a_second_init_finishes_the_first(
     second.finish()
 
 
-def test_a_run_beside_the_current_one(place: Place, name: str) -> None:
+def test_a_run_may_be_made_beside_the_current_one(place: Place, name: str) -> None:
     first = wandb.init()
     second = wandb.init(reinit="create_new")
     assert wandb.run is first
@@ -500,7 +500,7 @@ def test_functions_of_the_module_are_those_of_the_run(place: Place, name: str, t
         assert wandb.config is run.config
 
 
-def test_models_and_code(place: Place, name: str, tmp_path: Path) -> None:
+def test_models_and_code_are_logged(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_text("weights")
     (tmp_path / "code" / "sub").mkdir(parents=True)
     for path in ("main.py", "sub/more.py", "requirements.txt", "data.csv"):
@@ -572,7 +572,7 @@ print("well")
 
 
 @pytest.mark.ways(1)
-def test_artfs_in_the_place_of_wandb(place: Place) -> None:
+def test_artfs_can_take_the_place_of_wandb(place: Place) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, check=False
     )

@@ -28,7 +28,7 @@ def bucket(server: S3Server) -> str:
     return server.bucket("bucket", versions=True)
 
 
-def test_an_object_a_version_and_a_prefix(
+def test_an_object_a_version_and_a_prefix_are_references(
     name: str, artifact: wandb.Artifact, server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
     first = server.put(bucket, f"{name}/odd//a", b"first")

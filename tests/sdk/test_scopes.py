@@ -42,7 +42,7 @@ def test_registries_are_kept_apart(place: Place, name: str) -> None:
             wandb.Api().artifact(nothing)
 
 
-def test_a_link_of_an_old_version_under_its_own_name(place: Place, name: str) -> None:
+def test_a_link_may_have_the_name_of_its_source(place: Place, name: str) -> None:
     old, _ = saved(name, "old", "new")
     with wandb.init() as run:
         linked = run.link_artifact(old, f"wandb-registry-model/{name}", aliases=["in production"])
@@ -217,7 +217,7 @@ def test_a_collection_made_by_others_takes_the_first_project(place: Place, name:
         ("wandb-registry-" + "x" * 110 + "/{}", "1 to 128"),
     ],
 )
-def test_invalid_qualified_names(place: Place, name: str, bad: str, rule: str) -> None:
+def test_invalid_qualified_names_are_refused(place: Place, name: str, bad: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         wandb.Api().artifact(bad.format(name))
     (source,) = saved(name, "one")
@@ -225,7 +225,7 @@ def test_invalid_qualified_names(place: Place, name: str, bad: str, rule: str) -
         source.link(bad.format(f"{name}-linked"))
 
 
-def test_lists_of_a_project_or_registry(place: Place, name: str) -> None:
+def test_lists_are_of_a_project_or_registry(place: Place, name: str) -> None:
     api, kind = wandb.Api(), f"kind-{name}"
 
     def log(collection: str) -> wandb.Artifact:

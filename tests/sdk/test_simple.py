@@ -14,7 +14,7 @@ from tests.conformance.helpers import eventually
 from tests.sdk.conftest import Place, draft_of
 
 
-def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
+def test_the_code_of_the_guide_works(place: Place, name: str, tmp_path: Path) -> None:
     (tmp_path / "image1.png").write_bytes(b"png")
     with wandb.init(project="demo") as run:
         artifact = wandb.Artifact(name, type="dataset")
@@ -28,7 +28,7 @@ def test_the_guide_s_code(place: Place, name: str, tmp_path: Path) -> None:
         assert file.read() == b"png"
 
 
-def test_save_without_a_run(place: Place, name: str, tmp_path: Path) -> None:
+def test_an_artifact_is_saved_without_a_run(place: Place, name: str, tmp_path: Path) -> None:
     artifact = wandb.Artifact(name, "dataset", description="Digits", metadata={"rows": 3})
     with artifact.new_file("hello.txt") as file:
         file.write("hello!")
@@ -57,7 +57,7 @@ def test_a_directory_is_kept_whole(artifact: wandb.Artifact, files: Path, tmp_pa
     assert below == expected
 
 
-def test_excludes_and_links_that_are_followed(
+def test_files_are_excluded_and_links_followed(
     name: str, artifact: wandb.Artifact, files: Path, tmp_path: Path
 ) -> None:
     (files / "nowhere").unlink()
@@ -78,7 +78,7 @@ def test_excludes_and_links_that_are_followed(
         wandb.Artifact(name, "dataset").add_dir(files, follow_symlinks=True)
 
 
-def test_log_a_path(place: Place, name: str, files: Path) -> None:
+def test_a_path_is_logged(place: Place, name: str, files: Path) -> None:
     with wandb.init(id=f"run-of-{name}") as run:
         one = run.log_artifact(files / "a.txt", name=name, type="dataset", aliases=["best"], tags=["small"])
         two = run.log_artifact(str(files), name=name, aliases=["latest", "all"], type="dataset")
@@ -121,7 +121,7 @@ def test_files_are_stored_when_they_are_added(artifact: wandb.Artifact, tmp_path
     assert (entry.path, entry.size, entry.kind) == ("raw/data.csv", 5, "file")
 
 
-def test_the_same_path_twice(artifact: wandb.Artifact, tmp_path: Path) -> None:
+def test_a_path_is_replaced_only_with_overwrite(artifact: wandb.Artifact, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("1")
     (tmp_path / "two").write_text("2")
     artifact.add_file("one", name="x")
@@ -135,7 +135,7 @@ def test_the_same_path_twice(artifact: wandb.Artifact, tmp_path: Path) -> None:
     assert artifact.file_count == 1
 
 
-def test_a_file_and_a_directory_of_one_name(artifact: wandb.Artifact, tmp_path: Path) -> None:
+def test_a_file_and_a_directory_of_one_name_conflict(artifact: wandb.Artifact, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     artifact.add_file("file", name="k/z")
     with pytest.raises(wandb.ArtfsError, match="cannot create the file 'k': 'k' is a directory"):
@@ -147,7 +147,7 @@ def test_a_file_and_a_directory_of_one_name(artifact: wandb.Artifact, tmp_path: 
     assert sorted(artifact.manifest.entries) == ["j", "k/z"]
 
 
-def test_an_empty_artifact(artifact: wandb.Artifact) -> None:
+def test_an_empty_artifact_is_a_version(artifact: wandb.Artifact) -> None:
     artifact.save()
     assert (artifact.version, artifact.file_count, artifact.size) == ("v0", 0, 0)
 
@@ -208,7 +208,7 @@ def test_new_file_that_fails_adds_nothing(artifact: wandb.Artifact) -> None:
     assert sorted(artifact.manifest.entries) == ["a/c.bin"]
 
 
-def test_the_directory_of_an_artifact(place: Place, name: str, artifact: wandb.Artifact, files: Path) -> None:
+def test_a_mount_has_its_directory(place: Place, name: str, artifact: wandb.Artifact, files: Path) -> None:
     artifact.add_dir(files)
     if not place.mounted:
         with pytest.raises(wandb.ArtfsError, match="without a mount"):
@@ -221,7 +221,7 @@ def test_the_directory_of_an_artifact(place: Place, name: str, artifact: wandb.A
     assert os.listdir(artifact.path / "sub" / "empty") == []
 
 
-def test_a_volume_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_volume_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARTFS_VOLUME", raising=False)
     artifact = draft_of(name, x=b"bytes")

@@ -44,7 +44,7 @@ def given(mounted: MountedVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     subprocess.run(["umount", here], check=True)
 
 
-def test_a_collection(given: Given, mounted: MountedVolume, tmp_path: Path) -> None:
+def test_the_sdk_works_in_one_collection(given: Given, mounted: MountedVolume, tmp_path: Path) -> None:
     here = given("model")
     (tmp_path / "weights").write_text("weights")
     with wandb.init(id="train", group="job-42") as run:
@@ -68,7 +68,7 @@ def test_a_collection(given: Given, mounted: MountedVolume, tmp_path: Path) -> N
         wandb.Api().run("train")
 
 
-def test_a_pending_version(given: Given, mounted: MountedVolume, tmp_path: Path) -> None:
+def test_the_sdk_works_in_one_pending_version(given: Given, mounted: MountedVolume, tmp_path: Path) -> None:
     (mounted.point / "model" / "pending" / "job-43").mkdir()
     here = given("model/pending/job-43")
     with wandb.init(id="train") as run:

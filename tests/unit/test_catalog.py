@@ -44,7 +44,7 @@ def test_collections_are_created_and_listed(vol, catalog):
     assert sorted(os.listdir(vol.path / "collections")) == ["7b", "data", "model"]
 
 
-def test_a_collection_and_its_pending_show_the_given_mode_and_owner(vol, catalog):
+def test_a_collection_and_its_pending_have_the_given_mode_and_owner(vol, catalog):
     uid, gid = (1234, 5678) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     catalog.create("model", 0o2775, uid, gid, collection_type="t")
     for path in (vol.files("model"), pending_of(vol, "model")):

@@ -153,7 +153,7 @@ def test_a_recreated_collection_is_not_the_old_one(vol, model, again):
     assert model.versions() == [record]
 
 
-def test_many_versions_are_read_once(model, again, monkeypatch):
+def test_each_record_is_decoded_once(model, again, monkeypatch):
     for number in range(20):
         assert model.commit(version(number))
     assert len(again.versions()) == 20
@@ -211,7 +211,7 @@ def test_aliases_can_be_set_moved_and_removed(model, again):
     assert again.aliases_of(0) == []
 
 
-def test_an_alias_is_a_small_file_for_cat(vol, model):
+def test_aliases_ids_and_types_are_small_text_files(vol, model):
     commit(model, aliases=["best"])
     assert (vol.files("model") / "aliases" / "best").read_bytes() == b"v0\n"
     assert (vol.files("model") / "ids" / "job-0").read_bytes() == b"v0\n"

@@ -54,7 +54,7 @@ def test_init_accepts_an_empty_directory(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "v").st_mode & 0o7777 == 0o700
 
 
-def test_init_refuses_what_exists(tmp_path: Path) -> None:
+def test_init_refuses_a_path_that_is_in_use(tmp_path: Path) -> None:
     Layout.init(tmp_path / "v").close()
     with pytest.raises(VolumeExists, match="a volume already"):
         Layout.init(tmp_path / "v")

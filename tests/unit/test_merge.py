@@ -149,7 +149,7 @@ def test_insignificant_fields_come_from_the_changed_side_else_from_ours(store: S
         assert store.merge(store.directory({}), root(ours), root(theirs)) == (root(ours), [])
 
 
-def test_runs_do_not_collide(store: Store):
+def test_runs_do_not_conflict(store: Store):
     def root(run: bytes | None, *more: tuple[bytes, bytes]) -> DirEntry:
         runs = ((RUN, run),) if run is not None else ()
         return store.directory({"p": file("1", xattrs=(*runs, *more))})
@@ -290,7 +290,7 @@ def test_conflicting_changes_collide(store: Store, base, ours, theirs, expected)
     assert store.merge(*sides, ours_wins=always) == (sides[1], [])
 
 
-def test_modes_and_xattrs_of_directories_collide_at_their_path(store: Store):
+def test_modes_and_xattrs_of_directories_conflict_at_their_path(store: Store):
     def root(mode: int, content: str, attributes: tuple[tuple[bytes, bytes], ...] = ()) -> DirEntry:
         below = store.directory({"x": content}, mode=mode, xattrs=attributes)
         return store.directory({"d": below}, mode=mode, xattrs=attributes)

@@ -79,7 +79,7 @@ def test_the_last_user_releases_shared_work() -> None:
     assert released == ["True", "again"]
 
 
-def test_a_refusal_is_raised_for_all() -> None:
+def test_all_callers_get_the_error_of_shared_work() -> None:
     single_flight: SingleFlight[str, str] = SingleFlight()
     go = threading.Event()
     calls: list[int] = []

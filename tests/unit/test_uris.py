@@ -126,7 +126,7 @@ def test_a_printed_uri_has_no_secrets(uri: str, shown: str) -> None:
         assert error.uri == uri
 
 
-def test_whether_a_uri_names_the_object_itself() -> None:
+def test_a_uri_names_its_object_in_any_spelling() -> None:
     for uri, found, itself in (
         ("file:///a//b/./c", "file:///a/b/c", True),
         ("file://localhost/a%62", "file:///ab", True),
