@@ -139,9 +139,12 @@ def name() -> str:
 
 
 @pytest.fixture
-def artifact(place: Place, name: str) -> artfs.Artifact:
-    """A new artifact, of which nothing is stored yet."""
-    return artfs.Artifact(name, "dataset")
+def artifact(place: Place, name: str) -> Iterator[artfs.Artifact]:
+    """A new artifact, of which nothing is stored yet; its draft is discarded at the end."""
+    made = artfs.Artifact(name, "dataset")
+    yield made
+    if made._state.draft is not None:
+        made._state.draft.discard()
 
 
 def saved(artifact: artfs.Artifact) -> artfs.Artifact:

@@ -96,11 +96,11 @@ def test_gc_discards_the_draft_of_a_killed_process(place: Place, name: str, gc_o
     listed = must("--volume", place.path, "pending", name)
     assert listed.split("\t")[1] == "abandoned"
     assert wandb.Api().run(name).state == "crashed"
-    told = gc_of("--dry-run")
-    assert (told["discarded"], told["crashed"]) == ([shown], [name])
+    found = gc_of("--dry-run")
+    assert (found["discarded"], found["crashed"]) == ([shown], [name])
     assert drafts(place, name) == [draft]
-    told = gc_of()
-    assert (told["discarded"], told["crashed"]) == ([shown], [name])
+    found = gc_of()
+    assert (found["discarded"], found["crashed"]) == ([shown], [name])
     assert name not in collections(place)
     run = wandb.Api().run(name)
     assert run.state == "crashed"

@@ -354,9 +354,9 @@ def test_errors_hide_secrets(artifact: wandb.Artifact) -> None:
         artifact.add_reference(secret)
     with pytest.raises(ValueError, match=r"^uri") as refused:
         artifact.add_reference(secret.replace("localhost:1", "localhost:port"))
-    for told in (str(caught.value), str(refused.value)):
-        assert "password" not in told
-        assert "secret" not in told
+    for shown in (str(caught.value), str(refused.value)):
+        assert "password" not in shown
+        assert "secret" not in shown
 
 
 # ---- entries of other versions

@@ -12,7 +12,7 @@ from artfs.catalog.catalog import Catalog
 from artfs.errors import AlreadyExists, CollectionNotFound, Damaged, InvalidCommand, InvalidName, NotEmpty
 from artfs.store import durable
 from tests.unit.catalogs import Volume, commit, crash_at, crashes, in_processes
-from tests.unit.stores import in_threads
+from tests.unit.stores import directory, in_threads
 
 
 @pytest.fixture
@@ -158,13 +158,9 @@ def test_foreign_files_among_collections_are_damaged(vol, catalog, tmp_path_fact
 
 
 def test_a_symlink_in_place_of_collections_is_damaged(tmp_path):
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
-        (tmp_path / "collections").symlink_to("/")
-        with pytest.raises(Damaged):
-            Catalog(fd)
-    finally:
-        os.close(fd)
+    (tmp_path / "collections").symlink_to("/")
+    with directory(tmp_path) as fd, pytest.raises(Damaged):
+        Catalog(fd)
 
 
 def sweep(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

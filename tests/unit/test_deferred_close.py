@@ -16,6 +16,7 @@ from artfs.vfs.node import ROOT, AttributeChanges, NeedsWork
 from tests.conformance.helpers import fails, read, write
 from tests.conformance.view import ViewFilesystem, ViewInMemory, ready
 from tests.crash.faults import steps
+from tests.unit.stores import opened
 
 LARGE = b"x" * (2 << 20)
 
@@ -179,12 +180,9 @@ def test_truncation_does_not_change_a_blob_of_a_failed_seal(view: ViewInMemory, 
 
     with steps(fail), fails(errno.ENOSPC):
         finish(view)
-    blob = os.open(view.volume.path / "collections/suite/pending/test-1/tree/file", os.O_RDONLY)
-    try:
+    with opened(view.volume.path / "collections/suite/pending/test-1/tree/file") as blob:
         prepare()
         assert os.fstat(blob).st_size == len(LARGE)
         ready(cut)
         assert os.fstat(blob).st_size == len(LARGE)
-    finally:
-        os.close(blob)
     assert fs.stat(b"file").size == 0

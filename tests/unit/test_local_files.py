@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,15 +58,20 @@ def uri_of(path: Path | bytes) -> str:
     return uris.file_uri(tuple(part for part in os.fsencode(path).split(b"/") if part))
 
 
-def read(remote: Resolver, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
-    opened = remote.open(uri, size, checksum)
-    assert isinstance(opened, LocalFile)
-    fd = opened.fd
+@contextmanager
+def opened(remote: Resolver, uri: str, size: int, checksum: bytes) -> Iterator[LocalFile]:
+    file = remote.open(uri, size, checksum)
+    assert isinstance(file, LocalFile)
     try:
-        assert not os.get_inheritable(fd)
-        return os.read(fd, 1 << 20)
+        yield file
     finally:
-        os.close(fd)
+        os.close(file.fd)
+
+
+def read(remote: Resolver, uri: str, size: int = 0, checksum: bytes = b"") -> bytes:
+    with opened(remote, uri, size, checksum) as file:
+        assert not os.get_inheritable(file.fd)
+        return os.read(file.fd, 1 << 20)
 
 
 def tag(data: bytes) -> bytes:
@@ -557,49 +563,38 @@ def test_all_failures_have_one_base_class() -> None:
 
 
 def test_changes_during_a_read_are_detected(place: Path) -> None:
-    path, remote = make(place / "a", b"good"), resolver()
-    opened = remote.open(uri_of(path), 4, tag(b"good"))
-    assert isinstance(opened, LocalFile)
-    try:
-        assert opened.settled()
+    path = make(place / "a", b"good")
+    with opened(resolver(), uri_of(path), 4, tag(b"good")) as file:
+        assert file.settled()
         path.chmod(0o640)
-        assert opened.moved()
-        assert not opened.settled()  # some bytes may have changed before they were read
-        assert opened.settled()
-        assert not opened.moved()
+        assert file.moved()
+        assert not file.settled()  # what was read meanwhile is unknown
+        assert file.settled()
+        assert not file.moved()
         path.write_bytes(b"evil")
         with pytest.raises(Changed):
-            opened.settled()
+            file.settled()
         path.write_bytes(b"good")
-        assert not opened.settled()
-        assert opened.settled()
-    finally:
-        os.close(opened.fd)
+        assert not file.settled()
+        assert file.settled()
 
 
 def test_a_copy_of_a_changed_file_is_checked(place: Path) -> None:
-    path, remote = make(place / "a", b"good"), resolver()
-    opened = remote.open(uri_of(path), 4, tag(b"good"))
-    assert isinstance(opened, LocalFile)
-    copies = [
-        os.open(make(place / name, data), os.O_RDONLY) for name, data in (("b", b"good"), ("c", b"evil"))
-    ]
-    try:
-        opened.check(copies[0])
-        with pytest.raises(Changed):
-            opened.check(copies[1])
-    finally:
-        for fd in (opened.fd, *copies):
-            os.close(fd)
+    path, good, evil = (
+        make(place / name, data) for name, data in zip("abc", (b"good", b"good", b"evil"), strict=True)
+    )
+    with opened(resolver(), uri_of(path), 4, tag(b"good")) as file:
+        with good.open("rb") as copy:
+            file.check(copy.fileno())
+        with evil.open("rb") as copy, pytest.raises(Changed):
+            file.check(copy.fileno())
 
 
 def test_unrecorded_bytes_may_change(place: Path) -> None:
     path = make(place / "a", b"good")
-    opened = resolver().open(uri_of(path), 4, b"")
-    assert isinstance(opened, LocalFile)
-    path.write_bytes(b"evil")
-    assert opened.settled()
-    os.close(opened.fd)
+    with opened(resolver(), uri_of(path), 4, b"") as file:
+        path.write_bytes(b"evil")
+        assert file.settled()
 
 
 # ---- requesters ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from artfs.errors import Unreachable
 from artfs.references.object_cache import ObjectCache
 from artfs.references.single_flight import SingleFlight
 from artfs.store import durable
+from tests.unit.stores import directory
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
@@ -128,9 +129,8 @@ NAMES = [(b"%x" % digit) * 64 for digit in range(16)]
 def cached(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     path = tmp_path / "cache"
     path.mkdir(mode=0o700)
-    fd = os.open(path, os.O_RDONLY)
-    yield path, fd
-    os.close(fd)
+    with directory(path) as fd:
+        yield path, fd
 
 
 def keep(cache: ObjectCache, name: bytes, data: bytes) -> None:

@@ -265,12 +265,12 @@ def test_unrelated_errors_are_no_findings(code: int, tmp_path: Path, monkeypatch
         if code in (errno.ENOSPC, errno.EDQUOT):
             assert layout.check_filesystem() == []  # a full volume can be mounted, to free space
         else:
-            with pytest.raises(OSError, match=str(volume)) as told:
+            with pytest.raises(OSError, match=str(volume)) as caught:
                 layout.check_filesystem()
-            assert told.value.errno == code
-    with pytest.raises(OSError, match="other") as told:
+            assert caught.value.errno == code
+    with pytest.raises(OSError, match="other") as caught:
         Layout.init(tmp_path / "other")
-    assert told.value.errno == code
+    assert caught.value.errno == code
     assert not any(probe.is_trial(os.fsencode(name)) for name in os.listdir(volume))
 
 

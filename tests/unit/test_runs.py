@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,13 +9,13 @@ import pytest
 from artfs.catalog.runs import RecordedRun, RunCatalog, check_run_id
 from artfs.errors import AlreadyExists, Damaged, InvalidCommand, InvalidName, RunNotFound
 from tests.unit.catalogs import Volume, in_processes
+from tests.unit.stores import directory
 
 
 @pytest.fixture
 def runs(vol: Volume) -> Iterator[RunCatalog]:
-    fd = os.open(vol.path / "runs", os.O_RDONLY)
-    yield RunCatalog(fd)
-    os.close(fd)
+    with directory(vol.path / "runs") as fd:
+        yield RunCatalog(fd)
 
 
 def test_a_run_can_be_created_and_changed(runs):

@@ -11,6 +11,7 @@ import pytest
 from artfs.errors import Damaged
 from artfs.model.digest import Algorithm, BlobId, blob_id
 from artfs.store.verified_blobs import LARGEST, VerifiedBlobs
+from tests.unit.stores import opened
 
 
 @pytest.fixture
@@ -22,9 +23,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fd(path: Path) -> Iterator[int]:
-    opened = os.open(path, os.O_RDONLY)
-    yield opened
-    os.close(opened)
+    with opened(path) as fd:
+        yield fd
 
 
 @pytest.fixture(params=list(Algorithm))

@@ -1,4 +1,4 @@
-"""The cache of sealed nodes: a bounded number for all versions together, found again when needed."""
+"""The cache of sealed nodes is bounded for all versions together."""
 
 from __future__ import annotations
 

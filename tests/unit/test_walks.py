@@ -11,7 +11,7 @@ from artfs.linux import walk
 from artfs.linux.walk import scan
 from artfs.model.digest import Algorithm, BlobId, TreeId, blob_id
 from artfs.seal.ingest import Ingest
-from tests.unit.stores import as_nobody
+from tests.unit.stores import as_nobody, directory
 
 STRANGERS = 30
 
@@ -32,16 +32,13 @@ def test_a_walk_ends_if_a_directory_was_moved(root: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(walk, "_DEEP", 1)
     for number in range(STRANGERS):
         (root / "a" / f"stranger-{number}" / "deep").mkdir(parents=True)
-    fd = os.open(root, os.O_RDONLY)
     found: list[str] = []
-    try:
-        for directory, entries in scan(fd):
+    with directory(root) as fd:
+        for open_directory, entries in scan(fd):
             found += [entry.name for entry in entries]
-            at = Path(os.readlink(f"/proc/self/fd/{directory}"))
+            at = Path(os.readlink(f"/proc/self/fd/{open_directory}"))
             if at.name == "deep" and not (root / "moved").exists():
                 at.rename(root / "moved")
-    finally:
-        os.close(fd)
     assert (root / "moved").exists()
     assert "secret" not in found
 
@@ -50,11 +47,8 @@ def test_a_walk_sees_every_entry(root: Path) -> None:
     for path in ("a/b/c", "a/d", "e/f"):
         (root / path).mkdir(parents=True)
         (root / path / "file").write_text("")
-    fd = os.open(root, os.O_RDONLY)
-    try:
+    with directory(root) as fd:
         assert sum(len(entries) for _, entries in scan(fd)) == 9
-    finally:
-        os.close(fd)
 
 
 class Sink:
@@ -80,7 +74,6 @@ def test_ingest_of_a_deep_tree_fails_if_a_directory_was_moved(root: Path) -> Non
     path.mkdir(parents=True)
     (path / "file").write_text("")
     (path.parent / "stranger").mkdir()
-    fd = os.open(root, os.O_RDONLY)
     moved = False
 
     def on_file() -> None:
@@ -89,11 +82,8 @@ def test_ingest_of_a_deep_tree_fails_if_a_directory_was_moved(root: Path) -> Non
             moved = True
             os.rename(root / "d/d/d", root / "moved")
 
-    try:
-        with pytest.raises(FileNotFoundError):
-            Ingest(Sink(), lambda _status: None, on_file).run(fd)  # type: ignore[arg-type]
-    finally:
-        os.close(fd)
+    with directory(root) as fd, pytest.raises(FileNotFoundError):
+        Ingest(Sink(), lambda _status: None, on_file).run(fd)  # type: ignore[arg-type]
     assert moved
 
 
@@ -102,13 +92,9 @@ def test_ingest_names_an_unreadable_directory() -> None:
         closed = place / "deep" / "closed"
         closed.mkdir(parents=True)
         closed.chmod(0)
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with pytest.raises(PermissionError) as refused:
-                Ingest(Sink(), lambda _status: None, lambda: None).run(fd)  # type: ignore[arg-type]
-        finally:
-            os.close(fd)
-            closed.chmod(0o700)
+        with directory(place) as fd, pytest.raises(PermissionError) as refused:
+            Ingest(Sink(), lambda _status: None, lambda: None).run(fd)  # type: ignore[arg-type]
+        closed.chmod(0o700)
         assert refused.value.filename == "deep/closed"
 
     as_nobody(look)
