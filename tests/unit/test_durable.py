@@ -211,7 +211,7 @@ def test_utimensat_keeps_omitted_times(fd: int, tmp_path: Path) -> None:
     assert (found.st_atime_ns, found.st_mtime_ns) == (7, 5)
 
 
-def test_threads_list_a_directory_through_one_descriptor(tmp_path):
+def test_threads_list_a_directory_through_one_descriptor(fd: int, tmp_path: Path) -> None:
     wanted = {f"name-{number}" for number in range(50)}
     for name in wanted:
         (tmp_path / name).touch()
