@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,6 +41,7 @@ def volume(tmp_path: Path) -> Iterator[stores.Volume]:
 
 @pytest.fixture
 def no_descriptor_is_left() -> Iterator[None]:
+    gc.collect()  # closes what earlier tests left
     before = os.listdir("/proc/self/fd")
     yield
     assert len(os.listdir("/proc/self/fd")) == len(before)

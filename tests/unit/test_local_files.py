@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import sys
@@ -28,11 +27,6 @@ from tests.unit.stores import as_nobody
 from tests.unit.test_object_cache import together
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def earlier_modules_leave_no_descriptor() -> None:
-    gc.collect()
 
 
 @pytest.fixture
