@@ -29,14 +29,14 @@ def _call(number: int, *arguments: object) -> int:
 
 
 class Aio:
-    """One context for asynchronous I/O, with one request under way at a time."""
+    """One context for asynchronous I/O, with one request at a time."""
 
     def __init__(self) -> None:
         self._context = ctypes.c_ulong(0)
         _call(_SETUP, ctypes.c_long(1), ctypes.byref(self._context))
 
     def pwrite(self, fd: int, data: mmap.mmap, offset: int) -> int:
-        """Submits a write of a whole mapping, which is aligned for O_DIRECT, and waits for its completion."""
+        """Submits a write of a whole mapping, aligned for O_DIRECT, and waits for its completion."""
         address = ctypes.addressof(ctypes.c_char.from_buffer(data))
         block = _IOCB.pack(0, 0, 0, _PWRITE, 0, fd, address, len(data), offset, 0, 0, 0)
         request = ctypes.create_string_buffer(block, _IOCB.size)

@@ -1,4 +1,4 @@
-"""Where tables of calls are tried: slots in a real directory, and in trees of a mount.
+"""Where tables of calls are run: slots in a real directory, and in trees of a mount.
 
 Owns when the trees are made: a table's base and its patches once, each slot when a test needs it.
 """
@@ -33,7 +33,7 @@ class Arena:
         self._base = ""
 
     def slot(self, reference: Path, make: str, name: str, user: str) -> Slot:
-        """A fresh slot; a name is given out once for each make and user."""
+        """A fresh slot; each make and user gets a name once."""
         build = self._builders[name]
         key = f"{make}, {user}" if make != "plain" else make
         if key not in self._trees:
@@ -64,7 +64,7 @@ class Arena:
 
     def _new_base(self) -> str:
         tree = self._tree()
-        # Behind the mount's back, which has not looked yet: there are thousands of files.
+        # Directly on the disk, since these are thousands of files and the mount has not seen the tree yet.
         below = backing(self._mounted, tree) / "tree"
         for name, build in self._builders.items():
             place = below / name.replace("/", "|")
@@ -75,7 +75,7 @@ class Arena:
 
 
 class Arenas:
-    """All tables' slots on one mount, and the directory that is the reference."""
+    """All tables' slots on one mount, and the reference directory."""
 
     def __init__(self, mounted: MountedVolume, tree: Callable[[], Path]) -> None:
         self.mounted, self._tree = mounted, tree
@@ -84,7 +84,7 @@ class Arenas:
         self._reference.chmod(0o755)
 
     def slot(self, table: str, builders: Mapping[str, Builder], make: str, name: str, user: str) -> Slot:
-        """A fresh slot of a table, whose builders are told by the names of its slots."""
+        """A fresh slot of a table, whose builders get the names of its slots."""
         if table not in self._arenas:
             self._arenas[table] = Arena(self.mounted, table, builders, self._tree)
         return self._arenas[table].slot(self._reference, make, name, user)

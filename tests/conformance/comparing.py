@@ -1,7 +1,7 @@
-"""The same calls in a real directory and in a pending tree, and what became of both.
+"""The same calls in a real directory and in a pending tree, and their effects on both.
 
 Owns how the two are filled, called and compared. A real directory on the filesystem that backs the volume
-is right by definition. Knows nothing of what is called: that is in the tables of ``single_calls``,
+is right by definition. Does not know the calls, which are in the tables of ``single_calls``,
 ``pair_calls`` and ``handle_calls``.
 
 A table works in *slots*, directories of its own, each filled by a builder in two stages: what a version may
@@ -35,14 +35,14 @@ OWNER, MEMBER, OTHER, TEAM, FOREIGN = 2001, 2002, 2003, 3001, 3002
 
 @dataclass(frozen=True)
 class User:
-    """Who calls."""
+    """A caller."""
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
 
 
-#: The owner of what builders make, a member of its group, and somebody else. All have a group of their own.
+#: The owner of what builders make, a member of its group, and a stranger. Each also has a group of their own.
 USERS = {
     "root": User(0, 0),
     "owner": User(OWNER, OWNER, (TEAM,)),
@@ -54,7 +54,7 @@ MAY_BE_OTHERS = os.geteuid() == 0
 
 @contextlib.contextmanager
 def acting(user: User) -> Iterator[None]:
-    """Runs as another user, with their groups and no capability, while the context lasts."""
+    """Runs as another user, with their groups and without capabilities."""
     if not MAY_BE_OTHERS:
         yield
         return
@@ -74,18 +74,18 @@ def _become(user: User) -> None:
 
 
 def give(fs: OsFilesystem, path: bytes, uid: int = OWNER, gid: int = TEAM) -> None:
-    """Gives something away, if this is root."""
+    """Changes the owner, if this is root."""
     if MAY_BE_OTHERS:
         fs.chown(path, uid, gid, follow=False)
 
 
-# -- what is called
+# -- calls
 
 
 def turns(
     cases: Iterable[str], users: Sequence[str] = tuple(USERS), *, each: int = 1
 ) -> list[tuple[str, str, str]]:
-    """Returns the makes, users and cases that are tried together: each n-th case with the next make and user.
+    """Returns the makes, users and cases to test together: each n-th case with the next make and user.
 
     With ``ARTFS_THOROUGH`` these are all combinations.
     """
@@ -99,7 +99,7 @@ def turns(
 
 
 def twice(cases: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Returns what is tried if each case has two turns: of a user who may do most things, and of another."""
+    """Returns the turns if each case has two: with a user who may do most calls, and with another."""
     chosen = [*turns(cases, ["root", "owner"]), *turns([*cases[1:], cases[0]], ["member", "other"])]
     return turns(cases) if THOROUGH or not MAY_BE_OTHERS else chosen
 
@@ -109,7 +109,7 @@ Record = dict[str, Result]
 
 
 def outcome(call: Callable[[], object]) -> Result:
-    """What a call returned, or the name of its errno."""
+    """Returns the result of a call, or the name of its errno."""
     try:
         value = call()
     except OSError as error:
@@ -117,14 +117,14 @@ def outcome(call: Callable[[], object]) -> Result:
     return "ok" if value is None else repr(value)
 
 
-# -- what became of it
+# -- effects
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An entry as users see it, without what no two filesystems have alike.
+    """An entry as users see it, without the fields in which all filesystems differ.
 
-    Times are "moved" if they are later than the builders' work, else "kept", or the number that was given.
+    Times are "moved" if they are later than the builders' work, else "kept", or the given number.
     """
 
     kind: str
@@ -148,7 +148,7 @@ def _moved(time: int, start: int) -> str:
 
 
 def picture(root: bytes, start: int, *, patch: bool) -> dict[bytes, Seen]:
-    """Everything at and below a directory, by path; of a patch, or of what is compared with one."""
+    """Returns everything at and below a directory, by path, for a patch or for the reference of one."""
     found: dict[bytes, Seen] = {}
     first: dict[int, bytes] = {}
     todo = [b""]
@@ -193,7 +193,7 @@ def picture(root: bytes, start: int, *, patch: bool) -> dict[bytes, Seen]:
 
 
 def differences(expected: Mapping[Any, Any], got: Mapping[Any, Any]) -> list[str]:
-    """What differs between two records or pictures, a line each."""
+    """Returns the differences of two records or pictures, a line each."""
     lines = []
     for key in [*expected, *(key for key in got if key not in expected)]:
         one, other = expected.get(key), got.get(key)
@@ -217,18 +217,18 @@ Builder = Callable[[OsFilesystem, bool], None]
 
 
 class Slot:
-    """One slot, as it is in the reference and in the pending tree."""
+    """One slot, in the reference and in the pending tree."""
 
     def __init__(self, reference: bytes, subject: bytes, *, patch: bool) -> None:
         self.sides = (OsFilesystem(reference), OsFilesystem(subject))
         self.patch = patch
 
     def compare(self, user: User, run: Callable[[OsFilesystem], Record]) -> int:
-        """Does the same on both sides and fails with what differs; returns how many calls there were."""
+        """Makes the same calls on both sides and fails with the differences; returns the number of calls."""
         starts = []
         for fs in self.sides:
             tick(fs)
-            # The scratch file of the tick came before all that follows.
+            # The tick's scratch file was created before all that follows.
             starts.append(os.stat(fs.path()).st_ctime_ns)
             tick(fs)
         records = []
@@ -261,7 +261,7 @@ def _forgive_times(expected: dict[bytes, Seen], got: dict[bytes, Seen]) -> None:
 
 
 def lift_everything(fs: OsFilesystem) -> None:
-    """Sets the attributes of all entries to what they are."""
+    """Sets the attributes of all entries to their present values."""
     for directory, directories, files in os.walk(fs.path()):
         for name in (*directories, *files):
             path = os.path.join(directory, name)

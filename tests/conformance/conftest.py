@@ -1,7 +1,7 @@
 """The filesystems that the suite runs against.
 
 A test asks for ``fs`` and runs on each of DRIVERS. Two marks narrow that: ``real`` for what only the kernel
-can show (processes, mappings, locks, flags of open), ``artfs_only`` for what artfs promises beyond ext4. The
+shows (processes, mappings, locks, flags of open), ``artfs_only`` for guarantees of artfs beyond ext4's. The
 test then gets ``fs`` as an OsFilesystem.
 """
 
@@ -27,11 +27,11 @@ from tests.mount.mounting import PLACE, MountedVolume, add_log_to_failure, mount
 
 @dataclass(frozen=True)
 class Driver:
-    """How one of the filesystems comes to be."""
+    """One of the filesystems."""
 
     real: bool  # reached by system calls
     artfs: bool  # a pending tree, not a reference
-    patch: bool = False  # one with a base, all of which was removed
+    patch: bool = False  # with a base whose entries were all removed
     options: tuple[str, ...] | None = None  # of artfs mount; None: no mount
 
 
@@ -71,7 +71,7 @@ def pytest_runtest_makereport(
 
 
 class Mounts:
-    """The mounts of a session, one for each set of options, made when a test first needs it."""
+    """The mounts of a session, one for each set of options, made when first needed."""
 
     def __init__(self, stack: ExitStack, lasting: set[str]) -> None:
         self._stack, self._lasting = stack, lasting
@@ -80,7 +80,7 @@ class Mounts:
         self._hopeless: set[tuple[str, ...]] = set()
 
     def get(self, options: tuple[str, ...]) -> MountedVolume:
-        """The mount with these options; a dead one is replaced, for one failure not to bring a hundred."""
+        """The mount with these options; a dead one is replaced, so that one failure does not cause others."""
         mounted = self._mounts.get(options)
         if options in self._hopeless:
             pytest.fail("the volume could not be mounted for an earlier test")
@@ -100,7 +100,7 @@ class Mounts:
         return path
 
     def emptied_patch(self, mounted: MountedVolume) -> Path:
-        """A patch that is empty since all of its base was removed, under the names that tests like to use."""
+        """A patch whose base had entries of the most used names, all of which were removed."""
         alias = mounted.point / "suite" / "emptied"  # tests make versions of their own
         if not alias.is_symlink():
             base = self.pending_tree(mounted)
@@ -128,7 +128,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewInMemory]:
 
 @pytest.fixture(scope="session")
 def arenas(mounts: Mounts) -> Iterator[Arenas]:
-    """Where tables of calls are tried in a real directory and on a mount at once."""
+    """Slots for tables of calls in a real directory and on a mount."""
     mounted = mounts.get(())
     with Arenas(mounted, lambda: mounts.pending_tree(mounted)) as arenas:
         yield arenas
@@ -136,7 +136,7 @@ def arenas(mounts: Mounts) -> Iterator[Arenas]:
 
 @pytest.fixture
 def fs(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[Filesystem]:
-    """An empty directory to do anything with."""
+    """An empty directory."""
     driver = DRIVERS[request.param]
     if driver.options is not None:
         mounted = mounts.get(driver.options)

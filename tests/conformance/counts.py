@@ -1,4 +1,4 @@
-"""Counts what the tables of calls hold: ``python -m tests.conformance.counts``."""
+"""Counts the entries of the tables of calls: ``python -m tests.conformance.counts``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conformance.test_handle_calls import CALLERS
 
 
 def main() -> None:
-    """Prints a line for each table: calls, what they are tried on, and who calls."""
+    """Prints a line for each table: calls, operands, and users."""
     tables = (
         ("on one path", SINGLE_CALLS, len(OPERANDS), len(USERS)),
         ("on two paths", PAIR_CALLS, len(PAIRS), len(USERS)),

@@ -1,4 +1,4 @@
-"""Directory streams as the C library has them; Python shows neither telldir(3) nor seekdir(3)."""
+"""Directory streams of the C library; Python has neither telldir(3) nor seekdir(3)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _libc.closedir.argtypes = [ctypes.c_void_p]
 
 
 class Stream:
-    """opendir(3) and its family, of which Python shows too little."""
+    """opendir(3) and its family."""
 
     def __init__(self, path: bytes) -> None:
         self._stream = _libc.opendir(path)

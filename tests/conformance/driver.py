@@ -24,7 +24,7 @@ RENAME_EXCHANGE = 2
 
 
 class When(enum.Enum):
-    """A time that is no number: the present, or the one the file has."""
+    """A time that is no number: now, or the file's present time."""
 
     NOW = enum.auto()
     OMIT = enum.auto()
@@ -32,7 +32,7 @@ class When(enum.Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """What stat(2) tells of a node; times are nanoseconds since the epoch, blocks have 512 bytes."""
+    """The result of stat(2); times are nanoseconds since the epoch, blocks have 512 bytes."""
 
     mode: int
     ino: int
@@ -57,7 +57,7 @@ class Status:
 
     @classmethod
     def of(cls, result: os.stat_result) -> Status:
-        """Takes over what Python's stat returned."""
+        """Converts the result of Python's stat."""
         return cls(
             mode=result.st_mode,
             ino=result.st_ino,
@@ -111,12 +111,12 @@ class Filesystem(Protocol):
     def symlink(self, target: bytes, path: bytes) -> None: ...
     def readlink(self, path: bytes) -> bytes: ...
     def mknod(self, path: bytes, mode: int, device: int = 0) -> None:
-        """Makes what the kind bits of the mode say: fifo, socket, regular file or device."""
+        """Makes a node of the mode's kind: fifo, socket, regular file or device."""
         ...
 
     def chmod(self, path: bytes, mode: int) -> None: ...
     def chown(self, path: bytes, uid: int, gid: int, follow: bool = True) -> None:
-        """Changes owner and group, -1 leaves one as it is."""
+        """Changes owner and group; -1 keeps one."""
         ...
 
     def truncate(self, path: bytes, size: int) -> None: ...

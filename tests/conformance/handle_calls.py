@@ -1,4 +1,4 @@
-"""The calls on open files: ways to open, what happens to the file then, and what is called at last."""
+"""The calls on open files: ways to open, what happens to the file then, and the last call."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _close_to_all(fs: OsFilesystem, at: bytes) -> None:
     fs.chown(at + b"/it", 0, 0)
 
 
-#: What happens between the opening and the call; root does it.
+#: What root does between the opening and the call.
 FATES: dict[str, Callable[[OsFilesystem, bytes], object]] = {
     "stays": lambda fs, at: None,
     "is unlinked": _unlink,
@@ -147,12 +147,12 @@ def _create_below(fs: OsFilesystem, fd: int, at: bytes) -> None:
     os.close(os.open(b"new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640, dir_fd=fd))
 
 
-#: What F_GETFL tells; O_LARGEFILE is the C library's business, O_NOATIME needs the owner's right.
+#: The flags of F_GETFL; O_LARGEFILE belongs to the C library, O_NOATIME needs the owner's right.
 _STATUS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
 
 
 def _set_flags(flags: int) -> HandleCall:
-    """Changes what F_SETFL can change, and tells what the file is like then."""
+    """Changes the flags that F_SETFL can change; returns the file's resulting flags."""
 
     def call(fs: OsFilesystem, fd: int, at: bytes) -> object:
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
@@ -260,13 +260,13 @@ HANDLE_CALLS: dict[str, HandleCall] = {
 }
 
 
-#: What differs from ext4, as patterns of user, way, fate and call.
+#: Known differences from ext4, as patterns of user, way, fate and call.
 DIFFERENT = (
-    # How far the end of a directory is from its beginning is everybody's own business.
+    # Filesystems differ in the size of a directory.
     r".*, a directory, .*lseek\(SEEK_END\)",
-    # The kernel doesn't tell this from what it says before another than the owner writes: it changes nothing.
+    # The kernel sends the same request before another user than the owner writes, so nothing changes.
     r"other, .*fchown\(-1, -1\)",
-    # That the bytes come from a mapping is not told either, and that a write is beyond all bounds comes late.
+    # Writes from a mapping cannot be recognized either, and a write beyond all limits is reported late.
     r"(owner|other), .*, is set.*(mmap\(PROT_WRITE, MAP_SHARED\)|pwrite\(2\*\*62\))",
 )
 
@@ -306,5 +306,5 @@ def _build(fs: OsFilesystem, first: bool, make: Callable[[bytes], None]) -> None
 
 
 def place_of(call: str) -> bytes:
-    """The directory in which a call is tried."""
+    """Returns the directory of a call."""
     return call.replace("/", "|").encode()

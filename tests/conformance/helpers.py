@@ -1,4 +1,4 @@
-"""Small words that make the tests short: expect an errno, make a file, wait for a condition or a clock tick.
+"""Helpers that make tests short: expect an errno, make a file, wait for a condition or a clock tick.
 
 Knows the driver protocol and nothing of artfs.
 """
@@ -34,7 +34,7 @@ def fails(*codes: int) -> Iterator[None]:
 
 
 def eventually(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Returns the first true value of a condition; fails the test when there is none in time."""
+    """Returns the first true value of a condition; fails the test after a timeout."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -54,13 +54,13 @@ def write(fs: Filesystem, path: bytes, data: bytes = b"", mode: int = 0o644) -> 
 
 
 def read(fs: Filesystem, path: bytes) -> bytes:
-    """The whole of a file."""
+    """Returns the content of a file."""
     with fs.open(path, os.O_RDONLY) as file:
         return read_all(file)
 
 
 def read_all(file: OpenFile) -> bytes:
-    """The whole of an open file."""
+    """Returns the content of an open file."""
     parts: list[bytes] = []
     offset = 0
     while part := file.pread(1 << 20, offset):
@@ -70,7 +70,7 @@ def read_all(file: OpenFile) -> bytes:
 
 
 def exists(fs: Filesystem, path: bytes) -> bool:
-    """Whether there is anything of that name, be it a dangling symlink."""
+    """Whether a name exists, even as a dangling symlink."""
     try:
         fs.stat(path)
     except FileNotFoundError:
@@ -79,10 +79,10 @@ def exists(fs: Filesystem, path: bytes) -> bool:
 
 
 def tick(fs: Filesystem) -> None:
-    """Returns when a change made from now on has a later time stamp than any change made before.
+    """Waits until a change gets a later time stamp than all changes before.
 
-    File times come from a clock that may advance every 10 ms only. The last of the changes before is the
-    creation of a scratch file here; it is touched until its ctime moves.
+    File times come from a clock that may advance every 10 ms only. The last change before is the creation of
+    a scratch file here; it is touched until its ctime moves.
     """
     name = b"tick"
     write(fs, name)
@@ -112,7 +112,7 @@ def in_syscall(pid: int, *names: str) -> bool:
 
 
 def remove_tree(fs: OsFilesystem, path: bytes) -> None:
-    """Removes a directory of any depth, going by descriptors, since paths may be longer than PATH_MAX."""
+    """Removes a directory of any depth by descriptors, since paths may be longer than PATH_MAX."""
 
     def clear(fd: int) -> None:
         depth = 0

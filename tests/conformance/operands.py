@@ -1,7 +1,7 @@
-"""What single calls are tried on: each operand is a path and what lies there, in a directory of its own.
+"""The operands of single calls: each is a path and its node, in a directory of its own.
 
-So what a call does to the parent shows, and no two calls of a slot meet. Nearly all belongs to the owner and
-may be written by his group.
+So a call's effect on the parent is visible, and the calls of a slot do not interfere. Nearly all nodes belong
+to the owner and are writable by the owner's group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Operand:
     """One path. ``path`` makes it, relative to the root, of the operand's directory."""
 
     base: Callable[[OsFilesystem, bytes], object]  # what a version may hold
-    more: Callable[[OsFilesystem, bytes], object] = lambda fs, at: None  # what only a pending tree has
+    more: Callable[[OsFilesystem, bytes], object] = lambda fs, at: None  # for pending trees only
     name: bytes = b"it"
     directory_mode: int = 0o775
     directory_owner: bool = True  # else it is root's
@@ -169,7 +169,7 @@ OPERANDS: dict[str, Operand] = {
     "directory in a sticky directory": Operand(_directory, directory_mode=0o1777, directory_owner=False),
     "missing in an open directory": Operand(_nothing, directory_mode=0o777, directory_owner=False),
 }
-#: Their directories become what no version holds.
+#: Operands whose directories contain what no version holds.
 SETGID_PARENTS = ("missing in a setgid directory",)
 OPERANDS["missing in a setgid directory"] = Operand(_nothing, directory_mode=0o777)
 
@@ -207,7 +207,7 @@ def path_of(fs: OsFilesystem, name: str) -> bytes:
 
 
 def bind(path: bytes) -> None:
-    """Binds a socket to a path that may be too long for one: by its directory."""
+    """Binds a socket to a path that may be too long, by its directory."""
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX) as bound:

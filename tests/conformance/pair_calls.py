@@ -1,4 +1,4 @@
-"""The calls on two paths, and the pairs of operands that they are tried on."""
+"""The calls on two paths, and the pairs of operands that they are run on."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ PAIR_CALLS: dict[str, PairCall] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """What lies at ``old/it`` and ``new/it`` of a directory, and how the two directories are."""
+    """The nodes at ``old/it`` and ``new/it`` of a directory, and the modes of both directories."""
 
     old: str
     new: str
-    old_mode: int = 0o775  # other modes than this are those of root's directories
+    old_mode: int = 0o775  # directories with other modes are root's
     new_mode: int = 0o775
     paths: tuple[bytes, bytes] = (b"old/it", b"new/it")
 
 
 _KINDS = ("file", "symlink", "fifo", "empty", "full", "root's file", "root's directory", "missing")
-#: What versions don't hold.
+#: Pairs that no version holds.
 _LATER = ("fifo",)
 
 PAIRS: dict[str, Pair] = {f"{old} to {new}": Pair(old, new) for old, new in product(_KINDS, _KINDS)}

@@ -25,7 +25,7 @@ NOBODY = 65534
 
 
 def _readable(fd: int, timeout: float) -> bool:
-    """Waits until there is something to read, or the end; for any number of descriptor, unlike select(2)."""
+    """Waits for data or the end of a pipe; works for any descriptor number, unlike select(2)."""
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
     return bool(waiting.poll(timeout * 1000))
@@ -56,13 +56,13 @@ class Child:
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
-            # Whatever happens in here must not return into pytest.
+            # Nothing in the child may return into pytest.
             try:
                 for fd in (said_read, go_write, result_read):
                     os.close(fd)
                 self._pause_fd = go_read
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
-                faulthandler.disable()  # a child may die of a signal by right
+                faulthandler.disable()  # a test may expect a fatal signal
                 if uid is not None:
                     group = uid if gid is None else gid
                     os.setgroups(groups)
@@ -81,7 +81,7 @@ class Child:
             return json.dumps({"value": function(self)}).encode()
         except OSError as error:
             return json.dumps({"errno": error.errno, "text": str(error)}).encode()
-        except BaseException:  # noqa: BLE001  the test shall see it, whatever it is
+        except BaseException:  # noqa: BLE001  reported to the test
             return json.dumps({"trace": traceback.format_exc()}).encode()
 
     # Called in the child.
@@ -91,25 +91,25 @@ class Child:
         os.write(self._said_write, b"!")
 
     def pause(self) -> None:
-        """Returns when the test says go, or has gone away."""
+        """Waits until the test calls ``go``, or has ended."""
         os.read(self._pause_fd, 1)
 
     # Called in the test.
 
     def heard(self, timeout: float = 30.0) -> None:
-        """Returns when the child has said something."""
+        """Waits until the child calls ``say``."""
         ready = _readable(self._said, timeout)
         if ready and os.read(self._said, 1):
             return
         pytest.fail(f"the child said nothing: {self.outcome(5) if ready else 'it still runs'}")
 
     def has_said(self) -> bool:
-        """Whether the child has said something that was not heard; its end is no word."""
+        """Whether the child has called ``say`` without a ``heard``; its end does not count."""
         ready = _readable(self._said, 0)
         return bool(ready) and not self.is_over()
 
     def is_over(self) -> bool:
-        """Whether the child has ended; its outcome may still be asked for."""
+        """Whether the child has ended; its outcome is still available."""
         ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is not None
 
@@ -122,7 +122,7 @@ class Child:
         os.kill(self.pid, number)
 
     def outcome(self, timeout: float = 60.0) -> dict[str, Any]:
-        """What the child reported; ``{"signal": N}`` when it died before it could."""
+        """Returns the child's report; ``{"signal": N}`` if a signal ended it."""
         parts: list[bytes] = []
         while True:
             ready = _readable(self._result, timeout)
@@ -140,7 +140,7 @@ class Child:
         return {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None}
 
     def value(self, timeout: float = 60.0) -> Any:
-        """What the child's function returned; an OSError in there is raised here."""
+        """Returns the result of the child's function; an OSError there is raised here."""
         outcome = self.outcome(timeout)
         if "errno" in outcome:
             raise OSError(outcome["errno"], outcome["text"])
@@ -162,6 +162,6 @@ class Child:
 
 
 def in_child(function: Callable[[], Any], **user: Any) -> Any:
-    """Runs a function in a process of its own and returns or raises what it did."""
+    """Runs a function in a child process and returns its result or raises its OSError."""
     with Child(lambda _child: function(), **user) as child:
         return child.value()

@@ -1,4 +1,4 @@
-"""The calls on one path, each a line: what is called, and with what."""
+"""The calls on one path, each a line: function and arguments."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _checked(result: int) -> None:
 
 
 def _open(flags: int, fs: OsFilesystem, path: bytes) -> str:
-    # A fifo must not keep the test waiting for its other end.
+    # Opening a fifo must not wait for its other end.
     fd = os.open(fs.path(path), flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
     try:
         return stat.filemode(os.fstat(fd).st_mode)
@@ -54,7 +54,7 @@ def _chmod_itself(fs: OsFilesystem, path: bytes) -> None:
 
 
 def _beside(path: bytes) -> bytes:
-    """A free name in the directory of an operand."""
+    """Returns a free name in the directory of an operand."""
     return path.split(b"/", 1)[0] + b"/new"
 
 
@@ -64,7 +64,7 @@ def _link_followed(fs: OsFilesystem, path: bytes) -> None:
 
 
 def _set_and_look(seconds: int, fs: OsFilesystem, path: bytes) -> tuple[int, int]:
-    """What comes of times that the filesystem may not know."""
+    """Sets times that the filesystem may not support; returns the resulting ones."""
     fs.utimens(path, seconds * 10**9 + 7, seconds * 10**9 + 8)
     status = fs.stat(path, follow=True)
     return status.atime, status.mtime
@@ -218,7 +218,7 @@ SINGLE_CALLS: dict[str, Call] = {
 """By name, with the flags that make a case of its own; ``name_of`` leaves these out."""
 
 
-#: Calls that change nothing, whatever they answer: one slot is enough for all of them.
+#: Calls that never change anything: they share one slot.
 LOOKING = [
     call
     for call in SINGLE_CALLS
@@ -229,13 +229,13 @@ LOOKING = [
 
 
 def differs(user: str, call: str, operand: str) -> bool:
-    """Tells what differs from ext4: one chown, of a file of another user, changes nothing.
+    """Whether the result differs from ext4's: one chown, of another user's file, changes nothing.
 
-    The kernel doesn't tell it from what it says before others write to a file with setuid bits.
+    The kernel sends the same request before others write to a file with setuid bits.
     """
     return call == "chown(-1, -1)" and (user not in ("root", "owner") or operand.startswith("root's"))
 
 
 def name_of(call: str) -> str:
-    """The system call that a line of a table tries."""
+    """Returns the system call of a line."""
     return call.split("(", maxsplit=1)[0].split(" ", maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Modes, owners and times: what sets them, what changes them by the way."""
+"""Modes, owners and times: what sets them, and what changes them as a side effect."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_the_mode_of_the_root_can_change(fs: Filesystem) -> None:
 
 @as_root
 @pytest.mark.real
-def test_chown_to_nobody_else_drops_setuid(fs: OsFilesystem) -> None:
+def test_chown_to_the_same_owner_drops_setuid(fs: OsFilesystem) -> None:
     write(fs, b"program", mode=0o777)
     fs.chmod(b"program", 0o6777)
-    with suppress(PermissionError):  # ext4 says so; here the kernel doesn't tell that it was a chown
+    with suppress(PermissionError):  # as ext4 does; here the kernel does not report a chown
         in_child(lambda: os.chown(fs.path(b"program"), -1, -1), uid=NOBODY)
     assert fs.stat(b"program").permissions == 0o6777
     fs.chown(b"program", -1, -1)
@@ -36,8 +36,8 @@ def test_chown_to_nobody_else_drops_setuid(fs: OsFilesystem) -> None:
 
 @as_root
 @pytest.mark.real
-def test_setgid_without_x_goes_when_an_outsider_writes(fs: OsFilesystem) -> None:
-    """As Linux has it since 6.2 (fs/attr.c, setattr_should_drop_sgid); before it kept the bit."""
+def test_an_outsiders_write_drops_setgid_without_x(fs: OsFilesystem) -> None:
+    """Linux does this since 6.2 (fs/attr.c, setattr_should_drop_sgid); before, it kept the bit."""
     if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 2):
         pytest.skip("this kernel keeps setgid where the group may not execute")
     for name, gid, kept in ((b"theirs", NOBODY, 0o2666), (b"others", 4242, 0o666)):
@@ -51,7 +51,7 @@ def test_setgid_without_x_goes_when_an_outsider_writes(fs: OsFilesystem) -> None
 @as_root
 @pytest.mark.real
 @pytest.mark.parametrize("change", ["write", "truncate", "open with O_TRUNC"])
-def test_a_change_of_the_bytes_by_another_drops_setuid(fs: OsFilesystem, change: str) -> None:
+def test_another_users_change_of_content_drops_setuid(fs: OsFilesystem, change: str) -> None:
     write(fs, b"program", b"code", 0o777)
     fs.chmod(b"program", 0o6777)
     assert fs.stat(b"program").permissions == 0o6777
@@ -72,7 +72,7 @@ def test_a_change_of_the_bytes_by_another_drops_setuid(fs: OsFilesystem, change:
 
 
 @pytest.mark.real
-def test_setuid_bits_stay_where_root_or_nobody_changes_anything(fs: OsFilesystem) -> None:
+def test_setuid_is_kept_by_root_and_by_failed_changes(fs: OsFilesystem) -> None:
     write(fs, b"program", b"code", 0o755)
     fs.chmod(b"program", 0o6755)
     assert read(fs, b"program") == b"code"
@@ -84,7 +84,7 @@ def test_setuid_bits_stay_where_root_or_nobody_changes_anything(fs: OsFilesystem
 
 @as_root
 @pytest.mark.real
-def test_a_setgid_directory_hands_down_its_group(fs: OsFilesystem) -> None:
+def test_a_setgid_directory_passes_on_its_group(fs: OsFilesystem) -> None:
     fs.mkdir(b"team")
     fs.chown(b"team", 0, 4242)
     fs.chmod(b"team", 0o2775)
@@ -113,8 +113,8 @@ def test_a_write_moves_the_mtime_that_another_handle_sees(fs: Filesystem) -> Non
         assert reader.stat() == writer.stat() == fs.stat(b"file")
 
 
-def test_times_set_on_a_file_open_for_writing_stay(fs: Filesystem) -> None:
-    """What tar, cp -p and rsync do: write, set the times, close."""
+def test_times_set_on_an_open_file_are_kept(fs: Filesystem) -> None:
+    """tar, cp -p and rsync write, set the times, and close."""
     with fs.open(b"file", os.O_WRONLY | os.O_CREAT) as file:
         file.pwrite(b"data" * 10_000, 0)
         fs.utimens(b"file", OLD, OLD)

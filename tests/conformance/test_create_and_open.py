@@ -1,4 +1,4 @@
-"""open(2) and creat(2): what they make, what they refuse."""
+"""open(2) and creat(2): what they create and refuse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_o_trunc_is_seen_by_an_open_reader(fs: Filesystem) -> None:
         assert reader.pread(100, 0) == b"new"
 
 
-def test_o_append_writes_at_the_end_wherever_that_is(fs: Filesystem) -> None:
+def test_o_append_writes_at_the_current_end(fs: Filesystem) -> None:
     write(fs, b"log", b"one\n")
     with fs.open(b"log", os.O_WRONLY | os.O_APPEND) as log:
         log.append(b"two\n")
@@ -43,7 +43,7 @@ def test_o_append_writes_at_the_end_wherever_that_is(fs: Filesystem) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_the_umask_counts_once(fs: OsFilesystem, umask: int) -> None:
+def test_the_umask_is_applied_once(fs: OsFilesystem, umask: int) -> None:
     before = os.umask(umask)
     try:
         write(fs, b"file", mode=0o666)
@@ -59,7 +59,7 @@ def test_the_umask_counts_once(fs: OsFilesystem, umask: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o200, 0o400, 0o444])
-def test_the_mode_does_not_bind_the_handle_that_creates(fs: Filesystem, mode: int) -> None:
+def test_the_mode_does_not_restrict_the_creating_handle(fs: Filesystem, mode: int) -> None:
     with fs.open(b"locked", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode) as file:
         file.pwrite(b"written", 0)
         assert file.pread(10, 0) == b"written"
@@ -79,8 +79,8 @@ def test_many_handles_on_one_file_are_one_file(fs: Filesystem) -> None:
 
 
 @pytest.mark.real
-def test_opening_by_way_of_proc_self_fd(fs: OsFilesystem) -> None:
-    """What shells and tempfile-based tools do to open a file a second time."""
+def test_a_file_can_be_opened_by_proc_self_fd(fs: OsFilesystem) -> None:
+    """Shells and tools that use temporary files open files again in this way."""
     write(fs, b"file", b"before")
     with fs.open(b"file", os.O_RDONLY) as reader:
         again = os.open(f"/proc/self/fd/{reader.fileno()}", os.O_RDWR)

@@ -1,4 +1,4 @@
-"""O_DIRECT beside the page cache: who reads after a write has completed gets what was written."""
+"""O_DIRECT and the page cache: reads after a completed write return its data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[[int, mmap.mmap], int]
 
 @contextmanager
 def _reading(fs: OsFilesystem) -> Iterator[None]:
-    """Keeps the page cache filled with what the file holds, from another thread."""
+    """Keeps the file in the page cache, from another thread."""
     end = threading.Event()
 
     def read_on() -> None:
@@ -59,10 +59,10 @@ def _stale_reads(fs: OsFilesystem, call: Write) -> list[int]:
     return stale
 
 
-def test_a_write_by_aio_leaves_no_old_page(fs: OsFilesystem) -> None:
+def test_a_write_by_aio_leaves_no_stale_page(fs: OsFilesystem) -> None:
     with Aio() as aio:
         assert _stale_reads(fs, lambda fd, data: aio.pwrite(fd, data, 0)) == []
 
 
-def test_a_write_leaves_no_old_page(fs: OsFilesystem) -> None:
+def test_a_write_leaves_no_stale_page(fs: OsFilesystem) -> None:
     assert _stale_reads(fs, lambda fd, data: os.pwrite(fd, data, 0)) == []

@@ -1,4 +1,4 @@
-"""mkdir, rmdir and reading directories, small, large, deep and while they change."""
+"""mkdir, rmdir and reading directories: small, large, deep and changing ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conformance.driver import Filesystem, OsFilesystem
 from tests.conformance.helpers import exists, fails, read, remove_tree, write
 
 
-def test_a_name_that_was_missing_is_found_once_it_is_made(fs: Filesystem) -> None:
+def test_a_created_name_is_found_at_once(fs: Filesystem) -> None:
     for number in range(20):
         name = b"%d" % number
         assert not exists(fs, name)
@@ -43,7 +43,7 @@ def test_a_large_directory_lists_each_name_once(fs: Filesystem) -> None:
 
 
 @pytest.mark.real
-def test_entries_tell_kind_and_inode_as_stat_does(fs: OsFilesystem) -> None:
+def test_entries_have_the_kind_and_inode_of_stat(fs: OsFilesystem) -> None:
     write(fs, b"file")
     fs.mkdir(b"dir")
     fs.symlink(b"file", b"symlink")
@@ -59,8 +59,8 @@ def test_entries_tell_kind_and_inode_as_stat_does(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_a_tree_of_a_thousand_levels(fs: OsFilesystem) -> None:
-    """Deeper than any path can be long: walked by descriptors, as fts and rm do."""
+def test_a_tree_may_have_a_thousand_levels(fs: OsFilesystem) -> None:
+    """Longer paths than PATH_MAX are walked by descriptors, as fts and rm do."""
     name = b"a level with a name of some length"
     fd = os.open(fs.path(), os.O_RDONLY | os.O_DIRECTORY)
     for _ in range(1_000):

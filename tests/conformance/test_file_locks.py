@@ -1,4 +1,4 @@
-"""Locks of three kinds, across processes: as a real directory has them, also on files of a base."""
+"""Locks of three kinds, across processes, behave as in a real directory, also on files of a base."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 
 
 class Actor:
-    """A process that does what it is told, one thing after the other."""
+    """A process that executes the test's instructions one by one."""
 
     def __init__(self, fs: OsFilesystem) -> None:
         self._fs = fs
@@ -41,7 +41,7 @@ class Actor:
         os.close(answer)
 
     def _serve(self, child: Child) -> None:
-        os.close(self._ask)  # else this would never come to its end
+        os.close(self._ask)  # else this loop would never end
         asked, answer = self._ends
         with open(asked) as lines:
             for line in lines:
@@ -65,7 +65,7 @@ class Actor:
         return self.answer()
 
     def waits(self) -> None:
-        """Returns when the process waits for a lock."""
+        """Waits until the process waits for a lock."""
         eventually(lambda: in_syscall(self._child.pid, "flock", "fcntl"), what="a process waits for a lock")
 
     def die(self) -> None:
@@ -111,7 +111,7 @@ class Actor:
             fcntl.fcntl(fd, fcntl.F_SETLKW if wait else fcntl.F_SETLK, asked)
 
     def do_look(self, kind: str, file: str, how: int, start: int, length: int) -> tuple[int, ...]:
-        """Returns the lock that conflicts, without the number of its process."""
+        """Returns the conflicting lock, without the number of its process."""
         asked = struct.pack(_FLOCK, _TYPES[how], os.SEEK_SET, start, length, 0)
         command = fcntl.F_OFD_GETLK if kind == "ofd" else fcntl.F_GETLK
         return struct.unpack(_FLOCK, fcntl.fcntl(self._files[file], command, asked))[:4]
@@ -192,7 +192,7 @@ def _waiting(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
 
 def _deadlock(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
     if kind != "fcntl":
-        return []  # only these are watched for it
+        return []  # deadlocks are detected for these only
     said = [a("open", "f"), b("open", "f"), a("lock", kind, "f", EX, 0, 1), b("lock", kind, "f", EX, 1, 1)]
     a.send("wait", kind, "f", EX, 1, 1)
     a.waits()
@@ -200,7 +200,7 @@ def _deadlock(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
 
 
 def _readers_before_the_first_writer(fs: OsFilesystem, a: Actor, b: Actor, kind: str) -> list[str]:
-    """In a patch the file gets an inode of its own meanwhile."""
+    """In a patch this write gives the file a new inode."""
     said = [a("open", "f", os.O_RDONLY), a("lock", kind, "f", SH), b("open", "f"), b("lock", kind, "f", EX)]
     said += [b("lock", kind, "f", SH), b("write", "f"), b("lock", kind, "f", EX), a("lock", kind, "f", UN)]
     return [*said, b("lock", kind, "f", EX), a("lock", kind, "f", SH)]
@@ -248,7 +248,7 @@ _SLOTS = dict.fromkeys(SCRIPTS, _build)
 
 
 @pytest.mark.parametrize(("make", "user", "script"), turns([*SCRIPTS] * 2, ["root"]))
-def test_locks(arenas: Arenas, make: str, user: str, script: str) -> None:
+def test_locks_behave_as_in_a_real_directory(arenas: Arenas, make: str, user: str, script: str) -> None:
     slot = arenas.slot("locks", _SLOTS, make, script, user)
 
     def run(fs: OsFilesystem) -> Record:

@@ -1,4 +1,4 @@
-"""Names: every byte but slash and NUL, up to 255 of them."""
+"""Names: all bytes but slash and NUL, up to 255 of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ODD = [
 ]
 
 
-def test_odd_names_live_side_by_side(fs: Filesystem) -> None:
+def test_unusual_names_coexist(fs: Filesystem) -> None:
     for name in ODD:
         with fs.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
             file.pwrite(name, 0)
@@ -64,7 +64,7 @@ def test_odd_names_live_side_by_side(fs: Filesystem) -> None:
     assert fs.listdir(b"") == []
 
 
-def test_odd_names_for_every_kind(fs: Filesystem) -> None:
+def test_every_kind_may_have_an_unusual_name(fs: Filesystem) -> None:
     for name in ODD:
         fs.mkdir(name)
         write(fs, name + b"/" + name, b"data")
@@ -75,7 +75,7 @@ def test_odd_names_for_every_kind(fs: Filesystem) -> None:
         assert sorted(fs.listdir(name)) == sorted([name, b"hard", b"link", b"fifo"])
 
 
-def test_every_byte_is_a_name(fs: Filesystem) -> None:
+def test_every_byte_is_valid_in_a_name(fs: Filesystem) -> None:
     names = [bytes([value]) for value in range(1, 256) if value not in b"/."]
     for name in names:
         write(fs, name, name)
@@ -87,7 +87,7 @@ RESERVED = [b".artfs@", b".artfs@lower", b".artfs@gone", b".artfs@base", b".artf
 
 
 def refuse_to_make(fs: Filesystem, reserved: bytes) -> None:
-    """Tries every call that makes a name."""
+    """Asserts that every call that creates a name is refused."""
     for refused in (
         lambda: fs.open(reserved, os.O_WRONLY | os.O_CREAT),
         lambda: fs.open(reserved, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
@@ -119,7 +119,7 @@ def test_reserved_names_are_einval_at_every_level(fs: Filesystem, where: bytes) 
 
 
 @pytest.mark.artfs_only
-def test_names_that_only_look_reserved_are_free(fs: Filesystem) -> None:
+def test_names_similar_to_reserved_ones_are_allowed(fs: Filesystem) -> None:
     for name in (
         b".artf",
         b".Artfs",

@@ -1,4 +1,4 @@
-"""Every call on open files, opened in every way, whatever became of the file: as a real directory answers."""
+"""Every call on open files, opened in every way and then changed, compared with a real directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ _SLOTS = {
 
 
 @pytest.mark.parametrize(("make", "user", "case"), turns(_SLOTS, CALLERS, each=2))
-def test_a_call_on_an_open_file(arenas: Arenas, make: str, user: str, case: str) -> None:
+def test_a_call_on_an_open_file_behaves_as_in_a_real_directory(
+    arenas: Arenas, make: str, user: str, case: str
+) -> None:
     slot = arenas.slot("handle calls", _SLOTS, make, case, user)
     way, fate = _CASES[case]
 

@@ -12,7 +12,7 @@ from tests.conformance.driver import Filesystem, OsFilesystem
 from tests.conformance.helpers import fails, read, write
 
 
-def test_replacing_one_of_two_links_leaves_the_other(fs: Filesystem) -> None:
+def test_replacing_one_of_two_links_keeps_the_other(fs: Filesystem) -> None:
     write(fs, b"one", b"shared")
     fs.link(b"one", b"two")
     write(fs, b"fresh", b"fresh")
@@ -29,8 +29,8 @@ def test_replacing_one_of_two_links_leaves_the_other(fs: Filesystem) -> None:
         b"/absolute/path",
         b"../../up",
         b".",
-        b"x" * 59,  # ext4 keeps these in the inode,
-        b"x" * 60,  # and these not
+        b"x" * 59,  # the longest that ext4 stores in the inode
+        b"x" * 60,  # stored in a block
         b"\xff\xfe not UTF-8 \x80",
         b"new\nline and \\ and ' and \" and \x01",
         b"/" * 100,
@@ -57,7 +57,7 @@ def test_the_longest_symlink_has_4095_bytes(fs: Filesystem) -> None:
     assert fs.listdir(b"") == [b"link"]
 
 
-def test_many_unlinked_files_stay_apart(fs: Filesystem) -> None:
+def test_many_unlinked_files_keep_their_content(fs: Filesystem) -> None:
     files = []
     for number in range(50):
         file = fs.open(b"scratch", os.O_RDWR | os.O_CREAT | os.O_EXCL)

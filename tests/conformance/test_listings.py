@@ -1,6 +1,6 @@
-"""Reading large directories, some entries of which come from a base, while they change.
+"""Reading large directories while they change, some of whose entries come from a base.
 
-No two filesystems list in the same order, so what is held here is what POSIX and ext4 promise of any order.
+Filesystems list in different orders, so the tests assert what POSIX and ext4 guarantee for any order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.conformance.helpers import write
 
 pytestmark = pytest.mark.fuse
 
-SIDES = ("reference", "plain", "based")  # what is built has stubs, too
+SIDES = ("reference", "plain", "based")  # the last with stubs
 COUNT = 240
 BASE = [b"base-%03d" % number for number in range(COUNT)]
 GONE, MOVED, CHANGED = BASE[::6], BASE[1::6], BASE[2::6]
@@ -53,7 +53,7 @@ _SLOTS = dict.fromkeys(_CASES, _build)
 
 @pytest.fixture(params=SIDES)
 def at(request: pytest.FixtureRequest, arenas: Arenas) -> Callable[[str], OsFilesystem]:
-    """Gives the directory of a case, on one of the sides."""
+    """Returns the directory of a case on one of the sides."""
 
     def give(case: str) -> OsFilesystem:
         make = "plain" if request.param == "reference" else request.param
@@ -66,7 +66,7 @@ def at(request: pytest.FixtureRequest, arenas: Arenas) -> Callable[[str], OsFile
 At = Callable[[str], OsFilesystem]
 
 
-def test_each_entry_once_with_its_kind_and_number(at: At) -> None:
+def test_each_entry_is_listed_once_with_kind_and_inode(at: At) -> None:
     fs = at("each once")
     listed = fs.listdir(b"")
     assert len(listed) == len(set(listed))
@@ -78,7 +78,7 @@ def test_each_entry_once_with_its_kind_and_number(at: At) -> None:
 
 
 def _getdents(fd: int, size: int) -> Iterator[bytes]:
-    """The names, by getdents64(2) with a buffer of so many bytes."""
+    """Yields the names, by getdents64(2) with a buffer of that size."""
     libc, buffer = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(size)
     number = {"x86_64": 217, "aarch64": 61}[os.uname().machine]
     while (read := libc.syscall(number, fd, buffer, size)) > 0:
@@ -92,7 +92,7 @@ def _getdents(fd: int, size: int) -> Iterator[bytes]:
 
 @pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="the number of getdents64(2)")
 @pytest.mark.parametrize("size", [64, 1000])
-def test_small_buffers(arenas: Arenas, at: At, size: int) -> None:
+def test_small_buffers_return_all_entries(arenas: Arenas, at: At, size: int) -> None:
     if size == 64:
         fs = at("small buffers")
     else:
@@ -117,7 +117,7 @@ def _positions(stream: Stream) -> list[tuple[int, bytes]]:
         found.append((place, name))
 
 
-def test_every_position_leads_back(at: At) -> None:
+def test_seeking_to_every_position_works(at: At) -> None:
     stream = Stream(at("telldir").path())
     places = _positions(stream)
     assert {name for _, name in places} == EXPECTED | {b".", b".."}
@@ -129,7 +129,7 @@ def test_every_position_leads_back(at: At) -> None:
     stream.close()
 
 
-def test_positions_hold_while_entries_come_and_go(at: At) -> None:
+def test_positions_remain_valid_during_changes(at: At) -> None:
     fs = at("seekdir of a directory that changes")
     stream = Stream(fs.path())
     places = _positions(stream)
@@ -145,7 +145,7 @@ def test_positions_hold_while_entries_come_and_go(at: At) -> None:
     stream.close()
 
 
-def test_two_streams_do_not_meet(at: At) -> None:
+def test_two_streams_are_independent(at: At) -> None:
     fs = at("two streams")
     one, other = Stream(fs.path()), Stream(fs.path())
     first = [one.next() for _ in range(60)]
@@ -155,7 +155,7 @@ def test_two_streams_do_not_meet(at: At) -> None:
     other.close()
 
 
-def test_removing_what_is_listed_empties_the_directory(at: At) -> None:
+def test_removing_listed_entries_empties_the_directory(at: At) -> None:
     fs = at("emptied while listed")
     with os.scandir(fs.path()) as entries:
         seen = []
@@ -167,7 +167,7 @@ def test_removing_what_is_listed_empties_the_directory(at: At) -> None:
     fs.rmdir(b"../dir")
 
 
-def test_changes_leave_the_others_exactly_once(at: At) -> None:
+def test_unchanged_entries_are_listed_exactly_once(at: At) -> None:
     fs = at("changed while listed")
     seen: list[bytes] = []
     touched: set[bytes] = set()
@@ -191,8 +191,8 @@ def test_changes_leave_the_others_exactly_once(at: At) -> None:
     assert all(seen.count(name) <= 1 for name in seen)
 
 
-def test_entries_that_are_written_while_listed_are_told_once(at: At) -> None:
-    """In a patch each gets an inode of its own meanwhile, in the directory that is being listed."""
+def test_entries_written_during_a_listing_are_listed_once(at: At) -> None:
+    """In a patch each gets a new inode, in the directory that is being listed."""
     fs = at("lifted while listed")
     names = sorted(EXPECTED)
     seen = []
@@ -209,7 +209,7 @@ def test_entries_that_are_written_while_listed_are_told_once(at: At) -> None:
     assert set(seen) == EXPECTED
 
 
-def test_rewinding_shows_the_present(at: At) -> None:
+def test_rewinding_shows_the_current_entries(at: At) -> None:
     fs = at("rewound")
     stream = Stream(fs.path())
     for _ in range(30):

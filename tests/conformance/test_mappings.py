@@ -1,4 +1,4 @@
-"""Mapped files, shared and private: as a real directory has them, also where the file comes from a base."""
+"""Shared and private mappings behave as in a real directory, also for files of a base."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA = bytes(range(256)) * (3 * PAGE // 256) + b"the last, part of a page"
 def _mapped(fs: OsFilesystem, prot: int, flags: int = mmap.MAP_SHARED, size: int = len(DATA)) -> mmap.mmap:
     with fs.open(b"it", os.O_RDWR if prot == WRITE and flags == mmap.MAP_SHARED else os.O_RDONLY) as file:
         if size > len(DATA):
-            file.truncate(size)  # or Python refuses to map it
+            file.truncate(size)  # Python refuses to map an empty file
         mapping = mmap.mmap(file.fileno(), size, flags, prot)
         if size > len(DATA):
             file.truncate(len(DATA))
@@ -32,7 +32,7 @@ def _mapped(fs: OsFilesystem, prot: int, flags: int = mmap.MAP_SHARED, size: int
 
 
 def _touched(mapping: mmap.mmap, at: int, store: bytes | None = None) -> object:
-    """What another process sees at an offset, which may be a signal."""
+    """Returns what another process reads at an offset, or the signal that it gets."""
 
     def look(_child: Child) -> str:
         if store is not None:
@@ -59,7 +59,7 @@ def _truncated_below(fs: OsFilesystem) -> list[object]:
 
 
 def _behind_the_end_and_then_grown(fs: OsFilesystem) -> list[object]:
-    """What was stored in the last page, behind the end, is no part of the file."""
+    """Bytes stored in the last page beyond the end are not part of the file."""
     with _mapped(fs, WRITE, size=4 * PAGE) as mapping:
         mapping[len(DATA) : len(DATA) + 4] = b"ghst"
         mapping.flush()
@@ -80,7 +80,7 @@ def _private(fs: OsFilesystem) -> list[object]:
 
 
 def _readers_see_writes(fs: OsFilesystem) -> list[object]:
-    """In a patch the first write gives the file an inode of its own, below a mapping that is there."""
+    """In a patch the first write gives the file a new inode below an existing mapping."""
     with _mapped(fs, READ) as mapping, fs.open(b"it", os.O_RDONLY) as reader:
         seen: list[object] = [mapping[:4], mapping[PAGE : PAGE + 4]]
         with fs.open(b"it", os.O_RDWR) as writer:
@@ -124,7 +124,7 @@ def _written_from_itself(fs: OsFilesystem) -> list[object]:
 
 
 def _stored(fs: OsFilesystem) -> list[object]:
-    """mtime and ctime move; the picture of the slot tells."""
+    """The picture of the slot shows that mtime and ctime move."""
     with _mapped(fs, WRITE) as mapping:
         mapping[:4] = b"time"
         mapping.flush()
@@ -167,7 +167,7 @@ _SLOTS = dict.fromkeys(SCRIPTS, _build)
 
 
 @pytest.mark.parametrize(("make", "user", "script"), turns([*SCRIPTS] * 3, ["root"]))
-def test_mappings(arenas: Arenas, make: str, user: str, script: str) -> None:
+def test_mappings_behave_as_in_a_real_directory(arenas: Arenas, make: str, user: str, script: str) -> None:
     slot = arenas.slot("mappings", _SLOTS, make, script, user)
 
     def run(fs: OsFilesystem) -> Record:

@@ -1,4 +1,4 @@
-"""What open(2) flags bring about later: O_NOATIME at reads, access mode 3."""
+"""Later effects of open(2) flags: O_NOATIME, and access mode 3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _atime_after_reading(fs: OsFilesystem, flags: int, *, map_it: bool = False) 
     write(fs, b"file", b"data" * 2000)
     fs.utimens(b"file", PAST, OLD)
     with fs.open(b"file", flags) as file:
-        # A mount's atime moves when the daemon reads, not when the kernel has the bytes in memory.
+        # A mount's atime moves when the daemon reads, not when the kernel has the bytes in its cache.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if map_it:
             with mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapping:
@@ -33,7 +33,7 @@ def _atime_after_reading(fs: OsFilesystem, flags: int, *, map_it: bool = False) 
     "flags", [os.O_RDONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT], ids=["r", "rw", "creat"]
 )
 @pytest.mark.parametrize("map_it", [False, True], ids=["pread", "mmap"])
-def test_o_noatime_leaves_the_atime(fs: OsFilesystem, flags: int, map_it: bool) -> None:
+def test_o_noatime_keeps_the_atime(fs: OsFilesystem, flags: int, map_it: bool) -> None:
     assert _atime_after_reading(fs, flags | os.O_NOATIME, map_it=map_it) == PAST
 
 
@@ -41,7 +41,7 @@ def test_without_o_noatime_the_atime_moves(fs: OsFilesystem) -> None:
     assert _atime_after_reading(fs, os.O_RDONLY) > OLD
 
 
-def test_o_noatime_holds_for_what_the_open_creates(fs: OsFilesystem) -> None:
+def test_o_noatime_applies_to_created_files(fs: OsFilesystem) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOATIME
     with fs.open(b"file", flags) as file:
         file.pwrite(b"data", 0)

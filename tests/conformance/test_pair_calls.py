@@ -1,4 +1,4 @@
-"""Every call on two paths, on every pair of kinds, by every kind of user: as a real directory answers."""
+"""Every call on two paths, for every pair of kinds and every kind of user, compared with a real directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _SLOTS = dict.fromkeys(PAIR_CALLS, pair_calls.build)
 
 
 @pytest.mark.parametrize(("make", "user", "call"), turns([*PAIR_CALLS] * 3))
-def test_a_call_on_two_paths(arenas: Arenas, make: str, user: str, call: str) -> None:
+def test_a_call_on_two_paths_behaves_as_in_a_real_directory(
+    arenas: Arenas, make: str, user: str, call: str
+) -> None:
     slot = arenas.slot("pair calls", _SLOTS, make, call, user)
 
     def run(fs: OsFilesystem) -> Record:

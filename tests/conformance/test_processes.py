@@ -1,4 +1,4 @@
-"""Several processes at once: appends, races, mappings, locks, and what each sees of the others."""
+"""Several processes: appends, races, mappings, locks, and what each sees of the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real
 
 
 def all_at_once(function: Callable[[int], object], count: int) -> list[object]:
-    """Runs ``function(number)`` in so many processes, which start together; their values in order."""
+    """Runs ``function(number)`` in so many processes at once; returns their results in order."""
 
     def run(number: int) -> Callable[[Child], object]:
         def body(child: Child) -> object:
@@ -41,7 +41,7 @@ def all_at_once(function: Callable[[int], object], count: int) -> list[object]:
             child.__exit__(None, None, None)
 
 
-def test_appends_from_many_processes_all_arrive_whole(fs: OsFilesystem) -> None:
+def test_concurrent_appends_are_all_complete(fs: OsFilesystem) -> None:
     write(fs, b"log")
 
     def append(number: int) -> None:
@@ -60,7 +60,7 @@ def test_appends_from_many_processes_all_arrive_whole(fs: OsFilesystem) -> None:
         assert own == sorted(own, key=lambda line: int(line.split()[1]))
 
 
-def test_writes_of_many_processes_to_parts_of_one_file(fs: OsFilesystem) -> None:
+def test_concurrent_writes_to_parts_of_a_file_are_kept(fs: OsFilesystem) -> None:
     write(fs, b"file")
 
     def fill(number: int) -> None:
@@ -105,7 +105,7 @@ def test_exactly_one_process_wins_a_name(fs: OsFilesystem, how: str) -> None:
 
 
 def test_a_replaced_file_is_never_missing_or_torn(fs: OsFilesystem) -> None:
-    """The write-and-rename idiom: readers see one version or the next, whole."""
+    """Write-and-rename: readers see one version or the next, complete."""
     write(fs, b"config", b"0" * 5000)
 
     def run(number: int) -> int:
@@ -126,7 +126,7 @@ def test_a_replaced_file_is_never_missing_or_torn(fs: OsFilesystem) -> None:
     assert read(fs, b"config") == b"9" * 5000
 
 
-def test_each_process_sees_at_once_what_another_did(fs: OsFilesystem) -> None:
+def test_changes_are_visible_to_other_processes_at_once(fs: OsFilesystem) -> None:
     write(fs, b"file", b"old")
     fs.mkdir(b"dir")
 
@@ -142,7 +142,7 @@ def test_each_process_sees_at_once_what_another_did(fs: OsFilesystem) -> None:
         child.say()
 
     with Child(change) as child:
-        # Everything that a kernel caches: size, bytes, names that are there and that are not.
+        # Everything that the kernel caches: size, content, existing and missing names.
         assert fs.stat(b"file").size == 3
         assert read(fs, b"file") == b"old"
         assert fs.listdir(b"dir") == []
@@ -160,7 +160,7 @@ def test_each_process_sees_at_once_what_another_did(fs: OsFilesystem) -> None:
         child.value()
 
 
-def test_a_killed_writer_leaves_what_it_wrote(fs: OsFilesystem) -> None:
+def test_a_killed_writers_data_is_kept(fs: OsFilesystem) -> None:
     def run(child: Child) -> None:
         fd = os.open(fs.path(b"file"), os.O_WRONLY | os.O_CREAT)
         os.write(fd, b"answered")
@@ -202,7 +202,7 @@ def test_a_running_program_cannot_be_written(fs: OsFilesystem) -> None:
 # Locks
 
 
-def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:
+def test_record_locks_apply_to_ranges(fs: OsFilesystem) -> None:
     write(fs, b"db", bytes(100))
 
     def hold(child: Child) -> None:
@@ -218,7 +218,7 @@ def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 30)
         with fails(errno.EAGAIN, errno.EACCES):
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 29)
-        # struct flock of 64-bit Linux; F_GETLK answers the lock that conflicts.
+        # struct flock of 64-bit Linux; F_GETLK returns the conflicting lock.
         asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 100, 0)
         kind, _, start, length, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         assert (kind, start, length, pid) == (fcntl.F_WRLCK, 20, 10, child.pid)
@@ -227,7 +227,7 @@ def test_record_locks_are_of_ranges(fs: OsFilesystem) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 100, 0)
 
 
-def test_locks_count_up_one_number_from_many_processes(fs: OsFilesystem) -> None:
+def test_locks_protect_a_counter_of_many_processes(fs: OsFilesystem) -> None:
     write(fs, b"counter", b"0")
 
     def count(_number: int) -> None:

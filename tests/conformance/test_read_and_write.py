@@ -16,12 +16,12 @@ BLOCK = 512
 
 
 def pattern(size: int, seed: int = 1) -> bytes:
-    """Bytes that differ from offset to offset."""
+    """Returns bytes that depend on their offset."""
     return random.Random(seed).randbytes(size)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 131072, 1 << 20, (5 << 20) + 3])
-def test_what_was_written_is_read(fs: Filesystem, size: int) -> None:
+def test_written_data_is_read(fs: Filesystem, size: int) -> None:
     data = pattern(size)
     write(fs, b"file", data)
     assert fs.stat(b"file").size == size
@@ -55,7 +55,7 @@ def test_a_hole_between_writes_reads_as_zeros(fs: Filesystem) -> None:
         assert file.pread(100_003, 0) == bytes(100_000) + b"end"
 
 
-def test_truncate_below_drops_the_tail_for_good(fs: Filesystem) -> None:
+def test_truncating_discards_the_tail(fs: Filesystem) -> None:
     write(fs, b"file", b"x" * 10_000)
     fs.truncate(b"file", 5_000)
     assert fs.stat(b"file").size == 5_000
@@ -63,7 +63,7 @@ def test_truncate_below_drops_the_tail_for_good(fs: Filesystem) -> None:
     assert read(fs, b"file") == b"x" * 5_000 + bytes(3_000)
 
 
-def test_truncate_above_makes_a_hole(fs: Filesystem) -> None:
+def test_extending_makes_a_hole(fs: Filesystem) -> None:
     write(fs, b"file", b"head")
     fs.truncate(b"file", 1 << 30)
     status = fs.stat(b"file")
@@ -94,7 +94,7 @@ def test_a_sparse_file_takes_little_space(fs: Filesystem) -> None:
     assert 0 < status.blocks * BLOCK < 1 << 20
 
 
-def test_blocks_count_what_is_stored(fs: Filesystem) -> None:
+def test_blocks_count_the_stored_data(fs: Filesystem) -> None:
     with fs.open(b"dense", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(pattern(1 << 20), 0)
         file.fsync()
@@ -102,14 +102,14 @@ def test_blocks_count_what_is_stored(fs: Filesystem) -> None:
 
 
 @pytest.mark.parametrize("offset", [(1 << 31) - 1, 1 << 32, (1 << 40) + 12345])
-def test_writing_at_a_large_offset(fs: Filesystem, offset: int) -> None:
+def test_a_large_offset_can_be_written(fs: Filesystem, offset: int) -> None:
     with fs.open(b"far", os.O_RDWR | os.O_CREAT) as file:
         assert file.pwrite(b"here", offset) == 4
         assert file.stat().size == offset + 4
         assert file.pread(100, offset - 3) == bytes(3) + b"here"
 
 
-def test_fsync_and_fdatasync_of_files_and_directories(fs: Filesystem) -> None:
+def test_fsync_and_fdatasync_work_on_files_and_directories(fs: Filesystem) -> None:
     fs.mkdir(b"dir")
     with fs.open(b"dir/file", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(b"durable", 0)
@@ -156,8 +156,8 @@ def test_sequential_read_write_and_seek(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_seeking_for_data_and_holes_never_loses_data(fs: OsFilesystem) -> None:
-    """SEEK_HOLE may be coarse, but what it calls a hole holds no data."""
+def test_seek_hole_never_skips_data(fs: OsFilesystem) -> None:
+    """SEEK_HOLE may be coarse, but a hole that it reports contains no data."""
     with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(b"head", 0)
         file.pwrite(b"tail", 1 << 20)
@@ -171,8 +171,8 @@ def test_seeking_for_data_and_holes_never_loses_data(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_posix_fallocate_makes_room(fs: OsFilesystem) -> None:
-    """The C library falls back to writing where the filesystem has no fallocate."""
+def test_posix_fallocate_allocates(fs: OsFilesystem) -> None:
+    """The C library writes instead where the filesystem has no fallocate."""
     with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
         file.pwrite(b"head", 0)
         os.posix_fallocate(file.fileno(), 0, 100_000)
@@ -181,8 +181,8 @@ def test_posix_fallocate_makes_room(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_posix_fallocate_of_holes_and_small_files(fs: OsFilesystem) -> None:
-    """It allocates what is a hole, keeps what is there, never shortens, and refuses what it must."""
+def test_posix_fallocate_keeps_data_and_never_shortens(fs: OsFilesystem) -> None:
+    """It allocates holes, and refuses invalid arguments."""
     with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
         os.posix_fallocate(file.fileno(), 0, 1)
         assert file.pread(10, 0) == bytes(1)
@@ -206,7 +206,7 @@ def test_posix_fallocate_of_holes_and_small_files(fs: OsFilesystem) -> None:
 @pytest.mark.real
 @pytest.mark.artfs_only
 def test_fallocate_is_not_supported(fs: OsFilesystem) -> None:
-    """The errno upon which the C library, PostgreSQL and rsync write instead; each time it is asked."""
+    """This errno makes the C library, PostgreSQL and rsync write instead."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     with fs.open(b"file", os.O_RDWR | os.O_CREAT) as file:
@@ -217,8 +217,8 @@ def test_fallocate_is_not_supported(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_copying_inside_the_kernel(fs: OsFilesystem) -> None:
-    """sendfile, copy_file_range and splice, as cp, shutil and web servers use them."""
+def test_the_kernel_can_copy_files(fs: OsFilesystem) -> None:
+    """cp, shutil and web servers use sendfile, copy_file_range and splice."""
     data = pattern(1 << 20)
     write(fs, b"source", data)
     with fs.open(b"source", os.O_RDONLY) as source, fs.open(b"a", os.O_WRONLY | os.O_CREAT) as target:
@@ -234,7 +234,7 @@ def test_copying_inside_the_kernel(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_vectored_writes_and_o_sync(fs: OsFilesystem) -> None:
+def test_vectored_writes_and_o_sync_work(fs: OsFilesystem) -> None:
     with fs.open(b"file", os.O_RDWR | os.O_CREAT | os.O_SYNC) as file:
         assert os.pwritev(file.fileno(), [b"one", b"two", b"three"], 2) == 11
     with fs.open(b"file", os.O_RDWR | os.O_DSYNC) as file:

@@ -1,4 +1,4 @@
-"""rename(2) and renameat2(2), over everything there is."""
+"""rename(2) and renameat2(2), over entries of all kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conformance.helpers import exists, fails, read, write
 
 
 def make(fs: Filesystem, kind: str, path: bytes) -> None:
-    """One node of a kind, which tells by its content that it was made here."""
+    """Makes a node of a kind, which its content identifies."""
     if kind == "file":
         write(fs, path, path)
     elif kind == "symlink":
@@ -30,7 +30,7 @@ KINDS = ["file", "symlink", "fifo", "empty", "full"]
 DIRECTORIES = {"empty", "full"}
 
 
-def test_an_open_file_follows_its_rename(fs: Filesystem) -> None:
+def test_an_open_file_survives_its_rename(fs: Filesystem) -> None:
     write(fs, b"file", b"0123")
     fs.mkdir(b"dir")
     with fs.open(b"file", os.O_RDWR) as file:
@@ -43,7 +43,7 @@ def test_an_open_file_follows_its_rename(fs: Filesystem) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_keeps_its_number_when_it_is_renamed(fs: Filesystem, kind: str) -> None:
+def test_a_renamed_node_keeps_its_inode_number(fs: Filesystem, kind: str) -> None:
     fs.mkdir(b"dir")
     make(fs, kind, b"it")
     write(fs, b"other")
@@ -69,8 +69,8 @@ def test_renaming_a_large_directory_moves_everything_below(fs: Filesystem) -> No
             assert read(fs, b"moved/%d/%d" % (outer, inner)) == b"%d-%d" % (outer, inner)
 
 
-def test_a_name_can_change_its_kind(fs: Filesystem) -> None:
-    """Stale knowledge of the old kind would show here."""
+def test_a_name_can_get_another_kind(fs: Filesystem) -> None:
+    """This would fail with stale caches of the old kind."""
     for kind in [*KINDS, *reversed(KINDS)]:
         make(fs, kind, b"new")
         fs.rename(b"new", b"name")
@@ -87,7 +87,7 @@ def test_a_name_can_change_its_kind(fs: Filesystem) -> None:
 
 
 @pytest.mark.real
-def test_the_dot_dot_of_a_moved_directory_is_its_new_parent(fs: OsFilesystem) -> None:
+def test_dot_dot_of_a_moved_directory_is_the_new_parent(fs: OsFilesystem) -> None:
     for name in (b"a", b"b", b"a/moving"):
         fs.mkdir(name)
     with fs.open(b"a/moving", os.O_RDONLY | os.O_DIRECTORY) as moving:
@@ -97,7 +97,7 @@ def test_the_dot_dot_of_a_moved_directory_is_its_new_parent(fs: OsFilesystem) ->
 
 
 @pytest.mark.artfs_only
-def test_no_whiteout_is_left(fs: Filesystem) -> None:
+def test_rename_whiteout_is_refused(fs: Filesystem) -> None:
     """RENAME_WHITEOUT would leave a device node, which no user may make."""
     write(fs, b"old", b"data")
     with fails(errno.EINVAL):

@@ -1,6 +1,6 @@
-"""Files with several names, of which the one that was known first goes away.
+"""Files with several names, of which the first known one is removed.
 
-The kernel remembers a name that it has seen, and asks for it again by the number of the node alone.
+The kernel remembers a name that it has looked up, but sends requests by inode number only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.conformance.helpers import read, write
 
 @pytest.fixture(autouse=True)
 def two_names(fs: Filesystem) -> None:
-    """One file under two names, both seen."""
+    """A file with two names, both looked up."""
     fs.mkdir(b"dir")
     write(fs, b"dir/first", b"data")
     fs.link(b"dir/first", b"second")
@@ -41,7 +41,7 @@ WAYS = ["unlinked", "renamed over", "exchanged, then unlinked", "moved, then unl
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_the_second_name_does_all_that_the_first_did(fs: Filesystem, how: str) -> None:
+def test_all_calls_work_by_the_second_name(fs: Filesystem, how: str) -> None:
     forget_the_first(fs, how)
     assert fs.stat(b"second").nlink == 1
     fs.link(b"second", b"third")
@@ -61,7 +61,7 @@ def test_the_second_name_does_all_that_the_first_did(fs: Filesystem, how: str) -
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_an_open_file_outlives_its_first_name_and_then_all(fs: Filesystem, how: str) -> None:
+def test_an_open_file_outlives_all_its_names(fs: Filesystem, how: str) -> None:
     with fs.open(b"dir/first", os.O_RDWR) as file:
         forget_the_first(fs, how)
         file.pwrite(b"D", 0)
@@ -75,7 +75,7 @@ def test_an_open_file_outlives_its_first_name_and_then_all(fs: Filesystem, how: 
         assert file.pread(10, 0) == b"DATa"
 
 
-def test_names_that_go_one_by_one_in_any_order(fs: Filesystem) -> None:
+def test_names_can_be_removed_in_any_order(fs: Filesystem) -> None:
     names = [b"second", *(b"%d" % number for number in range(6))]
     for number in range(6):
         fs.link(b"dir/first", b"%d" % number)

@@ -1,4 +1,4 @@
-"""Every call on one path, on every kind of operand, by every kind of user: as a real directory answers."""
+"""Every call on one path, for every operand and every kind of user, compared with a real directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _SLOTS = dict.fromkeys(_CASES, operands.build)
 
 
 @pytest.mark.parametrize(("make", "user", "case"), twice([*[_LOOKING] * 3, *_CASES]))
-def test_a_call_on_a_path(arenas: Arenas, make: str, user: str, case: str) -> None:
+def test_a_call_on_a_path_behaves_as_in_a_real_directory(
+    arenas: Arenas, make: str, user: str, case: str
+) -> None:
     slot = arenas.slot("single calls", _SLOTS, make, case, user)
 
     def run(fs: OsFilesystem) -> Record:

@@ -34,9 +34,9 @@ def test_a_fifo_carries_bytes_between_processes(fs: OsFilesystem) -> None:
 
 
 @pytest.mark.real
-def test_a_unix_socket_can_be_bound_and_reached(fs: OsFilesystem) -> None:
+def test_a_unix_socket_works(fs: OsFilesystem) -> None:
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    os.chdir(fs.path())  # the name of a socket has 108 bytes at most
+    os.chdir(fs.path())  # a socket's path has at most 108 bytes
     try:
         with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
             server.bind("socket")
@@ -65,7 +65,7 @@ def test_device_nodes_are_refused(fs: Filesystem, kind: int) -> None:
 
 
 @pytest.mark.real
-def test_fstat_knows_a_sensible_block_size(fs: OsFilesystem) -> None:
+def test_fstat_returns_a_sensible_block_size(fs: OsFilesystem) -> None:
     write(fs, b"file", b"data")
     status = os.stat(fs.path(b"file"))
     assert status.st_blksize >= 4096
@@ -74,7 +74,7 @@ def test_fstat_knows_a_sensible_block_size(fs: OsFilesystem) -> None:
 
 @pytest.mark.real
 def test_all_nodes_of_a_tree_are_on_one_device(fs: OsFilesystem) -> None:
-    """find -xdev, du -x and rsync -x would stop at a change of device."""
+    """find -xdev, du -x and rsync -x stop at another device."""
     fs.mkdir(b"dir")
     write(fs, b"dir/file")
     fs.symlink(b"x", b"dir/link")

@@ -13,13 +13,13 @@ from tests.conformance.helpers import fails, write
 
 @pytest.fixture(autouse=True)
 def file(fs: Filesystem) -> None:
-    """A file and a directory to hang attributes on."""
+    """A file and a directory for attributes."""
     write(fs, b"file", b"data")
     fs.mkdir(b"dir")
 
 
 @pytest.mark.parametrize("path", [b"file", b"dir", b""])
-def test_set_get_list_remove(fs: Filesystem, path: bytes) -> None:
+def test_attributes_can_be_set_read_listed_and_removed(fs: Filesystem, path: bytes) -> None:
     assert fs.listxattr(path) == []
     values = {b"user.one": b"1", b"user.empty": b"", b"user.binary": bytes(range(256)), b"user.n\xff": b"x"}
     for name, value in values.items():
@@ -36,13 +36,13 @@ def test_set_get_list_remove(fs: Filesystem, path: bytes) -> None:
     assert fs.listxattr(path) == []
 
 
-def test_a_value_of_two_thousand_bytes(fs: Filesystem) -> None:
+def test_values_may_have_two_thousand_bytes(fs: Filesystem) -> None:
     value = os.urandom(2_000)
     fs.setxattr(b"file", b"user.large", value)
     assert fs.getxattr(b"file", b"user.large") == value
 
 
-def test_names_up_to_255_bytes(fs: Filesystem) -> None:
+def test_names_may_have_255_bytes(fs: Filesystem) -> None:
     longest = b"user." + b"n" * 250
     fs.setxattr(b"file", longest, b"value")
     assert fs.listxattr(b"file") == [longest]
@@ -72,6 +72,6 @@ def test_attributes_follow_the_file(fs: Filesystem) -> None:
 
 
 @pytest.mark.artfs_only
-def test_a_run_may_sign_its_files(fs: Filesystem) -> None:
+def test_the_run_of_a_file_can_be_set(fs: Filesystem) -> None:
     fs.setxattr(b"file", b"user.artfs.run", b"run-7")
     assert fs.getxattr(b"file", b"user.artfs.run") == b"run-7"

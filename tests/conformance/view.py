@@ -72,7 +72,7 @@ class _Found:
 
 
 class Kernel(view.Kernel):
-    """The names that the kernel caches, by directory, with their nodes."""
+    """The kernel's cache of names and their nodes, by directory."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[int, bytes], Node | None] = {}
@@ -104,7 +104,7 @@ class Kernel(view.Kernel):
         self._names.pop((parent, name), None)
 
     def forget_all(self) -> None:
-        """Drops all cached names, as when memory is short; open files stay."""
+        """Drops all cached names, as memory pressure does; open files remain."""
         self._names.clear()
 
 
@@ -179,7 +179,7 @@ class ViewFile:
 
 
 class ViewFilesystem:
-    """A pending tree. Paths stay in it: ``..`` of the root is the root, absolute targets lead nowhere."""
+    """A pending tree. ``..`` of the root is the root, and absolute symlinks do not resolve."""
 
     def __init__(self, kernel: Kernel, root: Node, volume: Volume) -> None:
         self._kernel, self._root, self._volume = kernel, root, volume
@@ -354,7 +354,7 @@ class ViewFilesystem:
             self._kernel.made(source.parent, source.name, target.node)
 
     def _lies_in(self, path: bytes, node: Node) -> bool:
-        """Tells whether the directory of a path is `node` or below it."""
+        """Whether the directory of a path is `node` or below it."""
         parts = [part for part in path.split(b"/") if part][:-1]
         return any(
             self._at(b"/".join(parts[:length]), follow=True).ino == node.ino
@@ -429,7 +429,7 @@ class ViewFilesystem:
         return self.status(self._at(path, follow=follow))
 
     def status(self, node: Node) -> Status:
-        """Returns what stat(2) shows of a node."""
+        """Returns the stat(2) status of a node."""
         with _answers():
             return _status(node.attributes())
 
@@ -546,7 +546,7 @@ class ViewInMemory:
         return self._shown(self._started())
 
     def emptied_patch(self) -> ViewFilesystem:
-        """Returns a patch of which every entry was removed, under the names that tests use most."""
+        """Returns a patch whose base had entries of the most used names, all of which were removed."""
         if self._collection.newest() is None:
             fill(self._shown(tree := self._started()))
             self.volume.finish_tree(self._collection, tree, Request())
@@ -589,7 +589,7 @@ COMMON_NAMES = [
 
 
 def fill(fs: Filesystem) -> None:
-    """Makes a file, or a directory with files, under each of the names that tests use most."""
+    """Makes a file or a directory with files under each of the most used names."""
     for number, name in enumerate(COMMON_NAMES):
         if number % 2:
             fs.mkdir(name)
@@ -601,7 +601,7 @@ def fill(fs: Filesystem) -> None:
 
 
 def empty(fs: Filesystem) -> None:
-    """Removes all that :func:`fill` made."""
+    """Removes everything that :func:`fill` made."""
     for number, name in enumerate(COMMON_NAMES):
         if number % 2:
             for below in COMMON_NAMES[:4]:

@@ -1,4 +1,4 @@
-"""A volume to be crafted, for each test its own, and places that are swapped for symlinks meanwhile."""
+"""A volume for each test to modify, and paths that are swapped for symlinks."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def crafted(template: Path, tmp_path: Path) -> Iterator[Crafted]:
     yield Crafted(template, tmp_path / "crafted")
-    # Deeper than Python's stack, some of them.
+    # Some are deeper than Python's stack.
     subprocess.run(["rm", "-rf", tmp_path / "crafted", tmp_path / "got"], check=True)

@@ -1,8 +1,8 @@
-"""Everything that is done to a volume, by name: one function each, and what artfs has to say to it.
+"""All modifications of a volume by name: one function each, and how artfs must react.
 
-``check`` is what ``artfs check`` has to name, a pattern found in its findings; None: nothing is wrong. ``gc``
-tells whether gc goes on, which it may where nothing hides what versions and pending versions need. None: it
-removes no object, but it may refuse, since notes and aliases tell it which versions live on.
+``check`` is a pattern that the findings of ``artfs check`` must match; None: no finding. ``gc`` is whether gc
+runs, which it may if nothing hides what versions and pending versions need. None: it removes no object, but
+may refuse, since labels and aliases determine which versions are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Craft:
     do: Do = field(compare=False)
     check: str | None
     gc: bool | None
-    #: Whether the other collection can get another version.
+    #: Whether the other collection still accepts versions.
     finish: bool = True
 
 
@@ -42,12 +42,12 @@ def add(name: str, do: Do, check: str | None, *, gc: bool | None, finish: bool =
 
 
 def parameters() -> list[Any]:
-    """All of them with ``ARTFS_THOROUGH=1``; else those that artfs once took badly, and every 20th."""
+    """All crafts with ``ARTFS_THOROUGH=1``; else those that once broke artfs, and every 20th."""
     taken = (c for n, c in enumerate(CRAFTS) if THOROUGH or c.name in REGRESSIONS or n % 20 == 0)
     return [pytest.param(craft, id=craft.name) for craft in taken]
 
 
-#: One for each way in which artfs hung, ended with a traceback, or removed what it did not understand.
+#: One for each way in which artfs hung, ended with a traceback, or removed what it did not know.
 REGRESSIONS = {
     "version-absurd",
     "record-serial-big",
@@ -323,7 +323,7 @@ add("collection-hidden", lambda c: c.bad.rename(c.bad.with_name(".bad")), r"\.ba
 add("collection-long", lambda c: c.bad.rename(c.bad.with_name("b" * 200)), "b{200}", gc=False)
 add("collection-file", lambda c: (c.bad.with_name("more")).write_bytes(b""), "collections/more", gc=False)
 
-# ---- objects that are not what they are called
+# ---- objects whose content does not match their name
 
 
 def _object(kind: str, how: str) -> Do:
@@ -351,10 +351,10 @@ def _object(kind: str, how: str) -> Do:
 
 for _how in (*KINDS, "missing", "empty", "truncated", "longer", "flipped", "another"):
     add(f"tree-{_how}", _object("tree", _how), r"tree xxh128:\w+", gc=False)
-    if _how != "huge":  # check reads what there is, however much
+    if _how != "huge":  # check reads files of any size
         add(f"blob-{_how}", _object("blob", _how), r"blob xxh128:\w+", gc=True)
 
-# ---- trees that no artfs makes, under their right digests
+# ---- trees that artfs never makes, with the right digests
 
 
 def _tree(page: Callable[[Crafted], object], **counts: Any) -> Do:
@@ -423,7 +423,7 @@ PAGES: dict[str, Any] = {
 for _what, _page in PAGES.items():
     add(f"page-{_what}", _tree(lambda _, p=_page: p), r"tree xxh128", gc=False)  # type: ignore[misc]
 
-#: What a page says of what is below it. The digests are right: each page alone is legal.
+#: Wrong summaries of the pages below. The digests are right, and each page alone is valid.
 LIES: dict[str, tuple[dict[str, Any], bool]] = {
     "fewer": ({"entries": 0}, True),
     "more": ({"entries": 5, "files": 1}, True),
@@ -537,7 +537,7 @@ for _file in ("draft.json", "settings.json", "sealing", "conflicts.json", "runs/
 
 
 def _private(do: Do) -> Do:
-    """Does something to a pending version that a program made for itself."""
+    """Modifies a pending version that a program made for itself."""
 
     def done(crafted: Crafted) -> None:
         path = crafted.path.joinpath(*PRIVATE)
@@ -599,7 +599,7 @@ for _what, _data in {
 
 
 def _copy_of_an_inode(name: str) -> Do:
-    """As a seal and a write that were cut short leave one."""
+    """Leaves a copy of a file as an interrupted seal or write does."""
 
     def do(crafted: Crafted) -> None:
         pending = crafted.path.joinpath(*PENDING)

@@ -1,4 +1,4 @@
-"""Places that are symlinks to somewhere else for moments, again and again, while something works on them."""
+"""Paths that are repeatedly swapped for symlinks while an operation uses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def swapped(places: Sequence[tuple[Path, Path, Path]]) -> Iterator[list[Path]]:
-    """Swaps each place for a symlink to its target, while it lies aside; yields those that were swapped."""
+    """Repeatedly swaps each path for a symlink to its target; yields the list of those swapped."""
     stop = threading.Event()
     done: list[Path] = []
 

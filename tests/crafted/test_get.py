@@ -1,4 +1,4 @@
-"""`get` of entries that name paths outside, and into a target that another process changes."""
+"""`get` of entries whose names are paths to the outside, and into a target that another process changes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def everything(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_a_hostile_mount_answers(
+def test_names_from_a_hostile_mount_stay_in_the_target(
     volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: bytes
 ) -> None:
     with open_client(volume) as client:
@@ -61,7 +61,7 @@ def test_names_that_a_hostile_mount_answers(
         found = next(entry for entry in entries[1:] if entry.kind == kind)
         crafted = [entries[0], replace(found, path=name)]
         monkeypatch.setattr(client, "walk", lambda *_: iter(crafted))
-        if name in (b"a/b", b"../planted", b"/tmp/artfs-planted"):  # only the last part is a name
+        if name in (b"a/b", b"../planted", b"/tmp/artfs-planted"):  # only the last component is used
             get(client, "model", "v0", tmp_path / "out")
         else:
             with pytest.raises(InvalidName):
@@ -70,7 +70,7 @@ def test_names_that_a_hostile_mount_answers(
     assert not os.path.lexists("/tmp/artfs-planted")
 
 
-def test_a_directory_that_is_swapped_while_files_are_written(volume: Path, tmp_path: Path) -> None:
+def test_a_directory_swapped_during_get_is_not_followed(volume: Path, tmp_path: Path) -> None:
     out, aside = tmp_path / "out", tmp_path / "aside"
     outside = tmp_path / "outside"
     with swapped([(out / "d", outside, aside)]) as swaps, open_client(volume) as client:

@@ -1,4 +1,4 @@
-"""The parts of a volume itself, with something else in their place: refused, never followed."""
+"""Other files in place of a volume's own parts are refused and never followed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = [["ls"], ["show", "bad:v0"], ["check"], ["gc"], ["finish", "good/next
 
 
 def try_all(crafted: Crafted) -> None:
-    """Each command ends in order, and what a symlink leads to is as it was."""
+    """Asserts that each command ends cleanly, and that the target of a symlink is unchanged."""
     before = sorted(crafted.outside.rglob("*"))
     cli = Cli(crafted.path, crafted.path, mounted=False)
     for words in COMMANDS:
@@ -25,7 +25,7 @@ def try_all(crafted: Crafted) -> None:
 
 @pytest.mark.parametrize("what", ["symlink", "fifo", "directory"])
 @pytest.mark.parametrize("part", ["artfs.json", "locks/mount", "locks/objects"])
-def test_files(crafted: Crafted, part: str, what: str) -> None:
+def test_other_files_in_place_of_files_are_refused(crafted: Crafted, part: str, what: str) -> None:
     in_place_of(crafted.path / part, what, crafted.outside)
     try_all(crafted)
 
@@ -34,15 +34,17 @@ def test_files(crafted: Crafted, part: str, what: str) -> None:
 @pytest.mark.parametrize(
     "part", ["locks", "objects", "objects/trees", "damaged", "collections", "runs", "logs", "trash"]
 )
-def test_directories(crafted: Crafted, part: str, what: str) -> None:
+def test_other_files_in_place_of_directories_are_refused(crafted: Crafted, part: str, what: str) -> None:
     in_place_of(crafted.path / part, what, crafted.outside)
     try_all(crafted)
 
 
 @pytest.mark.parametrize("what", ["symlink", "fifo", "file"])
 @pytest.mark.parametrize("kind", ["blobs", "trees"])
-def test_directories_of_objects(crafted: Crafted, kind: str, what: str) -> None:
-    """Also one that no object was in yet: the next one would be linked to where it leads."""
+def test_other_files_in_place_of_object_directories_are_refused(
+    crafted: Crafted, kind: str, what: str
+) -> None:
+    """This includes directories without objects, into which the next object would be linked."""
     made = min((crafted.path / "objects" / kind).iterdir()).name
     unused = next(
         name for name in ("00", "01", "ff") if not (crafted.path / "objects" / kind / name).exists()
@@ -56,7 +58,7 @@ def test_directories_of_objects(crafted: Crafted, kind: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_documents(crafted: Crafted, what: str) -> None:
+def test_invalid_documents_are_refused(crafted: Crafted, what: str) -> None:
     (crafted.path / "locks/mount").write_bytes(FOREIGN[what])
     try_all(crafted)
     (crafted.path / "artfs.json").write_bytes(FOREIGN[what])
@@ -66,7 +68,7 @@ def test_documents(crafted: Crafted, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["secret", "dangling", "fifo"])
 @pytest.mark.parametrize("part", ["logs", "logs/mount.log"])
-def test_the_log_is_written_nowhere_else(crafted: Crafted, part: str, what: str) -> None:
+def test_the_log_does_not_follow_a_symlink(crafted: Crafted, part: str, what: str) -> None:
     in_place_of(crafted.path / part, what, crafted.outside)
     before = {path: path.read_bytes() for path in crafted.outside.rglob("*") if path.is_file()}
     with pytest.raises(MountError, match="logs"):

@@ -1,7 +1,7 @@
-"""`put` of sources that another process changes: no symlink that was swapped in is followed.
+"""`put` of sources that another process changes never follows a symlink swapped in during the copy.
 
-By default a symlink that leads out is followed, also one that is swapped in before the source is checked; one
-that is swapped in later is not (``cli/test_sources.py``).
+By default a symlink to the outside is followed, also one swapped in before the source is checked; one swapped
+in later is not (``cli/test_sources.py``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "volume", tmp_path / "volume", mounted=False)
 
 
-def test_a_source_that_is_swapped_for_a_symlink(cli: Cli, tmp_path: Path) -> None:
+def test_a_source_swapped_for_a_symlink_is_not_followed(cli: Cli, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "d").mkdir(parents=True)
     for number in range(20):

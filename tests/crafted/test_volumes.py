@@ -1,4 +1,4 @@
-"""Crafted volumes without a mount: each command refuses by name or tells what was sealed."""
+"""Modified volumes without a mount: each command names the damage or returns what was sealed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READING = [
 
 
 def ran(cli: Cli, *words: str | Path) -> str | None:
-    """Runs a command that may be refused, in one line; what it printed, or None. No traceback, no secret."""
+    """Runs a command that may fail with one line; returns its output, or None. No traceback, no secret."""
     result = cli(*words, status=None)
     assert SECRET.decode() not in result.out + result.err
     if result.status == 0:
@@ -39,7 +39,7 @@ def ran(cli: Cli, *words: str | Path) -> str | None:
 
 
 @pytest.mark.parametrize("craft", parameters())
-def test_a_crafted_volume(craft: Craft, crafted: Crafted, tmp_path: Path) -> None:
+def test_commands_on_a_crafted_volume_end_cleanly(craft: Craft, crafted: Crafted, tmp_path: Path) -> None:
     craft.do(crafted)
     there = crafted.object_files()
     cli = Cli(crafted.path, crafted.path, mounted=False)

@@ -1,8 +1,8 @@
-"""A volume to be crafted: sound at first, with what each craft needs, and the ways to make objects that no
-artfs would make.
+"""A volume to be modified: sound at first, with what each craft needs, and ways to make objects that artfs
+never makes.
 
-``Crafted`` is one volume on disk. The collection ``bad`` is what crafts are done to, ``good`` what must go on
-working. Objects are written past the encoders: so their digests are right, and what they say is not.
+``Crafted`` is one volume on disk. The crafts modify the collection ``bad``, and ``good`` must keep working.
+Objects are written without the encoders: their digests are right, and their content is not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fill(root: Path, files: dict[bytes, bytes]) -> None:
 
 
 def make(base: Path) -> None:
-    """Makes the sound volume that every craft begins with: ``base/volume``, and ``base/outside``."""
+    """Makes the sound volume that every craft starts with: ``base/volume``, and ``base/outside``."""
     outside = base / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(SECRET)
@@ -83,7 +83,7 @@ def make(base: Path) -> None:
 
 
 class Crafted:
-    """A copy of that volume, and what is done to it."""
+    """A copy of that volume, and its modifications."""
 
     def __init__(self, template: Path, base: Path) -> None:
         shutil.copytree(template, base, symlinks=True)
@@ -92,14 +92,14 @@ class Crafted:
         self.objects = self.object_files()
 
     def object_files(self) -> set[str]:
-        """The names of all objects, found without artfs."""
+        """Returns the names of all objects, found without artfs."""
         return {
             str(path.relative_to(self.path))
             for path in (self.path / "objects").rglob("*")
             if not path.is_dir() or path.is_symlink()
         }
 
-    # -- parts of it
+    # -- parts
 
     @property
     def record(self) -> Path:
@@ -132,10 +132,10 @@ class Crafted:
             assert found is not None
             return found[1].blob  # type: ignore[union-attr]
 
-    # -- objects that no artfs makes
+    # -- objects that artfs never makes
 
     def put(self, page: object) -> TreeId:
-        """Stores whatever there is, MessagePack of it or plain bytes, under its right name."""
+        """Stores any value, as MessagePack or plain bytes, under its right name."""
         data = page if isinstance(page, bytes) else msgspec.msgpack.encode(page)
         tree = tree_id(ALGORITHM, data)
         path = self.tree_file(tree)
@@ -144,7 +144,7 @@ class Crafted:
         return tree
 
     def commit(self, tree: TreeId, *, content: ContentDigest | None = None, **changes: Any) -> None:
-        """Makes a version ``bad:v2`` of a tree, whatever that is; counts are what `changes` say."""
+        """Makes a version ``bad:v2`` of any tree; `changes` overrides the counts."""
         known = {"mode": 0o755, "uid": 0, "gid": 0, "mtime_ns": 0, "entries": 1, "files": 1, "bytes": 0}
         content = content or content_digest(ALGORITHM, b"nothing")
         root = DirEntry(**{"name": b"", "tree": tree, "content": content, "reach": 0o555, **known, **changes})
@@ -162,7 +162,7 @@ class Crafted:
 
 
 def file_entry(name: bytes, **changes: Any) -> list[Any]:
-    """A file's entry as the lists that MessagePack makes of it."""
+    """A file's entry as the list that MessagePack encodes."""
     blob = b"\x01" + ALGORITHM.digest(b"")
     known = {"mode": 0o644, "uid": 0, "gid": 0, "mtime_ns": 0, "size": 0, "blob": blob, "xattrs": []}
     return [0, name, *{**known, **changes}.values()]
@@ -184,7 +184,7 @@ def item(last: bytes, tree: bytes, **changes: Any) -> list[Any]:
 
 
 def in_place_of(path: Path, what: str, outside: Path) -> None:
-    """Puts something else in the place of a file or directory; a symlink leads to what was there."""
+    """Puts another file in place of a file or directory; a symlink leads to the original."""
     moved = outside / f"moved-{path.name}"
     if path.is_dir() and not path.is_symlink():
         shutil.copytree(path, moved, symlinks=True)

@@ -1,6 +1,6 @@
 """A machine whose power can be cut: a volume on an image, and the daemon that serves it.
 
-Knows of artfs what a user does: the command line, and plain files.
+Knows of artfs only the command line and plain files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.power.images import Image, image
 
 
 class Machine:
-    """``mnt`` is where the volume is mounted while the machine runs."""
+    """``mnt`` is the mountpoint of the volume while the machine runs."""
 
     def __init__(self, disk: Image, mnt: Path, *options: str) -> None:
         self.disk, self.mnt, self.options = disk, mnt, options
@@ -32,12 +32,12 @@ class Machine:
         self._pid = daemon_of(self.volume)
 
     def lose_power(self) -> None:
-        """From this instant on nothing reaches the disk, and what runs is of no use any more."""
+        """From now on nothing reaches the disk, and running processes are useless."""
         self.disk.go_down()
         self.cuts += 1
 
     def reboot(self) -> None:
-        """After the power was lost: the daemon is gone, and what is on the disk is mounted anew."""
+        """Restarts after a loss of power: the daemon is gone, and the disk's content is mounted again."""
         self._end()
         self.disk.come_up()
         self.boot()
@@ -47,7 +47,7 @@ class Machine:
         self.reboot()
 
     def stop(self) -> None:
-        """Ends the mount as an administrator does, and checks what is there."""
+        """Ends the mount as an administrator does, and checks the volume."""
         must("umount", self.mnt)
         assert self._pid is not None
         pid, self._pid = self._pid, None
@@ -63,14 +63,14 @@ class Machine:
         subprocess.run(["umount", "-l", self.mnt], capture_output=True, check=False)
 
     def remove(self) -> None:
-        """Takes everything away that may still be there; never fails."""
+        """Removes everything that still exists; never fails."""
         with contextlib.suppress(BaseException):
             self._end()
 
 
 @contextmanager
 def machine(kind: str, base: Path, *options: str) -> Iterator[Machine]:
-    """A machine that runs, with an empty volume; afterwards it is stopped, checked, and gone."""
+    """A running machine with an empty volume; afterwards it is stopped, checked and removed."""
     mnt = base / "mnt"
     mnt.mkdir()
     with image(kind) as disk:

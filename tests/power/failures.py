@@ -1,4 +1,4 @@
-"""Single system calls of an operation fail: it says so or does without, and all is old or new."""
+"""Single system calls of an operation fail: it reports that or does without, and the state is old or new."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SYNCS = ("fsync", "fdatasync", "syncfs")
 
 
 class Failing:
-    """One operation, tried in copies of one volume."""
+    """One operation, run in copies of one volume."""
 
     def __init__(self, place: Path, name: str) -> None:
         self.name, self._place, self._scenario = name, place, OPERATIONS[name]
@@ -43,7 +43,7 @@ class Failing:
         shutil.rmtree(path)
 
     def run(self, call: str, error: str, when: int) -> bool:
-        """Has one call fail; returns False if there are not so many."""
+        """Makes one call fail; returns False if there are not so many."""
         path = self._copy("volume")
         opened: list[Case] = []
         found = inject(

@@ -1,9 +1,8 @@
-"""Filesystems in files: made, mounted, their power cut, taken away whatever happens.
+"""Filesystems in files: made, mounted, their power cut, and removed whatever happens.
 
-The power is cut by the GOINGDOWN ioctl of ext4 and xfs with NOLOGFLUSH: from that instant nothing reaches the
-image any more, not even the journal that is in memory. What was not synced is then undone by the next mount:
-a rename whose directory was not fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of
-artfs.
+The GOINGDOWN ioctl of ext4 and xfs with NOLOGFLUSH cuts the power: from then on nothing reaches the image,
+not even the journal in memory. The next mount loses what was not synced: a rename whose directory was not
+fsynced, the bytes of a file. Needs root and loop devices. Knows nothing of artfs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tests.crash.faults import crash
 
 _GOINGDOWN, _NOLOGFLUSH = 0x8004587D, 2
 _MIB = 1 << 20
-#: What makes a filesystem, and the least size that it takes.
+#: The command that makes a filesystem, and its minimum size.
 _MAKE = {
     "ext4": (["mkfs.ext4", "-q", "-F", "-I", "256"], 64 * _MIB),
     "ext4, times of a second": (["mkfs.ext4", "-q", "-F", "-I", "128"], 64 * _MIB),
@@ -54,7 +53,7 @@ class Image:
         self.sync()
 
     def mount(self, *options: str) -> None:
-        # Detached at once, it goes with the mount.
+        # Detached at once, the loop device is removed with the mount.
         device = _run("losetup", "--find", "--show", self._file).strip()
         try:
             _run("mount", "-o", ",".join(["rw", *options]), device, self._point)
@@ -65,17 +64,17 @@ class Image:
         try:
             _run("umount", self._point)
         except subprocess.CalledProcessError:
-            gc.collect()  # trees that were replaced hold descriptors, and each other
+            gc.collect()  # replaced trees hold descriptors, and refer to each other
             _run("umount", self._point)
-        # A new mount namespace of another process may hold the filesystem, which then goes on writing.
+        # Another process's new mount namespace may hold the filesystem, which then continues to write.
         eventually(lambda: not _run("losetup", "--associated", self._file), what="the loop device is free")
 
     def remount(self, *options: str) -> None:
-        """Changes options of the mount in place, ``ro`` for one."""
+        """Changes options of the mount in place, such as ``ro``."""
         _run("mount", "-o", ",".join(["remount", *options]), self._point)
 
     def sync(self) -> None:
-        """Makes all that is there durable."""
+        """Makes everything durable."""
         fd = os.open(self._point, os.O_RDONLY)
         try:
             syscalls.syncfs(fd)
@@ -83,7 +82,7 @@ class Image:
             os.close(fd)
 
     def go_down(self) -> None:
-        """Cuts the power. Nobody can use the filesystem until :meth:`come_up`."""
+        """Cuts the power. The filesystem is unusable until :meth:`come_up`."""
         fd = os.open(self._point, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, _GOINGDOWN, struct.pack("I", _NOLOGFLUSH))
@@ -91,15 +90,15 @@ class Image:
             os.close(fd)
 
     def come_up(self) -> None:
-        """Mounts what has reached the image. Nobody may have a file of it open."""
+        """Mounts what has reached the image. No file of it may be open."""
         self.unmount()
         self.mount()
 
     def cut_at(self, number: int, action: Callable[[], object]) -> str | None:
-        """Does something in a process, and cuts the power before its durable step of that number.
+        """Runs an action in a process, and cuts the power before its durable step of that number.
 
-        Returns the step's label; None if the action came to its end: then it was cut right after. What it has
-        open must have been opened by itself.
+        Returns the step's label; None if the action ended before, and the power was cut right after. The
+        action must have opened its files itself.
         """
 
         def act() -> None:
@@ -111,14 +110,14 @@ class Image:
         return label
 
     def remove(self) -> None:
-        """Unmounts whatever is mounted there; never fails."""
+        """Unmounts all mounts of the image; never fails."""
         subprocess.run(["umount", "-l", self._point], capture_output=True, check=False)
         self._file.unlink(missing_ok=True)
 
 
 @functools.cache
 def why_no_image(kind: str) -> str | None:
-    """Says in one line why no such filesystem can be made here, or None. Finds out by making one."""
+    """Returns a line with the reason why no such filesystem can be made here, or None; tries to make one."""
     if os.geteuid() != 0:
         return "loop mounts need root"
     if shutil.which(_MAKE[kind][0][0], path=_PATH) is None:
@@ -134,7 +133,7 @@ def why_no_image(kind: str) -> str | None:
 
 @contextmanager
 def image(kind: str, size: int | None = None, *, inodes: int | None = None) -> Iterator[Image]:
-    """A fresh filesystem; afterwards it is gone. In memory, where fsync takes no time."""
+    """A fresh filesystem, removed afterwards; in memory, where fsync takes no time."""
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     base = Path(tempfile.mkdtemp(prefix="artfs-image-", dir=parent))
     base.chmod(0o755)
@@ -152,7 +151,7 @@ def image(kind: str, size: int | None = None, *, inodes: int | None = None) -> I
 
 @contextmanager
 def tmpfs(*options: str) -> Iterator[Path]:
-    """A small filesystem in memory, by the options of tmpfs(5); afterwards it is gone."""
+    """A small filesystem in memory, with options of tmpfs(5); removed afterwards."""
     base = Path(tempfile.mkdtemp(prefix="artfs-tmpfs-"))
     base.chmod(0o755)
     try:
@@ -164,7 +163,7 @@ def tmpfs(*options: str) -> Iterator[Path]:
 
 
 def needs(kind: str) -> None:
-    """Skips the test where no such filesystem can be made."""
+    """Skips the test if no such filesystem can be made."""
     if why := why_no_image(kind):
         pytest.skip(why)
 

@@ -1,7 +1,7 @@
-"""One system call of a process fails, by strace(1); the caller says which, how, and the how manieth.
+"""Makes one system call of a process fail, by strace(1); the caller chooses call, number and errno.
 
-Other than with the labels of durable steps, no call is left out because nobody thought of it, and what fails
-is what the kernel answers, in whichever library it is asked.
+Unlike durable steps, which are labelled by hand, this leaves out no call, and what fails is the kernel's
+answer, whichever library asks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pytest
 from artfs.fuse.errnos import errno_of
 from tests.crash.faults import join_threads
 
-#: What each call may answer that a filesystem must expect.
+#: The errors of each call that a filesystem must expect.
 FAILURES = [
     ("fsync", "EIO"),
     ("fdatasync", "EIO"),
@@ -66,7 +66,7 @@ FAILURES = [
 
 @dataclass(frozen=True)
 class Injected:
-    """What came of it. ``error`` is the errno of what the action raised, ``hit`` whether a call failed."""
+    """The result. ``error`` is the errno that the action raised, ``hit`` whether a call failed."""
 
     error: int | None
     hit: bool
@@ -74,7 +74,7 @@ class Injected:
 
 @functools.cache
 def why_no_strace() -> str | None:
-    """Says in one line why strace can make no call fail here, or None. Finds out by trying."""
+    """Returns a line with the reason why strace cannot inject errors here, or None; tries it."""
     if shutil.which("strace") is None:
         return "there is no strace"
     try:
@@ -96,10 +96,10 @@ def inject(
     when: int,
     prepare: Callable[[], object] = lambda: None,
 ) -> Injected:
-    """Does something in a process whose ``when``-th system call of a name fails.
+    """Runs an action in a process whose ``when``-th system call of a name fails.
 
-    ``prepare`` is done in that process before anything fails. Raises RuntimeError if strace can't do it, and
-    AssertionError if the action raises an unexpected exception.
+    ``prepare`` runs in that process before. Raises RuntimeError if strace cannot do it, and AssertionError if
+    the action raises an unexpected exception.
     """
     join_threads()
     told, tell = os.pipe()

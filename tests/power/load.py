@@ -1,7 +1,7 @@
-"""The power is cut at any moment while versions are made on a mount: what was answered is there, whole.
+"""Cuts the power at any moment while versions are made on a mount: acknowledged data survives complete.
 
-A process works and tells what was answered, over a pipe, before it goes on; so who reads the pipe to its end
-after the cut knows at least what was answered, and at most one operation is on its way.
+A process works and reports each acknowledgement over a pipe before it continues; so a reader of the pipe
+knows at least what was acknowledged, and at most one operation was in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Files = dict[str, bytes]
 
 
 def files_of(seed: int) -> Files:
-    """The files of the version of that number."""
+    """Returns the files of the version of that number."""
     chance = random.Random(seed)
     return {
         f"dir-{chance.randrange(4)}/{number}": chance.randbytes(chance.choice([0, 10, 5_000, 200_000]))
@@ -30,7 +30,7 @@ def files_of(seed: int) -> Files:
 
 
 def work(model: Path, first: int, tell: int) -> None:
-    """Makes versions until nothing answers any more."""
+    """Makes versions until the mount fails."""
     number = first
     while True:
         tree = model / "pending" / f"job-{number}"
@@ -39,7 +39,7 @@ def work(model: Path, first: int, tell: int) -> None:
             path = tree / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
-        if number % 3 == 0:  # it stays pending, and is durable
+        if number % 3 == 0:  # stays pending, and is durable
             for name in files_of(number):
                 fd = os.open(tree / name, os.O_RDONLY)
                 os.fsync(fd)
@@ -57,7 +57,7 @@ def work(model: Path, first: int, tell: int) -> None:
 
 
 def one_round(machine: Machine, model: Path, first: int, seconds: float) -> int:
-    """Works for a time, cuts the power, and checks all that was answered; returns the next free number."""
+    """Works for a time, cuts the power, and checks what was acknowledged; returns the next free number."""
     told, tell = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -81,7 +81,7 @@ def one_round(machine: Machine, model: Path, first: int, seconds: float) -> int:
         check(model, what, int(number), version)
     sealed = [version for what, _, version in answered if what == "sealed"]
     if sealed:
-        # That, or the one of the finish that was on its way.
+        # That, or the version of the finish that was in progress.
         assert int(os.readlink(model / "best")[1:]) - int(sealed[-1][1:]) in (0, 1)
     for name in os.listdir(model):
         if name[0] == "v":

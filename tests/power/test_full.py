@@ -1,4 +1,4 @@
-"""A disk that is full or may not be written: an errno, nothing lost, and with room the same works."""
+"""A full or read-only disk: an errno, no loss, and with room the same call succeeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KIB = 1024
 
 @pytest.fixture(params=["tmpfs", "few inodes", "ext4"])
 def small(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A directory of a small filesystem."""
+    """A directory on a small filesystem."""
     needs("ext4")
     if request.param == "ext4":
         with image("ext4", 24 * _KIB * _KIB) as made:
@@ -37,7 +37,7 @@ def small(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 class Fill:
-    """Takes all the room there is: first the bytes, then the inodes."""
+    """Uses all space: first the bytes, then the inodes."""
 
     def __init__(self, root: Path, keep: int = 0) -> None:
         self._root = root / "fill"
@@ -49,7 +49,7 @@ class Fill:
     def _bytes(self, keep: int) -> None:
         space = os.statvfs(self._root)
         if space.f_bavail * space.f_frsize > 64 << 20:
-            return  # where inodes are what is short
+            return  # the inodes are the scarce resource
         for size in (1 << 20, 1 << 16, 4096, 1):
             try:
                 while True:
@@ -73,15 +73,15 @@ class Fill:
             _check_full(error)
 
     def give(self, count: int) -> bool:
-        """Gives the room of some files back; False if there are none left."""
+        """Frees some files' space; returns False if there are none left."""
         found = sorted(self._root.iterdir())[:count]
         for path in found:
             path.unlink()
         return bool(found)
 
 
-def test_a_volume_of_an_older_format_is_opened_on_a_full_disk(small: Path) -> None:
-    """Only who can open it can delete versions to make room."""
+def test_a_volume_of_an_older_format_opens_on_a_full_disk(small: Path) -> None:
+    """Otherwise no versions could be deleted to free space."""
     path = format_1(small / "volume")
     with Layout.open(path) as layout, layout.directory(COLLECTIONS) as fd, layout.mount_lock.shared():
         reserve.ensure(fd)
@@ -101,8 +101,8 @@ def others(root: Path) -> None:
         put(root, f"new-{number % 5}/{number}", b"%d! " % number * 500)
 
 
-def test_a_finish_on_a_full_disk(small: Path) -> None:
-    """It is tried again and again while room is made little by little: old or new, all the way."""
+def test_a_finish_on_a_full_disk_leaves_the_old_or_the_new_state(small: Path) -> None:
+    """It is repeated while space is freed little by little."""
     with Volume.init(small / "volume") as volume:
         volume.catalog.create(NAME)
         case = Case(volume)
@@ -134,8 +134,7 @@ def test_a_finish_on_a_full_disk(small: Path) -> None:
         assert _left_over(small / "volume") == []
 
 
-def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
-    """Deleting files, pending versions and versions, and gc: else a full disk would stay full."""
+def test_deleting_and_gc_work_on_a_full_disk(small: Path) -> None:
     with Volume.init(small / "volume") as volume:
         volume.catalog.create(NAME)
         case = Case(volume)
@@ -162,7 +161,7 @@ def test_what_makes_room_works_on_a_full_disk(small: Path) -> None:
         join_threads()
 
 
-def test_a_version_is_deleted_where_there_is_no_room_at_all(small: Path) -> None:
+def test_a_version_can_be_deleted_without_any_space(small: Path) -> None:
     with Volume.init(small / "volume") as volume:
         volume.catalog.create(NAME)
         case = Case(volume)
@@ -174,8 +173,8 @@ def test_a_version_is_deleted_where_there_is_no_room_at_all(small: Path) -> None
         join_threads()
 
 
-def test_commands_on_a_full_disk(small: Path) -> None:
-    """put and the SDK's way: one line that says so, nothing half made, and then it works."""
+def test_commands_report_a_full_disk_and_succeed_later(small: Path) -> None:
+    """put and the SDK print one line, leave nothing half made, and succeed with room."""
     source = small / "source"
     source.mkdir()
     others(source)
@@ -212,7 +211,7 @@ def _left_over(volume: Path) -> list[str]:
     return [path.name for path in volume.rglob(".artfs-tmp.*")] + os.listdir(volume / "trash")
 
 
-def test_a_read_only_disk() -> None:
+def test_a_read_only_disk_is_reported() -> None:
     needs("ext4")
     with image("ext4") as disk:
         path = disk.root / "volume"
@@ -258,8 +257,8 @@ def test_a_read_only_disk() -> None:
 
 
 @pytest.mark.skipif(not THOROUGH, reason="takes a minute: set $ARTFS_THOROUGH")
-def test_more_equal_files_than_an_inode_may_have_links() -> None:
-    """65,000 on ext4."""
+def test_equal_files_may_exceed_the_maximum_of_links() -> None:
+    """The maximum is 65,000 on ext4."""
     count = 70_000
     needs("ext4")
     with (

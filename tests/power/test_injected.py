@@ -1,4 +1,4 @@
-"""Single system calls fail, by strace: a part of what ``python -m tests.torture.power`` tries."""
+"""Single system calls fail, by strace: a part of ``python -m tests.torture.power``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.mount.mounting import MountedVolume, mounted_volume
 from tests.power.failures import Failing
 from tests.power.injecting import needs_strace
 
-#: A call of each kind, at a place that each of these operations comes to.
+#: A call of each kind, at a number that each of these operations reaches.
 CALLS = [
     ("fsync", "EIO", 1),
     ("fsync", "EIO", 4),
@@ -39,7 +39,7 @@ def _strace() -> None:
 
 
 @pytest.mark.parametrize("name", ["seal with files that are stored", "rebase", "move an alias"])
-def test_a_call_fails(tmp_path: Path, name: str) -> None:
+def test_a_failed_call_leaves_the_old_or_the_new_state(tmp_path: Path, name: str) -> None:
     failing = Failing(tmp_path, name)
     hits = [failing.run(*call) for call in CALLS]
     assert sum(hits) >= (2 if name == "move an alias" else 8), "hardly any call came to pass"
@@ -47,7 +47,7 @@ def test_a_call_fails(tmp_path: Path, name: str) -> None:
 
 @contextmanager
 def daemon_fails(mounted: MountedVolume, call: str, error: str, when: str = "1") -> Iterator[None]:
-    """Calls of a name fail in the daemon, for the time of a with block."""
+    """Makes calls of a name fail in the daemon, within a with block."""
     rule = f"inject={call}:error={error}:when={when}"
     words = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", rule, "-p", str(mounted.pid)]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as strace:
@@ -61,7 +61,7 @@ def daemon_fails(mounted: MountedVolume, call: str, error: str, when: str = "1")
 
 
 class SickMachine(MountedVolume):
-    """One on which flushes fail, which its log may tell."""
+    """A mount whose flushes fail, which its log may report."""
 
     def log(self) -> str:
         return "\n".join(
@@ -90,9 +90,11 @@ def base(own_mount: MountedVolume) -> Path:
 @pytest.mark.parametrize(
     ("call", "error"), [("fsync", "EIO"), ("copy_file_range", "ENOSPC"), ("openat", "EMFILE")]
 )
-def test_a_copy_up_fails_in_the_daemon(own_mount: MountedVolume, base: Path, call: str, error: str) -> None:
+def test_a_failed_copy_up_keeps_the_lower_file(
+    own_mount: MountedVolume, base: Path, call: str, error: str
+) -> None:
     file = base / "dir" / "file"
-    assert file.read_text() == "base"  # the daemon knows it from here on
+    assert file.read_text() == "base"  # fills the daemon's caches
     with daemon_fails(own_mount, call, error, "1+"), fails(getattr(errno, error)):
         os.open(file, os.O_RDWR)
     assert file.read_text() == "base"
@@ -105,7 +107,7 @@ def test_a_copy_up_fails_in_the_daemon(own_mount: MountedVolume, base: Path, cal
 @pytest.mark.parametrize(
     ("call", "error"), [("syncfs", "EIO"), ("linkat", "ENOSPC"), ("fsync", "EIO"), ("renameat2", "ENOSPC")]
 )
-def test_a_finish_fails_in_the_daemon(own_mount: MountedVolume, base: Path, call: str, error: str) -> None:
+def test_a_failed_finish_can_be_repeated(own_mount: MountedVolume, base: Path, call: str, error: str) -> None:
     (base / "new").write_text("new")
     with daemon_fails(own_mount, call, error), fails(getattr(errno, error)):
         command(base, "finish", "best")
@@ -117,8 +119,8 @@ def test_a_finish_fails_in_the_daemon(own_mount: MountedVolume, base: Path, call
 
 
 @pytest.mark.fuse
-def test_an_fsync_that_fails_is_never_a_success(own_mount: MountedVolume, base: Path) -> None:
-    """And what it was about is written anew by the next finish, whatever the kernel says then."""
+def test_a_failed_fsync_is_reported_and_the_data_rewritten(own_mount: MountedVolume, base: Path) -> None:
+    """The next finish writes the data again, whatever the kernel answers then."""
     with (base / "new").open("wb") as file:
         file.write(b"data" * 1000)
         file.flush()

@@ -1,7 +1,7 @@
-"""What a mount answered as durable is there after the power was cut right then, and mounted again.
+"""What a mount acknowledged as durable exists after the power was cut right then.
 
-One machine for a module: each test has a collection of its own in it, and what earlier tests left is checked
-at the end with all the rest.
+One machine for a module: each test has a collection of its own, and the rest of earlier tests is checked at
+the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.fuse
 
-#: Many cuts, each with a mount; what they are about is cut at each step in `test_labels`, without one.
+#: Many cuts, each with a mount; `test_labels` cuts the same operations at each step, without one.
 long = pytest.mark.skipif(not THOROUGH, reason="many cuts: set $ARTFS_THOROUGH")
 
 _numbers = itertools.count(1)
@@ -63,7 +63,7 @@ def job(model: Path) -> Path:
 
 
 def synced(path: Path, data: bytes = b"") -> Path:
-    """Writes a file, or takes a directory, and has it made durable."""
+    """Writes a file, or opens a directory, and fsyncs it."""
     fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not path.is_dir():
@@ -78,7 +78,7 @@ def names(tree: Path) -> list[str]:
     return sorted(os.listdir(tree))
 
 
-def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
+def test_fsynced_files_and_directories_are_durable(computer: Machine, job: Path) -> None:
     (job / "dir" / "deep").mkdir(parents=True)
     synced(job / "dir" / "deep" / "file", b"synced" * 10_000)
     (job / "moved").write_bytes(b"")
@@ -102,8 +102,8 @@ def test_fsynced_files_and_directories(computer: Machine, job: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [os.O_SYNC, os.O_DSYNC, os.O_DSYNC | os.O_DIRECT], ids=hex)
-def test_synchronous_writes(computer: Machine, job: Path, flags: int) -> None:
-    """What is written by O_SYNC or O_DSYNC is durable when write(2) answers, without an fsync."""
+def test_synchronous_writes_are_durable(computer: Machine, job: Path, flags: int) -> None:
+    """Writes by O_SYNC or O_DSYNC need no fsync."""
     synced(job / "file")
     synced(job)
     fd = os.open(job / "file", os.O_RDWR | flags)
@@ -118,8 +118,8 @@ def test_synchronous_writes(computer: Machine, job: Path, flags: int) -> None:
     assert (job / "file").read_bytes() == b"durable!" * 1024
 
 
-def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
-    """Also of a directory that was opened while all it held was the base's."""
+def test_fsynced_changes_of_a_patch_are_durable(computer: Machine, model: Path) -> None:
+    """This includes a directory that was opened when all its entries were the base's."""
     commit(
         model, "base", {"dir/deep/one": "one", "dir/deep/two": "two", "dir/three": "three", "other/x": "x"}
     )
@@ -151,8 +151,7 @@ def test_fsync_in_a_patch(computer: Machine, model: Path) -> None:
     assert (model / "best" / "dir" / "deep" / "moved").read_bytes() == b"two"
 
 
-def test_attributes_of_what_is_the_base_s(computer: Machine, model: Path) -> None:
-    """A mode that a file of the base got is durable when the file is fsynced."""
+def test_fsynced_attributes_of_lower_files_are_durable(computer: Machine, model: Path) -> None:
     commit(model, "base", {"dir/one": "one"})
     job = model / "pending" / "job"
     job.mkdir()
@@ -168,8 +167,8 @@ def test_attributes_of_what_is_the_base_s(computer: Machine, model: Path) -> Non
     assert stat.S_IMODE((job / "dir" / "one").stat().st_mode) == 0o600
 
 
-def test_sync(computer: Machine, job: Path) -> None:
-    """sync(2) makes durable whatever was written to the mount, without a word to its daemon."""
+def test_sync_makes_everything_durable(computer: Machine, job: Path) -> None:
+    """sync(2) sends the daemon no request."""
     (job / "dir").mkdir()
     for number in range(50):
         (job / "dir" / f"{number}").write_bytes(b"%d" % number * 1000)
@@ -180,7 +179,7 @@ def test_sync(computer: Machine, job: Path) -> None:
     }
 
 
-def test_a_finish(computer: Machine, model: Path, job: Path) -> None:
+def test_a_finish_is_durable(computer: Machine, model: Path, job: Path) -> None:
     for number in range(200):
         path = job / f"{number % 7}" / f"{number}"
         path.parent.mkdir(exist_ok=True)
@@ -202,7 +201,7 @@ def test_a_finish(computer: Machine, model: Path, job: Path) -> None:
     assert finish(version)["version"] == "v0"
 
 
-def test_an_unchanged_finish(computer: Machine, model: Path, job: Path) -> None:
+def test_an_unchanged_finish_is_durable(computer: Machine, model: Path, job: Path) -> None:
     commit(model, "first", {"a": "a", "b/c": "c"}, "best")
     (job / "a").write_text("a")
     (job / "b").mkdir()
@@ -213,7 +212,7 @@ def test_an_unchanged_finish(computer: Machine, model: Path, job: Path) -> None:
     assert os.readlink(model / "pending" / "job") == "../v0"
 
 
-def test_a_forced_finish(computer: Machine, model: Path, job: Path) -> None:
+def test_a_forced_finish_is_durable(computer: Machine, model: Path, job: Path) -> None:
     with writer(job / "open", b"written") as child:
         answer = finish(job, "--force best")
         computer.lose_power()
@@ -224,8 +223,8 @@ def test_a_forced_finish(computer: Machine, model: Path, job: Path) -> None:
 
 
 @long
-def test_names_and_notes(computer: Machine, model: Path) -> None:
-    """Each right before the cut, since a later one might take an earlier one along."""
+def test_aliases_and_labels_are_durable(computer: Machine, model: Path) -> None:
+    """Each is the last before a cut, since a later one might make earlier ones durable."""
     commit(model, "one", {"file": "one"}, "best old")
     version = commit(model, "two", {"file": "two"})
     os.unlink(model / "best")
@@ -255,7 +254,7 @@ def test_names_and_notes(computer: Machine, model: Path) -> None:
 
 
 @long
-def test_what_is_pending(computer: Machine, model: Path, job: Path) -> None:
+def test_pending_versions_are_durable(computer: Machine, model: Path, job: Path) -> None:
     """Collections and pending versions, their base, runs, references, and their end."""
     computer.cut()
     assert names(model / "pending") == ["job"]
@@ -294,8 +293,8 @@ def test_what_is_pending(computer: Machine, model: Path, job: Path) -> None:
     assert not empty.exists()
 
 
-def test_commands_without_a_mount(computer: Machine, tmp_path: Path) -> None:
-    """`put` on a volume that is mounted and one on a volume of its own."""
+def test_put_is_durable(computer: Machine, tmp_path: Path) -> None:
+    """This holds for a mounted volume, and for an unmounted one."""
     source = tmp_path / "source"
     source.mkdir()
     for number in range(20):
@@ -313,8 +312,8 @@ def test_commands_without_a_mount(computer: Machine, tmp_path: Path) -> None:
     assert control(computer.mnt, "status").exists()
 
 
-def test_syncfs_of_the_mount_reaches_the_daemon_not(computer: Machine, job: Path) -> None:
-    """The kernel asks no FUSE daemon without a block device; so it is answered without being durable."""
+def test_syncfs_does_not_reach_the_daemon(computer: Machine, job: Path) -> None:
+    """The kernel sends it to no FUSE daemon without a block device, so it succeeds without durability."""
     (job / "file").write_bytes(b"data")
     fd = os.open(job, os.O_RDONLY)
     try:

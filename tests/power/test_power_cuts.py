@@ -1,4 +1,4 @@
-"""The power is cut at durable steps: a part of what ``python -m tests.torture.power`` tries."""
+"""The power is cut at durable steps: a part of ``python -m tests.torture.power``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def disk() -> Iterator[Image]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_power_is_cut(disk: Image, name: str) -> None:
+def test_a_power_cut_leaves_the_old_or_the_new_state(disk: Image, name: str) -> None:
     with Trial(disk, name) as trial:
         trial.run(some(SEED, 2))
 
@@ -47,10 +47,10 @@ def _finished(collection: Collection) -> None:
 
 
 @pytest.mark.parametrize("say", [_alias, _texts, _notes, _finished])
-def test_what_was_so_already_is_durable_when_it_is_answered(
+def test_unchanged_values_are_durable_once_acknowledged(
     disk: Image, say: Callable[[Collection], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else may have made it so, and been killed before it was durable."""
+    """Another process may have set the value, and been killed before it was durable."""
     path = disk.root / say.__name__
     with Volume.init(path) as volume:
         volume.catalog.create(NAME)
@@ -77,13 +77,13 @@ def test_what_was_so_already_is_durable_when_it_is_answered(
         assert found[say.__name__]
 
 
-def test_power_is_cut_while_a_volume_is_made(disk: Image) -> None:
+def test_a_power_cut_leaves_a_volume_or_none(disk: Image) -> None:
     assert cut_inits(disk, itertools.count()) >= 5
 
 
-def test_power_is_cut_while_a_collection_is_made_and_removed(disk: Image) -> None:
+def test_a_power_cut_leaves_a_collection_or_none(disk: Image) -> None:
     assert cut_collections(disk, itertools.count()) >= 5
 
 
-def test_power_is_cut_while_a_volume_is_upgraded(disk: Image) -> None:
+def test_an_upgrade_completes_after_a_power_cut(disk: Image) -> None:
     assert cut_upgrades(disk, itertools.count()) >= 5

@@ -1,8 +1,8 @@
-"""The power is cut at each durable step of an operation: the old state or the new is there afterwards.
+"""Cuts the power at each durable step of an operation: the state is the old or the new one.
 
-And right after its end: what was answered is there. A missing or misplaced fsync shows as a file that is
-empty, or as a name that is gone, where the state is neither. The scenarios are those of the crash tests,
-which try a crash of the process alone, and some more.
+A cut right after its end keeps what was acknowledged. A missing or misplaced fsync leaves an empty file or a
+missing name. The scenarios are those of the crash tests, which crash only
+the process, and some more.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def _prepare_notes(case: Case) -> None:
 
 def _note(case: Case) -> None:
     case.collection.update_labels(
-        0, description="told", tags=("a", "b"), ttl=3600, metadata={"accuracy": 0.5}
+        0, description="described", tags=("a", "b"), ttl=3600, metadata={"accuracy": 0.5}
     )
 
 
 def _describe_pending(case: Case) -> None:
     case.volume.trees.get(NAME, b"job").pending_version.change(
-        aliases=("named",), tags=("t",), description="told"
+        aliases=("named",), tags=("t",), description="described"
     )
 
 
@@ -64,13 +64,13 @@ OPERATIONS: dict[str, Scenario] = {
     "join": Scenario(_prepare_notes, _join),
     "finish by force": Scenario(_prepare_notes, _force),
 }
-#: In which each change is made by a system call or some, and none is durable before it is synced.
+#: Stories whose changes are system calls that are not durable before an fsync.
 CHANGES: dict[str, Scenario] = {name: story.scenario for name, story in STORIES.items()}
 
 
 @dataclass
-class Told:
-    """What an operation is when nothing goes wrong."""
+class Expected:
+    """An operation without failures."""
 
     labels: list[str]
     states: list[State]  # before and after; of a story, after each change
@@ -78,7 +78,7 @@ class Told:
 
 
 class Trial:
-    """One operation, tried many times in copies of one volume on an image."""
+    """One operation, run many times in copies of one volume on an image."""
 
     def __init__(self, image: Image, name: str) -> None:
         self._image, self.name = image, name
@@ -87,7 +87,7 @@ class Trial:
         with prepared(self._original, self._scenario):
             pass
         image.sync()
-        self.told = self._tell()
+        self.expected = self._expect()
 
     def __enter__(self) -> Trial:
         return self
@@ -97,34 +97,34 @@ class Trial:
         shutil.rmtree(self._original, ignore_errors=True)
 
     def run(self, numbers: Numbers = worth_trying) -> int:
-        """Cuts the power at steps of these numbers; returns how often that was."""
-        tried = numbers(self.told.labels)
+        """Cuts the power at steps of these numbers; returns the number of cuts."""
+        tried = numbers(self.expected.labels)
         for number in tried:
             with self._copy(f"volume-{number}") as path:
                 self._cut_at(number, path)
         return len(tried)
 
-    def _tell(self) -> Told:
-        told = Told([], [], [])
+    def _expect(self) -> Expected:
+        expected = Expected([], [], [])
         if self._scenario.between is not None:
             with self._copy("between") as path, Volume.open(path) as volume:
                 self._scenario.between(Case(volume))
-                told.between.append(Case(volume).state())
+                expected.between.append(Case(volume).state())
                 join_threads()
         with self._copy("clean") as path, Volume.open(path) as volume:
             case = Case(volume)
-            told.states.append(case.state())
+            expected.states.append(case.state())
             if self.name in CHANGES:
-                with steps(told.labels.append):
+                with steps(expected.labels.append):
                     for op in STORIES[self.name].ops:
                         op(case.mounted(b"job"))
-                        told.states.append(case.state())
+                        expected.states.append(case.state())
             else:
-                with steps(told.labels.append):
+                with steps(expected.labels.append):
                     self._scenario.act(case)
-                told.states.append(case.state())
+                expected.states.append(case.state())
             join_threads()
-        return told
+        return expected
 
     def _copy(self, name: str) -> _Copy:
         return _Copy(self._image, self._original, self._image.root / name)
@@ -132,14 +132,14 @@ class Trial:
     def _cut_at(self, number: int, path: Path) -> None:
         label = self._image.cut_at(number, lambda: self._scenario.act(Case(Volume.open(path))))
         at = f"{self.name}: after the power was cut at {label}, step {number}"
-        assert label == (self.told.labels[number] if number < len(self.told.labels) else None), at
+        assert label == (self.expected.labels[number] if number < len(self.expected.labels) else None), at
         with Volume.open(path) as volume:
             volume.recover(alone=True)
             case = Case(volume)
             state = case.state()
             if self.name in CHANGES:
-                # None of the changes was synced, but each is there or not, in their order.
-                check_one_of(timeless(state), [timeless(one) for one in self.told.states], at)
+                # None of the changes was synced, so any prefix of them may exist.
+                check_one_of(timeless(state), [timeless(one) for one in self.expected.states], at)
             else:
                 check_one_of(state, self._allowed(label), at)
             case.check_sound()
@@ -154,8 +154,8 @@ class Trial:
             join_threads()
 
     def _allowed(self, label: str | None) -> list[State]:
-        old, new = self.told.states
-        return [new] if label is None else [old, *self.told.between, new]
+        old, new = self.expected.states
+        return [new] if label is None else [old, *self.expected.between, new]
 
 
 class _Copy:
@@ -175,7 +175,7 @@ class _Copy:
 
 
 def some(seed: int, most: int) -> Numbers:
-    """Chooses steps by chance; the end is always among them."""
+    """Chooses random steps; the end is always among them."""
 
     def numbers(labels: list[str]) -> list[int]:
         worth = worth_trying(labels)
@@ -186,7 +186,7 @@ def some(seed: int, most: int) -> Numbers:
 
 
 def cut_inits(image: Image, numbers: Iterator[int]) -> int:
-    """Cuts the power while a volume is made, at each step; returns how often."""
+    """Cuts the power at each step of an init; returns the number of cuts."""
     for count, number in enumerate(numbers, 1):
         path = image.root / f"made-{number}"
         label = image.cut_at(number, lambda path=path: Volume.init(path))  # type: ignore[misc]
@@ -209,7 +209,7 @@ def cut_inits(image: Image, numbers: Iterator[int]) -> int:
 
 
 def cut_collections(image: Image, numbers: Iterator[int]) -> int:
-    """Cuts the power while a collection is made and removed, at each step; returns how often."""
+    """Cuts the power at each step of making and removing a collection; returns the number of cuts."""
     for count, number in enumerate(numbers, 1):
         path = image.root / f"with-{number}"
         with Volume.init(path) as volume:
@@ -241,7 +241,7 @@ def cut_collections(image: Image, numbers: Iterator[int]) -> int:
 
 
 def cut_upgrades(image: Image, numbers: Iterator[int]) -> int:
-    """Cuts the power while a volume of format 1 is opened, at each step; returns how often."""
+    """Cuts the power at each step of opening a volume of format 1; returns the number of cuts."""
     for count, number in enumerate(numbers, 1):
         path = format_1(image.root / f"old-{number}")
         image.sync()

@@ -1,4 +1,4 @@
-"""What the property tests share."""
+"""Fixtures of the property tests."""
 
 from __future__ import annotations
 

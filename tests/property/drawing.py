@@ -1,4 +1,4 @@
-"""What random operations on a directory are given: names, modes, owners, contents, times."""
+"""The arguments of random operations on a directory: names, modes, owners, contents, times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TARGETS = [
 ]
 _OWN = 0 if AS_ROOT else 0o700
 FILE_MODES = [0o644, 0o600, 0o444, 0o755, 0o000, 0o1777, 0o4755, 0o2755, 0o2644, 0o6711]
-# None is sticky and for all to write: what the kernel then refuses (fs.protected_*) it refuses root, too.
+# None is sticky and world-writable, where the kernel (fs.protected_*) refuses calls of root too.
 DIRECTORY_MODES = [0o755, 0o700, 0o555, 0o000, 0o1755, 0o2775]
 OWNERS = [-1, 0, 1, 1000]
 CHANGING = [

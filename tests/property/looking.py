@@ -1,6 +1,6 @@
-"""What a directory tree looks like to its users, as values that can be compared; and what a seal makes of it.
+"""A directory tree as its users see it, as comparable values; and the changes that a seal makes to it.
 
-A seal drops setuid and setgid bits and parts hard links. Knows the driver protocol and nothing of artfs.
+A seal drops setuid and setgid bits and splits hard links. Knows the driver protocol and nothing of artfs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.conformance.helpers import read_all
 
 _SEALED_MODE = 0o1777
 
-#: Times that are given. Others are those of a clock, which no two filesystems have alike.
+#: Times that tests set. Others come from a clock and differ between filesystems.
 MOMENTS = [
     seconds * 10**9 + ns for seconds, ns in [(981173106, 123456789), (0, 1), (-86400, 7), (4 * 10**9, 0)]
 ]
@@ -23,7 +23,7 @@ MOMENTS = [
 
 @dataclass(frozen=True)
 class Seen:
-    """An entry as users see it. ``mtime`` is None if it is the clock's, ``twin`` the first path of a file."""
+    """An entry as users see it. ``mtime`` is None for the clock's time, ``twin`` the first path of a file."""
 
     kind: int
     mode: int
@@ -80,7 +80,7 @@ def look(fs: Filesystem, *, exact: bool = False) -> Tree:
 
 
 def sealed(tree: Tree) -> Tree:
-    """Returns what a seal makes of a tree."""
+    """Returns a tree as a seal changes it."""
     found = {}
     for path, seen in tree.items():
         if seen.kind != stat.S_IFLNK:

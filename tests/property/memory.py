@@ -32,7 +32,7 @@ def _emptied() -> None:
 
 
 class _Kernel(Kernel):
-    """Knows nothing any more of a directory that was removed: its number may come back."""
+    """Forgets a removed directory, whose inode number may be reused."""
 
     def removed_directory(self, ino: int) -> None:
         for key in [key for key in self._names if key[0] == ino]:
@@ -182,14 +182,14 @@ class ViewWorld:
         return told["files"], told["bytes"]
 
     def left(self) -> list[bytes]:
-        """Lists files that were staged; directories are whiteouts, which go with the pending version."""
+        """Lists staged files; the directories are whiteouts, which are removed with the pending version."""
         with durable.directory(self._tree.pending_version.fd, b".") as fd, os.scandir(fd) as found:
             files = [os.fsencode(entry.name) for entry in found if not entry.is_dir(follow_symlinks=False)]
         return [name for name in files if name.startswith(durable.TEMP_PREFIX)]
 
     def _close(self) -> None:
         self._kernel.forget_all()
-        self._view.drop(self._tree)  # what refers to each other otherwise
+        self._view.drop(self._tree)  # breaks reference cycles
         self._volume.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The oracle of merges: trees as nested dicts, merged by the rules as people are told them, name by name."""
+"""The oracle of merges: trees as nested dicts, merged name by name by the documented rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True)
 class Node:
-    """An entry as plain values: what is significant first. A dict of nodes is a directory's content."""
+    """An entry as plain values, significant ones first. A dict of nodes is a directory's content."""
 
     content: str | bytes | dict[bytes, Node]  # of a file, symlink, directory
     mode: int = 0o755
@@ -50,14 +50,14 @@ def significant(node: Maybe) -> Any:
 
 @dataclass
 class Oracle:
-    """Merges nodes by the rules as they are told, name by name of all there are."""
+    """Merges nodes by the documented rules, name by name."""
 
     wins: Callable[[bytes], bool] = lambda path: False
-    # Each with what is significant of theirs at the path.
+    # Each path with the significant part of their entry.
     conflicts: list[tuple[bytes, Any]] = field(default_factory=list)
 
     def conflict(self, path: list[bytes], theirs: Any) -> bool:
-        """Tells whether ours wins."""
+        """Whether ours wins."""
         joined = b"/".join(path)
         if not self.wins(joined):
             self.conflicts.append((joined, theirs))
@@ -109,7 +109,7 @@ class Oracle:
         )
 
     def left(self, path: list[bytes], base: Node, side: Node, *, by_ours: bool) -> Maybe:
-        """What is left of a directory that one side removed and the other changed."""
+        """Returns the rest of a directory that one side removed and the other changed."""
         before, after = base.children, side.children
         assert before is not None
         assert after is not None

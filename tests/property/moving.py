@@ -1,4 +1,4 @@
-"""The machine, while others make versions: the base of a patch moves, and finishes come at bad times."""
+"""The machine with concurrent versions: the base of a patch moves, and finishes come at bad times."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _DOINGS = [
 
 
 class MovingMachine(ProbingMachine):
-    """Uses a pending version as others do theirs, of the same collection."""
+    """Uses a pending version while others make versions of the same collection."""
 
     @precondition(lambda self: self.base)
     @rule(data=st.data(), doings=st.lists(st.sampled_from(_DOINGS), min_size=1, max_size=5))
-    def somebody_makes_a_version(self, data: st.DataObject, doings: list[str]) -> None:
-        """Changes the newest version in a patch of its own, with some of what is done here, too."""
+    def make_another_version(self, data: st.DataObject, doings: list[str]) -> None:
+        """Changes the newest version in another patch, including some of the changes made here."""
         if not self.versions:
             return
         other = self.world.elsewhere("latest")
@@ -47,12 +47,12 @@ class MovingMachine(ProbingMachine):
         done = self.world.finish_elsewhere()
         self.say(f"somebody finishes {done}")
         if not done.unchanged:
-            self.note_version(done.version)
+            self.record_version(done.version)
 
     def _do(self, fs: Filesystem, doing: str, data: st.DataObject) -> None:
         there = look(fs)
         directories = [path for path, seen in there.items() if seen.kind == stat.S_IFDIR]
-        # Mostly where something was changed here, for the two to meet.
+        # Mostly paths that were changed here, so that the changes meet.
         here = look(self.reference)
         changed = [path for path, seen in here.items() if path and there.get(path) != seen]
         paths = sorted(path for path in {*there, *changed} if path and len(path) < 2000)
@@ -81,7 +81,7 @@ class MovingMachine(ProbingMachine):
                 fs.utimens(path, When.OMIT, data.draw(st.sampled_from(MOMENTS)), False)
 
     def _do_the_same(self, fs: Filesystem, path: bytes) -> None:
-        """Does what was done here."""
+        """Makes one of the changes made here."""
         seen = look(self.reference).get(path)
         _remove(fs, path)
         if seen is None:

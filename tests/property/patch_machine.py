@@ -1,4 +1,4 @@
-"""The machine that uses a pending version and a real directory alike, by random operations."""
+"""The machine that applies random operations to a pending version and to a real directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.property.worlds import Seat, World
 
 
 class PatchMachine(Comparison):
-    """Uses a patch as anybody uses a directory."""
+    """Uses a patch as an ordinary directory."""
 
     #: How many files a directory of the base has besides others.
     many = (0, 0, 0, 9, 30)
@@ -59,26 +59,26 @@ class PatchMachine(Comparison):
             with os.scandir(pair.reference.path(path)) as found:
                 for entry in sorted(found, key=lambda entry: entry.name):
                     (todo if entry.is_dir(follow_symlinks=False) else others).append(joined(path, entry.name))
-        # No path becomes too long: the one in the reference would be so first.
+        # The path in the reference is the longer one.
         return [path for path in directories if len(path) < 2000], [
             path for path in others if len(path) < 2500
         ]
 
     def a_new(self, data: st.DataObject, pair: Pair) -> bytes:
-        """Draws a path whose directory is there, perhaps by way of a symlink."""
+        """Draws a path whose directory exists, perhaps through a symlink."""
         directories, others = self.paths(pair)
         links = [path for path in others if os.path.isdir(pair.reference.path(path))]
         return joined(data.draw(st.sampled_from(directories + links)), data.draw(names))
 
     def any_path(self, data: st.DataObject, pair: Pair, *, top: bool = False) -> bytes:
-        """Draws a path, mostly one that is there; with `top` it may be b"" """
+        """Draws a path, mostly an existing one; with `top` it may be b"" """
         directories, others = self.paths(pair)
         there = directories[0 if top else 1 :] + others
         found = data.draw(st.sampled_from(there) | st.none()) if there else None
         return self.a_new(data, pair) if found is None else found
 
     def a_file(self, data: st.DataObject, pair: Pair) -> bytes:
-        """Draws a path, mostly one of what is no directory."""
+        """Draws a path, mostly of an entry that is no directory."""
         others = self.paths(pair)[1]
         found = data.draw(st.sampled_from(others) | st.none()) if others else None
         return self.any_path(data, pair) if found is None else found
@@ -298,7 +298,7 @@ class PatchMachine(Comparison):
 
     @rule(data=st.data(), again=st.booleans(), mode=directory_modes)
     def remove_all(self, data: st.DataObject, again: bool, mode: int) -> None:
-        """Removes whole directories, and perhaps makes the same again, empty."""
+        """Removes whole directories, and perhaps makes them again, empty."""
         pair = self.pair(data)
         for directory in self.remove(pair, self.any_path(data, pair)):
             if again:
@@ -329,7 +329,7 @@ class PatchMachine(Comparison):
     @rule(data=st.data(), atime=times, mtime=times, follow=st.booleans())
     def utimens(self, data: st.DataObject, atime: int | When, mtime: int | When, follow: bool) -> None:
         pair = self.pair(data)
-        if (atime, mtime) != (When.OMIT, When.OMIT):  # then the kernel doesn't even look for the file
+        if (atime, mtime) != (When.OMIT, When.OMIT):  # then the kernel does not look up the file
             self.both("utimens", self.any_path(data, pair, top=True), atime, mtime, follow, on=pair)
 
     @rule(
@@ -350,11 +350,11 @@ class PatchMachine(Comparison):
         else:
             self.both("removexattr", self.any_path(data, self.top), data.draw(xattr_names))
 
-    # -- who holds directories
+    # -- held directories
 
     @precondition(lambda self: len(self.seats) < 2)
     @rule(data=st.data())
-    def sit_down(self, data: st.DataObject) -> None:
+    def hold_a_directory(self, data: st.DataObject) -> None:
         path = self.a_directory(data)
         self.say(f"sit down in {path!r}")
         ours, reference = self.world.seat(path), Seat.of(self.reference.path(path))
@@ -363,7 +363,7 @@ class PatchMachine(Comparison):
 
     @precondition(lambda self: self.seats)
     @rule(data=st.data())
-    def get_up(self, data: st.DataObject) -> None:
+    def release_a_directory(self, data: st.DataObject) -> None:
         seat = data.draw(st.sampled_from(self.seats))
         self.say("get up")
         self.seats.remove(seat)
@@ -430,7 +430,7 @@ class PatchMachine(Comparison):
         self.compare_all()
 
     def remove_fifos(self, call: Callable[[], object]) -> None:
-        """Has a call be refused because of each fifo, and removes that."""
+        """Asserts that each fifo makes a finish fail, and removes it."""
         for path, seen in sorted(look(self.reference).items()):
             if seen.kind == stat.S_IFIFO:
                 self.let_go(readers=False)

@@ -1,6 +1,6 @@
-"""A pending version and a real directory, to which the same is done: what of them is compared, and when.
+"""A pending version and a real directory that get the same operations: what is compared, and when.
 
-A real directory is right by definition. The operations are those of ``machine.py``.
+A real directory is right by definition. The operations are those of ``patch_machine.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SEALED_MODE = 0o1777
 
 @dataclass(eq=False)
 class Pair:
-    """The tree under test and the reference, or a directory of both that a process holds."""
+    """The tree under test and the reference, or a held directory in both."""
 
     ours: Filesystem
     reference: OsFilesystem
@@ -58,7 +58,7 @@ class Opened:
     ours: OpenFile
     reference: OpenFile
     flags: int
-    outlived: bool = False  # the seal of its tree; then it has no name
+    outlived: bool = False  # the seal of its tree, after which it has no name
 
     def __repr__(self) -> str:
         return f"file {self.number}"
@@ -82,7 +82,7 @@ class Opened:
 
 @dataclass(eq=False)
 class Cursor:
-    """A listing that is on its way. ``fd`` is the directory in the reference."""
+    """A listing in progress. ``fd`` is the directory in the reference."""
 
     listing: Listing
     fd: int
@@ -105,7 +105,7 @@ class Cursor:
         self.ever |= now
 
     def go_on(self, count: int) -> bool:
-        """Takes so many entries; False at the end."""
+        """Reads so many entries; returns False at the end."""
         for entry in itertools.islice(self.listing.entries(self.offset), count):
             assert entry.offset > self.offset
             self.offset = entry.offset
@@ -115,14 +115,14 @@ class Cursor:
         return count == 0
 
     def go_back(self, count: int) -> None:
-        """Seeks to where so many entries had been told."""
+        """Seeks to the position after so many entries."""
         del self.told[count:], self._offsets[count:]
         self.offset = self._offsets[-1] if count else 0
         if not count:
-            self.listing.rewind()  # as a mount does when the beginning is asked for
+            self.listing.rewind()  # as a mount does at offset 0
 
     def end(self) -> None:
-        """Takes the rest: what was there all the time was told once, and nothing that was never there."""
+        """Reads the rest; asserts that permanent entries came once, and no entry that never existed."""
         while self.go_on(1000):
             pass
         self.close()
@@ -136,7 +136,7 @@ class Cursor:
 
 
 def outcome(call: Callable[[], T]) -> tuple[str, T | None]:
-    """Returns "ok" and what was returned, or the errno."""
+    """Returns "ok" and the result, or the errno."""
     try:
         return "ok", call()
     except OSError as error:
@@ -148,7 +148,7 @@ def agree(expected: object, got: object, what: str) -> None:
 
 
 class Comparison(RuleBasedStateMachine):
-    """Does the same to both sides and compares them; the rules are a subclass's."""
+    """Applies the same operations to both sides and compares them; a subclass has the rules."""
 
     def __init__(self, make: Callable[[Path], World]) -> None:
         super().__init__()
@@ -161,13 +161,13 @@ class Comparison(RuleBasedStateMachine):
         self.cursors: list[Cursor] = []
         self.versions: list[str] = []
         self.contents: dict[str, Tree] = {}
-        #: What the tree is a patch of: as it was written, and where that led.
+        #: The base of the tree: its reference, and the version.
         self.base = ""
         self.base_version = ""
         self.base_tree: Tree = {}
-        #: The collisions that were told last.
+        #: The collisions that were reported last.
         self.shown: tuple[Collision, ...] = ()
-        #: Whether all is compared after each step, by somebody who knows the tree ("warm") or who doesn't.
+        #: Whether each step compares everything, with filled caches ("warm") or empty ones.
         self.looks = "seldom"
         self._numbers = itertools.count()
 
@@ -185,17 +185,17 @@ class Comparison(RuleBasedStateMachine):
 
     @staticmethod
     def say(line: str) -> None:
-        """Notes a line for the report of a failure."""
+        """Adds a line to the report of a failure."""
         note("    " + line)
 
-    # -- doing the same to both
+    # -- applying operations to both
 
     @property
     def top(self) -> Pair:
         return Pair(self.world.fs, self.reference)
 
     def both(self, method: str, *arguments: Any, on: Pair | None = None) -> bool:
-        """Calls a method of both filesystems; tells whether it succeeded."""
+        """Calls a method of both filesystems; returns whether it succeeded."""
         pair = on or self.top
         what = f"{method}({', '.join(map(_short, arguments))})"
         self.say(f"{what} in a seat" if pair.seats else what)
@@ -205,12 +205,12 @@ class Comparison(RuleBasedStateMachine):
         return expected[0] == "ok"
 
     def of_both(self, file: Opened, call: Callable[[OpenFile], Any], what: str) -> None:
-        """Does something with a file that is open in both."""
+        """Calls a function on both sides of an open file."""
         self.say(f"{file}: {what}")
         agree(outcome(lambda: call(file.reference)), outcome(lambda: call(file.ours)), f"{file}: {what}")
 
     def opened(self, pair: Pair, path: bytes, flags: int, mode: int = 0o644) -> Opened | None:
-        """Opens a file in both; None if it was refused, or can't be tried."""
+        """Opens a file in both; returns None if that was refused, or cannot be tried."""
         if not can_be_opened(pair, path):
             return None
         what = f"open({_short(path)}, {flags_in_words(flags)}, 0o{mode:o})"
@@ -244,23 +244,23 @@ class Comparison(RuleBasedStateMachine):
         return Opened(number, here, there, flags)
 
     def put(self, file: Opened, offset: int, data: bytes) -> None:
-        """Writes to both; the offset counts unless the file is open to append."""
+        """Writes to both; the offset is used unless the file is open for appending."""
         if not data:
-            return  # no filesystem is asked by the kernel
+            return  # the kernel sends no request
         if file.flags & os.O_APPEND:
             self.of_both(file, lambda of: of.append(data), f"append({_short(data)})")
         else:
             self.of_both(file, lambda of: of.pwrite(data, offset), f"pwrite({_short(data)}, {offset})")
 
     def write(self, pair: Pair, path: bytes, flags: int, offset: int, data: bytes, mode: int) -> None:
-        """Opens a file in both, writes and closes it."""
+        """Opens a file in both, writes to it and closes it."""
         file = self.opened(pair, path, flags, mode)
         if file is not None:
             self.put(file, offset, data)
             file.close()
 
     def remove(self, pair: Pair, path: bytes) -> list[bytes]:
-        """Removes what is at a path, as rm -rf; returns what directories were there, from the top."""
+        """Removes the entry at a path, as rm -rf; returns the removed directories, from the top."""
         full = pair.reference.path(path)
         if os.path.islink(full) or not os.path.isdir(full):
             self.both("unlink", path, on=pair)
@@ -273,7 +273,7 @@ class Comparison(RuleBasedStateMachine):
         return directories
 
     def age(self, moment: int) -> None:
-        """Gives a time to all that has the clock's, for a later change of it to be seen."""
+        """Sets a fixed time where the clock's is, so that a later change is visible."""
         self.say(f"age by {moment}")
         for path, seen in sorted(look(self.reference).items(), reverse=True):
             if seen.mtime is None and path:
@@ -288,16 +288,16 @@ class Comparison(RuleBasedStateMachine):
 
     @property
     def moved(self) -> bool:
-        """Whether the alias that is the base leads somewhere else now."""
+        """Whether the base's alias now names another version."""
         return self.base == "latest" and bool(self.versions) and self.newest != self.base_version
 
     def merge(self, shown: Iterable[Collision] = ()) -> Merged:
-        """Returns what the tree is to be after its base has moved."""
+        """Returns the expected tree after its base has moved."""
         ours = look(self.world.fs, exact=True)
         return merged(self.base_tree, ours, self.contents[self.newest], shown)
 
     def seal(self, data: st.DataObject, *, force: bool = False) -> bool:
-        """Finishes the tree and starts the next one; False if changes of others collide with it."""
+        """Finishes the tree and starts the next one; returns False if changes of others collide with it."""
         self.let_go(readers=False, writers=not force)
         due = sealed(look(self.reference))
         merge = self.merge() if self.moved else None
@@ -305,7 +305,7 @@ class Comparison(RuleBasedStateMachine):
             self._collide(lambda: self.world.finish(force=force), merge)
             return False
         if merge is not None:
-            self.end_listings()  # what others removed they tell no more
+            self.end_listings()  # they no longer return entries that others removed
         done = self.world.finish(force=force)
         self.say(f"finish: {done}")
         got = look(self.world.version(done.version), exact=merge is not None)
@@ -316,7 +316,7 @@ class Comparison(RuleBasedStateMachine):
             agree(content_of(due), content_of(got), f"what is unchanged since {done.version}")
         else:
             expect_same(due, got, f"{done.version} is not what was sealed")
-            self.note_version(done.version)
+            self.record_version(done.version)
         if force:
             self._expect_fenced()
         if merge is None:
@@ -328,7 +328,7 @@ class Comparison(RuleBasedStateMachine):
         return True
 
     def start(self, base: str | None, version: str) -> None:
-        """Starts a patch of a version, or a tree with nothing in it."""
+        """Starts a patch of a version, or an empty tree."""
         self.world.start(base)
         tree: Tree = {}
         self.base = base or ""
@@ -336,7 +336,7 @@ class Comparison(RuleBasedStateMachine):
             self.base_version = self.newest if base == "latest" else version
             self.base_tree = self.contents[self.base_version]
             tree = self.base_tree
-        # The root is the tree's own, but for the base's xattrs, and what the base denies to others.
+        # The root is the tree's own, except for the base's xattrs and restrictions.
         below = tree.get(b"", Seen(stat.S_IFDIR, 0o755, (0, 0), None))
         mode = 0o755 & (below.mode | ~0o055)
         owner = (os.geteuid(), os.getegid())
@@ -344,7 +344,7 @@ class Comparison(RuleBasedStateMachine):
         self.shown = ()
 
     def rebase(self) -> bool:
-        """Writes the base again; False if changes collide that were not shown to do so before."""
+        """Sets the base again; returns False if changes collide whose collision was not reported before."""
         self.let_go(readers=False)
         merge = self.merge(self.shown)
         if merge.refused:
@@ -356,7 +356,7 @@ class Comparison(RuleBasedStateMachine):
         self.world.rebase()
         got = look(self.world.fs, exact=True)
         if self.moved:
-            # Who replaces the root gives it a new time.
+            # Replacing the root gives it a new time.
             expect_same(
                 {**merge.tree, b"": replace(merge.tree[b""], mtime=None, mode=root.mode)},
                 {**got, b"": replace(got[b""], mtime=None)},
@@ -377,13 +377,13 @@ class Comparison(RuleBasedStateMachine):
             agree(paths, told, "the paths that were told")
         self.shown = merge.all
 
-    def note_version(self, name: str) -> None:
-        """Notes what a new version holds, which is the newest one."""
+    def record_version(self, name: str) -> None:
+        """Records the content of a new version, which is the newest one."""
         self.contents[name] = look(self.world.version(name), exact=True)
         self.versions.append(name)
 
     def _end_with_the_tree(self) -> None:
-        """Ends what was open in a tree that is no more."""
+        """Closes what was open in an ended tree."""
         self.end_listings()
         for file in list(self.files):
             if file.has_a_name:
@@ -392,7 +392,7 @@ class Comparison(RuleBasedStateMachine):
             file.outlived = True
 
     def _expect_fenced(self) -> None:
-        """Expects that who had a file open for writing can't change it, nor reads what was never sealed."""
+        """Asserts that old write handles cannot change the file, nor read what was never sealed."""
         for file in [file for file in self.files if file.writes and file.has_a_name]:
             for refused in (
                 outcome(lambda: file.ours.pwrite(b"late", 0)),  # noqa: B023
@@ -439,7 +439,7 @@ class Comparison(RuleBasedStateMachine):
         top.utimens(path, When.OMIT, When.NOW if seen.mtime is None else seen.mtime, False)
 
     def let_go(self, *, readers: bool, writers: bool = True) -> None:
-        """Leaves all seats, and closes the files that keep a seal waiting, or all."""
+        """Releases all held directories, and closes the files that block a seal, or all files."""
         for file in list(self.files):
             if readers or (writers and file.writes and file.has_a_name):
                 self.files.remove(file)
@@ -448,7 +448,7 @@ class Comparison(RuleBasedStateMachine):
             seat.leave()
         self.seats.clear()
 
-    # -- what must hold
+    # -- invariants
 
     @invariant()
     def both_are_alike(self) -> None:
@@ -467,7 +467,7 @@ class Comparison(RuleBasedStateMachine):
             self._compare_cold()
 
     def _watch(self) -> None:
-        """Notes what listings may and must tell; nothing is asked of one whose directory is gone."""
+        """Updates what listings may and must return, except in removed directories."""
         for cursor in list(self.cursors):
             if os.fstat(cursor.fd).st_nlink:
                 cursor.watch()
@@ -481,7 +481,7 @@ class Comparison(RuleBasedStateMachine):
             self.cursors.pop().end()
 
     def compare_files(self) -> None:
-        """Compares what is open, with its attributes."""
+        """Compares open files and their attributes."""
         for file in self.files:
             expected, got = file.reference.stat(), file.ours.stat()
             for what in ("mode", "uid", "gid", "size", "nlink"):
@@ -507,9 +507,9 @@ class Comparison(RuleBasedStateMachine):
 
 
 def can_be_opened(pair: Pair, path: bytes) -> bool:
-    """Tells whether a path can be tried: a fifo would wait for its other end.
+    """Whether a path can be opened: a fifo would wait for its other end.
 
-    Nor what a symlink leads to whose name is reserved: a real directory would take it.
+    Nor can a symlink to a reserved name, which a real directory would create.
     """
     full = pair.reference.path(path)
     try:

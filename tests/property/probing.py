@@ -1,4 +1,4 @@
-"""The machine, with calls that mostly change nothing: looks of all kinds, odd paths, refused names."""
+"""The machine with calls that mostly change nothing: reads of all kinds, unusual paths, refused names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.property.looking import joined
 from tests.property.patch_machine import PatchMachine
 from tests.property.patch_rules import Pair, agree, can_be_opened, flags_in_words, outcome
 
-#: What comes after a path that leads somewhere, or nowhere.
+#: What follows an existing or missing path.
 TAILS = [
     b"",
     b"/.",
@@ -34,7 +34,7 @@ FLAGS = [os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIR
 
 
 def _told(status: Status) -> tuple[Any, ...]:
-    """What stat(2) must tell alike. Directories have sizes and link counts of their own filesystem."""
+    """Returns the comparable part of stat(2); sizes and link counts of directories differ."""
     own = () if status.kind == stat.S_IFDIR else (status.size, status.nlink)
     return status.mode, status.uid, status.gid, *own
 
@@ -44,10 +44,10 @@ def _xattrs(fs: Filesystem, path: bytes) -> list[bytes]:
 
 
 class ProbingMachine(PatchMachine):
-    """Asks much, and tries what can't be done."""
+    """Makes many queries, and calls that must fail."""
 
     def odd_path(self, data: st.DataObject, pair: Pair) -> bytes | None:
-        """Draws a path of any kind; None if it leads out of the tree, where the two sides are not alike."""
+        """Draws a path of any kind; None if it leaves the tree, where the two sides differ."""
         path = self.any_path(data, pair, top=True) + data.draw(st.sampled_from(TAILS))
         path = path.lstrip(b"/")
         top, full = pair.reference.path(b""), pair.reference.path(path)
@@ -126,7 +126,7 @@ class ProbingMachine(PatchMachine):
     def open_in_any_way(self, data: st.DataObject, access: int, more: set[int]) -> None:
         flags = access | sum(more)
         if flags & os.O_DIRECTORY and flags & (os.O_CREAT | os.O_TRUNC):
-            return  # kernels differ about the first, and the second makes no sense
+            return  # kernels differ for the first, and the second is meaningless
         if flags & os.O_EXCL and not flags & os.O_CREAT:
             return  # undefined
         pair = self.pair(data)
@@ -166,7 +166,7 @@ class ProbingMachine(PatchMachine):
         how=st.sampled_from(["open", "mkdir", "symlink", "mknod", "link", "rename", "exchange"]),
     )
     def use_a_reserved_name(self, data: st.DataObject, name: bytes, how: str) -> None:
-        """Tries to make something under a name that is artfs's own: EINVAL, and nothing changes."""
+        """Asserts that creating a reserved name is EINVAL and changes nothing."""
         directories, others = self.paths(self.top)
         directory = data.draw(st.sampled_from(directories))
         if (name == b".artfs" and not directory) or (how in ("link", "rename", "exchange") and not others):

@@ -1,4 +1,4 @@
-"""What a moved base makes of a patch, by the oracle of merges: what is due at a rebase, and at a finish."""
+"""The effect of a moved base on a patch, by the oracle of merges: at a rebase, and at a finish."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.property.merging import Node, Oracle
 
 RUN = b"user.artfs.run"
 
-#: A path, and what is significant of what the other side has there.
+#: A path, and the significant part of the other side's entry there.
 Collision = tuple[bytes, Any]
 
 
 @dataclass
 class _Asked(Oracle):
-    """Lets ours win where the very same collision was shown before; tells all that there are."""
+    """Lets ours win where the same collision was reported before; collects all collisions."""
 
     shown: tuple[Collision, ...] = ()
     all: list[Collision] = field(default_factory=list)
@@ -34,7 +34,7 @@ class _Asked(Oracle):
 
 @dataclass(frozen=True)
 class Merged:
-    """``refused`` are the collisions that keep the merge from being made; ``all`` counts known ones too."""
+    """``refused`` are the collisions that prevent the merge; ``all`` includes the known ones."""
 
     tree: Tree
     refused: list[Collision]
@@ -64,7 +64,7 @@ def _node(tree: Tree) -> Node:
             content = seen.content
         elif seen.kind == stat.S_IFREG:
             assert seen.content is not None
-            content = seen.content.decode("latin-1")  # as an oracle tells files from symlinks
+            content = seen.content.decode("latin-1")  # the oracle's type of symlink targets
         xattrs = dict(seen.xattrs)
         run = xattrs.pop(RUN, None)
         made = Node(content, seen.mode, tuple(sorted(xattrs.items())), False, *seen.owner, seen.mtime, run)

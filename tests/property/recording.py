@@ -1,7 +1,7 @@
-"""Writes down what is done to a world, as a script that does it again.
+"""Records what is done to a world, as a script that repeats it.
 
-A failure of a random test on a mount may depend on time and on caches, and not come again from the same
-choices: then the script is what is left of it. It makes the same calls in the same order, without Hypothesis.
+A failure of a random test on a mount may depend on time and caches, and not recur with the same choices: then
+the script remains. It makes the same calls in the same order, without Hypothesis.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Recorder:
         return _SCRIPT.format(steps="\n".join(self._steps))
 
     def note(self, step: str, variable: str = "") -> None:
-        """Adds a step, unless it is a part of one."""
+        """Adds a step, unless it is a part of another."""
         if not self.quiet:
             self._steps.append(f"{variable} = {step}" if variable else f"{_STEP}{step}")
 
     def call(self, step: str, call: Callable[[], Any]) -> Any:
-        """Does one step; what it returns is recorded in its turn."""
+        """Executes one step; records its result too."""
         if self.quiet:
             return call()
         at = len(self._steps)
@@ -64,7 +64,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """Keeps out what is a part of the step that is under way."""
+        """Suppresses the parts of the current step."""
         before, self.quiet = self.quiet, True
         try:
             yield
@@ -72,7 +72,7 @@ class Recorder:
             self.quiet = before
 
     def adopt(self, what: Any, name: str = "") -> Any:
-        """Has every call of a method of an object recorded."""
+        """Records every method call of an object."""
         if not isinstance(what, Recorded):
             if not name:
                 self._variables += 1
@@ -83,7 +83,7 @@ class Recorder:
 
 
 class Recorded:
-    """An object whose calls are recorded. Its class is put before the one it had."""
+    """An object whose calls are recorded. This class precedes its own class."""
 
     _recorder: Recorder
     _name: str

@@ -1,6 +1,6 @@
-"""Whatever bytes come, a decoder gives a value or one of artfs's errors; what it takes is canonical.
+"""For any bytes a decoder returns a value or raises an error of artfs; the encoding of a value is canonical.
 
-The same property is fuzzed with coverage by ``python -m tests.torture.fuzz``.
+``python -m tests.torture.fuzz`` fuzzes the same property guided by coverage.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def mutated(draw: st.DrawFn, examples: tuple[bytes, ...]) -> bytes:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_examples_are_values(name: str) -> None:
+def test_examples_are_decoded(name: str) -> None:
     decoder = DECODERS[name]
     assert all(map(decoder.once, decoder.examples))
     for data in _ODD:
@@ -60,7 +60,7 @@ def test_examples_are_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_any_bytes(name: str) -> None:
+def test_any_bytes_are_decoded_or_refused(name: str) -> None:
     decoder = DECODERS[name]
 
     @settings(max_examples=100)

@@ -1,4 +1,4 @@
-"""Differences of random trees against those of two plain dicts; tiny pages put the alignment to work."""
+"""Differences of random trees against those of two plain dicts; tiny pages exercise the alignment."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ roots = directory_of(specs)
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Spec, Spec]:
-    """Two trees: unrelated ones, or one and what became of it by moves, removals and additions."""
+    """Two trees: unrelated ones, or one and the result of moves, removals and additions."""
     old = draw(roots)
     if draw(st.booleans()):
         return old, draw(roots)
@@ -104,7 +104,7 @@ def key(line: dict[str, Any]) -> tuple[object, ...]:
 
 
 def naive(old: Flat, new: Flat) -> dict[bytes, str]:
-    """What differs, by path, if nothing is ever renamed."""
+    """Returns the differences by path, without renames."""
     found = dict.fromkeys(old.keys() - new.keys(), "removed") | dict.fromkeys(
         new.keys() - old.keys(), "added"
     )
@@ -120,7 +120,7 @@ def naive(old: Flat, new: Flat) -> dict[bytes, str]:
 
 
 def unpaired(changes: list[Change], old: Flat, new: Flat) -> dict[bytes, str]:
-    """Takes each rename as what was removed and added; checks that the content is the same."""
+    """Splits each rename into a removal and an addition; checks that the content is the same."""
     found: dict[bytes, str] = {change.path: change.change for change in changes if change.old_path is None}
     assert len(found) + sum(change.old_path is not None for change in changes) == len(changes)
     modes = {}
@@ -154,14 +154,14 @@ def unpaired(changes: list[Change], old: Flat, new: Flat) -> dict[bytes, str]:
 
 @settings(deadline=None, max_examples=100)
 @given(pairs())
-def test_against_two_dicts(both: tuple[Spec, Spec]) -> None:
+def test_differences_equal_those_of_two_dicts(both: tuple[Spec, Spec]) -> None:
     store = Store()
     roots = [store.tree(b"", *spec) for spec in both]
     old, new = (dict(walk(store.reader, root)) for root in roots)
     changes = list(diff(store.reader, *roots))
     paths = [change.path.split(b"/") for change in changes]
     assert paths == sorted(paths)
-    # A path may be there twice only as the old one of something removed: all in the list are of their own.
+    # A path may occur twice only as the old one of a removed entry.
     assert len({change.path for change in changes}) == len(changes)
     assert unpaired(changes, old, new) == naive(old, new)
     left = [
@@ -181,7 +181,9 @@ def test_against_two_dicts(both: tuple[Spec, Spec]) -> None:
     st.dictionaries(names | st.integers(0, 400).map(lambda i: b"%d" % i), leaves, max_size=150),
     st.dictionaries(st.integers(0, 400).map(lambda i: b"%d" % i), leaves | st.none(), max_size=12),
 )
-def test_entries_of_one_directory(before: dict[bytes, Spec], edits: dict[bytes, Spec | None]) -> None:
+def test_entries_of_a_directory_are_compared(
+    before: dict[bytes, Spec], edits: dict[bytes, Spec | None]
+) -> None:
     store = Store()
     after = {name: spec for name, spec in (before | edits).items() if spec is not None}
     one, other = (store.tree(b"", children, 0o755) for children in (before, after))
@@ -229,5 +231,5 @@ def test_one_change_reads_a_handful_of_pages(large: Large, number: int, remove: 
         assert found == ([] if remove else ["added"])
     else:
         assert found == ["removed" if remove else "changed"]
-    # Two roots, the leaf on both sides, and where a cut came or went the pages up to the next that stays.
+    # Two roots, the leaf on both sides, and where a cut changed the pages up to the next unchanged cut.
     assert len(store.fetched) <= 10

@@ -1,4 +1,4 @@
-"""Merges of random trees against a merge of nested dicts; tiny pages put updates of pages to work."""
+"""Merges of random trees against a merge of nested dicts; tiny pages exercise the updates of pages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ leaves = st.builds(Node, texts, modes, xattrs, st.sampled_from([False, False, Tr
 
 
 def directory_of(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    # Few names for the two sides to meet, many for the pages.
+    # Few names, so that the sides collide, and many for the pages.
     few = st.dictionaries(st.sampled_from(common_names), children, max_size=3)
     many = st.dictionaries(names, children, min_size=4, max_size=12)
     return st.builds(Node, few | few | many, modes, xattrs, **rest)
@@ -74,7 +74,7 @@ def directory_of(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
 low = directory_of(leaves)
 middle = directory_of(leaves | low)
 nodes = leaves | low | middle
-# With all the common names, for what is done on both sides to be done in something.
+# All common names, so that both sides have something to change.
 roots = st.builds(
     lambda root, children: replace(root, content={**(root.children or {}), **children}),
     directory_of(leaves),
@@ -89,7 +89,7 @@ edits: st.SearchStrategy[Edit] = st.tuples(some_names, changes | leaves | nodes 
 
 
 def edited(node: Node, edit: Edit) -> Node:
-    """Sets, removes or changes what is at a path, or at the last part of it that there is."""
+    """Sets, removes or changes the entry at a path, or at its longest existing prefix."""
     path, change = edit
     children = node.children
     if not path or children is None:
@@ -107,7 +107,7 @@ def edited(node: Node, edit: Edit) -> Node:
 
 @st.composite
 def sides(draw: st.DrawFn, most: int = 3) -> list[Node]:
-    """A base, and what became of it on each of some sides; some edits are made on all."""
+    """A base, and its changed copies on some sides; some edits are made on all sides."""
     base = draw(roots)
     found = [base] * most
     for edit in draw(st.lists(edits, max_size=2)):
@@ -135,7 +135,7 @@ def agree(store: Store, root: DirEntry, expected: Node) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(sides())
-def test_against_the_oracle(three: list[Node]) -> None:
+def test_merges_equal_those_of_the_oracle(three: list[Node]) -> None:
     store, oracle = Store(), Oracle()
     found = store.merge(*three)
     expected = oracle.merged([], *three)
@@ -147,7 +147,7 @@ def test_against_the_oracle(three: list[Node]) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(sides(), st.sampled_from(["all", "some"]), st.data())
-def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataObject) -> None:
+def test_ours_wins_where_allowed(three: list[Node], which: str, data: st.DataObject) -> None:
     all_of_them = Oracle()
     all_of_them.merged([], *three)
     paths = [path for path, _ in all_of_them.conflicts]
@@ -171,7 +171,7 @@ def test_ours_wins_where_it_is_let(three: list[Node], which: str, data: st.DataO
 
 @settings(deadline=None, max_examples=50)
 @given(sides())
-def test_what_one_side_or_both_sides_did_is_taken_as_it_is(three: list[Node]) -> None:
+def test_changes_of_one_side_and_equal_changes_are_kept(three: list[Node]) -> None:
     store = Store()
     base, ours, _ = three
     for sides in ((base, ours, base), (base, base, ours), (base, ours, ours), (ours, ours, ours)):
@@ -180,7 +180,7 @@ def test_what_one_side_or_both_sides_did_is_taken_as_it_is(three: list[Node]) ->
 
 @settings(deadline=None, max_examples=80)
 @given(sides())
-def test_the_sides_are_alike(three: list[Node]) -> None:
+def test_swapping_the_sides_swaps_the_conflicts(three: list[Node]) -> None:
     store = Store()
     base, ours, theirs = three
     one, other = store.merge(base, ours, theirs), store.merge(base, theirs, ours)
@@ -193,7 +193,7 @@ def test_the_sides_are_alike(three: list[Node]) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(sides())
-def test_what_was_merged_once_merges_without_effect(three: list[Node]) -> None:
+def test_merging_again_changes_nothing(three: list[Node]) -> None:
     store = Store()
     base, ours, theirs = map(store.root, three)
     merged = merge(store.reader, base, ours, theirs, store.put)
@@ -203,7 +203,7 @@ def test_what_was_merged_once_merges_without_effect(three: list[Node]) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(sides(), insignificant_edits, insignificant_edits)
-def test_what_is_not_significant_makes_no_conflict_another(
+def test_insignificant_fields_do_not_change_conflicts(
     three: list[Node], of_ours: list[Edit], of_theirs: list[Edit]
 ) -> None:
     store = Store()
@@ -218,7 +218,7 @@ def test_what_is_not_significant_makes_no_conflict_another(
 
 @settings(deadline=None, max_examples=80)
 @given(sides(4))
-def test_a_conflict_is_known_again_by_what_is_significant(four: list[Node]) -> None:
+def test_a_conflict_is_recognized_by_significant_fields(four: list[Node]) -> None:
     store = Store()
     base, ours, *theirs = four
     found: list[tuple[str, Any]] = []

@@ -1,6 +1,6 @@
-"""A patch against a real directory, by random operations; tiny pages put large directories to work.
+"""A patch against a real directory, by random operations; tiny pages make large directories.
 
-``ARTFS_PATCH_EXAMPLES`` sets how many sequences are tried, for a long run.
+``ARTFS_PATCH_EXAMPLES`` sets the number of sequences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS = 40
 @pytest.fixture(autouse=True, scope="module")
 def _few_descriptors_and_no_syncs(tiny_pages: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        # Few descriptors, as if there were thousands of directories and hundreds of levels.
+        # Few descriptors, as with thousands of directories and hundreds of levels.
         patch.setattr(backing_inodes, "OPEN_DIRECTORIES", 2)
         patch.setattr(walk, "_DEEP", 1)
         patch.setattr(os, "fsync", lambda fd: None)
@@ -33,8 +33,8 @@ def _few_descriptors_and_no_syncs(tiny_pages: None) -> Iterator[None]:
         yield
 
 
-def test_no_two_files_have_one_number(tmp_path: Path):
-    """Copies and stubs leave their inodes behind, which the backing filesystem gives to others."""
+def test_inode_numbers_are_unique(tmp_path: Path):
+    """Copies and stubs free their inodes, which the backing filesystem reuses."""
     world = ViewWorld(tmp_path)
     names = [b"%d" % number for number in range(20)]
     for name in names:
@@ -58,8 +58,8 @@ def test_no_two_files_have_one_number(tmp_path: Path):
 
 
 @pytest.mark.parametrize("first", ["seen", "unseen"])
-def test_names_of_one_file_keep_one_number_when_the_kernel_forgets_it(tmp_path: Path, first: str):
-    """As du, tar and rsync -H need it: between their looks memory may run short."""
+def test_hard_links_keep_one_inode_number_after_eviction(tmp_path: Path, first: str):
+    """du, tar and rsync -H need it: memory pressure may evict the inode between their lookups."""
     world = ViewWorld(tmp_path)
     world.fs.open(b"file", os.O_WRONLY | os.O_CREAT).close()
     world.fs.symlink(b"file", b"symlink")
@@ -80,8 +80,8 @@ def test_names_of_one_file_keep_one_number_when_the_kernel_forgets_it(tmp_path: 
     world.close()
 
 
-def test_a_file_under_another_ones_number_keeps_its_own_when_the_kernel_forgets_both(tmp_path: Path):
-    """A new file gets the inode of a stub whose place still shows the number that is computed from it."""
+def test_reused_inodes_keep_their_own_numbers_after_eviction(tmp_path: Path):
+    """A new file gets the inode of a stub whose path still shows the number computed from it."""
     world = ViewWorld(tmp_path)
     names = [b"%d" % number for number in range(20)]
     for name in names:
@@ -106,7 +106,7 @@ def test_a_file_under_another_ones_number_keeps_its_own_when_the_kernel_forgets_
     world.close()
 
 
-def test_a_patch_is_an_ordinary_directory():
+def test_a_patch_behaves_like_a_directory():
     run_state_machine_as_test(
         MovingMachine,
         settings=settings(

@@ -1,4 +1,4 @@
-"""What the suite draws is the same in each run."""
+"""The suite draws the same examples in each run."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_the_suite_draws_the_same_examples_each_time():
     assert len(set(drawn[0])) > 50
 
 
-def test_examples_of_earlier_runs_play_no_part():
+def test_examples_of_earlier_runs_are_not_used():
     assert hypothesis.settings().database is None

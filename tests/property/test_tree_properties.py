@@ -1,4 +1,4 @@
-"""Directories as trees of pages against a plain sorted dict; tiny pages put every rule to work."""
+"""Directories as trees of pages against a plain sorted dict; tiny pages exercise every rule."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def entries_of(name: st.SearchStrategy[bytes]) -> st.SearchStrategy[Entry]:
 
 
 plain_files = st.builds(FileEntry, names, modes, st.just(0), st.just(0), st.just(0), sizes, blobs)
-# Many for the pages, few for the threshold under which a directory is one page.
+# Many for the pages, few for the threshold below which a directory is one page.
 lists = [st.lists(plain_files | entries_of(names), max_size=most) for most in (12, 120)]
 some_entries = st.one_of(lists).map(lambda found: {entry.name: entry for entry in found})
 
@@ -123,7 +123,7 @@ def built(model: dict[bytes, Entry]) -> tuple[PageSummary, Store]:
 
 @settings(max_examples=150, deadline=None)
 @given(some_entries, st.lists(edits(), min_size=1, max_size=6))
-def test_updates_give_the_very_pages_that_building_gives(model, sequence):
+def test_updates_and_building_give_the_same_pages(model, sequence):
     summary, store = built(model)
     for changes in sequence:
         for name, entry in changes.items():
@@ -201,7 +201,7 @@ def test_pages_are_cut_as_the_format_says(model):
 
 @settings(max_examples=100, deadline=None)
 @given(some_entries)
-def test_content_is_seen_through_whatever_does_not_count(model):
+def test_the_content_digest_ignores_insignificant_fields(model):
     def bare(entry: Entry) -> Entry:
         if isinstance(entry, SymlinkEntry):
             return replace(entry, uid=7, gid=8, mtime_ns=9)
@@ -221,7 +221,7 @@ def test_content_is_seen_through_whatever_does_not_count(model):
 
 @settings(max_examples=200, deadline=None)
 @given(some_entries, st.data())
-def test_content_sees_whatever_counts(model, data):
+def test_the_content_digest_covers_significant_fields(model, data):
     assume(model)
     name = data.draw(st.sampled_from(sorted(model)))
     entry = model[name]
@@ -253,7 +253,7 @@ some_pages = some_entries.map(lambda model: list(built(model)[1].data.values()))
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_a_mutated_page_is_refused_or_is_another_legal_page(data):
+def test_a_mutated_page_is_refused_or_valid(data):
     page = bytearray(data.draw(st.sampled_from(data.draw(some_pages))))
     original = bytes(page)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -274,7 +274,7 @@ def test_a_mutated_page_is_refused_or_is_another_legal_page(data):
     except Damaged:
         return
     assert again.encode() == mutated
-    # What passed can be built with: encode() refuses what a tree can't hold.
+    # A decoded page can be built with: encode() refuses what a tree cannot hold.
     pages.encode(again, XXH128)
 
 

@@ -1,4 +1,4 @@
-"""Where a tree under test lies. ``memory.py`` has one such world, the tests on a mount another."""
+"""Where a tree under test is: one world is in ``memory.py``, another in the tests on a mount."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conformance.driver import Filesystem, OpenFile, OsFile, OsFilesystem
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finish answered."""
+    """The answer of a finish."""
 
     version: str
     unchanged: bool
@@ -22,11 +22,11 @@ class Finished:
 
 @dataclass
 class Seat:
-    """A directory that a process holds, whatever becomes of its path."""
+    """A directory that a process holds, whatever happens to its path."""
 
     fs: Filesystem
     fd: int = -1
-    #: Opens a listing of it that can be read bit by bit.
+    #: Opens a listing of it that can be read in steps.
     listing: Callable[[], Listing] | None = None
 
     def leave(self) -> None:
@@ -35,24 +35,24 @@ class Seat:
 
     @classmethod
     def of(cls, path: bytes) -> Seat:
-        """Sits down in a directory that system calls reach."""
+        """Holds a directory that system calls can reach."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         return cls(_HeldDirectory(b"/proc/self/fd/%d" % fd), fd)
 
 
 class _HeldDirectory(OsFilesystem):
     def path(self, path: bytes = b"") -> bytes:
-        return os.path.join(self.root, path or b".")  # what a descriptor leads to, not the link of /proc
+        return os.path.join(self.root, path or b".")  # the descriptor's target, not the symlink in /proc
 
 
 def reopened(file: OpenFile, flags: int) -> OpenFile:
-    """Opens an open file of the operating system once more."""
+    """Opens an open file of the operating system again."""
     assert isinstance(file, OsFile)
     return OsFile(os.open(f"/proc/self/fd/{file.fileno()}", flags | os.O_CLOEXEC))
 
 
 class World(Protocol):
-    """Where the tree under test lies. What is refused is an OSError."""
+    """Where the tree under test is. Refusals are OSErrors."""
 
     restarts: bool
 
@@ -60,20 +60,20 @@ class World(Protocol):
     def fs(self) -> Filesystem: ...
 
     def start(self, base: str | None) -> None:
-        """Starts a pending version; `fs` shows it from then on."""
+        """Starts a pending version, which `fs` then shows."""
         ...
 
     def finish(self, *, force: bool = False) -> Finished: ...
     def rebase(self) -> None:
-        """Writes the base again that the tree was started with."""
+        """Sets the tree's base again."""
         ...
 
     def collided(self) -> list[bytes] | None:
-        """Returns the paths that the last finish or rebase told with ESTALE; None if that is not known."""
+        """Returns the paths that the last finish or rebase reported with ESTALE; None if not known."""
         ...
 
     def elsewhere(self, base: str | None) -> Filesystem:
-        """Starts one more pending version, for another user."""
+        """Starts another pending version, for another user."""
         ...
 
     def finish_elsewhere(self) -> Finished: ...
@@ -84,25 +84,25 @@ class World(Protocol):
 
     def restart(self) -> None: ...
     def forget(self) -> None:
-        """Has the kernel forget all names; what is open stays."""
+        """Makes the kernel evict all names; open files remain."""
         ...
 
     def gc(self) -> None: ...
     def seat(self, path: bytes) -> Seat: ...
     def reopen(self, file: OpenFile, flags: int) -> OpenFile:
-        """Opens a file once more, which has perhaps no name any more."""
+        """Opens a file again, which may have no name any more."""
         ...
 
     def cold(self) -> contextlib.AbstractContextManager[Filesystem]:
-        """Shows the tree to a kernel that knows nothing of it; may be `fs` itself."""
+        """Shows the tree to a kernel with empty caches; may be `fs` itself."""
         ...
 
     def counted(self) -> tuple[int, int]:
-        """Files and bytes, as the tree's status has them."""
+        """Returns the numbers of files and bytes of the tree's status."""
         ...
 
     def left(self) -> list[bytes]:
-        """What changes left behind that are done."""
+        """Returns what completed changes left behind."""
         ...
 
     def close(self) -> None: ...

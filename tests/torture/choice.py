@@ -1,4 +1,4 @@
-"""What a process of the torture by kills does next: operations that must succeed where nothing is killed."""
+"""The next operation of a process of the kill torture: it must succeed if nothing is killed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ALIASES = ("best", "stable", "prod")
 
 
 class Chooser:
-    """Chooses by a seed. ``mounted``: what system calls do; else what programs do without a mount."""
+    """Chooses by a seed: system calls if ``mounted``, else operations without a mount."""
 
     def __init__(self, seed: str, mine: Mine, *, mounted: bool) -> None:
         self.random, self.mine, self.mounted = random.Random(seed), mine, mounted
 
     def next(self, team_id: str | None) -> Op:
-        """Returns the next operation; `team_id` is the id that all fill now."""
+        """Returns the next operation; `team_id` is the id that all processes fill now."""
         rng = self.random
         if rng.random() < 0.3:
             op = self._in_team(team_id)
@@ -77,7 +77,7 @@ class Chooser:
         return {"do": "tag", "version": version, "tags": sorted(rng.sample(TAGS, 2))}
 
     def _put(self, tree: Tree) -> Op:
-        """Brings files whole, into one directory that is there or can be made."""
+        """Adds whole files in one directory that exists or can be made."""
         rng = self.random
         above = rng.choice(["", "put", *sorted(p for p, node in tree.items() if node == DIRECTORY)])
         if above and tree.get(above, DIRECTORY) != DIRECTORY:

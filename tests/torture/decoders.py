@@ -1,7 +1,7 @@
-"""Every decoder of artfs by name: what it makes of bytes, the bytes that it makes of that again, examples.
+"""Every decoder of artfs by name: the decoded value, its encoding, and examples.
 
-``Decoder.once`` is the property that the fuzzers look for: any bytes are a value or one of artfs's errors;
-what is a value, and has a canonical encoding, comes out as the very bytes that went in.
+``Decoder.once`` is the property that the fuzzers test: any bytes are a value or one of artfs's errors; a
+value with a canonical encoding has exactly the input as its encoding.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Decoder:
     decode: Callable[[bytes], object]
     examples: tuple[bytes, ...]
     encode: Callable[[Any], bytes] | None = None
-    #: Besides ArtfsError: what the docstring of the decoder says that it raises.
+    #: Exceptions besides ArtfsError that the decoder's docstring names.
     refuses: tuple[type[Exception], ...] = ()
 
     def once(self, data: bytes) -> bool:
-        """Tells whether the bytes are a value. Raises AssertionError, or an unexpected exception."""
+        """Returns whether the bytes are a value; raises AssertionError, or an unexpected exception."""
         expected: tuple[type[Exception], ...] = (ArtfsError, *self.refuses)
         try:
             value = self.decode(data)
@@ -71,7 +71,7 @@ def _scratch() -> tuple[tempfile.TemporaryDirectory[str], int]:
 
 
 def _in_file(name: bytes, read: Callable[[int], object]) -> Callable[[bytes], object]:
-    """A decoder that reads a file: it gets a directory that holds it."""
+    """A decoder that reads a file, in a directory that it gets."""
 
     def decode(data: bytes) -> object:
         _, fd = _scratch()
@@ -117,7 +117,7 @@ def _init(data: bytes) -> object:
 
 
 def _document(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """A document that a control file takes once it is whole."""
+    """A document that a control file accepts once it is complete."""
     return lambda data: parse(whole) if (whole := json_documents.Document().add(data)) is not None else None
 
 

@@ -26,9 +26,9 @@ from tests.mount.patching import remount
 
 LONGEST = 256 * 1024
 _PAGE = mmap.PAGESIZE
-_SHOWN = 60  # operations before a failure that are told
+_SHOWN = 60  # operations before a failure that are printed
 _PARTS = 4  # of a run on a mount, with a remount or a finish between two
-_ROUND = 20_000  # operations between two looks at the time
+_ROUND = 20_000  # operations between two checks of the time
 
 
 class Mismatch(AssertionError):
@@ -36,7 +36,7 @@ class Mismatch(AssertionError):
 
 
 class Fsx:
-    """A file and its model. What was at the path counts as written."""
+    """A file and its model. The content at the path counts as written."""
 
     def __init__(self, path: Path, seed: int, longest: int = LONGEST) -> None:
         self.path = path
@@ -78,7 +78,7 @@ class Fsx:
     # -- a run
 
     def run(self, operations: int) -> None:
-        """Does so many random operations, then looks at the whole file. Raises Mismatch."""
+        """Makes so many random operations, then compares the whole file. Raises Mismatch."""
         self._reopen()
         try:
             for _ in range(operations):
@@ -95,15 +95,15 @@ class Fsx:
         self.check_named(self.path)
 
     def check(self) -> None:
-        """Compares the whole file, as an open descriptor reads it."""
+        """Compares the whole file as read by an open descriptor."""
         self._compare(0, self._pread(self._fd, len(self._model) + 1, 0), "the whole of it")
 
     def check_named(self, path: Path) -> None:
-        """Compares the whole file, as a new open finds it."""
+        """Compares the whole file as read by a new open."""
         self._compare(0, path.read_bytes(), f"the whole of {path.name}")
 
     def close(self) -> None:
-        """Lets go of the file; a later run goes on with it."""
+        """Closes the file; a later run continues with it."""
         self._unmap()
         while self._fds:
             os.close(self._fds.pop()[0])
@@ -131,7 +131,7 @@ class Fsx:
         return max(1, min(length, most))
 
     def _range(self) -> tuple[int, int]:
-        """Draws an offset, perhaps behind the end, and a length."""
+        """Draws an offset, perhaps beyond the end, and a length."""
         offset = self._offset(min(len(self._model) + 10_000, self.longest - 1))
         return offset, self._length(self.longest - offset)
 
@@ -150,7 +150,7 @@ class Fsx:
         return self._noise[start : start + length]
 
     def _any_fd(self, refused: int) -> int:
-        """Draws a descriptor that was not opened for the other thing only, nor to append."""
+        """Draws a descriptor that allows the access and does not append."""
         return self._random.choice(
             [
                 fd
@@ -228,7 +228,7 @@ class Fsx:
         self._directly(os.O_WRONLY)
 
     def _directly(self, access: int) -> None:
-        """Goes by the kernel's pages, aligned as other filesystems demand it."""
+        """Uses pages aligned to the kernel's, as other filesystems require."""
         offset = self._offset(min(len(self._model), self.longest - _PAGE)) // _PAGE * _PAGE
         length = -(-self._length(self.longest - offset) // _PAGE) * _PAGE
         self._note(f"{'read' if access == os.O_RDONLY else 'write'} {length} at {offset} directly")
@@ -252,7 +252,7 @@ class Fsx:
 
     def _truncate_to(self, size: int, truncate: Callable[[int], None]) -> None:
         if self._mapping is not None and size < self._mapping[1] + len(self._mapping[0]):
-            self._unmap()  # a touch of what is cut off is SIGBUS
+            self._unmap()  # accessing truncated pages raises SIGBUS
         truncate(size)
         self._cut(size)
 
@@ -272,7 +272,7 @@ class Fsx:
             self._truncate_to(size, lambda size: os.truncate(self.path, size))
 
     def _punch(self) -> None:
-        """Cuts the end off and lengthens again: zeros come where bytes were."""
+        """Truncates and extends the file: zeros replace bytes."""
         size, cut = len(self._model), self._random.randint(0, len(self._model))
         self._note(f"cut to {cut} and lengthen to {size}")
         for length in (cut, size):
@@ -281,7 +281,7 @@ class Fsx:
     # -- mappings
 
     def _mapped(self, offset: int, length: int, access: int) -> tuple[mmap.mmap, int]:
-        """Maps what has these bytes; returns their place in the mapping, too."""
+        """Maps the pages of these bytes; returns also their position in the mapping."""
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         fd = self._fd
         if access == mmap.ACCESS_COPY:
@@ -373,7 +373,7 @@ class Fsx:
         self._reopen()
 
     def _copy(self) -> None:
-        """Copies the file, in the kernel where it can, and perhaps puts the copy in its place."""
+        """Copies the file, in the kernel if possible, and perhaps replaces it by the copy."""
         fresh = self.path.with_name(self.path.name + ".copy")
         replaces, size = self._random.random() < 0.5, len(self._model)
         self._note(f"copy{' and rename' if replaces else ''}")
@@ -388,7 +388,7 @@ class Fsx:
             os.close(copy)
         if replaces:
             os.rename(fresh, self.path)
-            self.check()  # what has no name any more
+            self.check()  # the file without a name
             self._reopen()
         else:
             os.unlink(fresh)
@@ -403,9 +403,9 @@ class Fsx:
         how(self._any_fd(os.O_RDONLY))
 
     def _drop_pages(self) -> None:
-        """Has the kernel forget the file's pages, so that it asks for them again."""
+        """Makes the kernel evict the file's pages."""
         self._note("drop pages")
-        self._unmap()  # mapped ones stay
+        self._unmap()  # mapped pages are not evicted
         os.fsync(self._fd)
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -414,10 +414,10 @@ class Fsx:
 
 
 def on_a_mount(mounted: MountedVolume, operations: int, seed: int, *, patch: bool) -> None:
-    """Lets fsx loose on a file of a pending version, or on one of the base of a patch.
+    """Runs fsx on a file of a pending version, or on a lower file of a patch.
 
-    Goes on over remounts and finishes; after each finish the version is compared, and the next part of the
-    run works on a patch of it, or on a fresh file.
+    Continues across remounts and finishes; after each finish the version is compared, and the next part of
+    the run works on a patch of it, or on a fresh file.
     """
     collection = mounted.point / f"fsx-{seed}-{'patch' if patch else 'plain'}"
     collection.mkdir()

@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _run(name: str, minutes: float, seed: int) -> tuple[int, str]:
-    """Fuzzes one decoder; how often it ran, and what was wrong."""
+    """Fuzzes one decoder; returns the number of runs, and the error."""
     with tempfile.TemporaryDirectory(prefix="artfs-fuzz-") as place:
         options = ["--one", place, "--minutes", str(minutes), "--seed", str(seed), name]
         done = subprocess.run(

@@ -1,8 +1,8 @@
-"""Random kills under load, with an oracle of what was answered: ``scripts/torture kills``.
+"""Random kills under load, with an oracle of what was acknowledged: ``scripts/torture kills``.
 
 In turns, several processes work on a mount whose daemon is killed, and directly on the volume, where they are
-killed themselves. Then the volume is mounted again (now and then that daemon is killed too, while it repairs)
-and compared with what was answered; ``check`` must find nothing, and nothing may be left over.
+killed themselves. Then the volume is mounted again (sometimes that daemon is killed too, during its recovery)
+and compared with what was acknowledged; ``check`` must find nothing, and nothing may be left over.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KEEP_VERSIONS = 3
 
 
 class Torture:
-    """One volume and those who work on it."""
+    """One volume and the processes that use it."""
 
     def __init__(self, base: Path, seed: int, workers: int, tell: Callable[[str], None]) -> None:
         self.base, self.seed, self.tell = base, seed, tell
@@ -82,7 +82,7 @@ class Torture:
         try:
             self.daemon.wait(2)
         except subprocess.TimeoutExpired:
-            # One of its threads waits in the kernel for a lock that is held by who waits for the daemon.
+            # A thread waits in the kernel for a lock whose holder waits for the daemon.
             self.counts["of these hung in the kernel"] += 1
             unmount(self.point)
             self.daemon.wait(PATIENCE)
@@ -96,18 +96,18 @@ class Torture:
         self._detach()
 
     def _detach(self) -> None:
-        """Takes away what killed daemons left: one dead mount above the other."""
+        """Detaches the dead mounts of killed daemons."""
         while any(mount.point == self.point for mount in mountinfo.table()):
             mountinfo.detach(self.point)
 
     def close(self) -> None:
-        """Ends what runs, whatever happened."""
+        """Ends all processes, whatever happened."""
         if self.daemon is not None:
             self.kill_daemon()
         self._detach()
 
     def fork(self, function: Callable[[], None]) -> int:
-        """Runs a function in a process, which is the first of a group of its own."""
+        """Runs a function in a process that leads a process group."""
         pid = os.fork()
         if pid:
             return pid
@@ -115,7 +115,7 @@ class Torture:
             os.setsid()
             os.umask(0o022)
             function()
-        except BaseException:  # noqa: BLE001  it is for the report
+        except BaseException:  # noqa: BLE001  for the report
             with (self.base / "workers.log").open("a") as log:
                 traceback.print_exc(file=log)
             os._exit(3)
@@ -126,7 +126,7 @@ class Torture:
         return self.base / f"log-{number}"
 
     def start_workers(self, hands: Callable[[Mine], OnMount | Directly], *, mounted: bool) -> dict[int, int]:
-        """Starts all; returns the number of each process id."""
+        """Starts all workers; returns the number of each process id."""
         pids = {}
         for mine in self.known:
             self._log(mine.number).unlink(missing_ok=True)
@@ -141,7 +141,7 @@ class Torture:
     # -- rounds
 
     def mounted_round(self, seconds: float) -> None:
-        """Kills the daemon under those who work on the mount, and maybe a gc beside it."""
+        """Kills the daemon during work on the mount, and maybe during a gc."""
         pids = self.start_workers(lambda mine: OnMount(mine, self.point), mounted=True)
         collector = self.fork(self._collect) if self.random.random() < 0.5 else 0
         time.sleep(seconds)
@@ -159,7 +159,7 @@ class Torture:
                 raise oracle.Lost(f"process {number} was refused: {end[0]}")
 
     def direct_round(self, seconds: float) -> None:
-        """Kills those who work directly, each at a moment of its own."""
+        """Kills the direct workers, each at a random moment."""
         self.unmount()
 
         def hands(mine: Mine) -> Directly:
@@ -193,10 +193,10 @@ class Torture:
                 raise oracle.Lost("a process did not come to its end after the daemon had died")
             time.sleep(0.005)
 
-    # -- what was answered
+    # -- acknowledged operations
 
     def replay(self) -> list[Op | None]:
-        """Brings what is known up to the last answers; returns what each process had under way."""
+        """Replays all acknowledged operations; returns the unfinished one of each process."""
         under_way: list[Op | None] = []
         for mine in self.known:
             op: Op | None = None
@@ -222,7 +222,7 @@ class Torture:
         return under_way
 
     def verify(self) -> None:
-        """Mounts, compares and checks; then what is known is what is there."""
+        """Mounts, compares and checks; then takes over the state found."""
         under_way = self.replay()
         self.counts["without an answer"] += sum(op is not None for op in under_way)
         while self.random.random() < 0.3:
@@ -250,9 +250,9 @@ class Torture:
                     mine.team.pop(name, None)
 
     def leftovers(self) -> list[str]:
-        """What is left in the volume of those who died, after a gc that takes no temp for young, or alive."""
+        """Returns what dead processes left in the volume, after a gc that takes every temp for stale."""
         self.unmount()
-        # Whoever made one is dead, though its number may be another process's by now.
+        # The writer of each temp is dead, though its pid may be reused.
         with pytest.MonkeyPatch.context() as patch, Volume.open(self.volume) as volume:
             patch.setattr(durable, "is_stale_temp", lambda name, _: name.startswith(durable.TEMP_PREFIX))
             volume.recover(alone=True)
@@ -263,7 +263,7 @@ class Torture:
         return left + [f"{self.volume}/trash/{name}" for name in os.listdir(self.volume / "trash")]
 
     def run(self, until: Callable[[Counter[str]], bool], longest: float = 2.0) -> None:
-        """Goes on until it is enough. Raises :class:`oracle.Lost`."""
+        """Continues until `enough`. Raises :class:`oracle.Lost`."""
         self.mount()
         while not until(self.counts):
             self.round += 1
@@ -278,7 +278,7 @@ class Torture:
             raise oracle.Lost(f"left over: {left[:20]}")
 
     def story(self) -> str:
-        """The ends of all logs, for who looks into a failure."""
+        """Returns the ends of all logs, to analyse a failure."""
         said = []
         for mine in self.known:
             said += [
@@ -300,7 +300,7 @@ def summary(counts: Counter[str]) -> str:
 def torture(
     seed: int, workers: int, tell: Callable[[str], None], place: Path | None = None
 ) -> Iterator[Torture]:
-    """A volume to be tortured; it is deleted unless something was lost."""
+    """A volume to be tortured, deleted unless something was lost."""
     base = Path(tempfile.mkdtemp(prefix="artfs-torture-", dir=place))
     one = Torture(base, seed, workers, tell)
     try:

@@ -1,7 +1,7 @@
-"""What the torture by kills knows of a volume without looking: trees, versions, aliases, and operations.
+"""The expected state of a volume under the kill torture: trees, versions, aliases, and operations.
 
-An operation is a dictionary that JSON holds; ``do`` says what it does. :func:`change` and :func:`apply` are
-what it means, and :mod:`tests.torture.worker` does it. Nothing here touches a file.
+An operation is a JSON dictionary; its ``do`` is its kind. :func:`change` and :func:`apply` define its effect,
+and :mod:`tests.torture.worker` executes it. Nothing here touches a file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Op = dict[str, Any]
 
 @dataclass(eq=False)
 class File:
-    """An inode: names that are one file share it."""
+    """An inode, shared by the names of one file."""
 
     data: bytes = b""
     mode: int = 0o644
@@ -35,7 +35,7 @@ Tree = dict[str, Node]
 
 @dataclass
 class World:
-    """A collection that one process alone changes."""
+    """A collection that only one process changes."""
 
     name: str
     pending: dict[str, Tree] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class World:
     tags: dict[str, list[str]] = field(default_factory=dict)
     made: int = 0
     started: int = 0
-    #: Which pending versions nothing was done to: they may get a base.
+    #: Pending versions without changes, which may get a base.
     untouched: set[str] = field(default_factory=set)
 
     def newest(self) -> str | None:
@@ -54,12 +54,12 @@ class World:
 
 @dataclass
 class Mine:
-    """All that one process knows: its collection, and its part in each pending version that all fill."""
+    """What one process knows: its collection, and its part in each pending version that all fill."""
 
     number: int
     own: World
     team: dict[str, Tree] = field(default_factory=dict)
-    #: Which ids of the team were started, and which version each became; only the first process finishes.
+    #: The started ids of the team, and the version of each; only the first process finishes.
     team_ids: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def spliced(before: bytes, offset: int, data: bytes) -> bytes:
 
 
 def change(tree: Tree, op: Op) -> None:
-    """Does one operation to a tree."""
+    """Applies one operation to a tree."""
     do, path = op["do"], op.get("path", "")
     node = tree.get(path)
     if do == "create":
@@ -110,7 +110,7 @@ def change(tree: Tree, op: Op) -> None:
     elif do == "link":
         tree[op["to"]] = tree[path]
     elif do == "rename":
-        if tree[path] is not tree.get(op["to"]):  # of two names of one file rename(2) removes none
+        if tree[path] is not tree.get(op["to"]):  # rename(2) keeps both names of one file
             moved = {op["to"] + name[len(path) :]: tree.pop(name) for name in [path, *below(tree, path)]}
             tree.update(moved)
     elif do == "put":
@@ -121,7 +121,7 @@ def change(tree: Tree, op: Op) -> None:
 
 
 def put(tree: Tree, path: str, data: bytes) -> None:
-    """Brings a file whole, by a new inode."""
+    """Adds a whole file with a new inode."""
     above = parent(path)
     if above:
         tree.setdefault(above, DIRECTORY)
@@ -129,7 +129,7 @@ def put(tree: Tree, path: str, data: bytes) -> None:
 
 
 def described(tree: Tree) -> dict[str, Any]:
-    """What is to be seen of a tree, but for which names are one file."""
+    """Returns the visible content of a tree, except for which names are one file."""
     return {
         path: (node.data, node.mode, node.xattrs) if isinstance(node, File) else node
         for path, node in tree.items()
@@ -137,7 +137,7 @@ def described(tree: Tree) -> dict[str, Any]:
 
 
 def groups(tree: Tree) -> set[frozenset[str]]:
-    """The names that are one file, where it has several."""
+    """Returns the names of each file that has several."""
     found: dict[int, set[str]] = {}
     for path, node in tree.items():
         if isinstance(node, File):
@@ -146,7 +146,7 @@ def groups(tree: Tree) -> set[frozenset[str]]:
 
 
 def content(tree: Tree) -> dict[str, Any]:
-    """What makes two versions equal."""
+    """Returns what makes two versions equal."""
     return {
         path: (node.data, node.mode & 0o111) if isinstance(node, File) else node
         for path, node in tree.items()
@@ -154,7 +154,7 @@ def content(tree: Tree) -> dict[str, Any]:
 
 
 def parted(tree: Tree) -> Tree:
-    """A copy in which no two names are one file, as in a version."""
+    """Returns a copy in which each name is a separate file, as in a version."""
     return {path: copy.deepcopy(node) for path, node in tree.items()}
 
 
@@ -162,7 +162,7 @@ def parted(tree: Tree) -> Tree:
 
 
 def apply(mine: Mine, op: Op) -> None:
-    """Does one operation to all that a process knows."""
+    """Applies one operation to all that a process knows."""
     if op["where"] == "team":
         _apply_to_team(mine, op)
         return

@@ -1,7 +1,7 @@
-"""Compares a mounted volume with what was answered: all of it is there, and nothing that can't be.
+"""Compares a mounted volume with what was acknowledged: all of it exists, and nothing impossible.
 
-Of the one operation that a killed process had under way, or whose daemon was killed, either is allowed: that
-it was done, or that it was not. Of a write a part may have been done, of several files each.
+An operation that was in progress when its process or the daemon was killed may be done or not. Of a write a
+part may be done, and likewise of several files.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tests.torture.worker import TEAM
 
 
 class Lost(Exception):
-    """What was answered is not there, or something is that was not done."""
+    """Acknowledged data is missing, or data exists that was never written."""
 
 
 def observed(root: Path) -> Tree:
-    """Reads a tree as users do; None stands for no such directory."""
+    """Reads a tree as users do; returns None if the directory does not exist."""
     tree: Tree = {}
     known: dict[int, File] = {}
     todo = [""]
@@ -65,7 +65,7 @@ def observed(root: Path) -> Tree:
 
 
 def difference(found: Tree, wanted: Tree, *, pending: bool) -> str:
-    """Says in a line how two trees differ; nothing if they don't."""
+    """Describes the difference of two trees in a line; empty if they are equal."""
     one, other = described(found), described(wanted)
     for path in sorted(one.keys() | other.keys()):
         if one.get(path) != other.get(path):
@@ -86,11 +86,11 @@ def short(node: Any) -> str:
     return str(node)
 
 
-# What may have come of the operation that had no answer
+# Possible results of an unacknowledged operation
 
 
 def outcomes(mine: Mine, op: Op | None, root: Path | None) -> Iterator[Mine]:
-    """Yields what a process may know after `op`, which got no answer; `root` is the tree that it changed."""
+    """Yields the possible states after the unacknowledged `op`; `root` is the tree that it changed."""
     yield mine
     if not op:
         return
@@ -120,7 +120,7 @@ def _do_in_part(tree: Tree, op: Op, found: Tree) -> None:
     if isinstance(node, File) and isinstance(now, File):
         before, data = node.data, bytes_of(op["seed"], op["size"])
         offset = len(before) if op["do"] == "append" else op["offset"]
-        before = spliced(before, offset, data[: op.get("wrote", 0)])  # so much was answered
+        before = spliced(before, offset, data[: op.get("wrote", 0)])  # the acknowledged part
         after = spliced(before, offset, data)
         if min(len(before), len(after)) <= len(now.data) <= max(len(before), len(after)):
             pairs = zip(
@@ -134,7 +134,7 @@ def _do_in_part(tree: Tree, op: Op, found: Tree) -> None:
 
 
 def check_own(point: Path, mine: Mine, op: Op | None) -> Mine:
-    """Returns what the process knows now; raises Lost if that is none of what it can be."""
+    """Returns the state found; raises Lost if it is not a possible one."""
     collection = point / mine.own.name
     in_own = op if op and op["where"] == "own" else None
     root = collection / "pending" / in_own["id"] if in_own and "id" in in_own else None
@@ -175,11 +175,11 @@ def _faults(collection: Path, world: World) -> Iterator[str]:
             yield f"tags of {name}: {tags} instead of {world.tags.get(name, [])}"
 
 
-# What all fill together
+# The ids that all processes fill
 
 
 def check_team(point: Path, all_of_them: list[Mine], ops: list[Op | None]) -> list[Mine]:
-    """The same for the ids of the team."""
+    """Does the same for the ids of the team."""
     collection = point / TEAM
     finisher, last = all_of_them[0], ops[0]
     for name in _team_ids(finisher, last):

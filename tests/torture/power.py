@@ -1,8 +1,8 @@
 """Loss of power and failing system calls, by time: ``python -m tests.torture.power --minutes 30 --seed 1``.
 
-Round by round, on ext4 and on xfs: an operation with the power cut at each of its durable steps, a story of
-changes likewise, a mount under load that is cut at any moment, and an operation of which every system call
-that can fail does. Ends with the first failure, and says the seed.
+In rounds, on ext4 and on xfs: an operation with the power cut at each of its durable steps, likewise a story
+of changes, a mount under load that is cut at any moment, and an operation of which each system call fails in
+turn. Ends at the first failure, and prints the seed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.power.injecting import FAILURES, why_no_strace
 from tests.power.load import one_round
 from tests.power.trials import CHANGES, OPERATIONS, Trial, cut_collections, cut_inits, cut_upgrades
 
-_MOST = 80  # calls of one name that are made to fail
+_MOST = 80  # calls of one name that fail in turn
 
 
 def labels(kind: str, name: str) -> int:
@@ -58,7 +58,7 @@ def failures(name: str) -> int:
 
 
 def rounds(chance: random.Random) -> Iterator[tuple[str, int]]:
-    """Yields what was done, and how often something was cut or failed; without an end."""
+    """Yields a description of each round and the number of its cuts or failures; never ends."""
     kinds = [kind for kind in ("ext4", "xfs") if why_no_image(kind) is None]
     if not kinds:
         raise SystemExit(f"power: {why_no_image('ext4')}")

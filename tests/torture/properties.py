@@ -17,7 +17,7 @@ from pathlib import Path
 
 _TOP = Path(__file__).resolve().parents[2]
 _TESTS = ("tests/mount/test_patch_random.py", "tests/property")
-#: Sequences of operations that a round tries in each of the tests of patches.
+#: Sequences of operations of a round in each of the tests of patches.
 _EXAMPLES = "200"
 
 

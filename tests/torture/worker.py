@@ -1,7 +1,7 @@
-"""A process of the torture by kills: does one operation after the other, and writes down each answer.
+"""A process of the kill torture: executes operations one by one, and logs each answer.
 
-Before an operation a line goes to the log, and another with the answer before the next one begins. Both are
-single write(2)s of an append-only file outside the volume, so a SIGKILL at any instant leaves the truth.
+A line is logged before an operation, and another with its answer before the next one. Both are single
+write(2)s to an append-only file outside the volume, so the log is right after a SIGKILL at any instant.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tests.torture.choice import Chooser
 from tests.torture.model import Mine, Op, apply, bytes_of
 
 TEAM = "team"
-#: What a call says whose daemon has died. A page of a mapping that can't be had is EIO, or SIGBUS.
+#: The errors of calls to a dead daemon. A page of a mapping that cannot be read is EIO, or SIGBUS.
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
-#: What those who fill one tree are told when another finishes it.
+#: The errors of those who fill a tree when another process finishes it.
 LATE = (errno.ENOENT, errno.EROFS, errno.EBUSY, errno.ESTALE, errno.EEXIST)
 
 
@@ -48,7 +48,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline was cut off
+    return [json.loads(line) for line in lines[:-1]]  # the last line may be incomplete
 
 
 def newest_id(names: Iterable[str]) -> str | None:
@@ -65,7 +65,7 @@ class OnMount:
         return newest_id(os.listdir(self._team / "pending"))
 
     def do(self, op: Op) -> Op:
-        """Does it and returns what was answered beyond that it was done."""
+        """Executes it; returns its answer beyond success."""
         collection = self._team if op["where"] == "team" else self._own
         do, tree = op["do"], collection / "pending" / op.get("id", "")
         if do == "start":
@@ -141,7 +141,7 @@ def _system_call(op: Op, path: Path, root: Path) -> Op:
 
 
 class Directly:
-    """Operations as the SDK and the command line do them on an unmounted volume."""
+    """Operations as the SDK and the command line make them on an unmounted volume."""
 
     def __init__(self, mine: Mine, volume: Path, scratch: Path) -> None:
         self._mine, self._volume, self._scratch = mine, volume, scratch
@@ -160,7 +160,7 @@ class Directly:
         elif do == "finish" and op["where"] == "team":
             return access.finish(name, pending, wait=1)
         elif do == "finish":
-            if op["force"]:  # stands for "by a process of its own" here
+            if op["force"]:  # means "in a process of its own" here
                 self._command("finish", f"{name}/{op['id']}", *op["aliases"])
                 return {}
             return access.finish(name, pending, op["aliases"])
@@ -202,7 +202,7 @@ class Directly:
 
 
 def work(mine: Mine, seed: str, log: Log, hands: OnMount | Directly, *, mounted: bool) -> None:
-    """Works until it is killed, or until the daemon is."""
+    """Works until the process or the daemon is killed."""
     chooser = Chooser(seed, mine, mounted=mounted)
     while True:
         op: Op = {}
@@ -212,7 +212,7 @@ def work(mine: Mine, seed: str, log: Log, hands: OnMount | Directly, *, mounted:
             log.say("try", op=op)
             answer = hands.do(op)
             if answer.get("wrote", op.get("size")) != op.get("size"):
-                # The kernel cut the write in several, and the daemon died between.
+                # The kernel split the write, and the daemon died between the parts.
                 log.say("short", wrote=answer["wrote"])
                 return
             op |= {key: value for key, value in answer.items() if key == "version"}
