@@ -179,7 +179,7 @@ def systemd_unit(volume: Path, directory: Path, options: tuple[str, ...], user: 
     )  # refuses a wrong option now, not in the service
     python = os.path.abspath(sys.executable)
     script = os.path.join(os.path.dirname(python), "artfs")
-    program = [script] if os.access(script, os.X_OK) else [python, "-m", "artfs"]
+    program = [script] if os.access(script, os.X_OK) else [python, "-P", "-m", "artfs"]
     click.echo(systemd.unit(program, options, *paths, user=user), nl=False)
 
 

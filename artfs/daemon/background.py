@@ -21,7 +21,8 @@ from typing import Any
 
 from artfs.errors import ArtfsError, MountError
 
-PROGRAM = (sys.executable, "-m", "artfs")
+#: ``-P``: by itself ``-m`` would import modules from the working directory, which may belong to another user.
+PROGRAM = (sys.executable, "-P", "-m", "artfs")
 
 _VARIABLE = "ARTFS_READY_FD"
 READY = b"ready"

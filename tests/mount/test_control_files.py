@@ -152,6 +152,9 @@ def test_the_volumes_readme_explains_finish(shared_mnt: Path) -> None:
     assert "pending" in text
     assert ".artfs/finish" in text
     assert len(text.splitlines()) >= 10
+    pending = "model/pending/job-42"
+    for line in ("rmdir model/v0", f"cat {pending}/.artfs/status", f"cat {pending}/.artfs/error"):
+        assert f"\n  {line} " in text, "each command has a line of its own"
 
 
 def test_the_volumes_status_counts_trees(shared_mount: MountedVolume, model: Path) -> None:

@@ -179,6 +179,14 @@ class TestBeginning:
         with pytest.raises(MountError, match="status 3"):
             background.start([], tmp_path / "log", program=["sh", "-c", "exit 3"])
 
+    def test_the_daemon_imports_nothing_from_the_working_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (tmp_path / "artfs.py").write_text("raise SystemExit('code of another user')")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(MountError, match="is not an artfs volume"):
+            background.start(["mount", "--foreground", "volume", "mnt"], tmp_path / "log")
+
     def test_a_mountpoint_in_use_is_refused(self, tiny: TinyMounts):
         tiny.start()
         (tiny.point / "file").write_text("content")

@@ -19,9 +19,10 @@ This directory is an artfs mount: named collections of immutable versions, made 
   echo 'big.bin s3://bucket/big.bin' > model/pending/job-42/.artfs/references
                                              a file whose bytes stay where they are
 
-  ln -sfn v0 model/best ; rm model/best      move or remove an alias rmdir model/v0
-  delete a version as a whole cat model/pending/job-42/.artfs/status     the state of a pending version, and
-  which processes have files open cat model/pending/job-42/.artfs/error      why the last command was refused
+  ln -sfn v0 model/best ; rm model/best      move or remove an alias
+  rmdir model/v0                             delete a version as a whole
+  cat model/pending/job-42/.artfs/status     the state of a pending version, and who has files open
+  cat model/pending/job-42/.artfs/error      why the last command was refused
   echo > model/pending/job-42/.artfs/discard delete a pending version
 
 In a line of aliases or tags %20 is a blank: `echo epoch%203 > finish`, like `ln -s v0 'epoch 3'`.
