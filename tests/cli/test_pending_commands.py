@@ -123,6 +123,24 @@ def test_excluded_files_are_not_put(cli: Cli, name: str, tmp_path: Path) -> None
     assert "Invalid git pattern" in cli.refused("put", root, "--name", name, "--exclude", "!")
 
 
+@pytest.mark.parametrize(
+    ("excludes", "kept"),
+    [
+        (["a/**"], ["a", "b", "b/t.txt", "t.txt"]),
+        (["a/**", "!a/keep"], ["a", "a/keep", "b", "b/t.txt", "t.txt"]),
+        (["*", "!*/", "!*.txt"], ["a", "a/c", "a/c/t.txt", "b", "b/t.txt", "t.txt"]),
+        (["a/*", "!a/c/"], ["a", "a/c", "a/c/t.txt", "a/c/x", "b", "b/t.txt", "t.txt"]),
+    ],
+)
+def test_excludes_restore_what_gits_would(
+    cli: Cli, name: str, tmp_path: Path, excludes: list[str], kept: list[str]
+) -> None:
+    make_files(tmp_path / "source", dict.fromkeys(["a/keep", "a/c/t.txt", "a/c/x", "b/t.txt", "t.txt"], ""))
+    cli("put", tmp_path / "source", "--name", name, *(f"--exclude={pattern}" for pattern in excludes))
+    cli("get", name, tmp_path / "out")
+    assert sorted(os.fsdecode(path) for path in snapshot(tmp_path / "out")) == kept
+
+
 def test_a_refused_put_changes_nothing(cli: Cli, name: str, tmp_path: Path) -> None:
     make_files(tmp_path, {"source/sub/file": "file", "source/a": "a", "a": "another"})
     root = tmp_path / "source"

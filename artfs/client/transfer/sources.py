@@ -26,6 +26,7 @@ from artfs.seal.ingest import SPECIAL
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
+    from pathspec.pattern import Pattern
 
 
 class Excludes:
@@ -35,17 +36,32 @@ class Excludes:
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
-        self._spec: PathSpec[Any] | None = None
-        if patterns:
+        self._files: PathSpec[Any] | None = None
+        # In reverse: the last one that matches decides.
+        self._directories: Sequence[tuple[Pattern, str]] = ()
+        lines = [line for line in patterns if line]
+        if lines:
             from pathspec import GitIgnoreSpec  # its import takes 20 ms
 
             try:
-                self._spec = GitIgnoreSpec.from_lines(patterns)
+                self._files = spec = GitIgnoreSpec.from_lines(lines)
             except ValueError as error:
-                raise InvalidCommand(f"cannot exclude {list(patterns)}: {error}") from None
+                raise InvalidCommand(f"cannot exclude {lines}: {error}") from None
+            ends = ["/" * line.rstrip().endswith("/") for line in lines]
+            self._directories = list(zip(spec.patterns, ends, strict=True))[::-1]
 
     def match(self, path: bytes, *, directory: bool) -> bool:
-        return self._spec is not None and self._spec.match_file(os.fsdecode(path) + "/" * directory)
+        """Whether a path is left out whose parents are not.
+
+        pathspec only answers for files: by it `a/**` matches `a/`, and `!*/` restores no directory.
+        """
+        name = os.fsdecode(path)
+        if not directory:
+            return self._files is not None and self._files.match_file(name)
+        for pattern, end in self._directories:
+            if pattern.include is not None and pattern.match_file(name + end):
+                return pattern.include
+        return False
 
 
 @dataclass(slots=True)
