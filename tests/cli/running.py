@@ -20,6 +20,10 @@ on_a_mount = pytest.mark.parametrize("cli", [pytest.param("mounted", marks=pytes
 without_a_mount = pytest.mark.parametrize("cli", ["direct"], indirect=True)
 
 
+#: A time of the past, in nanoseconds.
+OLD = 981_173_106 * 10**9 + 123_456_789
+
+
 @dataclass(frozen=True)
 class Result:
     status: int
@@ -79,6 +83,20 @@ def make_files(root: Path, files: Mapping[str, str]) -> Path:
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+    return root
+
+
+def make_tree(root: Path) -> Path:
+    """Makes a directory with an entry of each kind that a version keeps; returns it."""
+    make_files(root, {"a.txt": "hello\n", "sub/run.sh": "#!/bin/sh\n"})
+    (root / "sub" / "empty").mkdir()
+    (root / "sub" / "run.sh").chmod(0o755)
+    (root / "sub" / "big.bin").write_bytes(os.urandom(1_200_001))
+    (root / "link").symlink_to("sub/run.sh")
+    (root / "nowhere").symlink_to("/no/such/file")
+    os.setxattr(root / "a.txt", "user.note", b"of a file")
+    for path in (root / "a.txt", root / "sub" / "empty", root / "sub"):
+        os.utime(path, ns=(OLD, OLD))
     return root
 
 

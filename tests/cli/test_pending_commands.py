@@ -10,34 +10,24 @@ from pathlib import Path
 import pytest
 
 from artfs.client.open import open_client
-from tests.cli.running import Cli, make_files, on_a_mount, snapshot, without_a_mount
-
-OLD = 981_173_106 * 10**9 + 123_456_789
+from tests.cli.running import OLD, Cli, make_files, make_tree, on_a_mount, snapshot, without_a_mount
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A tree with one of everything."""
-    root = tmp_path / "source"
-    (root / "sub" / "empty").mkdir(parents=True)
-    (root / "a.txt").write_text("hello\n")
-    (root / "sub" / "run.sh").write_text("#!/bin/sh\n")
-    (root / "sub" / "run.sh").chmod(0o755)
+    root = make_tree(tmp_path / "source")
     (root / "zero").touch()
-    (root / "big").write_bytes(os.urandom(3_000_001))
     with open(root / "sparse", "wb") as file:
         file.truncate(10_000_000)
         file.write(b"begin")
-    (root / "link").symlink_to("sub/run.sh")
-    (root / "nowhere").symlink_to("/no/such/file")
     (root / os.fsdecode(b"\xff not utf-8\n")).write_text("bytes")
-    os.setxattr(root / "a.txt", "user.note", b"of a file")
     os.setxattr(root / "sub", "user.note", b"of a directory")
     (root / "closed").mkdir(mode=0o750)
     (root / "closed" / "file").write_text("x")
     (root / "closed" / "file").chmod(0o400)
     (root / "closed").chmod(0o550)
-    for path in (root / "a.txt", root / "link", root / "sub" / "empty", root / "sub", root / "closed"):
+    for path in (root / "link", root / "sub", root / "closed"):
         os.utime(path, ns=(OLD, OLD), follow_symlinks=False)
     return root
 

@@ -13,9 +13,7 @@ from artfs.client.transfer.sources import Sources
 from artfs.client.transfer.symlink_policy import FollowSymlinks
 from artfs.client.transfer.tree_writer import TreeWriter, WritePolicy
 from artfs.errors import Busy
-from tests.cli.running import Cli, make_files
-
-OLD = 981_173_106 * 10**9 + 123_456_789
+from tests.cli.running import OLD, Cli, make_files
 
 
 def _directory(path: Path, mode: int, note: bytes) -> Path:

@@ -21,6 +21,7 @@ import pytest
 
 import artfs
 from artfs.sdk import connection, run_context
+from tests.cli.running import make_tree
 from tests.conformance.helpers import eventually
 from tests.mount.mounting import mounted_volume, must
 from tests.thorough import THOROUGH
@@ -170,16 +171,4 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A directory with an entry of each kind that a version keeps."""
-    root = tmp_path / "files"
-    (root / "sub" / "empty").mkdir(parents=True)
-    (root / "a.txt").write_text("hello\n")
-    (root / "sub" / "run.sh").write_text("#!/bin/sh\n")
-    (root / "sub" / "run.sh").chmod(0o755)
-    (root / "sub" / "big.bin").write_bytes(os.urandom(1_200_001))
-    (root / "link").symlink_to("sub/run.sh")
-    (root / "nowhere").symlink_to("/no/such/file")
-    os.setxattr(root / "a.txt", "user.note", b"of a file")
-    for path in (root / "a.txt", root / "sub" / "empty", root / "sub"):
-        os.utime(path, ns=(981_173_106_123_456_789, 981_173_106_123_456_789))
-    return root
+    return make_tree(tmp_path / "files")

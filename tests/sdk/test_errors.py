@@ -472,33 +472,32 @@ def more_references_than_wanted(name: str) -> None:
     artfs.Artifact(name, "dataset").add_reference(f"file://{Path.cwd()}/d", max_objects=2)
 
 
+_MISSING = "file://{cwd}/x can't be fetched: there is no such file"
 _GONE: dict[str, Any] = {"uri": "file://{cwd}/x", "why": "there is no such file"}
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
+def _refers_to_a_missing_file(name: str, *, save: bool = True) -> artfs.Artifact:
+    artifact = artfs.Artifact(name, "dataset")
+    artifact.add_reference(_here("x"))
+    if save:
+        artifact.save()
+    os.unlink("x")
+    return artifact
+
+
+@raises(artfs.Unreachable, _MISSING, **_GONE)
 def what_was_referred_to_is_gone(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add_reference(_here("x"))
-    artifact.save()
-    os.unlink("x")
-    artifact.open("x")
+    _refers_to_a_missing_file(name).open("x")
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
+@raises(artfs.Unreachable, _MISSING, **_GONE)
 def what_a_draft_refers_to_is_gone(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add_reference(_here("x"))
-    os.unlink("x")
-    artifact.open("x")
+    _refers_to_a_missing_file(name, save=False).open("x")
 
 
-@raises(artfs.Unreachable, "file://{cwd}/x can't be fetched: there is no such file", **_GONE)
+@raises(artfs.Unreachable, _MISSING, **_GONE)
 def what_is_downloaded_is_gone(name: str) -> None:
-    artifact = artfs.Artifact(name, "dataset")
-    artifact.add_reference(_here("x"))
-    artifact.save()
-    os.unlink("x")
-    artifact.download("out")
+    _refers_to_a_missing_file(name).download("out")
 
 
 @raises(
