@@ -9,7 +9,6 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,11 +120,12 @@ def detach(point: Path, *, force: bool = False) -> None:
     if _libc.umount2(os.fsencode(point), flags) == 0:
         return
     error = ctypes.get_errno()
+    import shutil  # late, since every command imports this module
+    import subprocess
+
     helper = shutil.which("fusermount3")
     if os.geteuid() == 0 or helper is None:
         raise OSError(error, os.strerror(error), str(point))
-    import subprocess  # late, since every command imports this module
-
     result = subprocess.run(
         [helper, "-u", "-z", "--", os.fspath(point)],
         stdin=subprocess.DEVNULL,
