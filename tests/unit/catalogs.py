@@ -16,11 +16,23 @@ from artfs.catalog.records import VersionRecord
 from artfs.model.digest import Algorithm, content_digest, tree_id
 from artfs.model.entry import DirEntry
 from artfs.store import durable
+from artfs.store.owners import Owner
 
 if TYPE_CHECKING:  # The other processes start sooner without it.
     import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+
+#: A process, as golden files have it.
+OWNER = Owner(
+    pid=7,
+    host="h",
+    started_at="2024-02-29T00:00:00.000000Z",
+    boot="b",
+    ticks=8,
+    machine="m",
+    space="pid:[1] time:[2]",
+)
 
 
 def root_entry(content: str = "tree") -> DirEntry:

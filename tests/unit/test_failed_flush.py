@@ -92,36 +92,23 @@ def test_the_next_finish_rewrites_everything(
         assert volume.maintenance.check().sound
 
 
-def test_a_finish_during_another_failed_flush_rewrites_everything(path: Path, tmp_path: Path) -> None:
-    """The kernel may have reported the error for these bytes to that flush."""
-    with Volume.open(path) as volume:
-        doubtful = hold(path, tmp_path)
-        failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
-
-        def another(step: str) -> None:
-            if step == "objects:sync" and failures:
-                volume.store.failed_flush.record(failures.pop())
-
-        with steps(another):
-            assert finish(volume, b"job") == "v0"
-        assert not failures
-        assert not objects(path, "blobs") & doubtful
-        assert volume.maintenance.check().sound
-
-
-def test_a_finish_during_a_failed_flush_of_another_process_rewrites_everything(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("of_another_process", [False, True])
+def test_a_finish_during_another_failed_flush_rewrites_everything(
+    path: Path, tmp_path: Path, of_another_process: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel may have reported the error for these bytes to that process."""
+    """The kernel may have reported the error for these bytes to that flush."""
     with Volume.open(path) as volume:
         start(volume, b"equal")
         doubtful = hold(path, tmp_path)
-        failed: list[None] = []
+        failed: list[str] = []
 
-        def fail(label: str) -> None:
-            if label == "objects:sync" and not failed:
-                failed.append(None)
-                another_fails_to_finish(path, monkeypatch)
+        def fail(step: str) -> None:
+            if step == "objects:sync" and not failed:
+                failed.append(step)
+                if of_another_process:
+                    another_fails_to_finish(path, monkeypatch)
+                else:
+                    volume.store.failed_flush.record(OSError(errno.EIO, os.strerror(errno.EIO)))
 
         with steps(fail):
             assert finish(volume, b"equal") == "v0"

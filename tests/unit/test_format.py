@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from artfs.model.digest import Algorithm, ContentDigest, TreeId, blob_id
 from artfs.model.entry import DirEntry, FileEntry, PageSummary, ReferenceEntry, SymlinkEntry
@@ -14,8 +15,8 @@ from artfs.model.pages import Index, Leaf, Page, decode
 from artfs.pending.pending_version import Owners, PendingLabels, PendingVersion, start
 from artfs.store import layout
 from artfs.store.owners import Owner
+from tests.unit.catalogs import GOLDEN, OWNER
 
-GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(layout.__file__).with_name("FORMAT.md").read_text()
 
 BLOB = blob_id(Algorithm.XXH128, bytes(range(16)), 3)
@@ -50,17 +51,7 @@ def test_the_golden_pages_are_in_the_text(name: str) -> None:
 
 
 def test_the_golden_pending_labels_are_in_the_text(tmp_path: Path) -> None:
-    process = Owner(
-        pid=7,
-        host="h",
-        mountpoint="/mnt/art",
-        started_at="2024-02-29T00:00:00.000000Z",
-        boot="b",
-        ticks=8,
-        machine="m",
-        space="pid:[1] time:[2]",
-    )
-    owners = Owners((process, Owner(pid=9, host="other")), "dataset")
+    owners = Owners((replace(OWNER, mountpoint="/mnt/art"), Owner(pid=9, host="other")), "dataset")
     labels = PendingLabels(("best",), ("a tag", "größer"), "two\nlines", "other:v3")
     pending_fd, name = os.open(tmp_path, os.O_RDONLY), b"sdk-0123456789abcdef"
     try:

@@ -11,9 +11,8 @@ from artfs.errors import NotAVolume, VolumeError, VolumeExists, VolumeTooNew
 from artfs.model.digest import Algorithm
 from artfs.store import layout
 from artfs.store.layout import DIRECTORIES, Layout
+from tests.unit.catalogs import GOLDEN
 from tests.unit.stores import as_nobody, crash_at, crash_points
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_init_makes_an_empty_volume(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from artfs.catalog.records import Labels, Tombstone, VersionRecord
 from artfs.catalog.runs import RecordedRun
 from artfs.errors import Damaged, InvalidCommand
 from artfs.store.documents import timestamp
-from artfs.store.owners import Owner
-from tests.unit.catalogs import GOLDEN, root_entry
+from tests.unit.catalogs import GOLDEN, OWNER, root_entry
 
 RECORD = VersionRecord.make(
     number=3,
@@ -54,17 +53,7 @@ RUN = RecordedRun(
     inputs=("data:v1",),
     outputs=("model:v3",),
     owner=1000,
-    processes=(
-        Owner(
-            pid=7,
-            host="h",
-            started_at="2024-02-29T00:00:00.000000Z",
-            boot="b",
-            ticks=8,
-            machine="m",
-            space="pid:[1] time:[2]",
-        ),
-    ),
+    processes=(OWNER,),
     name="calm river",
     notes="two\nlines",
     tags=("a tag",),
