@@ -441,7 +441,7 @@ class Changed(ReferenceFailed):
 
     def __init__(self, uri: str, expected: str, found: str) -> None:
         expected, found = printable(expected), printable(found)
-        super().__init__(f"{printable_uri(uri)} has changed: {expected} was recorded, {found} was found")
+        super().__init__(f"{printable_uri(uri)} has changed: recorded: {expected}; found: {found}")
         self.uri, self.expected, self.found = uri, expected, found
 
 

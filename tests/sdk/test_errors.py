@@ -502,7 +502,7 @@ def what_is_downloaded_is_gone(name: str) -> None:
 
 @raises(
     artfs.Changed,
-    "file://{cwd}/x has changed: 3 bytes was recorded, 5 bytes was found",
+    "file://{cwd}/x has changed: recorded: 3 bytes; found: 5 bytes",
     uri="file://{cwd}/x",
     expected="3 bytes",
     found="5 bytes",
