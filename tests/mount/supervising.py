@@ -2,7 +2,7 @@
 
 Run as ``python -m tests.mount.supervising VOLUME MOUNTPOINT SCRIPT END [DELAY...]``: a supervisor that starts
 its daemons by a script of bash. ``$ARTFS_RESTARTS`` is the number of previous daemons, and the script's
-arguments are the daemon's: ``exec "$@"`` is the daemon, ``exec "$1" VICTIM kill LABEL "${@:4}"`` one that
+arguments are the daemon's: ``exec "$@"`` is the daemon, ``exec "$1" VICTIM kill LABEL "${@:5}"`` one that
 dies at a durable step. END and the delays are those of the policy.
 """
 

@@ -193,7 +193,7 @@ def _daemons_that_die_at(*labels: str) -> str:
     return f"""
         labels=({quoted})
         label=${{labels[ARTFS_RESTARTS]-}}
-        [ -z "$label" ] || exec "$1" {VICTIM} kill "$label" "${{@:4}}"
+        [ -z "$label" ] || exec "$1" {VICTIM} kill "$label" "${{@:5}}"
         exec "$@"
     """
 
@@ -234,7 +234,7 @@ def test_a_hanging_killed_daemon_is_replaced(tmp_path: Path) -> None:
     labels = "seal:drop:sync-dir+2*start:draft:write"
     script = f"""
         [ "$ARTFS_RESTARTS" != 0 ] ||
-            exec "$1" {VICTIM} pause '{labels}' "${{@:4}}" <"{tmp_path}/in" >"{tmp_path}/out"
+            exec "$1" {VICTIM} pause '{labels}' "${{@:5}}" <"{tmp_path}/in" >"{tmp_path}/out"
         exec "$@"
     """
     with (
