@@ -86,9 +86,8 @@ class Catalog:
         yield from self.unexpected_entries()
         serials: dict[int, str] = {}
         for collection in self.collections():
-            with suppress(
-                Damaged, CollectionNotFound
-            ):  # reported by the collection, or it was removed meanwhile
+            # The collection itself reports its damage; or it was removed meanwhile.
+            with suppress(Damaged, CollectionNotFound):
                 for record in collection.versions():
                     name = f"{collection.name}:{record.version}"
                     if record.serial in serials:

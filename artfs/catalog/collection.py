@@ -170,9 +170,7 @@ class Collection:
 
     def complete(self, record: VersionRecord) -> None:
         """Sets what follows from a commit: the aliases, and last the finished id. Can be repeated."""
-        for alias in record.aliases:
-            if alias != LATEST:
-                self.set_alias(alias, record.version)
+        self.set_aliases(record.aliases, record.version)
         self.record_finished(record.id, record.number)
 
     def delete_version(self, number: int, *, expired_by: float | None = None) -> bool:
@@ -191,9 +189,8 @@ class Collection:
         self._labels.drop(number)
         self._ids.drop(number)  # one that is left behind by a crash counts as not finished
         if spent:
-            reserve.ensure(
-                self._collections_fd
-            )  # for the next deletion, in the space that this one has freed
+            # For the next deletion, in the space that this one has freed.
+            reserve.ensure(self._collections_fd)
         return True
 
     # --- aliases ---
@@ -220,6 +217,11 @@ class Collection:
     def set_alias(self, name: str, target: str, *, replace: bool = True) -> int:
         """Sets or moves an alias and returns the number it leads to; raises what ``Aliases.set`` does."""
         return self._aliases.set(name, target, replace=replace)
+
+    def set_aliases(self, aliases: Iterable[str], target: str) -> None:
+        """Sets several aliases, or none if a name is illegal. ``latest`` is skipped, as it is computed."""
+        for name in [check_alias(name) for name in aliases if name != LATEST]:
+            self.set_alias(name, target)
 
     def remove_alias(self, name: str) -> None:
         """Raises AliasNotFound."""

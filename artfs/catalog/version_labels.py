@@ -42,7 +42,6 @@ class VersionLabels:
 
         Raises VersionNotFound, InvalidCommand, Damaged.
         """
-        what = self._what(number)
         after = Labels()
 
         def changed(raw: bytes | None) -> bytes | None:
@@ -57,7 +56,7 @@ class VersionLabels:
         # The lock: else a deletion could miss a ttl that was answered, and leave labels of a deleted version.
         with self._directory.locked(shared=True), self._directory.opened(DIRECTORY) as fd:
             self._versions.record(number)
-            small_files.update(fd, file_name(number), what, changed, label="notes")
+            small_files.update(fd, file_name(number), self._what(number), changed, label="notes")
         return after
 
     def relabel(

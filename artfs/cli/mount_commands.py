@@ -174,9 +174,8 @@ def systemd_unit(volume: Path, directory: Path, options: tuple[str, ...], user: 
     from artfs.containers import systemd
 
     paths = [Path(os.path.abspath(path)) for path in (volume, directory)]
-    mount.make_context(
-        "mount", [*options, *map(str, paths)]
-    )  # refuses a wrong option now, not in the service
+    # Refuses a wrong option now, not in the service.
+    mount.make_context("mount", [*options, *map(str, paths)])
     python = os.path.abspath(sys.executable)
     script = os.path.join(os.path.dirname(python), "artfs")
     program = [script] if os.access(script, os.X_OK) else [python, "-P", "-m", "artfs"]

@@ -228,10 +228,8 @@ def white_out(dir_fd: int, name: bytes) -> None:
         try:
             _make_whiteout(dir_fd, name)
         except FileNotFoundError:
-            with (
-                contextlib.suppress(FileExistsError),
-                keeping_mtime(dir_fd),
-            ):  # another process may make it, too
+            # Another process may make it, too.
+            with contextlib.suppress(FileExistsError), keeping_mtime(dir_fd):
                 os.mkdir(WHITEOUTS, 0o700, dir_fd=dir_fd)
             _make_whiteout(dir_fd, name)
 

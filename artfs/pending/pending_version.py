@@ -28,13 +28,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from artfs.errors import (
-    BeingFilled,
-    Damaged,
-    DraftNotFoundError,
-    InvalidName,
-    Sealing,
-)
+from artfs.errors import BeingFilled, Damaged, DraftNotFoundError, InvalidName, Sealing
 from artfs.model.names import is_private, parse_version
 from artfs.pending.joined_runs import RUNS, JoinedRuns
 from artfs.printing import printable
@@ -205,8 +199,7 @@ class PendingVersion:
             os.close(fd)
 
     def __del__(self) -> None:
-        # Nodes and control files may use a tree that has ended, and none of them knows whether it is the
-        # last.
+        # Nodes and control files may use a tree that has ended, and none of them knows which is the last.
         if getattr(self, "fd", -1) >= 0:
             self.close()
 
@@ -403,9 +396,8 @@ class PendingVersion:
                 raise Sealing from None
             holder = os.getpid()
             try:
-                durable.end_exchange(
-                    self.fd, TREE
-                )  # under the exclusive lock, so that no process is exchanging
+                # Under the exclusive lock, so that no process is exchanging.
+                durable.end_exchange(self.fd, TREE)
                 yield
             finally:
                 durable.unlock(fd, holder)

@@ -362,9 +362,7 @@ class Sealer:
         with self.collection.opened(b"versions") as versions:
             durable.sync_dir(versions, label="resume:commit")
         with self.collection.committing():
-            for alias in aliases:
-                if alias != "latest":
-                    self.collection.set_alias(alias, record.version)
+            self.collection.set_aliases(aliases, record.version)
             return self.settle(tree, record)
 
     def settle(self, tree: PendingTree, record: VersionRecord) -> Settled:
@@ -376,9 +374,8 @@ class Sealer:
                 self.collection.add_run(record.number, run.name)
             self.record_output(run.name, f"{self.collection.name}:{record.version}")
         updated: tuple[str, ...] = ()
-        if (
-            self.collection.finished(tree.name) != record.number
-        ):  # the id is recorded last: then all else is set
+        # The id is recorded last: if it is, all else is set.
+        if self.collection.finished(tree.name) != record.number:
             if mark.version is not None:
                 updated = pending_labels.give(self.collection, record.number, tree.pending_version)
             for alias in mark.aliases:

@@ -9,10 +9,7 @@ from artfs.model.entry import DirEntry, Entry
 from artfs.pending import overlay
 from artfs.pending.backing_inodes import BackingInode
 from artfs.pending.overlay import Lower, Stub
-from artfs.pending.pending_tree import (
-    TREE,
-    PendingTree,
-)
+from artfs.pending.pending_tree import TREE, PendingTree
 from artfs.store import durable
 from artfs.vfs.control.control_nodes import ControlDirectory
 from artfs.vfs.mounted_tree import MountContext, MountedTree

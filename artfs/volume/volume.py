@@ -34,10 +34,7 @@ from artfs.model.diff import Change, diff
 from artfs.model.digest import Algorithm
 from artfs.pending import pending_version, upgrade
 from artfs.pending.gate import State
-from artfs.pending.pending_tree import (
-    PendingTree,
-    empty_trash,
-)
+from artfs.pending.pending_tree import PendingTree, empty_trash
 from artfs.pending.pending_version import PENDING, Owners, PendingLabels
 from artfs.printing import printable
 from artfs.seal import patch_base as bases
@@ -284,12 +281,7 @@ class Volume:
     def finish_again(self, collection: Collection, number: int, request: Request) -> Answer:
         """Adds aliases to a version, as the finish of a finished id does."""
         record = collection.record(number)
-        for alias in request.aliases:
-            if alias != "latest":
-                names.check_alias(alias)
-        for alias in request.aliases:
-            if alias != "latest":
-                collection.set_alias(alias, record.version)
+        collection.set_aliases(request.aliases, record.version)
         return Answer(record.version, True, record.digest)
 
     def discard(

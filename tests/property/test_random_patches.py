@@ -15,6 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from artfs.linux import syscalls, walk
 from artfs.pending import backing_inodes
+from tests.conformance.driver import OpenFile
 from tests.property.memory import ViewWorld
 from tests.property.moving import MovingMachine
 
@@ -33,19 +34,24 @@ def _few_descriptors_and_no_syncs(tiny_pages: None) -> Iterator[None]:
         yield
 
 
-def test_inode_numbers_are_unique(tmp_path: Path):
-    """Copies and stubs free their inodes, which the backing filesystem reuses."""
-    world = ViewWorld(tmp_path)
+def _patch_of_open_stubs(path: Path) -> tuple[ViewWorld, list[bytes], list[OpenFile]]:
+    """Makes a patch of 20 stubs; returns it, their names, and files open under the stubs' numbers."""
+    world = ViewWorld(path)
     names = [b"%d" % number for number in range(20)]
     for name in names:
         world.fs.open(name, os.O_WRONLY | os.O_CREAT).close()
     world.finish()
     world.start("v0")
-    fs = world.fs
     for name in names:
-        fs.chmod(name, 0o600)
+        world.fs.chmod(name, 0o600)
     world.forget()
-    held = [fs.open(name, os.O_RDONLY) for name in names]  # under the numbers of the stubs
+    return world, names, [world.fs.open(name, os.O_RDONLY) for name in names]
+
+
+def test_inode_numbers_are_unique(tmp_path: Path):
+    """Copies and stubs free their inodes, which the backing filesystem reuses."""
+    world, names, held = _patch_of_open_stubs(tmp_path)
+    fs = world.fs
     for name in names[:10]:
         fs.chmod(name, 0o640)
     for name in names[10:]:
@@ -82,17 +88,8 @@ def test_hard_links_keep_one_inode_number_after_eviction(tmp_path: Path, first: 
 
 def test_reused_inodes_keep_their_own_numbers_after_eviction(tmp_path: Path):
     """A new file gets the inode of a stub whose path still shows the number computed from it."""
-    world = ViewWorld(tmp_path)
-    names = [b"%d" % number for number in range(20)]
-    for name in names:
-        world.fs.open(name, os.O_WRONLY | os.O_CREAT).close()
-    world.finish()
-    world.start("v0")
+    world, names, held = _patch_of_open_stubs(tmp_path)
     fs = world.fs
-    for name in names:
-        fs.chmod(name, 0o600)
-    world.forget()
-    held = [fs.open(name, os.O_RDONLY) for name in names]  # under the numbers of the stubs
     for name in names:
         fs.chmod(name, 0o640)
     for number in range(100):

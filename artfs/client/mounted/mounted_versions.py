@@ -171,10 +171,8 @@ class MountedVersions(MountPaths, VersionOperations):
 
     def _unalias(self, name: str, aliases: Sequence[str]) -> None:
         with permission_to(f"remove aliases of '{name}'"), self._collection(name) as fd:
-            calls: tuple[Callable[..., object], ...] = (
-                os.readlink,
-                os.unlink,
-            )  # none is removed unless all exist
+            # None is removed unless all exist.
+            calls: tuple[Callable[..., object], ...] = (os.readlink, os.unlink)
             for call, word in product(calls, aliases):
                 try:
                     call(word, dir_fd=fd)
